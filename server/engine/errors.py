@@ -1,0 +1,58 @@
+"""What can go wrong between a request and its tokens.
+
+EngineError
+├── RequestRejected          never admitted; nothing was computed
+│   ├── QueueFull            too many are waiting: try again later
+│   └── PromptTooLong        can never fit, whatever the load
+├── EngineUnavailable        no engine to take the request just now
+├── EngineDied               the engine process ended while the request ran
+├── DecodeFailed             llama.cpp refused the batch that held this request
+└── ModelLoadError           the model file could not be loaded
+"""
+
+
+class EngineError(Exception):
+    """Root of everything the engine reports."""
+
+
+class RequestRejected(EngineError):
+    """The request was not admitted."""
+
+
+class QueueFull(RequestRejected):
+    """The bounded queue is full."""
+
+    def __init__(self, waiting: int, retry_after: int = 1) -> None:
+        """``waiting`` requests are queued already; ``retry_after`` is in seconds."""
+        super().__init__(f"{waiting} requests are waiting already, which is the limit; try again in {retry_after} s")
+        self.waiting = waiting
+        self.retry_after = retry_after
+
+
+class PromptTooLong(RequestRejected):
+    """Prompt and answer do not fit into the context, under any load."""
+
+    def __init__(self, prompt_tokens: int, context_length: int) -> None:
+        """Both figures are in tokens."""
+        super().__init__(
+            f"the prompt has {prompt_tokens} tokens and the context holds {context_length}, "
+            "of which at least one must be left for the answer; shorten the prompt"
+        )
+        self.prompt_tokens = prompt_tokens
+        self.context_length = context_length
+
+
+class EngineUnavailable(EngineError):
+    """The engine is loading, restarting, failed or stopped."""
+
+
+class EngineDied(EngineError):
+    """The engine process ended while the request was running."""
+
+
+class DecodeFailed(EngineError):
+    """llama.cpp refused to decode this request's tokens."""
+
+
+class ModelLoadError(EngineError):
+    """The model file could not be loaded; the message says why and what to do."""

@@ -1,0 +1,68 @@
+"""The one seam between the API side and an engine: the real one in a child process, or a scripted one in tests."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from server.engine.messages import EngineInfo, EngineStats, StepOutput
+from server.engine.params import SamplingParams
+
+
+class EngineState(str, Enum):
+    """Life of an engine as its clients see it."""
+
+    LOADING = "loading"
+    READY = "ready"
+    RESTARTING = "restarting"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """The state and, where it is not READY, the reason in one line."""
+
+    state: EngineState
+    reason: str = ""
+
+
+class Engine(Protocol):
+    """Runs sequences of token ids."""
+
+    @property
+    def status(self) -> EngineStatus:
+        """Whether requests are taken now."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the engine can do. Raises EngineUnavailable before the first load has ended."""
+
+    @property
+    def stats(self) -> EngineStats:
+        """The latest snapshot."""
+
+    async def start(self) -> None:
+        """Start loading; returns at once. ``wait_ready`` waits."""
+
+    async def wait_ready(self, timeout: float) -> None:
+        """Wait until READY, at most ``timeout`` seconds. Raises EngineUnavailable or ModelLoadError."""
+
+    async def submit(
+        self, prompt_ids: tuple[int, ...], params: SamplingParams
+    ) -> AsyncGenerator[StepOutput, None]:
+        """Queue a sequence and return the stream of its outputs; closing the stream aborts the sequence.
+
+        An engine that is restarting is waited for, within a bound. The stream ends after the output that has a
+        finish reason STOP or LENGTH; every other end is an exception.
+
+        Raises:
+            PromptTooLong: the prompt leaves no room for an answer.
+            QueueFull: as many as allowed are waiting.
+            EngineUnavailable: loading, failed or stopped.
+            EngineDied: (from the stream) the process ended while the sequence ran.
+            DecodeFailed: (from the stream) llama.cpp refused this sequence.
+        """
+
+    async def stop(self) -> None:
+        """End the process; every open stream ends with EngineUnavailable."""

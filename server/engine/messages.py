@@ -1,0 +1,107 @@
+"""What crosses the process boundary: parent to worker, worker to parent. Pickled, so plain and frozen."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from server.engine.params import SamplingParams
+
+
+class FinishReason(str, Enum):
+    """Why a sequence ended. A stop string is found by the API side, which reports it as STOP."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    ABORT = "abort"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Parent to worker: run this sequence. ``request_id`` is unique for the life of the engine client."""
+
+    request_id: int
+    prompt_ids: tuple[int, ...]
+    params: SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Parent to worker: nobody wants this sequence any more."""
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """Parent to worker: end now."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an engine can do, known once its model is loaded."""
+
+    context_length: int
+    """Tokens that one sequence may have, prompt and answer together."""
+    cache_cells: int
+    """Tokens that all sequences and cached prefixes together may hold."""
+    parallel: int
+    vocab_size: int
+    device: str
+    """In words, such as "CPU, 2 threads"."""
+    load_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Worker to parent: the model is loaded."""
+
+    info: EngineInfo
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    """Worker to parent: the model cannot be loaded; the worker ends after this."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """A snapshot after a step."""
+
+    running: int = 0
+    waiting: int = 0
+    cells_used: int = 0
+    """Cells that hold a running sequence or a cached prefix."""
+    cells_running: int = 0
+    """Cells that running sequences hold or have reserved."""
+    prompt_tokens: int = 0
+    """Prompt tokens of all admitted requests so far, computed or cached."""
+    cached_tokens: int = 0
+    """Of these, how many came from the prefix cache."""
+    generated_tokens: int = 0
+    steps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """What one step gave one sequence; the one with a ``finish_reason`` is its last."""
+
+    request_id: int
+    token_ids: tuple[int, ...] = ()
+    finish_reason: FinishReason | None = None
+    cached_tokens: int = 0
+    """Prompt tokens that came from the prefix cache; the same in every output of a sequence."""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """Worker to parent: all outputs of one step, in one message."""
+
+    outputs: tuple[StepOutput, ...]
+    stats: EngineStats
+
+
+ToWorker = Submit | Abort | Shutdown
+FromWorker = Ready | LoadFailed | StepReport

@@ -1,0 +1,50 @@
+"""How a sequence is sampled: checked once, when made."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """Sampling of one sequence, applied in the order the model's authors use.
+
+    Penalties, temperature, top_k, top_p, min_p. A temperature of 0 is greedy. Penalties follow vLLM's reading:
+    ``repetition_penalty`` looks at prompt and answer, the other two at the answer alone.
+
+    Raises:
+        ValueError: a value is out of its range; the message names the field.
+    """
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 means all of the vocabulary."""
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int | None = None
+    """Below 2**32; None draws a fresh one for each sequence."""
+    min_tokens: int = 0
+    """End-of-generation tokens cannot be sampled before this many tokens."""
+    ignore_eos: bool = False
+
+    def __post_init__(self) -> None:
+        _check("temperature", self.temperature, 0.0, 2.0)
+        _check("top_p", self.top_p, 0.0, 1.0, open_low=True)
+        _check("top_k", self.top_k, 0, 2**31 - 1)
+        _check("min_p", self.min_p, 0.0, 1.0)
+        _check("repetition_penalty", self.repetition_penalty, 0.0, 2.0, open_low=True)
+        _check("presence_penalty", self.presence_penalty, -2.0, 2.0)
+        _check("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
+        _check("max_tokens", self.max_tokens, 1, 2**31 - 1)
+        _check("min_tokens", self.min_tokens, 0, self.max_tokens)
+        if self.seed is not None:
+            _check("seed", self.seed, 0, 2**32 - 1)
+
+
+def _check(name: str, value: float, low: float, high: float, *, open_low: bool = False) -> None:
+    inside = math.isfinite(value) and low <= value <= high and not (open_low and value == low)
+    if not inside:
+        raise ValueError(f"{name} must be {'above' if open_low else 'at least'} {low} and at most {high}, not {value}")
