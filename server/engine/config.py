@@ -1,0 +1,49 @@
+"""What an engine process is started with."""
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+
+class Device(str, Enum):
+    """Where the model runs. AUTO is CUDA where the build has it and a device is there, else the CPU."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Everything the worker process needs; sizes are in tokens, times in seconds.
+
+    A 0 means "decide from the model and the machine".
+    """
+
+    model_path: Path
+    context_length: int = 0
+    """Tokens per sequence; 0 takes what the model was trained with."""
+    parallel: int = 8
+    """Sequences that run at once."""
+    cache_cells: int = 0
+    """Tokens of all sequences and cached prefixes; 0 is context times parallel, within CACHE_BYTES_AUTO."""
+    max_waiting: int = 64
+    """Requests that may wait for a slot; one more is refused."""
+    threads: int = 0
+    threads_batch: int = 0
+    batch_size: int = 512
+    """Most tokens of one step."""
+    step_seconds: float = 0.25
+    """What a step should stay under while somebody is streaming."""
+    device: Device = Device.AUTO
+    gpu_layers: int = -1
+    """Layers on the GPU; -1 is as many as fit."""
+    load_timeout: float = 600.0
+    restart_wait: float = 15.0
+    """How long a new request waits for an engine that is restarting."""
+    max_restarts: int = 5
+    """Restarts in a row, without an answered request between them, before the engine counts as failed."""
+
+
+CACHE_BYTES_AUTO = 2 * 2**30
+"""Most bytes of KV cache that ``cache_cells = 0`` asks for."""

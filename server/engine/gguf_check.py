@@ -1,0 +1,134 @@
+"""Looks at a GGUF file before llama.cpp does, which answers a bad one with abort()."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gguf import GGUFReader, ReaderTensor
+
+from server.engine.errors import ModelLoadError
+
+ARCHITECTURES = ("chatglm",)
+"""Architectures whose prompts and cache behaviour are known here."""
+
+_F16_BYTES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a model file says of itself. Bytes are those in the file, before any repacking."""
+
+    path: Path
+    name: str
+    architecture: str
+    prompt_format: str
+    """Empty where the file does not say (it was not made by ``glmserve convert``)."""
+    context_train: int
+    vocab_size: int
+    size_bytes: int
+    layer_bytes: tuple[int, ...]
+    """Weights of each layer."""
+    other_bytes: int
+    """Embedding, final norm and output."""
+    kv_bytes_per_token: int
+    """All layers together, at f16."""
+
+    @property
+    def layers(self) -> int:
+        """Number of transformer layers."""
+        return len(self.layer_bytes)
+
+
+def check_gguf(path: Path) -> ModelFacts:
+    """Read the header of ``path`` and check what llama.cpp would abort on.
+
+    Raises:
+        ModelLoadError: with one line that says what is wrong with the file and what to do.
+    """
+    if not path.is_file():
+        raise ModelLoadError(f"{path}: there is no such file")
+    try:
+        reader = GGUFReader(path)
+        return _facts(path, reader)
+    except ModelLoadError:
+        raise
+    except Exception as error:
+        # The reader trusts the header's lengths, so a bad file can raise nearly anything in it.
+        raise ModelLoadError(
+            f"{path}: not a readable GGUF file ({error}); convert the model again"
+        ) from error
+
+
+def _facts(path: Path, reader: GGUFReader) -> ModelFacts:
+    architecture = _text(reader, "general.architecture")
+    if architecture not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise ModelLoadError(f"{path}: architecture {architecture!r} is not served here (known: {known})")
+    vocab_size = _check_vocabulary(path, reader)
+    layers = _number(path, reader, f"{architecture}.block_count")
+    heads = _number(path, reader, f"{architecture}.attention.head_count")
+    kv_heads = _number(path, reader, f"{architecture}.attention.head_count_kv")
+    width = _number(path, reader, f"{architecture}.embedding_length")
+    if layers > 1024 or heads < 1 or width % heads:
+        raise ModelLoadError(f"{path}: impossible shape ({layers} layers, width {width}, {heads} heads)")
+    _check_tensors(path, reader.tensors)
+    layer_bytes = _layer_bytes(reader.tensors, layers)
+    return ModelFacts(
+        path=path,
+        name=_text(reader, "general.name"),
+        architecture=architecture,
+        prompt_format=_text(reader, "glmserve.prompt_format"),
+        context_train=_number(path, reader, f"{architecture}.context_length"),
+        vocab_size=vocab_size,
+        size_bytes=path.stat().st_size,
+        layer_bytes=layer_bytes,
+        other_bytes=sum(int(t.n_bytes) for t in reader.tensors) - sum(layer_bytes),
+        kv_bytes_per_token=layers * 2 * kv_heads * (width // heads) * _F16_BYTES,
+    )
+
+
+def _text(reader: GGUFReader, key: str) -> str:
+    field = reader.get_field(key)
+    return "" if field is None else str(field.contents())
+
+
+def _number(path: Path, reader: GGUFReader, key: str) -> int:
+    field = reader.get_field(key)
+    value = None if field is None else field.contents()
+    if not isinstance(value, int) or value < 1:
+        raise ModelLoadError(
+            f"{path}: metadata {key} is missing or not a positive number; convert the model again"
+        )
+    return value
+
+
+def _check_vocabulary(path: Path, reader: GGUFReader) -> int:
+    """Return the number of tokens; llama.cpp aborts where two are equal."""
+    field = reader.get_field("tokenizer.ggml.tokens")
+    if field is None:
+        raise ModelLoadError(f"{path}: has no vocabulary; convert the model again")
+    seen: set[bytes] = set()
+    for index in field.data:
+        piece = bytes(field.parts[index])
+        if piece in seen:
+            raise ModelLoadError(
+                f"{path}: the token {piece!r} stands twice in the vocabulary; convert the model again"
+            )
+        seen.add(piece)
+    return len(seen)
+
+
+def _check_tensors(path: Path, tensors: Sequence[ReaderTensor]) -> None:
+    size = path.stat().st_size
+    for tensor in tensors:
+        if tensor.data_offset + tensor.n_bytes > size:
+            raise ModelLoadError(f"{path}: cut off inside tensor {tensor.name}; copy or convert it again")
+
+
+def _layer_bytes(tensors: Sequence[ReaderTensor], layers: int) -> tuple[int, ...]:
+    totals = [0] * layers
+    for tensor in tensors:
+        parts = tensor.name.split(".")
+        if parts[0] == "blk" and len(parts) > 1 and parts[1].isdigit() and int(parts[1]) < layers:
+            totals[int(parts[1])] += int(tensor.n_bytes)
+    return tuple(totals)
