@@ -1,0 +1,94 @@
+# `make run` serves the embedded model, `make test` runs every check. `make` alone lists what there is.
+#
+#   PYTHON=python3.12             the interpreter that makes .venv
+#   ARGS="--port 9000"            passed to `glmserve serve` by `make run`
+#   PYTEST_ARGS="-k cli"          passed to pytest by `make test`
+#   LLAMA_CMAKE_ARGS="-DGGML_CUDA=ON …"   how llama.cpp is built; remembered in .venv until set again
+#   LLAMA_WHEEL="FILE.whl"        a llama-cpp-python built elsewhere, used instead of building one
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help install install-test run test fmt lock clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --require-hashes --no-build-isolation
+ARGS ?=
+PYTEST_ARGS ?=
+
+# Without the parts of llama.cpp that nothing here uses, it compiles in well under half of the time.
+LEAN := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/cmake/lean.cmake
+REMEMBERED := $(VENV)/llama-cmake-args
+LLAMA_CMAKE_ARGS ?= $(or $(shell cat $(REMEMBERED) 2>/dev/null),$(LEAN))
+LLAMA_WHEEL ?=
+LLAMA_VERSION := $(shell sed -n 's/^llama-cpp-python==\([^ ]*\).*/\1/p' requirements/run.txt)
+LLAMA_KEY := $(shell echo '$(LLAMA_VERSION) $(LLAMA_CMAKE_ARGS)' | cksum | cut -d' ' -f1)
+LLAMA_STAMP := $(VENV)/.llama-$(LLAMA_KEY)
+# pip caches a wheel it has built without regard to the flags, so its cache serves the usual flags only.
+LLAMA_CACHE := $(if $(filter-out $(LEAN),$(LLAMA_CMAKE_ARGS)),--no-cache-dir)
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+install: $(VENV)/.installed ## make .venv with all that serving needs
+
+install-test: $(VENV)/.installed-test ## add what the checks and tests need
+
+run: install ## serve the embedded model on http://127.0.0.1:8000 (ARGS="…" for another one)
+	@exec $(BIN)/glmserve serve $(ARGS)
+
+test: install-test ## run every check and every test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+fmt: install-test ## format the code and fix what can be fixed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+	--no-annotate --custom-compile-command "make lock" $(LOCK_ARGS)
+lock: $(VENV)/.made ## resolve the locked requirements again (LOCK_ARGS=--upgrade for newer versions)
+	$(PIP) install --quiet uv
+	$(LOCK) requirements/build.in -o requirements/build.txt
+	$(LOCK) pyproject.toml -o requirements/run.txt
+	$(LOCK) pyproject.toml --extra test -c requirements/run.txt -o requirements/test.txt
+
+clean: ## remove .venv and everything that the checks leave behind
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made: requirements/build.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "glmserve needs Python 3.10 or newer; name one with make PYTHON=…" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --require-hashes -r requirements/build.txt
+	@touch $@
+
+$(LLAMA_STAMP): | $(VENV)/.made
+ifneq ($(LLAMA_WHEEL),)
+	$(PIP) install --force-reinstall --no-deps $(LLAMA_WHEEL)
+else
+	@echo "Building llama.cpp, which takes some minutes the first time: $(LLAMA_CMAKE_ARGS)"
+	@sed -n '/^llama-cpp-python==/,/[^\\]$$/p' requirements/run.txt > $(VENV)/llama.txt
+	CMAKE_ARGS='$(LLAMA_CMAKE_ARGS)' $(INSTALL) $(LLAMA_CACHE) --force-reinstall --no-deps -r $(VENV)/llama.txt
+endif
+	@rm -f $(VENV)/.llama-*
+	@echo '$(LLAMA_CMAKE_ARGS)' > $(REMEMBERED)
+	@touch $@
+
+$(VENV)/.installed: requirements/run.txt pyproject.toml $(LLAMA_STAMP)
+	$(INSTALL) --quiet -r requirements/run.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.installed-test: requirements/test.txt $(VENV)/.installed
+	$(INSTALL) --quiet -r requirements/test.txt
+	@touch $@
