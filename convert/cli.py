@@ -1,0 +1,94 @@
+"""``glmserve convert``: the command around the pipeline."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from convert.errors import ConvertError
+from convert.mixture import QuantType
+from convert.pipeline import ConversionReport, ProgressSink, convert_checkpoint
+from convert.pipeline import Progress as Step
+
+# q4_k_m loses the least quality per byte among the 4-bit mixtures, and fits 6B weights into 4 GB.
+DEFAULT_QUANT = QuantType.Q4_K_M
+
+_EPILOG = """\
+\b
+Types, from large to small (GB for ChatGLM2-6B):
+  f32, f16, bf16          25.0, 12.5, 12.5  not quantised
+  q8_0                    6.6   as good as f16
+  q6_k                    5.3
+  q5_k_m q5_k_s q5_1 q5_0 4.3 - 4.8
+  q4_k_m q4_k_s q4_1 q4_0 3.6 - 4.1
+  q3_k_m q2_k             2.9 - 3.3  a visible loss of quality
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default=None,
+    help="The file to write.  [default: NAME-OF-SOURCE.TYPE.gguf in the current folder]",
+)  # fmt: skip
+@click.option(
+    "-q", "--quant", type=click.Choice([q.value for q in QuantType], case_sensitive=False),
+    default=DEFAULT_QUANT.value, show_default=True, help="Type of the weights.",
+)  # fmt: skip
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=None,
+    help="Threads to quantise with.  [default: all cores]",
+)
+def convert(source: Path, output: Path | None, quant: str, threads: int | None) -> None:
+    """Convert a ChatGLM2 checkpoint folder SOURCE to a GGUF file.
+
+    SOURCE holds config.json, tokenizer.model and the weights as safetensors. The file appears under its name
+    only when it is complete.
+    """
+    kind = QuantType(quant.lower())
+    out = output or Path(f"{source.resolve().name}.{kind.value}.gguf")
+    console = Console(stderr=True)
+    try:
+        with _bar(console) as sink:
+            report = convert_checkpoint(source, out, kind, sink, threads=threads)
+    except ConvertError as error:
+        raise click.ClickException(str(error)) from error
+    _print_report(report)
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator[ProgressSink]:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+               TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("converting", total=None)
+
+        def show(step: Step) -> None:
+            bar.update(task, description=step.tensor, completed=step.done_bytes, total=step.total_bytes)
+
+        yield show
+
+
+def _print_report(report: ConversionReport) -> None:
+    click.echo(
+        f"{report.output}: {report.quant.value}, {report.tensors} tensors, {report.bytes_in / 1e9:.2f} GB -> "
+        f"{report.bytes_out / 1e9:.2f} GB in {report.seconds:.1f} s"
+    )
+    groups: dict[str, int] = {}
+    for fallback in report.fallbacks:
+        line = f"{fallback.wanted.name} -> {fallback.used.name}: {fallback.reason}"
+        groups[line] = groups.get(line, 0) + 1
+    for line, count in groups.items():
+        click.echo(f"  {count} tensors {line}")

@@ -1,0 +1,121 @@
+"""What can go wrong between a checkpoint and its GGUF.
+
+ConvertError
+├── CheckpointError          the source folder is not usable as it is
+│   ├── MissingFileError     a file that must be there is not
+│   ├── CorruptFileError     a file is cut off or is not what its name says
+│   ├── MissingTensorError   no file holds a tensor that the model needs
+│   ├── UnknownTensorError   a tensor that this model does not have
+│   ├── TensorShapeError     a tensor's shape contradicts config.json
+│   ├── TensorTypeError      a tensor's element type cannot be read
+│   └── TensorValueError     a tensor holds NaN or infinity
+├── UnsupportedModelError    a sound checkpoint, but of a model that is not converted
+├── VocabularyError          tokenizer.model cannot become a GGUF vocabulary
+├── KernelError              ggml's quantisation kernels could not be loaded
+└── OutputError              the result could not be written
+
+Each message is one line: what happened, where, and what to do.
+"""
+
+from pathlib import Path
+
+
+class ConvertError(Exception):
+    """Root of everything the conversion reports."""
+
+
+class CheckpointError(ConvertError):
+    """The source folder is not usable as it is."""
+
+
+class MissingFileError(CheckpointError):
+    """A file that must be there is not."""
+
+    def __init__(self, path: Path, advice: str) -> None:
+        super().__init__(f"{path} is missing; {advice}")
+        self.path = path
+
+
+class CorruptFileError(CheckpointError):
+    """A file is cut off, or is not what its name says."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path} is damaged: {what}; download it again")
+        self.path = path
+
+
+class MissingTensorError(CheckpointError):
+    """No file of the checkpoint holds a tensor that the model needs."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        super().__init__(f"{folder} has no tensor {name}; the checkpoint is incomplete, download it again")
+        self.name = name
+
+
+class UnknownTensorError(CheckpointError):
+    """The checkpoint holds tensors that this model does not have, so part of it would be lost."""
+
+    def __init__(self, names: tuple[str, ...], folder: Path) -> None:
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        super().__init__(
+            f"{folder} holds tensors that ChatGLM2 does not have ({shown}); "
+            "merge adapters into the base model first, or convert the base model"
+        )
+        self.names = names
+
+
+class TensorShapeError(CheckpointError):
+    """A tensor's shape contradicts config.json."""
+
+    def __init__(self, name: str, path: Path, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
+        super().__init__(
+            f"{path}: tensor {name} has shape {list(found)} where config.json asks for "
+            f"{list(expected)}; config.json and the weights must be of the same model"
+        )
+        self.name = name
+
+
+class TensorTypeError(CheckpointError):
+    """A tensor's element type cannot be read."""
+
+    def __init__(self, name: str, path: Path, dtype: str) -> None:
+        super().__init__(
+            f"{path}: tensor {name} has type {dtype}; only F32, F16 and BF16 are read, "
+            "so use the checkpoint that is not quantised"
+        )
+        self.name = name
+
+
+class TensorValueError(CheckpointError):
+    """A tensor holds NaN or infinity, or a value that the asked type cannot hold."""
+
+    def __init__(self, name: str, type_name: str) -> None:
+        super().__init__(
+            f"tensor {name} holds values that are not finite, or not in {type_name}; the weights are "
+            "damaged (download them again) or need a wider type (bf16, f32)"
+        )
+        self.name = name
+
+
+class UnsupportedModelError(ConvertError):
+    """A sound checkpoint, but of a model that is not converted."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path}: {what}")
+        self.path = path
+
+
+class VocabularyError(ConvertError):
+    """tokenizer.model cannot become a GGUF vocabulary that means the same."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path}: {what}")
+        self.path = path
+
+
+class KernelError(ConvertError):
+    """ggml's quantisation kernels could not be loaded."""
+
+
+class OutputError(ConvertError):
+    """The result could not be written; nothing was left under its name."""

@@ -1,0 +1,90 @@
+"""The header of a safetensors file: which tensor lies where.
+
+A file is 8 bytes (little-endian length of the header), the header (JSON), and the data. The header is checked
+against the file before anybody relies on it.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from convert.errors import CorruptFileError, MissingFileError
+
+MAX_HEADER_BYTES = 100_000_000
+"""The limit of the format; a longer one means that the file is something else."""
+
+_BITS = {
+    "F64": 64,
+    "F32": 32,
+    "F16": 16,
+    "BF16": 16,
+    "I64": 64,
+    "I32": 32,
+    "I16": 16,
+    "I8": 8,
+    "U8": 8,
+    "BOOL": 8,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """Where a tensor lies, in bytes from the start of its file."""
+
+    path: Path
+    dtype: str
+    """As the format spells it: F32, F16, BF16, …"""
+    shape: tuple[int, ...]
+    offset: int
+    nbytes: int
+
+
+def read_header(path: Path) -> dict[str, StoredTensor]:
+    """Return the tensors of a safetensors file by name.
+
+    Raises:
+        MissingFileError: there is no such file.
+        CorruptFileError: the header makes no sense, or the file is shorter than the header says.
+    """
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(MAX_HEADER_BYTES, size - 8):
+                raise CorruptFileError(path, "it does not start like a safetensors file")
+            header = file.read(length)
+    except FileNotFoundError as error:
+        raise MissingFileError(path, "download it") from error
+    tensors = dict(_parse(path, header, 8 + length))
+    end = max((t.offset + t.nbytes for t in tensors.values()), default=0)
+    if end > size:
+        raise CorruptFileError(path, f"it has {size:,} bytes where its header asks for {end:,}")
+    return tensors
+
+
+def _parse(path: Path, header: bytes, data_start: int) -> Iterator[tuple[str, StoredTensor]]:
+    try:
+        document: object = json.loads(header)
+    except ValueError as error:
+        raise CorruptFileError(path, "its header is not JSON") from error
+    if not isinstance(document, dict):
+        raise CorruptFileError(path, "its header is not a JSON object")
+    for name, entry in document.items():
+        if name != "__metadata__":
+            yield str(name), _stored(path, str(name), entry, data_start)
+
+
+def _stored(path: Path, name: str, entry: object, data_start: int) -> StoredTensor:
+    match entry:
+        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(begin), int(end)]}:
+            pass
+        case _:
+            raise CorruptFileError(path, f"its header describes tensor {name} in no known way")
+    if not all(isinstance(n, int) and n >= 0 for n in shape) or not 0 <= begin <= end:
+        raise CorruptFileError(path, f"its header gives tensor {name} an impossible shape or place")
+    # A type unknown here is refused when the tensor is read, with a message about types.
+    if dtype in _BITS and prod(shape) * _BITS[dtype] // 8 != end - begin:
+        raise CorruptFileError(path, f"its header gives tensor {name} a size that does not match its shape")
+    return StoredTensor(path=path, dtype=dtype, shape=tuple(shape), offset=data_start + begin, nbytes=end - begin)
