@@ -24,9 +24,7 @@ class QueueFull(RequestRejected):
 
     def __init__(self, waiting: int, retry_after: int = 1) -> None:
         """``waiting`` requests are queued already; ``retry_after`` is in seconds."""
-        super().__init__(
-            f"{waiting} requests are waiting already, which is the limit; try again in {retry_after} s"
-        )
+        super().__init__(f"{waiting} requests are waiting already, which is the limit; try again in {retry_after} s")
         self.waiting = waiting
         self.retry_after = retry_after
 

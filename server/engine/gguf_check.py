@@ -54,9 +54,7 @@ def check_gguf(path: Path) -> ModelFacts:
         raise
     except Exception as error:
         # The reader trusts the header's lengths, so a bad file can raise nearly anything in it.
-        raise ModelLoadError(
-            f"{path}: not a readable GGUF file ({error}); convert the model again"
-        ) from error
+        raise ModelLoadError(f"{path}: not a readable GGUF file ({error}); convert the model again") from error
 
 
 def _facts(path: Path, reader: GGUFReader) -> ModelFacts:
@@ -96,9 +94,7 @@ def _number(path: Path, reader: GGUFReader, key: str) -> int:
     field = reader.get_field(key)
     value = None if field is None else field.contents()
     if not isinstance(value, int) or value < 1:
-        raise ModelLoadError(
-            f"{path}: metadata {key} is missing or not a positive number; convert the model again"
-        )
+        raise ModelLoadError(f"{path}: metadata {key} is missing or not a positive number; convert the model again")
     return value
 
 
@@ -111,9 +107,7 @@ def _check_vocabulary(path: Path, reader: GGUFReader) -> int:
     for index in field.data:
         piece = bytes(field.parts[index])
         if piece in seen:
-            raise ModelLoadError(
-                f"{path}: the token {piece!r} stands twice in the vocabulary; convert the model again"
-            )
+            raise ModelLoadError(f"{path}: the token {piece!r} stands twice in the vocabulary; convert the model again")
         seen.add(piece)
     return len(seen)
 

@@ -47,6 +47,4 @@ class SamplingParams:
 def _check(name: str, value: float, low: float, high: float, *, open_low: bool = False) -> None:
     inside = math.isfinite(value) and low <= value <= high and not (open_low and value == low)
     if not inside:
-        raise ValueError(
-            f"{name} must be {'above' if open_low else 'at least'} {low} and at most {high}, not {value}"
-        )
+        raise ValueError(f"{name} must be {'above' if open_low else 'at least'} {low} and at most {high}, not {value}")

@@ -75,8 +75,7 @@ def _devices() -> tuple[DeviceFacts, ...]:
     registry.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
     registry.ggml_backend_dev_get.restype = ctypes.c_void_p
     return tuple(
-        _describe(base, registry.ggml_backend_dev_get(index))
-        for index in range(registry.ggml_backend_dev_count())
+        _describe(base, registry.ggml_backend_dev_get(index)) for index in range(registry.ggml_backend_dev_count())
     )
 
 

@@ -1,0 +1,45 @@
+"""What the engine core asks of a model: the real llama.cpp, or a scripted one in tests."""
+
+from typing import Protocol
+
+from server.engine.batch import BatchItem, CacheOp
+from server.engine.messages import EngineInfo
+from server.engine.params import SamplingParams
+
+
+class DecodeError(Exception):
+    """A batch was refused; nothing of it counts as computed."""
+
+
+class Backend(Protocol):
+    """Computes and samples."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """What was loaded."""
+
+    @property
+    def slots(self) -> int:
+        """How many ``llama_seq_id`` lanes there are."""
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """End-of-generation tokens."""
+
+    def apply(self, op: CacheOp) -> None:
+        """Carry out a cache operation."""
+
+    def open_sampler(self, request_id: int, params: SamplingParams, prompt_ids: tuple[int, ...]) -> None:
+        """Make the sampler of a sequence that was admitted."""
+
+    def close_sampler(self, request_id: int) -> None:
+        """Free it, if there is one."""
+
+    def decode(self, items: tuple[BatchItem, ...]) -> None:
+        """Compute the tokens of ``items`` in one batch. Raises DecodeError."""
+
+    def sample(self, item: BatchItem) -> int:
+        """Sample the next token of an item of the last decoded batch that ``samples``."""
+
+    def close(self) -> None:
+        """Free everything."""

@@ -1,0 +1,240 @@
+"""Which computed tokens sit in which cells, who shares them, and which of them a new prompt may start from.
+
+A radix tree over token ids whose edges are *segments*: runs of cells that one sequence computed. A slot (a
+``llama_seq_id``) is a path from the root; slots that were forked from one another share segments, as
+``llama_memory_seq_cp`` shares cells in llama.cpp's unified cache. The tree is the exact book of the cells:
+two sequences that computed equal tokens apart from one another have a segment each.
+
+A slot is *pinned* while its sequence runs. Segments that no pinned slot passes through may be evicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(eq=False, slots=True)
+class _Segment:
+    tokens: list[int]
+    parent: _Segment | None
+    slots: set[int] = field(default_factory=set)
+    pins: int = 0
+    children: dict[int, list[_Segment]] = field(default_factory=dict)
+    """By first token; several where equal tokens were computed apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The longest cached start of a prompt: the first ``length`` tokens of ``slot``."""
+
+    slot: int
+    length: int
+    unpinned: int
+    """How many of these tokens lie in cells that no running sequence holds yet."""
+
+
+class PrefixCache:
+    """The book of cells. Names no sequence and evicts nothing by itself."""
+
+    def __init__(self) -> None:
+        self._root = _Segment([], None)
+        self._tails: dict[int, _Segment] = {}
+        self._lengths: dict[int, int] = {}
+        self._pinned: set[int] = set()
+        self._last_used: dict[int, int] = {}
+        self._tick = 0
+        self.cells_used = 0
+        """Cells that hold anything."""
+        self.cells_pinned = 0
+        """Cells that a pinned slot passes through."""
+
+    def __contains__(self, slot: int) -> bool:
+        return slot in self._tails
+
+    def length(self, slot: int) -> int:
+        """Tokens that ``slot`` holds."""
+        return self._lengths[slot]
+
+    def tokens(self, slot: int) -> list[int]:
+        """The tokens that ``slot`` holds, in order."""
+        path = [segment.tokens for segment in self._path(self._tails[slot])]
+        return [token for tokens in reversed(path) for token in tokens]
+
+    def match(self, prompt: Sequence[int], limit: int, ignoring: int = -1) -> Match | None:
+        """Find the slot that shares the longest start with ``prompt``, up to ``limit`` tokens.
+
+        What the slot ``ignoring`` holds alone does not count.
+        """
+        best: Match | None = None
+        todo = [(self._root, 0, 0)]
+        while todo:
+            segment, depth, unpinned = todo.pop()
+            if segment.slots == {ignoring}:
+                continue
+            shared = _common(segment.tokens, prompt, depth, limit)
+            depth, unpinned = depth + shared, unpinned + (0 if segment.pins else shared)
+            if shared and (best is None or depth > best.length):
+                best = Match(max(segment.slots, key=self._last_used.__getitem__), depth, unpinned)
+            if shared == len(segment.tokens) and depth < limit:
+                todo.extend((child, depth, unpinned) for child in segment.children.get(prompt[depth], ()))
+        return best
+
+    def open(self, slot: int, match: Match | None = None) -> None:
+        """Give a free ``slot`` to a running sequence, starting from ``match`` or empty. Pins the slot."""
+        tail = self._root if match is None else self._cut(match.slot, match.length)
+        self._tails[slot] = tail
+        self._lengths[slot] = 0 if match is None else match.length
+        self._pinned.add(slot)
+        if match is not None:
+            self.touch(match.slot)
+        self.touch(slot)
+        for segment in self._path(tail):
+            segment.slots.add(slot)
+            self._pin(segment)
+
+    def extend(self, slot: int, tokens: Sequence[int]) -> None:
+        """Note that the sequence in a pinned ``slot`` has computed ``tokens`` more."""
+        tail = self._tails[slot]
+        if tail is self._root or len(tail.slots) > 1 or tail.children:
+            tail = self._grow(tail, slot, tokens[0])
+        tail.tokens.extend(tokens)
+        self._lengths[slot] += len(tokens)
+        self.cells_used += len(tokens)
+        self.cells_pinned += len(tokens)
+
+    def unpin(self, slot: int) -> None:
+        """The sequence in ``slot`` has ended; what it computed stays until it is evicted."""
+        self._pinned.discard(slot)
+        self.touch(slot)
+        for segment in self._path(self._tails[slot]):
+            self._unpin(segment)
+
+    def release(self, slot: int) -> None:
+        """Forget ``slot``; cells that no other slot shares are free."""
+        if slot in self._pinned:
+            self.unpin(slot)
+        for segment in self._path(self._tails.pop(slot)):
+            segment.slots.discard(slot)
+            if not segment.slots:
+                self._drop(segment)
+        del self._lengths[slot], self._last_used[slot]
+
+    def touch(self, slot: int) -> None:
+        """Mark ``slot`` as just used."""
+        self._tick += 1
+        self._last_used[slot] = self._tick
+
+    def evictable(self) -> int | None:
+        """The slot without a running sequence that was used longest ago."""
+        idle = self._tails.keys() - self._pinned
+        return min(idle, key=self._last_used.__getitem__, default=None)
+
+    def redundant(self, slot: int) -> list[int]:
+        """Idle slots that add nothing: those inside ``slot``'s path, and ``slot`` itself if it is inside another."""
+        path = set(map(id, self._path(self._tails[slot])))
+        inside = [
+            other
+            for other, tail in self._tails.items()
+            if other != slot and other not in self._pinned and (id(tail) in path or tail is self._root)
+        ]
+        return inside + ([slot] if self._is_covered(slot) else [])
+
+    def check_integrity(self) -> None:
+        """Recount everything from the tree. Raises AssertionError where the books are wrong."""
+        used = pinned = 0
+        for segment in self._walk():
+            assert segment.slots, "a segment without a slot"
+            assert segment.pins == len(segment.slots & self._pinned), "pins do not add up"
+            assert segment.tokens, "an empty segment"
+            used += len(segment.tokens)
+            pinned += len(segment.tokens) if segment.pins else 0
+        assert (used, pinned) == (self.cells_used, self.cells_pinned), "cells do not add up"
+        for slot, tail in self._tails.items():
+            path = list(self._path(tail))
+            assert sum(len(s.tokens) for s in path) == self._lengths[slot], "a length is wrong"
+            assert all(slot in s.slots for s in path), "a path without its slot"
+
+    def _is_covered(self, slot: int) -> bool:
+        length = self._lengths[slot]
+        match = self.match(self.tokens(slot), length, ignoring=slot)
+        return length == 0 or (match is not None and match.length == length)
+
+    def _path(self, tail: _Segment) -> Iterator[_Segment]:
+        """Segments from ``tail`` up, without the root."""
+        segment: _Segment | None = tail
+        while segment is not None and segment is not self._root:
+            parent = segment.parent
+            yield segment
+            segment = parent
+
+    def _walk(self) -> Iterator[_Segment]:
+        todo = [child for twins in self._root.children.values() for child in twins]
+        while todo:
+            segment = todo.pop()
+            yield segment
+            todo.extend(child for twins in segment.children.values() for child in twins)
+
+    def _cut(self, slot: int, length: int) -> _Segment:
+        """The segment of ``slot``'s path that ends after ``length`` tokens, splitting one if need be."""
+        end = self._lengths[slot]
+        for segment in self._path(self._tails[slot]):
+            start = end - len(segment.tokens)
+            if start < length <= end:
+                return segment if length == end else self._split(segment, length - start)
+            end = start
+        return self._root
+
+    def _split(self, lower: _Segment, at: int) -> _Segment:
+        """Cut ``lower`` in two; it keeps its identity as the lower half, so tails stay right."""
+        parent = lower.parent
+        assert parent is not None, "the root is never split"
+        upper = _Segment(lower.tokens[:at], parent, set(lower.slots), lower.pins)
+        twins = parent.children[lower.tokens[0]]
+        twins[twins.index(lower)] = upper
+        lower.tokens = lower.tokens[at:]
+        lower.parent = upper
+        upper.children[lower.tokens[0]] = [lower]
+        return upper
+
+    def _grow(self, tail: _Segment, slot: int, first: int) -> _Segment:
+        child = _Segment([], tail, {slot}, 1)
+        tail.children.setdefault(first, []).append(child)
+        self._tails[slot] = child
+        return child
+
+    def _drop(self, segment: _Segment) -> None:
+        parent = segment.parent
+        assert parent is not None, "the root is never dropped"
+        twins = parent.children[segment.tokens[0]]
+        twins.remove(segment)
+        if not twins:
+            del parent.children[segment.tokens[0]]
+        self.cells_used -= len(segment.tokens)
+
+    def _pin(self, segment: _Segment) -> None:
+        segment.pins += 1
+        if segment.pins == 1:
+            self.cells_pinned += len(segment.tokens)
+
+    def _unpin(self, segment: _Segment) -> None:
+        segment.pins -= 1
+        if segment.pins == 0:
+            self.cells_pinned -= len(segment.tokens)
+
+
+def _common(tokens: list[int], prompt: Sequence[int], start: int, limit: int) -> int:
+    """How many of ``tokens`` equal ``prompt`` from ``start`` on, not going past ``limit`` in the prompt."""
+    return common_prefix(tokens, prompt[start : min(limit, start + len(tokens))])
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the longest common start. Halves the range, so that equal slices compare at C speed."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if list(a[low:middle]) == list(b[low:middle]):
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -1,0 +1,260 @@
+"""Decides what each step computes. Pure: no llama_cpp, no clock, no I/O.
+
+A step gives one token to every sequence that is decoding, and fills the rest of its token budget with pieces of
+prompts. There are no phases; ``num_computed_tokens`` catches up with ``tokens``. A prefix that a running sequence is
+computing just now is waited for rather than computed again. Cells are reserved at admission for prompt and answer,
+so nothing that runs is ever thrown out.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from server.engine.batch import Batch, BatchItem, CacheOp, CopyPrefix, FreeSlot
+from server.engine.errors import QueueFull
+from server.engine.messages import EngineStats, FinishReason, StepOutput
+from server.engine.prefix_cache import Match, PrefixCache, common_prefix
+from server.engine.sequence import Sequence, SequenceStatus
+
+MIN_SHARED = 32
+"""Tokens of a prefix that make waiting for another sequence's computation worth a step."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerConfig:
+    """Bounds; all but ``max_waiting`` are those of the llama.cpp context."""
+
+    parallel: int
+    """Sequences that run at once."""
+    slots: int
+    """``llama_seq_id`` lanes: those of running sequences and those that hold cached prefixes."""
+    cells: int
+    context_length: int
+    max_waiting: int
+    stop_ids: frozenset[int] = frozenset()
+    """End-of-generation tokens."""
+
+
+class Scheduler:
+    """``add`` and ``abort`` requests, ``schedule`` a step, ``update`` with what it gave."""
+
+    def __init__(self, config: SchedulerConfig) -> None:
+        """Start with every cell free."""
+        self._config = config
+        self.cache = PrefixCache()
+        self._waiting: deque[Sequence] = deque()
+        self._running: dict[int, Sequence] = {}
+        self._free_slots = list(range(config.slots - 1, -1, -1))
+        self._ops: list[CacheOp] = []
+        self._prompt_tokens = 0
+        self._cached_tokens = 0
+        self._generated_tokens = 0
+        self._steps = 0
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step would compute anything."""
+        return bool(self._waiting or self._running)
+
+    @property
+    def decoding(self) -> int:
+        """Sequences that have given a token, so that somebody would feel a slow step."""
+        return sum(sequence.is_decoding for sequence in self._running.values())
+
+    @property
+    def stats(self) -> EngineStats:
+        """A snapshot."""
+        return EngineStats(
+            running=len(self._running),
+            waiting=len(self._waiting),
+            cells_used=self.cache.cells_used,
+            cells_running=self.cache.cells_pinned + self._reserved(),
+            prompt_tokens=self._prompt_tokens,
+            cached_tokens=self._cached_tokens,
+            generated_tokens=self._generated_tokens,
+            steps=self._steps,
+        )
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue ``sequence``. Raises QueueFull."""
+        if len(self._waiting) >= self._config.max_waiting + self._config.parallel - len(self._running):
+            raise QueueFull(len(self._waiting))
+        self._waiting.append(sequence)
+
+    def abort(self, request_id: int) -> bool:
+        """End the sequence without another output for it. False if it has ended already."""
+        running = self._running.get(request_id)
+        if running is not None:
+            self._finish(running, FinishReason.ABORT)
+            return True
+        for sequence in self._waiting:
+            if sequence.request_id == request_id:
+                self._waiting.remove(sequence)
+                sequence.status, sequence.finish_reason = SequenceStatus.FINISHED, FinishReason.ABORT
+                return True
+        return False
+
+    def schedule(self, budget: int) -> Batch:
+        """Plan a step of ``budget`` tokens, or of one for each decoding sequence if those are more."""
+        admitted = list(iter(self._admit, None))
+        decoding = [s for s in self._running.values() if s.is_decoding]
+        catching_up = [s for s in self._running.values() if not s.is_decoding]
+        items = [_item(sequence, 1) for sequence in decoding]
+        items += _pieces(catching_up, max(0, budget - len(decoding)))
+        self._evict_for(sum(len(item.tokens) for item in items))
+        ops, self._ops = tuple(self._ops), []
+        return Batch(ops, tuple(admitted), tuple(items))
+
+    def update(
+        self, batch: Batch, sampled: Mapping[int, int], failed: Mapping[int, str] | None = None
+    ) -> list[StepOutput]:
+        """Enter what the step gave: a token by request id for each item that samples, or why the item failed."""
+        self._steps += 1
+        outputs = []
+        for item in batch.items:
+            sequence = item.sequence
+            if failed and sequence.request_id in failed:
+                outputs.append(self._fail(sequence, failed[sequence.request_id]))
+                continue
+            self.cache.extend(item.slot, item.tokens)
+            sequence.num_computed_tokens += len(item.tokens)
+            if item.samples:
+                outputs.append(self._append(sequence, sampled[sequence.request_id]))
+        return outputs
+
+    def check_integrity(self) -> None:
+        """Check the books. Raises AssertionError where they are wrong."""
+        self.cache.check_integrity()
+        held = [slot for slot in range(self._config.slots) if slot in self.cache]
+        assert sorted(held + self._free_slots) == list(range(self._config.slots)), "a slot is lost or held twice"
+        assert self.cache.cells_used <= self._config.cells, "more cells than there are"
+        assert self.cache.cells_pinned + self._reserved() <= self._config.cells, "more promised than there is"
+        for sequence in self._running.values():
+            computed = sequence.tokens[: sequence.num_computed_tokens]
+            assert self.cache.tokens(sequence.slot) == computed, "a slot holds other tokens than its sequence"
+
+    def _admit(self) -> Sequence | None:
+        """Start the first waiting sequence that need not wait for a prefix, if it fits."""
+        if len(self._running) >= self._config.parallel:
+            return None
+        for sequence in self._waiting:
+            if self._has_leader(sequence):
+                continue
+            match = self.cache.match(sequence.prompt_ids, sequence.num_prompt_tokens - 1)
+            if not self._fits(sequence, match):
+                return None
+            self._start(sequence, match)
+            return sequence
+        return None
+
+    def _fits(self, sequence: Sequence, match: Match | None) -> bool:
+        shared, unpinned = (0, 0) if match is None else (match.length, match.unpinned)
+        wanted = unpinned + sequence.cells_to_come - shared
+        return self.cache.cells_pinned + self._reserved() + wanted <= self._config.cells
+
+    def _start(self, sequence: Sequence, match: Match | None) -> None:
+        self._waiting.remove(sequence)
+        if match is not None:
+            self.cache.touch(match.slot)  # or it might be the one that is evicted for its own copy
+        slot = self._free_slot()
+        if match is not None and match.slot not in self.cache:
+            match = self.cache.match(sequence.prompt_ids, sequence.num_prompt_tokens - 1)
+        self.cache.open(slot, match)
+        if match is not None:
+            self._ops.append(CopyPrefix(match.slot, slot, match.length))
+            sequence.num_computed_tokens = sequence.cached_tokens = match.length
+        sequence.slot, sequence.status, sequence.leader = slot, SequenceStatus.RUNNING, None
+        self._running[sequence.request_id] = sequence
+        self._prompt_tokens += sequence.num_prompt_tokens
+        self._cached_tokens += sequence.cached_tokens
+
+    def _has_leader(self, waiting: Sequence) -> bool:
+        """Whether a running sequence is about to compute more of this prompt than the cache holds."""
+        leader = waiting.leader
+        if leader is not None and leader.status is SequenceStatus.RUNNING:
+            if leader.num_computed_tokens < waiting.leader_length:
+                return True
+            waiting.leader = None
+        prompt, limit = waiting.prompt_ids, waiting.num_prompt_tokens - 1
+        for running in self._running.values():
+            if running.is_decoding or running.num_uncomputed_tokens < MIN_SHARED:
+                continue
+            shared = min(limit, common_prefix(prompt, running.prompt_ids))
+            if shared >= running.num_computed_tokens + MIN_SHARED:
+                waiting.leader, waiting.leader_length = running, shared
+                return True
+        return False
+
+    def _append(self, sequence: Sequence, token: int) -> StepOutput:
+        sequence.tokens.append(token)
+        self._generated_tokens += 1
+        reason = None
+        if token in self._config.stop_ids and not sequence.params.ignore_eos:
+            reason = FinishReason.STOP
+        elif sequence.num_generated_tokens >= sequence.max_tokens:
+            reason = FinishReason.LENGTH
+        if reason is not None:
+            self._finish(sequence, reason)
+        return StepOutput(sequence.request_id, (token,), reason, sequence.cached_tokens)
+
+    def _fail(self, sequence: Sequence, error: str) -> StepOutput:
+        slot = sequence.slot
+        self._end(sequence, FinishReason.ERROR)
+        self._release(slot)
+        return StepOutput(sequence.request_id, (), FinishReason.ERROR, sequence.cached_tokens, error)
+
+    def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
+        """End ``sequence`` and keep what it computed as a cached prefix."""
+        self._end(sequence, reason)
+        self.cache.unpin(sequence.slot)
+        for slot in self.cache.redundant(sequence.slot):
+            self._release(slot)
+
+    def _end(self, sequence: Sequence, reason: FinishReason) -> None:
+        del self._running[sequence.request_id]
+        sequence.status, sequence.finish_reason = SequenceStatus.FINISHED, reason
+
+    def _release(self, slot: int) -> None:
+        self.cache.release(slot)
+        self._free_slots.append(slot)
+        self._ops.append(FreeSlot(slot))
+
+    def _free_slot(self) -> int:
+        if not self._free_slots:
+            self._evict()
+        return self._free_slots.pop()
+
+    def _evict(self) -> None:
+        slot = self.cache.evictable()
+        assert slot is not None, "reservation promised room that is not there"
+        self._release(slot)
+
+    def _evict_for(self, tokens: int) -> None:
+        while self.cache.cells_used + tokens > self._config.cells:
+            self._evict()
+
+    def _reserved(self) -> int:
+        return sum(sequence.cells_to_come for sequence in self._running.values())
+
+
+def _item(sequence: Sequence, count: int) -> BatchItem:
+    start = sequence.num_computed_tokens
+    tokens = tuple(sequence.tokens[start : start + count])
+    return BatchItem(sequence, sequence.slot, start, tokens, start + count == len(sequence.tokens))
+
+
+def _pieces(sequences: list[Sequence], room: int) -> list[BatchItem]:
+    """Share ``room`` tokens among prompts: the shortest rest first, but a quarter of it for the oldest.
+
+    A short question does not wait behind a long document, and the document is not starved by short questions.
+    """
+    if not sequences:
+        return []
+    counts = {sequences[0].request_id: min(sequences[0].num_uncomputed_tokens, -(-room // 4))}
+    room -= sum(counts.values())
+    for sequence in sorted(sequences, key=lambda s: s.num_uncomputed_tokens):
+        given = counts.get(sequence.request_id, 0)
+        more = min(sequence.num_uncomputed_tokens - given, room)
+        counts[sequence.request_id] = given + more
+        room -= more
+    return [_item(s, counts[s.request_id]) for s in sequences if counts[s.request_id]]

@@ -1,0 +1,66 @@
+"""One request's token history inside the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from server.engine.messages import FinishReason
+from server.engine.params import SamplingParams
+
+
+class SequenceStatus(str, Enum):
+    """WAITING in the queue, RUNNING in a slot, FINISHED for good."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+@dataclass(eq=False, slots=True)
+class Sequence:
+    """Tokens known and tokens computed; there is no prefill phase, only the one catching up with the other."""
+
+    request_id: int
+    prompt_ids: tuple[int, ...]
+    params: SamplingParams
+    max_tokens: int
+    """Of the answer: what the request asks for, cut to what the context leaves."""
+    status: SequenceStatus = SequenceStatus.WAITING
+    slot: int = -1
+    tokens: list[int] = field(default_factory=list)
+    num_computed_tokens: int = 0
+    cached_tokens: int = 0
+    finish_reason: FinishReason | None = None
+    leader: Sequence | None = None
+    """While waiting: the running sequence that computes a prefix of this prompt just now."""
+    leader_length: int = 0
+    """How long that prefix is."""
+
+    def __post_init__(self) -> None:
+        self.tokens = list(self.prompt_ids)
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.prompt_ids)
+
+    @property
+    def num_generated_tokens(self) -> int:
+        """Tokens sampled so far."""
+        return len(self.tokens) - len(self.prompt_ids)
+
+    @property
+    def num_uncomputed_tokens(self) -> int:
+        """Tokens that are known but not in the cache; 1 for a sequence that is decoding."""
+        return len(self.tokens) - self.num_computed_tokens
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether it has sampled a token, so that somebody may be reading along."""
+        return len(self.tokens) > len(self.prompt_ids)
+
+    @property
+    def cells_to_come(self) -> int:
+        """Cells it may still need; the last token of an answer is never computed."""
+        return len(self.prompt_ids) + self.max_tokens - 1 - self.num_computed_tokens

@@ -1,0 +1,76 @@
+"""A backend without a model: it keeps the cells as llama.cpp would and samples a function of what they hold."""
+
+from server.engine.backend import DecodeError
+from server.engine.batch import BatchItem, CacheOp, CopyPrefix
+from server.engine.messages import EngineInfo
+from server.engine.params import SamplingParams
+
+STOP_ID = 0
+
+
+def next_token(tokens: list[int]) -> int:
+    """The answer's next token: depends on every token before it, so a wrong cell shows."""
+    value = 7
+    for token in tokens:
+        value = (value * 31 + token + 1) % 1_000_003
+    return value % 50  # 0 ends a sequence now and then
+
+
+def lone_run(prompt: tuple[int, ...], max_tokens: int) -> list[int]:
+    """What a request gets when nobody else is there."""
+    tokens = list(prompt)
+    for _ in range(max_tokens):
+        tokens.append(next_token(tokens))
+        if tokens[-1] == STOP_ID:
+            break
+    return tokens[len(prompt) :]
+
+
+class ScriptedBackend:
+    """Cells are objects, shared by slots as ``seq_cp`` shares them; breaking a rule of llama.cpp is an assertion."""
+
+    def __init__(self, cells: int = 256, slots: int = 12, parallel: int = 4, context_length: int = 128) -> None:
+        self.slots = slots
+        self.stop_ids = frozenset({STOP_ID})
+        self.info = EngineInfo(context_length, cells, parallel, 50, "scripted", 0.0)
+        self.lanes: dict[int, list[list[int]]] = {slot: [] for slot in range(slots)}
+        self.samplers: set[int] = set()
+        self.computed = 0
+        self.batches: list[int] = []
+        self.poison: int | None = None
+
+    @property
+    def cells_used(self) -> int:
+        return len({id(cell) for lane in self.lanes.values() for cell in lane})
+
+    def apply(self, op: CacheOp) -> None:
+        if isinstance(op, CopyPrefix):
+            assert not self.lanes[op.target], "copied into a slot that is not empty"
+            assert len(self.lanes[op.source]) >= op.length, "copied more than there is"
+            self.lanes[op.target] = self.lanes[op.source][: op.length]
+        else:
+            self.lanes[op.slot] = []
+
+    def open_sampler(self, request_id: int, params: SamplingParams, prompt_ids: tuple[int, ...]) -> None:
+        assert request_id not in self.samplers
+        self.samplers.add(request_id)
+
+    def close_sampler(self, request_id: int) -> None:
+        self.samplers.discard(request_id)
+
+    def decode(self, items: tuple[BatchItem, ...]) -> None:
+        if any(self.poison in item.tokens for item in items):
+            raise DecodeError("poisoned")
+        self.batches.append(sum(len(item.tokens) for item in items))
+        for item in items:
+            assert item.start == len(self.lanes[item.slot]), "a gap in the positions"
+            self.lanes[item.slot] = self.lanes[item.slot] + [[token] for token in item.tokens]
+            self.computed += len(item.tokens)
+        assert self.cells_used <= self.info.cache_cells, "no free cells"
+
+    def sample(self, item: BatchItem) -> int:
+        assert item.sequence.request_id in self.samplers
+        return next_token([cell[0] for cell in self.lanes[item.slot]])
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,204 @@
+"""The engine core on a scripted backend: every request ends once, with the answer it would get alone."""
+
+from collections import defaultdict
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.engine.core import EngineCore
+from server.engine.messages import FinishReason, StepOutput, Submit
+from server.engine.pacing import StepPacer
+from server.engine.params import SamplingParams
+from tests.support.scripted_backend import ScriptedBackend, lone_run
+
+
+def _core(backend: ScriptedBackend, max_waiting: int = 100, budget: int = 16) -> EngineCore:
+    return EngineCore(backend, max_waiting, StepPacer(1e9, budget), clock=lambda: 0.0)
+
+
+def _submit(core: EngineCore, request_id: int, prompt: tuple[int, ...], max_tokens: int) -> StepOutput | None:
+    return core.submit(Submit(request_id, prompt, SamplingParams(max_tokens=max_tokens)))
+
+
+def _drain(core: EngineCore, most: int = 2000) -> dict[int, list[StepOutput]]:
+    outputs: dict[int, list[StepOutput]] = defaultdict(list)
+    for _ in range(most):
+        if not core.has_work:
+            return outputs
+        for output in core.step().outputs:
+            outputs[output.request_id].append(output)
+        core.check_integrity()
+    raise AssertionError("the engine does not come to an end")
+
+
+def _answer(outputs: list[StepOutput]) -> list[int]:
+    return [token for output in outputs for token in output.token_ids]
+
+
+_PROMPT = st.lists(st.integers(1, 3), min_size=1, max_size=40).map(tuple)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    requests=st.lists(st.tuples(_PROMPT, st.integers(1, 30)), min_size=1, max_size=14),
+    cells=st.integers(70, 200),
+    parallel=st.integers(1, 5),
+    spare_slots=st.integers(0, 4),
+    budget=st.integers(1, 40),
+    data=st.data(),
+)
+def test_every_request_ends_once_with_the_answer_it_gets_alone(requests, cells, parallel, spare_slots, budget, data):
+    backend = ScriptedBackend(cells, parallel + spare_slots, parallel, context_length=70)
+    core = _core(backend, budget=budget)
+    aborted, outputs = set(), defaultdict(list)
+
+    def step() -> None:
+        for output in core.step().outputs:
+            outputs[output.request_id].append(output)
+        core.check_integrity()
+        assert core.stats.cells_used <= backend.cells_used <= cells
+
+    for request_id, (prompt, max_tokens) in enumerate(requests):
+        assert _submit(core, request_id, prompt, max_tokens) is None
+        for _ in range(data.draw(st.integers(0, 3))):
+            step()
+        if data.draw(st.integers(0, 4)) == 0:
+            victim = data.draw(st.integers(0, request_id))
+            if not any(o.finish_reason for o in outputs[victim]):
+                core.abort(victim)
+                aborted.add(victim)
+    for _ in range(3000):
+        if not core.has_work:
+            break
+        step()
+    assert not core.has_work
+    assert not backend.samplers
+    for request_id, (prompt, max_tokens) in enumerate(requests):
+        ends = [o.finish_reason for o in outputs[request_id] if o.finish_reason]
+        expected = lone_run(prompt, max_tokens)
+        if request_id in aborted:
+            assert not ends
+            assert _answer(outputs[request_id]) == expected[: len(_answer(outputs[request_id]))]
+        else:
+            assert ends == [FinishReason.STOP if expected[-1] == 0 else FinishReason.LENGTH]
+            assert _answer(outputs[request_id]) == expected
+
+
+def test_eight_equal_prompts_are_computed_once() -> None:
+    backend = ScriptedBackend(cells=2000, slots=16, parallel=8, context_length=500)
+    core = _core(backend, budget=64)
+    prompt = tuple(1 + i % 40 for i in range(300))
+    for request_id in range(8):
+        _submit(core, request_id, prompt, 4)
+    outputs = _drain(core)
+    assert backend.computed <= 300 + 8 * 4
+    assert [outputs[i][0].cached_tokens for i in range(8)] == [0] + [299] * 7
+
+
+def test_a_shared_start_that_is_being_computed_is_waited_for() -> None:
+    backend = ScriptedBackend(cells=2000, slots=16, parallel=8, context_length=500)
+    core = _core(backend, budget=32)
+    shared = tuple(1 + i % 40 for i in range(200))
+    _submit(core, 0, (*shared, 41), 3)
+    core.step()
+    for request_id in range(1, 6):
+        _submit(core, request_id, (*shared, 41 + request_id), 3)
+    outputs = _drain(core)
+    assert all(outputs[i][0].cached_tokens == 200 for i in range(1, 6))
+
+
+def test_a_leader_that_is_aborted_does_not_leave_its_followers_waiting() -> None:
+    core = _core(ScriptedBackend(cells=2000, context_length=500), budget=32)
+    prompt = tuple(1 + i % 40 for i in range(200))
+    _submit(core, 0, prompt, 3)
+    _submit(core, 1, prompt, 3)
+    core.step()
+    core.abort(0)
+    outputs = _drain(core)
+    assert _answer(outputs[1]) == lone_run(prompt, 3)
+    assert outputs[1][0].cached_tokens > 0
+
+
+def test_the_next_turn_of_a_chat_starts_from_the_whole_turn_before() -> None:
+    core = _core(ScriptedBackend())
+    prompt = (1, 2, 3, 4, 5)
+    _submit(core, 0, prompt, 6)
+    answer = _answer(_drain(core)[0])
+    _submit(core, 1, (*prompt, *answer, 9, 9), 2)
+    assert _drain(core)[1][0].cached_tokens == len(prompt) + len(answer) - 1
+
+
+def test_a_running_stream_gets_a_token_in_every_step_while_a_long_prompt_is_computed() -> None:
+    core = _core(ScriptedBackend(cells=2000, context_length=1000), budget=20)
+    _submit(core, 0, (4, 5), 30)
+    core.step()
+    _submit(core, 1, tuple(1 + i % 7 for i in range(200)), 1)
+    seen = []
+    while core.has_work:
+        seen.append({o.request_id for o in core.step().outputs})
+    first_answer = next(i for i, ids in enumerate(seen) if 1 in ids)
+    alive = len(lone_run((4, 5), 30)) - 1
+    assert all(0 in ids for ids in seen[: min(alive, first_answer)])
+
+
+def test_a_short_prompt_does_not_wait_behind_a_long_one() -> None:
+    core = _core(ScriptedBackend(cells=4000, context_length=2000), budget=20)
+    _submit(core, 0, tuple(1 + i % 7 for i in range(1000)), 1)
+    core.step()
+    _submit(core, 1, (8, 8, 8), 1)
+    assert [o.request_id for o in core.step().outputs] == [1]
+
+
+def test_a_long_prompt_is_not_starved_by_short_ones() -> None:
+    core = _core(ScriptedBackend(cells=4000, context_length=2000), budget=20)
+    _submit(core, 0, tuple(1 + i % 7 for i in range(100)), 1)
+    done = False
+    for request_id in range(1, 60):
+        _submit(core, request_id, tuple(10 + (request_id * 7 + i) % 30 for i in range(20)), 1)
+        done = done or any(o.request_id == 0 for o in core.step().outputs)
+    assert done
+
+
+def test_past_the_bounded_queue_a_request_is_refused_at_once() -> None:
+    core = _core(ScriptedBackend(parallel=1), max_waiting=2)
+    refused = [_submit(core, request_id, (1, 2), 5) for request_id in range(5)]
+    assert [r is not None for r in refused] == [False, False, False, True, True]
+    assert refused[3].finish_reason is FinishReason.ERROR
+    assert set(_drain(core)) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("prompt", [(), tuple([1] * 128)])
+def test_a_prompt_that_can_never_run_is_refused_at_once(prompt: tuple[int, ...]) -> None:
+    core = _core(ScriptedBackend(context_length=128))
+    assert _submit(core, 0, prompt, 1).finish_reason is FinishReason.ERROR
+    assert not core.has_work
+
+
+def test_an_answer_is_cut_where_the_context_ends() -> None:
+    core = _core(ScriptedBackend(context_length=20))
+    _submit(core, 0, tuple([5] * 15), 1000)
+    answer = _answer(_drain(core)[0])
+    assert answer == lone_run(tuple([5] * 15), 5)
+
+
+def test_a_batch_that_fails_hurts_only_the_request_that_caused_it() -> None:
+    backend = ScriptedBackend()
+    core = _core(backend, budget=64)
+    backend.poison = 49
+    for request_id, prompt in enumerate([(1, 2), (3, 49, 3), (4, 5)]):
+        _submit(core, request_id, prompt, 1)
+    outputs = _drain(core)
+    assert [outputs[i][-1].finish_reason for i in range(3)].count(FinishReason.ERROR) == 1
+    assert outputs[1][-1].error == "poisoned"
+    assert _answer(outputs[2]) == lone_run((4, 5), 1)
+
+
+def test_the_pacer_sizes_pieces_by_time_and_never_below_its_floor() -> None:
+    pacer = StepPacer(0.25, 512)
+    assert pacer.budget(decoding=0) == 512
+    pacer.observe(0.05, decoding=2, prompt_tokens=0)
+    pacer.observe(0.05 + 100 * 0.002, decoding=2, prompt_tokens=100)
+    assert pacer.budget(decoding=2) == 102
+    pacer.observe(500.0, decoding=2, prompt_tokens=100)
+    assert pacer.budget(decoding=2) == 18
