@@ -1,0 +1,1 @@
+"""Messages to token ids, a module for each model family."""

@@ -1,0 +1,111 @@
+"""The body of the original ``api.py`` as its callers send it: every value may be absent, null, 0, "" or a string."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from server.errors import InvalidRequest
+from server.prompts.message import Message, Role
+
+_MAX_LENGTH = 2048
+_TOP_P = 0.7
+_TEMPERATURE = 0.95
+_LARGEST_TEMPERATURE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class LegacyRequest:
+    """One question after some finished rounds."""
+
+    prompt: str
+    history: tuple[object, ...]
+    """As it was sent, to be sent back."""
+    turns: tuple[tuple[str, str], ...]
+    """The same as text."""
+    max_length: int
+    """Tokens of prompt and answer together."""
+    top_p: float
+    temperature: float
+
+    def messages(self, first_turn: int = 0) -> tuple[Message, ...]:
+        """Return the conversation from round ``first_turn`` on."""
+        earlier = [
+            message
+            for question, answer in self.turns[first_turn:]
+            for message in (Message(Role.USER, question), Message(Role.ASSISTANT, answer))
+        ]
+        return (*earlier, Message(Role.USER, self.prompt))
+
+
+def parse_legacy_request(body: Mapping[str, object]) -> LegacyRequest:
+    """Return the body as a checked request. Numbers that the original took are cut to what is sensible.
+
+    Raises:
+        InvalidRequest: the original would have failed with a bare 500.
+    """
+    prompt = body.get("prompt")
+    if not isinstance(prompt, str):
+        raise InvalidRequest("prompt must be a string", param="prompt")
+    history = _history(body.get("history"))
+    return LegacyRequest(
+        prompt=prompt,
+        history=tuple(history),
+        turns=tuple(_turn(pair, index) for index, pair in enumerate(history)),
+        max_length=int(_number(body, "max_length", _MAX_LENGTH)),
+        top_p=min(_positive(body, "top_p", _TOP_P), 1.0),
+        temperature=min(_positive(body, "temperature", _TEMPERATURE), _LARGEST_TEMPERATURE),
+    )
+
+
+def _history(value: object) -> Sequence[object]:
+    if not value:
+        return ()
+    if not isinstance(value, list):
+        raise InvalidRequest("history must be a list of [question, answer] pairs", param="history")
+    return value
+
+
+def _turn(pair: object, index: int) -> tuple[str, str]:
+    """Return one round as text; an answer that is missing is empty."""
+    path = f"history[{index}]"
+    if not isinstance(pair, list) or len(pair) not in (1, 2):
+        raise InvalidRequest(f"{path} must be a [question, answer] pair", param=path)
+    question, answer = (*pair, "")[:2]
+    return _text(question, f"{path}[0]"), _text(answer, f"{path}[1]")
+
+
+def _text(value: object, path: str) -> str:
+    """Return ``value`` as the original's prompt had it: null is the text "None"."""
+    if isinstance(value, list | dict) or (isinstance(value, float) and not math.isfinite(value)):
+        raise InvalidRequest(f"{path} must be a string or null", param=path)
+    return str(value)
+
+
+def _positive(body: Mapping[str, object], name: str, default: float) -> float:
+    value = _number(body, name, default)
+    if value < 0:
+        raise InvalidRequest(f"{name} must not be negative, but is {value}", param=name)
+    return value
+
+
+def _number(body: Mapping[str, object], name: str, default: float) -> float:
+    """Return a number; whatever Python takes for false means the default, as does a string for zero."""
+    value = body.get(name)
+    if isinstance(value, str):
+        value = _parse(value.strip(), name)
+    if not value:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidRequest(f"{name} must be a number", param=name)
+    # A larger integer is no float; nothing that large means anything but "as much as there is".
+    number = float(max(min(value, 2**53), -(2**53)))
+    if not math.isfinite(number):
+        raise InvalidRequest(f"{name} must be a finite number", param=name)
+    return number
+
+
+def _parse(text: str, name: str) -> float:
+    try:
+        return float(text) if text else 0.0
+    except ValueError:
+        raise InvalidRequest(f"{name} must be a number", param=name) from None

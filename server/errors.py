@@ -1,0 +1,172 @@
+"""What can go wrong in a request, and the one table of what a caller is told.
+
+ApiError
+├── InvalidRequest       the body or one field of it; ``param`` names which
+├── TextTooLong          so long that it need not even be tokenised
+├── BodyTooLarge         past the size limit
+├── ModelNotFound        no served model has that name
+└── ClientGone           the caller hung up; nobody reads the reply
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from starlette.exceptions import HTTPException
+
+from server.engine.errors import (
+    DecodeFailed,
+    EngineDied,
+    EngineUnavailable,
+    ModelLoadError,
+    PromptTooLong,
+    QueueFull,
+)
+from server.prompts.format import PromptError
+
+
+class ApiError(Exception):
+    """Root of what the API side itself finds wrong with a request."""
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        """``param`` is the path of the field; ``code`` overrides the one of the table."""
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
+class InvalidRequest(ApiError):
+    """The body, or one field of it, is not acceptable."""
+
+
+class TextTooLong(ApiError):
+    """The text is longer than any that could fit into the context."""
+
+    def __init__(self, characters: int, context_length: int) -> None:
+        """``context_length`` is in tokens."""
+        super().__init__(
+            f"the prompt has {characters} characters, far more than the {context_length} tokens of the context "
+            "can hold; shorten it",
+            param="messages",
+        )
+
+
+class BodyTooLarge(ApiError):
+    """The body is larger than the server takes."""
+
+    def __init__(self, limit: int) -> None:
+        """``limit`` is in bytes."""
+        super().__init__(f"the request body is larger than {limit} bytes, which is the limit")
+
+
+class ModelNotFound(ApiError):
+    """No served model has that name."""
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        """``known`` are the names there are."""
+        super().__init__(f"the model {name!r} does not exist; served here: {', '.join(known)}", param="model")
+
+
+class ClientGone(ApiError):
+    """The caller hung up before the answer was complete."""
+
+    def __init__(self) -> None:
+        super().__init__("the client closed the connection")
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReply:
+    """What a caller is told, before any dialect gives it its shape."""
+
+    status: int
+    type: str
+    code: str | None
+    message: str
+    param: str | None = None
+    retry_after: int | None = None
+    allow: str | None = None
+    """The methods a path does take, where the wrong one was used."""
+
+    def headers(self) -> dict[str, str]:
+        """Return the HTTP headers that go with it."""
+        headers = {}
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(self.retry_after)
+        if self.allow is not None:
+            headers["Allow"] = self.allow
+        return headers
+
+    def envelope(self) -> dict[str, object]:
+        """Return OpenAI's error object."""
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    status: int
+    type: str
+    code: str | None
+    retry_after: int | None = None
+
+
+_INTERNAL = _Row(500, "server_error", "internal_error")
+
+# A died engine is restarted and its other requests did nothing wrong: trying again is right. A batch that
+# llama.cpp refuses would be refused again.
+_TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
+    {
+        InvalidRequest: _Row(400, "invalid_request_error", "invalid_value"),
+        PromptError: _Row(400, "invalid_request_error", "invalid_value"),
+        TextTooLong: _Row(400, "invalid_request_error", "context_length_exceeded"),
+        PromptTooLong: _Row(400, "invalid_request_error", "context_length_exceeded"),
+        ModelNotFound: _Row(404, "invalid_request_error", "model_not_found"),
+        BodyTooLarge: _Row(413, "invalid_request_error", "request_too_large"),
+        QueueFull: _Row(429, "rate_limit_error", "queue_full"),
+        ClientGone: _Row(499, "client_closed_request", "client_closed_request"),
+        DecodeFailed: _Row(500, "server_error", "decode_failed"),
+        EngineDied: _Row(503, "server_error", "engine_died", retry_after=2),
+        EngineUnavailable: _Row(503, "server_error", "engine_unavailable", retry_after=2),
+        ModelLoadError: _Row(503, "server_error", "model_load_failed", retry_after=60),
+    }
+)
+
+_PARAMS: Mapping[type[Exception], str] = MappingProxyType({PromptError: "messages", PromptTooLong: "messages"})
+
+
+def is_expected(error: Exception) -> bool:
+    """Return whether ``error`` has a row of its own; any other is a fault of the server, to be logged."""
+    return isinstance(error, HTTPException) or _row(error) is not _INTERNAL
+
+
+def describe(error: Exception) -> ErrorReply:
+    """Return what the caller is told about ``error``; nothing of an unexpected one but that it happened."""
+    if isinstance(error, HTTPException):
+        return _describe_http(error)
+    row = _row(error)
+    if row is _INTERNAL:
+        return ErrorReply(row.status, row.type, row.code, "the server failed to handle this request")
+    retry_after = error.retry_after if isinstance(error, QueueFull) else row.retry_after
+    return ErrorReply(
+        status=row.status,
+        type=row.type,
+        code=(error.code if isinstance(error, ApiError) else None) or row.code,
+        message=str(error),
+        param=error.param if isinstance(error, ApiError) else _PARAMS.get(type(error)),
+        retry_after=retry_after,
+    )
+
+
+def _row(error: Exception) -> _Row:
+    return next((_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE), _INTERNAL)
+
+
+def _describe_http(error: HTTPException) -> ErrorReply:
+    """Return the reply for what routing itself refuses: an unknown path, a wrong method."""
+    allow = (error.headers or {}).get("Allow")
+    messages = {
+        404: ("not_found", "there is nothing at this address"),
+        405: ("method_not_allowed", f"this address does not take that method; it takes {allow}"),
+    }
+    code, message = messages.get(error.status_code, (None, str(error.detail)))
+    kind = "invalid_request_error" if error.status_code < 500 else "server_error"
+    return ErrorReply(error.status_code, kind, code, message, allow=allow)

@@ -1,0 +1,247 @@
+"""The one door to the engine for every dialect: prompt ids and parameters in, text out."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from anyio import CancelScope
+
+from server.engine.errors import EngineDied, PromptTooLong
+from server.engine.messages import FinishReason, StepOutput
+from server.engine.params import SamplingParams
+from server.errors import ClientGone
+from server.registry import ServedModel, Tokenizer
+from server.text import Detokenizer, StopChecker
+
+_T = TypeVar("_T")
+
+SEED_SPAN = 2**32 - 1
+"""Seeds lie below this: the largest 32-bit number asks llama.cpp for a random one."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One ask: a prompt, how to sample, where to stop, and how many answers."""
+
+    prompt_ids: tuple[int, ...]
+    params: SamplingParams
+    stop: tuple[str, ...] = ()
+    n: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A piece of answer ``index``; the one with a ``finish_reason`` (STOP or LENGTH) is its last."""
+
+    index: int
+    text: str
+    finish_reason: FinishReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of a request so far; a prompt that several answers share counts once."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One complete answer."""
+
+    text: str
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """All answers to a request."""
+
+    answers: tuple[Answer, ...]
+    usage: Usage
+
+
+class Choice:
+    """One sequence in the engine, as text."""
+
+    def __init__(
+        self,
+        index: int,
+        outputs: AsyncGenerator[StepOutput, None],
+        tokenizer: Tokenizer,
+        stop: tuple[str, ...],
+    ) -> None:
+        """Take over ``outputs``: whoever has the choice must close it."""
+        self._index = index
+        self._outputs = outputs
+        self._tokenizer = tokenizer
+        self._detokenizer = Detokenizer(strip_leading_space=tokenizer.strips_leading_space)
+        self._checker = StopChecker(stop)
+        self.completion_tokens = 0
+        self.cached_tokens = 0
+
+    async def next_delta(self) -> TextDelta:
+        """Return the next piece that has text or ends the answer.
+
+        Raises:
+            EngineError: the engine could not finish the answer.
+        """
+        async for output in self._outputs:
+            text = self._take(output)
+            if self._checker.stopped:
+                await self._outputs.aclose()
+                return TextDelta(self._index, text, FinishReason.STOP)
+            if text or output.finish_reason is not None:
+                return TextDelta(self._index, text, output.finish_reason)
+        raise EngineDied("the engine ended the answer without saying why")
+
+    async def aclose(self) -> None:
+        """Abort the sequence if it still runs."""
+        await self._outputs.aclose()
+
+    def _take(self, output: StepOutput) -> str:
+        self.completion_tokens += len(output.token_ids)
+        self.cached_tokens = output.cached_tokens
+        text = "".join(self._detokenizer.feed(self._tokenizer.piece(token)) for token in output.token_ids)
+        if output.finish_reason is None:
+            return self._checker.feed(text)
+        certain = self._checker.feed(text + self._detokenizer.finish())
+        return certain + self._checker.finish()
+
+
+class Generation:
+    """An admitted request. Iterate once for its deltas; close it on every path, which aborts what still runs."""
+
+    def __init__(self, prompt_tokens: int, choices: tuple[Choice, ...]) -> None:
+        """Take over ``choices``."""
+        self._prompt_tokens = prompt_tokens
+        self._choices = choices
+        self._pending: dict[asyncio.Task[TextDelta], Choice] = {}
+        self._deltas = self._merge()
+
+    @property
+    def usage(self) -> Usage:
+        """Counts up to now."""
+        return Usage(
+            prompt_tokens=self._prompt_tokens,
+            completion_tokens=sum(choice.completion_tokens for choice in self._choices),
+            # One of the answers may have computed what the others then found in the cache.
+            cached_tokens=min(choice.cached_tokens for choice in self._choices),
+        )
+
+    def __aiter__(self) -> AsyncIterator[TextDelta]:
+        """Return the deltas of all answers as they come."""
+        return self._deltas
+
+    async def aclose(self) -> None:
+        """Abort what still runs. May be called again, but not while another task iterates."""
+        # All clean-up is here and none in the iterator, which may never have been started; and it is shielded,
+        # because a server cancels again whatever it has cancelled once.
+        with CancelScope(shield=True):
+            await self._deltas.aclose()
+            await _cancel(tuple(self._pending))
+            await _close_all(self._choices)
+
+    async def _merge(self) -> AsyncGenerator[TextDelta, None]:
+        self._pending = {_next(choice): choice for choice in self._choices}
+        while self._pending:
+            done, _ = await asyncio.wait(self._pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in [task for task in self._pending if task in done]:
+                delta = task.result()
+                choice = self._pending.pop(task)
+                if delta.finish_reason is None:
+                    self._pending[_next(choice)] = choice
+                yield delta
+
+
+async def generate(model: ServedModel, request: GenerationRequest) -> Generation:
+    """Hand ``request`` to the model's engine and return the running generation, which the caller closes.
+
+    Raises:
+        RequestRejected: the engine does not take it; nothing is left running.
+        EngineUnavailable: there is no engine to take it.
+    """
+    tokenizer = model.tokenizer
+    choices: list[Choice] = []
+    try:
+        for index in range(request.n):
+            outputs = await model.engine.submit(request.prompt_ids, _params_of(request.params, index))
+            choices.append(Choice(index, outputs, tokenizer, request.stop))
+    except BaseException:
+        await _close_all(choices)
+        raise
+    return Generation(len(request.prompt_ids), tuple(choices))
+
+
+async def complete(model: ServedModel, request: GenerationRequest) -> Completion:
+    """Return all of the answers; being cancelled aborts them.
+
+    Raises:
+        EngineError: the engine did not take the request, or could not finish it.
+    """
+    generation = await generate(model, request)
+    texts: list[list[str]] = [[] for _ in range(request.n)]
+    reasons = [FinishReason.STOP] * request.n
+    try:
+        async for delta in generation:
+            texts[delta.index].append(delta.text)
+            reasons[delta.index] = delta.finish_reason or reasons[delta.index]
+    finally:
+        await generation.aclose()
+    answers = tuple(Answer("".join(parts), reason) for parts, reason in zip(texts, reasons, strict=True))
+    return Completion(answers, generation.usage)
+
+
+async def unless_gone(work: Awaitable[_T], gone: Callable[[], Awaitable[None]]) -> _T:
+    """Return the result of ``work``, or cancel it once ``gone`` returns: nobody waits for it any more.
+
+    Raises:
+        ClientGone: ``gone`` returned first.
+    """
+    working = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientGone
+        return working.result()
+    finally:
+        await _cancel((working, watching))
+
+
+def room_for_answer(model: ServedModel, prompt_tokens: int) -> int:
+    """Return how many tokens the context leaves after a prompt, at least one.
+
+    Raises:
+        PromptTooLong: it leaves none.
+    """
+    room = model.context_length - prompt_tokens
+    if room < 1:
+        raise PromptTooLong(prompt_tokens, model.context_length)
+    return room
+
+
+def _params_of(params: SamplingParams, index: int) -> SamplingParams:
+    """Return the parameters of answer ``index``: with a seed, each answer has its own."""
+    if params.seed is None or index == 0:
+        return params
+    return replace(params, seed=(params.seed + index) % SEED_SPAN)
+
+
+def _next(choice: Choice) -> asyncio.Task[TextDelta]:
+    return asyncio.create_task(choice.next_delta())
+
+
+async def _cancel(tasks: Sequence[asyncio.Future[_T] | asyncio.Future[None]]) -> None:
+    """Cancel ``tasks`` and wait until they are gone, so that what they held is free."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _close_all(choices: Iterable[Choice]) -> None:
+    for choice in choices:
+        await choice.aclose()

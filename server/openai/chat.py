@@ -1,0 +1,43 @@
+"""POST /v1/chat/completions."""
+
+from functools import partial
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from server.generation import Completion, complete, generate, unless_gone
+from server.openai.replies import ChunkWriter, chat_completion, new_head
+from server.openai.schemas import ChatRequest, parse_chat_request
+from server.openai.sse import ChatStream
+from server.openai.translate import to_generation
+from server.registry import ModelRegistry, ServedModel
+from server.wire import hung_up, read_json_object
+
+
+def create_router(registry: ModelRegistry) -> APIRouter:
+    """Return the route, answering from the models of ``registry``."""
+    router = APIRouter()
+
+    @router.post("/v1/chat/completions", response_model=None)
+    async def chat_completions(request: Request) -> Response:
+        """Answer a conversation, whole or as a stream of events."""
+        body = parse_chat_request(await read_json_object(request))
+        model = registry.get(body.model)
+        if body.stream:
+            return await _stream(body, model)
+        completion = await unless_gone(_complete(body, model), partial(hung_up, request))
+        return JSONResponse(chat_completion(new_head(model.card.name), completion))
+
+    return router
+
+
+async def _complete(body: ChatRequest, model: ServedModel) -> Completion:
+    return await complete(model, await to_generation(body, model))
+
+
+async def _stream(body: ChatRequest, model: ServedModel) -> ChatStream:
+    """Open the stream; what the engine refuses is raised here, while there still is a status to say it with."""
+    ask = await to_generation(body, model)
+    include_usage = bool(body.stream_options and body.stream_options.include_usage)
+    writer = ChunkWriter(new_head(model.card.name), include_usage=include_usage)
+    return ChatStream(await generate(model, ask), writer, ask.n)

@@ -1,0 +1,44 @@
+"""GET /v1/models and /v1/models/{id}."""
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from server.engine.errors import EngineUnavailable
+from server.registry import ModelRegistry, ServedModel
+
+
+def create_router(registry: ModelRegistry) -> APIRouter:
+    """Return the routes, listing the models of ``registry``."""
+    router = APIRouter()
+
+    @router.get("/v1/models")
+    async def list_models() -> JSONResponse:
+        """List the served models, the default one first."""
+        return JSONResponse({"object": "list", "data": [_card(model) for model in registry.models]})
+
+    # A path, because names of models may have slashes.
+    @router.get("/v1/models/{name:path}")
+    async def retrieve_model(name: str) -> JSONResponse:
+        """Describe one model, by its name or an alias."""
+        return JSONResponse(_card(registry.get(name)))
+
+    return router
+
+
+def _card(model: ServedModel) -> dict[str, object]:
+    return {
+        "id": model.card.name,
+        "object": "model",
+        "created": model.card.created,
+        "owned_by": "glmserve",
+        "aliases": list(model.card.aliases),
+        "context_length": _context_length(model),
+    }
+
+
+def _context_length(model: ServedModel) -> int | None:
+    """Return the tokens of a context, or None while the model is still loading."""
+    try:
+        return model.context_length
+    except EngineUnavailable:
+        return None

@@ -1,0 +1,101 @@
+"""The JSON of answers, whole and in chunks, in OpenAI's words."""
+
+import time
+import uuid
+from dataclasses import dataclass
+
+from server.engine.messages import FinishReason
+from server.generation import Answer, Completion, TextDelta, Usage
+
+_FINISH = {FinishReason.STOP: "stop", FinishReason.LENGTH: "length"}
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyHead:
+    """What all chunks of one answer have in common."""
+
+    id: str
+    created: int
+    model: str
+
+
+def new_head(model: str) -> ReplyHead:
+    """Return a head of its own for one answer."""
+    return ReplyHead(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), model)
+
+
+def chat_completion(head: ReplyHead, completion: Completion) -> dict[str, object]:
+    """Return the whole reply to a request that does not stream."""
+    return {
+        "id": head.id,
+        "object": "chat.completion",
+        "created": head.created,
+        "model": head.model,
+        "system_fingerprint": None,
+        "choices": [_choice(index, answer) for index, answer in enumerate(completion.answers)],
+        "usage": usage_object(completion.usage),
+    }
+
+
+def _choice(index: int, answer: Answer) -> dict[str, object]:
+    return {
+        "index": index,
+        "message": {"role": "assistant", "content": answer.text, "refusal": None},
+        "logprobs": None,
+        "finish_reason": _FINISH[answer.finish_reason],
+    }
+
+
+def usage_object(usage: Usage) -> dict[str, object]:
+    """Return the token counts."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    }
+
+
+class ChunkWriter:
+    """Makes the chunks of one stream.
+
+    Where usage is asked for, every chunk has the field, null but in the last; where not, none has it, as some
+    clients fail on it.
+    """
+
+    def __init__(self, head: ReplyHead, *, include_usage: bool) -> None:
+        """All chunks share ``head``."""
+        self._head = head
+        self.include_usage = include_usage
+
+    def role(self, index: int) -> dict[str, object]:
+        """Return the chunk that opens answer ``index``."""
+        return self._chunk([_delta(index, {"role": "assistant", "content": ""})])
+
+    def delta(self, delta: TextDelta) -> list[dict[str, object]]:
+        """Return a chunk for the text, if any, and one for the end, if it is that."""
+        chunks = []
+        if delta.text:
+            chunks.append(self._chunk([_delta(delta.index, {"content": delta.text})]))
+        if delta.finish_reason is not None:
+            chunks.append(self._chunk([_delta(delta.index, {}, _FINISH[delta.finish_reason])]))
+        return chunks
+
+    def usage(self, usage: Usage) -> dict[str, object]:
+        """Return the chunk with the counts, which has no choices."""
+        return {**self._chunk([]), "usage": usage_object(usage)}
+
+    def _chunk(self, choices: list[dict[str, object]]) -> dict[str, object]:
+        chunk: dict[str, object] = {
+            "id": self._head.id,
+            "object": "chat.completion.chunk",
+            "created": self._head.created,
+            "model": self._head.model,
+            "system_fingerprint": None,
+            "choices": choices,
+        }
+        return {**chunk, "usage": None} if self.include_usage else chunk
+
+
+def _delta(index: int, delta: dict[str, object], finish_reason: str | None = None) -> dict[str, object]:
+    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}

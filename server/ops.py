@@ -1,0 +1,40 @@
+"""What the people and programs that run the server ask it."""
+
+from dataclasses import asdict
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from server.engine.interface import EngineState
+from server.registry import ModelRegistry, ServedModel
+
+
+def create_router(registry: ModelRegistry) -> APIRouter:
+    """Return the routes, reporting on the models of ``registry``."""
+    router = APIRouter()
+
+    @router.get("/health")
+    async def health() -> JSONResponse:
+        """Report 200 when every model takes requests, else 503 with the reason."""
+        waiting = [model for model in registry.models if model.status.state is not EngineState.READY]
+        body = {
+            "status": waiting[0].status.state.value if waiting else "ok",
+            "reason": waiting[0].status.reason if waiting else "",
+            "models": [_report(model) for model in registry.models],
+        }
+        return JSONResponse(body, 503 if waiting else 200)
+
+    return router
+
+
+def _report(model: ServedModel) -> dict[str, object]:
+    status = model.status
+    report: dict[str, object] = {
+        "name": model.card.name,
+        "state": status.state.value,
+        "reason": status.reason,
+        "stats": asdict(model.engine.stats),
+    }
+    if status.state is EngineState.READY:
+        report["engine"] = asdict(model.engine.info)
+    return report

@@ -1,0 +1,99 @@
+"""Messages to token ids, one format a model family. Pure: the encoder is handed in."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol
+
+from server.prompts.chatglm2 import render
+from server.prompts.message import Message, Role
+
+
+class PromptError(ValueError):
+    """The messages cannot be made into a prompt; the text says which and why."""
+
+
+class Encoder(Protocol):
+    """Text to token ids."""
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return the ids of ``text`` taken as plain text: what looks like a special token stays text."""
+
+    def special_id(self, piece: str) -> int:
+        """Return the id of the special token called ``piece``."""
+
+
+class PromptFormat(Protocol):
+    """How a model family expects a conversation."""
+
+    def encode(self, messages: Sequence[Message], encoder: Encoder) -> tuple[int, ...]:
+        """Return the prompt's ids, up to where the answer starts.
+
+        Raises:
+            PromptError: the conversation cannot be put that way.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Finished rounds of (question, answer), and the question that is open."""
+
+    turns: tuple[tuple[str, str], ...]
+    query: str
+
+
+def to_conversation(messages: Sequence[Message]) -> Conversation:
+    """Return ``messages`` as rounds, for families whose prompt knows only question and answer.
+
+    System text joins the next user message, a blank line between: at the start of the chat that is the first
+    one, so the prompt of a growing chat keeps its prefix and stays cached. Messages of one speaker in a row are
+    joined by a line break. An answer that nobody asked for gets an empty question.
+
+    Raises:
+        PromptError: there is no message, or the last one is not the user's.
+    """
+    if not messages or messages[-1].role is not Role.USER:
+        raise PromptError("the last message must be from the user")
+    turns: list[tuple[str, str]] = []
+    system: list[str] = []
+    question: list[str] = []
+    answer: list[str] = []
+    for message in messages:
+        if answer and message.role is not Role.ASSISTANT:
+            turns.append(("\n".join(question), "\n".join(answer)))
+            question, answer = [], []
+        if message.role is Role.SYSTEM:
+            system.append(message.content)
+        elif message.role is Role.USER:
+            question.append("\n\n".join([*system, message.content]))
+            system = []
+        else:
+            answer.append(message.content)
+    return Conversation(tuple(turns), "\n".join(question))
+
+
+@dataclass(frozen=True, slots=True)
+class ChatGLM2Format:
+    """[gMASK] and sop, then all rounds as one text."""
+
+    def encode(self, messages: Sequence[Message], encoder: Encoder) -> tuple[int, ...]:
+        """Return the prompt's ids; see ``PromptFormat``."""
+        conversation = to_conversation(messages)
+        text = render(conversation.turns, conversation.query)
+        return (encoder.special_id("[gMASK]"), encoder.special_id("sop"), *encoder.encode(text))
+
+
+_FORMATS: Mapping[str, PromptFormat] = MappingProxyType({"chatglm2": ChatGLM2Format()})
+
+
+def prompt_format(name: str) -> PromptFormat:
+    """Return the format called ``name``.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    try:
+        return _FORMATS[name]
+    except KeyError:
+        known = ", ".join(sorted(_FORMATS))
+        raise ValueError(f"no prompt format is called {name!r}; known: {known}") from None

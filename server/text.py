@@ -1,0 +1,77 @@
+"""Token bytes to text as it may be sent on: whole characters only, and nothing past a stop string. Pure."""
+
+import codecs
+
+
+class Detokenizer:
+    """Bytes of tokens in, text out; never half a character.
+
+    Whatever way the bytes are cut, the pieces add up to ``bytes.decode("utf-8", "replace")`` of all of them,
+    less the one space that the dummy prefix puts in front of the first piece where the vocabulary has one.
+    """
+
+    def __init__(self, *, strip_leading_space: bool) -> None:
+        """``strip_leading_space``: the vocabulary has a dummy prefix."""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._strip = strip_leading_space
+
+    def feed(self, piece: bytes) -> str:
+        """Return the characters that ``piece`` completes, or that it shows to be invalid, as U+FFFD."""
+        if self._strip and piece:
+            self._strip = False
+            piece = piece.removeprefix(b" ")
+        return self._decoder.decode(piece)
+
+    def finish(self) -> str:
+        """Return what an unfinished character at the end becomes."""
+        return self._decoder.decode(b"", final=True)
+
+
+class StopChecker:
+    """Text in, text out up to the first stop string, which is cut off.
+
+    Text that may be the start of a stop string is held back until that is settled. The first to be complete
+    wins, and of several that end at the same place the longest, so the answer does not depend on how the text
+    was cut.
+    """
+
+    def __init__(self, stops: tuple[str, ...]) -> None:
+        """``stops`` may be empty; none of them may be the empty string."""
+        self._stops = stops
+        self._held = ""
+        self._stopped = False
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string was found; nothing comes out after it."""
+        return self._stopped
+
+    def feed(self, text: str) -> str:
+        """Return what of the text so far is certain to be part of the answer and was not returned yet."""
+        if self._stopped:
+            return ""
+        buffer = self._held + text
+        match = self._first_match(buffer)
+        if match is not None:
+            self._stopped = True
+            self._held = ""
+            return buffer[:match]
+        keep = max((_overlap(buffer, stop) for stop in self._stops), default=0)
+        certain = len(buffer) - keep
+        self._held = buffer[certain:]
+        return buffer[:certain]
+
+    def finish(self) -> str:
+        """Return what was held back: the text has ended, so it is no stop string."""
+        held, self._held = self._held, ""
+        return held
+
+    def _first_match(self, buffer: str) -> int | None:
+        matches = [(start + len(stop), start) for stop in self._stops if (start := buffer.find(stop)) >= 0]
+        return min(matches)[1] if matches else None
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Return how many characters at the end of ``text`` are a start of ``stop``, less than all of it."""
+    longest = min(len(text), len(stop) - 1)
+    return next((size for size in range(longest, 0, -1) if stop.startswith(text[-size:])), 0)
