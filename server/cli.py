@@ -1,0 +1,42 @@
+"""``glmserve``: the group of commands."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+
+import click
+
+_COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "serve": "server.commands.serve:serve",
+        "convert": "convert.cli:convert",
+        "chat": "server.commands.chat:chat",
+        "doctor": "server.commands.doctor:doctor",
+    }
+)
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is called, so that one command's trouble is not another's."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names, in the order in which they are first needed."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import the command called ``cmd_name``."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="glmserve", prog_name="glmserve")
+def main() -> None:
+    """Serve ChatGLM2-6B and its relatives to OpenAI clients and to programs written for /chatglm."""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Command-line options made from the fields of ``Settings``, and settings read for a command."""
+
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import TypeVar
+
+import click
+from pydantic.fields import FieldInfo
+
+from server.settings import Names, Settings, SettingsError, flag_name, load_settings, variable_name
+
+_Command = TypeVar("_Command", bound=Callable[..., None])
+_METAVARS: dict[object, str] = {int: "INTEGER", float: "NUMBER", str: "TEXT", Names: "NAME"}
+
+
+class UsageProblem(click.ClickException):
+    """The command was called wrongly: one line, and the exit status of a usage error."""
+
+    exit_code = 2
+
+
+def settings_options(command: _Command) -> _Command:
+    """Give ``command`` a flag for each setting, and ``--config``."""
+    for name, field in reversed(Settings.model_fields.items()):
+        if name != "model":  # that one is the argument MODEL
+            command = _option(name, field)(command)
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path, dir_okay=False),
+        default=None,
+        help="TOML file with settings.  [GLMSERVE_CONFIG; default: ./glmserve.toml where there is one]",
+    )(command)
+
+
+def read_settings(model: str | None, config: Path | None, flags: dict[str, object]) -> Settings:
+    """Return the settings of a command, from its flags and the other sources.
+
+    Raises:
+        UsageProblem: a setting is unknown or cannot have its value.
+    """
+    given = {name: value for name, value in flags.items() if value is not None and value != ()}
+    if model is not None:
+        given["model"] = model
+    try:
+        return load_settings(given, config_file=config)
+    except SettingsError as error:
+        raise UsageProblem(str(error)) from None
+
+
+def _option(name: str, field: FieldInfo) -> Callable[[_Command], _Command]:
+    # Values stay text here: they are checked in one place, whichever source they come from.
+    kind = field.annotation
+    flag = flag_name(name)
+    help_text = f"{field.description}  [{variable_name(name)}{_default(field)}]"
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        choices = click.Choice([member.value for member in kind])
+        return click.option(flag, name, type=choices, default=None, help=help_text)
+    if kind is bool:
+        return click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=help_text)
+    many = field.default == ()
+    metavar = "NAME" if many else _METAVARS.get(kind, "PATH")
+    return click.option(flag, name, metavar=metavar, default=None, multiple=many, help=help_text)
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.default.value if isinstance(field.default, Enum) else field.default
+    if value in ("", (), None):
+        return ""
+    return f"; default: {'no' if value is False else value}"

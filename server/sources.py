@@ -1,0 +1,119 @@
+"""Which file a MODEL means, and its conversion where it is a checkpoint folder."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import convert
+import models
+from convert.mixture import QuantType
+from convert.pipeline import ProgressSink, convert_checkpoint
+from models.catalog import EMBEDDED, CatalogEntry, find
+from server.settings import Quant
+
+_CHECKPOINT_FILES = ("*.json", "*.model", "*.safetensors", "*.bin")
+
+
+class UnknownModelError(Exception):
+    """What was given is no file, no folder and no known name; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """The GGUF that serves a MODEL, and the checkpoint it is made from where it is not there yet."""
+
+    name: str
+    """For callers, unless set otherwise."""
+    gguf: Path
+    entry: CatalogEntry | None = None
+    checkpoint: Path | None = None
+    quant: QuantType | None = None
+    """Only with a checkpoint."""
+
+    @property
+    def needs_conversion(self) -> bool:
+        """Whether ``convert_source`` has work to do."""
+        return self.checkpoint is not None and not self.gguf.exists()
+
+
+def find_source(model: str, quant: Quant, cache_dir: Path) -> ModelSource:
+    """Return what ``model`` means: nothing is the embedded model, then a path, then a name of the catalog.
+
+    Raises:
+        UnknownModelError: it means nothing, or a catalog model that is not on this machine.
+    """
+    if not model:
+        return _embedded(quant, cache_dir)
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return _checkpoint(path.resolve(), path.resolve().name, quant, cache_dir, find(path.resolve().name))
+    if path.exists():
+        return ModelSource(name=path.stem, gguf=path, entry=find(path.stem))
+    entry = find(model)
+    if entry is EMBEDDED:
+        return _embedded(quant, cache_dir)
+    if entry is not None:
+        return _from_cache(entry, cache_dir)
+    raise UnknownModelError(
+        f"{model}: no such file or folder, and no model of that name is known; "
+        "give a .gguf file, a checkpoint folder, or nothing for the embedded model"
+    )
+
+
+def convert_source(source: ModelSource, progress: ProgressSink | None = None) -> None:
+    """Convert the checkpoint of ``source`` unless that has been done, and drop what it replaces.
+
+    Raises:
+        ConvertError: the checkpoint cannot be converted.
+    """
+    if source.checkpoint is None or source.quant is None or not source.needs_conversion:
+        return
+    source.gguf.parent.mkdir(parents=True, exist_ok=True)
+    convert_checkpoint(source.checkpoint, source.gguf, source.quant, progress)
+    prefix = source.gguf.name.rpartition("-")[0]
+    for older in source.gguf.parent.glob(f"{prefix}-*.gguf"):
+        if older != source.gguf:
+            older.unlink(missing_ok=True)
+
+
+def _embedded(quant: Quant, cache_dir: Path) -> ModelSource:
+    folder = Path(models.__file__).parent / "tiny"
+    # Eight bits cost the small model nothing that shows, and four would save it three megabytes.
+    chosen = Quant.Q8_0 if quant is Quant.AUTO else quant
+    return _checkpoint(folder, EMBEDDED.name, chosen, cache_dir, EMBEDDED)
+
+
+def _checkpoint(
+    folder: Path, name: str, quant: Quant, cache_dir: Path, entry: CatalogEntry | None
+) -> ModelSource:
+    kind = QuantType.Q4_K_M if quant is Quant.AUTO else QuantType(quant.value)
+    where = _digest([str(folder)])
+    file = f"{name}-{kind.value}-{where}-{_digest(_state(folder))}.gguf"
+    return ModelSource(
+        name=name, gguf=cache_dir / "converted" / file, entry=entry, checkpoint=folder, quant=kind
+    )
+
+
+def _from_cache(entry: CatalogEntry, cache_dir: Path) -> ModelSource:
+    files = sorted(cache_dir.glob(f"{entry.name}[.-]*gguf"))
+    if not files:
+        raise UnknownModelError(
+            f"{entry.name} is not on this machine; download the checkpoint {entry.repository} and run "
+            f"glmserve convert FOLDER -o {cache_dir / entry.name}.gguf"
+        )
+    return ModelSource(name=entry.name, gguf=files[0], entry=entry)
+
+
+def _state(folder: Path) -> Iterable[str]:
+    """Yield what a conversion of ``folder`` depends on: its files, and the converter itself."""
+    for pattern in _CHECKPOINT_FILES:
+        for file in sorted(folder.glob(pattern)):
+            status = file.stat()
+            yield f"{file.name} {status.st_size} {status.st_mtime_ns}"
+    for module in sorted(Path(convert.__file__).parent.glob("*.py")):
+        yield module.read_text("utf-8")
+
+
+def _digest(parts: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
