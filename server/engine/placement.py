@@ -105,7 +105,8 @@ def place(config: EngineConfig, facts: ModelFacts, build: BuildFacts) -> Placeme
     context_length = config.context_length or facts.context_train
     if context_length > facts.context_train:
         raise ModelLoadError(
-            f"a context of {context_length} tokens was asked for; {facts.path.name} was trained for {facts.context_train}"
+            f"a context of {context_length} tokens was asked for; "
+            f"{facts.path.name} was trained for {facts.context_train}"
         )
     cells = config.cache_cells or auto_cells(context_length, config.parallel, facts.kv_bytes_per_token)
     if cells < context_length:

@@ -1,0 +1,242 @@
+"""The API side of the engine process: submits, streams, aborts, and starts a fresh process when one dies.
+
+Every submitted request ends exactly once: with a finish reason, or with one exception. The two pipe ends are served
+by two threads of the process's own ``WorkerProcess``, because a full pipe would otherwise stop the event loop.
+"""
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import AsyncGenerator
+
+from server.engine.config import EngineConfig
+from server.engine.errors import (
+    DecodeFailed,
+    EngineDied,
+    EngineError,
+    EngineUnavailable,
+    ModelLoadError,
+    PromptTooLong,
+    QueueFull,
+)
+from server.engine.interface import EngineState, EngineStatus
+from server.engine.messages import (
+    Abort,
+    EngineInfo,
+    EngineStats,
+    FinishReason,
+    FromWorker,
+    LoadFailed,
+    Ready,
+    StepOutput,
+    StepReport,
+    Submit,
+)
+from server.engine.params import SamplingParams
+from server.engine.process import WorkerProcess
+from server.engine.worker import BackendFactory, load_llama
+
+log = logging.getLogger(__name__)
+
+_BACKOFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Before the first, second, … restart in a row; the last one repeats."""
+
+Outcome = StepOutput | EngineError
+
+
+class EngineClient:
+    """Implements ``server.engine.interface.Engine`` over a child process. Belongs to one event loop."""
+
+    def __init__(self, config: EngineConfig, load: BackendFactory = load_llama) -> None:
+        """Nothing is started yet. ``load`` runs in the child and must be importable there."""
+        self._config = config
+        self._load = load
+        self._status = EngineStatus(EngineState.STOPPED, "not started")
+        self._info: EngineInfo | None = None
+        self._stats = EngineStats()
+        self._ids = itertools.count(1)
+        self._streams: dict[int, asyncio.Queue[Outcome]] = {}
+        self._process: WorkerProcess | None = None
+        self._changed = asyncio.Condition()
+        self._restarts = 0
+        self._restarting: asyncio.Task[None] | None = None
+        self.restarts_total = 0
+
+    @property
+    def status(self) -> EngineStatus:
+        """Whether requests are taken now."""
+        return self._status
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the engine can do. Raises EngineUnavailable before the first load has ended."""
+        if self._info is None:
+            raise EngineUnavailable(self._unavailable())
+        return self._info
+
+    @property
+    def stats(self) -> EngineStats:
+        """The latest snapshot."""
+        return self._stats
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the engine process, if there is one."""
+        return None if self._process is None else self._process.pid
+
+    async def start(self) -> None:
+        """Start loading; returns at once."""
+        if self._status.state is EngineState.STOPPED:
+            await self._set(EngineState.LOADING, "the model is being loaded")
+            self._spawn()
+
+    async def wait_ready(self, timeout: float) -> None:
+        """Wait until READY, at most ``timeout`` seconds. Raises EngineUnavailable or ModelLoadError."""
+        waiting = (EngineState.LOADING, EngineState.RESTARTING)
+        try:
+            async with self._changed:
+                await asyncio.wait_for(self._changed.wait_for(lambda: self._status.state not in waiting), timeout)
+        except asyncio.TimeoutError:
+            raise EngineUnavailable(self._unavailable()) from None
+        if self._status.state is EngineState.FAILED:
+            raise ModelLoadError(self._status.reason)
+        if self._status.state is EngineState.STOPPED:
+            raise EngineUnavailable(self._unavailable())
+
+    async def submit(self, prompt_ids: tuple[int, ...], params: SamplingParams) -> AsyncGenerator[StepOutput, None]:
+        """Queue a sequence; see ``Engine.submit``."""
+        if self._status.state is EngineState.RESTARTING:
+            await self.wait_ready(self._config.restart_wait)
+        if self._status.state is not EngineState.READY or self._process is None:
+            raise EngineUnavailable(self._unavailable())
+        if not 0 < len(prompt_ids) < self.info.context_length:
+            raise PromptTooLong(len(prompt_ids), self.info.context_length)
+        if len(self._streams) >= self._config.parallel + self._config.max_waiting:
+            raise QueueFull(len(self._streams) - self._config.parallel)
+        request_id = next(self._ids)
+        outcomes = self._streams[request_id] = asyncio.Queue()
+        self._process.send(Submit(request_id, prompt_ids, params))
+        return _Stream(self, request_id, outcomes).outputs()
+
+    async def stop(self) -> None:
+        """End the process; every open stream ends with EngineUnavailable."""
+        process, self._process = self._process, None
+        if self._restarting is not None:
+            self._restarting.cancel()
+        await self._set(EngineState.STOPPED, "the server is shutting down")
+        self._end_all(EngineUnavailable(self._unavailable()))
+        if process is not None:
+            await asyncio.to_thread(process.stop)
+
+    def forget(self, request_id: int, *, finished: bool) -> None:
+        """Drop a stream that nobody reads any more, and stop its sequence if it still runs."""
+        self._streams.pop(request_id, None)
+        if not finished and self._process is not None:
+            self._process.send(Abort(request_id))
+
+    def _spawn(self) -> None:
+        loop = asyncio.get_running_loop()
+        process = WorkerProcess(
+            self._config,
+            self._load,
+            on_message=lambda message: loop.call_soon_threadsafe(self._receive, process, message),
+            on_end=lambda how: loop.call_soon_threadsafe(self._ended, process, how),
+        )
+        self._process = process
+        process.start()
+
+    def _receive(self, sender: WorkerProcess, message: FromWorker) -> None:
+        if sender is not self._process:
+            return
+        if isinstance(message, StepReport):
+            self._deliver(message)
+        elif isinstance(message, Ready):
+            self._info = message.info
+            log.info("model loaded in %.1f s on %s", message.info.load_seconds, message.info.device)
+            self._set_soon(EngineState.READY, "")
+        elif isinstance(message, LoadFailed):
+            log.error("the model could not be loaded: %s", message.reason)
+            self._process = None
+            self._set_soon(EngineState.FAILED, message.reason)
+
+    def _deliver(self, report: StepReport) -> None:
+        self._stats = report.stats
+        for output in report.outputs:
+            outcomes = self._streams.get(output.request_id)
+            if outcomes is not None:
+                self._restarts = 0  # it answers, so the next death counts from the start again
+                outcomes.put_nowait(output)
+
+    def _ended(self, sender: WorkerProcess, how: str) -> None:
+        """The process is gone: tell every waiting request at once, then start a fresh one."""
+        if sender is not self._process:
+            return
+        self._process = None
+        log.error("the engine process %s; %d requests were lost", how, len(self._streams))
+        self._end_all(EngineDied(f"the engine process {how} while this request ran; it is being restarted, try again"))
+        if self._info is None or self._restarts >= self._config.max_restarts:
+            times = f" {self._restarts + 1} times in a row" if self._restarts else ""
+            self._set_soon(EngineState.FAILED, f"the engine process {how}{times}, loading {self._config.model_path}")
+            return
+        self._set_soon(EngineState.RESTARTING, f"the engine process {how} and is being restarted")
+        self._restarting = asyncio.ensure_future(self._restart())
+
+    async def _restart(self) -> None:
+        delay = _BACKOFF_SECONDS[min(self._restarts, len(_BACKOFF_SECONDS) - 1)]
+        self._restarts += 1
+        self.restarts_total += 1
+        started = time.monotonic()
+        await asyncio.sleep(delay)
+        self._spawn()
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._status.state is EngineState.READY)
+        log.info("the engine is back after %.1f s", time.monotonic() - started)
+
+    def _end_all(self, error: EngineError) -> None:
+        for outcomes in self._streams.values():
+            outcomes.put_nowait(error)
+        self._streams.clear()
+
+    def _set_soon(self, state: EngineState, reason: str) -> None:
+        self._status = EngineStatus(state, reason)
+        task = asyncio.ensure_future(self._announce())
+        task.add_done_callback(lambda done: done.exception())
+
+    async def _set(self, state: EngineState, reason: str) -> None:
+        self._status = EngineStatus(state, reason)
+        await self._announce()
+
+    async def _announce(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    def _unavailable(self) -> str:
+        return f"the engine takes no requests now: {self._status.reason or self._status.state.value}"
+
+
+class _Stream:
+    """The outputs of one sequence, as its caller reads them."""
+
+    def __init__(self, client: EngineClient, request_id: int, outcomes: "asyncio.Queue[Outcome]") -> None:
+        self._client = client
+        self._request_id = request_id
+        self._outcomes = outcomes
+
+    async def outputs(self) -> AsyncGenerator[StepOutput, None]:
+        finished = False
+        try:
+            while not finished:
+                outcome = await self._outcomes.get()
+                finished = isinstance(outcome, EngineError) or outcome.finish_reason is not None
+                yield _checked(outcome)
+        finally:
+            self._client.forget(self._request_id, finished=finished)
+
+
+def _checked(outcome: Outcome) -> StepOutput:
+    if isinstance(outcome, EngineError):
+        raise outcome
+    if outcome.finish_reason is FinishReason.ERROR:
+        raise DecodeFailed(f"this request failed in the engine: {outcome.error}")
+    return outcome

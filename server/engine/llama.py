@@ -1,0 +1,174 @@
+"""The backend that computes: one llama.cpp model and context."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import time
+from dataclasses import replace
+from itertools import chain
+
+import llama_cpp
+import numpy as np
+
+from server.engine.backend import DecodeError
+from server.engine.batch import BatchItem, CacheOp, CopyPrefix
+from server.engine.config import Device, EngineConfig
+from server.engine.errors import ModelLoadError
+from server.engine.gguf_check import ModelFacts
+from server.engine.messages import EngineInfo
+from server.engine.params import SamplingParams
+from server.engine.placement import Placement, place, probe
+from server.engine.sampler import Sampler
+
+log = logging.getLogger(__name__)
+
+CACHED_SLOTS = 64
+"""Slots beyond the running ones, which hold cached prefixes."""
+
+MAX_SLOTS = 256
+"""LLAMA_MAX_SEQ of the vendored llama.cpp."""
+
+_DECODE_ERRORS = {1: "no free cells in the KV cache", 2: "aborted", -1: "the batch was invalid"}
+
+
+class LlamaBackend:
+    """Loads in its constructor; everything after that is one thread's."""
+
+    def __init__(self, config: EngineConfig, facts: ModelFacts) -> None:
+        """Load the model. Raises ModelLoadError; a bad file may end the process instead."""
+        started = time.monotonic()
+        llama_cpp.llama_backend_init()
+        placement = place(config, facts, probe())
+        self.slots = min(MAX_SLOTS, config.parallel + CACHED_SLOTS)
+        self._model, placement = _load(config, facts, placement)
+        self._context = _open(self._model, config, placement, self.slots)
+        self._memory = llama_cpp.llama_get_memory(self._context)
+        vocab = llama_cpp.llama_model_get_vocab(self._model)
+        self._vocab_size = int(llama_cpp.llama_vocab_n_tokens(vocab))
+        ids = range(self._vocab_size)
+        self.stop_ids = frozenset(i for i in ids if llama_cpp.llama_vocab_is_eog(vocab, i))
+        self._batch = _Batch(config.batch_size + config.parallel)
+        self._samplers: dict[int, Sampler] = {}
+        self._last_index: dict[int, int] = {}
+        self.info = EngineInfo(
+            context_length=placement.context_length,
+            cache_cells=placement.cache_cells,
+            parallel=config.parallel,
+            vocab_size=self._vocab_size,
+            device=placement.device,
+            load_seconds=time.monotonic() - started,
+        )
+
+    def apply(self, op: CacheOp) -> None:
+        """Carry out a cache operation."""
+        if isinstance(op, CopyPrefix):
+            llama_cpp.llama_memory_seq_cp(self._memory, op.source, op.target, 0, op.length)
+        else:
+            llama_cpp.llama_memory_seq_rm(self._memory, op.slot, -1, -1)
+
+    def open_sampler(self, request_id: int, params: SamplingParams, prompt_ids: tuple[int, ...]) -> None:
+        """Make the sampler of a sequence that was admitted."""
+        window = self.info.context_length
+        self._samplers[request_id] = Sampler(params, prompt_ids, self._vocab_size, self.stop_ids, window)
+
+    def close_sampler(self, request_id: int) -> None:
+        """Free it, if there is one."""
+        sampler = self._samplers.pop(request_id, None)
+        if sampler is not None:
+            sampler.close()
+
+    def decode(self, items: tuple[BatchItem, ...]) -> None:
+        """Compute the tokens of ``items`` in one batch. Raises DecodeError."""
+        self._last_index = self._batch.fill(items)
+        code = int(llama_cpp.llama_decode(self._context, self._batch.native))
+        if code == 0:
+            return
+        for item in items:  # parts of a batch that failed may have been computed
+            llama_cpp.llama_memory_seq_rm(self._memory, item.slot, item.start, -1)
+        raise DecodeError(f"llama_decode answered {code}: {_DECODE_ERRORS.get(code, 'a fatal error')}")
+
+    def sample(self, item: BatchItem) -> int:
+        """Sample the next token of an item of the last decoded batch that ``samples``."""
+        request_id = item.sequence.request_id
+        return self._samplers[request_id].sample(self._context, self._last_index[request_id])
+
+    def close(self) -> None:
+        """Free everything."""
+        for request_id in list(self._samplers):
+            self.close_sampler(request_id)
+        llama_cpp.llama_free(self._context)
+        llama_cpp.llama_model_free(self._model)
+
+
+class _Batch:
+    """A ``llama_batch`` over numpy arrays that are filled anew each step; one sequence per token."""
+
+    def __init__(self, capacity: int) -> None:
+        self._tokens = np.zeros(capacity, np.int32)
+        self._positions = np.zeros(capacity, np.int32)
+        self._counts = np.ones(capacity, np.int32)
+        self._slots = np.zeros(capacity, np.int32)
+        self._slot_pointers = self._slots.ctypes.data + 4 * np.arange(capacity, dtype=np.uintp)
+        self._wanted = np.zeros(capacity, np.int8)
+        self.native = llama_cpp.llama_batch()
+        for name, array in (
+            ("token", self._tokens),
+            ("pos", self._positions),
+            ("n_seq_id", self._counts),
+            ("seq_id", self._slot_pointers),
+            ("logits", self._wanted),
+        ):
+            kind = dict(llama_cpp.llama_batch._fields_)[name]
+            setattr(self.native, name, ctypes.cast(array.ctypes.data, kind))
+
+    def fill(self, items: tuple[BatchItem, ...]) -> dict[int, int]:
+        """Enter ``items``; return the index of the last token of each that samples, by request id."""
+        sizes = [len(item.tokens) for item in items]
+        total = sum(sizes)
+        self.native.n_tokens = total
+        self._tokens[:total] = list(chain.from_iterable(item.tokens for item in items))
+        self._slots[:total] = np.repeat([item.slot for item in items], sizes)
+        self._wanted[:total] = 0
+        last: dict[int, int] = {}
+        at = 0
+        for item, size in zip(items, sizes, strict=True):
+            self._positions[at : at + size] = np.arange(item.start, item.start + size)
+            at += size
+            if item.samples:
+                self._wanted[at - 1] = 1
+                last[item.sequence.request_id] = at - 1
+        return last
+
+
+def _load(config: EngineConfig, facts: ModelFacts, placement: Placement) -> tuple[llama_cpp.llama_model_p, Placement]:
+    """Load the weights; where a GPU has no room for them after all, AUTO goes on with the CPU."""
+    params = llama_cpp.llama_model_default_params()
+    params.n_gpu_layers = placement.gpu_layers
+    model = llama_cpp.llama_model_load_from_file(str(facts.path).encode(), params)
+    if model:
+        return model, placement
+    if placement.gpu_layers and config.device is Device.AUTO:
+        log.warning("the GPU could not load %s; running on the CPU", facts.path.name)
+        cpu = replace(config, device=Device.CPU)
+        return _load(cpu, facts, place(cpu, facts, probe()))
+    raise ModelLoadError(f"{facts.path}: llama.cpp could not load it; its messages in the log say why")
+
+
+def _open(
+    model: llama_cpp.llama_model_p, config: EngineConfig, placement: Placement, slots: int
+) -> llama_cpp.llama_context_p:
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx = placement.cache_cells
+    params.n_batch = params.n_ubatch = config.batch_size
+    params.n_seq_max = slots
+    params.kv_unified = True  # or llama.cpp asserts when a part of a sequence is shared
+    params.n_threads = placement.threads
+    params.n_threads_batch = placement.threads_batch
+    params.no_perf = True
+    context = llama_cpp.llama_init_from_model(model, params)
+    if not context:
+        raise ModelLoadError(
+            f"no memory for a cache of {placement.cache_cells} tokens; lower --context, --parallel or --cache-tokens"
+        )
+    return context

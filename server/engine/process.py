@@ -1,0 +1,92 @@
+"""A worker process and the two threads that serve its pipe."""
+
+import logging
+import multiprocessing
+import queue
+import signal
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+
+from server.engine.config import EngineConfig
+from server.engine.messages import FromWorker, Shutdown, ToWorker
+from server.engine.worker import BackendFactory, run_worker
+
+_STOP_SECONDS = 5.0
+"""How long a process may take to end by itself before it is killed."""
+
+
+class WorkerProcess:
+    """Starts the child with spawn, never fork. The callbacks come from a thread of this object."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        load: BackendFactory,
+        on_message: Callable[[FromWorker], object],
+        on_end: Callable[[str], object],
+    ) -> None:
+        """``on_end`` gets how the process ended, once, in words that follow "the engine process"."""
+        context = multiprocessing.get_context("spawn")
+        self._connection, self._theirs = context.Pipe()
+        level = logging.getLogger().getEffectiveLevel()
+        self._process = context.Process(
+            target=run_worker, args=(self._theirs, config, load, level), name="glmserve-engine", daemon=True
+        )
+        self._outbox: queue.SimpleQueue[ToWorker | None] = queue.SimpleQueue()
+        self._on_message = on_message
+        self._on_end = on_end
+
+    @property
+    def pid(self) -> int | None:
+        """Process id, once started."""
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the process and its threads."""
+        self._process.start()
+        self._theirs.close()  # or the end of the process would not be an EOF here
+        for target in (self._read, self._write):
+            threading.Thread(target=target, name=f"engine-pipe-{target.__name__}", daemon=True).start()
+
+    def send(self, message: ToWorker) -> None:
+        """Hand ``message`` to the writing thread; never blocks."""
+        self._outbox.put(message)
+
+    def stop(self) -> None:
+        """End the process, by force if it does not listen. Blocks."""
+        self.send(Shutdown())
+        self._process.join(_STOP_SECONDS)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+    def _read(self) -> None:
+        try:
+            while True:
+                self._on_message(self._connection.recv())
+        except (EOFError, OSError):
+            pass
+        except RuntimeError:  # the event loop that listened is closed
+            self._process.kill()
+        self._process.join()
+        self._outbox.put(None)
+        try:
+            self._on_end(_how(self._process.exitcode))
+        except RuntimeError:
+            logging.getLogger(__name__).debug("the engine ended after its event loop")
+
+    def _write(self) -> None:
+        connection: Connection = self._connection
+        while (message := self._outbox.get()) is not None:
+            try:
+                connection.send(message)
+            except OSError:
+                return  # the reading thread sees the end and reports it
+        connection.close()
+
+
+def _how(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        return f"was ended by {signal.Signals(-exitcode).name}"
+    return f"ended with exit code {exitcode}"

@@ -1,0 +1,83 @@
+"""The child process: take in messages, step, send what the step gave."""
+
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+
+from server.engine.backend import Backend
+from server.engine.config import EngineConfig
+from server.engine.core import EngineCore
+from server.engine.errors import ModelLoadError
+from server.engine.messages import (
+    Abort,
+    FromWorker,
+    LoadFailed,
+    Ready,
+    Shutdown,
+    StepOutput,
+    StepReport,
+    Submit,
+    ToWorker,
+)
+from server.engine.pacing import StepPacer
+
+BackendFactory = Callable[[EngineConfig], Backend]
+
+
+def load_llama(config: EngineConfig) -> Backend:
+    """The real backend. Imports llama.cpp here, so that only the child process has it in memory."""
+    from server.engine.gguf_check import check_gguf  # noqa: PLC0415
+    from server.engine.llama import LlamaBackend  # noqa: PLC0415
+    from server.engine.native_log import route_log  # noqa: PLC0415
+
+    route_log()
+    return LlamaBackend(config, check_gguf(config.model_path))
+
+
+def run_worker(connection: Connection, config: EngineConfig, load: BackendFactory, log_level: int) -> None:
+    """Entry point of the process. Ends with exit code 0 when told to, or when the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)s engine: %(message)s")
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        try:
+            backend = load(config)
+        except ModelLoadError as error:
+            connection.send(LoadFailed(str(error)))
+            return
+        connection.send(Ready(backend.info))
+        core = EngineCore(backend, config.max_waiting, StepPacer(config.step_seconds, config.batch_size))
+        serve(core, connection)
+        backend.close()
+
+
+def serve(core: EngineCore, connection: Connection) -> None:
+    """Step while there is work, sleep on the pipe while there is none, until Shutdown.
+
+    Raises:
+        EOFError: the parent is gone.
+    """
+    while True:
+        refused: list[StepOutput] = []
+        for message in _messages(connection, wait=not core.has_work):
+            if isinstance(message, Shutdown):
+                return
+            if isinstance(message, Abort):
+                core.abort(message.request_id)
+            elif (output := core.submit(message)) is not None:
+                refused.append(output)
+        report = core.step() if core.has_work else StepReport((), core.stats)
+        reply: FromWorker = StepReport((*refused, *report.outputs), report.stats)
+        connection.send(reply)
+
+
+def _messages(connection: Connection, *, wait: bool) -> Iterator[ToWorker]:
+    """Everything that lies in the pipe; with ``wait``, at least one message."""
+    while connection.poll(None if wait else 0):
+        message = connection.recv()
+        assert isinstance(message, Submit | Abort | Shutdown), message
+        yield message
+        wait = False

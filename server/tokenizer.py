@@ -1,0 +1,83 @@
+"""Text to ids and back, on a vocab-only load of the GGUF that the engine runs.
+
+Load it only after the engine has loaded the same file: llama.cpp ends the process on a bad vocabulary.
+"""
+
+import ctypes
+from pathlib import Path
+
+import llama_cpp
+
+from server.engine.errors import ModelLoadError
+from server.engine.native_log import route_log
+
+_PIECE_BYTES = 512
+"""Longest piece that is read at once; SentencePiece's are at most 16 characters."""
+
+_ATTR_UNUSED = 1 << 1
+"""LLAMA_TOKEN_ATTR_UNUSED of llama.h."""
+
+
+class LlamaTokenizer:
+    """The vocabulary of one model. ``encode`` and ``piece`` may be called from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Load the vocabulary of ``path``. Raises ModelLoadError."""
+        params = llama_cpp.llama_model_default_params()
+        params.vocab_only = True
+        params.n_gpu_layers = 0
+        self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+        if not self._model:
+            raise ModelLoadError(f"{path}: the vocabulary could not be loaded")
+        self._vocab = llama_cpp.llama_model_get_vocab(self._model)
+        ids = range(llama_cpp.llama_vocab_n_tokens(self._vocab))
+        self._pieces = tuple(self._read_piece(i) for i in ids)
+        self._specials = {
+            llama_cpp.llama_vocab_get_text(self._vocab, i).decode(): i
+            for i in ids
+            if llama_cpp.llama_vocab_is_control(self._vocab, i)
+        }
+        self.max_piece_chars = max(len(piece.decode("utf-8", "replace")) for piece in self._pieces)
+
+    @property
+    def strips_leading_space(self) -> bool:
+        """Whether decoding drops the space that encoding put in front of the text (SentencePiece's dummy prefix)."""
+        return bool(llama_cpp.llama_vocab_type(self._vocab) == llama_cpp.LLAMA_VOCAB_TYPE_SPM)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Tokenise plain text; what looks like a special token stays text. Raises UnicodeEncodeError."""
+        data = text.encode("utf-8")
+        size = len(data) + 2  # a token is at least a byte long, but for the dummy prefix
+        ids = (llama_cpp.llama_token * size)()
+        count = llama_cpp.llama_tokenize(self._vocab, data, len(data), ids, size, False, False)
+        if count < 0:
+            raise RuntimeError(f"{len(data)} bytes of text came to {-count} tokens, more than bytes")
+        return tuple(ids[:count])
+
+    def piece(self, token_id: int) -> bytes:
+        """The bytes a token stands for; nothing for control tokens and unused ids."""
+        return self._pieces[token_id]
+
+    def special_id(self, piece: str) -> int:
+        """The id of a control token such as ``[gMASK]`` or ``sop``. Raises KeyError.
+
+        ``glmserve convert`` writes ``sop`` as ``<sop>``, so that other servers do not find it inside words.
+        """
+        return self._specials[piece if piece in self._specials else f"<{piece}>"]
+
+    def close(self) -> None:
+        """Free the vocabulary."""
+        llama_cpp.llama_model_free(self._model)
+
+    def _read_piece(self, token_id: int) -> bytes:
+        if llama_cpp.llama_vocab_get_attr(self._vocab, token_id) & _ATTR_UNUSED:
+            return b""
+        buffer = ctypes.create_string_buffer(_PIECE_BYTES)
+        length = llama_cpp.llama_token_to_piece(self._vocab, token_id, buffer, _PIECE_BYTES, 0, False)
+        return buffer.raw[:length] if length > 0 else b""
+
+
+def load_tokenizer(path: Path) -> LlamaTokenizer:
+    """Load the vocabulary of the GGUF at ``path``. Raises ModelLoadError."""
+    route_log()
+    return LlamaTokenizer(path)
