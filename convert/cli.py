@@ -61,7 +61,7 @@ def convert(source: Path, output: Path | None, quant: str, threads: int | None) 
     out = output or Path(f"{source.resolve().name}.{kind.value}.gguf")
     console = Console(stderr=True)
     try:
-        with _bar(console) as sink:
+        with progress_bar(console) as sink:
             report = convert_checkpoint(source, out, kind, sink, threads=threads)
     except ConvertError as error:
         raise click.ClickException(str(error)) from error
@@ -69,7 +69,8 @@ def convert(source: Path, output: Path | None, quant: str, threads: int | None) 
 
 
 @contextmanager
-def _bar(console: Console) -> Iterator[ProgressSink]:
+def progress_bar(console: Console) -> Iterator[ProgressSink]:
+    """Show a conversion's progress on ``console`` while the block runs; yields what takes its steps."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
                TimeRemainingColumn())  # fmt: skip
     with Progress(*columns, console=console, transient=True) as bar:

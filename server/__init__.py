@@ -1,0 +1,1 @@
+"""HTTP in, HTTP out: the server, its settings and its commands."""

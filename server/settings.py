@@ -78,7 +78,7 @@ class Settings(BaseModel):
     alias: Names = Field((), description="Further name for the model, such as gpt-3.5-turbo; repeatable.")
     prompt_format: str = Field("", description="How messages become a prompt; empty goes by the model file.")
     quant: Quant = Field(Quant.AUTO, description="Type of the weights when a checkpoint folder is served.")
-    cache_dir: Path | None = Field(None, description="Where converted models lie; default: the user's cache.")
+    cache_dir: Path = Field(description="Where converted models lie; unless set, glmserve in the user's cache.")
     context: int = Field(0, ge=0, description="Tokens of prompt and answer together; 0 is what the model has.")
     parallel: int = Field(8, ge=1, le=256, description="Requests that are answered at once.")
     cache_tokens: int = Field(

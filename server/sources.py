@@ -84,15 +84,11 @@ def _embedded(quant: Quant, cache_dir: Path) -> ModelSource:
     return _checkpoint(folder, EMBEDDED.name, chosen, cache_dir, EMBEDDED)
 
 
-def _checkpoint(
-    folder: Path, name: str, quant: Quant, cache_dir: Path, entry: CatalogEntry | None
-) -> ModelSource:
+def _checkpoint(folder: Path, name: str, quant: Quant, cache_dir: Path, entry: CatalogEntry | None) -> ModelSource:
     kind = QuantType.Q4_K_M if quant is Quant.AUTO else QuantType(quant.value)
     where = _digest([str(folder)])
     file = f"{name}-{kind.value}-{where}-{_digest(_state(folder))}.gguf"
-    return ModelSource(
-        name=name, gguf=cache_dir / "converted" / file, entry=entry, checkpoint=folder, quant=kind
-    )
+    return ModelSource(name=name, gguf=cache_dir / "converted" / file, entry=entry, checkpoint=folder, quant=kind)
 
 
 def _from_cache(entry: CatalogEntry, cache_dir: Path) -> ModelSource:

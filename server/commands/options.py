@@ -65,6 +65,6 @@ def _option(name: str, field: FieldInfo) -> Callable[[_Command], _Command]:
 
 def _default(field: FieldInfo) -> str:
     value = field.default.value if isinstance(field.default, Enum) else field.default
-    if value in ("", (), None):
+    if field.is_required() or value in ("", ()):
         return ""
     return f"; default: {'no' if value is False else value}"

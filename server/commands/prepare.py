@@ -1,0 +1,68 @@
+"""From the MODEL and the settings of a command to an assembled server, with one clear line where that fails."""
+
+import logging
+import sys
+
+import click
+from rich.console import Console
+
+from convert.cli import progress_bar
+from convert.errors import ConvertError
+from server.assembly import Assembly, AssemblyError, assemble
+from server.commands.options import UsageProblem
+from server.engine.errors import ModelLoadError
+from server.engine.gguf_check import check_gguf
+from server.settings import LogLevel, Settings
+from server.sources import ModelSource, UnknownModelError, convert_source, find_source
+
+
+def prepare(settings: Settings) -> Assembly:
+    """Find the model, convert it where needed, and assemble the server.
+
+    Raises:
+        UsageProblem: there is no such model, or the settings do not fit it.
+        ClickException: its file cannot be served.
+    """
+    source = locate(settings)
+    try:
+        convert_with_bar(source)
+        return assemble(settings, source, check_gguf(source.gguf))
+    except AssemblyError as error:
+        raise UsageProblem(str(error)) from None
+    except (ConvertError, ModelLoadError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def locate(settings: Settings) -> ModelSource:
+    """Return what MODEL means.
+
+    Raises:
+        UsageProblem: nothing.
+    """
+    try:
+        return find_source(settings.model, settings.quant, settings.cache_dir)
+    except UnknownModelError as error:
+        raise UsageProblem(str(error)) from None
+
+
+def convert_with_bar(source: ModelSource) -> None:
+    """Convert the checkpoint of ``source`` where that has not been done yet, showing how far it is.
+
+    Raises:
+        ConvertError: the checkpoint cannot be converted.
+    """
+    if not source.needs_conversion or source.quant is None:
+        return
+    click.echo(f"converting {source.checkpoint} to {source.quant.value}, once", err=True)
+    with progress_bar(Console(stderr=True)) as sink:
+        convert_source(source, sink)
+
+
+def configure_logging(level: LogLevel) -> None:
+    """Log to standard error, without what uvicorn and httpx say of their own accord."""
+    logging.basicConfig(
+        level=level.value.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    if level is not LogLevel.DEBUG:
+        for chatty in ("uvicorn.error", "httpx", "asyncio"):
+            logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -1,0 +1,79 @@
+"""Running the application: the socket, uvicorn, and the moment when the model is ready."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from server.assembly import Assembly
+from server.engine.interface import EngineState, EngineStatus
+from server.settings import Settings
+
+_POLL_SECONDS = 0.05
+
+
+class AddressError(Exception):
+    """The server cannot listen where it was told to."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket, made before the model is loaded so that a taken port shows at once.
+
+    Raises:
+        AddressError: the port is taken, or the address is not one of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise AddressError(
+            f"cannot listen on {host} port {port}: {reason}; choose another with --port or --host"
+        ) from None
+
+
+def base_url(listener: socket.socket) -> str:
+    """Return the address a caller on this machine uses."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Server(uvicorn.Server):
+    """Uvicorn, telling when the model takes requests or will never do so."""
+
+    def __init__(self, assembly: Assembly, settings: Settings, on_settled: Callable[[EngineStatus], None]) -> None:
+        """``on_settled`` is called once, with READY or FAILED."""
+        super().__init__(
+            uvicorn.Config(
+                assembly.app,
+                log_config=None,
+                access_log=settings.access_log,
+                server_header=False,
+                timeout_graceful_shutdown=settings.shutdown_seconds,
+                lifespan="on",
+            )
+        )
+        self._model = assembly.model
+        self._on_settled = on_settled
+        self._watching: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to answer; the model loads meanwhile."""
+        await super().startup(sockets)
+        self._watching = asyncio.create_task(self._watch())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop taking requests, and give those that run some time."""
+        if self._watching is not None:
+            self._watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watching
+        await super().shutdown(sockets)
+
+    async def _watch(self) -> None:
+        while self._model.status.state not in (EngineState.READY, EngineState.FAILED):
+            await asyncio.sleep(_POLL_SECONDS)
+        self._on_settled(self._model.status)
