@@ -9,8 +9,8 @@ from fastapi import FastAPI
 from models.catalog import CATALOG, SamplingDefaults
 from server.app import ApiOptions, create_app
 from server.engine.client import EngineClient
-from server.engine.config import EngineConfig
 from server.engine.gguf_check import ModelFacts
+from server.engine_settings import engine_config
 from server.prompts.format import prompt_format
 from server.registry import ModelCard, ModelRegistry, ServedModel
 from server.settings import Settings
@@ -55,34 +55,9 @@ def assemble(settings: Settings, source: ModelSource, facts: ModelFacts) -> Asse
     return Assembly(model, create_app(ModelRegistry([model]), api_options(settings)))
 
 
-def engine_config(settings: Settings, source: ModelSource, facts: ModelFacts) -> EngineConfig:
-    """Return what the engine is started with."""
-    return EngineConfig(
-        model_path=facts.path,
-        context_length=settings.context or _usual_context(source, facts),
-        parallel=settings.parallel,
-        cache_cells=settings.cache_tokens,
-        max_waiting=settings.max_waiting,
-        threads=settings.threads,
-        threads_batch=settings.threads_batch,
-        batch_size=settings.batch_size,
-        step_seconds=settings.step_seconds,
-        device=settings.device,
-        gpu_layers=settings.gpu_layers,
-        load_timeout=settings.load_timeout,
-        restart_wait=settings.restart_wait,
-        max_restarts=settings.max_restarts,
-    )
-
-
 def api_options(settings: Settings) -> ApiOptions:
     """Return what the HTTP side goes by."""
     return ApiOptions(max_body_bytes=int(settings.max_body_mb * 1e6))
-
-
-def _usual_context(source: ModelSource, facts: ModelFacts) -> int:
-    """Return the catalog's figure for a known model: some files claim more than they were trained to chat with."""
-    return min(source.entry.context_length, facts.context_train) if source.entry else 0
 
 
 def _card(settings: Settings, source: ModelSource, format_name: str) -> ModelCard:

@@ -1,0 +1,111 @@
+"""What ``glmserve doctor`` finds: this build, this machine, the files, and what a model would get."""
+
+import importlib.metadata
+import os
+import platform
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from server.engine.config import EngineConfig
+from server.engine.gguf_check import ModelFacts
+
+if TYPE_CHECKING:
+    from server.engine.placement import BuildFacts, Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """Of what matters here; "missing" where it is not installed."""
+
+    glmserve: str
+    python: str
+    llama_cpp_python: str
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What there is to compute with."""
+
+    system: str
+    cores: int
+    usable_cores: int
+    """What a container or an affinity mask leaves of them."""
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CachedFile:
+    """A GGUF in the cache folder."""
+
+    path: Path
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What llama.cpp says; where it cannot be asked, ``problem`` has the reason."""
+
+    build: "BuildFacts | None" = None
+    placement: "Placement | None" = None
+    problem: str = ""
+
+
+def find_versions() -> Versions:
+    """Return what is installed."""
+    return Versions(
+        glmserve=_version("glmserve"),
+        python=platform.python_version(),
+        llama_cpp_python=_version("llama-cpp-python"),
+    )
+
+
+def find_machine() -> Machine:
+    """Return what this machine has."""
+    return Machine(
+        system=f"{platform.system()} {platform.machine()}",
+        cores=os.cpu_count() or 1,
+        usable_cores=len(os.sched_getaffinity(0)),
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+    )
+
+
+def find_cached(cache_dir: Path) -> tuple[CachedFile, ...]:
+    """Return the GGUF files under ``cache_dir``."""
+    return tuple(CachedFile(path, path.stat().st_size) for path in sorted(cache_dir.rglob("*.gguf")))
+
+
+def probe(config: EngineConfig | None, facts: ModelFacts | None) -> Probe:
+    """Ask llama.cpp in a process of its own: a broken build, or one for another CPU, may end the asker."""
+    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(_probe, config, facts).result()
+        except BrokenProcessPool:
+            return Probe(problem="llama.cpp ended the process that loaded it: it was built for another machine")
+        except (ImportError, OSError, RuntimeError) as error:
+            return Probe(problem=f"llama.cpp cannot be loaded: {error}")
+
+
+def _probe(config: EngineConfig | None, facts: ModelFacts | None) -> Probe:
+    # Imported here, in the child process alone: the parent must survive a library that cannot be loaded.
+    from server.engine.errors import ModelLoadError  # noqa: PLC0415
+    from server.engine.placement import place  # noqa: PLC0415
+    from server.engine.placement import probe as probe_build  # noqa: PLC0415
+
+    build = probe_build()
+    if config is None or facts is None:
+        return Probe(build)
+    try:
+        return Probe(build, place(config, facts, build))
+    except ModelLoadError as error:
+        return Probe(build, problem=str(error))
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
