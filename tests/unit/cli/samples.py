@@ -1,0 +1,44 @@
+"""A value for each setting that is not its default: as text, as TOML, and as it is read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.engine.config import Device
+from server.settings import LogLevel, Quant
+
+
+@dataclass(frozen=True)
+class Sample:
+    text: str
+    toml: str
+    value: object
+
+
+SAMPLES = {
+    "model": Sample("some.gguf", '"some.gguf"', "some.gguf"),
+    "host": Sample("0.0.0.0", '"0.0.0.0"', "0.0.0.0"),
+    "port": Sample("9001", "9001", 9001),
+    "model_name": Sample("mine", '"mine"', "mine"),
+    "alias": Sample("gpt-3.5-turbo, b", '["gpt-3.5-turbo", "b"]', ("gpt-3.5-turbo", "b")),
+    "prompt_format": Sample("chatglm2", '"chatglm2"', "chatglm2"),
+    "quant": Sample("q4_0", '"q4_0"', Quant.Q4_0),
+    "cache_dir": Sample("/there", '"/there"', Path("/there")),
+    "context": Sample("512", "512", 512),
+    "parallel": Sample("3", "3", 3),
+    "cache_tokens": Sample("2048", "2048", 2048),
+    "max_waiting": Sample("5", "5", 5),
+    "threads": Sample("2", "2", 2),
+    "threads_batch": Sample("4", "4", 4),
+    "batch_size": Sample("64", "64", 64),
+    "step_seconds": Sample("0.5", "0.5", 0.5),
+    "device": Sample("cpu", '"cpu"', Device.CPU),
+    "gpu_layers": Sample("7", "7", 7),
+    "load_timeout": Sample("30", "30", 30.0),
+    "restart_wait": Sample("1.5", "1.5", 1.5),
+    "max_restarts": Sample("2", "2", 2),
+    "default_max_tokens": Sample("100", "100", 100),
+    "max_body_mb": Sample("0.5", "0.5", 0.5),
+    "shutdown_seconds": Sample("3", "3", 3),
+    "log_level": Sample("error", '"error"', LogLevel.ERROR),
+    "access_log": Sample("true", "true", True),
+}

@@ -1,0 +1,118 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from models.catalog import CATALOG, EMBEDDED, SamplingDefaults
+from server.assembly import Assembly, AssemblyError, api_options, assemble
+from server.engine.config import EngineConfig
+from server.engine.gguf_check import ModelFacts
+from server.engine_settings import engine_config
+from server.serving import Server
+from server.settings import Settings, load_settings
+from server.sources import ModelSource
+from tests.unit.cli.samples import SAMPLES
+
+FACTS = ModelFacts(
+    path=Path("/models/some.gguf"),
+    name="some",
+    architecture="chatglm",
+    prompt_format="chatglm2",
+    context_train=32768,
+    vocab_size=64,
+    size_bytes=1000,
+    layer_bytes=(10, 10),
+    other_bytes=10,
+    kv_bytes_per_token=4,
+)
+SOURCE = ModelSource(name="some", gguf=FACTS.path)
+ENGINE_FIELDS = {
+    "context": "context_length", "parallel": "parallel", "cache_tokens": "cache_cells", "max_waiting": "max_waiting",
+    "threads": "threads", "threads_batch": "threads_batch", "batch_size": "batch_size",
+    "step_seconds": "step_seconds", "device": "device", "gpu_layers": "gpu_layers", "load_timeout": "load_timeout",
+    "restart_wait": "restart_wait", "max_restarts": "max_restarts",
+}  # fmt: skip
+CARD_FIELDS = {"model_name": "name", "alias": "aliases", "default_max_tokens": "default_max_tokens"}
+SERVER_FIELDS = {"access_log": "access_log", "shutdown_seconds": "timeout_graceful_shutdown"}
+# Seen where they act: by test_serve (listening, logging), test_sources, and the tests below.
+ELSEWHERE = {"model", "host", "port", "log_level", "quant", "cache_dir", "prompt_format", "max_body_mb"}
+
+
+def settings(**flags: object) -> Settings:
+    return load_settings(flags, {})
+
+
+def sampled() -> Settings:
+    return settings(**{name: sample.value for name, sample in SAMPLES.items()})
+
+
+def test_every_setting_has_a_place() -> None:
+    assert set(Settings.model_fields) == {*ENGINE_FIELDS, *CARD_FIELDS, *SERVER_FIELDS, *ELSEWHERE}
+
+
+def test_every_figure_of_the_engine_can_be_set() -> None:
+    assert set(EngineConfig.__slots__) == {"model_path", *ENGINE_FIELDS.values()}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ENGINE_FIELDS)
+def test_a_setting_reaches_the_engine(name: str) -> None:
+    assert getattr(engine_config(sampled(), SOURCE, FACTS), ENGINE_FIELDS[name]) == SAMPLES[name].value
+
+
+@pytest.mark.parametrize("name", CARD_FIELDS)
+def test_a_setting_reaches_the_model_card(name: str) -> None:
+    card = assemble(sampled(), SOURCE, FACTS).model.card
+    assert getattr(card, CARD_FIELDS[name]) == SAMPLES[name].value
+
+
+@pytest.mark.parametrize("name", SERVER_FIELDS)
+def test_a_setting_reaches_the_http_server(name: str) -> None:
+    server = Server(assemble(sampled(), SOURCE, FACTS), sampled(), lambda _: None)
+    assert getattr(server.config, SERVER_FIELDS[name]) == SAMPLES[name].value
+
+
+def test_the_body_limit_is_in_megabytes() -> None:
+    assert api_options(settings(max_body_mb=0.5)).max_body_bytes == 500_000
+
+
+def test_a_model_is_called_by_its_source_unless_named() -> None:
+    assert assemble(settings(), SOURCE, FACTS).model.card.name == "some"
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (SOURCE, 0),
+        (replace(SOURCE, entry=EMBEDDED), EMBEDDED.context_length),
+        (replace(SOURCE, entry=replace(EMBEDDED, context_length=99999)), FACTS.context_train),
+    ],
+    ids=["unknown: the file's own", "known: the catalog's", "never more than trained"],
+)
+def test_the_context_goes_by_the_catalog(source: ModelSource, expected: int) -> None:
+    assert engine_config(settings(), source, FACTS).context_length == expected
+
+
+def test_sampling_defaults_are_those_of_the_family() -> None:
+    family = next(entry for entry in CATALOG if entry.prompt_format == "chatglm2")
+    assert assemble(settings(), SOURCE, FACTS).model.card.defaults == family.defaults
+    own = replace(EMBEDDED, defaults=SamplingDefaults(temperature=0.1))
+    assert assemble(settings(), replace(SOURCE, entry=own), FACTS).model.card.defaults.temperature == 0.1
+
+
+def without_format(build: Callable[[], Assembly]) -> str:
+    with pytest.raises(AssemblyError) as caught:
+        build()
+    return str(caught.value)
+
+
+def test_a_file_that_does_not_say_its_prompts_needs_the_setting() -> None:
+    silent = replace(FACTS, prompt_format="")
+    assert "--prompt-format" in without_format(lambda: assemble(settings(), SOURCE, silent))
+    assert assemble(settings(prompt_format="chatglm2"), SOURCE, silent).model.card.name == "some"
+
+
+def test_an_unknown_prompt_format_is_refused_with_the_known_ones() -> None:
+    message = without_format(lambda: assemble(settings(prompt_format="chatml"), SOURCE, FACTS))
+    assert "'chatml'" in message
+    assert "chatglm2" in message

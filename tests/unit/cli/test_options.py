@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from server.commands.options import read_settings, settings_options
+from server.commands.serve import serve
+from server.settings import Settings, flag_name, variable_name
+from tests.unit.cli.samples import SAMPLES
+
+
+@click.command()
+@click.argument("model", required=False)
+@settings_options
+def show(model: str | None, config: Path | None, **flags: object) -> None:
+    """Print the settings as JSON."""
+    click.echo(read_settings(model, config, flags).model_dump_json())
+
+
+def call(*args: str, **environ: str) -> Result:
+    return CliRunner().invoke(show, args, env=environ)
+
+
+def settings_of(result: Result) -> Settings:
+    assert result.exit_code == 0, result.output
+    return Settings.model_validate_json(result.output)
+
+
+def arguments(name: str) -> list[str]:
+    if name == "model":
+        return ["some.gguf"]
+    if name == "access_log":
+        return ["--access-log"]
+    if name == "alias":
+        return ["--alias", "gpt-3.5-turbo", "--alias", "b"]
+    return [flag_name(name), SAMPLES[name].text]
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_setting_is_read_from_the_command_line(name: str) -> None:
+    assert getattr(settings_of(call(*arguments(name))), name) == SAMPLES[name].value
+
+
+def test_a_flag_wins_over_the_environment() -> None:
+    assert settings_of(call("--no-access-log", "--port", "1", GLMSERVE_ACCESS_LOG="1", GLMSERVE_PORT="2")).port == 1
+    assert not settings_of(call("--no-access-log", GLMSERVE_ACCESS_LOG="1")).access_log
+
+
+def test_the_file_is_a_flag(tmp_path: Path) -> None:
+    file = tmp_path / "some.toml"
+    file.write_text("port = 5")
+    assert settings_of(call("--config", str(file))).port == 5
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLES if name != "model"])
+def test_help_shows_each_setting_with_its_variable_and_default(name: str) -> None:
+    text = " ".join(CliRunner().invoke(serve, ["--help"]).output.split())
+    field = Settings.model_fields[name]
+    assert flag_name(name) in text
+    assert str(field.description).replace("\n", " ") in text
+    assert f"[{variable_name(name)}" in text
+    if isinstance(field.default, int | float) and not isinstance(field.default, bool):
+        assert f"[{variable_name(name)}; default: {field.default}]" in text
+
+
+def test_a_bad_flag_is_a_usage_error_in_one_line() -> None:
+    result = call("--port", "no")
+    assert result.exit_code == 2
+    assert result.output.count("\n") == 1
+    assert result.output.startswith("Error: --port: Input should be a valid integer")

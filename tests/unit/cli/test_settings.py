@@ -1,0 +1,118 @@
+from pathlib import Path
+
+import pytest
+
+from server.settings import Settings, SettingsError, load_settings, variable_name
+from tests.unit.cli.samples import SAMPLES
+
+
+def test_every_setting_has_a_sample() -> None:
+    assert set(SAMPLES) == set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_setting_is_read_from_the_environment(name: str) -> None:
+    settings = load_settings({}, {variable_name(name): SAMPLES[name].text})
+    assert getattr(settings, name) == SAMPLES[name].value
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_setting_is_read_from_the_file(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "some.toml"
+    file.write_text(f"{name} = {SAMPLES[name].toml}\n")
+    assert getattr(load_settings({}, {}, file), name) == SAMPLES[name].value
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_sample_differs_from_the_default(name: str) -> None:
+    assert getattr(load_settings({}, {}), name) != SAMPLES[name].value
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "some.toml"
+    file.write_text("port = 1\nparallel = 1\ncontext = 1\n")
+    environ = {"GLMSERVE_PORT": "2", "GLMSERVE_PARALLEL": "2"}
+    settings = load_settings({"port": "3"}, environ, file)
+    assert (settings.port, settings.parallel, settings.context) == (3, 2, 1)
+
+
+def test_the_file_is_named_by_the_environment_unless_a_flag_names_one(tmp_path: Path) -> None:
+    named, other = tmp_path / "named.toml", tmp_path / "other.toml"
+    named.write_text("port = 1")
+    other.write_text("port = 2")
+    environ = {"GLMSERVE_CONFIG": str(named)}
+    assert load_settings({}, environ).port == 1
+    assert load_settings({}, environ, other).port == 2
+
+
+def test_a_file_in_the_current_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "glmserve.toml").write_text("port = 4")
+    assert load_settings({}, {}).port == 4
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    assert load_settings({}, {"GLMSERVE_PORT": ""}).port == 8000
+
+
+def test_other_programs_variables_are_left_alone() -> None:
+    assert load_settings({}, {"PORT": "1", "GLM_PORT": "2"}).port == 8000
+
+
+def test_converted_models_lie_in_the_users_cache(tmp_path: Path) -> None:
+    assert load_settings({}, {"XDG_CACHE_HOME": str(tmp_path)}).cache_dir == tmp_path / "glmserve"
+    assert load_settings({}, {}).cache_dir == Path.home() / ".cache" / "glmserve"
+    # The base directory specification has relative paths ignored.
+    assert load_settings({}, {"XDG_CACHE_HOME": "here"}).cache_dir == Path.home() / ".cache" / "glmserve"
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "expected"),
+    [
+        ({"port": "70000"}, {}, "--port: Input should be less than or equal to 65535, not '70000'"),
+        ({}, {"GLMSERVE_PARALLEL": "many"}, "GLMSERVE_PARALLEL: Input should be a valid integer"),
+        ({}, {"GLMSERVE_PROT": "1"}, "GLMSERVE_PROT is not a setting; did you mean GLMSERVE_PORT?"),
+        ({}, {"GLMSERVE_ZZZ": "1"}, "GLMSERVE_ZZZ is not a setting"),
+        ({"step_seconds": "nan"}, {}, "--step-seconds: Input should be"),
+        ({"device": "tpu"}, {}, "--device: Input should be 'auto', 'cpu' or 'cuda'"),
+    ],
+)
+def test_a_bad_setting_is_named_as_it_was_written(
+    flags: dict[str, object], environ: dict[str, str], expected: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(flags, environ)
+    assert str(caught.value).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("parralel = 3", "{file}: parralel is not a setting; did you mean {file}: parallel?"),
+        ("port = 'x'", "{file}: port: Input should be a valid integer"),
+        ("port = ", "{file}: not a TOML file"),
+        ("[server]\nport = 1", "{file}: server is not a setting"),
+    ],
+)
+def test_a_bad_file_is_named_with_its_key(text: str, expected: str, tmp_path: Path) -> None:
+    file = tmp_path / "some.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load_settings({}, {}, file)
+    assert str(caught.value).startswith(expected.format(file=file))
+
+
+def test_a_named_file_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"no\.toml: cannot be read \(No such file or directory\)"):
+        load_settings({}, {}, tmp_path / "no.toml")
+
+
+def test_every_bad_setting_gets_a_line() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings({"port": "-1"}, {"GLMSERVE_THREADS": "-1"})
+    assert sorted(line.partition(":")[0] for line in str(caught.value).splitlines()) == ["--port", "GLMSERVE_THREADS"]
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_settings({}, {}).port = 1  # type: ignore[misc]
