@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Callable
 
@@ -27,8 +28,9 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
-    except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
+    except OSError as error:
+        # Python adds the address to some of these texts; a name that cannot be resolved has no errno of its own.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise AddressError(
             f"cannot listen on {host} port {port}: {reason}; choose another with --port or --host"
         ) from None

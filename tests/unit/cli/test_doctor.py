@@ -1,0 +1,116 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from rich.console import Console
+
+from server.cli import main
+from server.commands.doctor import ModelReport, Report, to_json
+from server.commands.doctor_page import in_units, show
+from server.commands.machine import CachedFile, Machine, Probe, Versions, find_cached
+from server.engine.placement import BuildFacts, DeviceFacts, Placement
+from tests.support.minimal_gguf import write_gguf
+from tests.unit.cli.test_assembly import FACTS
+
+GPU = DeviceFacts("CUDA0", "Some GPU", "gpu", 70 * 2**30, 80 * 2**30)
+REPORT = Report(
+    versions=Versions("0.1.0", "3.12.1", "0.3.36"),
+    machine=Machine("Linux x86_64", 8, 4, 16 * 2**30),
+    cache_dir=Path("/cache"),
+    files=(CachedFile(Path("/cache/converted/some.gguf"), 4 * 2**30),),
+    model=ModelReport("some", Path("/models/some.gguf"), "ready to be loaded", facts=FACTS),
+    probe=Probe(
+        BuildFacts("0.3.36", "CPU : AVX2 = 1", True, (GPU,)),
+        Placement(3, 8192, 2**20, 4, 4, "Some GPU"),
+    ),
+)
+
+
+def page(report: Report) -> str:
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    show(report, console)
+    return console.export_text()
+
+
+def call(*args: str, cache: Path) -> Result:
+    return CliRunner().invoke(main, ["doctor", *args], env={"GLMSERVE_CACHE_DIR": str(cache)})
+
+
+def test_the_page_says_what_was_found_and_what_would_be_done() -> None:
+    text = page(REPORT)
+    for part in (
+        "0.3.36", "4 of 8 usable", "Some GPU (gpu), 70.0 GiB of 80.0 GiB free", "converted/some.gguf", "4.0 GiB",
+        "chatglm, 2 layers", "3 of 3", "8192 tokens for each answer", "1048576 tokens, 4.0 MiB",
+    ):  # fmt: skip
+        assert part in text
+
+
+def test_a_problem_ends_the_page() -> None:
+    broken = replace(REPORT, probe=Probe(problem="llama.cpp cannot be loaded: [no] such library"))
+    assert page(broken).strip().endswith("Problem: llama.cpp cannot be loaded: [no] such library")
+    assert not broken.healthy
+
+
+def test_json_has_the_same() -> None:
+    report = json.loads(json.dumps(to_json(REPORT), default=str))
+    assert report["healthy"] is True
+    assert report["cache_bytes"] == 2**22
+    assert report["probe"]["placement"]["gpu_layers"] == 3
+    assert report["files"][0]["size_bytes"] == 4 * 2**30
+
+
+def test_it_works_before_anything_was_converted(tmp_path: Path) -> None:
+    result = call("--json", cache=tmp_path / "empty")
+    report = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert "is converted to q8_0 when it is served first" in report["model"]["state"]
+    assert report["probe"]["build"]["devices"]
+    assert not (tmp_path / "empty").exists()
+
+
+@pytest.mark.parametrize("model", ["missing.gguf", "gpt2.gguf"])
+def test_a_model_that_cannot_be_served_ends_with_status_1(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_gguf(tmp_path / "gpt2.gguf", "gpt2")
+    result = call(model, "--json", cache=tmp_path)
+    assert result.exit_code == 1
+    assert model in json.loads(result.stdout)["model"]["state"]
+
+
+def test_it_finds_the_files_of_the_cache(tmp_path: Path) -> None:
+    (tmp_path / "converted").mkdir()
+    file = write_gguf(tmp_path / "converted" / "a.gguf", "chatglm")
+    (tmp_path / "other.txt").touch()
+    assert find_cached(tmp_path) == (CachedFile(file, file.stat().st_size),)
+
+
+@pytest.mark.parametrize(
+    ("library", "problem"),
+    [
+        ("import os; os.abort()", "llama.cpp ended the process that loaded it"),
+        ("raise RuntimeError('libcudart.so: cannot open')", "llama.cpp cannot be loaded: libcudart.so"),
+    ],
+    ids=["crashes", "does not load"],
+)
+def test_it_survives_a_broken_build(
+    library: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "llama_cpp.py").write_text(library)
+    monkeypatch.syspath_prepend(tmp_path)
+    result = call("--json", cache=tmp_path / "cache")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)["probe"]
+    assert problem in found["problem"]
+    assert found["build"] is None
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (5 * 2**30, "5.0 GiB"), (2**53, "8192.0 TiB")],
+)
+def test_bytes_are_put_in_units(count: int, text: str) -> None:
+    assert in_units(count) == text

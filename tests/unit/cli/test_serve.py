@@ -1,0 +1,131 @@
+import json
+import logging
+import shlex
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from server.cli import main
+from server.commands.banner import ready_banner
+from server.commands.prepare import configure_logging
+from server.engine.messages import EngineInfo
+from server.serving import AddressError, base_url, listen
+from server.settings import LogLevel
+from tests.support.minimal_gguf import write_gguf
+
+INFO = EngineInfo(4096, 8192, 8, 512, "CPU, 2 threads", 0.1)
+
+
+def call(*args: str, cache: Path) -> Result:
+    return CliRunner().invoke(main, args, env={"GLMSERVE_CACHE_DIR": str(cache)})
+
+
+def refused(result: Result, status: int) -> str:
+    assert result.exit_code == status, result.output
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def test_a_taken_port_is_said_in_one_line(taken_port: int, tmp_path: Path) -> None:
+    line = refused(call("serve", "--port", str(taken_port), cache=tmp_path), 1)
+    assert line == (
+        f"Error: cannot listen on 127.0.0.1 port {taken_port}: Address already in use; "
+        "choose another with --port or --host\n"
+    )
+
+
+def test_an_address_of_another_machine_is_said_in_one_line(tmp_path: Path) -> None:
+    assert "cannot listen on 192.0.2.1" in refused(call("serve", "--host", "192.0.2.1", cache=tmp_path), 1)
+
+
+def test_a_name_that_nobody_knows_is_said_in_one_line(tmp_path: Path) -> None:
+    assert "cannot listen on no.invalid" in refused(call("serve", "--host", "no.invalid", cache=tmp_path), 1)
+
+
+def test_a_missing_model_is_a_usage_error(tmp_path: Path) -> None:
+    assert "missing.gguf: no such file" in refused(call("serve", "missing.gguf", "--port", "0", cache=tmp_path), 2)
+
+
+def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "some.gguf"
+    file.write_bytes(b"not a model" * 100)
+    line = refused(call("serve", str(file), "--port", "0", cache=tmp_path), 1)
+    assert str(file) in line
+    assert "not a readable GGUF file" in line
+
+
+def test_another_architecture_is_refused_by_name(tmp_path: Path) -> None:
+    file = write_gguf(tmp_path / "some.gguf", "gpt2")
+    assert "architecture 'gpt2' is not served here" in refused(
+        call("serve", str(file), "--port", "0", cache=tmp_path), 1
+    )
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    result = call("serve", str(tmp_path / "folder"), "--port", "0", cache=tmp_path)
+    assert result.exit_code == 1
+    assert "config.json is missing" in result.stderr
+
+
+def test_an_unknown_command_or_flag_is_a_usage_error(tmp_path: Path) -> None:
+    assert call("server", cache=tmp_path).exit_code == 2
+    assert call("serve", "--prot", "1", cache=tmp_path).exit_code == 2
+
+
+def test_the_version_is_the_packages(tmp_path: Path) -> None:
+    assert call("--version", cache=tmp_path).output.startswith("glmserve, version ")
+
+
+def test_help_lists_every_command(tmp_path: Path) -> None:
+    text = call("--help", cache=tmp_path).output
+    assert all(f"  {name}  " in text for name in ("serve", "convert", "chat", "doctor"))
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "[::1]"), ("::", "[::1]")]
+)
+def test_the_address_is_one_that_a_caller_can_use(host: str, shown: str) -> None:
+    try:
+        listener = listen(host, 0)
+    except AddressError:
+        pytest.skip("this machine has no IPv6")
+    with listener:
+        assert base_url(listener) == f"http://{shown}:{listener.getsockname()[1]}"
+
+
+def test_the_banner_has_a_line_for_each_kind_of_caller() -> None:
+    lines = [shlex.split(line) for line in ready_banner("http://h:1", "it's", INFO).splitlines() if "  curl" in line]
+    assert [next(part for part in line if part.startswith("http")) for line in lines] == [
+        "http://h:1/v1/chat/completions", "http://h:1/v1/chat/completions", "http://h:1/chatglm",
+    ]  # fmt: skip
+    bodies = [json.loads(line[-1]) for line in lines]
+    assert bodies[0] == {"model": "it's", "messages": [{"role": "user", "content": "你好"}]}
+    assert bodies[1] == {**bodies[0], "stream": True}
+    assert bodies[2] == {"prompt": "你好", "history": []}
+
+
+@pytest.mark.parametrize(("level", "uvicorn_speaks"), [(LogLevel.INFO, False), (LogLevel.DEBUG, True)])
+def test_the_log_level_is_the_settings(level: LogLevel, uvicorn_speaks: bool) -> None:
+    root, uvicorn = logging.getLogger(), logging.getLogger("uvicorn.error")
+    before, handlers, chatty = root.level, root.handlers[:], uvicorn.level
+    root.handlers.clear()
+    uvicorn.setLevel(logging.NOTSET)
+    try:
+        configure_logging(level)
+        assert logging.getLevelName(root.level) == level.value.upper()
+        assert uvicorn.isEnabledFor(logging.INFO) == uvicorn_speaks
+    finally:
+        root.setLevel(before)
+        root.handlers[:] = handlers
+        uvicorn.setLevel(chatty)

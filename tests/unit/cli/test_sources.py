@@ -1,0 +1,95 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from convert.mixture import QuantType
+from models.catalog import EMBEDDED
+from server import sources
+from server.settings import Quant
+from server.sources import ModelSource, UnknownModelError, convert_source, find_source
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    folder = tmp_path / "my-model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+def find(model: object, cache: Path, quant: Quant = Quant.AUTO) -> ModelSource:
+    return find_source(str(model), quant, cache)
+
+
+def test_nothing_and_its_name_are_the_embedded_model(tmp_path: Path) -> None:
+    source = find("", tmp_path)
+    assert source == find(EMBEDDED.name, tmp_path)
+    assert (source.name, source.entry, source.quant) == (EMBEDDED.name, EMBEDDED, QuantType.Q8_0)
+    assert source.checkpoint is not None
+    assert (source.checkpoint / "config.json").is_file()
+
+
+def test_a_file_is_served_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "some.gguf"
+    file.write_bytes(b"GGUF")
+    assert find(file, tmp_path) == ModelSource("some", file)
+    assert not find(file, tmp_path).needs_conversion
+
+
+def test_a_folder_is_converted_into_the_cache(checkpoint: Path, tmp_path: Path) -> None:
+    source = find(checkpoint, tmp_path / "cache")
+    assert (source.name, source.checkpoint, source.quant) == ("my-model", checkpoint, QuantType.Q4_K_M)
+    assert source.gguf.parent == tmp_path / "cache" / "converted"
+    assert source.needs_conversion
+
+
+def test_the_same_folder_is_not_converted_twice(checkpoint: Path, tmp_path: Path) -> None:
+    first = find(checkpoint, tmp_path)
+    first.gguf.parent.mkdir()
+    first.gguf.write_bytes(b"GGUF")
+    assert not find(checkpoint, tmp_path).needs_conversion
+    assert not find(f"{checkpoint}/../my-model", tmp_path).needs_conversion
+
+
+def test_changed_weights_another_type_or_another_folder_are_another_file(checkpoint: Path, tmp_path: Path) -> None:
+    before = find(checkpoint, tmp_path)
+    other_type = find(checkpoint, tmp_path, Quant.Q4_0)
+    os.utime(checkpoint / "model.safetensors", (1, 1))
+    changed = find(checkpoint, tmp_path)
+    moved = find(checkpoint.rename(tmp_path / "x"), tmp_path)
+    assert len({before.gguf, other_type.gguf, changed.gguf, moved.gguf}) == 4
+
+
+def test_a_new_conversion_replaces_the_old_one_of_its_folder_and_type(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "convert_checkpoint", lambda _s, out, *_: out.write_bytes(b"GGUF"))
+    old, kept = find(checkpoint, tmp_path), find(checkpoint, tmp_path, Quant.Q4_0)
+    convert_source(old)
+    convert_source(kept)
+    os.utime(checkpoint / "config.json", (1, 1))
+    new = find(checkpoint, tmp_path)
+    convert_source(new)
+    assert (old.gguf.exists(), kept.gguf.exists(), new.gguf.exists()) == (False, True, True)
+
+
+def test_a_known_name_is_looked_for_in_the_cache(tmp_path: Path) -> None:
+    with pytest.raises(UnknownModelError, match=r"chatglm2-6b is not on this machine.*glmserve convert FOLDER -o"):
+        find("chatglm2-6b", tmp_path)
+    (tmp_path / "chatglm2-6b.gguf").write_bytes(b"GGUF")
+    found = find("THUDM/chatglm2-6b", tmp_path)
+    assert (found.name, found.gguf) == ("chatglm2-6b", tmp_path / "chatglm2-6b.gguf")
+    assert found.entry is not None
+
+
+def test_another_models_file_is_not_taken_for_it(tmp_path: Path) -> None:
+    (tmp_path / "chatglm2-6bx.gguf").write_bytes(b"GGUF")
+    with pytest.raises(UnknownModelError):
+        find("chatglm2-6b", tmp_path)
+
+
+def test_anything_else_is_an_error_that_says_what_can_be_given(tmp_path: Path) -> None:
+    with pytest.raises(UnknownModelError, match=r"^missing\.gguf: no such file or folder.*give a \.gguf file"):
+        find("missing.gguf", tmp_path)
