@@ -7,7 +7,6 @@ by two threads of the process's own ``WorkerProcess``, because a full pipe would
 import asyncio
 import itertools
 import logging
-import time
 from collections.abc import AsyncGenerator
 
 from server.engine.config import EngineConfig
@@ -117,7 +116,7 @@ class EngineClient:
         request_id = next(self._ids)
         outcomes = self._streams[request_id] = asyncio.Queue()
         self._process.send(Submit(request_id, prompt_ids, params))
-        return _Stream(self, request_id, outcomes).outputs()
+        return _Stream(self, request_id, outcomes)
 
     async def stop(self) -> None:
         """End the process; every open stream ends with EngineUnavailable."""
@@ -145,6 +144,14 @@ class EngineClient:
         )
         self._process = process
         process.start()
+        loop.call_later(self._config.load_timeout, self._check_loaded, process)
+
+    def _check_loaded(self, process: WorkerProcess) -> None:
+        if process is self._process and self._status.state is not EngineState.READY:
+            self._process = None
+            process.kill()
+            reason = f"loading took more than {self._config.load_timeout:g} s (--load-timeout)"
+            self._set_soon(EngineState.FAILED, reason)
 
     def _receive(self, sender: WorkerProcess, message: FromWorker) -> None:
         if sender is not self._process:
@@ -186,12 +193,8 @@ class EngineClient:
         delay = _BACKOFF_SECONDS[min(self._restarts, len(_BACKOFF_SECONDS) - 1)]
         self._restarts += 1
         self.restarts_total += 1
-        started = time.monotonic()
         await asyncio.sleep(delay)
         self._spawn()
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._status.state is EngineState.READY)
-        log.info("the engine is back after %.1f s", time.monotonic() - started)
 
     def _end_all(self, error: EngineError) -> None:
         for outcomes in self._streams.values():
@@ -215,22 +218,33 @@ class EngineClient:
         return f"the engine takes no requests now: {self._status.reason or self._status.state.value}"
 
 
-class _Stream:
-    """The outputs of one sequence, as its caller reads them."""
+class _Stream(AsyncGenerator[StepOutput, None]):
+    """The outputs of one sequence. Not a generator function: one of those that was never started cannot be closed."""
 
     def __init__(self, client: EngineClient, request_id: int, outcomes: "asyncio.Queue[Outcome]") -> None:
         self._client = client
         self._request_id = request_id
         self._outcomes = outcomes
+        self._ended = False
 
-    async def outputs(self) -> AsyncGenerator[StepOutput, None]:
-        finished = False
-        try:
-            while not finished:
-                outcome = await self._outcomes.get()
-                finished = isinstance(outcome, EngineError) or outcome.finish_reason is not None
-                yield _checked(outcome)
-        finally:
+    async def asend(self, _value: None) -> StepOutput:
+        if self._ended:
+            raise StopAsyncIteration
+        outcome = await self._outcomes.get()
+        if isinstance(outcome, EngineError) or outcome.finish_reason is not None:
+            self._end(finished=True)
+        return _checked(outcome)
+
+    async def athrow(self, typ: object, val: object = None, tb: object = None) -> StepOutput:
+        self._end(finished=False)
+        raise typ if isinstance(typ, BaseException) else GeneratorExit
+
+    async def aclose(self) -> None:
+        self._end(finished=False)
+
+    def _end(self, *, finished: bool) -> None:
+        if not self._ended:
+            self._ended = True
             self._client.forget(self._request_id, finished=finished)
 
 

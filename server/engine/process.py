@@ -64,8 +64,12 @@ class WorkerProcess:
         self.send(Shutdown())
         self._process.join(_STOP_SECONDS)
         if self._process.is_alive():
-            self._process.kill()
+            self.kill()
             self._process.join()
+
+    def kill(self) -> None:
+        """End the process by force."""
+        self._process.kill()
 
     def _read(self) -> None:
         try:

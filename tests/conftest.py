@@ -1,0 +1,69 @@
+"""What tests of every kind share: the embedded model, converted, and a server on it."""
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Asynchronous tests run on asyncio alone."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model as q8_0."""
+    from convert.pipeline import convert_checkpoint
+    from convert.mixture import QuantType
+
+    out = tmp_path_factory.mktemp("tiny") / "chatglm2-tiny.gguf"
+    convert_checkpoint(ROOT / "models" / "tiny", out, QuantType.Q8_0, None)
+    return out
+
+
+@contextlib.contextmanager
+def running_server(*arguments: str, log: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """`glmserve serve` in a process of its own on a free port; yields its address once it is ready."""
+    command = [str(Path(sys.executable).with_name("glmserve")), "serve", "--port", "0", *arguments]
+    with log.open("wb") as sink, subprocess.Popen(command, stdout=sink, stderr=sink, env=_environment()) as process:
+        try:
+            yield _address(process, log), process
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GLMSERVE_")}
+    return {**kept, "PYTHONUNBUFFERED": "1"}
+
+
+def _address(process: subprocess.Popen[bytes], log: Path) -> str:
+    for _ in range(600):
+        found = re.search(r"is ready on (http://127\.0\.0\.1:\d+)", log.read_text("utf-8"))
+        if found:
+            return found.group(1)
+        if process.poll() is not None:
+            break
+        time.sleep(0.1)
+    raise AssertionError(f"the server did not get ready:\n{log.read_text('utf-8')}")
+
+
+@pytest.fixture(scope="session")
+def server_url(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real server on the embedded model."""
+    with running_server(str(tiny_gguf), log=tmp_path_factory.mktemp("server") / "log") as (url, _):
+        yield url

@@ -1,0 +1,204 @@
+"""The engine process dies: every stream ends with an error, the server lives, the next request is answered."""
+
+import asyncio
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import gguf
+import httpx
+import numpy as np
+import pytest
+
+from server.engine.backend import Backend
+from server.engine.client import EngineClient
+from server.engine.config import Device, EngineConfig
+from server.engine.errors import EngineDied, EngineUnavailable, ModelLoadError
+from server.engine.interface import EngineState
+from server.engine.params import SamplingParams
+from tests.conftest import running_server
+
+PROMPT = (5, 6, 7, 8)
+ENDLESS = SamplingParams(max_tokens=1900, ignore_eos=True)
+
+
+def _config(path: Path, **changes: object) -> EngineConfig:
+    return EngineConfig(path, **{"context_length": 2048, "device": Device.CPU, "max_restarts": 2, **changes})
+
+
+@pytest.fixture
+async def engine(tiny_gguf: Path) -> AsyncIterator[EngineClient]:
+    engine = EngineClient(_config(tiny_gguf))
+    await engine.start()
+    await engine.wait_ready(60)
+    yield engine
+    await engine.stop()
+
+
+async def test_each_stream_ends_with_one_error_and_the_next_request_is_answered(engine: EngineClient) -> None:
+    streams = [await engine.submit(PROMPT, ENDLESS) for _ in range(12)]
+    await anext(streams[0])
+    os.kill(engine.pid, signal.SIGKILL)
+    for stream in streams:
+        with pytest.raises(EngineDied, match="SIGKILL"):
+            async for _ in stream:
+                pass
+        assert [output async for output in stream] == []
+    assert engine.status.state is EngineState.RESTARTING
+    answer = [output async for output in await engine.submit(PROMPT, SamplingParams(max_tokens=3, ignore_eos=True))]
+    assert sum(len(output.token_ids) for output in answer) == 3
+    assert engine.restarts_total == 1
+
+
+async def test_an_engine_that_dies_without_ever_answering_is_given_up_after_a_bounded_number_of_restarts(
+    engine: EngineClient,
+) -> None:
+    for _ in range(3):
+        await engine.wait_ready(60)
+        os.kill(engine.pid, signal.SIGKILL)
+        while engine.status.state is EngineState.READY:
+            await asyncio.sleep(0.01)
+    assert engine.status.state is EngineState.FAILED
+    with pytest.raises(EngineUnavailable, match="3 times in a row"):
+        await engine.submit(PROMPT, ENDLESS)
+
+
+async def test_a_stopped_engine_ends_its_streams_and_takes_no_more(engine: EngineClient) -> None:
+    stream = await engine.submit(PROMPT, ENDLESS)
+    await anext(stream)
+    await engine.stop()
+    with pytest.raises(EngineUnavailable, match="shutting down"):
+        async for _ in stream:
+            pass
+    with pytest.raises(EngineUnavailable):
+        await engine.submit(PROMPT, ENDLESS)
+
+
+async def test_loading_that_takes_too_long_is_ended(tiny_gguf: Path) -> None:
+    engine = EngineClient(_config(tiny_gguf, load_timeout=1.0), load=_never_loads)
+    await engine.start()
+    with pytest.raises(ModelLoadError, match="more than 1 s"):
+        await engine.wait_ready(30)
+
+
+def _never_loads(config: EngineConfig) -> Backend:
+    time.sleep(3600)
+    raise AssertionError
+
+
+def _loads_unchecked(config: EngineConfig) -> Backend:
+    """As the worker does, but without the check that comes before llama.cpp."""
+    import llama_cpp
+
+    params = llama_cpp.llama_model_default_params()
+    llama_cpp.llama_model_load_from_file(str(config.model_path).encode(), params)
+    raise AssertionError("llama.cpp was expected to end this process")
+
+
+def _gguf_with_two_equal_tokens(folder: Path) -> Path:
+    path = folder / "twins.gguf"
+    writer = gguf.GGUFWriter(path, "chatglm")
+    for key, value in {"block_count": 1, "attention.head_count": 1, "attention.head_count_kv": 1}.items():
+        writer.add_uint32(f"chatglm.{key}", value)
+    writer.add_context_length(64)
+    writer.add_embedding_length(32)
+    writer.add_feed_forward_length(32)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(["<unk>", "<s>", "</s>", "twin", "twin"])
+    writer.add_token_scores([0.0, 0.0, 0.0, -1.0, -2.0])
+    writer.add_token_types([2, 3, 3, 1, 1])
+    writer.add_tensor("output_norm.weight", np.zeros(32, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+async def test_a_file_that_makes_llama_cpp_abort_is_refused_before_it_sees_it(tmp_path: Path) -> None:
+    engine = EngineClient(_config(_gguf_with_two_equal_tokens(tmp_path)))
+    await engine.start()
+    with pytest.raises(ModelLoadError, match="'twin' stands twice"):
+        await engine.wait_ready(60)
+
+
+async def test_an_abort_inside_llama_cpp_ends_the_child_and_not_the_server(tmp_path: Path) -> None:
+    """Even where the check would miss something: the unchecked load of the same file is a SIGABRT."""
+    engine = EngineClient(_config(_gguf_with_two_equal_tokens(tmp_path)), load=_loads_unchecked)
+    await engine.start()
+    with pytest.raises(ModelLoadError, match="SIGABRT"):
+        await engine.wait_ready(60)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "not a readable GGUF"),
+        (b"GGUF" + bytes(60), "not a readable GGUF"),
+        (b"PK\x03\x04 something else entirely", "not a readable GGUF"),
+        (b"GGUF\x03\x00\x00\x00" + b"\xff" * 16, "not a readable GGUF"),
+    ],
+)
+async def test_what_is_no_gguf_is_refused_in_one_line(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "bad.gguf"
+    path.write_bytes(content)
+    engine = EngineClient(_config(path))
+    await engine.start()
+    with pytest.raises(ModelLoadError, match=says):
+        await engine.wait_ready(60)
+
+
+async def test_a_truncated_file_is_refused_in_one_line(tiny_gguf: Path, tmp_path: Path) -> None:
+    path = tmp_path / "short.gguf"
+    path.write_bytes(tiny_gguf.read_bytes()[:-100_000])
+    engine = EngineClient(_config(path))
+    await engine.start()
+    with pytest.raises(ModelLoadError, match=r"short\.gguf"):
+        await engine.wait_ready(60)
+
+
+def _stream_until_it_ends(url: str, lines: list[str]) -> None:
+    body = {"messages": [{"role": "user", "content": "你好"}], "stream": True, "ignore_eos": True, "max_tokens": 1900}
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=60) as reply:
+        lines += [line.removeprefix("data: ") for line in reply.iter_lines() if line.startswith("data: ")]
+
+
+def test_over_http_each_open_stream_ends_with_an_error_event_and_the_server_answers_again(
+    tiny_gguf: Path, tmp_path: Path
+) -> None:
+    with running_server(str(tiny_gguf), log=tmp_path / "log") as (url, server):
+        streams: list[list[str]] = [[] for _ in range(4)]
+        threads = [threading.Thread(target=_stream_until_it_ends, args=(url, lines)) for lines in streams]
+        for thread in threads:
+            thread.start()
+        _wait_running(url, 4)
+        os.kill(_engine_pid(server.pid), signal.SIGKILL)
+        for thread in threads:
+            thread.join(30)
+        for lines in streams:
+            assert lines[-1] == "[DONE]"
+            assert "SIGKILL" in json.loads(lines[-2])["error"]["message"]
+        answer = httpx.post(f"{url}/chatglm", json={"prompt": "你好", "max_length": 64}, timeout=60)
+        assert (answer.status_code, answer.json()["status"]) == (200, 200)
+        assert server.poll() is None
+
+
+def _wait_running(url: str, count: int) -> None:
+    for _ in range(200):
+        if httpx.get(f"{url}/health").json()["models"][0]["stats"]["running"] == count:
+            return
+        time.sleep(0.05)
+    raise AssertionError(httpx.get(f"{url}/health").text)
+
+
+def _engine_pid(server_pid: int) -> int:
+    """The child that is not multiprocessing's resource tracker."""
+    for child in Path(f"/proc/{server_pid}/task/{server_pid}/children").read_text().split():
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+            return int(child)
+    raise AssertionError("the server has no engine process")
