@@ -73,7 +73,8 @@ def progress_bar(console: Console) -> Iterator[ProgressSink]:
     """Show a conversion's progress on ``console`` while the block runs; yields what takes its steps."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
                TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns, console=console, transient=True) as bar:
+    # Where nobody watches, not even the empty line that a bar leaves.
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("converting", total=None)
 
         def show(step: Step) -> None:

@@ -1,0 +1,95 @@
+"""llama.cpp through its low-level bindings, as far as tests of files need it."""
+
+import ctypes
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
+
+
+@llama_cpp.llama_log_callback
+def _silent(level: int, text: bytes, user_data: object) -> None:
+    pass
+
+
+@contextmanager
+def loaded(path: Path, *, vocab_only: bool = False) -> Iterator[llama_cpp.llama_model_p]:
+    """Load a GGUF on the CPU."""
+    llama_cpp.llama_log_set(_silent, ctypes.c_void_p(0))
+    llama_cpp.llama_backend_init()
+    params = llama_cpp.llama_model_default_params()
+    params.n_gpu_layers = 0
+    params.vocab_only = vocab_only
+    model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+    if not model:
+        raise RuntimeError(f"llama.cpp does not load {path}")
+    try:
+        yield model
+    finally:
+        llama_cpp.llama_model_free(model)
+
+
+def logits_of(path: Path, prompts: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+    """Return the logits at every position of each prompt, shape [tokens, vocabulary]; cache in float32."""
+    with loaded(path) as model:
+        return [_logits(model, prompt) for prompt in prompts]
+
+
+def _logits(model: llama_cpp.llama_model_p, prompt: Sequence[int]) -> NDArray[np.float32]:
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx = params.n_batch = len(prompt) + 8
+    params.n_seq_max = 1
+    params.type_k = params.type_v = llama_cpp.GGML_TYPE_F32
+    params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    params.n_threads = params.n_threads_batch = 2
+    context = llama_cpp.llama_init_from_model(model, params)
+    batch = llama_cpp.llama_batch_init(len(prompt), 0, 1)
+    try:
+        batch.n_tokens = len(prompt)
+        for i, token in enumerate(prompt):
+            batch.token[i] = token
+            batch.pos[i] = i
+            batch.n_seq_id[i] = 1
+            batch.seq_id[i][0] = 0
+            batch.logits[i] = 1
+        if llama_cpp.llama_decode(context, batch) != 0:
+            raise RuntimeError("llama_decode failed")
+        width = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
+        values = llama_cpp.llama_get_logits(context)
+        return np.ctypeslib.as_array(values, shape=(len(prompt), width)).copy()
+    finally:
+        llama_cpp.llama_batch_free(batch)
+        llama_cpp.llama_free(context)
+
+
+class Tokenizer:
+    """llama.cpp's tokenizer on a GGUF's vocabulary."""
+
+    def __init__(self, model: llama_cpp.llama_model_p) -> None:
+        self._vocab = llama_cpp.llama_model_get_vocab(model)
+        self.size = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
+
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """Return the ids of ``text``."""
+        data = text.encode("utf-8")
+        room = len(data) + 8
+        ids = (llama_cpp.llama_token * room)()
+        count = llama_cpp.llama_tokenize(self._vocab, data, len(data), ids, room, False, special)
+        return list(ids[:count])
+
+    def ends(self) -> set[int]:
+        """Return the ids that end a generation."""
+        return {i for i in range(self.size) if llama_cpp.llama_vocab_is_eog(self._vocab, i)}
+
+
+def quantize(source: Path, out: Path, file_type: int) -> None:
+    """Run llama.cpp's own quantisation of a GGUF."""
+    llama_cpp.llama_log_set(_silent, ctypes.c_void_p(0))
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype = file_type
+    params.nthread = 2
+    if llama_cpp.llama_model_quantize(str(source).encode(), str(out).encode(), ctypes.byref(params)) != 0:
+        raise RuntimeError("llama_model_quantize failed")

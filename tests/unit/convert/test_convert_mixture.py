@@ -1,0 +1,60 @@
+import pytest
+
+from convert.ggml import GGMLType
+from convert.mixture import QuantType, choose_type, fit_type
+
+LAYERS = 28
+QKV, DENSE, UP, DOWN = (4608, 4096), (4096, 4096), (27392, 4096), (4096, 13696)
+
+
+def types(quant: QuantType, tensor: str, shape: tuple[int, int]) -> list[GGMLType]:
+    return [choose_type(f"blk.{i}.{tensor}.weight", shape, quant, i, LAYERS) for i in range(LAYERS)]
+
+
+@pytest.mark.parametrize("quant", list(QuantType))
+def test_vectors_stay_f32(quant: QuantType) -> None:
+    assert choose_type("blk.0.attn_norm.weight", (4096,), quant, 0, LAYERS) is GGMLType.F32
+
+
+@pytest.mark.parametrize("quant", [QuantType.F32, QuantType.F16, QuantType.BF16])
+def test_types_that_are_not_quantised_are_the_same_everywhere(quant: QuantType) -> None:
+    assert set(types(quant, "ffn_down", DOWN)) == {quant.base}
+    assert choose_type("output.weight", (65024, 4096), quant, 0, LAYERS) is quant.base
+
+
+@pytest.mark.parametrize("quant", [QuantType.Q4_0, QuantType.Q4_K_M, QuantType.Q5_1, QuantType.Q2_K])
+def test_the_output_matrix_gets_six_bits(quant: QuantType) -> None:
+    assert choose_type("output.weight", (65024, 4096), quant, 0, LAYERS) is GGMLType.Q6_K
+
+
+def test_the_output_matrix_of_q8_0_stays_q8_0() -> None:
+    assert choose_type("output.weight", (65024, 4096), QuantType.Q8_0, 0, LAYERS) is GGMLType.Q8_0
+
+
+def test_q4_k_m_gives_more_bits_to_attention_in_the_outer_layers_and_every_third_between() -> None:
+    wide = [i for i, t in enumerate(types(QuantType.Q4_K_M, "attn_qkv", QKV)) if t is GGMLType.Q6_K]
+    assert wide == [0, 1, 2, 5, 8, 11, 14, 17, 20, 23, 24, 25, 26, 27]
+    assert set(types(QuantType.Q4_K_M, "ffn_up", UP)) == {GGMLType.Q4_K}
+
+
+def test_rows_that_256_does_not_divide_get_the_type_llama_cpp_falls_back_to() -> None:
+    assert set(types(QuantType.Q4_K_M, "ffn_down", DOWN)) == {GGMLType.Q5_0, GGMLType.Q8_0}
+    assert set(types(QuantType.Q5_K_S, "ffn_down", DOWN)) == {GGMLType.Q5_1}
+    assert set(types(QuantType.Q6_K, "ffn_down", DOWN)) == {GGMLType.Q8_0}
+    assert set(types(QuantType.Q2_K, "ffn_down", DOWN)) == {GGMLType.Q4_0}
+
+
+def test_rows_that_32_does_not_divide_become_f16() -> None:
+    assert fit_type(GGMLType.Q4_0, (8, 100)) is GGMLType.F16
+    assert fit_type(GGMLType.Q4_K, (8, 100)) is GGMLType.F16
+
+
+def test_four_bit_small_gives_more_bits_to_the_first_layers_only() -> None:
+    assert types(QuantType.Q4_K_S, "attn_qkv", QKV) == [GGMLType.Q5_K] * 4 + [GGMLType.Q4_K] * 24
+
+
+def test_q2_k_depends_on_how_many_heads_share_a_group() -> None:
+    shared = choose_type("blk.9.attn_qkv.weight", QKV, QuantType.Q2_K, 9, LAYERS, heads_per_group=16)
+    alone = choose_type("blk.9.attn_qkv.weight", QKV, QuantType.Q2_K, 9, LAYERS, heads_per_group=2)
+    assert (shared, alone) == (GGMLType.Q4_K, GGMLType.Q3_K)
+    assert types(QuantType.Q2_K, "attn_output", DENSE)[0] is GGMLType.Q3_K
