@@ -127,6 +127,8 @@ def _explain(detail: ErrorDetails) -> InvalidRequest:
     if detail["type"] == "missing":
         return InvalidRequest(f"{path} is required", param=path, code="missing_required_parameter")
     message = detail["msg"]
+    if detail["type"] == "too_short":
+        message = "must not be empty"
     text = message.replace("Input should be", "must be", 1) if message.startswith("Input") else message
     return InvalidRequest(f"{path}: {text}", param=path)
 

@@ -1,0 +1,164 @@
+"""An engine that plays a script, and a tokenizer of bytes: all that is needed to test what is above the engine."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+
+from server.engine.errors import EngineUnavailable, PromptTooLong
+from server.engine.interface import EngineState, EngineStatus
+from server.engine.messages import EngineInfo, EngineStats, FinishReason, StepOutput
+from server.engine.params import SamplingParams
+
+EOS = 2
+_FIRST_BYTE = 3
+_SPECIAL = {"[gMASK]": 300, "sop": 301}
+
+
+class ByteTokenizer:
+    """A token a byte, a dummy prefix in front, and the special tokens of ChatGLM2."""
+
+    strips_leading_space = True
+    max_piece_chars = 4
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return tuple(_FIRST_BYTE + byte for byte in f" {text}".encode())
+
+    def special_id(self, piece: str) -> int:
+        return _SPECIAL[piece]
+
+    def piece(self, token_id: int) -> bytes:
+        return bytes([token_id - _FIRST_BYTE]) if _FIRST_BYTE <= token_id < _FIRST_BYTE + 256 else b""
+
+    def decode(self, ids: tuple[int, ...]) -> str:
+        return b"".join(map(self.piece, ids)).decode().removeprefix(" ")
+
+
+@dataclass
+class Submission:
+    """What was asked of the engine, and how it ended."""
+
+    prompt: str
+    prompt_ids: tuple[int, ...]
+    params: SamplingParams
+    closed: bool = False
+    finished: bool = False
+
+
+Reply = Callable[[Submission], str]
+
+
+def echo(submission: Submission) -> str:
+    """Answer with the last question, in a sentence that tells the seed where there is one."""
+    question = submission.prompt.rpartition("问：")[2].removesuffix("\n\n答：")
+    return f"你问的是：{question}"
+
+
+@dataclass
+class ScriptedEngine:
+    """Answers every prompt with ``reply``, ``per_step`` tokens at a time."""
+
+    reply: Reply = echo
+    per_step: int = 3
+    step_seconds: float = 0.0
+    endless: bool = False
+    """Repeat the answer until somebody closes the stream."""
+    reject: Exception | None = None
+    """Raised by ``submit``, from submission ``reject_from`` on."""
+    reject_from: int = 0
+    fail: Exception | None = None
+    """Raised by the stream after its first step."""
+    fail_choice: int | None = None
+    """Only this submission fails, where not all do."""
+    cached_tokens: int = 0
+    load_error: Exception | None = None
+    context_length: int = 4096
+    parallel: int = 4
+    state: EngineState = EngineState.LOADING
+    reason: str = "the model is loading"
+    loaded: asyncio.Event | None = None
+    """Where given, loading ends when it is set."""
+    submissions: list[Submission] = field(default_factory=list)
+
+    @property
+    def status(self) -> EngineStatus:
+        return EngineStatus(self.state, self.reason)
+
+    @property
+    def info(self) -> EngineInfo:
+        if self.state is EngineState.LOADING:
+            raise EngineUnavailable("the model is loading")
+        return EngineInfo(self.context_length, 4 * self.context_length, self.parallel, 512, "a script", 0.0)
+
+    @property
+    def stats(self) -> EngineStats:
+        return EngineStats(running=self.running)
+
+    @property
+    def running(self) -> int:
+        """How many streams are neither finished nor closed."""
+        return sum(not submission.closed for submission in self.submissions)
+
+    async def start(self) -> None:
+        return None
+
+    async def wait_ready(self, timeout: float) -> None:
+        if self.loaded is not None:
+            await asyncio.wait_for(self.loaded.wait(), timeout)
+        if self.load_error is not None:
+            self.state, self.reason = EngineState.FAILED, str(self.load_error)
+            raise self.load_error
+        self.state, self.reason = EngineState.READY, ""
+
+    async def submit(self, prompt_ids: tuple[int, ...], params: SamplingParams) -> AsyncGenerator[StepOutput, None]:
+        if self.reject is not None and len(self.submissions) >= self.reject_from:
+            raise self.reject
+        if len(prompt_ids) >= self.context_length:
+            raise PromptTooLong(len(prompt_ids), self.context_length)
+        prompt = ByteTokenizer().decode(prompt_ids)
+        submission = Submission(prompt, prompt_ids, params)
+        self.submissions.append(submission)
+        return _Stream(self, submission, index=len(self.submissions) - 1)
+
+    async def stop(self) -> None:
+        self.state = EngineState.STOPPED
+
+
+class _Stream(AsyncGenerator[StepOutput, None]):
+    """A stream that notes when it is closed, even one that was never read."""
+
+    def __init__(self, engine: ScriptedEngine, submission: Submission, index: int) -> None:
+        self._submission = submission
+        self._steps = _play(engine, submission, index)
+
+    async def asend(self, value: None) -> StepOutput:
+        return await self._steps.asend(value)
+
+    async def athrow(self, typ: object, val: object = None, tb: object = None) -> StepOutput:
+        return await self._steps.athrow(typ, val, tb)  # type: ignore[arg-type]
+
+    async def aclose(self) -> None:
+        self._submission.closed = True
+        await self._steps.aclose()
+
+
+async def _play(engine: ScriptedEngine, submission: Submission, index: int) -> AsyncGenerator[StepOutput, None]:
+    ids = ByteTokenizer().encode(engine.reply(submission)) + (() if engine.endless else (EOS,))
+    failure = engine.fail if engine.fail_choice in (None, index) else None
+    sent = 0
+    while True:
+        await asyncio.sleep(engine.step_seconds)
+        left = submission.params.max_tokens - sent
+        start = sent % len(ids)
+        step = ids[start : start + min(engine.per_step, left)]
+        sent += len(step)
+        reason = None
+        if not engine.endless and step[-1] == EOS:
+            reason = FinishReason.STOP
+        elif sent == submission.params.max_tokens:
+            reason = FinishReason.LENGTH
+        submission.finished = reason is not None
+        yield StepOutput(index, step, reason, cached_tokens=engine.cached_tokens)
+        if reason is not None:
+            return
+        if failure is not None:
+            raise failure
