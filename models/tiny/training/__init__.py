@@ -1,0 +1,1 @@
+"""How the tiny model is made: tokenizer, texts, network, training, export, evaluation."""
