@@ -20,18 +20,19 @@ from convert.mixture import QuantType
 from convert.pipeline import ConversionReport, ProgressSink, convert_checkpoint
 from convert.pipeline import Progress as Step
 
-# q4_k_m loses the least quality per byte among the 4-bit mixtures, and fits 6B weights into 4 GB.
+# The best quality that a 6B model has in about 4 GB: attention and the down projection get more bits in half of
+# the layers, and the output matrix everywhere.
 DEFAULT_QUANT = QuantType.Q4_K_M
 
+# Sizes by arithmetic from the tensor table of the real model; see docs/conversion.md.
 _EPILOG = """\
 \b
-Types, from large to small (GB for ChatGLM2-6B):
-  f32, f16, bf16          25.0, 12.5, 12.5  not quantised
-  q8_0                    6.6   as good as f16
-  q6_k                    5.3
-  q5_k_m q5_k_s q5_1 q5_0 4.3 - 4.8
-  q4_k_m q4_k_s q4_1 q4_0 3.6 - 4.1
-  q3_k_m q2_k             2.9 - 3.3  a visible loss of quality
+Types, with the size of ChatGLM2-6B in GB:
+  f32 25.0    f16 12.5    bf16 12.5               not quantised
+  q8_0 6.6    q6_k 5.5                            close to f16
+  q5_k_m 4.7  q5_k_s 4.4  q5_1 4.7    q5_0 4.3
+  q4_k_m 4.1  q4_k_s 3.8  q4_1 4.0    q4_0 3.6    q4_0 converts fastest
+  q3_k_m 3.3  q2_k 2.7                            smallest, and worse
 """
 
 
