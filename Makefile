@@ -3,14 +3,14 @@
 #   PYTHON=python3.12             the interpreter that makes .venv
 #   ARGS="--port 9000"            passed to `glmserve serve` by `make run`
 #   PYTEST_ARGS="-k cli"          passed to pytest by `make test`
-#   LLAMA_CMAKE_ARGS="-DGGML_CUDA=ON …"   how llama.cpp is built; remembered in .venv until set again
+#   LLAMA_CMAKE_ARGS="-DGGML_CUDA=ON"   more arguments to the build of llama.cpp; remembered until set again
 #   LLAMA_WHEEL="FILE.whl"        a llama-cpp-python built elsewhere, used instead of building one
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install install-test run test fmt lock clean
+.PHONY: help install install-test run test fmt docs lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -23,13 +23,13 @@ PYTEST_ARGS ?=
 # Without the parts of llama.cpp that nothing here uses, it compiles in well under half of the time.
 LEAN := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/cmake/lean.cmake
 REMEMBERED := $(VENV)/llama-cmake-args
-LLAMA_CMAKE_ARGS ?= $(or $(shell cat $(REMEMBERED) 2>/dev/null),$(LEAN))
+LLAMA_CMAKE_ARGS ?= $(shell cat $(REMEMBERED) 2>/dev/null)
 LLAMA_WHEEL ?=
 LLAMA_VERSION := $(shell sed -n 's/^llama-cpp-python==\([^ ]*\).*/\1/p' requirements/run.txt)
 LLAMA_KEY := $(shell echo '$(LLAMA_VERSION) $(LLAMA_CMAKE_ARGS)' | cksum | cut -d' ' -f1)
 LLAMA_STAMP := $(VENV)/.llama-$(LLAMA_KEY)
-# pip caches a wheel it has built without regard to the flags, so its cache serves the usual flags only.
-LLAMA_CACHE := $(if $(filter-out $(LEAN),$(LLAMA_CMAKE_ARGS)),--no-cache-dir)
+# pip caches a wheel it has built without regard to the arguments, so its cache serves the usual build only.
+LLAMA_CACHE := $(if $(strip $(LLAMA_CMAKE_ARGS)),--no-cache-dir)
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -52,6 +52,9 @@ test: install-test ## run every check and every test
 fmt: install-test ## format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: install ## write the pages that are made from the code
+	$(BIN)/python -m server.commands.settings_page > docs/settings.md
 
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	--no-annotate --custom-compile-command "make lock" $(LOCK_ARGS)
@@ -76,9 +79,9 @@ $(LLAMA_STAMP): | $(VENV)/.made
 ifneq ($(LLAMA_WHEEL),)
 	$(PIP) install --force-reinstall --no-deps $(LLAMA_WHEEL)
 else
-	@echo "Building llama.cpp, which takes some minutes the first time: $(LLAMA_CMAKE_ARGS)"
+	@echo "Building llama.cpp, which takes some minutes the first time"
 	@sed -n '/^llama-cpp-python==/,/[^\\]$$/p' requirements/run.txt > $(VENV)/llama.txt
-	CMAKE_ARGS='$(LLAMA_CMAKE_ARGS)' $(INSTALL) $(LLAMA_CACHE) --force-reinstall --no-deps -r $(VENV)/llama.txt
+	CMAKE_ARGS='$(LEAN) $(LLAMA_CMAKE_ARGS)' $(INSTALL) $(LLAMA_CACHE) --force-reinstall --no-deps -r $(VENV)/llama.txt
 endif
 	@rm -f $(VENV)/.llama-*
 	@echo '$(LLAMA_CMAKE_ARGS)' > $(REMEMBERED)

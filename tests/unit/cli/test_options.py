@@ -6,6 +6,7 @@ from click.testing import CliRunner, Result
 
 from server.commands.options import read_settings, settings_options
 from server.commands.serve import serve
+from server.commands.settings_page import settings_page
 from server.settings import Settings, flag_name, variable_name
 from tests.unit.cli.samples import SAMPLES
 
@@ -69,3 +70,8 @@ def test_a_bad_flag_is_a_usage_error_in_one_line() -> None:
     assert result.exit_code == 2
     assert result.output.count("\n") == 1
     assert result.output.startswith("Error: --port: Input should be a valid integer")
+
+
+def test_the_settings_page_is_up_to_date() -> None:
+    page = Path(__file__).parents[3] / "docs" / "settings.md"
+    assert page.read_text("utf-8") == settings_page(), "run make docs"

@@ -1,0 +1,113 @@
+"""The commands as a user runs them: processes, exit statuses, signals, and what is printed."""
+
+import json
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import running_server
+
+GLMSERVE = str(Path(sys.executable).with_name("glmserve"))
+
+
+def call(*args: str, text: str = "", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [GLMSERVE, *args], input=text, capture_output=True, text=True, timeout=100, check=False, env=env
+    )
+
+
+def is_running(pid: str) -> bool:
+    """Whether the process is there and no zombie, which some containers' first process never reaps."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.02)
+
+
+def test_the_embedded_model_is_converted_once_and_served(tmp_path: Path) -> None:
+    flags = ("--cache-dir", str(tmp_path / "cache"), "--threads", "1")
+    with running_server(*flags, log=tmp_path / "first") as (url, _):
+        assert httpx.get(f"{url}/health").json()["models"][0]["name"] == "chatglm2-tiny"
+    (converted,) = (tmp_path / "cache" / "converted").iterdir()
+    before = converted.stat()
+    with running_server(*flags, log=tmp_path / "second"):
+        assert converted.stat().st_mtime_ns == before.st_mtime_ns
+    assert "converting" in (tmp_path / "first").read_text("utf-8")
+    assert "converting" not in (tmp_path / "second").read_text("utf-8")
+
+
+def test_the_printed_lines_work_when_pasted(tiny_gguf: Path, tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl on this machine")
+    with running_server(str(tiny_gguf), log=tmp_path / "log"):
+        lines = re.findall(r"^  (curl .*)$", (tmp_path / "log").read_text("utf-8"), re.MULTILINE)
+        answers = [subprocess.run(["bash", "-c", f"{line} -sS"], capture_output=True, text=True, check=True).stdout
+                   for line in lines]  # fmt: skip
+    assert len(answers) == 3
+    assert json.loads(answers[0])["choices"][0]["message"]["content"]
+    assert answers[1].rstrip().endswith("data: [DONE]")
+    assert json.loads(answers[2])["status"] == 200
+    assert all("-d" in shlex.split(line) for line in lines)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_server_and_its_engine(stop: signal.Signals, tiny_gguf: Path, tmp_path: Path) -> None:
+    with running_server(str(tiny_gguf), log=tmp_path / "log") as (_, process):
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.send_signal(stop)
+        status = process.wait(20)
+    assert status in (0, -stop)
+    assert children
+    wait_until(lambda: not any(map(is_running, children)))
+    assert "Traceback" not in (tmp_path / "log").read_text("utf-8")
+
+
+def test_chat_answers_from_a_pipe(server_url: str) -> None:
+    done = call("chat", "--url", server_url, text="你好\n/clear\nhello\n/exit\n")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) >= 2
+
+
+def test_chat_starts_a_model_for_itself(tiny_gguf: Path) -> None:
+    done = call("chat", str(tiny_gguf), "--default-max-tokens", "5", text="你好\n")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    assert "Traceback" not in done.stderr
+
+
+def test_doctor_says_what_a_model_would_get(tiny_gguf: Path) -> None:
+    done = call("doctor", str(tiny_gguf), "--json", "--device", "cpu", "--context", "1024", "--parallel", "2")
+    assert done.returncode == 0, done.stderr
+    placement = json.loads(done.stdout)["probe"]["placement"]
+    assert (placement["context_length"], placement["cache_cells"], placement["gpu_layers"]) == (1024, 2048, 0)
+
+
+def test_doctor_refuses_a_device_that_is_not_there(tiny_gguf: Path) -> None:
+    if json.loads(call("doctor", "--json").stdout)["probe"]["build"]["gpu_offload"]:
+        pytest.skip("this machine has a GPU")
+    done = call("doctor", str(tiny_gguf), "--device", "cuda")
+    assert done.returncode == 1
+    assert "Problem: --device cuda was asked for" in " ".join(done.stdout.split())
+
+
+def test_an_error_ends_with_one_line_and_no_traceback(tmp_path: Path) -> None:
+    done = call("serve", str(tmp_path / "missing.gguf"))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
