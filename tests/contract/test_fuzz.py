@@ -1,0 +1,120 @@
+"""Bodies nobody would write: never a 5xx, and an error always in its dialect's shape."""
+
+import json
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from server.openai import fields
+from tests.support.api import MODEL, make_app, serve
+from tests.support.scripted_engine import ScriptedEngine
+
+EXAMPLES = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-3, 3)
+    | st.floats()
+    | st.sampled_from([10**30, 10**400, 1e308, -0.0, "", "0", "nan", "inf", "\x00", "\ud800", "你好"])
+    | st.text(st.characters(exclude_categories=()), max_size=8)
+)
+JSON = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+)
+NAMES = [field.name for part in (fields.HONOURED, fields.IGNORED, fields.REFUSED) for field in part]
+ROLES = st.sampled_from(["system", "developer", "user", "assistant", "tool", "x"]) | JSON
+PARTS = st.fixed_dictionaries({"type": st.sampled_from(["text", "image_url"]) | JSON, "text": st.text() | JSON})
+CONTENT = st.text(max_size=20) | st.lists(PARTS, max_size=2) | JSON
+MESSAGE = st.fixed_dictionaries({"role": ROLES}, optional={"content": CONTENT, "name": JSON, "tool_calls": JSON})
+MESSAGES = st.lists(MESSAGE, max_size=4).map(lambda earlier: [*earlier, {"role": "user", "content": "hi"}])
+CHAT = st.fixed_dictionaries(
+    {"messages": MESSAGES | st.lists(MESSAGE | JSON, max_size=3) | JSON, "model": st.sampled_from([MODEL, None])},
+    optional={name: JSON for name in NAMES if name not in ("messages", "model")} | {"other": JSON},
+)
+NEARLY_VALID = st.fixed_dictionaries(
+    {"messages": MESSAGES},
+    optional={
+        "temperature": st.floats(-1, 3),
+        "top_p": st.floats(-1, 2),
+        "top_k": st.integers(-2, 10),
+        "min_p": st.floats(0, 1),
+        "repetition_penalty": st.floats(0, 2),
+        "max_tokens": st.integers(0, 10**6),
+        "min_tokens": st.integers(0, 10**4),
+        "seed": st.integers(),
+        "n": st.integers(0, 6),
+        "stop": st.lists(st.text(max_size=3), max_size=5) | st.text(max_size=3),
+        "stream": st.booleans(),
+        "stream_options": st.fixed_dictionaries({"include_usage": st.booleans()}),
+        "ignore_eos": st.booleans(),
+    },
+)
+PAIR = st.lists(st.text(max_size=4) | SCALARS, max_size=3)
+LEGACY = st.fixed_dictionaries(
+    {"prompt": st.text(max_size=20) | JSON},
+    optional={
+        "history": st.lists(PAIR | JSON, max_size=4) | JSON,
+        "max_length": JSON,
+        "top_p": JSON,
+        "temperature": JSON,
+        "stream": JSON,
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def engine() -> ScriptedEngine:
+    return ScriptedEngine(per_step=50)
+
+
+@pytest.fixture(scope="module")
+def http(engine: ScriptedEngine) -> Iterator[httpx.Client]:
+    with serve(make_app(engine)) as url, httpx.Client(base_url=url) as client:
+        yield client
+
+
+def post_chat(http: httpx.Client, content: bytes) -> None:
+    reply = http.post("/v1/chat/completions", content=content)
+    assert reply.status_code in (200, 400, 404, 413), reply.text
+    if reply.status_code != 200:
+        assert set(reply.json()["error"]) == {"message", "type", "param", "code"}
+        assert reply.json()["error"]["message"]
+
+
+def post_legacy(http: httpx.Client, content: bytes) -> None:
+    reply = http.post("/chatglm", content=content)
+    assert reply.status_code in (200, 400, 413), reply.text
+    assert list(reply.json())[:4] == ["response", "history", "status", "time"]
+    assert reply.json()["status"] == reply.status_code
+
+
+@EXAMPLES
+@given(CHAT)
+def test_chat_with_any_value_in_any_field(http: httpx.Client, body: object) -> None:
+    post_chat(http, json.dumps(body).encode())
+
+
+@EXAMPLES
+@given(NEARLY_VALID)
+def test_chat_with_values_at_and_past_the_bounds(http: httpx.Client, engine: ScriptedEngine, body: object) -> None:
+    post_chat(http, json.dumps(body).encode())
+    assert engine.running == 0
+
+
+@EXAMPLES
+@given(LEGACY)
+def test_legacy_with_any_value_in_any_field(http: httpx.Client, engine: ScriptedEngine, body: object) -> None:
+    post_legacy(http, json.dumps(body).encode())
+    assert engine.running == 0
+
+
+@EXAMPLES
+@given(st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_bodies_that_are_anything(http: httpx.Client, content: bytes) -> None:
+    post_chat(http, content)
+    post_legacy(http, content)

@@ -1,0 +1,85 @@
+"""A caller that hangs up frees what it had, within about a second, on a real server."""
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.support.api import make_app, serve
+from tests.support.scripted_engine import ScriptedEngine
+
+CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4000}
+
+
+@pytest.fixture
+def engine() -> ScriptedEngine:
+    """An engine that would answer for minutes."""
+    return ScriptedEngine(endless=True, step_seconds=0.02, per_step=1)
+
+
+@pytest.fixture
+def url(engine: ScriptedEngine) -> Iterator[str]:
+    with serve(make_app(engine)) as address:
+        yield address
+
+
+def wait_for(running: int, engine: ScriptedEngine) -> None:
+    deadline = time.monotonic() + 1.5
+    while engine.running != running:
+        assert time.monotonic() < deadline, f"{engine.running} sequences run, not {running}"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", CHAT),
+        ("/v1/chat/completions", {**CHAT, "n": 3}),
+        ("/chatglm", {"prompt": "hi", "max_length": 4000}),
+    ],
+)
+def test_a_request_that_waits_for_its_whole_answer(
+    url: str, engine: ScriptedEngine, path: str, body: dict[str, object]
+) -> None:
+    with contextlib.suppress(httpx.ReadTimeout):
+        httpx.post(url + path, json=body, timeout=0.3)
+    wait_for(0, engine)
+    assert len(engine.submissions) == body.get("n", 1)
+    assert not any(submission.finished for submission in engine.submissions)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_stream_left_in_the_middle(url: str, engine: ScriptedEngine, n: int) -> None:
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json={**CHAT, "n": n, "stream": True}) as reply:
+        lines = reply.iter_lines()
+        assert next(lines).startswith("data: ")
+        wait_for(n, engine)
+    wait_for(0, engine)
+
+
+def test_a_stream_whose_caller_never_read_a_byte(url: str, engine: ScriptedEngine) -> None:
+    body = b'{"stream":true,"messages":[{"role":"user","content":"hi"}]}'
+    host, port = url.removeprefix("http://").split(":")
+    for _ in range(20):
+        with socket.create_connection((host, int(port))) as connection:
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+            connection.sendall(head.encode() + body)
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and engine.running:
+        time.sleep(0.01)
+    wait_for(0, engine)
+
+
+def test_the_others_go_on(url: str, engine: ScriptedEngine) -> None:
+    body = {**CHAT, "stream": True, "max_tokens": 60}
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body) as stays:
+        lines = stays.iter_lines()
+        next(lines)
+        with httpx.stream("POST", f"{url}/v1/chat/completions", json=body) as leaves:
+            first = leaves.iter_lines()
+            next(first)
+        assert "data: [DONE]" in list(lines)
+    wait_for(0, engine)
