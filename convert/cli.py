@@ -94,4 +94,4 @@ def _print_report(report: ConversionReport) -> None:
         line = f"{fallback.wanted.name} -> {fallback.used.name}: {fallback.reason}"
         groups[line] = groups.get(line, 0) + 1
     for line, count in groups.items():
-        click.echo(f"  {count} tensors {line}")
+        click.echo(f"  {count} tensor{'s' if count > 1 else ''} {line}")

@@ -36,7 +36,8 @@ def complete_file(path: Path, expected_bytes: int) -> Iterator[BufferedWriter]:
         _check_target(path, part, expected_bytes)
         file = _open_locked(part)
     try:
-        with file, _as_output_error(path):
+        # The file is the inner one: closing it writes what is buffered, and can fail as writing does.
+        with _as_output_error(path), file:
             file.truncate(0)
             yield file
             file.flush()

@@ -20,7 +20,7 @@ def test_the_command_writes_a_file_and_says_what_it_did(checkpoint: Path, tmp_pa
     result = CliRunner().invoke(convert, [str(checkpoint), "-o", str(tmp_path / "m.gguf"), "-q", "q4_K_m"])
     assert result.exit_code == 0, result.output
     assert "q4_k_m, 10 tensors" in result.output
-    assert "1 tensors Q6_K -> Q8_0: rows of 544 are no multiple of 256" in result.output
+    assert "1 tensor Q6_K -> Q8_0: rows of 544 are no multiple of 256" in result.output
     fields = GGUFReader(tmp_path / "m.gguf").fields
     assert fields["general.file_type"].contents() == 15
     assert fields["glmserve.prompt_format"].contents() == "chatglm2"
