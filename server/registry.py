@@ -187,7 +187,8 @@ class ModelRegistry:
                 await model.start()
             except Exception as error:
                 # The reason stays in the model's status; the server keeps answering /health with it.
-                log.error("model %s cannot be served: %s", model.card.name, error)
+                unexpected = not isinstance(error, EngineError)
+                log.error("model %s cannot be served: %s", model.card.name, error, exc_info=unexpected)
 
     async def stop(self) -> None:
         """Stop all engines."""

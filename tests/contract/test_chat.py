@@ -2,7 +2,7 @@
 
 import pytest
 from openai import APIError, AsyncOpenAI, BadRequestError, InternalServerError, NotFoundError, RateLimitError
-from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
+from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessageParam
 
 from server.engine.errors import DecodeFailed, EngineDied, EngineUnavailable, QueueFull
 from tests.support.api import ALIAS, MODEL
@@ -17,6 +17,15 @@ ANSWER = "你问的是：你好"
 async def stream(openai: AsyncOpenAI, **options: object) -> list[ChatCompletionChunk]:
     chunks = await openai.chat.completions.create(model=MODEL, messages=HELLO, stream=True, **options)  # type: ignore[call-overload]
     return [chunk async for chunk in chunks]
+
+
+async def whole(openai: AsyncOpenAI, **options: object) -> ChatCompletion:
+    return await openai.chat.completions.create(model=MODEL, messages=HELLO, **options)  # type: ignore[call-overload, no-any-return]
+
+
+async def read_into(chunks: list[ChatCompletionChunk], openai: AsyncOpenAI) -> None:
+    async for chunk in await openai.chat.completions.create(model=MODEL, messages=HELLO, stream=True):
+        chunks.append(chunk)
 
 
 async def test_an_answer_has_text_and_reason_and_counts(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:
@@ -180,10 +189,9 @@ async def test_a_failure_in_a_stream_is_an_error_event(
     openai: AsyncOpenAI, engine: ScriptedEngine, failure: Exception
 ) -> None:
     engine.fail, engine.per_step = failure, 6
-    chunks = []
+    chunks: list[ChatCompletionChunk] = []
     with pytest.raises(APIError) as caught:
-        async for chunk in await openai.chat.completions.create(model=MODEL, messages=HELLO, stream=True):
-            chunks.append(chunk)
+        await read_into(chunks, openai)
     assert [chunk.choices[0].delta.content for chunk in chunks] == ["", "你"]
     assert caught.value.code in ("engine_died", "internal_error")
     assert "secret" not in caught.value.message
@@ -195,9 +203,7 @@ async def test_when_one_of_several_answers_fails_the_others_are_aborted(
 ) -> None:
     engine.endless, engine.fail, engine.fail_choice = True, EngineDied("gone"), 1
     with pytest.raises(APIError):
-        reply = await openai.chat.completions.create(model=MODEL, messages=HELLO, n=3, stream=streamed)
-        if streamed:
-            [chunk async for chunk in reply]  # type: ignore[union-attr]
+        await (stream(openai, n=3) if streamed else whole(openai, n=3))
     assert len(engine.submissions) == 3
     assert engine.running == 0
 
