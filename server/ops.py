@@ -13,7 +13,8 @@ def create_router(registry: ModelRegistry) -> APIRouter:
     """Return the routes, reporting on the models of ``registry``."""
     router = APIRouter()
 
-    @router.get("/health")
+    # HEAD as well: some load balancers ask for nothing but the status.
+    @router.api_route("/health", methods=["GET", "HEAD"])
     async def health() -> JSONResponse:
         """Report 200 when every model takes requests, else 503 with the reason."""
         waiting = [model for model in registry.models if model.status.state is not EngineState.READY]

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from server.openai import fields
-from tests.support.api import MODEL, make_app, serve
+from tests.support.api import make_app, serve
 from tests.support.scripted_engine import ScriptedEngine
 
 EXAMPLES = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -32,9 +32,11 @@ PARTS = st.fixed_dictionaries({"type": st.sampled_from(["text", "image_url"]) | 
 CONTENT = st.text(max_size=20) | st.lists(PARTS, max_size=2) | JSON
 MESSAGE = st.fixed_dictionaries({"role": ROLES}, optional={"content": CONTENT, "name": JSON, "tool_calls": JSON})
 MESSAGES = st.lists(MESSAGE, max_size=4).map(lambda earlier: [*earlier, {"role": "user", "content": "hi"}])
-CHAT = st.fixed_dictionaries(
-    {"messages": MESSAGES | st.lists(MESSAGE | JSON, max_size=3) | JSON, "model": st.sampled_from([MODEL, None])},
-    optional={name: JSON for name in NAMES if name not in ("messages", "model")} | {"other": JSON},
+FIELDS = st.dictionaries(st.sampled_from([*NAMES, "other"]), JSON, max_size=4)
+CHAT = st.builds(
+    lambda fields, messages: {"messages": messages, **fields},
+    FIELDS,
+    MESSAGES | st.lists(MESSAGE | JSON, max_size=3) | JSON,
 )
 NEARLY_VALID = st.fixed_dictionaries(
     {"messages": MESSAGES},

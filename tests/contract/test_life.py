@@ -47,6 +47,7 @@ async def test_until_the_model_is_loaded_everything_says_503_and_then_it_answers
 
 async def test_health_tells_what_the_engine_does() -> None:
     async with connect(make_app(ScriptedEngine())) as http:
+        assert (await http.head("/health")).status_code == 200
         model = (await http.get("/health")).json()["models"][0]
     assert model["stats"]["running"] == 0
     assert model["engine"]["context_length"] == 4096
