@@ -14,11 +14,11 @@ from convert.pipeline import Progress, convert_checkpoint
 from tests.support.chatglm2_checkpoint import SMALL, Shape, make_weights, write_checkpoint
 from tests.support.native import logits_of, quantize
 
-NINE_LAYERS = Shape(layers=9, ffn=544)
+NINE_LAYERS = Shape(hidden=256, heads=2, groups=1, layers=9, ffn=544)
 """Rows of ffn_down (544) are no multiple of 256, as in the real model (13696)."""
-TWENTY_EIGHT_LAYERS = Shape(hidden=256, heads=2, groups=1, layers=28, ffn=256)
-"""As many layers as the real model."""
-ODD_ROWS = Shape(ffn=100)
+TWENTY_EIGHT_LAYERS = Shape(hidden=256, heads=4, groups=1, kv_channels=64, layers=28, ffn=256)
+"""As many layers as the real model, and heads that share a group by more than two."""
+ODD_ROWS = Shape(hidden=256, heads=2, groups=1, layers=1, ffn=100)
 """Rows of ffn_down are no multiple of 32 either."""
 
 

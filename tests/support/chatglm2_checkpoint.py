@@ -32,8 +32,6 @@ class Shape:
 
 SMALL = Shape()
 SMALL_32K = replace(SMALL, rope_ratio=16.0)
-WIDE = Shape(hidden=512, heads=4, groups=2, layers=9, ffn=544, vocab=512)
-"""Enough layers for every rule about layers; rows of ffn_down that 256 does not divide."""
 
 
 def make_weights(shape: Shape, seed: int) -> Weights:
