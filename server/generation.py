@@ -139,7 +139,7 @@ class Generation:
     async def aclose(self) -> None:
         """Abort what still runs. May be called again, but not while another task iterates."""
         # All clean-up is here and none in the iterator, which may never have been started; and it is shielded,
-        # because a server cancels again whatever it has cancelled once.
+        # because a cancelled scope cancels every await in it anew.
         with CancelScope(shield=True):
             await self._deltas.aclose()
             await _cancel(tuple(self._pending))
