@@ -1,10 +1,12 @@
 """What the engine core asks of a model: the real llama.cpp, or a scripted one in tests."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from server.engine.batch import BatchItem, CacheOp
 from server.engine.messages import EngineInfo
 from server.engine.params import SamplingParams
+from server.engine.variants import LoadedVariant
 
 
 class DecodeError(Exception):
@@ -26,6 +28,13 @@ class Backend(Protocol):
     def stop_ids(self) -> frozenset[int]:
         """End-of-generation tokens."""
 
+    @property
+    def variants(self) -> Mapping[str, LoadedVariant]:
+        """Tuned variants by name."""
+
+    def lay_prefix(self, variant: str, slot: int) -> None:
+        """Put the tuned prefix of ``variant`` into the empty ``slot``."""
+
     def apply(self, op: CacheOp) -> None:
         """Carry out a cache operation."""
 
@@ -36,7 +45,7 @@ class Backend(Protocol):
         """Free it, if there is one."""
 
     def decode(self, items: tuple[BatchItem, ...]) -> None:
-        """Compute the tokens of ``items`` in one batch. Raises DecodeError."""
+        """Compute the tokens of ``items``, all of one salt, in one batch. Raises DecodeError."""
 
     def sample(self, item: BatchItem) -> int:
         """Sample the next token of an item of the last decoded batch that ``samples``."""

@@ -32,8 +32,15 @@ class BatchItem:
     slot: int
     start: int
     tokens: tuple[int, ...]
+    """As the prefix cache knows them; the model computes ``ids``."""
     samples: bool
     """Whether these are all tokens it has, so that the last one's logits give the next."""
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The tokens as the model's vocabulary has them."""
+        salt = self.sequence.salt
+        return tuple(token - salt for token in self.tokens) if salt else self.tokens
 
 
 @dataclass(frozen=True, slots=True)

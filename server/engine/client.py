@@ -103,19 +103,22 @@ class EngineClient:
         if self._status.state is EngineState.STOPPED:
             raise EngineUnavailable(self._unavailable())
 
-    async def submit(self, prompt_ids: tuple[int, ...], params: SamplingParams) -> AsyncGenerator[StepOutput, None]:
+    async def submit(
+        self, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str = ""
+    ) -> AsyncGenerator[StepOutput, None]:
         """Queue a sequence; see ``Engine.submit``."""
         if self._status.state is EngineState.RESTARTING:
             await self.wait_ready(self._config.restart_wait)
         if self._status.state is not EngineState.READY or self._process is None:
             raise EngineUnavailable(self._unavailable())
-        if not 0 < len(prompt_ids) < self.info.context_length:
-            raise PromptTooLong(len(prompt_ids), self.info.context_length)
+        room = self.info.context_length - self.info.prefix_tokens.get(variant, 0)
+        if not 0 < len(prompt_ids) < room:
+            raise PromptTooLong(len(prompt_ids), room)
         if len(self._streams) >= self._config.parallel + self._config.max_waiting:
             raise QueueFull(len(self._streams) - self._config.parallel)
         request_id = next(self._ids)
         outcomes = self._streams[request_id] = asyncio.Queue()
-        self._process.send(Submit(request_id, prompt_ids, params))
+        self._process.send(Submit(request_id, prompt_ids, params, variant))
         return _Stream(self, request_id, outcomes)
 
     async def stop(self) -> None:
@@ -235,9 +238,9 @@ class _Stream(AsyncGenerator[StepOutput, None]):
             self._end(finished=True)
         return _checked(outcome)
 
-    async def athrow(self, typ: object, val: object = None, tb: object = None) -> StepOutput:
+    async def athrow(self, error: object, *_: object) -> StepOutput:
         self._end(finished=False)
-        raise typ if isinstance(typ, BaseException) else GeneratorExit
+        raise error if isinstance(error, BaseException) else GeneratorExit
 
     async def aclose(self) -> None:
         self._end(finished=False)

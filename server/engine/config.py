@@ -14,6 +14,15 @@ class Device(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """A tuned variant of the model, which shares its weights: a LoRA adapter, a P-Tuning prefix, or both."""
+
+    name: str
+    adapter: Path | None = None
+    prefix: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EngineConfig:
     """Everything the worker process needs; sizes are in tokens, times in seconds.
 
@@ -41,6 +50,7 @@ class EngineConfig:
     load_timeout: float = 600.0
     restart_wait: float = 15.0
     """How long a new request waits for an engine that is restarting."""
+    variants: tuple[Variant, ...] = ()
     max_restarts: int = 5
     """Restarts in a row, without an answered request between them, before the engine counts as failed."""
 

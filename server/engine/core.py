@@ -10,6 +10,7 @@ from server.engine.messages import EngineStats, FinishReason, StepOutput, StepRe
 from server.engine.pacing import StepPacer
 from server.engine.scheduler import Scheduler, SchedulerConfig
 from server.engine.sequence import Sequence
+from server.engine.variants import PLAIN
 
 
 class EngineCore:
@@ -36,6 +37,9 @@ class EngineCore:
                 stop_ids=backend.stop_ids,
             )
         )
+        for name, variant in backend.variants.items():
+            if variant.prefix_length:
+                backend.lay_prefix(name, self._scheduler.hold(variant.prefix_tokens))
         self._pacer = pacer
         self._clock = clock
 
@@ -51,13 +55,16 @@ class EngineCore:
 
     def submit(self, message: Submit) -> StepOutput | None:
         """Queue a request; return its last output at once if it cannot be."""
-        room = self._context_length - len(message.prompt_ids)
+        variant = self._backend.variants.get(message.variant, PLAIN)
+        prompt = variant.key(message.prompt_ids)
+        room = self._context_length - len(prompt)
         if room < 1 or not message.prompt_ids:
-            error = f"a prompt of {len(message.prompt_ids)} tokens in a context of {self._context_length}"
+            error = f"a prompt of {len(prompt)} tokens in a context of {self._context_length}"
             return StepOutput(message.request_id, finish_reason=FinishReason.ERROR, error=error)
         max_tokens = min(message.params.max_tokens, room)
+        sequence = Sequence(message.request_id, prompt, message.params, max_tokens, variant.salt, variant.prefix_length)
         try:
-            self._scheduler.add(Sequence(message.request_id, message.prompt_ids, message.params, max_tokens))
+            self._scheduler.add(sequence)
         except QueueFull as error:
             return StepOutput(message.request_id, finish_reason=FinishReason.ERROR, error=str(error))
         return None
@@ -73,7 +80,7 @@ class EngineCore:
         for op in batch.ops:
             self._backend.apply(op)
         for sequence in batch.admitted:
-            self._backend.open_sampler(sequence.request_id, sequence.params, sequence.prompt_ids)
+            self._backend.open_sampler(sequence.request_id, sequence.params, sequence.real_prompt_ids)
         sampled, failed = self._compute(batch)
         outputs = self._scheduler.update(batch, sampled, failed)
         for output in outputs:

@@ -15,6 +15,16 @@ _F16_BYTES = 2
 
 
 @dataclass(frozen=True, slots=True)
+class RopeFacts:
+    """Rotary position embedding: adjacent pairs of the first ``dimensions`` of each head."""
+
+    dimensions: int
+    base: float
+    scale: float
+    """Factor on the position: 1 / factor of a linear scaling."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelFacts:
     """What a model file says of itself. Bytes are those in the file, before any repacking."""
 
@@ -30,6 +40,9 @@ class ModelFacts:
     """Weights of each layer."""
     other_bytes: int
     """Embedding, final norm and output."""
+    kv_heads: int
+    head_size: int
+    rope: RopeFacts
     kv_bytes_per_token: int
     """All layers together, at f16."""
 
@@ -63,10 +76,10 @@ def _facts(path: Path, reader: GGUFReader) -> ModelFacts:
         known = ", ".join(ARCHITECTURES)
         raise ModelLoadError(f"{path}: architecture {architecture!r} is not served here (known: {known})")
     vocab_size = _check_vocabulary(path, reader)
-    layers = _number(path, reader, f"{architecture}.block_count")
-    heads = _number(path, reader, f"{architecture}.attention.head_count")
-    kv_heads = _number(path, reader, f"{architecture}.attention.head_count_kv")
-    width = _number(path, reader, f"{architecture}.embedding_length")
+    layers = metadata_number(path, reader, f"{architecture}.block_count")
+    heads = metadata_number(path, reader, f"{architecture}.attention.head_count")
+    kv_heads = metadata_number(path, reader, f"{architecture}.attention.head_count_kv")
+    width = metadata_number(path, reader, f"{architecture}.embedding_length")
     if layers > 1024 or heads < 1 or width % heads:
         raise ModelLoadError(f"{path}: impossible shape ({layers} layers, width {width}, {heads} heads)")
     _check_tensors(path, reader.tensors)
@@ -76,13 +89,29 @@ def _facts(path: Path, reader: GGUFReader) -> ModelFacts:
         name=_text(reader, "general.name"),
         architecture=architecture,
         prompt_format=_text(reader, "glmserve.prompt_format"),
-        context_train=_number(path, reader, f"{architecture}.context_length"),
+        context_train=metadata_number(path, reader, f"{architecture}.context_length"),
         vocab_size=vocab_size,
         size_bytes=path.stat().st_size,
         layer_bytes=layer_bytes,
         other_bytes=sum(int(t.n_bytes) for t in reader.tensors) - sum(layer_bytes),
+        kv_heads=kv_heads,
+        head_size=width // heads,
+        rope=_rope(reader, architecture, width // heads),
         kv_bytes_per_token=layers * 2 * kv_heads * (width // heads) * _F16_BYTES,
     )
+
+
+def _rope(reader: GGUFReader, architecture: str, head_size: int) -> RopeFacts:
+    return RopeFacts(
+        dimensions=int(_real(reader, f"{architecture}.rope.dimension_count", head_size)),
+        base=_real(reader, f"{architecture}.rope.freq_base", 10000.0),
+        scale=1.0 / _real(reader, f"{architecture}.rope.scaling.factor", 1.0),
+    )
+
+
+def _real(reader: GGUFReader, key: str, default: float) -> float:
+    field = reader.get_field(key)
+    return default if field is None else float(field.contents())
 
 
 def _text(reader: GGUFReader, key: str) -> str:
@@ -90,7 +119,8 @@ def _text(reader: GGUFReader, key: str) -> str:
     return "" if field is None else str(field.contents())
 
 
-def _number(path: Path, reader: GGUFReader, key: str) -> int:
+def metadata_number(path: Path, reader: GGUFReader, key: str) -> int:
+    """Return a positive number of the metadata. Raises ModelLoadError."""
     field = reader.get_field(key)
     value = None if field is None else field.contents()
     if not isinstance(value, int) or value < 1:

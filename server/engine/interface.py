@@ -48,7 +48,9 @@ class Engine(Protocol):
     async def wait_ready(self, timeout: float) -> None:
         """Wait until READY, at most ``timeout`` seconds. Raises EngineUnavailable or ModelLoadError."""
 
-    async def submit(self, prompt_ids: tuple[int, ...], params: SamplingParams) -> AsyncGenerator[StepOutput, None]:
+    async def submit(
+        self, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str = ""
+    ) -> AsyncGenerator[StepOutput, None]:
         """Queue a sequence and return the stream of its outputs; closing the stream aborts the sequence.
 
         An engine that is restarting is waited for, within a bound. The stream ends after the output that has a

@@ -12,7 +12,7 @@ import llama_cpp
 import numpy as np
 
 from server.engine.backend import DecodeError
-from server.engine.batch import BatchItem, CacheOp, CopyPrefix
+from server.engine.batch import BatchItem, CacheOp, CopyPrefix, FreeSlot
 from server.engine.config import Device, EngineConfig
 from server.engine.errors import ModelLoadError
 from server.engine.gguf_check import ModelFacts
@@ -20,6 +20,8 @@ from server.engine.messages import EngineInfo
 from server.engine.params import SamplingParams
 from server.engine.placement import Placement, place, probe
 from server.engine.sampler import Sampler
+from server.engine.sequence import Sequence
+from server.engine.tuned import TunedVariants
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,10 @@ class LlamaBackend:
         placement = place(config, facts, probe())
         self.slots = min(MAX_SLOTS, config.parallel + CACHED_SLOTS)
         self._model, placement = _load(config, facts, placement)
-        self._context = _open(self._model, config, placement, self.slots)
+        self._tuned = TunedVariants(config.variants, facts, self._model)
+        self.variants = self._tuned.loaded
+        cells = placement.cache_cells + self._tuned.prefix_cells
+        self._context = _open(self._model, config, placement, self.slots, cells)
         self._memory = llama_cpp.llama_get_memory(self._context)
         vocab = llama_cpp.llama_model_get_vocab(self._model)
         self._vocab_size = int(llama_cpp.llama_vocab_n_tokens(vocab))
@@ -53,12 +58,33 @@ class LlamaBackend:
         self._last_index: dict[int, int] = {}
         self.info = EngineInfo(
             context_length=placement.context_length,
-            cache_cells=placement.cache_cells,
+            cache_cells=cells,
             parallel=config.parallel,
             vocab_size=self._vocab_size,
             device=placement.device,
             load_seconds=time.monotonic() - started,
+            prefix_tokens={name: variant.prefix_length for name, variant in self.variants.items()},
         )
+
+    def lay_prefix(self, variant: str, slot: int) -> None:
+        """Put the tuned prefix of ``variant`` into the empty ``slot``."""
+        state = self._filler_state(slot, self.variants[variant].prefix_length)
+        self._tuned.write_prefix(variant, state)
+        native = (ctypes.c_uint8 * len(state)).from_buffer(state)
+        if not llama_cpp.llama_state_seq_set_data(self._context, native, len(state), slot):
+            raise ModelLoadError(f"the prefix of {variant} could not be put into the KV cache")
+
+    def _filler_state(self, slot: int, length: int) -> bytearray:
+        """The state of ``length`` arbitrary tokens in ``slot``, which is empty again after."""
+        filler = Sequence(0, (0,) * length, SamplingParams(max_tokens=1), 1)
+        for start in range(0, length, self._batch.capacity):
+            count = min(self._batch.capacity, length - start)
+            self.decode((BatchItem(filler, slot, start, (0,) * count, False),))
+        size = llama_cpp.llama_state_seq_get_size(self._context, slot)
+        state = bytearray(size)
+        llama_cpp.llama_state_seq_get_data(self._context, (ctypes.c_uint8 * size).from_buffer(state), size, slot)
+        self.apply(FreeSlot(slot))
+        return state
 
     def apply(self, op: CacheOp) -> None:
         """Carry out a cache operation."""
@@ -81,6 +107,7 @@ class LlamaBackend:
     def decode(self, items: tuple[BatchItem, ...]) -> None:
         """Compute the tokens of ``items`` in one batch. Raises DecodeError."""
         self._last_index = self._batch.fill(items)
+        self._tuned.use_adapter(self._context, items[0].sequence.salt)
         code = int(llama_cpp.llama_decode(self._context, self._batch.native))
         if code == 0:
             return
@@ -98,6 +125,7 @@ class LlamaBackend:
         for request_id in list(self._samplers):
             self.close_sampler(request_id)
         llama_cpp.llama_free(self._context)
+        self._tuned.close()
         llama_cpp.llama_model_free(self._model)
 
 
@@ -105,6 +133,7 @@ class _Batch:
     """A ``llama_batch`` over numpy arrays that are filled anew each step; one sequence per token."""
 
     def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
         self._tokens = np.zeros(capacity, np.int32)
         self._positions = np.zeros(capacity, np.int32)
         self._counts = np.ones(capacity, np.int32)
@@ -127,7 +156,7 @@ class _Batch:
         sizes = [len(item.tokens) for item in items]
         total = sum(sizes)
         self.native.n_tokens = total
-        self._tokens[:total] = list(chain.from_iterable(item.tokens for item in items))
+        self._tokens[:total] = list(chain.from_iterable(item.ids for item in items))
         self._slots[:total] = np.repeat([item.slot for item in items], sizes)
         self._wanted[:total] = 0
         last: dict[int, int] = {}
@@ -156,10 +185,10 @@ def _load(config: EngineConfig, facts: ModelFacts, placement: Placement) -> tupl
 
 
 def _open(
-    model: llama_cpp.llama_model_p, config: EngineConfig, placement: Placement, slots: int
+    model: llama_cpp.llama_model_p, config: EngineConfig, placement: Placement, slots: int, cells: int
 ) -> llama_cpp.llama_context_p:
     params = llama_cpp.llama_context_default_params()
-    params.n_ctx = placement.cache_cells
+    params.n_ctx = cells
     params.n_batch = params.n_ubatch = config.batch_size
     params.n_seq_max = slots
     params.kv_unified = True  # or llama.cpp asserts when a part of a sequence is shared
@@ -168,7 +197,5 @@ def _open(
     params.no_perf = True
     context = llama_cpp.llama_init_from_model(model, params)
     if not context:
-        raise ModelLoadError(
-            f"no memory for a cache of {placement.cache_cells} tokens; lower --context, --parallel or --cache-tokens"
-        )
+        raise ModelLoadError(f"no memory for a cache of {cells} tokens; lower --context, --parallel or --cache-tokens")
     return context

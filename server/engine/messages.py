@@ -1,6 +1,7 @@
 """What crosses the process boundary: parent to worker, worker to parent. Pickled, so plain and frozen."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 from server.engine.params import SamplingParams
@@ -22,6 +23,8 @@ class Submit:
     request_id: int
     prompt_ids: tuple[int, ...]
     params: SamplingParams
+    variant: str = ""
+    """Name of the tuned variant; empty for the model as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class EngineInfo:
     device: str
     """In words, such as "CPU, 2 threads"."""
     load_seconds: float
+    prefix_tokens: Mapping[str, int] = field(default_factory=dict)
+    """How much of the context the tuned prefix of each variant takes."""
 
 
 @dataclass(frozen=True, slots=True)

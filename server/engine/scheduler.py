@@ -50,6 +50,7 @@ class Scheduler:
         self._cached_tokens = 0
         self._generated_tokens = 0
         self._steps = 0
+        self._last_salt = -1
 
     @property
     def has_work(self) -> bool:
@@ -94,11 +95,19 @@ class Scheduler:
                 return True
         return False
 
+    def hold(self, tokens: tuple[int, ...]) -> int:
+        """Give ``tokens``, which somebody else puts into the cells, a slot for ever. Call before any request."""
+        slot = self._free_slots.pop()
+        self.cache.open(slot)
+        self.cache.extend(slot, tokens)
+        return slot
+
     def schedule(self, budget: int) -> Batch:
         """Plan a step of ``budget`` tokens, or of one for each decoding sequence if those are more."""
         admitted = list(iter(self._admit, None))
-        decoding = [s for s in self._running.values() if s.is_decoding]
-        catching_up = [s for s in self._running.values() if not s.is_decoding]
+        together = self._same_salt()
+        decoding = [s for s in together if s.is_decoding]
+        catching_up = [s for s in together if not s.is_decoding]
         items = [_item(sequence, 1) for sequence in decoding]
         items += _pieces(catching_up, max(0, budget - len(decoding)))
         self._evict_for(sum(len(item.tokens) for item in items))
@@ -162,10 +171,11 @@ class Scheduler:
         self.cache.open(slot, match)
         if match is not None:
             self._ops.append(CopyPrefix(match.slot, slot, match.length))
-            sequence.num_computed_tokens = sequence.cached_tokens = match.length
+            sequence.num_computed_tokens = match.length
+            sequence.cached_tokens = match.length - sequence.num_prefix_tokens
         sequence.slot, sequence.status, sequence.leader = slot, SequenceStatus.RUNNING, None
         self._running[sequence.request_id] = sequence
-        self._prompt_tokens += sequence.num_prompt_tokens
+        self._prompt_tokens += sequence.num_prompt_tokens - sequence.num_prefix_tokens
         self._cached_tokens += sequence.cached_tokens
 
     def _has_leader(self, waiting: Sequence) -> bool:
@@ -186,7 +196,7 @@ class Scheduler:
         return False
 
     def _append(self, sequence: Sequence, token: int) -> StepOutput:
-        sequence.tokens.append(token)
+        sequence.tokens.append(token + sequence.salt)
         self._generated_tokens += 1
         reason = None
         if token in self._config.stop_ids and not sequence.params.ignore_eos:
@@ -218,6 +228,18 @@ class Scheduler:
         self.cache.release(slot)
         self._free_slots.append(slot)
         self._ops.append(FreeSlot(slot))
+
+    def _same_salt(self) -> list[Sequence]:
+        """The running sequences that may share a batch: llama.cpp's adapters are set for a whole one.
+
+        Adapters take turns, each after the one that ran longest ago.
+        """
+        salts = {sequence.salt for sequence in self._running.values()}
+        if len(salts) > 1:
+            later = [salt for salt in salts if salt > self._last_salt]
+            self._last_salt = min(later or salts)
+            return [s for s in self._running.values() if s.salt == self._last_salt]
+        return list(self._running.values())
 
     def _free_slot(self) -> int:
         if not self._free_slots:

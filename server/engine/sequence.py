@@ -23,9 +23,14 @@ class Sequence:
 
     request_id: int
     prompt_ids: tuple[int, ...]
+    """As the prefix cache knows them: see ``salt`` and ``num_prefix_tokens``."""
     params: SamplingParams
     max_tokens: int
     """Of the answer: what the request asks for, cut to what the context leaves."""
+    salt: int = 0
+    """Added to every token id: what an adapter computes is another adapter's business in the prefix cache."""
+    num_prefix_tokens: int = 0
+    """How many of the prompt's tokens stand for a tuned prefix; they are negative and always cached."""
     status: SequenceStatus = SequenceStatus.WAITING
     slot: int = -1
     tokens: list[int] = field(default_factory=list)
@@ -39,6 +44,11 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.tokens = list(self.prompt_ids)
+
+    @property
+    def real_prompt_ids(self) -> tuple[int, ...]:
+        """The prompt as the model's vocabulary has it."""
+        return tuple(token - self.salt for token in self.prompt_ids[self.num_prefix_tokens :])
 
     @property
     def num_prompt_tokens(self) -> int:

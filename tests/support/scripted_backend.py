@@ -4,12 +4,13 @@ from server.engine.backend import DecodeError
 from server.engine.batch import BatchItem, CacheOp, CopyPrefix
 from server.engine.messages import EngineInfo
 from server.engine.params import SamplingParams
+from server.engine.variants import LoadedVariant
 
 STOP_ID = 0
 
 
 def next_token(tokens: list[int]) -> int:
-    """The answer's next token: depends on every token before it, so a wrong cell shows."""
+    """The answer's next token: depends on every token before it, salts and prefixes included, so a wrong cell shows."""
     value = 7
     for token in tokens:
         value = (value * 31 + token + 1) % 1_000_003
@@ -32,6 +33,7 @@ class ScriptedBackend:
     def __init__(self, cells: int = 256, slots: int = 12, parallel: int = 4, context_length: int = 128) -> None:
         self.slots = slots
         self.stop_ids = frozenset({STOP_ID})
+        self.variants: dict[str, LoadedVariant] = {}
         self.info = EngineInfo(context_length, cells, parallel, 50, "scripted", 0.0)
         self.lanes: dict[int, list[list[int]]] = {slot: [] for slot in range(slots)}
         self.samplers: set[int] = set()
@@ -42,6 +44,9 @@ class ScriptedBackend:
     @property
     def cells_used(self) -> int:
         return len({id(cell) for lane in self.lanes.values() for cell in lane})
+
+    def lay_prefix(self, variant: str, slot: int) -> None:
+        self.lanes[slot] = [[token] for token in self.variants[variant].prefix_tokens]
 
     def apply(self, op: CacheOp) -> None:
         if isinstance(op, CopyPrefix):
@@ -59,6 +64,7 @@ class ScriptedBackend:
         self.samplers.discard(request_id)
 
     def decode(self, items: tuple[BatchItem, ...]) -> None:
+        assert len({item.sequence.salt for item in items}) <= 1, "two adapters in one batch"
         if any(self.poison in item.tokens for item in items):
             raise DecodeError("poisoned")
         self.batches.append(sum(len(item.tokens) for item in items))

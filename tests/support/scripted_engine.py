@@ -109,7 +109,9 @@ class ScriptedEngine:
             raise self.load_error
         self.state, self.reason = EngineState.READY, ""
 
-    async def submit(self, prompt_ids: tuple[int, ...], params: SamplingParams) -> AsyncGenerator[StepOutput, None]:
+    async def submit(
+        self, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str = ""
+    ) -> AsyncGenerator[StepOutput, None]:
         if self.reject is not None and len(self.submissions) >= self.reject_from:
             raise self.reject
         if len(prompt_ids) >= self.context_length:

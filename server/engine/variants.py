@@ -1,0 +1,41 @@
+"""Tuned variants of a model, and how their sequences are told apart in the prefix cache. Pure."""
+
+from dataclasses import dataclass
+
+_SALT_STEP = 2**32
+"""Above every token id."""
+_PREFIX_STEP = 2**20
+"""Above every prefix length."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedVariant:
+    """A variant that the backend has loaded. ``number`` counts from 1; 0 is the model as it is."""
+
+    number: int
+    has_adapter: bool = False
+    prefix_length: int = 0
+
+    @property
+    def salt(self) -> int:
+        """Added to each token id: keys and values that an adapter computed are of no use without it."""
+        return self.number * _SALT_STEP if self.has_adapter else 0
+
+    @property
+    def prefix_tokens(self) -> tuple[int, ...]:
+        """What stands for the tuned prefix in the prefix cache: negative, so no prompt has them."""
+        first = -self.number * _PREFIX_STEP
+        return tuple(range(first, first + self.prefix_length))
+
+    def key(self, prompt_ids: tuple[int, ...]) -> tuple[int, ...]:
+        """The prompt as the prefix cache knows it."""
+        salted = tuple(token + self.salt for token in prompt_ids) if self.salt else prompt_ids
+        return self.prefix_tokens + salted
+
+
+PLAIN = LoadedVariant(0)
+
+
+def adapter_number(salt: int) -> int:
+    """The number of the variant whose adapter a sequence of this salt runs with, or 0."""
+    return salt // _SALT_STEP
