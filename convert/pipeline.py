@@ -7,16 +7,16 @@ from io import BufferedWriter
 from pathlib import Path
 from typing import TypeAlias
 
-from convert import chatglm
 from convert.checkpoint import TensorSource, open_checkpoint
 from convert.errors import TensorShapeError, UnknownTensorError
+from convert.families import detect
+from convert.family import Family, FamilyName, TensorMapping
 from convert.ggml import GGMLType, load_kernels
 from convert.gguf_header import TensorHeader, encode_header, padding
 from convert.metadata import Metadata
 from convert.mixture import QuantType, fit_type, wanted_type
 from convert.output import complete_file
 from convert.quantize import QuantizeJob, default_threads, quantize_all
-from convert.vocabulary import load_vocabulary, vocabulary_metadata
 
 QUANTIZATION_VERSION = 2
 """GGML_QNT_VERSION (ggml.h): the meaning of the block formats."""
@@ -64,6 +64,8 @@ class ConversionReport:
     """Size of the file."""
     seconds: float
     fallbacks: tuple[Fallback, ...]
+    findings: tuple[str, ...] = ()
+    """What was decided from the checkpoint, and from what: one line each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class ConversionPlan:
     jobs: tuple[QuantizeJob, ...]
     """Parallel to ``tensors``."""
     fallbacks: tuple[Fallback, ...]
+    findings: tuple[str, ...]
     bytes_in: int
 
     @property
@@ -91,24 +94,26 @@ def convert_checkpoint(
     progress: ProgressSink | None = None,
     *,
     threads: int | None = None,
+    family: FamilyName | None = None,
 ) -> ConversionReport:
-    """Convert a ChatGLM2 checkpoint folder to a GGUF file.
+    """Convert a checkpoint folder to a GGUF file.
 
     ``out`` appears, or is replaced, only when it is complete and on disk. Memory stays at some tens of
     megabytes per thread, whatever the size of the model.
 
     Args:
-        source: folder with config.json, tokenizer.model and safetensors weights.
+        source: folder with config.json, tokenizer.model and the weights.
         out: the file to write.
         quant: types of the tensors.
         progress: called in this thread after each block of rows.
         threads: for the quantisation; all cores of this process by default.
+        family: what the checkpoint is; decided from the folder by default.
 
     Raises:
         ConvertError: the one root of everything that can go wrong; see convert.errors.
     """
     started = time.monotonic()
-    plan = plan_conversion(source, quant)
+    plan = plan_conversion(source, quant, family)
     header = encode_header(plan.metadata, plan.tensors)
     total = len(header) + plan.data_bytes
     with complete_file(out, total) as file:
@@ -122,64 +127,67 @@ def convert_checkpoint(
         bytes_out=total,
         seconds=time.monotonic() - started,
         fallbacks=plan.fallbacks,
+        findings=plan.findings,
     )
 
 
-def plan_conversion(source: Path, quant: QuantType) -> ConversionPlan:
+def plan_conversion(source: Path, quant: QuantType, family: FamilyName | None = None) -> ConversionPlan:
     """Check a checkpoint folder and decide what becomes of each tensor; reads no weights.
 
     Raises:
         CheckpointError: files or tensors are missing, damaged or do not match config.json.
-        UnsupportedModelError: it is not a ChatGLM2 model.
+        UnsupportedModelError: it is no model that is converted.
         VocabularyError: tokenizer.model does not fit.
     """
-    config = chatglm.read_config(source)
-    vocabulary = load_vocabulary(source / "tokenizer.model", config.padded_vocab_size)
-    tensors = open_checkpoint(source)
-    table = chatglm.tensor_table(config)
-    _check_tensors(source, tensors, table)
-    wanted = tuple(_wanted(config, tensor, quant) for tensor in table)
+    model = detect(source, family)
+    vocabulary = model.vocabulary()
+    tensors = model.prepare(open_checkpoint(source))
+    table = model.tensors()
+    _check_tensors(source, tensors, model)
+    wanted = tuple(_wanted(model, tensor, quant) for tensor in table)
     headers = tuple(TensorHeader(t.target, t.shape, fit_type(w, t.shape)) for t, w in zip(table, wanted, strict=True))
     return ConversionPlan(
         source=tensors,
         metadata={
-            **chatglm.hyperparameters(config),
+            **model.hyperparameters(),
             "general.file_type": quant.file_type,
             "general.quantization_version": QUANTIZATION_VERSION,
-            **vocabulary_metadata(vocabulary),
+            **vocabulary,
         },
         tensors=headers,
         jobs=tuple(_job(t, h) for t, h in zip(table, headers, strict=True)),
         fallbacks=tuple(
             Fallback(h.name, w, h.type, h.shape[-1]) for h, w in zip(headers, wanted, strict=True) if h.type is not w
         ),
+        findings=model.findings,
         bytes_in=sum(tensors.info(t.source).nbytes for t in table),
     )
 
 
-def _check_tensors(folder: Path, source: TensorSource, table: tuple[chatglm.TensorMapping, ...]) -> None:
+def _check_tensors(folder: Path, source: TensorSource, model: Family) -> None:
+    table = model.tensors()
     for tensor in table:
         info = source.info(tensor.source)
         if info.shape != tensor.shape:
             raise TensorShapeError(tensor.source, info.path, info.shape, tensor.shape)
-    known = {tensor.source for tensor in table} | chatglm.IGNORED_TENSORS
+    known = {tensor.source for tensor in table} | model.ignored
     unknown = tuple(name for name in source.names() if name not in known)
     if unknown:
         raise UnknownTensorError(unknown, folder)
 
 
-def _wanted(config: chatglm.ChatGLM2Config, tensor: chatglm.TensorMapping, quant: QuantType) -> GGMLType:
+def _wanted(model: Family, tensor: TensorMapping, quant: QuantType) -> GGMLType:
     return wanted_type(
         tensor.target,
         tensor.shape,
         quant,
         tensor.layer,
-        config.num_layers,
-        heads_per_group=config.heads_per_group,
+        model.layers,
+        heads_per_group=model.heads_per_group,
     )
 
 
-def _job(tensor: chatglm.TensorMapping, header: TensorHeader) -> QuantizeJob:
+def _job(tensor: TensorMapping, header: TensorHeader) -> QuantizeJob:
     rows = tensor.shape[0] if len(tensor.shape) > 1 else 1
     return QuantizeJob(source=tensor.source, rows=rows, columns=tensor.shape[-1], type=header.type)
 

@@ -136,14 +136,14 @@ print(report.bytes_in, peak.split()[1])
 
 def write_sparse_checkpoint(folder: Path, shape: Shape) -> None:
     """Write a checkpoint of zeros that takes no space on disk."""
-    from convert.chatglm import read_config, tensor_table
+    from convert.families import detect
 
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(make_config(shape)), encoding="utf-8")
     (folder / "tokenizer.model").write_bytes(small_tokenizer())
     header: dict[str, object] = {}
     end = 0
-    for tensor in tensor_table(read_config(folder)):
+    for tensor in detect(folder).tensors():
         values = tensor.shape[0] * (tensor.shape[1] if len(tensor.shape) > 1 else 1)
         begin, end = end, end + 4 * values
         header[tensor.source] = {"dtype": "F32", "shape": tensor.shape, "data_offsets": [begin, end]}

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from convert.chatglm import hyperparameters, read_config, tensor_table
 from convert.errors import CorruptFileError, MissingFileError, UnsupportedModelError
+from convert.families import detect
 from tests.support.chatglm2_checkpoint import SMALL, make_config
 from tests.support.checkpoints import real_checkpoint
 
@@ -15,8 +15,12 @@ def folder_with(tmp_path: Path, **changes: object) -> Path:
     return tmp_path
 
 
+def model_name(tmp_path: Path, original: object) -> object:
+    return detect(folder_with(tmp_path, _name_or_path=original)).hyperparameters()["general.name"]
+
+
 def test_the_real_configuration_becomes_the_keys_llama_cpp_reads() -> None:
-    keys = hyperparameters(read_config(real_checkpoint("chatglm2-6b", "config.json")))
+    keys = detect(real_checkpoint("chatglm2-6b", "config.json")).hyperparameters()
     assert keys["general.name"] == "chatglm2-6b"
     assert keys["chatglm.context_length"] == 32768
     assert keys["chatglm.feed_forward_length"] == 13696
@@ -29,7 +33,7 @@ def test_the_real_configuration_becomes_the_keys_llama_cpp_reads() -> None:
 
 
 def test_the_real_model_has_199_tensors_to_convert_and_their_known_size() -> None:
-    table = tensor_table(read_config(real_checkpoint("chatglm2-6b", "config.json")))
+    table = detect(real_checkpoint("chatglm2-6b", "config.json")).tensors()
     values = sum(t.shape[0] * (t.shape[1] if len(t.shape) > 1 else 1) for t in table)
     index = real_checkpoint("chatglm2-6b", "pytorch_model.bin.index.json") / "pytorch_model.bin.index.json"
     named = json.loads(index.read_text())
@@ -39,7 +43,7 @@ def test_the_real_model_has_199_tensors_to_convert_and_their_known_size() -> Non
 
 
 def test_the_32k_variant_divides_positions() -> None:
-    keys = hyperparameters(read_config(real_checkpoint("chatglm2-6b-32k", "config.json")))
+    keys = detect(real_checkpoint("chatglm2-6b-32k", "config.json")).hyperparameters()
     assert keys["chatglm.rope.scaling.type"] == "linear"
     assert keys["chatglm.rope.scaling.factor"] == 16.0
     assert keys["chatglm.rope.freq_base"] == 10000.0
@@ -47,15 +51,15 @@ def test_the_32k_variant_divides_positions() -> None:
 
 @pytest.mark.parametrize("name", ["chatglm3-6b", "baichuan-13b-chat"])
 def test_another_family_is_refused(name: str) -> None:
-    with pytest.raises(UnsupportedModelError, match=r"not converted|is not ChatGLM2"):
-        read_config(real_checkpoint(name, "config.json"))
+    with pytest.raises(UnsupportedModelError, match=r"not converted"):
+        detect(real_checkpoint(name, "config.json"))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "llama"}, "is not ChatGLM2"),
-        ({"architectures": ["LlamaForCausalLM"]}, "is not ChatGLM2"),
+        ({"model_type": "llama"}, "is not converted"),
+        ({"architectures": ["LlamaForCausalLM"]}, "is not converted"),
         ({"multi_query_group_num": ...}, "first ChatGLM-6B"),
         ({"multi_query_attention": False}, "multi_query_attention is False"),
         ({"original_rope": False}, "original_rope is False"),
@@ -74,28 +78,28 @@ def test_what_llama_cpp_would_compute_differently_is_refused(
     tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UnsupportedModelError, match=message) as caught:
-        read_config(folder_with(tmp_path, **changes))
+        detect(folder_with(tmp_path, **changes))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("value", ["28", 0, -1, 1.5, None, True])
 def test_a_number_that_is_none_is_named(tmp_path: Path, value: object) -> None:
     with pytest.raises(CorruptFileError, match=r"num_layers is .* must be a positive whole number"):
-        read_config(folder_with(tmp_path, num_layers=value))
+        detect(folder_with(tmp_path, num_layers=value))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "\x00"])
 def test_a_config_that_is_not_json_is_damaged(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(CorruptFileError, match=r"config\.json is damaged"):
-        read_config(tmp_path)
+        detect(tmp_path)
 
 
 def test_a_folder_without_config_is_not_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="SOURCE must be the folder"):
-        read_config(tmp_path)
+        detect(tmp_path)
 
 
 def test_a_copy_saved_from_a_local_path_is_named_after_its_last_part(tmp_path: Path) -> None:
-    assert read_config(folder_with(tmp_path, _name_or_path="/home/me/my-glm/")).name == "my-glm"
-    assert read_config(folder_with(tmp_path, _name_or_path=...)).name == tmp_path.name
+    assert model_name(tmp_path, "/home/me/my-glm/") == "my-glm"
+    assert model_name(tmp_path, ...) == tmp_path.name
