@@ -34,7 +34,7 @@ def assemble(settings: Settings, source: ModelSource, facts: ModelFacts) -> Asse
     """Put the parts together; nothing is loaded yet.
 
     Raises:
-        AssemblyError: the prompt format is unknown, or not said at all.
+        AssemblyError: the prompt format is unknown or not said at all, or an alias is the model's name.
     """
     chosen = settings.prompt_format or facts.prompt_format
     if not chosen:
@@ -43,16 +43,16 @@ def assemble(settings: Settings, source: ModelSource, facts: ModelFacts) -> Asse
             "say it with --prompt-format"
         )
     try:
-        template = prompt_format(chosen)
+        model = ServedModel(
+            _card(settings, source, chosen),
+            EngineClient(engine_config(settings, source, facts)),
+            prompt_format(chosen),
+            partial(load_tokenizer, facts.path),
+        )
+        registry = ModelRegistry([model])
     except ValueError as error:
         raise AssemblyError(str(error)) from None
-    model = ServedModel(
-        _card(settings, source, chosen),
-        EngineClient(engine_config(settings, source, facts)),
-        template,
-        partial(load_tokenizer, facts.path),
-    )
-    return Assembly(model, create_app(ModelRegistry([model]), api_options(settings)))
+    return Assembly(model, create_app(registry, api_options(settings)))
 
 
 def api_options(settings: Settings) -> ApiOptions:

@@ -19,21 +19,26 @@ class AddressError(Exception):
     """The server cannot listen where it was told to."""
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket, made before the model is loaded so that a taken port shows at once.
+def bind(host: str, port: int) -> socket.socket:
+    """Return a bound socket, made before anything else so that a taken port shows at once.
+
+    It does not listen yet: while a checkpoint is converted, callers are turned away rather than kept waiting.
 
     Raises:
         AddressError: the port is taken, or the address is not one of this machine.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
     except OSError as error:
-        # Python adds the address to some of these texts; a name that cannot be resolved has no errno of its own.
+        bound.close()
+        # A name that cannot be resolved has no errno of its own.
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise AddressError(
             f"cannot listen on {host} port {port}: {reason}; choose another with --port or --host"
         ) from None
+    return bound
 
 
 def base_url(listener: socket.socket) -> str:

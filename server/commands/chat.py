@@ -16,7 +16,7 @@ from server.commands.chat_session import Session, Terminal
 from server.commands.options import UsageProblem, read_settings, settings_options
 from server.commands.prepare import configure_logging, prepare
 from server.engine.interface import EngineState, EngineStatus
-from server.serving import Server, base_url, listen
+from server.serving import Server, base_url, bind
 from server.settings import Settings
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -70,7 +70,7 @@ def started(settings: Settings) -> Iterator[str]:
     """
     configure_logging(settings.log_level)
     settled: Queue[EngineStatus] = Queue()
-    with closing(listen("127.0.0.1", 0)) as listener:
+    with closing(bind("127.0.0.1", 0)) as listener:
         server = Server(prepare(settings), settings, settled.put)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

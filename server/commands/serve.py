@@ -10,7 +10,7 @@ from server.commands.banner import ready_banner
 from server.commands.options import read_settings, settings_options
 from server.commands.prepare import configure_logging, prepare
 from server.engine.interface import EngineState, EngineStatus
-from server.serving import AddressError, Server, base_url, listen
+from server.serving import AddressError, Server, base_url, bind
 from server.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def run(settings: Settings) -> None:
     """
     configure_logging(settings.log_level)
     try:
-        listener = listen(settings.host, settings.port)
+        listener = bind(settings.host, settings.port)
     except AddressError as error:
         raise click.ClickException(str(error)) from None
     with closing(listener):
@@ -49,8 +49,8 @@ def run(settings: Settings) -> None:
             if status.state is EngineState.READY:
                 click.echo(ready_banner(url, card.name, assembly.model.engine.info))
             else:
-                # The server stays up: /health says the same to whoever watches it.
-                log.error("%s cannot be served: %s", card.name, status.reason)
+                # Why has been logged. Whoever watches the server asks /health, so it stays.
+                log.error("the server stays up without %s; /health says why, Ctrl-C stops it", card.name)
 
         log.info("loading %s; the server answers on %s meanwhile", card.name, url)
         try:

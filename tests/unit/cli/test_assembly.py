@@ -7,7 +7,7 @@ import pytest
 from models.catalog import CATALOG, EMBEDDED, SamplingDefaults
 from server.assembly import Assembly, AssemblyError, api_options, assemble
 from server.engine.config import EngineConfig
-from server.engine.gguf_check import ModelFacts
+from server.engine.gguf_check import ModelFacts, RopeFacts
 from server.engine_settings import engine_config
 from server.serving import Server
 from server.settings import Settings, load_settings
@@ -24,6 +24,9 @@ FACTS = ModelFacts(
     size_bytes=1000,
     layer_bytes=(10, 10),
     other_bytes=10,
+    kv_heads=2,
+    head_size=4,
+    rope=RopeFacts(dimensions=2, base=10000.0, scale=1.0),
     kv_bytes_per_token=4,
 )
 SOURCE = ModelSource(name="some", gguf=FACTS.path)
@@ -52,7 +55,8 @@ def test_every_setting_has_a_place() -> None:
 
 
 def test_every_figure_of_the_engine_can_be_set() -> None:
-    assert set(EngineConfig.__slots__) == {"model_path", *ENGINE_FIELDS.values()}  # type: ignore[attr-defined]
+    not_figures = {"model_path", "variants"}
+    assert set(EngineConfig.__slots__) - not_figures == set(ENGINE_FIELDS.values())  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", ENGINE_FIELDS)
@@ -100,7 +104,7 @@ def test_sampling_defaults_are_those_of_the_family() -> None:
     assert assemble(settings(), replace(SOURCE, entry=own), FACTS).model.card.defaults.temperature == 0.1
 
 
-def without_format(build: Callable[[], Assembly]) -> str:
+def refusal(build: Callable[[], Assembly]) -> str:
     with pytest.raises(AssemblyError) as caught:
         build()
     return str(caught.value)
@@ -108,11 +112,15 @@ def without_format(build: Callable[[], Assembly]) -> str:
 
 def test_a_file_that_does_not_say_its_prompts_needs_the_setting() -> None:
     silent = replace(FACTS, prompt_format="")
-    assert "--prompt-format" in without_format(lambda: assemble(settings(), SOURCE, silent))
+    assert "--prompt-format" in refusal(lambda: assemble(settings(), SOURCE, silent))
     assert assemble(settings(prompt_format="chatglm2"), SOURCE, silent).model.card.name == "some"
 
 
 def test_an_unknown_prompt_format_is_refused_with_the_known_ones() -> None:
-    message = without_format(lambda: assemble(settings(prompt_format="chatml"), SOURCE, FACTS))
+    message = refusal(lambda: assemble(settings(prompt_format="chatml"), SOURCE, FACTS))
     assert "'chatml'" in message
     assert "chatglm2" in message
+
+
+def test_an_alias_that_is_the_models_name_is_refused() -> None:
+    assert "'some'" in refusal(lambda: assemble(settings(alias=("some",)), SOURCE, FACTS))

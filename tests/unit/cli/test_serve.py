@@ -12,7 +12,7 @@ from server.cli import main
 from server.commands.banner import ready_banner
 from server.commands.prepare import configure_logging
 from server.engine.messages import EngineInfo
-from server.serving import AddressError, base_url, listen
+from server.serving import AddressError, base_url, bind
 from server.settings import LogLevel
 from tests.support.minimal_gguf import write_gguf
 
@@ -97,7 +97,7 @@ def test_help_lists_every_command(tmp_path: Path) -> None:
 )
 def test_the_address_is_one_that_a_caller_can_use(host: str, shown: str) -> None:
     try:
-        listener = listen(host, 0)
+        listener = bind(host, 0)
     except AddressError:
         pytest.skip("this machine has no IPv6")
     with listener:
