@@ -8,6 +8,7 @@ ApiError
 └── ClientGone           the caller hung up; nobody reads the reply
 """
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -24,6 +25,20 @@ from server.engine.errors import (
 )
 from server.prompts.format import PromptError
 
+_SHOWN_CHARACTERS = 100
+_shown = reprlib.Repr()
+_shown.maxstring = _SHOWN_CHARACTERS
+
+
+def shown(value: object) -> str:
+    """Return ``value`` as an error message quotes it: callers send megabytes and deep nesting."""
+    return _shown.repr(value)
+
+
+def shown_name(name: str) -> str:
+    """Return a field's name or path as an error quotes it."""
+    return name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}…"
+
 
 class ApiError(Exception):
     """Root of what the API side itself finds wrong with a request."""
@@ -31,7 +46,7 @@ class ApiError(Exception):
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
         """``param`` is the path of the field; ``code`` overrides the one of the table."""
         super().__init__(message)
-        self.param = param
+        self.param = None if param is None else shown_name(param)
         self.code = code
 
 
@@ -64,7 +79,7 @@ class ModelNotFound(ApiError):
 
     def __init__(self, name: str, known: tuple[str, ...]) -> None:
         """``known`` are the names there are."""
-        super().__init__(f"the model {name!r} does not exist; served here: {', '.join(known)}", param="model")
+        super().__init__(f"the model {shown(name)} does not exist; served here: {', '.join(known)}", param="model")
 
 
 class ClientGone(ApiError):

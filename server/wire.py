@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from fastapi import Request
 
-from server.errors import InvalidRequest
+from server.errors import InvalidRequest, shown_name
 
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -107,7 +107,7 @@ def _strings(value: object) -> Iterator[tuple[str, str]]:
 
 def _printable(name: str) -> str:
     """Return ``name`` so that it can be sent back even where it is no valid text itself."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    return shown_name(name.encode("utf-8", "backslashreplace").decode())
 
 
 def _json_type(value: object) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from server.errors import InvalidRequest
+from server.errors import InvalidRequest, shown_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,9 @@ def check_fields(body: Mapping[str, object]) -> None:
         rule = _REFUSED.get(name)
         if rule is None:
             raise InvalidRequest(
-                f"{name} is not a field that this server knows; leave it out", param=name, code="unknown_parameter"
+                f"{shown_name(name)} is not a field that this server knows; leave it out",
+                param=name,
+                code="unknown_parameter",
             )
         _check_neutral(rule, value, name)
     messages = body.get("messages")

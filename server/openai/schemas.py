@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from server.errors import InvalidRequest
+from server.errors import InvalidRequest, shown
 from server.openai.fields import check_fields
 
 _MAX_STOPS = 16
@@ -34,7 +34,7 @@ def _part(part: object, index: int) -> str:
     if not isinstance(part, dict):
         raise _invalid(f"part {index} must be an object with type and text")
     if part.get("type") not in _TEXT_PARTS:
-        raise _invalid(f"part {index} has the type {part.get('type')!r}; only text parts are supported")
+        raise _invalid(f"part {index} has the type {shown(part.get('type'))}; only text parts are supported")
     if not isinstance(part.get("text"), str):
         raise _invalid(f"part {index} must have its text as a string")
     return str(part["text"])

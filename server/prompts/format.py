@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from types import MappingProxyType
 from typing import Protocol
 
@@ -20,7 +21,7 @@ class Encoder(Protocol):
         """Return the ids of ``text`` taken as plain text: what looks like a special token stays text."""
 
     def special_id(self, piece: str) -> int:
-        """Return the id of the special token called ``piece``."""
+        """Return the id of the special token called ``piece``, or of the role of that name."""
 
 
 class PromptFormat(Protocol):
@@ -83,7 +84,26 @@ class ChatGLM2Format:
         return (encoder.special_id("[gMASK]"), encoder.special_id("sop"), *encoder.encode(text))
 
 
-_FORMATS: Mapping[str, PromptFormat] = MappingProxyType({"chatglm2": ChatGLM2Format()})
+@dataclass(frozen=True, slots=True)
+class BaichuanFormat:
+    """Each message by itself after the token of its role; the prompt ends with the assistant's.
+
+    System text at the start goes in front without a token of its own, as Baichuan2's authors have it; later
+    system text joins the next question.
+    """
+
+    def encode(self, messages: Sequence[Message], encoder: Encoder) -> tuple[int, ...]:
+        """Return the prompt's ids; see ``PromptFormat``."""
+        leading = tuple(takewhile(lambda message: message.role is Role.SYSTEM, messages))
+        conversation = to_conversation(messages[len(leading) :])
+        user, assistant = encoder.special_id("user"), encoder.special_id("assistant")
+        ids = list(encoder.encode("\n\n".join(message.content for message in leading)))
+        for question, answer in conversation.turns:
+            ids += (user, *encoder.encode(question), assistant, *encoder.encode(answer))
+        return (*ids, user, *encoder.encode(conversation.query), assistant)
+
+
+_FORMATS: Mapping[str, PromptFormat] = MappingProxyType({"chatglm2": ChatGLM2Format(), "baichuan": BaichuanFormat()})
 
 
 def prompt_format(name: str) -> PromptFormat:

@@ -28,7 +28,7 @@ def test_a_stream_says_what_the_whole_answer_says(server_url: str) -> None:
 def test_the_streaming_helper_gathers_the_same_message(server_url: str) -> None:
     client = OpenAI(base_url=f"{server_url}/v1", api_key="none")
     model = client.models.list().data[0].id
-    with client.chat.completions.stream(model=model, messages=HELLO, temperature=0, max_tokens=40) as stream:
+    with client.chat.completions.stream(model=model, messages=HELLO, temperature=0) as stream:
         final = stream.get_final_completion()
     assert final.choices[0].message.content
-    assert final.choices[0].finish_reason in ("stop", "length")
+    assert final.choices[0].finish_reason == "stop"

@@ -64,6 +64,26 @@ async def test_what_is_no_text_or_no_number_is_refused_by_its_path(
     assert error_of(reply)["param"] == param
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        '"model":"%s"' % ("x" * 10**6),
+        '"%s":1' % ("x" * 10**6),
+        '"%s":1,"%s":2' % (("x" * 10**6,) * 2),
+        '"\\ud800%s":1' % ("x" * 10**6),
+        '"messages":[{"role":"user","content":[{"type":"%s"}]}]' % ("x" * 10**6),
+        '"messages":[{"role":"user","content":[{"type":%s}]}]' % ("[" * 400 + "]" * 400),
+        '"messages":[{"role":"%s"}]' % ("x" * 10**6),
+        '"stop":{"%s":1}' % ("x" * 10**6),
+    ],
+)
+async def test_what_is_quoted_of_a_huge_value_is_short(http: httpx.AsyncClient, fields: str) -> None:
+    rest = "" if fields.startswith('"messages"') else "," + MESSAGES
+    reply = await http.post(CHAT, content="{" + fields + rest + "}")
+    assert reply.status_code in (400, 404)
+    assert len(reply.content) < 1000
+
+
 async def test_a_surrogate_pair_is_a_character(http: httpx.AsyncClient) -> None:
     body = '{"messages":[{"role":"user","content":"\\ud83d\\ude00"}]}'
     reply = await http.post(CHAT, content=body)
