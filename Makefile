@@ -3,8 +3,9 @@
 #   PYTHON=python3.12             the interpreter that makes .venv
 #   ARGS="--port 9000"            passed to `glmserve serve` by `make run`
 #   PYTEST_ARGS="-k cli"          passed to pytest by `make test`
-#   LLAMA_CMAKE_ARGS="-DGGML_CUDA=ON"   more arguments to the build of llama.cpp; remembered until set again
+#   LLAMA_CMAKE_ARGS="-DGGML_CUDA=ON"   more arguments to the build of llama.cpp
 #   LLAMA_WHEEL="FILE.whl"        a llama-cpp-python built elsewhere, used instead of building one
+# The last two are remembered until one of them is given again, be it empty.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -22,11 +23,14 @@ PYTEST_ARGS ?=
 
 # Without the parts of llama.cpp that nothing here uses, it compiles in well under half of the time.
 LEAN := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/cmake/lean.cmake
-REMEMBERED := $(VENV)/llama-cmake-args
-LLAMA_CMAKE_ARGS ?= $(shell cat $(REMEMBERED) 2>/dev/null)
-LLAMA_WHEEL ?=
+# Neither given: as the last time. One given: the other is forgotten.
+REMEMBERED := $(VENV)/llama-choice
+ifeq ($(origin LLAMA_CMAKE_ARGS) $(origin LLAMA_WHEEL),undefined undefined)
+LLAMA_CMAKE_ARGS := $(shell sed -n 1p $(REMEMBERED) 2>/dev/null)
+LLAMA_WHEEL := $(shell sed -n 2p $(REMEMBERED) 2>/dev/null)
+endif
 LLAMA_VERSION := $(shell sed -n 's/^llama-cpp-python==\([^ ]*\).*/\1/p' requirements/run.txt)
-LLAMA_KEY := $(shell echo '$(LLAMA_VERSION) $(LLAMA_CMAKE_ARGS)' | cksum | cut -d' ' -f1)
+LLAMA_KEY := $(shell echo '$(LLAMA_VERSION) $(LLAMA_CMAKE_ARGS) $(LLAMA_WHEEL)' | cksum | cut -d' ' -f1)
 LLAMA_STAMP := $(VENV)/.llama-$(LLAMA_KEY)
 # pip caches a wheel it has built without regard to the arguments, so its cache serves the usual build only.
 LLAMA_CACHE := $(if $(strip $(LLAMA_CMAKE_ARGS)),--no-cache-dir)
@@ -84,7 +88,7 @@ else
 	CMAKE_ARGS='$(LEAN) $(LLAMA_CMAKE_ARGS)' $(INSTALL) $(LLAMA_CACHE) --force-reinstall --no-deps -r $(VENV)/llama.txt
 endif
 	@rm -f $(VENV)/.llama-*
-	@echo '$(LLAMA_CMAKE_ARGS)' > $(REMEMBERED)
+	@printf '%s\n' '$(LLAMA_CMAKE_ARGS)' '$(LLAMA_WHEEL)' > $(REMEMBERED)
 	@touch $@
 
 $(VENV)/.installed: requirements/run.txt pyproject.toml $(LLAMA_STAMP)
