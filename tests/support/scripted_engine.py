@@ -11,17 +11,17 @@ from server.engine.params import SamplingParams
 
 EOS = 2
 _FIRST_BYTE = 3
-_SPECIAL = {"[gMASK]": 300, "sop": 301}
+_SPECIAL = {"[gMASK]": 300, "sop": 301, "user": 302, "assistant": 303}
 
 
 class ByteTokenizer:
-    """A token a byte, a dummy prefix in front, and the special tokens of ChatGLM2."""
+    """A token a byte, a dummy prefix in front, and the special tokens of ChatGLM2 and Baichuan."""
 
     strips_leading_space = True
     max_piece_chars = 4
 
     def encode(self, text: str) -> tuple[int, ...]:
-        return tuple(_FIRST_BYTE + byte for byte in f" {text}".encode())
+        return tuple(_FIRST_BYTE + byte for byte in f" {text}".encode()) if text else ()
 
     def special_id(self, piece: str) -> int:
         return _SPECIAL[piece]
@@ -96,7 +96,7 @@ class ScriptedEngine:
     @property
     def running(self) -> int:
         """How many streams are neither finished nor closed."""
-        return sum(not submission.closed for submission in self.submissions)
+        return sum(not (one.closed or one.finished) for one in self.submissions)
 
     async def start(self) -> None:
         return None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.prompts.format import ChatGLM2Format, PromptError, prompt_format, to_conversation
+from server.prompts.format import BaichuanFormat, ChatGLM2Format, PromptError, prompt_format, to_conversation
 from server.prompts.message import Message, Role
 from tests.support.scripted_engine import ByteTokenizer
 
@@ -63,7 +63,38 @@ def test_chatglm2_puts_two_special_ids_before_one_encoding_of_the_whole_text() -
     assert ids == (300, 301, *tokenizer.encode(text))
 
 
+def baichuan(*messages: tuple[Role, str]) -> tuple[int, ...]:
+    return BaichuanFormat().encode([Message(role, text) for role, text in messages], ByteTokenizer())
+
+
+def encoded(text: str) -> tuple[int, ...]:
+    return ByteTokenizer().encode(text)
+
+
+def test_baichuan_puts_each_message_by_itself_after_the_token_of_its_role() -> None:
+    assert baichuan((USER, "a"), (ASSISTANT, "b"), (USER, "<reserved_102>")) == (
+        *(302, *encoded("a")),
+        *(303, *encoded("b")),
+        *(302, *encoded("<reserved_102>")),
+        303,
+    )
+
+
+def test_baichuan_has_system_text_in_front_without_a_token() -> None:
+    assert baichuan((SYSTEM, "s"), (SYSTEM, "t"), (USER, "a")) == (*encoded("s\n\nt"), 302, *encoded("a"), 303)
+
+
+def test_baichuan_joins_later_system_text_to_the_next_question() -> None:
+    later = baichuan((USER, "a"), (ASSISTANT, "b"), (SYSTEM, "s"), (USER, "c"))
+    assert later == (302, *encoded("a"), 303, *encoded("b"), 302, *encoded("s\n\nc"), 303)
+
+
+def test_baichuan_too_wants_a_question_at_the_end() -> None:
+    with pytest.raises(PromptError, match="last message must be from the user"):
+        baichuan((SYSTEM, "s"))
+
+
 def test_formats_are_found_by_name() -> None:
     assert prompt_format("chatglm2") == ChatGLM2Format()
-    with pytest.raises(ValueError, match="known: chatglm2"):
+    with pytest.raises(ValueError, match="known: .*chatglm2"):
         prompt_format("gpt")
