@@ -74,7 +74,7 @@ ENV PATH=/opt/glmserve/app/bin:$PATH \
 USER 10001
 VOLUME /var/cache/glmserve
 EXPOSE 8000
-HEALTHCHECK --interval=30s --timeout=5s --start-period=10m --start-interval=2s CMD ["glmserve-health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10m CMD ["glmserve-health"]
 ENTRYPOINT ["glmserve"]
 CMD ["serve"]
 
@@ -91,6 +91,6 @@ ENV PATH=/opt/glmserve/app/bin:$PATH \
 USER 10001
 VOLUME /var/cache/glmserve
 EXPOSE 8000
-HEALTHCHECK --interval=30s --timeout=5s --start-period=10m --start-interval=2s CMD ["glmserve-health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10m CMD ["glmserve-health"]
 ENTRYPOINT ["glmserve"]
 CMD ["serve"]
