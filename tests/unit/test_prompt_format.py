@@ -96,5 +96,5 @@ def test_baichuan_too_wants_a_question_at_the_end() -> None:
 
 def test_formats_are_found_by_name() -> None:
     assert prompt_format("chatglm2") == ChatGLM2Format()
-    with pytest.raises(ValueError, match="known: .*chatglm2"):
+    with pytest.raises(ValueError, match=r"known: .*chatglm2"):
         prompt_format("gpt")
