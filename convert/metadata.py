@@ -12,3 +12,15 @@ PROMPT_FORMAT = "glmserve.prompt_format"
 
 PROMPT_PREFIX_IDS = "glmserve.prompt_prefix_ids"
 """Token ids that every prompt starts with; they cannot be produced from text."""
+
+NORMALIZER = "glmserve.normalizer"
+"""The name of what is done to text before it is tokenised, which llama.cpp does not do; absent where nothing is."""
+
+NORMALIZER_TABLE = "glmserve.normalizer_table"
+"""SentencePiece's compiled replacements for it: zlib, then base64."""
+
+SPACE_PREFIX = "glmserve.space_prefix"
+"""With a normalizer: text starts with a space of the tokenizer's own."""
+
+USER_TOKEN_ID = "glmserve.user_token_id"
+ASSISTANT_TOKEN_ID = "glmserve.assistant_token_id"

@@ -60,7 +60,7 @@ def load_vocabulary(path: Path, padded_size: int) -> Vocabulary:
             f"that is more than padded_vocab_size {padded_size} of config.json; "
             "the two must be of the same model",
         )
-    _check_texts(path, pieces)
+    check_texts(path, pieces)
     gmask, sop = CHATGLM2_SPECIALS.index("[gMASK]"), CHATGLM2_SPECIALS.index("<sop>")
     return Vocabulary(pieces=pieces, prompt_prefix=(first_special + gmask, first_special + sop))
 
@@ -127,7 +127,12 @@ def _bytes_of(model: SentencePieceModel) -> list[str]:
     return [p.text for p in model.pieces if p.type is PieceType.BYTE]
 
 
-def _check_texts(path: Path, pieces: tuple[Piece, ...]) -> None:
+def check_texts(path: Path, pieces: tuple[Piece, ...]) -> None:
+    """Refuse texts that llama.cpp gives a meaning of its own.
+
+    Raises:
+        VocabularyError: two pieces are equal, ordinary text ends an answer, or text can become a special token.
+    """
     ordinary = {p.text for p in pieces if p.type is PieceType.NORMAL}
     seen: set[str] = set()
     for piece in pieces:
@@ -135,7 +140,7 @@ def _check_texts(path: Path, pieces: tuple[Piece, ...]) -> None:
             # llama.cpp ends the process when two tokens are equal.
             raise VocabularyError(path, f"piece {piece.text!r} is empty or appears twice")
         seen.add(piece.text)
-        if piece.type is PieceType.NORMAL:
+        if piece.type in (PieceType.NORMAL, PieceType.USER_DEFINED):
             if piece.text in _END_LIKE:
                 raise VocabularyError(path, f"llama.cpp takes the piece {piece.text!r} for the end of an answer")
         elif _can_be_merged(piece.text, ordinary):

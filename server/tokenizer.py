@@ -3,19 +3,27 @@
 Load it only after the engine has loaded the same file: llama.cpp ends the process on a bad vocabulary.
 """
 
+import base64
 import ctypes
+import zlib
 from pathlib import Path
 
 import llama_cpp
 
 from server.engine.errors import ModelLoadError
 from server.engine.native_log import route_log
+from server.prompts.normalize import NormalizationTable, Normalizer
 
 _PIECE_BYTES = 512
 """Longest piece that is read at once; SentencePiece's are at most 16 characters."""
 
 _ATTR_UNUSED = 1 << 1
 """LLAMA_TOKEN_ATTR_UNUSED of llama.h."""
+
+_ATTR_USER_DEFINED = 1 << 4
+"""LLAMA_TOKEN_ATTR_USER_DEFINED."""
+
+_ROLE_KEYS = {"user": "glmserve.user_token_id", "assistant": "glmserve.assistant_token_id"}
 
 
 class LlamaTokenizer:
@@ -32,11 +40,13 @@ class LlamaTokenizer:
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
         ids = range(llama_cpp.llama_vocab_n_tokens(self._vocab))
         self._pieces = tuple(self._read_piece(i) for i in ids)
-        self._specials = {
-            llama_cpp.llama_vocab_get_text(self._vocab, i).decode(): i
-            for i in ids
-            if llama_cpp.llama_vocab_is_control(self._vocab, i)
-        }
+        self._specials = {self._text(i): i for i in ids if llama_cpp.llama_vocab_is_control(self._vocab, i)}
+        for role, key in _ROLE_KEYS.items():
+            if token_id := _metadata(self._model, key):
+                self._specials[role] = int(token_id)
+        attributes = ((i, llama_cpp.llama_vocab_get_attr(self._vocab, i)) for i in ids)
+        self._user_defined = {self._text(i): i for i, attribute in attributes if attribute & _ATTR_USER_DEFINED}
+        self._normalizer = self._read_normalizer(path)
         self.max_piece_chars = max(len(piece.decode("utf-8", "replace")) for piece in self._pieces)
 
     @property
@@ -46,6 +56,14 @@ class LlamaTokenizer:
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Tokenise plain text; what looks like a special token stays text. Raises UnicodeEncodeError."""
+        if self._normalizer is None:
+            return self._tokenize(text)
+        ids: list[int] = []
+        for segment in self._normalizer.segments(text):
+            ids += (self._user_defined[segment.text],) if segment.is_piece else self._tokenize(segment.text)
+        return tuple(ids)
+
+    def _tokenize(self, text: str) -> tuple[int, ...]:
         data = text.encode("utf-8")
         size = len(data) + 2  # a token is at least a byte long, but for the dummy prefix
         ids = (llama_cpp.llama_token * size)()
@@ -59,7 +77,7 @@ class LlamaTokenizer:
         return self._pieces[token_id]
 
     def special_id(self, piece: str) -> int:
-        """The id of a control token such as ``[gMASK]`` or ``sop``. Raises KeyError.
+        """The id of a control token such as ``[gMASK]`` or ``sop``, or of a role (``user``). Raises KeyError.
 
         ``glmserve convert`` writes ``sop`` as ``<sop>``, so that other servers do not find it inside words.
         """
@@ -69,12 +87,37 @@ class LlamaTokenizer:
         """Free the vocabulary."""
         llama_cpp.llama_model_free(self._model)
 
+    def _read_normalizer(self, path: Path) -> Normalizer | None:
+        """Make what ``glmserve convert`` says the text needs before llama.cpp's tokenizer sees it."""
+        if not _metadata(self._model, "glmserve.normalizer"):
+            return None
+        try:
+            packed = _metadata(self._model, "glmserve.normalizer_table")
+            table = NormalizationTable(zlib.decompress(base64.b64decode(packed))) if packed else None
+        except (ValueError, zlib.error) as error:
+            raise ModelLoadError(f"{path}: glmserve.normalizer_table is damaged; convert the model again") from error
+        space = _metadata(self._model, "glmserve.space_prefix") == "true"
+        return Normalizer(table, self._user_defined, space_prefix=space)
+
+    def _text(self, token_id: int) -> str:
+        return str(llama_cpp.llama_vocab_get_text(self._vocab, token_id).decode())
+
     def _read_piece(self, token_id: int) -> bytes:
         if llama_cpp.llama_vocab_get_attr(self._vocab, token_id) & _ATTR_UNUSED:
             return b""
         buffer = ctypes.create_string_buffer(_PIECE_BYTES)
         length = llama_cpp.llama_token_to_piece(self._vocab, token_id, buffer, _PIECE_BYTES, 0, False)
         return buffer.raw[:length] if length > 0 else b""
+
+
+def _metadata(model: llama_cpp.llama_model_p, key: str) -> str:
+    """Return a value of the file's metadata as text; empty where there is none."""
+    size = llama_cpp.llama_model_meta_val_str(model, key.encode(), None, 0)
+    if size < 0:
+        return ""
+    buffer = ctypes.create_string_buffer(size + 1)
+    llama_cpp.llama_model_meta_val_str(model, key.encode(), buffer, size + 1)
+    return buffer.value.decode("utf-8")
 
 
 def load_tokenizer(path: Path) -> LlamaTokenizer:
