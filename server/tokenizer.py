@@ -36,7 +36,7 @@ class LlamaTokenizer:
         params.n_gpu_layers = 0
         self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         if not self._model:
-            raise ModelLoadError(f"{path}: the vocabulary could not be loaded")
+            raise ModelLoadError(f"{path.name}: the vocabulary could not be loaded")
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
         ids = range(llama_cpp.llama_vocab_n_tokens(self._vocab))
         self._pieces = tuple(self._read_piece(i) for i in ids)

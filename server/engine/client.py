@@ -187,7 +187,7 @@ class EngineClient:
         self._end_all(EngineDied(f"the engine process {how} while this request ran; it is being restarted, try again"))
         if self._info is None or self._restarts >= self._config.max_restarts:
             times = f" {self._restarts + 1} times in a row" if self._restarts else ""
-            self._set_soon(EngineState.FAILED, f"the engine process {how}{times}, loading {self._config.model_path}")
+            self._set_soon(EngineState.FAILED, f"the engine process {how}{times} on {self._config.model_path.name}")
             return
         self._set_soon(EngineState.RESTARTING, f"the engine process {how} and is being restarted")
         self._restarting = asyncio.ensure_future(self._restart())

@@ -59,7 +59,7 @@ def check_gguf(path: Path) -> ModelFacts:
         ModelLoadError: with one line that says what is wrong with the file and what to do.
     """
     if not path.is_file():
-        raise ModelLoadError(f"{path}: there is no such file")
+        raise ModelLoadError(f"{path.name}: there is no such file")
     try:
         reader = GGUFReader(path)
         return _facts(path, reader)
@@ -67,21 +67,21 @@ def check_gguf(path: Path) -> ModelFacts:
         raise
     except Exception as error:
         # The reader trusts the header's lengths, so a bad file can raise nearly anything in it.
-        raise ModelLoadError(f"{path}: not a readable GGUF file ({error}); convert the model again") from error
+        raise ModelLoadError(f"{path.name}: not a readable GGUF file ({error}); convert the model again") from error
 
 
 def _facts(path: Path, reader: GGUFReader) -> ModelFacts:
     architecture = _text(reader, "general.architecture")
     if architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
-        raise ModelLoadError(f"{path}: architecture {architecture!r} is not served here (known: {known})")
+        raise ModelLoadError(f"{path.name}: architecture {architecture!r} is not served here (known: {known})")
     vocab_size = _check_vocabulary(path, reader)
     layers = metadata_number(path, reader, f"{architecture}.block_count")
     heads = metadata_number(path, reader, f"{architecture}.attention.head_count")
     kv_heads = metadata_number(path, reader, f"{architecture}.attention.head_count_kv")
     width = metadata_number(path, reader, f"{architecture}.embedding_length")
     if layers > 1024 or heads < 1 or width % heads:
-        raise ModelLoadError(f"{path}: impossible shape ({layers} layers, width {width}, {heads} heads)")
+        raise ModelLoadError(f"{path.name}: impossible shape ({layers} layers, width {width}, {heads} heads)")
     _check_tensors(path, reader.tensors)
     layer_bytes = _layer_bytes(reader.tensors, layers)
     return ModelFacts(
@@ -124,7 +124,9 @@ def metadata_number(path: Path, reader: GGUFReader, key: str) -> int:
     field = reader.get_field(key)
     value = None if field is None else field.contents()
     if not isinstance(value, int) or value < 1:
-        raise ModelLoadError(f"{path}: metadata {key} is missing or not a positive number; convert the model again")
+        raise ModelLoadError(
+            f"{path.name}: metadata {key} is missing or not a positive number; convert the model again"
+        )
     return value
 
 
@@ -132,12 +134,14 @@ def _check_vocabulary(path: Path, reader: GGUFReader) -> int:
     """Return the number of tokens; llama.cpp aborts where two are equal."""
     field = reader.get_field("tokenizer.ggml.tokens")
     if field is None:
-        raise ModelLoadError(f"{path}: has no vocabulary; convert the model again")
+        raise ModelLoadError(f"{path.name}: has no vocabulary; convert the model again")
     seen: set[bytes] = set()
     for index in field.data:
         piece = bytes(field.parts[index])
         if piece in seen:
-            raise ModelLoadError(f"{path}: the token {piece!r} stands twice in the vocabulary; convert the model again")
+            raise ModelLoadError(
+                f"{path.name}: the token {piece!r} stands twice in the vocabulary; convert the model again"
+            )
         seen.add(piece)
     return len(seen)
 
@@ -146,7 +150,7 @@ def _check_tensors(path: Path, tensors: Sequence[ReaderTensor]) -> None:
     size = path.stat().st_size
     for tensor in tensors:
         if tensor.data_offset + tensor.n_bytes > size:
-            raise ModelLoadError(f"{path}: cut off inside tensor {tensor.name}; copy or convert it again")
+            raise ModelLoadError(f"{path.name}: cut off inside tensor {tensor.name}; copy or convert it again")
 
 
 def _layer_bytes(tensors: Sequence[ReaderTensor], layers: int) -> tuple[int, ...]:

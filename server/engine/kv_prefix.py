@@ -46,7 +46,7 @@ def read_prefix(path: Path, model: ModelFacts) -> KvPrefix:
         ModelLoadError: with one line that says what is wrong.
     """
     if not path.is_file():
-        raise ModelLoadError(f"{path}: there is no such file")
+        raise ModelLoadError(f"{path.name}: there is no such file")
     try:
         reader = GGUFReader(path)
         length = metadata_number(path, reader, LENGTH_KEY)
@@ -54,11 +54,11 @@ def read_prefix(path: Path, model: ModelFacts) -> KvPrefix:
     except ModelLoadError:
         raise
     except Exception as error:
-        raise ModelLoadError(f"{path}: not a readable prefix file ({error}); convert it again") from error
+        raise ModelLoadError(f"{path.name}: not a readable prefix file ({error}); convert it again") from error
     shape = (length, model.kv_heads * model.head_size)
     keys, values = ([tensors.get(f"blk.{layer}.prefix_{kind}") for layer in range(model.layers)] for kind in ("k", "v"))
     if len(tensors) != 2 * model.layers or any(t is None or t.shape != shape for t in keys + values):
-        raise ModelLoadError(f"{path}: this prefix was tuned for a model of another shape than {model.path.name}")
+        raise ModelLoadError(f"{path.name}: this prefix was tuned for a model of another shape than {model.path.name}")
     return KvPrefix(np.stack([t for t in keys if t is not None]), np.stack([t for t in values if t is not None]))
 
 

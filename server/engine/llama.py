@@ -181,7 +181,7 @@ def _load(config: EngineConfig, facts: ModelFacts, placement: Placement) -> tupl
         log.warning("the GPU could not load %s; running on the CPU", facts.path.name)
         cpu = replace(config, device=Device.CPU)
         return _load(cpu, facts, place(cpu, facts, probe()))
-    raise ModelLoadError(f"{facts.path}: llama.cpp could not load it; its messages in the log say why")
+    raise ModelLoadError(f"{facts.path.name}: llama.cpp could not load it; its messages in the log say why")
 
 
 def _open(

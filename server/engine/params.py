@@ -25,7 +25,7 @@ class SamplingParams:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     seed: int | None = None
-    """Below 2**32; None draws a fresh one for each sequence."""
+    """Below 2**32 - 1, which to llama.cpp means "any"; None draws a fresh one for each sequence."""
     min_tokens: int = 0
     """End-of-generation tokens cannot be sampled before this many tokens."""
     ignore_eos: bool = False
@@ -41,7 +41,7 @@ class SamplingParams:
         _check("max_tokens", self.max_tokens, 1, 2**31 - 1)
         _check("min_tokens", self.min_tokens, 0, self.max_tokens)
         if self.seed is not None:
-            _check("seed", self.seed, 0, 2**32 - 1)
+            _check("seed", self.seed, 0, 2**32 - 2)
 
 
 def _check(name: str, value: float, low: float, high: float, *, open_low: bool = False) -> None:

@@ -1,5 +1,6 @@
 """A worker process and the two threads that serve its pipe."""
 
+import atexit
 import logging
 import multiprocessing
 import os
@@ -51,6 +52,7 @@ class WorkerProcess:
         """Start the process and its threads."""
         os.environ.setdefault("GOMP_SPINCOUNT", _SPIN_COUNT)  # OpenMP reads it when the child starts
         self._process.start()
+        atexit.register(self.kill)  # multiprocessing would send a SIGTERM at exit, and wait
         self._theirs.close()  # or the end of the process would not be an EOF here
         for target in (self._read, self._write):
             threading.Thread(target=target, name=f"engine-pipe-{target.__name__}", daemon=True).start()
@@ -80,6 +82,7 @@ class WorkerProcess:
         except RuntimeError:  # the event loop that listened is closed
             self._process.kill()
         self._process.join()
+        atexit.unregister(self.kill)
         self._outbox.put(None)
         try:
             self._on_end(_how(self._process.exitcode))

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 
@@ -39,8 +38,8 @@ def load_llama(config: EngineConfig) -> Backend:
 
 def run_worker(connection: Connection, config: EngineConfig, load: BackendFactory, log_level: int) -> None:
     """Entry point of the process. Ends with exit code 0 when told to, or when the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the parent's to handle
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # a terminal or systemd sends it to all; the parent ends this process
     logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)s engine: %(message)s")
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:

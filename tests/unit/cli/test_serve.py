@@ -60,7 +60,7 @@ def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "some.gguf"
     file.write_bytes(b"not a model" * 100)
     line = refused(call("serve", str(file), "--port", "0", cache=tmp_path), 1)
-    assert str(file) in line
+    assert file.name in line
     assert "not a readable GGUF file" in line
 
 

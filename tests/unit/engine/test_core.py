@@ -42,13 +42,11 @@ _PROMPT = st.lists(st.integers(1, 3), min_size=1, max_size=40).map(tuple)
 @settings(max_examples=200, deadline=None)
 @given(
     requests=st.lists(st.tuples(_PROMPT, st.integers(1, 30)), min_size=1, max_size=14),
-    cells=st.integers(70, 200),
-    parallel=st.integers(1, 5),
-    spare_slots=st.integers(0, 4),
-    budget=st.integers(1, 40),
+    bounds=st.tuples(st.integers(70, 200), st.integers(1, 5), st.integers(0, 4), st.integers(1, 40)),
     data=st.data(),
 )
-def test_every_request_ends_once_with_the_answer_it_gets_alone(requests, cells, parallel, spare_slots, budget, data):
+def test_every_request_ends_once_with_the_answer_it_gets_alone(requests, bounds, data):
+    cells, parallel, spare_slots, budget = bounds
     backend = ScriptedBackend(cells, parallel + spare_slots, parallel, context_length=70)
     core = _core(backend, budget=budget)
     aborted, outputs = set(), defaultdict(list)
