@@ -5,7 +5,7 @@ instead of a SIGBUS, and pages of the source do not count as resident memory.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,12 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.errors import CorruptFileError, MissingFileError, MissingTensorError, TensorTypeError
-from convert.safetensors import StoredTensor, read_header
+from convert.safetensors import read_header
+from convert.stored import BITS, READABLE, StoredTensor, read_exactly, to_float32
+from convert.torch_zip import read_shard
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 
-_BYTES_PER_VALUE = {"F32": 4, "F16": 2, "BF16": 2}
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How a folder may hold its weights."""
+
+    single: str
+    index: str
+    read: Callable[[Path], dict[str, StoredTensor]]
+
+
+_LAYOUTS = (
+    _Layout(SINGLE_FILE, INDEX_FILE, read_header),
+    _Layout("pytorch_model.bin", "pytorch_model.bin.index.json", read_shard),
+)
+"""The first one that a folder has is read: of the two formats, safetensors cannot ask for anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +47,8 @@ class TensorInfo:
     """Bytes it occupies in the source."""
     path: Path
     """The file that holds it, for messages."""
+    dtype: str = "F32"
+    """Element type in the source, as safetensors spells it."""
 
 
 class TensorSource(Protocol):
@@ -59,8 +77,8 @@ class TensorSource(Protocol):
         ...
 
 
-class SafetensorsFolder:
-    """A TensorSource over one or many safetensors files whose headers have been read."""
+class StoredTensors:
+    """A TensorSource over tensors whose places are known."""
 
     def __init__(self, folder: Path, tensors: Mapping[str, StoredTensor]) -> None:
         self._folder = folder
@@ -73,17 +91,17 @@ class SafetensorsFolder:
     def info(self, name: str) -> TensorInfo:
         """Describe a tensor; raises MissingTensorError."""
         stored = self._find(name)
-        return TensorInfo(shape=stored.shape, nbytes=stored.nbytes, path=stored.path)
+        return TensorInfo(shape=stored.shape, nbytes=stored.nbytes, path=stored.path, dtype=stored.dtype)
 
     def read_rows(self, name: str, first: int, count: int) -> NDArray[np.float32]:
         """Return rows as float32; raises MissingTensorError, TensorTypeError, CorruptFileError."""
         stored = self._find(name)
-        width = _BYTES_PER_VALUE.get(stored.dtype)
-        if width is None:
+        if stored.dtype not in READABLE:
             raise TensorTypeError(name, stored.path, stored.dtype)
+        width = BITS[stored.dtype] // 8
         columns = stored.shape[-1] if stored.shape else 1
-        raw = _read_exactly(stored.path, stored.offset + first * columns * width, count * columns * width)
-        return _to_float32(raw, stored.dtype).reshape(count, columns)
+        raw = read_exactly(stored.path, stored.offset + first * columns * width, count * columns * width)
+        return to_float32(raw, stored.dtype).reshape(count, columns)
 
     def _find(self, name: str) -> StoredTensor:
         try:
@@ -98,25 +116,40 @@ def open_checkpoint(folder: Path) -> TensorSource:
     Raises:
         MissingFileError: no weights, or a shard of the index is not there.
         CorruptFileError: an index or a header that makes no sense, or a shard shorter than its header says.
+        UnsupportedFileError: a shard is laid out in a way that is not read.
+        ForbiddenContentError: a shard asks to run something.
     """
-    if (folder / INDEX_FILE).exists():
-        shards = _shards_of(folder / INDEX_FILE)
-    elif (folder / SINGLE_FILE).exists():
-        shards = (SINGLE_FILE,)
-    else:
-        raise MissingFileError(folder / SINGLE_FILE, _no_weights_advice(folder))
+    layout = next(iter(_layouts_in(folder)), None)
+    if layout is None:
+        raise MissingFileError(
+            folder / SINGLE_FILE,
+            "a checkpoint folder holds model.safetensors or pytorch_model.bin, or shards of one kind and their index",
+        )
+    index = folder / layout.index
+    shards = _shards_of(index) if index.exists() else (layout.single,)
     tensors: dict[str, StoredTensor] = {}
     for shard in shards:
         if not (folder / shard).exists():
             raise MissingFileError(folder / shard, "it is one of the shards in the index: download it")
-        tensors.update(read_header(folder / shard))
-    return SafetensorsFolder(folder, tensors)
+        tensors.update(layout.read(folder / shard))
+    return StoredTensors(folder, tensors)
 
 
-def _no_weights_advice(folder: Path) -> str:
-    if any(folder.glob("*.bin")):
-        return "there are only .bin files, which are not read: save the checkpoint as safetensors first"
-    return "a checkpoint folder holds model.safetensors, or its shards and their index"
+def open_file(path: Path) -> TensorSource:
+    """Open one file of weights, safetensors or ``.bin`` by its name; raises as ``open_checkpoint`` does."""
+    read = read_header if path.suffix == ".safetensors" else read_shard
+    return StoredTensors(path.parent, read(path))
+
+
+def weights_findings(folder: Path) -> tuple[str, ...]:
+    """Say which weights are read where a folder has them twice."""
+    if len(_layouts_in(folder)) > 1:
+        return ("weights: safetensors, because the folder has them beside .bin files of the same model",)
+    return ()
+
+
+def _layouts_in(folder: Path) -> tuple[_Layout, ...]:
+    return tuple(way for way in _LAYOUTS if (folder / way.index).exists() or (folder / way.single).exists())
 
 
 def _shards_of(index: Path) -> tuple[str, ...]:
@@ -133,30 +166,3 @@ def _shards_of(index: Path) -> tuple[str, ...]:
         if Path(shard).name != shard:
             raise CorruptFileError(index, f"{shard!r} is not the name of a file in this folder")
     return tuple(shards)
-
-
-def _read_exactly(path: Path, offset: int, nbytes: int) -> NDArray[np.uint8]:
-    # A handle of its own for each read keeps threads independent, and costs microseconds per megabytes read.
-    buffer = np.empty(nbytes, dtype=np.uint8)
-    view = buffer.data
-    try:
-        with path.open("rb", buffering=0) as file:
-            file.seek(offset)
-            while view:
-                got = file.readinto(view)
-                if not got:
-                    raise CorruptFileError(path, f"it ends at byte {offset + nbytes - len(view)}")
-                view = view[got:]
-    except OSError as error:
-        raise CorruptFileError(path, f"it cannot be read ({error.strerror})") from error
-    return buffer
-
-
-def _to_float32(raw: NDArray[np.uint8], dtype: str) -> NDArray[np.float32]:
-    if dtype == "F32":
-        return raw.view("<f4").astype(np.float32, copy=False)
-    if dtype == "F16":
-        return raw.view("<f2").astype(np.float32)
-    widened = raw.view("<u2").astype(np.uint32)  # BF16 is the upper half of a float32
-    widened <<= 16
-    return widened.view(np.float32)

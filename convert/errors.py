@@ -4,6 +4,8 @@ ConvertError
 ├── CheckpointError          the source folder is not usable as it is
 │   ├── MissingFileError     a file that must be there is not
 │   ├── CorruptFileError     a file is cut off or is not what its name says
+│   ├── UnsupportedFileError a sound file of weights, laid out in a way that is not read
+│   ├── ForbiddenContentError  a file of weights asks to run something
 │   ├── MissingTensorError   no file holds a tensor that the model needs
 │   ├── UnknownTensorError   a tensor that this model does not have
 │   ├── TensorShapeError     a tensor's shape contradicts config.json
@@ -44,6 +46,26 @@ class CorruptFileError(CheckpointError):
         self.path = path
 
 
+class UnsupportedFileError(CheckpointError):
+    """A file of weights is laid out in a way that is not read."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        """``what`` follows the name of the file and says what to do."""
+        super().__init__(f"{path} {what}")
+        self.path = path
+
+
+class ForbiddenContentError(CheckpointError):
+    """A file of weights asks for what weights never need, so it may be an attack. Nothing of it was run."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(
+            f"{path} asks for {what}, which weights do not need; nothing of it was run, "
+            "so get the checkpoint from its original source, best as safetensors"
+        )
+        self.path = path
+
+
 class MissingTensorError(CheckpointError):
     """No file of the checkpoint holds a tensor that the model needs."""
 
@@ -58,7 +80,7 @@ class UnknownTensorError(CheckpointError):
     def __init__(self, names: tuple[str, ...], folder: Path) -> None:
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         super().__init__(
-            f"{folder} holds tensors that ChatGLM2 does not have ({shown}); "
+            f"{folder} holds tensors that its model does not have ({shown}); "
             "merge adapters into the base model first, or convert the base model"
         )
         self.names = names

@@ -7,8 +7,8 @@ from io import BufferedWriter
 from pathlib import Path
 from typing import TypeAlias
 
-from convert.checkpoint import TensorSource, open_checkpoint
-from convert.errors import TensorShapeError, UnknownTensorError
+from convert.checkpoint import TensorSource, open_checkpoint, weights_findings
+from convert.errors import TensorShapeError, TensorTypeError, UnknownTensorError
 from convert.families import detect
 from convert.family import Family, FamilyName, TensorMapping
 from convert.ggml import GGMLType, load_kernels
@@ -20,6 +20,9 @@ from convert.quantize import QuantizeJob, default_threads, quantize_all
 
 QUANTIZATION_VERSION = 2
 """GGML_QNT_VERSION (ggml.h): the meaning of the block formats."""
+
+_FLOATS = frozenset({"F32", "F16", "BF16"})
+"""Element types of weights; integers in a checkpoint are packed weights, which a family has to unpack first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +162,7 @@ def plan_conversion(source: Path, quant: QuantType, family: FamilyName | None = 
         fallbacks=tuple(
             Fallback(h.name, w, h.type, h.shape[-1]) for h, w in zip(headers, wanted, strict=True) if h.type is not w
         ),
-        findings=model.findings,
+        findings=model.findings + weights_findings(source),
         bytes_in=sum(tensors.info(t.source).nbytes for t in table),
     )
 
@@ -170,6 +173,8 @@ def _check_tensors(folder: Path, source: TensorSource, model: Family) -> None:
         info = source.info(tensor.source)
         if info.shape != tensor.shape:
             raise TensorShapeError(tensor.source, info.path, info.shape, tensor.shape)
+        if info.dtype not in _FLOATS:
+            raise TensorTypeError(tensor.source, info.path, info.dtype)
     known = {tensor.source for tensor in table} | model.ignored
     unknown = tuple(name for name in source.names() if name not in known)
     if unknown:

@@ -6,39 +6,13 @@ against the file before anybody relies on it.
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 from convert.errors import CorruptFileError, MissingFileError
+from convert.stored import BITS, StoredTensor, bytes_of
 
 MAX_HEADER_BYTES = 100_000_000
 """The limit of the format; a longer one means that the file is something else."""
-
-_BITS = {
-    "F64": 64,
-    "F32": 32,
-    "F16": 16,
-    "BF16": 16,
-    "I64": 64,
-    "I32": 32,
-    "I16": 16,
-    "I8": 8,
-    "U8": 8,
-    "BOOL": 8,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTensor:
-    """Where a tensor lies, in bytes from the start of its file."""
-
-    path: Path
-    dtype: str
-    """As the format spells it: F32, F16, BF16, …"""
-    shape: tuple[int, ...]
-    offset: int
-    nbytes: int
 
 
 def read_header(path: Path) -> dict[str, StoredTensor]:
@@ -85,6 +59,6 @@ def _stored(path: Path, name: str, entry: object, data_start: int) -> StoredTens
     if not all(isinstance(n, int) and n >= 0 for n in shape) or not 0 <= begin <= end:
         raise CorruptFileError(path, f"its header gives tensor {name} an impossible shape or place")
     # A type unknown here is refused when the tensor is read, with a message about types.
-    if dtype in _BITS and prod(shape) * _BITS[dtype] // 8 != end - begin:
+    if dtype in BITS and bytes_of(dtype, tuple(shape)) != end - begin:
         raise CorruptFileError(path, f"its header gives tensor {name} a size that does not match its shape")
     return StoredTensor(path=path, dtype=dtype, shape=tuple(shape), offset=data_start + begin, nbytes=end - begin)

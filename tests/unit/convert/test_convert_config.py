@@ -49,12 +49,6 @@ def test_the_32k_variant_divides_positions() -> None:
     assert keys["chatglm.rope.freq_base"] == 10000.0
 
 
-@pytest.mark.parametrize("name", ["chatglm3-6b", "baichuan-13b-chat"])
-def test_another_family_is_refused(name: str) -> None:
-    with pytest.raises(UnsupportedModelError, match=r"not converted"):
-        detect(real_checkpoint(name, "config.json"))
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -1,0 +1,75 @@
+"""Where tensors lie in files, whatever the format, and reading them from there."""
+
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convert.errors import CorruptFileError
+
+BITS = {
+    "F64": 64,
+    "F32": 32,
+    "F16": 16,
+    "BF16": 16,
+    "I64": 64,
+    "I32": 32,
+    "I16": 16,
+    "I8": 8,
+    "U8": 8,
+    "BOOL": 8,
+}
+"""Element types that are known, by the name that safetensors gives them."""
+
+READABLE = frozenset({"F32", "F16", "BF16", "I8"})
+"""Element types that become float32 exactly."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """Where a tensor lies, row after row, in bytes from the start of its file."""
+
+    path: Path
+    dtype: str
+    """As safetensors spells it: F32, F16, BF16, …"""
+    shape: tuple[int, ...]
+    offset: int
+    nbytes: int
+
+
+def bytes_of(dtype: str, shape: tuple[int, ...]) -> int:
+    """Return the bytes of a tensor whose type is among ``BITS``."""
+    return prod(shape) * BITS[dtype] // 8
+
+
+def read_exactly(path: Path, offset: int, nbytes: int) -> NDArray[np.uint8]:
+    """Read bytes of a file; raises CorruptFileError where it is too short or cannot be read."""
+    # A handle of its own for each read keeps threads independent, and costs microseconds per megabytes read.
+    buffer = np.empty(nbytes, dtype=np.uint8)
+    view = buffer.data
+    try:
+        with path.open("rb", buffering=0) as file:
+            file.seek(offset)
+            while view:
+                got = file.readinto(view)
+                if not got:
+                    raise CorruptFileError(path, f"it ends at byte {offset + nbytes - len(view)}")
+                view = view[got:]
+    except OSError as error:
+        raise CorruptFileError(path, f"it cannot be read ({error.strerror})") from error
+    return buffer
+
+
+def to_float32(raw: NDArray[np.uint8], dtype: str) -> NDArray[np.float32]:
+    """Return the values of ``raw``, whose type is among ``READABLE``."""
+    if dtype == "F32":
+        return raw.view("<f4").astype(np.float32, copy=False)
+    if dtype == "F16":
+        return raw.view("<f2").astype(np.float32)
+    if dtype == "I8":
+        return raw.view(np.int8).astype(np.float32)
+    widened = raw.view("<u2").astype(np.uint32)  # BF16 is the upper half of a float32
+    widened <<= 16
+    return widened.view(np.float32)
