@@ -61,9 +61,17 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 
 
 def default_cache_dir(environ: Mapping[str, str]) -> Path:
-    """Return ``glmserve`` in the user's cache folder, as the XDG base directories say."""
-    base = environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "glmserve"
+    """Return ``glmserve`` in the user's cache folder, as the XDG base directories say.
+
+    Raises:
+        SettingsError: the user has no home, as it may be in a container.
+    """
+    base = Path(environ.get("XDG_CACHE_HOME", ""))
+    try:
+        return (base if base.is_absolute() else Path.home() / ".cache") / "glmserve"
+    except RuntimeError:
+        message = "this user has no home folder for converted models; name one with --cache-dir"
+        raise SettingsError(message) from None
 
 
 class Settings(BaseModel):
@@ -121,7 +129,8 @@ def load_settings(
     environ = os.environ if environ is None else environ
     layers = (_flag_layer(flags), _environment_layer(environ), _file_layer(_find_file(config_file, environ)))
     values = {key: value for layer in reversed(layers) for key, value in layer.values.items()}
-    values.setdefault("cache_dir", default_cache_dir(environ))
+    if "cache_dir" not in values:
+        values["cache_dir"] = default_cache_dir(environ)
     try:
         return Settings.model_validate(values)
     except ValidationError as error:

@@ -66,6 +66,16 @@ def test_converted_models_lie_in_the_users_cache(tmp_path: Path) -> None:
     assert load_settings({}, {"XDG_CACHE_HOME": "here"}).cache_dir == Path.home() / ".cache" / "glmserve"
 
 
+def test_a_user_without_a_home_must_name_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    assert load_settings({"cache_dir": "/there"}, {}).cache_dir == Path("/there")
+    with pytest.raises(SettingsError, match="--cache-dir"):
+        load_settings({}, {})
+
+
 @pytest.mark.parametrize(
     ("flags", "environ", "expected"),
     [
