@@ -5,7 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
 
-from convert import chatglm_family
+from convert import baichuan, chatglm_family
 from convert.config import ConfigFile, load_config
 from convert.errors import UnsupportedModelError
 from convert.family import Family, FamilyName
@@ -13,7 +13,9 @@ from convert.family import Family, FamilyName
 Reader: TypeAlias = Callable[[ConfigFile, FamilyName | None], Family]
 """Makes a family of a config.json; the second argument is what the user says it is."""
 
-_READERS: Mapping[str, Reader] = MappingProxyType({"chatglm": chatglm_family.read_family})
+_READERS: Mapping[str, Reader] = MappingProxyType(
+    {"chatglm": chatglm_family.read_family, "baichuan": baichuan.read_family}
+)
 """By ``model_type``."""
 
 

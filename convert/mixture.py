@@ -1,9 +1,9 @@
 """Which tensor gets which type: the mixtures of llama.cpp, as a pure function.
 
 The rules are those of ``llama_tensor_get_type`` in llama.cpp's ``src/llama-quant.cpp`` (as vendored by
-llama-cpp-python 0.3.36), restricted to what ChatGLM2 has: no experts, no importance matrix, an output matrix
-of its own, and a fused query/key/value matrix, which llama.cpp counts as a value matrix. An integration test
-compares the outcome with ``llama_model_quantize`` itself.
+llama-cpp-python 0.3.36), restricted to what these models have: no experts, an output matrix of its own, and
+a fused query/key/value matrix, which llama.cpp counts as a value matrix, or a separate one for
+values. An integration test compares the outcome with ``llama_model_quantize`` itself.
 """
 
 from dataclasses import dataclass
@@ -117,7 +117,7 @@ def wanted_type(
         return kind
     if name == "output.weight":
         kind = GGMLType.Q8_0 if quant is QuantType.Q8_0 else GGMLType.Q6_K
-    elif "attn_qkv" in name:
+    elif "attn_qkv" in name or "attn_v." in name:
         kind = _attention_type(quant, layer, n_layers, heads_per_group)
     elif "ffn_down" in name:
         kind = _ffn_down_type(quant, layer, n_layers)

@@ -45,6 +45,8 @@ class SentencePieceModel:
     is_bpe: bool = False
     byte_fallback: bool = False
     suffix_whitespace: bool = False
+    normalizer: str = ""
+    """Name of the normalisation rules."""
     charsmap: bytes = b""
     """Compiled normalisation rules; empty means that text is taken as it is."""
     add_dummy_prefix: bool = True
@@ -88,6 +90,7 @@ def _parse_model(data: bytes) -> SentencePieceModel:
         is_bpe=trainer.get(3, 1) == 2,
         byte_fallback=bool(trainer.get(35, False)),
         suffix_whitespace=bool(trainer.get(24, False)),
+        normalizer=_as_bytes(normalizer.get(1, b"")).decode("utf-8"),
         charsmap=_as_bytes(normalizer.get(2, b"")),
         add_dummy_prefix=bool(normalizer.get(3, True)),
         remove_extra_whitespaces=bool(normalizer.get(4, True)),
