@@ -58,39 +58,39 @@ class Placement:
 
 def probe() -> BuildFacts:
     """Ask llama.cpp what it was built with and ggml which devices it sees."""
+    # This question comes first: it loads the backends, where they are plug-ins.
+    gpu_offload = bool(llama_cpp.llama_supports_gpu_offload())
     info = llama_cpp.llama_print_system_info()
     return BuildFacts(
         version=llama_cpp.__version__,
         system_info=(info or b"").decode("utf-8", "replace").strip(),
-        gpu_offload=bool(llama_cpp.llama_supports_gpu_offload()),
+        gpu_offload=gpu_offload,
         devices=_devices(),
     )
 
 
 def _devices() -> tuple[DeviceFacts, ...]:
-    folder = Path(llama_cpp.__file__).parent / "lib"
-    base = ctypes.CDLL(str(folder / "libggml-base.so"))
-    registry = ctypes.CDLL(str(folder / "libggml.so"))
-    registry.ggml_backend_dev_count.restype = ctypes.c_size_t
-    registry.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
-    registry.ggml_backend_dev_get.restype = ctypes.c_void_p
-    return tuple(
-        _describe(base, registry.ggml_backend_dev_get(index)) for index in range(registry.ggml_backend_dev_count())
-    )
+    # The handle of libllama finds the symbols of the ggml that it uses. Its wheel holds each library under three
+    # names, as copies: opening libggml by another name would give a second one, with a registry of its own.
+    ggml = ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib" / "libllama.so"))
+    ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
+    ggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
+    ggml.ggml_backend_dev_get.restype = ctypes.c_void_p
+    return tuple(_describe(ggml, ggml.ggml_backend_dev_get(index)) for index in range(ggml.ggml_backend_dev_count()))
 
 
-def _describe(base: ctypes.CDLL, device: int) -> DeviceFacts:
-    for function in (base.ggml_backend_dev_name, base.ggml_backend_dev_description):
+def _describe(ggml: ctypes.CDLL, device: int) -> DeviceFacts:
+    for function in (ggml.ggml_backend_dev_name, ggml.ggml_backend_dev_description):
         function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_char_p
-    base.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
+    ggml.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
-    base.ggml_backend_dev_memory.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
-    base.ggml_backend_dev_memory.restype = None
-    base.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+    ggml.ggml_backend_dev_memory.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+    ggml.ggml_backend_dev_memory.restype = None
+    ggml.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
     return DeviceFacts(
-        name=base.ggml_backend_dev_name(device).decode(),
-        description=base.ggml_backend_dev_description(device).decode("utf-8", "replace"),
-        kind=_KINDS.get(base.ggml_backend_dev_type(device), "unknown"),
+        name=ggml.ggml_backend_dev_name(device).decode(),
+        description=ggml.ggml_backend_dev_description(device).decode("utf-8", "replace"),
+        kind=_KINDS.get(ggml.ggml_backend_dev_type(device), "unknown"),
         free_bytes=free.value,
         total_bytes=total.value,
     )
