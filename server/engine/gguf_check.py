@@ -8,7 +8,7 @@ from gguf import GGUFReader, ReaderTensor
 
 from server.engine.errors import ModelLoadError
 
-ARCHITECTURES = ("chatglm",)
+ARCHITECTURES = ("chatglm", "baichuan")
 """Architectures whose prompts and cache behaviour are known here."""
 
 _F16_BYTES = 2
@@ -19,6 +19,7 @@ class RopeFacts:
     """Rotary position embedding: adjacent pairs of the first ``dimensions`` of each head."""
 
     dimensions: int
+    """0 where attention is biased by distance instead (ALiBi)."""
     base: float
     scale: float
     """Factor on the position: 1 / factor of a linear scaling."""
@@ -96,14 +97,19 @@ def _facts(path: Path, reader: GGUFReader) -> ModelFacts:
         other_bytes=sum(int(t.n_bytes) for t in reader.tensors) - sum(layer_bytes),
         kv_heads=kv_heads,
         head_size=width // heads,
-        rope=_rope(reader, architecture, width // heads),
+        rope=_rope(reader, architecture, 0 if _has_alibi(architecture, layers) else width // heads),
         kv_bytes_per_token=layers * 2 * kv_heads * (width // heads) * _F16_BYTES,
     )
 
 
-def _rope(reader: GGUFReader, architecture: str, head_size: int) -> RopeFacts:
+def _has_alibi(architecture: str, layers: int) -> bool:
+    """Tell as llama.cpp does: a Baichuan has it unless it has the 32 layers of the 7B models."""
+    return architecture == "baichuan" and layers != 32
+
+
+def _rope(reader: GGUFReader, architecture: str, most: int) -> RopeFacts:
     return RopeFacts(
-        dimensions=int(_real(reader, f"{architecture}.rope.dimension_count", head_size)),
+        dimensions=min(most, int(_real(reader, f"{architecture}.rope.dimension_count", most))),
         base=_real(reader, f"{architecture}.rope.freq_base", 10000.0),
         scale=1.0 / _real(reader, f"{architecture}.rope.scaling.factor", 1.0),
     )
