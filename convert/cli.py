@@ -16,6 +16,7 @@ from rich.progress import (
 )
 
 from convert.errors import ConvertError
+from convert.family import FamilyName
 from convert.mixture import QuantType
 from convert.pipeline import ConversionReport, ProgressSink, convert_checkpoint
 from convert.pipeline import Progress as Step
@@ -52,18 +53,23 @@ Types, with the size of ChatGLM2-6B in GB:
     default=None,
     help="Threads to quantise with.  [default: all cores]",
 )
-def convert(source: Path, output: Path | None, quant: str, threads: int | None) -> None:
-    """Convert a ChatGLM2 checkpoint folder SOURCE to a GGUF file.
+@click.option(
+    "--family", type=click.Choice([f.value for f in FamilyName], case_sensitive=False), default=None,
+    help="What the checkpoint is.  [default: decided from the folder, and said]",
+)  # fmt: skip
+def convert(source: Path, output: Path | None, quant: str, threads: int | None, family: str | None) -> None:
+    """Convert a checkpoint folder SOURCE to a GGUF file.
 
-    SOURCE holds config.json, tokenizer.model and the weights as safetensors. The file appears under its name
-    only when it is complete.
+    SOURCE holds config.json, tokenizer.model and the weights, as safetensors or .bin shards. The file appears under
+    its name only when it is complete.
     """
     kind = QuantType(quant.lower())
+    member = FamilyName(family.lower()) if family else None
     out = output or Path(f"{source.resolve().name}.{kind.value}.gguf")
     console = Console(stderr=True)
     try:
         with progress_bar(console) as sink:
-            report = convert_checkpoint(source, out, kind, sink, threads=threads)
+            report = convert_checkpoint(source, out, kind, sink, threads=threads, family=member)
     except ConvertError as error:
         raise click.ClickException(str(error)) from error
     _print_report(report)
@@ -89,6 +95,8 @@ def _print_report(report: ConversionReport) -> None:
         f"{report.output}: {report.quant.value}, {report.tensors} tensors, {report.bytes_in / 1e9:.2f} GB -> "
         f"{report.bytes_out / 1e9:.2f} GB in {report.seconds:.1f} s"
     )
+    for finding in report.findings:
+        click.echo(f"  {finding}")
     groups: dict[str, int] = {}
     for fallback in report.fallbacks:
         line = f"{fallback.wanted.name} -> {fallback.used.name}: {fallback.reason}"

@@ -1,8 +1,8 @@
-"""The chat template that goes into the file, for servers that render one, such as llama-server.
+"""The chat templates that go into the files, for servers that render one, such as llama-server.
 
-It gives the text of the authors' ``build_prompt`` after the two tokens [gMASK] and sop. A caller tokenises
-the rendered text with special tokens parsed: the two names become their ids, and the text after them starts
-with the tokenizer's space, as when it is encoded alone.
+A caller tokenises the rendered text with special tokens parsed: their names become their ids, and the text after
+each starts with the tokenizer's space (where it puts one), as when it is encoded alone. For ChatGLM2 that gives the
+authors' ``build_prompt`` after the two tokens [gMASK] and sop.
 """
 
 # The names of the two special tokens stand in separate strings on purpose: llama.cpp's list of known
@@ -40,3 +40,39 @@ CHATGLM2_TEMPLATE = (
     "{%- if add_generation_prompt and not state.answered -%}{{- '\\n\\n答：' -}}{%- endif -%}"
 )
 """Jinja; ``messages`` end with the user's."""
+
+# The authors encode the line break after a role by itself and the content by itself, each with a space in front.
+# "\n " gives the same ids: no piece holds a line break, so none is merged across it. The model itself starts an
+# answer with that line break, to leave room for the name of a tool; where there are no tools it is written here, so
+# that a caller need not cut it off.
+CHATGLM3_TEMPLATE = (
+    "{{- '[gMASK]' -}}{{- '<sop>' -}}"
+    "{%- for message in messages -%}"
+    "{%- set role = 'observation' if message['role'] == 'tool' else message['role'] -%}"
+    "{{- '<|' ~ role ~ '|>' ~ '\\n ' ~ message['content'] -}}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|assist' ~ 'ant|>' -}}{%- endif -%}"
+    "{%- if add_generation_prompt and not tools -%}{{- '\\n' -}}{%- endif -%}"
+)
+"""Jinja; roles are system, user, assistant and observation (also called tool)."""
+
+# A model that completes code: no roles, no rounds. What the messages say is the beginning of a program.
+CODEGEEX2_TEMPLATE = (
+    "{{- '[gMASK]' -}}{{- '<sop>' -}}"
+    "{%- for message in messages -%}"
+    "{{- message['content'] -}}{%- if not loop.last -%}{{- '\\n' -}}{%- endif -%}"
+    "{%- endfor -%}"
+)
+"""Jinja."""
+
+# llama.cpp recognises this one by "[gMASK]<sop>", and what it has built in for it is the same.
+GLM4_TEMPLATE = (
+    "{{- '[gMASK]<sop>' -}}"
+    "{%- for message in messages -%}"
+    "{%- set role = 'observation' if message['role'] == 'tool' else message['role'] -%}"
+    "{{- '<|' ~ role ~ '|>' ~ '\\n' ~ message['content'] -}}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}"
+    "{%- if add_generation_prompt and not tools -%}{{- '\\n' -}}{%- endif -%}"
+)
+"""Jinja; as ChatGLM3's, without spaces."""

@@ -11,14 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convert.errors import VocabularyError
+from convert.family import FamilyName
 from convert.metadata import PROMPT_FORMAT, PROMPT_PREFIX_IDS, Metadata
-from convert.prompt import CHATGLM2_TEMPLATE
+from convert.prompt import CHATGLM2_TEMPLATE, CHATGLM3_TEMPLATE, CODEGEEX2_TEMPLATE
 from convert.sentencepiece_model import Piece, PieceType, SentencePieceModel, read_model
 
 CHATGLM2_SPECIALS = ("[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>")
 """They follow the pieces in this order; the authors call the last two ``sop`` and ``eop`` (see above)."""
 
+CHATGLM3_ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
+"""They follow the special tokens in ChatGLM3. The user's turn and a tool's result end an answer."""
+
 UNKNOWN_ID, BOS_ID, EOS_ID, PAD_ID = 0, 1, 2, 0
+
+_TEMPLATES = {
+    FamilyName.CHATGLM2: CHATGLM2_TEMPLATE,
+    FamilyName.CHATGLM3: CHATGLM3_TEMPLATE,
+    FamilyName.CODEGEEX2: CODEGEEX2_TEMPLATE,
+}
 
 # Texts that llama.cpp takes for an end of generation whatever their type (src/llama-vocab.cpp); a piece of
 # ordinary text among them would end answers early.
@@ -37,12 +47,32 @@ _END_LIKE = frozenset(
 class Vocabulary:
     """Pieces, then special tokens, then padding up to the rows of the embedding."""
 
+    family: FamilyName
     pieces: tuple[Piece, ...]
-    prompt_prefix: tuple[int, ...]
-    """Ids of [gMASK] and sop, which every prompt starts with."""
+    first_special: int
+    """Id of the first special token."""
+    add_space_prefix: bool
+    """Whether a space goes in front of every text."""
+
+    def special_id(self, text: str) -> int:
+        """Return the id of a special token."""
+        return self.first_special + _specials_of(self.family).index(text)
+
+    @property
+    def prompt_prefix(self) -> tuple[int, ...]:
+        """Ids of [gMASK] and sop, which every prompt starts with."""
+        return (self.special_id("[gMASK]"), self.special_id("<sop>"))
+
+    @property
+    def end_ids(self) -> tuple[int, int, int]:
+        """What llama.cpp calls end of sequence, of turn and of message: each of them ends an answer."""
+        if self.family is FamilyName.CHATGLM3:
+            return (EOS_ID, self.special_id("<|user|>"), self.special_id("<|observation|>"))
+        # Given all the same, so that llama.cpp does not look for them among the texts of the pieces.
+        return (EOS_ID, EOS_ID, EOS_ID)
 
 
-def load_vocabulary(path: Path, padded_size: int) -> Vocabulary:
+def load_vocabulary(path: Path, padded_size: int, family: FamilyName = FamilyName.CHATGLM2) -> Vocabulary:
     """Read ``tokenizer.model`` and complete it to ``padded_size`` tokens.
 
     Raises:
@@ -50,23 +80,23 @@ def load_vocabulary(path: Path, padded_size: int) -> Vocabulary:
         VocabularyError: it is not a SentencePiece model, or llama.cpp would tokenise differently with it.
     """
     model = read_model(path)
-    _check_meaning(path, model)
-    first_special = len(model.pieces)
-    pieces = (*model.pieces, *_specials(first_special, padded_size))
+    _check_meaning(path, model, family)
+    first_special, specials = len(model.pieces), _specials_of(family)
+    pieces = (*model.pieces, *_added_pieces(specials, first_special, padded_size))
     if len(pieces) != padded_size:
         raise VocabularyError(
             path,
-            f"it has {first_special} pieces, and with {len(CHATGLM2_SPECIALS)} special tokens "
+            f"it has {first_special} pieces, and with {len(specials)} special tokens "
             f"that is more than padded_vocab_size {padded_size} of config.json; "
             "the two must be of the same model",
         )
     check_texts(path, pieces)
-    gmask, sop = CHATGLM2_SPECIALS.index("[gMASK]"), CHATGLM2_SPECIALS.index("<sop>")
-    return Vocabulary(pieces=pieces, prompt_prefix=(first_special + gmask, first_special + sop))
+    return Vocabulary(family, pieces, first_special, model.add_dummy_prefix)
 
 
 def vocabulary_metadata(vocabulary: Vocabulary) -> Metadata:
     """Return the tokenizer's GGUF keys, the chat template and how the server prompts."""
+    eos, eot, eom = vocabulary.end_ids
     return {
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.pre": "default",
@@ -74,35 +104,40 @@ def vocabulary_metadata(vocabulary: Vocabulary) -> Metadata:
         "tokenizer.ggml.scores": tuple(piece.score for piece in vocabulary.pieces),
         "tokenizer.ggml.token_type": tuple(int(piece.type) for piece in vocabulary.pieces),
         "tokenizer.ggml.bos_token_id": BOS_ID,
-        "tokenizer.ggml.eos_token_id": EOS_ID,
-        # Given, so that llama.cpp does not look for one among the texts of the pieces.
-        "tokenizer.ggml.eot_token_id": EOS_ID,
+        "tokenizer.ggml.eos_token_id": eos,
+        "tokenizer.ggml.eot_token_id": eot,
+        "tokenizer.ggml.eom_token_id": eom,
         "tokenizer.ggml.unknown_token_id": UNKNOWN_ID,
         "tokenizer.ggml.padding_token_id": PAD_ID,
         "tokenizer.ggml.add_bos_token": False,
         "tokenizer.ggml.add_eos_token": False,
-        "tokenizer.ggml.add_space_prefix": True,
+        "tokenizer.ggml.add_space_prefix": vocabulary.add_space_prefix,
         "tokenizer.ggml.remove_extra_whitespaces": False,
-        "tokenizer.chat_template": CHATGLM2_TEMPLATE,
-        PROMPT_FORMAT: "chatglm2",
+        "tokenizer.chat_template": _TEMPLATES[vocabulary.family],
+        PROMPT_FORMAT: vocabulary.family.value,
         PROMPT_PREFIX_IDS: vocabulary.prompt_prefix,
     }
 
 
-def _specials(first: int, padded_size: int) -> Iterator[Piece]:
-    for text in CHATGLM2_SPECIALS:
+def _specials_of(family: FamilyName) -> tuple[str, ...]:
+    return CHATGLM2_SPECIALS + CHATGLM3_ROLES if family is FamilyName.CHATGLM3 else CHATGLM2_SPECIALS
+
+
+def _added_pieces(specials: tuple[str, ...], first: int, padded_size: int) -> Iterator[Piece]:
+    for text in specials:
         yield Piece(text, 0.0, PieceType.CONTROL)
-    for token in range(first + len(CHATGLM2_SPECIALS), padded_size):
+    for token in range(first + len(specials), padded_size):
         yield Piece(f"[PAD{token}]", 0.0, PieceType.UNUSED)
 
 
-def _check_meaning(path: Path, model: SentencePieceModel) -> None:
+def _check_meaning(path: Path, model: SentencePieceModel, family: FamilyName) -> None:
     """Refuse whatever llama.cpp's tokenizer does not do."""
     problems = (
         (not model.is_bpe, "it is not a BPE model"),
         (not model.byte_fallback, "it has no byte fallback"),
         (bool(model.charsmap), "it normalises text, which llama.cpp does not"),
-        (not model.add_dummy_prefix, "it does not put a space before the text"),
+        # CodeGeeX2 is trained on code, which starts without a space.
+        (not model.add_dummy_prefix and family is not FamilyName.CODEGEEX2, "it does not put a space before the text"),
         (model.remove_extra_whitespaces, "it removes extra spaces"),
         (not model.escape_whitespaces or model.suffix_whitespace, "it marks spaces in an unusual way"),
         (
@@ -120,7 +155,7 @@ def _check_meaning(path: Path, model: SentencePieceModel) -> None:
     )
     for wrong, what in problems:
         if wrong:
-            raise VocabularyError(path, f"{what}; this is not the tokenizer of ChatGLM2")
+            raise VocabularyError(path, f"{what}; this is not the tokenizer of {family.value}")
 
 
 def _bytes_of(model: SentencePieceModel) -> list[str]:

@@ -166,8 +166,8 @@ def small_tokenizer() -> bytes:
     return train_tokenizer(_TEXT, 420)
 
 
-def train_tokenizer(lines: Iterable[str], size: int) -> bytes:
-    """Train a SentencePiece model with the settings of ChatGLM2's own."""
+def train_tokenizer(lines: Iterable[str], size: int, *, add_dummy_prefix: bool = True) -> bytes:
+    """Train a SentencePiece model with the settings of ChatGLM2's own; CodeGeeX2's has no dummy prefix."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=(line.replace("\n", " ") for line in lines),
@@ -175,7 +175,7 @@ def train_tokenizer(lines: Iterable[str], size: int) -> bytes:
         model_type="bpe",
         vocab_size=size,
         normalization_rule_name="identity",
-        add_dummy_prefix=True,
+        add_dummy_prefix=add_dummy_prefix,
         remove_extra_whitespaces=False,
         byte_fallback=True,
         split_digits=True,

@@ -1,0 +1,201 @@
+"""The relatives of ChatGLM2 in llama.cpp: their tokens, their prompts, and where their answers end."""
+
+import base64
+import json
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import jinja2
+import pytest
+import regex
+import sentencepiece
+import tiktoken
+from gguf import GGUFReader
+
+from convert.byte_level import GLM4_SPECIALS
+from convert.errors import CorruptFileError, VocabularyError
+from convert.family import FamilyName
+from convert.mixture import QuantType
+from convert.pipeline import ConversionReport, convert_checkpoint
+from tests.integration.test_convert_tokenizer import EDGES, mixed_strings
+from tests.support.chatglm2_checkpoint import Shape, make_weights, train_tokenizer, write_checkpoint
+from tests.support.checkpoints import real_checkpoint
+from tests.support.native import Tokenizer, loaded
+
+TURNS = [("system", "Be brief.\nAlways."), ("user", "你好"), ("assistant", "你好👋！"), ("user", " sop, 中")]
+GLM4_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+    r"\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+GLM4_TEXT = (
+    "The quick brown fox jumps over the lazy dog; it's 2023, they're here. " * 3
+    + "北京是中国的首都，上海是最大的城市。今天天气很好，我们去公园散步吧！" * 3
+    + "今晚妈妈做了红烧鱼和青菜，爸爸读报纸；弟弟问：为什么天是蓝的？ What a wonderful, unbelievable morning it was! "
+    + "def add(a, b):\n    return a + b  # 1234567890\r\n\r\n"
+)
+
+
+def converted(folder: Path, tokenizer: bytes, vocab: int, family: FamilyName | None = None) -> ConversionReport:
+    shape = Shape(hidden=128, heads=1, groups=1, layers=1, ffn=32, vocab=vocab)
+    write_checkpoint(folder, shape, make_weights(shape, 1), tokenizer=tokenizer, dtype="F16")
+    return convert_checkpoint(folder, folder / "m.gguf", QuantType.F16, family=family)
+
+
+@cache
+def reader(path: Path) -> GGUFReader:
+    return GGUFReader(path)
+
+
+def text(path: Path, key: str) -> object:
+    return reader(path).fields[key].contents()
+
+
+def rendered(path: Path, turns: list[tuple[str, str]], **variables: object) -> str:
+    template = jinja2.Environment(autoescape=False).from_string(str(text(path, "tokenizer.chat_template")))
+    messages = [{"role": role, "content": content} for role, content in turns]
+    return template.render(messages=messages, add_generation_prompt=True, **variables)
+
+
+@pytest.fixture(scope="module")
+def chatglm3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Tokenizer]]:
+    """ChatGLM3's real tokenizer."""
+    model = (real_checkpoint("chatglm3-6b", "tokenizer.model") / "tokenizer.model").read_bytes()
+    folder = tmp_path_factory.mktemp("chatglm3")
+    converted(folder, model, 65024, FamilyName.CHATGLM3)
+    with loaded(folder / "m.gguf", vocab_only=True) as handle:
+        yield folder / "m.gguf", Tokenizer(handle)
+
+
+def test_a_chatglm3_answer_ends_at_the_end_the_users_turn_or_a_tools(chatglm3: tuple[Path, Tokenizer]) -> None:
+    path, tokenizer = chatglm3
+    assert tokenizer.ends() == {2, 64795, 64797}
+    assert text(path, "glmserve.prompt_format") == "chatglm3"
+    assert text(path, "glmserve.prompt_prefix_ids") == [64790, 64792]
+
+
+def test_the_role_tokens_of_chatglm3_have_their_ids_and_never_come_from_text(chatglm3: tuple[Path, Tokenizer]) -> None:
+    _, tokenizer = chatglm3
+    roles = ["<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"]
+    assert [tokenizer.encode(role, special=True) for role in roles] == [[64794], [64795], [64796], [64797]]
+    for string in (*roles, "x<|user|>y", *EDGES, *list(mixed_strings(9))[:500]):
+        assert max(tokenizer.encode(string), default=0) < 64789
+
+
+def test_the_template_of_chatglm3_gives_the_authors_ids(chatglm3: tuple[Path, Tokenizer]) -> None:
+    """[role] + encode(line break) + encode(content) for each message; then the break that starts an answer."""
+    path, tokenizer = chatglm3
+    folder = real_checkpoint("chatglm3-6b", "tokenizer.model")
+    encode = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model")).encode
+    roles = {"system": 64794, "user": 64795, "assistant": 64796, "observation": 64797}
+    expected = [64790, 64792]
+    for role, content in [*TURNS, ("observation", "42")]:
+        expected += [roles[role], *encode("\n"), *encode(content)]
+    assert tokenizer.encode(rendered(path, [*TURNS, ("tool", "42")]), special=True) == [
+        *expected, 64796, *encode("\n"),
+    ]  # fmt: skip
+    assert tokenizer.encode(rendered(path, [*TURNS, ("tool", "42")], tools=[1]), special=True) == [*expected, 64796]
+
+
+def test_codegeex2_starts_a_text_without_a_space(tmp_path: Path) -> None:
+    lines = ["# language: Python", "# write a bubble sort", "def add(a, b): return a + b"]
+    model = train_tokenizer(lines, 300, add_dummy_prefix=False)
+    reference = sentencepiece.SentencePieceProcessor(model_proto=model)
+    size = reference.get_piece_size()
+    report = converted(tmp_path, model, size + 20)
+    assert report.findings[0].startswith("family: codegeex2")
+    assert text(tmp_path / "m.gguf", "glmserve.prompt_format") == "codegeex2"
+    prompt = "# language: Python\n# write a sort\n"
+    with loaded(tmp_path / "m.gguf", vocab_only=True) as handle:
+        tokenizer = Tokenizer(handle)
+        assert [s for s in (prompt, *EDGES) if tokenizer.encode(s) != reference.encode(s)] == []
+        assert tokenizer.ends() == {2}
+        ids = tokenizer.encode(rendered(tmp_path / "m.gguf", [("user", prompt)]), special=True)
+        assert ids == [size + 1, size + 3, *reference.encode(prompt)]
+
+
+def byte_pairs(size: int) -> dict[bytes, int]:
+    """Train byte pairs on GLM4_TEXT: the pair that is there most often becomes the next token."""
+    words = Counter(tuple(bytes([b]) for b in w.encode()) for w in regex.findall(GLM4_WORDS, GLM4_TEXT))
+    ranks = {bytes([byte]): byte for byte in range(256)}
+    while len(ranks) < size:
+        pairs: Counter[tuple[bytes, bytes]] = Counter()
+        for word, count in words.items():
+            for pair in pairwise(word):
+                pairs[pair] += count
+        best = max(pairs, key=lambda pair: (pairs[pair], pair))
+        ranks[best[0] + best[1]] = len(ranks)
+        words = Counter({_join(word, best): count for word, count in words.items()})
+    return ranks
+
+
+def _join(word: tuple[bytes, ...], pair: tuple[bytes, bytes]) -> tuple[bytes, ...]:
+    joined: list[bytes] = []
+    for part in word:
+        if joined and (joined[-1], part) == pair:
+            joined[-1] += part
+        else:
+            joined.append(part)
+    return tuple(joined)
+
+
+def model_file(ranks: dict[bytes, int]) -> bytes:
+    return b"".join(base64.b64encode(token) + b" %d\n" % rank for token, rank in ranks.items())
+
+
+@pytest.fixture(scope="module")
+def ranks() -> dict[bytes, int]:
+    return byte_pairs(440)
+
+
+@pytest.mark.parametrize("extra", [None, b"zqxjk"], ids=["reachable", "whole words"])
+def test_glm4_gives_tiktokens_ids(ranks: dict[bytes, int], extra: bytes | None, tmp_path: Path) -> None:
+    """With a token that no merges lead to as well: tiktoken finds it when it is a whole word."""
+    ranks = dict(ranks) | ({extra: len(ranks)} if extra else {})
+    report = converted(tmp_path, model_file(ranks), 560)
+    assert report.findings[0].startswith("family: glm4")
+    first = len(ranks)
+    specials = {special: first + i for i, special in enumerate(GLM4_SPECIALS)}
+    reference = tiktoken.Encoding("test", pat_str=GLM4_WORDS, mergeable_ranks=ranks, special_tokens=specials)
+    path = tmp_path / "m.gguf"
+    with loaded(path, vocab_only=True) as handle:
+        tokenizer = Tokenizer(handle)
+        texts = ["zqxjk zqxjk", "it's IT'S", *EDGES, *list(mixed_strings(11))[:1500], GLM4_TEXT]
+        assert [s for s in texts if tokenizer.encode(s) != reference.encode_ordinary(s)] == []
+        assert tokenizer.ends() == {first, first + 7, first + 9}
+        prompt = rendered(path, TURNS, tools=[1])
+        assert prompt.startswith("[gMASK]<sop><|system|>\nBe brief.")
+        assert tokenizer.encode(prompt, special=True) == reference.encode(prompt, allowed_special="all")
+    assert text(path, "glmserve.prompt_format") == "glm4"
+    assert text(path, "glmserve.prompt_prefix_ids") == [first + 2, first + 4]
+    assert text(path, "tokenizer.ggml.pre") == ("glm4" if extra else "chatglm-bpe")
+
+
+def test_special_tokens_of_glm4_come_from_its_tokenizer_config(ranks: dict[bytes, int], tmp_path: Path) -> None:
+    listed = {str(520 + i): {"content": special} for i, special in enumerate(GLM4_SPECIALS)}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": listed}))
+    converted(tmp_path, model_file(ranks), 560)
+    with loaded(tmp_path / "m.gguf", vocab_only=True) as handle:
+        assert Tokenizer(handle).ends() == {520, 527, 529}
+        assert Tokenizer(handle).encode("[gMASK]<sop>", special=True) == [522, 524]
+    listed["7"] = {"content": "<|x|>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": listed}))
+    with pytest.raises(CorruptFileError, match="added token 7 makes no sense"):
+        converted(tmp_path, model_file(ranks), 560)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: {t: i for t, i in r.items() if i != 300}, "gaps"),
+        (lambda r: {t: i for t, i in r.items() if i > 0} | {b"zzz": 0}, "lacks 1 of the 256"),
+        (lambda r: r | {bytes([98, i, 97]): 440 + i for i in range(130)}, "padded_vocab_size"),
+    ],
+)
+def test_a_byte_level_vocabulary_that_cannot_be_is_refused(
+    ranks: dict[bytes, int], change: object, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(VocabularyError, match=message):
+        converted(tmp_path, model_file(change(ranks)), 560)
