@@ -11,6 +11,7 @@ from convert.config import ConfigFile
 from convert.errors import UnsupportedModelError
 from convert.family import FamilyName, TensorMapping
 from convert.metadata import Metadata
+from convert.packed import UnpackedTensors
 from convert.vocabulary import load_vocabulary, vocabulary_metadata
 
 
@@ -21,7 +22,9 @@ class ChatGLM:
     file: ConfigFile
     config: ChatGLMConfig
     name: FamilyName
-    findings: tuple[str, ...] = ()
+    packed_bits: int
+    """4 or 8 where the published weights are packed integers, else 0."""
+    findings: tuple[str, ...]
 
     @property
     def layers(self) -> int:
@@ -54,8 +57,8 @@ class ChatGLM:
         return tensor_table(self.config)
 
     def prepare(self, source: TensorSource) -> TensorSource:
-        """Return the checkpoint's tensors, which need no change."""
-        return source
+        """Return the checkpoint's tensors, unpacked where they are int4 or int8."""
+        return UnpackedTensors(source, self.packed_bits) if self.packed_bits else source
 
 
 def read_family(file: ConfigFile, family: FamilyName | None) -> ChatGLM:
@@ -63,16 +66,21 @@ def read_family(file: ConfigFile, family: FamilyName | None) -> ChatGLM:
     _check_supported(file)
     kind = decide_kind(file, family)
     rope, rope_findings = decide_rope(file, kind)
-    return ChatGLM(file, read_shape(file, rope), kind.family, (kind.finding, *rope_findings))
+    bits, bits_findings = _packed_bits(file)
+    findings = (kind.finding, *rope_findings, *bits_findings)
+    return ChatGLM(file, read_shape(file, rope), kind.family, bits, findings)
+
+
+def _packed_bits(file: ConfigFile) -> tuple[int, tuple[str, ...]]:
+    bits = file.raw.get("quantization_bit") or 0
+    if bits not in (0, 4, 8):
+        raise UnsupportedModelError(file.path, f"quantization_bit is {bits!r}; only int4 and int8 are unpacked")
+    finding = f"weights: packed int{bits}, unpacked; the checkpoint they were made from gives a better file"
+    return (4, (finding,)) if bits == 4 else (8, (finding,)) if bits == 8 else (0, ())
 
 
 def _check_supported(file: ConfigFile) -> None:
     if not any(name.startswith("ChatGLM") for name in file.architectures):
         raise UnsupportedModelError(file.path, f"architectures {list(file.architectures)} is not converted; no ChatGLM")
-    if file.raw.get("quantization_bit"):
-        raise UnsupportedModelError(
-            file.path,
-            f"the weights are packed int{file.raw['quantization_bit']}; convert the float16 checkpoint instead",
-        )
     if file.raw.get("pre_seq_len"):
         raise UnsupportedModelError(file.path, "this is a P-Tuning checkpoint; convert the base model instead")

@@ -102,8 +102,8 @@ class TensorTypeError(CheckpointError):
 
     def __init__(self, name: str, path: Path, dtype: str) -> None:
         super().__init__(
-            f"{path}: tensor {name} has type {dtype}; only F32, F16 and BF16 are read, "
-            "so use the checkpoint that is not quantised"
+            f"{path}: tensor {name} has type {dtype}; only F32, F16 and BF16 are read, and packed integers where "
+            "config.json gives quantization_bit, so use the checkpoint that is not quantised"
         )
         self.name = name
 

@@ -61,7 +61,7 @@ def test_the_32k_variant_divides_positions() -> None:
         ({"add_bias_linear": True}, "add_bias_linear is True"),
         ({"add_qkv_bias": ...}, "add_qkv_bias is False"),
         ({"tie_word_embeddings": True}, "tie_word_embeddings is True"),
-        ({"quantization_bit": 4}, "packed int4"),
+        ({"quantization_bit": 3}, "quantization_bit is 3"),
         ({"pre_seq_len": 128}, "P-Tuning"),
         ({"rope_ratio": 50, "_name_or_path": "mine"}, "rope_ratio is 50"),
         ({"kv_channels": 64}, "hidden_size"),
