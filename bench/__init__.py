@@ -1,0 +1,1 @@
+"""Measurements: run from the root of the project as ``python -m bench.NAME``."""
