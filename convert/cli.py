@@ -57,7 +57,13 @@ Types, with the size of ChatGLM2-6B in GB:
     "--family", type=click.Choice([f.value for f in FamilyName], case_sensitive=False), default=None,
     help="What the checkpoint is.  [default: decided from the folder, and said]",
 )  # fmt: skip
-def convert(source: Path, output: Path | None, quant: str, threads: int | None, family: str | None) -> None:
+@click.option(
+    "--imatrix", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=None,
+    help="An importance matrix of llama-imatrix (.gguf or .dat): columns that matter more are kept more exactly.",
+)  # fmt: skip
+def convert(
+    *, source: Path, output: Path | None, quant: str, threads: int | None, family: str | None, imatrix: Path | None
+) -> None:
     """Convert a checkpoint folder SOURCE to a GGUF file.
 
     SOURCE holds config.json, tokenizer.model and the weights, as safetensors or .bin shards. The file appears under
@@ -69,7 +75,7 @@ def convert(source: Path, output: Path | None, quant: str, threads: int | None, 
     console = Console(stderr=True)
     try:
         with progress_bar(console) as sink:
-            report = convert_checkpoint(source, out, kind, sink, threads=threads, family=member)
+            report = convert_checkpoint(source, out, kind, sink, threads=threads, family=member, imatrix=imatrix)
     except ConvertError as error:
         raise click.ClickException(str(error)) from error
     _print_report(report)

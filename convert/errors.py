@@ -11,8 +11,10 @@ ConvertError
 │   ├── TensorShapeError     a tensor's shape contradicts config.json
 │   ├── TensorTypeError      a tensor's element type cannot be read
 │   └── TensorValueError     a tensor holds NaN or infinity
+├── AdapterError             a LoRA adapter of a kind, or for a model, that is not converted
 ├── UnsupportedModelError    a sound checkpoint, but of a model that is not converted
 ├── VocabularyError          tokenizer.model cannot become a GGUF vocabulary
+├── ImatrixError             an importance matrix cannot be used
 ├── KernelError              ggml's quantisation kernels could not be loaded
 └── OutputError              the result could not be written
 
@@ -119,6 +121,14 @@ class TensorValueError(CheckpointError):
         self.name = name
 
 
+class AdapterError(ConvertError):
+    """A LoRA adapter of a kind that is not converted, or made for another model."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path}: this adapter cannot be converted: {what}")
+        self.path = path
+
+
 class UnsupportedModelError(ConvertError):
     """A sound checkpoint, but of a model that is not converted."""
 
@@ -129,6 +139,14 @@ class UnsupportedModelError(ConvertError):
 
 class VocabularyError(ConvertError):
     """tokenizer.model cannot become a GGUF vocabulary that means the same."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path}: {what}")
+        self.path = path
+
+
+class ImatrixError(ConvertError):
+    """An importance matrix cannot be used."""
 
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(f"{path}: {what}")

@@ -81,12 +81,15 @@ class Kernels:
         self._validate.restype = ctypes.c_bool
         self._validate.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
 
-    def quantize(self, rows: NDArray[np.float32], kind: GGMLType) -> NDArray[np.uint8]:
+    def quantize(
+        self, rows: NDArray[np.float32], kind: GGMLType, importance: NDArray[np.float32] | None = None
+    ) -> NDArray[np.uint8]:
         """Return ``rows`` in the encoding ``kind``.
 
         Args:
             rows: shape [rows, columns], C-contiguous; columns a multiple of ``kind.block_size``.
             kind: any type of the enumeration.
+            importance: how much each column matters, C-contiguous; types that cannot use it pass over it.
 
         Returns:
             One dimension of bytes, row after row.
@@ -95,7 +98,8 @@ class Kernels:
         if kind is GGMLType.F32:
             return rows.reshape(-1).view(np.uint8)
         out = np.empty(kind.nbytes(rows.size), dtype=np.uint8)
-        self._quantize(kind, rows.ctypes.data, out.ctypes.data, 0, count, columns, None)
+        weights = None if importance is None else importance.ctypes.data
+        self._quantize(kind, rows.ctypes.data, out.ctypes.data, 0, count, columns, weights)
         return out
 
     def is_valid(self, data: NDArray[np.uint8], kind: GGMLType) -> bool:

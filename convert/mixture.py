@@ -86,6 +86,7 @@ def choose_type(
     n_layers: int,
     *,
     heads_per_group: int = 16,
+    has_imatrix: bool = False,
 ) -> GGMLType:
     """Return the type that llama.cpp would give to a tensor.
 
@@ -96,8 +97,10 @@ def choose_type(
         layer: index of the tensor's layer; anything for tensors outside the layers.
         n_layers: layers of the model.
         heads_per_group: query heads that share a key/value group (ChatGLM2-6B: 32 / 2); matters to q2_k.
+        has_imatrix: an importance matrix is used; matters to q4_0 and q5_0.
     """
-    return fit_type(wanted_type(name, shape, quant, layer, n_layers, heads_per_group=heads_per_group), shape)
+    wanted = wanted_type(name, shape, quant, layer, n_layers, heads_per_group=heads_per_group, has_imatrix=has_imatrix)
+    return fit_type(wanted, shape)
 
 
 def wanted_type(
@@ -108,6 +111,7 @@ def wanted_type(
     n_layers: int,
     *,
     heads_per_group: int = 16,
+    has_imatrix: bool = False,
 ) -> GGMLType:
     """Return the type the mixture asks for, whether or not the rows can have it; see choose_type."""
     if len(shape) < 2:
@@ -121,6 +125,8 @@ def wanted_type(
         kind = _attention_type(quant, layer, n_layers, heads_per_group)
     elif "ffn_down" in name:
         kind = _ffn_down_type(quant, layer, n_layers)
+        if has_imatrix and layer < n_layers // 8:
+            kind = _WITH_OFFSET.get(quant, kind)
     elif "attn_output" in name:
         kind = _ATTENTION_OUTPUT.get(quant, kind)
     return kind
@@ -134,6 +140,9 @@ def fit_type(wanted: GGMLType, shape: tuple[int, ...]) -> GGMLType:
     stand_in = _STAND_IN.get(wanted, wanted)
     return stand_in if columns % stand_in.block_size == 0 else GGMLType.F16
 
+
+# What llama.cpp does against "craziness" of the first layers that it saw with an importance matrix only.
+_WITH_OFFSET = {QuantType.Q4_0: GGMLType.Q4_1, QuantType.Q5_0: GGMLType.Q5_1}
 
 _ATTENTION_OUTPUT = {QuantType.Q2_K: GGMLType.Q3_K, QuantType.Q3_K_M: GGMLType.Q4_K}
 

@@ -7,22 +7,20 @@ from io import BufferedWriter
 from pathlib import Path
 from typing import TypeAlias
 
+from convert.adapters import plan_adapter
+from convert.chatglm_family import ChatGLM
 from convert.checkpoint import TensorSource, open_checkpoint, weights_findings
-from convert.errors import TensorShapeError, TensorTypeError, UnknownTensorError
+from convert.errors import AdapterError
 from convert.families import detect
-from convert.family import Family, FamilyName, TensorMapping
-from convert.ggml import GGMLType, load_kernels
-from convert.gguf_header import TensorHeader, encode_header, padding
-from convert.metadata import Metadata
-from convert.mixture import QuantType, fit_type, wanted_type
+from convert.family import Family, FamilyName
+from convert.ggml import load_kernels
+from convert.gguf_header import encode_header, padding
+from convert.lora import Adapter, MergedTensors, is_adapter, read_adapter
+from convert.mixture import QuantType
 from convert.output import complete_file
-from convert.quantize import QuantizeJob, default_threads, quantize_all
-
-QUANTIZATION_VERSION = 2
-"""GGML_QNT_VERSION (ggml.h): the meaning of the block formats."""
-
-_FLOATS = frozenset({"F32", "F16", "BF16"})
-"""Element types of weights; integers in a checkpoint are packed weights, which a family has to unpack first."""
+from convert.plan import ConversionPlan, Fallback, plan_model
+from convert.prefix import is_prefix, plan_prefix
+from convert.quantize import default_threads, quantize_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +35,6 @@ class Progress:
 
 
 ProgressSink: TypeAlias = Callable[[Progress], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Fallback:
-    """A tensor whose rows do not fit the type that the mixture asks for."""
-
-    tensor: str
-    wanted: GGMLType
-    used: GGMLType
-    columns: int
-
-    @property
-    def reason(self) -> str:
-        """One line for people."""
-        return f"rows of {self.columns} are no multiple of {self.wanted.block_size}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,25 +54,6 @@ class ConversionReport:
     """What was decided from the checkpoint, and from what: one line each."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConversionPlan:
-    """Everything that is decided before the first weight is read."""
-
-    source: TensorSource
-    metadata: Metadata
-    tensors: tuple[TensorHeader, ...]
-    jobs: tuple[QuantizeJob, ...]
-    """Parallel to ``tensors``."""
-    fallbacks: tuple[Fallback, ...]
-    findings: tuple[str, ...]
-    bytes_in: int
-
-    @property
-    def data_bytes(self) -> int:
-        """Bytes of tensor data in the file, with padding."""
-        return sum(t.nbytes + padding(t.nbytes) for t in self.tensors)
-
-
 def convert_checkpoint(
     source: Path,
     out: Path,
@@ -98,6 +62,7 @@ def convert_checkpoint(
     *,
     threads: int | None = None,
     family: FamilyName | None = None,
+    imatrix: Path | None = None,
 ) -> ConversionReport:
     """Convert a checkpoint folder to a GGUF file.
 
@@ -111,12 +76,14 @@ def convert_checkpoint(
         progress: called in this thread after each block of rows.
         threads: for the quantisation; all cores of this process by default.
         family: what the checkpoint is; decided from the folder by default.
+        merge_lora: folder of a LoRA adapter to add to the weights.
+        imatrix: an importance matrix, as llama-imatrix writes it.
 
     Raises:
         ConvertError: the one root of everything that can go wrong; see convert.errors.
     """
     started = time.monotonic()
-    plan = plan_conversion(source, quant, family)
+    plan = plan_conversion(source, quant, family, imatrix)
     header = encode_header(plan.metadata, plan.tensors)
     total = len(header) + plan.data_bytes
     with complete_file(out, total) as file:
@@ -124,7 +91,7 @@ def convert_checkpoint(
         _write_tensors(file, plan, progress, threads or default_threads())
     return ConversionReport(
         output=out,
-        quant=quant,
+        quant=plan.quant,
         tensors=len(plan.tensors),
         bytes_in=plan.bytes_in,
         bytes_out=total,
@@ -134,67 +101,38 @@ def convert_checkpoint(
     )
 
 
-def plan_conversion(source: Path, quant: QuantType, family: FamilyName | None = None) -> ConversionPlan:
-    """Check a checkpoint folder and decide what becomes of each tensor; reads no weights.
+def plan_conversion(
+    source: Path, quant: QuantType, family: FamilyName | None = None, merge_lora: Path | None = None
+) -> ConversionPlan:
+    """Find out what a folder is, check it and decide what becomes of each tensor; reads no weights of a model.
 
     Raises:
-        CheckpointError: files or tensors are missing, damaged or do not match config.json.
-        UnsupportedModelError: it is no model that is converted.
-        VocabularyError: tokenizer.model does not fit.
+        ConvertError: see ``convert_checkpoint``.
     """
+    adapter = read_adapter(merge_lora) if merge_lora else None
+    if is_adapter(source):
+        if adapter is not None:
+            raise AdapterError(source, "--merge-lora needs a model to merge into; give that as SOURCE")
+        return plan_adapter(read_adapter(source))
     model = detect(source, family)
-    vocabulary = model.vocabulary()
-    tensors = model.prepare(open_checkpoint(source))
-    table = model.tensors()
-    _check_tensors(source, tensors, model)
-    wanted = tuple(_wanted(model, tensor, quant) for tensor in table)
-    headers = tuple(TensorHeader(t.target, t.shape, fit_type(w, t.shape)) for t, w in zip(table, wanted, strict=True))
-    return ConversionPlan(
-        source=tensors,
-        metadata={
-            **model.hyperparameters(),
-            "general.file_type": quant.file_type,
-            "general.quantization_version": QUANTIZATION_VERSION,
-            **vocabulary,
-        },
-        tensors=headers,
-        jobs=tuple(_job(t, h) for t, h in zip(table, headers, strict=True)),
-        fallbacks=tuple(
-            Fallback(h.name, w, h.type, h.shape[-1]) for h, w in zip(headers, wanted, strict=True) if h.type is not w
-        ),
-        findings=model.findings + weights_findings(source),
-        bytes_in=sum(tensors.info(t.source).nbytes for t in table),
-    )
+    weights = open_checkpoint(source)
+    if isinstance(model, ChatGLM) and is_prefix(weights):
+        if adapter is not None:
+            raise AdapterError(adapter.path, "--merge-lora needs a model to merge into, and SOURCE is a prefix")
+        return plan_prefix(model.config, weights)
+    findings = weights_findings(source)
+    if adapter is None:
+        return plan_model(source, model, model.prepare(weights), quant, findings)
+    findings += (f"adapter: {adapter.name} merged into {len(adapter.pairs)} matrices",)
+    return plan_model(source, model, _merge(model, weights, adapter), quant, findings)
 
 
-def _check_tensors(folder: Path, source: TensorSource, model: Family) -> None:
-    table = model.tensors()
-    for tensor in table:
-        info = source.info(tensor.source)
-        if info.shape != tensor.shape:
-            raise TensorShapeError(tensor.source, info.path, info.shape, tensor.shape)
-        if info.dtype not in _FLOATS:
-            raise TensorTypeError(tensor.source, info.path, info.dtype)
-    known = {tensor.source for tensor in table} | model.ignored
-    unknown = tuple(name for name in source.names() if name not in known)
-    if unknown:
-        raise UnknownTensorError(unknown, folder)
-
-
-def _wanted(model: Family, tensor: TensorMapping, quant: QuantType) -> GGMLType:
-    return wanted_type(
-        tensor.target,
-        tensor.shape,
-        quant,
-        tensor.layer,
-        model.layers,
-        heads_per_group=model.heads_per_group,
-    )
-
-
-def _job(tensor: TensorMapping, header: TensorHeader) -> QuantizeJob:
-    rows = tensor.shape[0] if len(tensor.shape) > 1 else 1
-    return QuantizeJob(source=tensor.source, rows=rows, columns=tensor.shape[-1], type=header.type)
+def _merge(model: Family, weights: TensorSource, adapter: Adapter) -> TensorSource:
+    """Merge where the matrices have the names that the adapter knows: after unpacking, or before splitting."""
+    prepared = model.prepare(weights)
+    if set(adapter.pairs) <= set(prepared.names()):
+        return MergedTensors(prepared, adapter)
+    return model.prepare(MergedTensors(weights, adapter))
 
 
 def _write_tensors(file: BufferedWriter, plan: ConversionPlan, progress: ProgressSink | None, threads: int) -> None:

@@ -8,7 +8,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,8 @@ class QuantizeJob:
     rows: int
     columns: int
     type: GGMLType
+    importance: NDArray[np.float32] | None = field(default=None, compare=False)
+    """How much each column matters, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def _encode(source: TensorSource, span: _Span, kernels: Kernels) -> NDArray[np.u
     # well, because a finite float32 can be too large for float16, which most types use for their scales.
     if not np.isfinite(rows).all():
         raise TensorValueError(span.job.source, span.job.type.name)
-    data = kernels.quantize(rows, span.job.type)
+    data = kernels.quantize(rows, span.job.type, span.job.importance)
     if not kernels.is_valid(data, span.job.type):
         raise TensorValueError(span.job.source, span.job.type.name)
     return data

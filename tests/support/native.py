@@ -1,7 +1,7 @@
 """llama.cpp through its low-level bindings, as far as tests of files need it."""
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -85,11 +85,22 @@ class Tokenizer:
         return {i for i in range(self.size) if llama_cpp.llama_vocab_is_eog(self._vocab, i)}
 
 
-def quantize(source: Path, out: Path, file_type: int) -> None:
+def quantize(
+    source: Path, out: Path, file_type: int, importance: Mapping[str, NDArray[np.float32]] | None = None
+) -> None:
     """Run llama.cpp's own quantisation of a GGUF."""
     llama_cpp.llama_log_set(_silent, ctypes.c_void_p(0))
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = file_type
     params.nthread = 2
+    entries = [
+        llama_cpp.llama_model_imatrix_data(
+            name.encode(), values.ctypes.data_as(ctypes.POINTER(ctypes.c_float)), values.size
+        )
+        for name, values in (importance or {}).items()
+    ]
+    ended = (llama_cpp.llama_model_imatrix_data * (len(entries) + 1))(*entries)
+    if importance:
+        params.imatrix = ended
     if llama_cpp.llama_model_quantize(str(source).encode(), str(out).encode(), ctypes.byref(params)) != 0:
         raise RuntimeError("llama_model_quantize failed")
