@@ -82,5 +82,3 @@ def _packed_bits(file: ConfigFile) -> tuple[int, tuple[str, ...]]:
 def _check_supported(file: ConfigFile) -> None:
     if not any(name.startswith("ChatGLM") for name in file.architectures):
         raise UnsupportedModelError(file.path, f"architectures {list(file.architectures)} is not converted; no ChatGLM")
-    if file.raw.get("pre_seq_len"):
-        raise UnsupportedModelError(file.path, "this is a P-Tuning checkpoint; convert the base model instead")

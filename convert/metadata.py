@@ -24,3 +24,6 @@ SPACE_PREFIX = "glmserve.space_prefix"
 
 USER_TOKEN_ID = "glmserve.user_token_id"
 ASSISTANT_TOKEN_ID = "glmserve.assistant_token_id"
+
+PREFIX_LENGTH = "glmserve.prefix.length"
+"""Tokens of a P-Tuning v2 prefix, in a file of its own."""

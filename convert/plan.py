@@ -1,0 +1,138 @@
+"""What a conversion is going to do: decided and checked before anything is written."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from convert.checkpoint import TensorSource
+from convert.errors import TensorShapeError, TensorTypeError, UnknownTensorError
+from convert.family import Family, TensorMapping
+from convert.ggml import GGMLType
+from convert.gguf_header import TensorHeader, padding
+from convert.metadata import Metadata
+from convert.mixture import QuantType, fit_type, wanted_type
+from convert.quantize import QuantizeJob
+
+QUANTIZATION_VERSION = 2
+"""GGML_QNT_VERSION (ggml.h): the meaning of the block formats."""
+
+_FLOATS = frozenset({"F32", "F16", "BF16"})
+"""Element types of weights; integers in a checkpoint are packed weights, which a family has to unpack first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """A tensor whose rows do not fit the type that the mixture asks for."""
+
+    tensor: str
+    wanted: GGMLType
+    used: GGMLType
+    columns: int
+
+    @property
+    def reason(self) -> str:
+        """One line for people."""
+        return f"rows of {self.columns} are no multiple of {self.wanted.block_size}"
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionPlan:
+    """Everything that is decided before the first weight is read."""
+
+    source: TensorSource
+    quant: QuantType
+    metadata: Metadata
+    tensors: tuple[TensorHeader, ...]
+    jobs: tuple[QuantizeJob, ...]
+    """Parallel to ``tensors``."""
+    fallbacks: tuple[Fallback, ...]
+    findings: tuple[str, ...]
+    bytes_in: int
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of tensor data in the file, with padding."""
+        return sum(t.nbytes + padding(t.nbytes) for t in self.tensors)
+
+
+def plan_tensors(
+    source: TensorSource,
+    table: tuple[TensorMapping, ...],
+    kind: QuantType,
+    metadata: Metadata,
+    findings: tuple[str, ...],
+) -> ConversionPlan:
+    """Plan a small file whose tensors, all of them matrices, keep one unquantised type."""
+    headers = tuple(TensorHeader(t.target, t.shape, kind.base) for t in table)
+    return ConversionPlan(
+        source=source,
+        quant=kind,
+        metadata=metadata,
+        tensors=headers,
+        jobs=tuple(_job(t, h) for t, h in zip(table, headers, strict=True)),
+        fallbacks=(),
+        findings=findings,
+        bytes_in=sum(source.info(t.source).nbytes for t in table),
+    )
+
+
+def plan_model(
+    folder: Path, model: Family, tensors: TensorSource, quant: QuantType, findings: tuple[str, ...]
+) -> ConversionPlan:
+    """Plan the conversion of a whole model, whose ``tensors`` the family has prepared.
+
+    Raises:
+        CheckpointError: tensors are missing or do not match config.json.
+        VocabularyError: tokenizer.model does not fit.
+    """
+    vocabulary = model.vocabulary()
+    table = model.tensors()
+    _check_tensors(folder, tensors, model)
+    wanted = tuple(_wanted(model, tensor, quant) for tensor in table)
+    headers = tuple(TensorHeader(t.target, t.shape, fit_type(w, t.shape)) for t, w in zip(table, wanted, strict=True))
+    return ConversionPlan(
+        source=tensors,
+        quant=quant,
+        metadata={
+            **model.hyperparameters(),
+            "general.file_type": quant.file_type,
+            "general.quantization_version": QUANTIZATION_VERSION,
+            **vocabulary,
+        },
+        tensors=headers,
+        jobs=tuple(_job(t, h) for t, h in zip(table, headers, strict=True)),
+        fallbacks=tuple(
+            Fallback(h.name, w, h.type, h.shape[-1]) for h, w in zip(headers, wanted, strict=True) if h.type is not w
+        ),
+        findings=model.findings + findings,
+        bytes_in=sum(tensors.info(t.source).nbytes for t in table),
+    )
+
+
+def _check_tensors(folder: Path, source: TensorSource, model: Family) -> None:
+    table = model.tensors()
+    for tensor in table:
+        info = source.info(tensor.source)
+        if info.shape != tensor.shape:
+            raise TensorShapeError(tensor.source, info.path, info.shape, tensor.shape)
+        if info.dtype not in _FLOATS:
+            raise TensorTypeError(tensor.source, info.path, info.dtype)
+    known = {tensor.source for tensor in table} | model.ignored
+    unknown = tuple(name for name in source.names() if name not in known)
+    if unknown:
+        raise UnknownTensorError(unknown, folder)
+
+
+def _wanted(model: Family, tensor: TensorMapping, quant: QuantType) -> GGMLType:
+    return wanted_type(
+        tensor.target,
+        tensor.shape,
+        quant,
+        tensor.layer,
+        model.layers,
+        heads_per_group=model.heads_per_group,
+    )
+
+
+def _job(tensor: TensorMapping, header: TensorHeader) -> QuantizeJob:
+    rows = tensor.shape[0] if len(tensor.shape) > 1 else 1
+    return QuantizeJob(source=tensor.source, rows=rows, columns=tensor.shape[-1], type=header.type)
