@@ -61,13 +61,25 @@ Types, with the size of ChatGLM2-6B in GB:
     "--imatrix", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=None,
     help="An importance matrix of llama-imatrix (.gguf or .dat): columns that matter more are kept more exactly.",
 )  # fmt: skip
+@click.option(
+    "--merge-lora", type=click.Path(exists=True, file_okay=False, path_type=Path), default=None,
+    help="Folder of a LoRA adapter (PEFT) to merge into the weights.",
+)  # fmt: skip
 def convert(
-    *, source: Path, output: Path | None, quant: str, threads: int | None, family: str | None, imatrix: Path | None
+    *,
+    source: Path,
+    output: Path | None,
+    quant: str,
+    threads: int | None,
+    family: str | None,
+    imatrix: Path | None,
+    merge_lora: Path | None,
 ) -> None:
     """Convert a checkpoint folder SOURCE to a GGUF file.
 
-    SOURCE holds config.json, tokenizer.model and the weights, as safetensors or .bin shards. The file appears under
-    its name only when it is complete.
+    SOURCE holds config.json, tokenizer.model and the weights, as safetensors or .bin shards. A folder with a LoRA
+    adapter or a P-Tuning prefix becomes a small file to serve beside its model. The file appears under its name only
+    when it is complete.
     """
     kind = QuantType(quant.lower())
     member = FamilyName(family.lower()) if family else None
@@ -75,7 +87,9 @@ def convert(
     console = Console(stderr=True)
     try:
         with progress_bar(console) as sink:
-            report = convert_checkpoint(source, out, kind, sink, threads=threads, family=member, imatrix=imatrix)
+            report = convert_checkpoint(
+                source, out, kind, sink, threads=threads, family=member, merge_lora=merge_lora, imatrix=imatrix
+            )
     except ConvertError as error:
         raise click.ClickException(str(error)) from error
     _print_report(report)

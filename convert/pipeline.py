@@ -10,11 +10,12 @@ from typing import TypeAlias
 from convert.adapters import plan_adapter
 from convert.chatglm_family import ChatGLM
 from convert.checkpoint import TensorSource, open_checkpoint, weights_findings
-from convert.errors import AdapterError
+from convert.errors import UnsupportedModelError
 from convert.families import detect
 from convert.family import Family, FamilyName
 from convert.ggml import load_kernels
 from convert.gguf_header import encode_header, padding
+from convert.imatrix import read_imatrix
 from convert.lora import Adapter, MergedTensors, is_adapter, read_adapter
 from convert.mixture import QuantType
 from convert.output import complete_file
@@ -62,9 +63,12 @@ def convert_checkpoint(
     *,
     threads: int | None = None,
     family: FamilyName | None = None,
+    merge_lora: Path | None = None,
     imatrix: Path | None = None,
 ) -> ConversionReport:
     """Convert a checkpoint folder to a GGUF file.
+
+    A folder with a LoRA adapter or a P-Tuning prefix becomes a small file of its own, which is not quantised.
 
     ``out`` appears, or is replaced, only when it is complete and on disk. Memory stays at some tens of
     megabytes per thread, whatever the size of the model.
@@ -83,7 +87,7 @@ def convert_checkpoint(
         ConvertError: the one root of everything that can go wrong; see convert.errors.
     """
     started = time.monotonic()
-    plan = plan_conversion(source, quant, family, imatrix)
+    plan = plan_conversion(source, quant, family, merge_lora=merge_lora, imatrix=imatrix)
     header = encode_header(plan.metadata, plan.tensors)
     total = len(header) + plan.data_bytes
     with complete_file(out, total) as file:
@@ -102,29 +106,41 @@ def convert_checkpoint(
 
 
 def plan_conversion(
-    source: Path, quant: QuantType, family: FamilyName | None = None, merge_lora: Path | None = None
+    source: Path,
+    quant: QuantType,
+    family: FamilyName | None = None,
+    *,
+    merge_lora: Path | None = None,
+    imatrix: Path | None = None,
 ) -> ConversionPlan:
     """Find out what a folder is, check it and decide what becomes of each tensor; reads no weights of a model.
 
     Raises:
         ConvertError: see ``convert_checkpoint``.
     """
-    adapter = read_adapter(merge_lora) if merge_lora else None
     if is_adapter(source):
-        if adapter is not None:
-            raise AdapterError(source, "--merge-lora needs a model to merge into; give that as SOURCE")
+        _check_alone(source, merge_lora, imatrix)
         return plan_adapter(read_adapter(source))
+    importance = read_imatrix(imatrix) if imatrix else None
     model = detect(source, family)
-    weights = open_checkpoint(source)
+    weights, findings = open_checkpoint(source), weights_findings(source)
     if isinstance(model, ChatGLM) and is_prefix(weights):
-        if adapter is not None:
-            raise AdapterError(adapter.path, "--merge-lora needs a model to merge into, and SOURCE is a prefix")
+        _check_alone(source, merge_lora, imatrix)
         return plan_prefix(model.config, weights)
-    findings = weights_findings(source)
-    if adapter is None:
-        return plan_model(source, model, model.prepare(weights), quant, findings)
-    findings += (f"adapter: {adapter.name} merged into {len(adapter.pairs)} matrices",)
-    return plan_model(source, model, _merge(model, weights, adapter), quant, findings)
+    if merge_lora is None:
+        prepared = model.prepare(weights)
+    else:
+        adapter = read_adapter(merge_lora)
+        prepared = _merge(model, weights, adapter)
+        findings += (f"adapter: {adapter.name} merged into {len(adapter.pairs)} matrices",)
+    return plan_model(source, model, prepared, quant, findings=findings, importance=importance)
+
+
+def _check_alone(source: Path, merge_lora: Path | None, imatrix: Path | None) -> None:
+    if merge_lora or imatrix:
+        raise UnsupportedModelError(
+            source, "is an adapter or a prefix, which takes no --merge-lora and no --imatrix; give a model as SOURCE"
+        )
 
 
 def _merge(model: Family, weights: TensorSource, adapter: Adapter) -> TensorSource:

@@ -8,6 +8,7 @@ from convert.errors import TensorShapeError, TensorTypeError, UnknownTensorError
 from convert.family import Family, TensorMapping
 from convert.ggml import GGMLType
 from convert.gguf_header import TensorHeader, padding
+from convert.imatrix import ImportanceMatrix
 from convert.metadata import Metadata
 from convert.mixture import QuantType, fit_type, wanted_type
 from convert.quantize import QuantizeJob
@@ -76,18 +77,25 @@ def plan_tensors(
 
 
 def plan_model(
-    folder: Path, model: Family, tensors: TensorSource, quant: QuantType, findings: tuple[str, ...]
+    folder: Path,
+    model: Family,
+    tensors: TensorSource,
+    quant: QuantType,
+    *,
+    findings: tuple[str, ...] = (),
+    importance: ImportanceMatrix | None = None,
 ) -> ConversionPlan:
     """Plan the conversion of a whole model, whose ``tensors`` the family has prepared.
 
     Raises:
         CheckpointError: tensors are missing or do not match config.json.
         VocabularyError: tokenizer.model does not fit.
+        ImatrixError: the importance matrix is of another model.
     """
     vocabulary = model.vocabulary()
     table = model.tensors()
     _check_tensors(folder, tensors, model)
-    wanted = tuple(_wanted(model, tensor, quant) for tensor in table)
+    wanted = tuple(_wanted(model, tensor, quant, has_imatrix=importance is not None) for tensor in table)
     headers = tuple(TensorHeader(t.target, t.shape, fit_type(w, t.shape)) for t, w in zip(table, wanted, strict=True))
     return ConversionPlan(
         source=tensors,
@@ -97,13 +105,14 @@ def plan_model(
             "general.file_type": quant.file_type,
             "general.quantization_version": QUANTIZATION_VERSION,
             **vocabulary,
+            **(importance.metadata() if importance else {}),
         },
         tensors=headers,
-        jobs=tuple(_job(t, h) for t, h in zip(table, headers, strict=True)),
+        jobs=tuple(_job(t, h, importance) for t, h in zip(table, headers, strict=True)),
         fallbacks=tuple(
             Fallback(h.name, w, h.type, h.shape[-1]) for h, w in zip(headers, wanted, strict=True) if h.type is not w
         ),
-        findings=model.findings + findings,
+        findings=(*model.findings, *findings, *_imatrix_findings(importance, table)),
         bytes_in=sum(tensors.info(t.source).nbytes for t in table),
     )
 
@@ -122,7 +131,7 @@ def _check_tensors(folder: Path, source: TensorSource, model: Family) -> None:
         raise UnknownTensorError(unknown, folder)
 
 
-def _wanted(model: Family, tensor: TensorMapping, quant: QuantType) -> GGMLType:
+def _wanted(model: Family, tensor: TensorMapping, quant: QuantType, *, has_imatrix: bool) -> GGMLType:
     return wanted_type(
         tensor.target,
         tensor.shape,
@@ -130,9 +139,25 @@ def _wanted(model: Family, tensor: TensorMapping, quant: QuantType) -> GGMLType:
         tensor.layer,
         model.layers,
         heads_per_group=model.heads_per_group,
+        has_imatrix=has_imatrix,
     )
 
 
-def _job(tensor: TensorMapping, header: TensorHeader) -> QuantizeJob:
-    rows = tensor.shape[0] if len(tensor.shape) > 1 else 1
-    return QuantizeJob(source=tensor.source, rows=rows, columns=tensor.shape[-1], type=header.type)
+def _job(tensor: TensorMapping, header: TensorHeader, importance: ImportanceMatrix | None = None) -> QuantizeJob:
+    columns = tensor.shape[-1]
+    return QuantizeJob(
+        source=tensor.source,
+        rows=tensor.shape[0] if len(tensor.shape) > 1 else 1,
+        columns=columns,
+        type=header.type,
+        importance=importance.weights_for(header.name, columns) if importance else None,
+    )
+
+
+def _imatrix_findings(importance: ImportanceMatrix | None, table: tuple[TensorMapping, ...]) -> tuple[str, ...]:
+    if importance is None:
+        return ()
+    matrices = [tensor for tensor in table if len(tensor.shape) > 1]
+    lacking = [t.target for t in matrices if importance.weights_for(t.target, t.shape[-1]) is None]
+    said = f"{importance.path.name} weighs the columns of {len(matrices) - len(lacking)} of {len(matrices)} matrices"
+    return (f"{said}; it has nothing for {', '.join(lacking)}" if lacking else said,)

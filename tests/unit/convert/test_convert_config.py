@@ -62,7 +62,6 @@ def test_the_32k_variant_divides_positions() -> None:
         ({"add_qkv_bias": ...}, "add_qkv_bias is False"),
         ({"tie_word_embeddings": True}, "tie_word_embeddings is True"),
         ({"quantization_bit": 3}, "quantization_bit is 3"),
-        ({"pre_seq_len": 128}, "P-Tuning"),
         ({"rope_ratio": 50, "_name_or_path": "mine"}, "rope_ratio is 50"),
         ({"kv_channels": 64}, "hidden_size"),
         ({"multi_query_group_num": 3}, "does not divide"),
