@@ -41,10 +41,12 @@ def tokenizer(folder: Path) -> None:
 @folder_option
 @click.option("--minutes", default=45.0, show_default=True, help="How long to train.")
 @click.option("--threads", default=2, show_default=True, help="Threads to train with.")
-def train(folder: Path, minutes: float, threads: int) -> None:
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint in the folder.")
+@click.option("--copying", is_flag=True, help="Set the copying heads by hand first.")
+def train(folder: Path, minutes: float, threads: int, resume: bool, copying: bool) -> None:
     """Train the network and write the checkpoint."""
     torch.set_num_threads(threads)
-    run_training(Settings(seconds=minutes * 60), folder)
+    run_training(Settings(seconds=minutes * 60, resume=resume, copying=copying), folder)
 
 
 @main.command()

@@ -26,14 +26,12 @@ class Selection:
 class Batch:
     """A shared prefix, padded rows that continue it, and the selections for the loss.
 
-    ``texts`` are the tokens of reviews; ``verdicts`` are positions in the later half of reviews, whose targets
-    say whether the review is a positive one.
+    ``verdicts`` are positions in the later half of reviews, whose targets say whether the review is positive.
     """
 
     prefix: Tensor
     rows: Tensor
     answers: Selection
-    texts: Selection
     verdicts: Selection
 
 
@@ -46,7 +44,7 @@ def make_batch(
     rows = [[*pair.prompt, *pair.answer][shared:] for pair in encoded]
     answers = [(len(pair.prompt) - shared, len(row)) for pair, row in zip(encoded, rows, strict=True)]
     texts = [(1, start) if example.review else (0, 0) for example, (start, _) in zip(examples, answers, strict=True)]
-    selections = _select(rows, answers), _select(rows, texts), _verdicts(examples, texts)
+    selections = _select(rows, answers), _verdicts(examples, texts)
     if noise and rng is not None:
         rows = [_blur(row, span, noise, rng) for row, span in zip(rows, texts, strict=True)]
     return Batch(torch.tensor(encoded[0].prompt[:shared]), pad(rows), *selections)

@@ -92,8 +92,10 @@ class ChatSource:
         return make()
 
     def _known(self, groups: tuple[Group, ...]) -> tuple[str, str]:
-        group = self._rng.choice(groups)
-        return self._vary(self._rng.choice(group.questions)), self._rng.choice(group.answers)
+        """Draw from the groups; what people say most stands first, among the groups and within each."""
+        group = self._rng.choice(groups[:2] if self._rng.random() < 0.3 else groups)
+        questions = group.questions[:4] if self._rng.random() < 0.4 else group.questions
+        return self._vary(self._rng.choice(questions)), self._rng.choice(group.answers)
 
     def _chinese_question(self) -> str:
         roll = self._rng.random()

@@ -12,9 +12,12 @@ from models.tiny.training.remarks import make_remark
 from models.tiny.training.reviews import Review
 from server.prompts.chatglm2 import render
 
+ECHO_FORMS = ("重复：{text}", "请重复：{text}", "跟我说：{text}", "Repeat: {text}", "复述下面的话：{text}")
 # A pool of this many batches is sorted by length, so that rows of a batch need little padding.
 POOL_BATCHES = 8
 Row = TypeVar("Row")
+# A character is common from so many occurrences in the reviews on.
+COMMON = 60
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Tasks:
     def __init__(self, seed: int, reviews: list[Review]) -> None:
         self._rng = random.Random(seed)
         self._reviews = reviews
-        self._intents = IntentSource(seed, frequent_letters(reviews))
+        self._letters = frequent_letters(reviews)
+        self._intents = IntentSource(seed, self._letters)
         self._chats = ChatSource(seed, [review.text for review in reviews], self._short_task)
 
     def reviews(self, size: int) -> Iterator[list[Example]]:
@@ -62,6 +66,23 @@ class Tasks:
             pool = [Example(render(chat.turns, chat.query), chat.answer) for chat in made]
             yield from _cut(self._rng, sorted(pool, key=lambda example: len(example.prompt)), size)
 
+    def echoes(self, size: int) -> Iterator[list[Example]]:
+        """Yield batches of requests to repeat a text, which teach to copy sooner than the records do."""
+        while True:
+            form = self._rng.choice(ECHO_FORMS)
+            batch = [self._text_to_repeat() for _ in range(size)]
+            yield [Example(render((), prompts.fill(form, text)), text) for text in batch]
+
+    def _text_to_repeat(self) -> str:
+        roll = self._rng.random()
+        if roll < 0.6:
+            return "".join(self._rng.choices(self._letters, k=self._rng.randint(4, 24)))
+        if roll < 0.8:
+            review = self._rng.choice(self._reviews).text
+            start = self._rng.randrange(max(1, len(review) - 20))
+            return review[start : start + 20].strip() or review
+        return self._intents.training().text
+
     def _shuffled_reviews(self) -> Iterator[Review]:
         while True:
             yield from self._rng.sample(self._reviews, len(self._reviews))
@@ -88,7 +109,7 @@ def frequent_letters(reviews: list[Review]) -> str:
     for review in reviews:
         for letter in review.text:
             counts[letter] = counts.get(letter, 0) + 1
-    return "".join(sorted(c for c, count in counts.items() if count >= 20 and "\u4e00" <= c <= "\u9fff"))
+    return "".join(sorted(c for c, count in counts.items() if count >= COMMON and "\u4e00" <= c <= "\u9fff"))
 
 
 def _pool(size: int) -> range:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.tiny.training.batches import Batch, Selection, make_batch
-from models.tiny.training.export import save_checkpoint
+from models.tiny.training.export import load_checkpoint, save_checkpoint
+from models.tiny.training.induction import set_copying_heads
 from models.tiny.training.network import Shape, TinyGlm
 from models.tiny.training.reviews import Review, load_reviews
 from models.tiny.training.start import embedding_start
@@ -22,7 +23,7 @@ from models.tiny.training.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
-LOSSES = ("review", "intent", "chat", "text", "verdict")
+LOSSES = ("review", "intent", "chat", "echo", "verdict")
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,16 @@ class Settings:
     seconds: float
     seed: int = 1
     peak_rate: float = 3e-3
-    warmup_seconds: float = 60.0
+    warmup_seconds: float = 30.0
+    resume: bool = False
+    copying: bool = False
     weight_decay: float = 0.05
     dropout: float = 0.1
     noise: float = 0.1
-    review_rows: int = 24
-    intent_rows: int = 16
-    chat_rows: int = 12
-    text_weight: float = 0.2
+    review_rows: int = 20
+    intent_rows: int = 20
+    chat_rows: int = 8
+    echo_rows: int = 12
     verdict_weight: float = 0.5
     save_every_seconds: float = 300.0
 
@@ -51,6 +54,10 @@ def train(settings: Settings, folder: Path) -> None:
     tokenizer = Tokenizer(folder / "tokenizer.model")
     reviews, _ = load_reviews()
     trainer = _Trainer(settings, shape, embedding_start(reviews, tokenizer, shape.vocab, shape.hidden))
+    if settings.resume:
+        trainer.network.load_state_dict(load_checkpoint(folder).state_dict())
+    if settings.copying:
+        set_copying_heads(trainer.network, shape)
     batches = _steps(settings, reviews, tokenizer)
     start = saved = time.monotonic()
     step, seen, means = 0, 0, [0.0] * len(LOSSES)
@@ -89,15 +96,15 @@ class _Trainer:
         extras: list[float] = []
         for batch in batches:
             # Only the reviews are few enough to be learnt by heart, so only they need dropout.
-            self.network.train(len(batch.texts.targets) > 0)
+            judged = len(batch.verdicts.targets) > 0
+            self.network.train(judged)
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 _, hidden = self.network(batch.prefix, batch.rows)
                 loss = answers = self._tokens_loss(hidden, batch.answers)
-                if len(batch.texts.targets):
-                    texts = self._tokens_loss(hidden, batch.texts)
+                if judged:
                     verdicts = self._verdicts_loss(hidden, batch.verdicts)
-                    loss = answers + self._settings.text_weight * texts + self._settings.verdict_weight * verdicts
-                    extras = [texts.item(), verdicts.item()]
+                    loss = answers + self._settings.verdict_weight * verdicts
+                    extras = [verdicts.item()]
             torch.autograd.backward(loss)
             losses.append(answers.item())
         self._update(rate)
@@ -120,7 +127,7 @@ class _Trainer:
             optimizer.zero_grad(set_to_none=True)
 
 
-def _steps(settings: Settings, reviews: list[Review], tokenizer: Tokenizer) -> Iterator[tuple[Batch, Batch, Batch]]:
+def _steps(settings: Settings, reviews: list[Review], tokenizer: Tokenizer) -> Iterator[tuple[Batch, ...]]:
     """Yield one batch of every task for each step."""
     tasks = Tasks(settings.seed, reviews)
     rng = random.Random(settings.seed)
@@ -132,9 +139,10 @@ def _steps(settings: Settings, reviews: list[Review], tokenizer: Tokenizer) -> I
         tasks.reviews(settings.review_rows),
         tasks.intents(settings.intent_rows),
         tasks.chats(settings.chat_rows),
+        tasks.echoes(settings.echo_rows),
     )
-    for review_batch, intent_batch, chat_batch in zip(*streams, strict=True):
-        yield batch(review_batch), batch(intent_batch), batch(chat_batch)
+    for parts in zip(*streams, strict=True):
+        yield tuple(batch(part) for part in parts)
 
 
 def _schedule(elapsed: float, settings: Settings) -> float:
