@@ -26,12 +26,11 @@ def plan_adapter(adapter: Adapter) -> ConversionPlan:
         AdapterError: llama.cpp cannot apply it to a ChatGLM.
     """
     table = tuple(mapping for name, pair in _in_order(adapter) for mapping in _mappings(adapter, name, pair))
-    kept_f16 = all(adapter.source.info(t.source).dtype == "F16" for t in table)
     ranks = sorted({pair.rank for pair in adapter.pairs.values()})
     return plan_tensors(
         adapter.source,
         table,
-        QuantType.F16 if kept_f16 else QuantType.F32,
+        QuantType.F32,  # with matrices in float16, llama.cpp would round what it multiplies them by
         {
             "general.architecture": ARCHITECTURE,
             "general.type": "adapter",

@@ -18,7 +18,7 @@ from rich.progress import (
 from convert.errors import ConvertError
 from convert.family import FamilyName
 from convert.mixture import QuantType
-from convert.pipeline import ConversionReport, ProgressSink, convert_checkpoint
+from convert.pipeline import ConversionReport, ProgressSink, convert_checkpoint, kind_of_file
 from convert.pipeline import Progress as Step
 
 # The best quality that a 6B model has in about 4 GB: attention and the down projection get more bits in half of
@@ -83,7 +83,7 @@ def convert(
     """
     kind = QuantType(quant.lower())
     member = FamilyName(family.lower()) if family else None
-    out = output or Path(f"{source.resolve().name}.{kind.value}.gguf")
+    out = output or Path(f"{source.resolve().name}.{kind_of_file(source, kind)}.gguf")
     console = Console(stderr=True)
     try:
         with progress_bar(console) as sink:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from convert.adapters import plan_adapter
 from convert.chatglm_family import ChatGLM
 from convert.checkpoint import TensorSource, open_checkpoint, weights_findings
-from convert.errors import UnsupportedModelError
+from convert.errors import ConvertError, UnsupportedModelError
 from convert.families import detect
 from convert.family import Family, FamilyName
 from convert.ggml import load_kernels
@@ -134,6 +134,16 @@ def plan_conversion(
         prepared = _merge(model, weights, adapter)
         findings += (f"adapter: {adapter.name} merged into {len(adapter.pairs)} matrices",)
     return plan_model(source, model, prepared, quant, findings=findings, importance=importance)
+
+
+def kind_of_file(source: Path, quant: QuantType) -> str:
+    """Say what a folder's file is called after: ``lora``, ``prefix``, or the type of a model's weights."""
+    if is_adapter(source):
+        return "lora"
+    try:
+        return "prefix" if is_prefix(open_checkpoint(source)) else quant.value
+    except ConvertError:
+        return quant.value  # the conversion fails in the same way, and says why
 
 
 def _check_alone(source: Path, merge_lora: Path | None, imatrix: Path | None) -> None:

@@ -1,0 +1,186 @@
+"""A LoRA merged into the weights and one applied by llama.cpp are the same model."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from convert.cli import convert
+from convert.errors import AdapterError, ConvertError, MissingFileError
+from convert.mixture import QuantType
+from convert.pipeline import convert_checkpoint
+from server.engine.batch import BatchItem
+from server.engine.config import Device, EngineConfig, Variant
+from server.engine.gguf_check import check_gguf
+from server.engine.llama import LlamaBackend
+from server.engine.params import SamplingParams
+from server.engine.sequence import Sequence
+from tests.reference.numpy_chatglm2 import forward
+from tests.support.chatglm2_checkpoint import SMALL, Weights, make_weights, write_checkpoint, write_safetensors
+from tests.support.native import logits_of
+from tests.support.native_context import exact_cache, last_logits
+from tests.support.torch_bin import Stored, write_bin
+
+RANK, ALPHA = 6, 20.0
+MODULES = ("self_attention.query_key_value", "self_attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h")
+PROMPT = [5, 99, 300, 17, 42, 8, 7, 111]
+TOLERANCE = 1e-3
+
+
+def make_lora(weights: Weights, modules: tuple[str, ...] = MODULES, rank: int = RANK) -> Weights:
+    rng = np.random.default_rng(11)
+    lora: Weights = {}
+    for layer in range(SMALL.layers):
+        for module in modules:
+            rows, columns = weights[f"transformer.encoder.layers.{layer}.{module}.weight"].shape
+            name = f"base_model.model.transformer.encoder.layers.{layer}.{module}"
+            lora[f"{name}.lora_A.weight"] = rng.normal(size=(rank, columns), scale=0.05).astype(np.float32)
+            lora[f"{name}.lora_B.weight"] = rng.normal(size=(rows, rank), scale=0.05).astype(np.float32)
+    return lora
+
+
+def write_adapter(folder: Path, lora: Weights, *, as_bin: bool = False, dtype: str = "F32", **config: object) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {"peft_type": "LORA", "r": RANK, "lora_alpha": ALPHA, "bias": "none", "fan_in_fan_out": False, **config}
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    if as_bin:
+        write_bin(folder / "adapter_model.bin", {name: Stored(tensor, dtype) for name, tensor in lora.items()})
+    else:
+        write_safetensors(folder / "adapter_model.safetensors", lora, dtype)
+    return folder
+
+
+def tuned(weights: Weights, lora: Weights, scale: float) -> Weights:
+    """The equation, in float64: W + scale * B A."""
+    result = dict(weights)
+    for name, down in lora.items():
+        if ".lora_A." in name:
+            up = lora[name.replace("lora_A", "lora_B")]
+            base = name.removeprefix("base_model.model.").replace(".lora_A", "")
+            change = scale * up.astype(np.float64) @ down.astype(np.float64)
+            result[base] = (weights[base].astype(np.float64) + change).astype(np.float32)
+    return result
+
+
+def applied_logits(model: Path, adapter: Path) -> np.ndarray:
+    """What the engine computes with the adapter as a variant."""
+    config = EngineConfig(
+        model, context_length=256, parallel=1, device=Device.CPU, variants=(Variant("tuned", adapter=adapter),)
+    )
+    with exact_cache():
+        backend = LlamaBackend(config, check_gguf(model))
+    variant = backend.variants["tuned"]
+    sequence = Sequence(1, variant.key(tuple(PROMPT)), SamplingParams(max_tokens=1), 1, variant.salt)
+    backend.decode((BatchItem(sequence, 0, 0, sequence.prompt_ids, True),))
+    logits = last_logits(backend)
+    backend.close()
+    return logits
+
+
+@pytest.mark.parametrize(
+    ("modules", "as_bin", "dtype", "stabilized"),
+    [(MODULES, False, "F32", False), (MODULES[:1], True, "F16", False), (MODULES[1:], False, "BF16", True)],
+    ids=["all, f32", "attention, f16 .bin", "rslora, bf16"],
+)
+def test_merged_and_applied_are_the_equation(
+    tmp_path: Path, modules: tuple[str, ...], as_bin: bool, dtype: str, stabilized: bool
+) -> None:
+    weights = make_weights(SMALL, 4)
+    keep = (
+        (lambda x: x.astype(np.float16).astype(np.float32)) if dtype == "F16" else _bf16 if dtype == "BF16" else _same
+    )
+    lora = {name: keep(tensor) for name, tensor in make_lora(weights, modules).items()}
+    folder = write_checkpoint(tmp_path / "hf", SMALL, weights)
+    adapter = write_adapter(tmp_path / "my-lora", lora, as_bin=as_bin, dtype=dtype, use_rslora=stabilized)
+    convert_checkpoint(folder, tmp_path / "base.gguf", QuantType.F32)
+    merged = convert_checkpoint(folder, tmp_path / "merged.gguf", QuantType.F32, merge_lora=adapter)
+    small = convert_checkpoint(adapter, tmp_path / "lora.gguf", QuantType.Q4_K_M)
+    expected = forward(tuned(weights, lora, ALPHA / (RANK**0.5 if stabilized else RANK)), SMALL, PROMPT)[-1]
+    base, together = (logits_of(tmp_path / f"{name}.gguf", [PROMPT])[0][-1] for name in ("base", "merged"))
+    applied = applied_logits(tmp_path / "base.gguf", tmp_path / "lora.gguf")
+    print("merged", np.abs(together - expected).max(), "applied", np.abs(applied - expected).max())
+    assert np.abs(together - expected).max() <= TOLERANCE
+    assert np.abs(applied - expected).max() <= TOLERANCE
+    assert np.abs(base - expected).max() > 100 * TOLERANCE, "the adapter changes nothing, so this proves nothing"
+    assert merged.findings[-1] == f"adapter: my-lora merged into {3 * len(modules)} matrices"
+    assert small.findings == (f"adapter: LoRA of rank {RANK} on {3 * len(modules)} matrices",)
+    assert small.quant is QuantType.F32
+
+
+def _same(x: np.ndarray) -> np.ndarray:
+    return x
+
+
+def _bf16(x: np.ndarray) -> np.ndarray:
+    return (x.view(np.uint32) >> 16 << 16).view(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("config", "change", "message"),
+    [
+        ({"peft_type": "PREFIX_TUNING"}, _same, "of the kind PREFIX_TUNING"),
+        ({"fan_in_fan_out": True}, _same, "fan_in_fan_out"),
+        ({"use_dora": True}, _same, "DoRA"),
+        ({"bias": "all"}, _same, "biases"),
+        ({"modules_to_save": ["lm_head"]}, _same, "whole layers"),
+        ({"alpha_pattern": {"dense": 3}}, _same, "alpha_pattern"),
+        ({}, lambda lora: {"x.lora_embedding_A": np.ones((1, 1), np.float32)}, "no part of a LoRA"),
+        ({}, lambda lora: {n: t for n, t in lora.items() if "lora_A" in n}, "without the other half"),
+        ({}, lambda lora: {n: t[:3] if "lora_A" in n else t for n, t in lora.items()}, "do not fit together"),
+        ({}, lambda lora: {n.replace("dense.", "nope."): t for n, t in lora.items()}, "changes transformer.*nope"),
+    ],
+)
+def test_an_adapter_that_would_be_applied_wrongly_is_refused(
+    tmp_path: Path, config: dict[str, object], change: Callable[[Weights], Weights], message: str
+) -> None:
+    lora = change(make_lora(make_weights(SMALL, 4), ("self_attention.dense",)))
+    adapter = write_adapter(tmp_path / "lora", lora, **config)
+    with pytest.raises(AdapterError, match=message) as caught:
+        convert_checkpoint(adapter, tmp_path / "lora.gguf", QuantType.F32)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "lora.gguf").exists()
+
+
+def test_an_adapter_for_another_model_is_not_merged(tmp_path: Path) -> None:
+    weights = make_weights(SMALL, 4)
+    folder = write_checkpoint(tmp_path / "hf", SMALL, weights)
+    lora = make_lora(weights, ("mlp.dense_4h_to_h",))
+    narrow = {name: tensor[:, :100] if "lora_A" in name else tensor for name, tensor in lora.items()}
+    adapter = write_adapter(tmp_path / "lora", narrow)
+    with pytest.raises(AdapterError, match=r"of \[512, 100\], which has shape \[512, 224\] in the base model"):
+        convert_checkpoint(folder, tmp_path / "m.gguf", QuantType.F32, merge_lora=adapter)
+    other = {name.replace("layers.2", "layers.7"): tensor for name, tensor in lora.items()}
+    with pytest.raises(AdapterError, match=r"layers\.7.*does not exist in the base model"):
+        convert_checkpoint(
+            folder, tmp_path / "m.gguf", QuantType.F32, merge_lora=write_adapter(tmp_path / "other", other)
+        )
+
+
+def test_an_adapter_without_weights_is_named(tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "lora", {})
+    (adapter / "adapter_model.safetensors").unlink()
+    with pytest.raises(MissingFileError, match=r"adapter_model\.safetensors is missing"):
+        convert_checkpoint(adapter, tmp_path / "lora.gguf", QuantType.F32)
+
+
+def test_an_adapter_cannot_be_merged_into_an_adapter(tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "lora", make_lora(make_weights(SMALL, 4)))
+    with pytest.raises(ConvertError, match="takes no --merge-lora"):
+        convert_checkpoint(adapter, tmp_path / "lora.gguf", QuantType.F32, merge_lora=adapter)
+
+
+def test_the_command_merges_and_names_a_small_file_after_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = make_weights(SMALL, 4)
+    write_checkpoint(tmp_path / "hf", SMALL, weights)
+    write_adapter(tmp_path / "mine", make_lora(weights))
+    monkeypatch.chdir(tmp_path)
+    merged = CliRunner().invoke(convert, ["hf", "--merge-lora", "mine", "-q", "q8_0"])
+    assert "adapter: mine merged into 12 matrices" in merged.output
+    small = CliRunner().invoke(convert, ["mine"])
+    assert small.exit_code == 0, small.output
+    assert (tmp_path / "mine.lora.gguf").exists()

@@ -1,0 +1,32 @@
+"""The engine's own backend, looked at from outside: exact caches, and logits."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
+import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
+
+from server.engine.llama import LlamaBackend
+
+
+@contextmanager
+def exact_cache() -> Iterator[None]:
+    """Contexts that are opened meanwhile keep keys and values in float32, so that nothing is lost in them."""
+    original = llama_cpp.llama_context_default_params
+
+    def exact() -> llama_cpp.llama_context_params:
+        params = original()
+        params.type_k = params.type_v = llama_cpp.GGML_TYPE_F32
+        params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        return params
+
+    with patch.object(llama_cpp, "llama_context_default_params", exact):
+        yield
+
+
+def last_logits(backend: LlamaBackend) -> NDArray[np.float32]:
+    """The logits of the last token of the last batch."""
+    values = llama_cpp.llama_get_logits_ith(backend._context, -1)
+    return np.ctypeslib.as_array(values, shape=(backend.info.vocab_size,)).copy()
