@@ -7,25 +7,22 @@ from dataclasses import dataclass
 from server.errors import InvalidRequest
 from server.prompts.message import Message, Role
 
-_MAX_LENGTH = 2048
-_TOP_P = 0.7
-_TEMPERATURE = 0.95
 _LARGEST_TEMPERATURE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class LegacyRequest:
-    """One question after some finished rounds."""
+    """One question after some finished rounds. A number that was not given, or 0, is None: the contract's default."""
 
     prompt: str
     history: tuple[object, ...]
     """As it was sent, to be sent back."""
     turns: tuple[tuple[str, str], ...]
     """The same as text."""
-    max_length: int
+    max_length: int | None
     """Tokens of prompt and answer together."""
-    top_p: float
-    temperature: float
+    top_p: float | None
+    temperature: float | None
 
     def messages(self, first_turn: int = 0) -> tuple[Message, ...]:
         """Return the conversation from round ``first_turn`` on."""
@@ -51,9 +48,9 @@ def parse_legacy_request(body: Mapping[str, object]) -> LegacyRequest:
         prompt=prompt,
         history=tuple(history),
         turns=tuple(_turn(pair, index) for index, pair in enumerate(history)),
-        max_length=int(_number(body, "max_length", _MAX_LENGTH)),
-        top_p=min(_positive(body, "top_p", _TOP_P), 1.0),
-        temperature=min(_positive(body, "temperature", _TEMPERATURE), _LARGEST_TEMPERATURE),
+        max_length=_whole(body, "max_length"),
+        top_p=_positive(body, "top_p", 1.0),
+        temperature=_positive(body, "temperature", _LARGEST_TEMPERATURE),
     )
 
 
@@ -81,20 +78,26 @@ def _text(value: object, path: str) -> str:
     return str(value)
 
 
-def _positive(body: Mapping[str, object], name: str, default: float) -> float:
-    value = _number(body, name, default)
-    if value < 0:
+def _whole(body: Mapping[str, object], name: str) -> int | None:
+    value = _number(body, name)
+    # What is left of a fraction may be 0, which is a number here and not the absence of one.
+    return None if value is None else int(value)
+
+
+def _positive(body: Mapping[str, object], name: str, most: float) -> float | None:
+    value = _number(body, name)
+    if value is not None and value < 0:
         raise InvalidRequest(f"{name} must not be negative, but is {value}", param=name)
-    return value
+    return None if value is None else min(value, most)
 
 
-def _number(body: Mapping[str, object], name: str, default: float) -> float:
-    """Return a number; whatever Python takes for false means the default, as does a string for zero."""
+def _number(body: Mapping[str, object], name: str) -> float | None:
+    """Return a number; whatever Python takes for false is none, as is a string for zero."""
     value = body.get(name)
     if isinstance(value, str):
         value = _parse(value.strip(), name)
     if not value:
-        return default
+        return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidRequest(f"{name} must be a number", param=name)
     # A larger integer is no float; nothing that large means anything but "as much as there is".

@@ -29,13 +29,35 @@ class CatalogEntry:
 
 EMBEDDED = CatalogEntry(name="chatglm2-tiny", prompt_format="chatglm2", context_length=4096)
 
+# temperature and top_p of the ChatGLMs: chat() of modeling_chatglm.py, and generation_config.json of GLM-4; top_k is
+# the default of transformers 4.x. Contexts: the READMEs (chat training of ChatGLM2: 8K) and seq_length of config.json.
+# CodeGeeX2 is called with top_k 1 in its README: always the likeliest token.
+# The Baichuans: generation_config.json.
+_LIKELIEST = SamplingDefaults(temperature=0.0, top_p=1.0, top_k=1)
+_BAICHUAN = SamplingDefaults(temperature=0.3, top_p=0.85, top_k=5, repetition_penalty=1.1)
+_BAICHUAN2 = SamplingDefaults(temperature=0.3, top_p=0.85, top_k=5, repetition_penalty=1.05)
+
 CATALOG: tuple[CatalogEntry, ...] = (
     EMBEDDED,
-    # temperature and top_p from chat() of modeling_chatglm.py; top_k is the default of transformers 4.x.
-    CatalogEntry(name="chatglm2-6b", prompt_format="chatglm2", repository="THUDM/chatglm2-6b"),
+    CatalogEntry("chatglm2-6b", "chatglm2", "THUDM/chatglm2-6b"),
+    CatalogEntry("chatglm2-6b-32k", "chatglm2", "THUDM/chatglm2-6b-32k", 32768),
+    CatalogEntry("chatglm2-6b-int4", "chatglm2", "THUDM/chatglm2-6b-int4"),
+    CatalogEntry("chatglm3-6b", "chatglm3", "THUDM/chatglm3-6b"),
+    CatalogEntry("chatglm3-6b-32k", "chatglm3", "THUDM/chatglm3-6b-32k", 32768),
+    CatalogEntry("chatglm3-6b-128k", "chatglm3", "THUDM/chatglm3-6b-128k", 131072),
+    CatalogEntry("codegeex2-6b", "codegeex2", "THUDM/codegeex2-6b", defaults=_LIKELIEST),
+    CatalogEntry("glm-4-9b-chat", "glm4", "THUDM/glm-4-9b-chat", 131072),
+    CatalogEntry("baichuan-13b-chat", "baichuan", "baichuan-inc/Baichuan-13B-Chat", 4096, _BAICHUAN),
+    CatalogEntry("baichuan2-13b-chat", "baichuan", "baichuan-inc/Baichuan2-13B-Chat", 4096, _BAICHUAN2),
 )
 
 
 def find(name: str) -> CatalogEntry | None:
-    """Return the entry called ``name``, by its name or its repository, or None."""
-    return next((entry for entry in CATALOG if name in (entry.name, entry.repository)), None)
+    """Return the entry called ``name``, by its name or its repository, with or without the owner; or None."""
+    wanted = name.lower()
+    return next((entry for entry in CATALOG if wanted in _spellings(entry)), None)
+
+
+def _spellings(entry: CatalogEntry) -> tuple[str, ...]:
+    repository = entry.repository.lower()
+    return (entry.name, repository, repository.rpartition("/")[2]) if repository else (entry.name,)

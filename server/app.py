@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from compat import chatglm
+from compat import baichuan, chatglm
 from server import ops
 from server.engine.errors import EngineError
 from server.errors import ApiError, describe
@@ -47,6 +47,7 @@ def create_app(
         models.create_router(registry),
         ops.create_router(registry),
         chatglm.create_router(registry, clock),
+        baichuan.create_router(registry, clock),
     ):
         app.include_router(router)
     for kind in (ApiError, EngineError, PromptError, HTTPException):

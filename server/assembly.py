@@ -1,7 +1,8 @@
 """From settings to a server that only has to be run: the one place where the parts meet."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from fastapi import FastAPI
@@ -9,50 +10,38 @@ from fastapi import FastAPI
 from models.catalog import CATALOG, SamplingDefaults
 from server.app import ApiOptions, create_app
 from server.engine.client import EngineClient
-from server.engine.gguf_check import ModelFacts
-from server.engine_settings import engine_config
-from server.prompts.format import prompt_format
+from server.engine_settings import ModelPlan, engine_config
+from server.host import EngineHost, LoadPolicy
 from server.registry import ModelCard, ModelRegistry, ServedModel
-from server.settings import Settings
+from server.settings import Load, ModelSettings, Settings
 from server.sources import ModelSource
 from server.tokenizer import load_tokenizer
 
 
 class AssemblyError(Exception):
-    """The settings do not fit the model."""
+    """The settings do not fit the models."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """A model and the application that serves it."""
+    """The models and the application that serves them."""
 
-    model: ServedModel
+    registry: ModelRegistry
     app: FastAPI
 
 
-def assemble(settings: Settings, source: ModelSource, facts: ModelFacts) -> Assembly:
+def assemble(settings: Settings, plans: Sequence[ModelPlan]) -> Assembly:
     """Put the parts together; nothing is loaded yet.
 
     Raises:
-        AssemblyError: the prompt format is unknown or not said at all, or an alias is the model's name.
+        AssemblyError: a prompt format is unknown or not said at all, or a name is there twice or not at all.
     """
-    chosen = settings.prompt_format or facts.prompt_format
-    if not chosen:
-        raise AssemblyError(
-            f"{facts.path}: the file does not say how its prompts are written (it was not made by glmserve convert); "
-            "say it with --prompt-format"
-        )
     try:
-        model = ServedModel(
-            _card(settings, source, chosen),
-            EngineClient(engine_config(settings, source, facts)),
-            prompt_format(chosen),
-            partial(load_tokenizer, facts.path),
-        )
-        registry = ModelRegistry([model])
+        models = [served for plan in plans for served in _served(plan)]
+        registry = ModelRegistry(models, settings.default_model)
     except ValueError as error:
         raise AssemblyError(str(error)) from None
-    return Assembly(model, create_app(registry, api_options(settings)))
+    return Assembly(registry, create_app(registry, api_options(settings)))
 
 
 def api_options(settings: Settings) -> ApiOptions:
@@ -60,13 +49,35 @@ def api_options(settings: Settings) -> ApiOptions:
     return ApiOptions(max_body_bytes=int(settings.max_body_mb * 1e6))
 
 
-def _card(settings: Settings, source: ModelSource, format_name: str) -> ModelCard:
+def load_policy(settings: ModelSettings) -> LoadPolicy:
+    """Return when the model is loaded and unloaded."""
+    return LoadPolicy(settings.load is Load.FIRST_USE, settings.idle_seconds, settings.load_timeout)
+
+
+def _served(plan: ModelPlan) -> Iterator[ServedModel]:
+    """Yield the model and its variants, which share one engine."""
+    engine = EngineClient(engine_config(plan))
+    host = EngineHost(engine, partial(load_tokenizer, plan.facts.path), load_policy(plan.settings))
+    card = _card(plan)
+    yield ServedModel(card, host)
+    for variant in plan.settings.variants:
+        yield ServedModel(replace(card, name=variant.name, aliases=(), parent=card.name), host)
+
+
+def _card(plan: ModelPlan) -> ModelCard:
+    chosen = plan.settings.prompt_format or plan.facts.prompt_format
+    if not chosen:
+        raise AssemblyError(
+            f"{plan.facts.path}: the file does not say how its prompts are written (it was not made by glmserve "
+            "convert); say it with --prompt-format"
+        )
     return ModelCard(
-        name=settings.model_name or source.name,
+        name=plan.settings.name or plan.source.name,
         created=int(time.time()),
-        aliases=settings.alias,
-        defaults=_defaults(source, format_name),
-        default_max_tokens=settings.default_max_tokens,
+        aliases=plan.settings.alias,
+        prompt_format=chosen,
+        defaults=_defaults(plan.source, chosen),
+        default_max_tokens=plan.settings.default_max_tokens,
     )
 
 

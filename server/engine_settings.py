@@ -1,16 +1,32 @@
 """What the engine gets of the settings. Apart from the assembly, so that ``doctor`` can do without llama.cpp."""
 
-from server.engine.config import EngineConfig
+from dataclasses import dataclass
+
+from server.engine.config import EngineConfig, Variant
 from server.engine.gguf_check import ModelFacts
-from server.settings import Settings
+from server.settings import ModelSettings
 from server.sources import ModelSource
 
 
-def engine_config(settings: Settings, source: ModelSource, facts: ModelFacts) -> EngineConfig:
-    """Return what the engine is started with."""
+@dataclass(frozen=True, slots=True)
+class ModelPlan:
+    """A model that is to be served: what is set of it, where it comes from, and what its file says."""
+
+    settings: ModelSettings
+    source: ModelSource
+    facts: ModelFacts
+
+
+def engine_config(plan: ModelPlan) -> EngineConfig:
+    """Return what the engine is started with.
+
+    Several engines share the cores of the machine: each has as many threads as there are cores, as a model that
+    answers alone should be as fast as the machine is, and threads that wait for work sleep.
+    """
+    settings = plan.settings
     return EngineConfig(
-        model_path=facts.path,
-        context_length=settings.context or _usual_context(source, facts),
+        model_path=plan.facts.path,
+        context_length=settings.context or _usual_context(plan.source, plan.facts),
         parallel=settings.parallel,
         cache_cells=settings.cache_tokens,
         max_waiting=settings.max_waiting,
@@ -23,6 +39,7 @@ def engine_config(settings: Settings, source: ModelSource, facts: ModelFacts) ->
         load_timeout=settings.load_timeout,
         restart_wait=settings.restart_wait,
         max_restarts=settings.max_restarts,
+        variants=tuple(Variant(v.name, v.lora, v.prefix) for v in settings.variants),
     )
 
 

@@ -5,6 +5,7 @@ ApiError
 ├── TextTooLong          so long that it need not even be tokenised
 ├── BodyTooLarge         past the size limit
 ├── ModelNotFound        no served model has that name
+├── RouteNotServed       no served model is of the kind that this address is for
 └── ClientGone           the caller hung up; nobody reads the reply
 """
 
@@ -82,6 +83,14 @@ class ModelNotFound(ApiError):
         super().__init__(f"the model {shown(name)} does not exist; served here: {', '.join(known)}", param="model")
 
 
+class RouteNotServed(ApiError):
+    """No served model is of the kind that this address is for."""
+
+    def __init__(self, route: str, known: tuple[str, ...]) -> None:
+        """``known`` are the models there are."""
+        super().__init__(f"no model for {route} is served here; served: {', '.join(known)}")
+
+
 class ClientGone(ApiError):
     """The caller hung up before the answer was complete."""
 
@@ -135,6 +144,7 @@ _TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
         TextTooLong: _Row(400, "invalid_request_error", "context_length_exceeded"),
         PromptTooLong: _Row(400, "invalid_request_error", "context_length_exceeded"),
         ModelNotFound: _Row(404, "invalid_request_error", "model_not_found"),
+        RouteNotServed: _Row(404, "invalid_request_error", "route_not_served"),
         BodyTooLarge: _Row(413, "invalid_request_error", "request_too_large"),
         QueueFull: _Row(429, "rate_limit_error", "queue_full"),
         ClientGone: _Row(499, "client_closed_request", "client_closed_request"),

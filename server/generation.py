@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -11,7 +12,8 @@ from server.engine.errors import EngineDied, PromptTooLong
 from server.engine.messages import FinishReason, StepOutput
 from server.engine.params import SamplingParams
 from server.errors import ClientGone
-from server.registry import ServedModel, Tokenizer
+from server.host import Tokenizer
+from server.registry import ServedModel
 from server.text import Detokenizer, StopChecker
 
 _T = TypeVar("_T")
@@ -73,13 +75,16 @@ class Choice:
         outputs: AsyncGenerator[StepOutput, None],
         tokenizer: Tokenizer,
         stop: tuple[str, ...],
+        *,
+        skip_blanks: bool = False,
     ) -> None:
-        """Take over ``outputs``: whoever has the choice must close it."""
+        """Take over ``outputs``: whoever has the choice must close it. ``skip_blanks`` in front of the text."""
         self._index = index
         self._outputs = outputs
         self._tokenizer = tokenizer
         self._detokenizer = Detokenizer(strip_leading_space=tokenizer.strips_leading_space)
         self._checker = StopChecker(stop)
+        self._skip_blanks = skip_blanks
         self.completion_tokens = 0
         self.cached_tokens = 0
 
@@ -107,18 +112,25 @@ class Choice:
         self.cached_tokens = output.cached_tokens
         text = "".join(self._detokenizer.feed(self._tokenizer.piece(token)) for token in output.token_ids)
         if output.finish_reason is None:
-            return self._checker.feed(text)
-        certain = self._checker.feed(text + self._detokenizer.finish())
+            return self._checker.feed(self._without_blanks(text))
+        certain = self._checker.feed(self._without_blanks(text + self._detokenizer.finish()))
         return certain + self._checker.finish()
+
+    def _without_blanks(self, text: str) -> str:
+        if self._skip_blanks:
+            text = text.lstrip()
+            self._skip_blanks = not text
+        return text
 
 
 class Generation:
     """An admitted request. Iterate once for its deltas; close it on every path, which aborts what still runs."""
 
-    def __init__(self, prompt_tokens: int, choices: tuple[Choice, ...]) -> None:
-        """Take over ``choices``."""
+    def __init__(self, prompt_tokens: int, choices: tuple[Choice, ...], resources: ExitStack) -> None:
+        """Take over ``choices``, and ``resources`` that they need to the end."""
         self._prompt_tokens = prompt_tokens
         self._choices = choices
+        self._resources = resources
         self._pending: dict[asyncio.Task[TextDelta], Choice] = {}
         self._deltas = self._merge()
 
@@ -144,6 +156,7 @@ class Generation:
             await self._deltas.aclose()
             await _cancel(tuple(self._pending))
             await _close_all(self._choices)
+            self._resources.close()
 
     async def _merge(self) -> AsyncGenerator[TextDelta, None]:
         self._pending = {_next(choice): choice for choice in self._choices}
@@ -160,20 +173,26 @@ class Generation:
 async def generate(model: ServedModel, request: GenerationRequest) -> Generation:
     """Hand ``request`` to the model's engine and return the running generation, which the caller closes.
 
+    The model stays loaded until then.
+
     Raises:
         RequestRejected: the engine does not take it; nothing is left running.
         EngineUnavailable: there is no engine to take it.
     """
     tokenizer = model.tokenizer
     choices: list[Choice] = []
-    try:
-        for index in range(request.n):
-            outputs = await model.engine.submit(request.prompt_ids, _params_of(request.params, index))
-            choices.append(Choice(index, outputs, tokenizer, request.stop))
-    except BaseException:
-        await _close_all(choices)
-        raise
-    return Generation(len(request.prompt_ids), tuple(choices))
+    with ExitStack() as resources:
+        resources.enter_context(model.held())
+        try:
+            for index in range(request.n):
+                params = _params_of(request.params, index)
+                outputs = await model.host.engine.submit(request.prompt_ids, params, model.variant)
+                blanks = model.prompt_format.opens_with_blanks
+                choices.append(Choice(index, outputs, tokenizer, request.stop, skip_blanks=blanks))
+        except BaseException:
+            await _close_all(choices)
+            raise
+        return Generation(len(request.prompt_ids), tuple(choices), resources.pop_all())
 
 
 async def complete(model: ServedModel, request: GenerationRequest) -> Completion:

@@ -8,6 +8,8 @@ from fastapi.responses import JSONResponse
 from server.engine.interface import EngineState
 from server.registry import ModelRegistry, ServedModel
 
+_HEALTHY = (EngineState.READY, EngineState.IDLE)
+
 
 def create_router(registry: ModelRegistry) -> APIRouter:
     """Return the routes, reporting on the models of ``registry``."""
@@ -16,8 +18,8 @@ def create_router(registry: ModelRegistry) -> APIRouter:
     # HEAD as well: some load balancers ask for nothing but the status.
     @router.api_route("/health", methods=["GET", "HEAD"])
     async def health() -> JSONResponse:
-        """Report 200 when every model takes requests, else 503 with the reason."""
-        waiting = [model for model in registry.models if model.status.state is not EngineState.READY]
+        """Report 200 when every model takes requests or waits for its first one, else 503 with the reason."""
+        waiting = [model for model in registry.models if model.status.state not in _HEALTHY]
         body = {
             "status": waiting[0].status.state.value if waiting else "ok",
             "reason": waiting[0].status.reason if waiting else "",
@@ -34,8 +36,9 @@ def _report(model: ServedModel) -> dict[str, object]:
         "name": model.card.name,
         "state": status.state.value,
         "reason": status.reason,
-        "stats": asdict(model.engine.stats),
+        "parent": model.card.parent or None,
+        "stats": asdict(model.host.engine.stats),
     }
     if status.state is EngineState.READY:
-        report["engine"] = asdict(model.engine.info)
+        report["engine"] = asdict(model.host.info)
     return report

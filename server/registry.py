@@ -1,16 +1,17 @@
-"""The models that are served: each an engine, a tokenizer, a prompt format and its defaults."""
+"""The models that are served: names, each on an engine, and which one a request means."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from models.catalog import SamplingDefaults
-from server.engine.errors import EngineError, EngineUnavailable
-from server.engine.interface import Engine, EngineState, EngineStatus
-from server.errors import ModelNotFound, TextTooLong
-from server.prompts.format import Encoder, PromptFormat
+from server.engine.errors import EngineError
+from server.engine.interface import EngineStatus
+from server.errors import ModelNotFound, RouteNotServed, TextTooLong
+from server.host import EngineHost, Tokenizer
+from server.prompts.format import prompt_format
 from server.prompts.message import Message
 
 log = logging.getLogger(__name__)
@@ -18,22 +19,6 @@ log = logging.getLogger(__name__)
 _INLINE_CHARACTERS = 2000
 """Below this, tokenising is quicker than going to a thread and back."""
 _CHOICES_AT_MOST = 8
-_LOAD_PATIENCE_S = 60.0
-
-
-class Tokenizer(Encoder, Protocol):
-    """Text to ids and ids to bytes, of one vocabulary."""
-
-    @property
-    def strips_leading_space(self) -> bool:
-        """Whether the vocabulary has a dummy prefix, whose space decoding takes off again."""
-
-    @property
-    def max_piece_chars(self) -> int:
-        """How many characters the longest token has: no text of more than n times this fits into n tokens."""
-
-    def piece(self, token_id: int) -> bytes:
-        """Return the bytes of a token; none for a control token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,88 +29,59 @@ class ModelCard:
     created: int
     """Seconds since the epoch, for ``GET /v1/models``."""
     aliases: tuple[str, ...] = ()
+    prompt_format: str = "chatglm2"
     defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
     default_max_tokens: int = 2048
+    parent: str = ""
+    """Of a tuned variant: the model it is a variant of."""
 
 
 class ServedModel:
-    """One model, from loading to its last answer.
+    """A name that requests are sent to. A model and its tuned variants share one host."""
 
-    The tokenizer is loaded only once the engine is ready: a bad file aborts the process that opens it, and that
-    must be the engine's.
-    """
+    def __init__(self, card: ModelCard, host: EngineHost) -> None:
+        """Serve what ``host`` loads as ``card`` says; a card with a parent means the host's variant of its name.
 
-    def __init__(
-        self,
-        card: ModelCard,
-        engine: Engine,
-        prompt_format: PromptFormat,
-        load_tokenizer: Callable[[], Tokenizer],
-    ) -> None:
-        """``load_tokenizer`` runs in a thread, after the engine has loaded the same file."""
+        Raises:
+            ValueError: no prompt format has the card's name.
+        """
         self.card = card
-        self.engine = engine
-        self._format = prompt_format
-        self._load_tokenizer = load_tokenizer
-        self._tokenizer: Tokenizer | None = None
-        self._failure = ""
+        self.host = host
+        self.prompt_format = prompt_format(card.prompt_format)
+
+    @property
+    def variant(self) -> str:
+        """What the engine calls it: empty for the model as it is."""
+        return self.card.name if self.card.parent else ""
 
     @property
     def status(self) -> EngineStatus:
         """Whether requests are taken now, and why not."""
-        if self._failure:
-            return EngineStatus(EngineState.FAILED, self._failure)
-        status = self.engine.status
-        if status.state is EngineState.READY and self._tokenizer is None:
-            return EngineStatus(EngineState.LOADING, "the tokenizer is loading")
-        return status
+        return self.host.status
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer.
-
-        Raises:
-            EngineUnavailable: it is not loaded yet.
-        """
-        if self._tokenizer is None:
-            status = self.status
-            raise EngineUnavailable(f"the model is not ready: {status.reason or status.state.value}")
-        return self._tokenizer
+        """The tokenizer. Raises EngineUnavailable where it is not loaded."""
+        return self.host.tokenizer
 
     @property
     def context_length(self) -> int:
         """Tokens that prompt and answer may have together. Raises EngineUnavailable before the first load."""
-        return self.engine.info.context_length
+        info = self.host.info
+        return info.context_length - info.prefix_tokens.get(self.variant, 0)
 
     @property
     def max_choices(self) -> int:
         """How many answers one request may ask for."""
-        return min(self.engine.info.parallel, _CHOICES_AT_MOST)
+        return min(self.host.info.parallel, _CHOICES_AT_MOST)
 
-    async def start(self) -> None:
-        """Load the model; returns when it takes requests.
+    def in_use(self) -> AbstractAsyncContextManager[None]:
+        """Have the model loaded while a block runs; see ``EngineHost.in_use``."""
+        return self.host.in_use()
 
-        Raises:
-            EngineError: it cannot be loaded; ``status`` has the reason from then on.
-        """
-        try:
-            await self.engine.start()
-            await self._wait_ready()
-            self._tokenizer = await asyncio.to_thread(self._load_tokenizer)
-        except EngineError:
-            raise
-        except Exception as error:
-            self._failure = f"the tokenizer could not be loaded: {error}"
-            raise
-
-    async def _wait_ready(self) -> None:
-        """Wait as long as the engine keeps trying; a large model on a slow disk takes minutes."""
-        while True:
-            try:
-                return await self.engine.wait_ready(_LOAD_PATIENCE_S)
-            except EngineUnavailable:
-                if self.engine.status.state in (EngineState.FAILED, EngineState.STOPPED):
-                    raise
+    def held(self) -> AbstractContextManager[None]:
+        """Keep the loaded model while a block runs; see ``EngineHost.held``."""
+        return self.host.held()
 
     async def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the prompt of a conversation.
@@ -140,33 +96,41 @@ class ServedModel:
         if characters > context_length * tokenizer.max_piece_chars:
             raise TextTooLong(characters, context_length)
         if characters < _INLINE_CHARACTERS:
-            return self._format.encode(messages, tokenizer)
-        return await asyncio.to_thread(self._format.encode, messages, tokenizer)
+            return self.prompt_format.encode(messages, tokenizer)
+        return await asyncio.to_thread(self.prompt_format.encode, messages, tokenizer)
 
 
 class ModelRegistry:
-    """The served models by name and alias; the first one is what a request gets that names none."""
+    """The served models by name and alias. The default one is what a request gets that names none."""
 
-    def __init__(self, models: Sequence[ServedModel]) -> None:
-        """Register ``models``.
+    def __init__(self, models: Sequence[ServedModel], default: str = "") -> None:
+        """Register ``models``; the one called ``default``, or else the first, is the default.
 
         Raises:
-            ValueError: there is none, or two share a name.
+            ValueError: there is none, two share a name, or none is called ``default``.
         """
         if not models:
             raise ValueError("at least one model must be served")
-        self._models = tuple(models)
         self._by_name: dict[str, ServedModel] = {}
         for model in models:
             for name in (model.card.name, *model.card.aliases):
                 if name in self._by_name:
                     raise ValueError(f"two served models are called {name!r}")
                 self._by_name[name] = model
+        if default and default not in self._by_name:
+            raise ValueError(f"no served model is called {default!r}; served: {', '.join(self._by_name)}")
+        first = self._by_name[default] if default else models[0]
+        self._models = (first, *(model for model in models if model is not first))
 
     @property
     def models(self) -> tuple[ServedModel, ...]:
         """All of them, the default one first."""
         return self._models
+
+    @property
+    def hosts(self) -> tuple[EngineHost, ...]:
+        """The engines behind them, each once."""
+        return tuple(dict.fromkeys(model.host for model in self._models))
 
     def get(self, name: str | None) -> ServedModel:
         """Return the model called ``name``, or the default one for None.
@@ -177,19 +141,35 @@ class ModelRegistry:
         if name is None:
             return self._models[0]
         if name not in self._by_name:
-            raise ModelNotFound(name, tuple(model.card.name for model in self._models))
+            raise ModelNotFound(name, self._names())
         return self._by_name[name]
 
+    def first_of(self, formats: Collection[str], route: str) -> ServedModel:
+        """Return the first model with one of these prompt formats, for a ``route`` that cannot name one.
+
+        Raises:
+            RouteNotServed: there is none.
+        """
+        found = next((model for model in self._models if model.card.prompt_format in formats), None)
+        if found is None:
+            raise RouteNotServed(route, self._names())
+        return found
+
     async def start(self) -> None:
-        """Load all models, one after the other: loading is bound by the disk. A failure leaves the others."""
-        for model in self._models:
+        """Load the models, one after the other: loading is bound by the disk. A failure leaves the others."""
+        for host in self.hosts:
             try:
-                await model.start()
-            except Exception as error:
-                # The reason stays in the model's status; the server keeps answering /health with it.
-                unexpected = not isinstance(error, EngineError)
-                log.error("model %s cannot be served: %s", model.card.name, error, exc_info=unexpected)
+                await host.start()
+            except EngineError as error:
+                # The reason stays in the host's status; the server keeps answering /health with it.
+                log.error("model %s cannot be served: %s", self._name_of(host), error)
 
     async def stop(self) -> None:
         """Stop all engines."""
-        await asyncio.gather(*(model.engine.stop() for model in self._models))
+        await asyncio.gather(*(host.stop() for host in self.hosts))
+
+    def _names(self) -> tuple[str, ...]:
+        return tuple(model.card.name for model in self._models)
+
+    def _name_of(self, host: EngineHost) -> str:
+        return next(model.card.name for model in self._models if model.host is host)

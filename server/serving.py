@@ -9,10 +9,11 @@ from collections.abc import Callable
 import uvicorn
 
 from server.assembly import Assembly
-from server.engine.interface import EngineState, EngineStatus
+from server.engine.interface import EngineState
 from server.settings import Settings
 
 _POLL_SECONDS = 0.05
+_SETTLED = (EngineState.READY, EngineState.FAILED, EngineState.IDLE)
 
 
 class AddressError(Exception):
@@ -49,10 +50,10 @@ def base_url(listener: socket.socket) -> str:
 
 
 class Server(uvicorn.Server):
-    """Uvicorn, telling when the model takes requests or will never do so."""
+    """Uvicorn, telling when each model takes requests, waits for its first one or cannot be served."""
 
-    def __init__(self, assembly: Assembly, settings: Settings, on_settled: Callable[[EngineStatus], None]) -> None:
-        """``on_settled`` is called once, with READY or FAILED."""
+    def __init__(self, assembly: Assembly, settings: Settings, on_settled: Callable[[], None]) -> None:
+        """``on_settled`` is called once."""
         super().__init__(
             uvicorn.Config(
                 assembly.app,
@@ -63,12 +64,12 @@ class Server(uvicorn.Server):
                 lifespan="on",
             )
         )
-        self._model = assembly.model
+        self._registry = assembly.registry
         self._on_settled = on_settled
         self._watching: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to answer; the model loads meanwhile."""
+        """Start to answer; the models load meanwhile."""
         await super().startup(sockets)
         self._watching = asyncio.create_task(self._watch())
 
@@ -81,6 +82,6 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _watch(self) -> None:
-        while self._model.status.state not in (EngineState.READY, EngineState.FAILED):
+        while any(model.status.state not in _SETTLED for model in self._registry.models):
             await asyncio.sleep(_POLL_SECONDS)
-        self._on_settled(self._model.status)
+        self._on_settled()

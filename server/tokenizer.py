@@ -5,6 +5,7 @@ Load it only after the engine has loaded the same file: llama.cpp ends the proce
 
 import base64
 import ctypes
+import weakref
 import zlib
 from pathlib import Path
 
@@ -37,6 +38,9 @@ class LlamaTokenizer:
         self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         if not self._model:
             raise ModelLoadError(f"{path.name}: the vocabulary could not be loaded")
+        # By the last reference and not before: a thread may still be tokenising for a caller who has gone.
+        self._free = weakref.finalize(self, llama_cpp.llama_model_free, self._model)
+        self._free.atexit = False
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
         ids = range(llama_cpp.llama_vocab_n_tokens(self._vocab))
         self._pieces = tuple(self._read_piece(i) for i in ids)
@@ -84,8 +88,8 @@ class LlamaTokenizer:
         return self._specials[piece if piece in self._specials else f"<{piece}>"]
 
     def close(self) -> None:
-        """Free the vocabulary."""
-        llama_cpp.llama_model_free(self._model)
+        """Free the vocabulary, unless that is left to the last reference."""
+        self._free()
 
     def _read_normalizer(self, path: Path) -> Normalizer | None:
         """Make what ``glmserve convert`` says the text needs before llama.cpp's tokenizer sees it."""

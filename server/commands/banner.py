@@ -1,34 +1,71 @@
-"""What ``glmserve serve`` prints once the model takes requests."""
+"""What ``glmserve serve`` prints once its models take requests."""
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from server.engine.messages import EngineInfo
+from compat.baichuan import BAICHUAN
+from compat.chatglm import CHATGLM
+from compat.legacy import Contract
+from server.engine.interface import EngineState
+from server.registry import ServedModel
 
 _GREETING = "你好"
+_LEGACY: tuple[tuple[Contract, Mapping[str, object]], ...] = (
+    (CHATGLM, {"prompt": _GREETING, "history": []}),
+    (BAICHUAN, {"prompt": _GREETING}),
+)
 
 
-def ready_banner(url: str, name: str, info: EngineInfo) -> str:
-    """Return the address, and a line to try for each kind of caller."""
-    messages = [{"role": "user", "content": _GREETING}]
-    chat = {"model": name, "messages": messages}
-    legacy = {"prompt": _GREETING, "history": []}
-    return "\n".join(
-        (
-            f"{name} is ready on {url}",
-            f"{info.device}; up to {info.parallel} answers at once, {info.context_length} tokens each",
-            "",
-            f"OpenAI clients (base_url {url}/v1, any api_key):",
-            "  " + curl(f"{url}/v1/chat/completions", chat),
-            "The same, streamed:",
-            "  " + curl(f"{url}/v1/chat/completions", {**chat, "stream": True}, "-N"),
-            "Programs written for the original api.py:",
-            "  " + curl(f"{url}/chatglm", legacy),
-            "",
-            "Ctrl-C stops the server.",
-        )
-    )
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A line about a model."""
+
+    name: str
+    prompt_format: str
+    note: str
+
+
+def announced(model: ServedModel) -> Announced:
+    """Return what there is to say about ``model`` now."""
+    card, status = model.card, model.status
+    if status.state is EngineState.READY:
+        info = model.host.info
+        note = f"{info.device}; up to {info.parallel} answers at once, {model.context_length} tokens each"
+    elif status.state is EngineState.IDLE:
+        note = "is loaded by the first request for it"
+    else:
+        note = f"cannot be served: {status.reason}"
+    return Announced(card.name, card.prompt_format, f"{note} (a variant of {card.parent})" if card.parent else note)
+
+
+def ready_banner(url: str, models: Sequence[Announced]) -> str:
+    """Return the address, a line for each model, and one to try for each kind of caller."""
+    return "\n".join((*_head(url, models), "", *_examples(url, models), "", "Ctrl-C stops the server."))
+
+
+def _head(url: str, models: Sequence[Announced]) -> Iterator[str]:
+    if len(models) == 1:
+        yield f"{models[0].name} is ready on {url}"
+        yield models[0].note
+        return
+    yield f"glmserve is ready on {url} with {len(models)} models, the first one for requests that name none:"
+    width = max(len(model.name) for model in models)
+    yield from (f"  {model.name:{width}}  {model.note}" for model in models)
+
+
+def _examples(url: str, models: Sequence[Announced]) -> Iterator[str]:
+    chat = {"model": models[0].name, "messages": [{"role": "user", "content": _GREETING}]}
+    yield f"OpenAI clients (base_url {url}/v1, any api_key):"
+    yield "  " + curl(f"{url}/v1/chat/completions", chat)
+    yield "The same, streamed:"
+    yield "  " + curl(f"{url}/v1/chat/completions", {**chat, "stream": True}, "-N")
+    formats = {model.prompt_format for model in models}
+    legacy = [(contract, body) for contract, body in _LEGACY if formats & contract.formats]
+    if legacy:
+        yield "Programs written for the original api.py:"
+    yield from ("  " + curl(url + contract.route, body) for contract, body in legacy)
 
 
 def curl(url: str, body: Mapping[str, object], *flags: str) -> str:

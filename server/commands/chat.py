@@ -38,7 +38,7 @@ def chat(model: str | None, url: str | None, config: Path | None, **flags: objec
     elif url is not None:
         raise UsageProblem("give a MODEL or --url, not both")
     else:
-        with started(read_settings(model, config, {**flags, "log_level": flags["log_level"] or "warning"})) as own:
+        with started(read_settings((model,), config, {**flags, "log_level": flags["log_level"] or "warning"})) as own:
             ok = converse(own)
     if not ok:
         raise SystemExit(1)
@@ -71,12 +71,13 @@ def started(settings: Settings) -> Iterator[str]:
     configure_logging(settings.log_level)
     settled: Queue[EngineStatus] = Queue()
     with closing(bind("127.0.0.1", 0)) as listener:
-        server = Server(prepare(settings), settings, settled.put)
+        assembly = prepare(settings)
+        server = Server(assembly, settings, lambda: settled.put(assembly.registry.get(None).status))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:
             status = settled.get()
-            if status.state is not EngineState.READY:
+            if status.state is EngineState.FAILED:
                 raise click.ClickException(status.reason)
             yield base_url(listener)
         finally:

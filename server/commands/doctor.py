@@ -1,8 +1,9 @@
 """``glmserve doctor``: what was found on this machine, and what would be done with a model."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -11,7 +12,7 @@ from server.commands.doctor_page import show
 from server.commands.machine import (
     CachedFile,
     Machine,
-    Probe,
+    Placed,
     Versions,
     find_cached,
     find_machine,
@@ -21,14 +22,17 @@ from server.commands.machine import (
 from server.commands.options import read_settings, settings_options
 from server.engine.errors import ModelLoadError
 from server.engine.gguf_check import ModelFacts, check_gguf
-from server.engine_settings import engine_config
-from server.settings import Settings
+from server.engine_settings import ModelPlan, engine_config
+from server.settings import ModelSettings, Settings
 from server.sources import ModelSource, UnknownModelError, find_source
+
+if TYPE_CHECKING:
+    from server.engine.placement import BuildFacts
 
 
 @dataclass(frozen=True, slots=True)
 class ModelReport:
-    """What MODEL is. ``facts`` is None where the file is not there yet or cannot be served."""
+    """What a MODEL is. ``facts`` is None where the file is not there yet or cannot be served."""
 
     name: str
     gguf: Path | None = None
@@ -36,6 +40,14 @@ class ModelReport:
     """One line."""
     usable: bool = True
     facts: ModelFacts | None = None
+    placed: Placed = field(default_factory=Placed)
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory of the KV cache that the model would get; 0 where that is not known."""
+        if self.facts is None or self.placed.placement is None:
+            return 0
+        return self.facts.kv_bytes_per_token * self.placed.placement.cache_cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,30 +58,26 @@ class Report:
     machine: Machine
     cache_dir: Path
     files: tuple[CachedFile, ...]
-    model: ModelReport
-    probe: Probe
+    build: "BuildFacts | None"
+    models: tuple[ModelReport, ...]
+    problem: str = ""
+    """Why llama.cpp could not be asked."""
 
     @property
     def healthy(self) -> bool:
-        """Whether the model can be served."""
-        return self.model.usable and not self.probe.problem
-
-    @property
-    def cache_bytes(self) -> int:
-        """Memory of the KV cache that the model would get; 0 where that is not known."""
-        if self.model.facts is None or self.probe.placement is None:
-            return 0
-        return self.model.facts.kv_bytes_per_token * self.probe.placement.cache_cells
+        """Whether every model can be served."""
+        return not self.problem and all(model.usable and not model.placed.problem for model in self.models)
 
 
 @click.command()
-@click.argument("model", required=False)
+@click.argument("model", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @settings_options
-def doctor(model: str | None, as_json: bool, config: Path | None, **flags: object) -> None:
+def doctor(model: tuple[str, ...], as_json: bool, config: Path | None, **flags: object) -> None:
     """Show the build, the devices and the model files, and what `serve MODEL` would do with these settings.
 
-    Ends with status 1 where MODEL (by default the embedded one) could not be served.
+    Ends with status 1 where a MODEL (by default those of the TOML file, or else the embedded one) could not be
+    served.
     """
     report = examine(read_settings(model, config, flags))
     if as_json:
@@ -82,34 +90,40 @@ def doctor(model: str | None, as_json: bool, config: Path | None, **flags: objec
 
 def examine(settings: Settings) -> Report:
     """Look at everything; loads no model and changes nothing."""
-    try:
-        source = find_source(settings.model, settings.quant, settings.cache_dir)
-    except UnknownModelError as error:
-        model, engine = ModelReport(settings.model, state=str(error), usable=False), None
-    else:
-        model = _look_at(source)
-        engine = engine_config(settings, source, model.facts) if model.facts else None
+    looked_at = [(model, *_look_at(model, settings.cache_dir)) for model in settings.models]
+    plans = [ModelPlan(model, source, report.facts) for model, source, report in looked_at if source and report.facts]
+    found = probe(tuple((engine_config(plan), plan.facts) for plan in plans))
+    placed = dict(zip((plan.source for plan in plans), found.placed, strict=False))
     return Report(
         versions=find_versions(),
         machine=find_machine(),
         cache_dir=settings.cache_dir,
         files=find_cached(settings.cache_dir),
-        model=model,
-        probe=probe(engine, model.facts),
+        build=found.build,
+        models=tuple(
+            replace(report, placed=placed[source]) if source in placed else report for _, source, report in looked_at
+        ),
+        problem=found.problem,
     )
 
 
 def to_json(report: Report) -> dict[str, object]:
     """Return the report for programs."""
-    return {**asdict(report), "healthy": report.healthy, "cache_bytes": report.cache_bytes}
+    models = [{**asdict(model), "cache_bytes": model.cache_bytes} for model in report.models]
+    return {**asdict(report), "models": models, "healthy": report.healthy}
 
 
-def _look_at(source: ModelSource) -> ModelReport:
+def _look_at(model: ModelSettings, cache_dir: Path) -> tuple[ModelSource | None, ModelReport]:
+    try:
+        source = find_source(model.model, model.quant, cache_dir)
+    except UnknownModelError as error:
+        return None, ModelReport(model.name or model.model, state=str(error), usable=False)
+    name = model.name or source.name
     if source.needs_conversion and source.quant is not None:
         state = f"{source.checkpoint} is converted to {source.quant.value} when it is served first"
-        return ModelReport(source.name, source.gguf, state)
+        return source, ModelReport(name, source.gguf, state)
     try:
         facts = check_gguf(source.gguf)
     except ModelLoadError as error:
-        return ModelReport(source.name, source.gguf, str(error), usable=False)
-    return ModelReport(source.name, source.gguf, "ready to be loaded", facts=facts)
+        return source, ModelReport(name, source.gguf, str(error), usable=False)
+    return source, ModelReport(name, source.gguf, "ready to be loaded", facts=facts)

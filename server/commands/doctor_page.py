@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from server.commands.doctor import Report
+    from server.commands.doctor import ModelReport, Report
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -16,10 +16,11 @@ def show(report: "Report", console: Console) -> None:
     """Print the report, one table for each subject."""
     _print(console, "Installation", _installation(report))
     _print(console, "Machine", _machine(report))
-    _print(console, "Model", _model(report))
+    for model in report.models:
+        _print(console, "Model", _model(model))
     _print(console, f"Model files in {report.cache_dir}", _files(report))
-    if report.probe.problem:
-        console.print(f"[bold red]Problem:[/] {escape(report.probe.problem)}")
+    for problem in filter(None, (report.problem, *(model.placed.problem for model in report.models))):
+        console.print(f"[bold red]Problem:[/] {escape(problem)}")
 
 
 def _print(console: Console, title: str, rows: list[tuple[str, str]]) -> None:
@@ -38,7 +39,7 @@ def _installation(report: "Report") -> list[tuple[str, str]]:
         ("Python", report.versions.python),
         ("llama-cpp-python", report.versions.llama_cpp_python),
     ]
-    build = report.probe.build
+    build = report.build
     if build is not None:
         rows.append(("GPU support", "yes" if build.gpu_offload else "no: built for the CPU, or no GPU was found"))
         rows.append(("llama.cpp", build.system_info))
@@ -52,14 +53,14 @@ def _machine(report: "Report") -> list[tuple[str, str]]:
         ("cores", f"{machine.usable_cores} of {machine.cores} usable"),
         ("memory", in_units(machine.memory_bytes)),
     ]
-    for device in report.probe.build.devices if report.probe.build else ():
+    for device in report.build.devices if report.build else ():
         memory = f"{in_units(device.free_bytes)} of {in_units(device.total_bytes)} free"
         rows.append((f"device {device.name}", f"{device.description} ({device.kind}), {memory}"))
     return rows
 
 
-def _model(report: "Report") -> list[tuple[str, str]]:
-    model, placement = report.model, report.probe.placement
+def _model(model: "ModelReport") -> list[tuple[str, str]]:
+    placement = model.placed.placement
     rows = [("name", model.name), ("state", model.state)]
     if model.gguf is not None:
         rows.append(("file", str(model.gguf)))
@@ -77,7 +78,7 @@ def _model(report: "Report") -> list[tuple[str, str]]:
             ("would run on", placement.device),
             ("layers on the GPU", f"{placement.gpu_layers} of {model.facts.layers + 1}"),
             ("context", f"{placement.context_length} tokens for each answer"),
-            ("cache", f"{placement.cache_cells} tokens, {in_units(report.cache_bytes)}"),
+            ("cache", f"{placement.cache_cells} tokens, {in_units(model.cache_bytes)}"),
         ]
     return rows
 

@@ -46,11 +46,20 @@ class CachedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a model would go, as if it were alone; where it cannot, ``problem`` has the reason."""
+
+    placement: "Placement | None" = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """What llama.cpp says; where it cannot be asked, ``problem`` has the reason."""
 
     build: "BuildFacts | None" = None
-    placement: "Placement | None" = None
+    placed: tuple[Placed, ...] = ()
+    """For each of the models that were asked about, in their order."""
     problem: str = ""
 
 
@@ -78,30 +87,33 @@ def find_cached(cache_dir: Path) -> tuple[CachedFile, ...]:
     return tuple(CachedFile(path, path.stat().st_size) for path in sorted(cache_dir.rglob("*.gguf")))
 
 
-def probe(config: EngineConfig | None, facts: ModelFacts | None) -> Probe:
+def probe(models: tuple[tuple[EngineConfig, ModelFacts], ...]) -> Probe:
     """Ask llama.cpp in a process of its own: a broken build, or one for another CPU, may end the asker."""
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
         try:
-            return pool.submit(_probe, config, facts).result()
+            return pool.submit(_probe, models).result()
         except BrokenProcessPool:
             return Probe(problem="llama.cpp ended the process that loaded it: it was built for another machine")
         except (ImportError, OSError, RuntimeError) as error:
             return Probe(problem=f"llama.cpp cannot be loaded: {error}")
 
 
-def _probe(config: EngineConfig | None, facts: ModelFacts | None) -> Probe:
+def _probe(models: tuple[tuple[EngineConfig, ModelFacts], ...]) -> Probe:
     # Imported here, in the child process alone: the parent must survive a library that cannot be loaded.
-    from server.engine.errors import ModelLoadError  # noqa: PLC0415
-    from server.engine.placement import place  # noqa: PLC0415
     from server.engine.placement import probe as probe_build  # noqa: PLC0415
 
     build = probe_build()
-    if config is None or facts is None:
-        return Probe(build)
+    return Probe(build, tuple(_place(config, facts, build) for config, facts in models))
+
+
+def _place(config: EngineConfig, facts: ModelFacts, build: "BuildFacts") -> Placed:
+    from server.engine.errors import ModelLoadError  # noqa: PLC0415
+    from server.engine.placement import place  # noqa: PLC0415
+
     try:
-        return Probe(build, place(config, facts, build))
+        return Placed(place(config, facts, build))
     except ModelLoadError as error:
-        return Probe(build, problem=str(error))
+        return Placed(problem=str(error))
 
 
 def _version(distribution: str) -> str:

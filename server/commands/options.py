@@ -1,17 +1,20 @@
 """Command-line options made from the fields of ``Settings``, and settings read for a command."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 import click
 from pydantic.fields import FieldInfo
 
-from server.settings import Names, Settings, SettingsError, flag_name, load_settings, variable_name
+from server.settings import FLAGS, Settings
+from server.settings_layers import SettingsError, flag_name, load_settings, variable_name
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
-_METAVARS: dict[object, str] = {int: "INTEGER", float: "NUMBER", str: "TEXT", Names: "NAME"}
+_METAVARS: Mapping[object, str] = MappingProxyType({int: "INTEGER", float: "NUMBER", str: "TEXT"})
+_MANY: Mapping[str, str] = MappingProxyType({"lora": "NAME=FILE", "prefix": "NAME=FILE"})
 
 
 class UsageProblem(click.ClickException):
@@ -22,9 +25,9 @@ class UsageProblem(click.ClickException):
 
 def settings_options(command: _Command) -> _Command:
     """Give ``command`` a flag for each setting, and ``--config``."""
-    for name, field in reversed(Settings.model_fields.items()):
+    for name in reversed(FLAGS):
         if name != "model":  # that one is the argument MODEL
-            command = _option(name, field)(command)
+            command = _option(name, Settings.model_fields[name])(command)
     return click.option(
         "--config",
         type=click.Path(path_type=Path, dir_okay=False),
@@ -33,15 +36,15 @@ def settings_options(command: _Command) -> _Command:
     )(command)
 
 
-def read_settings(model: str | None, config: Path | None, flags: dict[str, object]) -> Settings:
-    """Return the settings of a command, from its flags and the other sources.
+def read_settings(models: tuple[str, ...], config: Path | None, flags: Mapping[str, object]) -> Settings:
+    """Return the settings of a command, from its arguments MODEL, its flags and the other sources.
 
     Raises:
         UsageProblem: a setting is unknown or cannot have its value.
     """
     given = {name: value for name, value in flags.items() if value is not None and value != ()}
-    if model is not None:
-        given["model"] = model
+    if models:
+        given["model"] = models
     try:
         return load_settings(given, config_file=config)
     except SettingsError as error:
@@ -59,7 +62,7 @@ def _option(name: str, field: FieldInfo) -> Callable[[_Command], _Command]:
     if kind is bool:
         return click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=help_text)
     many = field.default == ()
-    metavar = "NAME" if many else _METAVARS.get(kind, "PATH")
+    metavar = _MANY.get(name, "NAME") if many else _METAVARS.get(kind, "PATH")
     return click.option(flag, name, metavar=metavar, default=None, multiple=many, help=help_text)
 
 

@@ -1,7 +1,8 @@
-"""From the MODEL and the settings of a command to an assembled server, with one clear line where that fails."""
+"""From the MODELs and the settings of a command to an assembled server, with one clear line where that fails."""
 
 import logging
 import sys
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -12,35 +13,38 @@ from server.assembly import Assembly, AssemblyError, assemble
 from server.commands.options import UsageProblem
 from server.engine.errors import ModelLoadError
 from server.engine.gguf_check import check_gguf
-from server.settings import LogLevel, Settings
+from server.engine_settings import ModelPlan
+from server.settings import LogLevel, ModelSettings, Settings
 from server.sources import ModelSource, UnknownModelError, convert_source, find_source
 
 
 def prepare(settings: Settings) -> Assembly:
-    """Find the model, convert it where needed, and assemble the server.
+    """Find the models, convert them where needed, and assemble the server.
 
     Raises:
         UsageProblem: there is no such model, or the settings do not fit it.
         ClickException: its file cannot be served.
     """
-    source = locate(settings)
+    sources = [locate(model, settings.cache_dir) for model in settings.models]
     try:
-        convert_with_bar(source)
-        return assemble(settings, source, check_gguf(source.gguf))
+        for source in sources:
+            convert_with_bar(source)
+        pairs = zip(settings.models, sources, strict=True)
+        return assemble(settings, [ModelPlan(model, source, check_gguf(source.gguf)) for model, source in pairs])
     except AssemblyError as error:
         raise UsageProblem(str(error)) from None
     except (ConvertError, ModelLoadError, OSError) as error:
         raise click.ClickException(str(error)) from None
 
 
-def locate(settings: Settings) -> ModelSource:
+def locate(model: ModelSettings, cache_dir: Path) -> ModelSource:
     """Return what MODEL means.
 
     Raises:
         UsageProblem: nothing.
     """
     try:
-        return find_source(settings.model, settings.quant, settings.cache_dir)
+        return find_source(model.model, model.quant, cache_dir)
     except UnknownModelError as error:
         raise UsageProblem(str(error)) from None
 

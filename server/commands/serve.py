@@ -1,4 +1,4 @@
-"""``glmserve serve``: load a model and answer."""
+"""``glmserve serve``: load models and answer."""
 
 import logging
 from contextlib import closing
@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
-from server.commands.banner import ready_banner
+from server.commands.banner import announced, ready_banner
 from server.commands.options import read_settings, settings_options
 from server.commands.prepare import configure_logging, prepare
-from server.engine.interface import EngineState, EngineStatus
+from server.engine.interface import EngineState
+from server.registry import ModelRegistry
 from server.serving import AddressError, Server, base_url, bind
 from server.settings import Settings
 
@@ -17,14 +18,15 @@ log = logging.getLogger(__name__)
 
 
 @click.command()
-@click.argument("model", required=False)
+@click.argument("model", nargs=-1)
 @settings_options
-def serve(model: str | None, config: Path | None, **flags: object) -> None:
-    """Serve MODEL over HTTP.
+def serve(model: tuple[str, ...], config: Path | None, **flags: object) -> None:
+    """Serve each MODEL over HTTP; the first one answers requests that name none.
 
     MODEL is nothing (the embedded demonstration model), a .gguf file, a checkpoint folder, which is converted once
-    and kept, or the name of a known model. Each setting is a flag, or the environment variable in brackets, or a
-    key of the TOML file (as the flag, with underscores); the first of these counts.
+    and kept, or the name of a known model or of a [[models]] table of the TOML file. Each setting is a flag, or the
+    environment variable in brackets, or a key of the TOML file (as the flag, with underscores); the first of these
+    counts.
     """
     run(read_settings(model, config, flags))
 
@@ -43,17 +45,19 @@ def run(settings: Settings) -> None:
     with closing(listener):
         url = base_url(listener)
         assembly = prepare(settings)
-        card = assembly.model.card
-
-        def announce(status: EngineStatus) -> None:
-            if status.state is EngineState.READY:
-                click.echo(ready_banner(url, card.name, assembly.model.engine.info))
-            else:
-                # Why has been logged. Whoever watches the server asks /health, so it stays.
-                log.error("the server stays up without %s; /health says why, Ctrl-C stops it", card.name)
-
-        log.info("loading %s; the server answers on %s meanwhile", card.name, url)
+        names = ", ".join(model.card.name for model in assembly.registry.models)
+        log.info("starting with %s; the server answers on %s meanwhile", names, url)
         try:
-            Server(assembly, settings, announce).run(sockets=[listener])
+            Server(assembly, settings, lambda: announce(url, assembly.registry)).run(sockets=[listener])
         except KeyboardInterrupt:
             log.info("stopped")
+
+
+def announce(url: str, registry: ModelRegistry) -> None:
+    """Say what is served, and what is not."""
+    failed = [model for model in registry.models if model.status.state is EngineState.FAILED]
+    if len(failed) < len(registry.models):
+        click.echo(ready_banner(url, [announced(model) for model in registry.models]))
+    for model in failed:
+        # Why has been logged. Whoever watches the server asks /health, so it stays.
+        log.error("the server stays up without %s; /health says why, Ctrl-C stops it", model.card.name)

@@ -1,11 +1,13 @@
-"""``docs/settings.md``, made from the fields of ``Settings``."""
+"""``docs/settings.md``, made from the fields of the settings."""
 
+from collections.abc import Iterable, Mapping
 from enum import Enum
 
 import click
 from pydantic.fields import FieldInfo
 
-from server.settings import Settings, flag_name, variable_name
+from server.settings import FLAGS, SHARED, ModelSettings, Settings, VariantSettings
+from server.settings_layers import flag_name, variable_name
 
 _HEAD = """\
 # Settings
@@ -20,16 +22,54 @@ A setting comes from the first of these that has it:
    where there is one,
 4. the default.
 
-A key or a `GLMSERVE_…` variable that is no setting is an error, as is a value that a setting cannot have.
+What a `[[models]]` table of the file says of its model comes before all of them. A key or a `GLMSERVE_…` variable that
+is no setting is an error, as is a value that a setting cannot have. Relative paths start at the current folder.
 
-| flag | variable | key | default | what it sets |
-| --- | --- | --- | --- | --- |
+## The server and its one model
+
+`--model-name`, `--alias`, `--lora` and `--prefix` are about the one model; where several are served they are an error.
+
 """
+_COLUMNS = "| flag | variable | key | default | what it sets |\n| --- | --- | --- | --- | --- |\n"
+_SHARED = """
+## Every model
+
+For all models, or as a key of the `[[models]]` table of one.
+
+"""
+_TABLES = """
+## Tables
+
+`[[models]]`, one for each model; beside these keys, all those of "Every model". How they go together is in
+[serving.md](serving.md).
+
+"""
+_VARIANTS = """
+`[[models.variants]]`, one for each tuned variant of the model above it:
+
+"""
+_TABLE_COLUMNS = "| key | what it sets |\n| --- | --- |\n"
 
 
 def settings_page() -> str:
     """Return the page."""
-    return _HEAD + "".join(_row(name, field) for name, field in Settings.model_fields.items())
+    own = [name for name in FLAGS if name not in SHARED]
+    shared = [name for name in FLAGS if name in SHARED]
+    table = {name: field for name, field in ModelSettings.model_fields.items() if name not in SHARED}
+    return "".join(
+        (
+            _HEAD, _COLUMNS, _rows(own), _SHARED, _COLUMNS, _rows(shared),
+            _TABLES, _TABLE_COLUMNS, _keys(table), _VARIANTS, _TABLE_COLUMNS, _keys(VariantSettings.model_fields),
+        )
+    )  # fmt: skip
+
+
+def _rows(names: Iterable[str]) -> str:
+    return "".join(_row(name, Settings.model_fields[name]) for name in names)
+
+
+def _keys(fields: Mapping[str, FieldInfo]) -> str:
+    return "".join(f"| `{name}` | {field.description} |\n" for name, field in fields.items())
 
 
 def _row(name: str, field: FieldInfo) -> str:

@@ -122,10 +122,11 @@ class EngineClient:
         return _Stream(self, request_id, outcomes)
 
     async def stop(self) -> None:
-        """End the process; every open stream ends with EngineUnavailable."""
+        """End the process; every open stream ends with EngineUnavailable. ``start`` may start a fresh one."""
         process, self._process = self._process, None
         if self._restarting is not None:
             self._restarting.cancel()
+        self._restarts = 0
         await self._set(EngineState.STOPPED, "the server is shutting down")
         self._end_all(EngineUnavailable(self._unavailable()))
         if process is not None:

@@ -10,8 +10,9 @@ from server.engine.params import SamplingParams
 
 
 class EngineState(str, Enum):
-    """Life of an engine as its clients see it."""
+    """Life of an engine as its clients see it. IDLE is told of a model whose engine the next request starts."""
 
+    IDLE = "idle"
     LOADING = "loading"
     READY = "ready"
     RESTARTING = "restarting"

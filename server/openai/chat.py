@@ -32,12 +32,14 @@ def create_router(registry: ModelRegistry) -> APIRouter:
 
 
 async def _complete(body: ChatRequest, model: ServedModel) -> Completion:
-    return await complete(model, await to_generation(body, model))
+    async with model.in_use():
+        return await complete(model, await to_generation(body, model))
 
 
 async def _stream(body: ChatRequest, model: ServedModel) -> ChatStream:
     """Open the stream; what the engine refuses is raised here, while there still is a status to say it with."""
-    ask = await to_generation(body, model)
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
     writer = ChunkWriter(new_head(model.card.name), include_usage=include_usage)
-    return ChatStream(await generate(model, ask), writer, ask.n)
+    async with model.in_use():
+        ask = await to_generation(body, model)
+        return ChatStream(await generate(model, ask), writer, ask.n)

@@ -13,7 +13,7 @@ def create_router(registry: ModelRegistry) -> APIRouter:
 
     @router.get("/v1/models")
     async def list_models() -> JSONResponse:
-        """List the served models, the default one first."""
+        """List the served models, the default one first, those included that are not loaded now."""
         return JSONResponse({"object": "list", "data": [_card(model) for model in registry.models]})
 
     # A path, because names of models may have slashes.
@@ -32,12 +32,14 @@ def _card(model: ServedModel) -> dict[str, object]:
         "created": model.card.created,
         "owned_by": "glmserve",
         "aliases": list(model.card.aliases),
+        "parent": model.card.parent or None,
         "context_length": _context_length(model),
+        "state": model.status.state.value,
     }
 
 
 def _context_length(model: ServedModel) -> int | None:
-    """Return the tokens of a context, or None while the model is still loading."""
+    """Return the tokens of a context, or None before the model was loaded first."""
     try:
         return model.context_length
     except EngineUnavailable:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from types import MappingProxyType
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from server.prompts.chatglm2 import render
 from server.prompts.message import Message, Role
@@ -26,6 +26,10 @@ class Encoder(Protocol):
 
 class PromptFormat(Protocol):
     """How a model family expects a conversation."""
+
+    @property
+    def opens_with_blanks(self) -> bool:
+        """Whether an answer begins with blanks that belong to the format and not to the text."""
 
     def encode(self, messages: Sequence[Message], encoder: Encoder) -> tuple[int, ...]:
         """Return the prompt's ids, up to where the answer starts.
@@ -53,8 +57,7 @@ def to_conversation(messages: Sequence[Message]) -> Conversation:
     Raises:
         PromptError: there is no message, or the last one is not the user's.
     """
-    if not messages or messages[-1].role is not Role.USER:
-        raise PromptError("the last message must be from the user")
+    _check_last(messages)
     turns: list[tuple[str, str]] = []
     system: list[str] = []
     question: list[str] = []
@@ -77,6 +80,8 @@ def to_conversation(messages: Sequence[Message]) -> Conversation:
 class ChatGLM2Format:
     """[gMASK] and sop, then all rounds as one text."""
 
+    opens_with_blanks: ClassVar[bool] = False
+
     def encode(self, messages: Sequence[Message], encoder: Encoder) -> tuple[int, ...]:
         """Return the prompt's ids; see ``PromptFormat``."""
         conversation = to_conversation(messages)
@@ -92,6 +97,8 @@ class BaichuanFormat:
     system text joins the next question.
     """
 
+    opens_with_blanks: ClassVar[bool] = False
+
     def encode(self, messages: Sequence[Message], encoder: Encoder) -> tuple[int, ...]:
         """Return the prompt's ids; see ``PromptFormat``."""
         leading = tuple(takewhile(lambda message: message.role is Role.SYSTEM, messages))
@@ -103,7 +110,58 @@ class BaichuanFormat:
         return (*ids, user, *encoder.encode(conversation.query), assistant)
 
 
-_FORMATS: Mapping[str, PromptFormat] = MappingProxyType({"chatglm2": ChatGLM2Format(), "baichuan": BaichuanFormat()})
+@dataclass(frozen=True, slots=True)
+class RoleTokensFormat:
+    """ChatGLM3 and GLM-4: [gMASK] and sop; each message after its role's token and an empty line of metadata.
+
+    Metadata and text are tokenised each by itself, as the authors' tokenizer does; where the vocabulary has a dummy
+    prefix, each gets one. The answer begins with its own line of metadata, which is empty, too.
+    """
+
+    opens_with_blanks: ClassVar[bool] = True
+
+    def encode(self, messages: Sequence[Message], encoder: Encoder) -> tuple[int, ...]:
+        """Return the prompt's ids; see ``PromptFormat``."""
+        _check_last(messages)
+        metadata = encoder.encode("\n")
+        ids = [encoder.special_id("[gMASK]"), encoder.special_id("sop")]
+        for message in messages:
+            role = encoder.special_id(f"<|{message.role.value}|>")
+            ids += (role, *metadata, *encoder.encode(message.content))
+        return (*ids, encoder.special_id("<|assistant|>"))
+
+
+@dataclass(frozen=True, slots=True)
+class CodeGeeX2Format:
+    """[gMASK] and sop, then the last message as it is: code to be gone on with.
+
+    The model completes and does not converse, so earlier messages and system text are no part of the prompt.
+    """
+
+    opens_with_blanks: ClassVar[bool] = False
+
+    def encode(self, messages: Sequence[Message], encoder: Encoder) -> tuple[int, ...]:
+        """Return the prompt's ids; see ``PromptFormat``."""
+        query = _check_last(messages).content
+        return (encoder.special_id("[gMASK]"), encoder.special_id("sop"), *encoder.encode(query))
+
+
+def _check_last(messages: Sequence[Message]) -> Message:
+    """Return the last message. Raises PromptError where it is not the user's."""
+    if not messages or messages[-1].role is not Role.USER:
+        raise PromptError("the last message must be from the user")
+    return messages[-1]
+
+
+_FORMATS: Mapping[str, PromptFormat] = MappingProxyType(
+    {
+        "chatglm2": ChatGLM2Format(),
+        "chatglm3": RoleTokensFormat(),
+        "codegeex2": CodeGeeX2Format(),
+        "glm4": RoleTokensFormat(),
+        "baichuan": BaichuanFormat(),
+    }
+)
 
 
 def prompt_format(name: str) -> PromptFormat:

@@ -94,12 +94,12 @@ def test_chat_starts_a_model_for_itself(tiny_gguf: Path) -> None:
 def test_doctor_says_what_a_model_would_get(tiny_gguf: Path) -> None:
     done = call("doctor", str(tiny_gguf), "--json", "--device", "cpu", "--context", "1024", "--parallel", "2")
     assert done.returncode == 0, done.stderr
-    placement = json.loads(done.stdout)["probe"]["placement"]
+    placement = json.loads(done.stdout)["models"][0]["placed"]["placement"]
     assert (placement["context_length"], placement["cache_cells"], placement["gpu_layers"]) == (1024, 2048, 0)
 
 
 def test_doctor_refuses_a_device_that_is_not_there(tiny_gguf: Path) -> None:
-    if json.loads(call("doctor", "--json").stdout)["probe"]["build"]["gpu_offload"]:
+    if json.loads(call("doctor", "--json").stdout)["build"]["gpu_offload"]:
         pytest.skip("this machine has a GPU")
     done = call("doctor", str(tiny_gguf), "--device", "cuda")
     assert done.returncode == 1

@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from server.app import ApiOptions, create_app
-from server.prompts.format import prompt_format
+from server.host import EngineHost
 from server.registry import ModelCard, ModelRegistry, ServedModel
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 
@@ -22,9 +22,11 @@ ALIAS = "THUDM/chatglm2-6b"
 NOW = datetime(2023, 7, 25, 9, 47, 0)
 
 
-def served_model(engine: ScriptedEngine, name: str = MODEL, alias: str = ALIAS) -> ServedModel:
-    card = ModelCard(name=name, created=1_700_000_000, aliases=(alias,), default_max_tokens=2048)
-    return ServedModel(card, engine, prompt_format("chatglm2"), ByteTokenizer)
+def served_model(
+    engine: ScriptedEngine, name: str = MODEL, alias: str = ALIAS, prompt_format: str = "chatglm2"
+) -> ServedModel:
+    card = ModelCard(name, 1_700_000_000, (alias,), prompt_format)
+    return ServedModel(card, EngineHost(engine, ByteTokenizer))
 
 
 def make_app(engine: ScriptedEngine, options: ApiOptions | None = None) -> FastAPI:

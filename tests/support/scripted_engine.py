@@ -11,7 +11,8 @@ from server.engine.params import SamplingParams
 
 EOS = 2
 _FIRST_BYTE = 3
-_SPECIAL = {"[gMASK]": 300, "sop": 301, "user": 302, "assistant": 303}
+_SPECIAL = {"[gMASK]": 300, "sop": 301, "user": 302, "assistant": 303,
+            "<|system|>": 304, "<|user|>": 305, "<|assistant|>": 306}  # fmt: skip
 
 
 class ByteTokenizer:
@@ -40,6 +41,7 @@ class Submission:
     prompt: str
     prompt_ids: tuple[int, ...]
     params: SamplingParams
+    variant: str = ""
     closed: bool = False
     finished: bool = False
 
@@ -77,6 +79,10 @@ class ScriptedEngine:
     reason: str = "the model is loading"
     loaded: asyncio.Event | None = None
     """Where given, loading ends when it is set."""
+    prefix_tokens: dict[str, int] = field(default_factory=dict)
+    """By variant."""
+    starts: int = 0
+    """How often it was loaded."""
     submissions: list[Submission] = field(default_factory=list)
 
     @property
@@ -85,9 +91,11 @@ class ScriptedEngine:
 
     @property
     def info(self) -> EngineInfo:
-        if self.state is EngineState.LOADING:
+        if not self.starts or self.state is EngineState.LOADING:
             raise EngineUnavailable("the model is loading")
-        return EngineInfo(self.context_length, 4 * self.context_length, self.parallel, 512, "a script", 0.0)
+        return EngineInfo(
+            self.context_length, 4 * self.context_length, self.parallel, 512, "a script", 0.0, self.prefix_tokens
+        )
 
     @property
     def stats(self) -> EngineStats:
@@ -99,7 +107,7 @@ class ScriptedEngine:
         return sum(not (one.closed or one.finished) for one in self.submissions)
 
     async def start(self) -> None:
-        return None
+        self.starts += 1
 
     async def wait_ready(self, timeout: float) -> None:
         if self.loaded is not None:
@@ -114,10 +122,11 @@ class ScriptedEngine:
     ) -> AsyncGenerator[StepOutput, None]:
         if self.reject is not None and len(self.submissions) >= self.reject_from:
             raise self.reject
-        if len(prompt_ids) >= self.context_length:
-            raise PromptTooLong(len(prompt_ids), self.context_length)
+        room = self.context_length - self.prefix_tokens.get(variant, 0)
+        if len(prompt_ids) >= room:
+            raise PromptTooLong(len(prompt_ids), room)
         prompt = ByteTokenizer().decode(prompt_ids)
-        submission = Submission(prompt, prompt_ids, params)
+        submission = Submission(prompt, prompt_ids, params, variant)
         self.submissions.append(submission)
         return _Stream(self, submission, index=len(self.submissions) - 1)
 

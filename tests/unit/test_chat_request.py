@@ -31,7 +31,7 @@ async def sampling(**body: object) -> SamplingParams:
 
 async def started(engine: ScriptedEngine | None = None):  # type: ignore[no-untyped-def]
     model = served_model(engine or ScriptedEngine())
-    await model.start()
+    await model.host.start()
     return model
 
 

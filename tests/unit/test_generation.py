@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 
 async def started(engine: ScriptedEngine) -> ServedModel:
     model = served_model(engine)
-    await model.start()
+    await model.host.start()
     return model
 
 
@@ -98,7 +98,7 @@ async def test_usage_counts_a_shared_prompt_once_and_only_what_nobody_computed_a
 
 async def test_an_engine_that_ends_without_a_reason_is_a_failure() -> None:
     class Broken(ScriptedEngine):
-        async def submit(self, prompt_ids, params):  # type: ignore[no-untyped-def]
+        async def submit(self, prompt_ids, params, variant=""):  # type: ignore[no-untyped-def]
             stream = await super().submit(prompt_ids, params)
             await stream.aclose()
             return stream

@@ -20,9 +20,9 @@ def refusal(**body: object) -> InvalidRequest:
 
 
 @pytest.mark.parametrize("nothing", [None, 0, 0.0, "", " ", "0", "0.0", False, [], {}])
-def test_nothing_means_the_default(nothing: object) -> None:
+def test_nothing_leaves_it_to_the_contract(nothing: object) -> None:
     request = parse(max_length=nothing, top_p=nothing, temperature=nothing)
-    assert (request.max_length, request.top_p, request.temperature) == (2048, 0.7, 0.95)
+    assert (request.max_length, request.top_p, request.temperature) == (None, None, None)
     assert parse() == parse(max_length=nothing)
 
 
@@ -33,7 +33,7 @@ def test_numbers_may_be_strings() -> None:
 
 def test_what_the_original_took_is_cut_to_what_is_sensible() -> None:
     request = parse(max_length=10**400, top_p=7, temperature=100)
-    assert request.max_length > 10**9
+    assert (request.max_length or 0) > 10**9
     assert (request.top_p, request.temperature) == (1.0, 2.0)
     assert parse(max_length=-5).max_length == -5
 

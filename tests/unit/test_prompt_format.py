@@ -2,7 +2,15 @@
 
 import pytest
 
-from server.prompts.format import BaichuanFormat, ChatGLM2Format, PromptError, prompt_format, to_conversation
+from server.prompts.format import (
+    BaichuanFormat,
+    ChatGLM2Format,
+    CodeGeeX2Format,
+    PromptError,
+    RoleTokensFormat,
+    prompt_format,
+    to_conversation,
+)
 from server.prompts.message import Message, Role
 from tests.support.scripted_engine import ByteTokenizer
 
@@ -94,7 +102,50 @@ def test_baichuan_too_wants_a_question_at_the_end() -> None:
         baichuan((SYSTEM, "s"))
 
 
+GMASK, SOP, ON_SYSTEM, ON_USER, ON_ASSISTANT = 300, 301, 304, 305, 306
+
+
+def with_roles(*messages: tuple[Role, str]) -> tuple[int, ...]:
+    return RoleTokensFormat().encode([Message(role, text) for role, text in messages], ByteTokenizer())
+
+
+def test_role_tokens_stand_before_an_empty_line_and_the_text_each_tokenised_by_itself() -> None:
+    assert with_roles((USER, "a")) == (GMASK, SOP, ON_USER, *encoded("\n"), *encoded("a"), ON_ASSISTANT)
+
+
+def test_role_tokens_keep_every_message_with_its_own_role_and_in_its_place() -> None:
+    line = encoded("\n")
+    assert with_roles((SYSTEM, "s"), (USER, "a"), (ASSISTANT, "b"), (USER, "c"), (USER, "<|user|>")) == (
+        *(GMASK, SOP),
+        *(ON_SYSTEM, *line, *encoded("s")),
+        *(ON_USER, *line, *encoded("a")),
+        *(ON_ASSISTANT, *line, *encoded("b")),
+        *(ON_USER, *line, *encoded("c")),
+        *(ON_USER, *line, *encoded("<|user|>")),
+        ON_ASSISTANT,
+    )
+
+
+def test_an_empty_message_is_its_role_alone() -> None:
+    assert with_roles((USER, "")) == (GMASK, SOP, ON_USER, *encoded("\n"), ON_ASSISTANT)
+
+
+def test_code_is_gone_on_with_from_the_last_message_alone() -> None:
+    code = "# language: Python\n"
+    messages = [Message(SYSTEM, "s"), Message(USER, "a"), Message(ASSISTANT, "b"), Message(USER, code)]
+    assert CodeGeeX2Format().encode(messages, ByteTokenizer()) == (GMASK, SOP, *encoded(code))
+
+
+@pytest.mark.parametrize("name", ["chatglm2", "chatglm3", "codegeex2", "glm4", "baichuan"])
+@pytest.mark.parametrize("last", [None, SYSTEM, ASSISTANT])
+def test_every_format_wants_a_question_at_the_end(name: str, last: Role | None) -> None:
+    messages = [] if last is None else [Message(USER, "a"), Message(last, "b")]
+    with pytest.raises(PromptError, match="last message must be from the user"):
+        prompt_format(name).encode(messages, ByteTokenizer())
+
+
 def test_formats_are_found_by_name() -> None:
     assert prompt_format("chatglm2") == ChatGLM2Format()
+    assert prompt_format("chatglm3") == prompt_format("glm4") == RoleTokensFormat()
     with pytest.raises(ValueError, match=r"known: .*chatglm2"):
         prompt_format("gpt")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.engine.config import Device
-from server.settings import LogLevel, Quant
+from server.settings import Load, LogLevel, Quant
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Sample:
 
 
 SAMPLES = {
-    "model": Sample("some.gguf", '"some.gguf"', "some.gguf"),
+    "model": Sample("some.gguf", '"some.gguf"', ("some.gguf",)),
     "host": Sample("0.0.0.0", '"0.0.0.0"', "0.0.0.0"),
     "port": Sample("9001", "9001", 9001),
     "model_name": Sample("mine", '"mine"', "mine"),
@@ -33,6 +33,11 @@ SAMPLES = {
     "step_seconds": Sample("0.5", "0.5", 0.5),
     "device": Sample("cpu", '"cpu"', Device.CPU),
     "gpu_layers": Sample("7", "7", 7),
+    "load": Sample("first_use", '"first_use"', Load.FIRST_USE),
+    "idle_seconds": Sample("90.5", "90.5", 90.5),
+    "lora": Sample("a=/a.gguf, b=/b.gguf", '["a=/a.gguf", "b=/b.gguf"]', ("a=/a.gguf", "b=/b.gguf")),
+    "prefix": Sample("a=/p.gguf", '["a=/p.gguf"]', ("a=/p.gguf",)),
+    "default_model": Sample("mine", '"mine"', "mine"),
     "load_timeout": Sample("30", "30", 30.0),
     "restart_wait": Sample("1.5", "1.5", 1.5),
     "max_restarts": Sample("2", "2", 2),

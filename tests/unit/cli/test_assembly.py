@@ -5,12 +5,15 @@ from pathlib import Path
 import pytest
 
 from models.catalog import CATALOG, EMBEDDED, SamplingDefaults
-from server.assembly import Assembly, AssemblyError, api_options, assemble
+from server.assembly import Assembly, AssemblyError, api_options, assemble, load_policy
 from server.engine.config import EngineConfig
 from server.engine.gguf_check import ModelFacts, RopeFacts
-from server.engine_settings import engine_config
+from server.engine_settings import ModelPlan, engine_config
+from server.host import LoadPolicy
+from server.registry import ModelCard
 from server.serving import Server
-from server.settings import Settings, load_settings
+from server.settings import FLAGS, Settings
+from server.settings_layers import load_settings
 from server.sources import ModelSource
 from tests.unit.cli.samples import SAMPLES
 
@@ -36,10 +39,12 @@ ENGINE_FIELDS = {
     "step_seconds": "step_seconds", "device": "device", "gpu_layers": "gpu_layers", "load_timeout": "load_timeout",
     "restart_wait": "restart_wait", "max_restarts": "max_restarts",
 }  # fmt: skip
+POLICY_FIELDS = {"load": "on_first_use", "idle_seconds": "idle_seconds", "load_timeout": "load_timeout"}
 CARD_FIELDS = {"model_name": "name", "alias": "aliases", "default_max_tokens": "default_max_tokens"}
 SERVER_FIELDS = {"access_log": "access_log", "shutdown_seconds": "timeout_graceful_shutdown"}
 # Seen where they act: by test_serve (listening, logging), test_sources, and the tests below.
-ELSEWHERE = {"model", "host", "port", "log_level", "quant", "cache_dir", "prompt_format", "max_body_mb"}
+ELSEWHERE = {"model", "host", "port", "log_level", "quant", "cache_dir", "prompt_format", "max_body_mb", "lora",
+             "prefix", "default_model"}  # fmt: skip
 
 
 def settings(**flags: object) -> Settings:
@@ -47,11 +52,25 @@ def settings(**flags: object) -> Settings:
 
 
 def sampled() -> Settings:
-    return settings(**{name: sample.value for name, sample in SAMPLES.items()})
+    # What names further models would have to fit the one there is.
+    left_out = ("lora", "prefix", "default_model")
+    return settings(**{name: sample.value for name, sample in SAMPLES.items() if name not in left_out})
+
+
+def plan(of: Settings, source: ModelSource = SOURCE, facts: ModelFacts = FACTS) -> ModelPlan:
+    return ModelPlan(of.models[0], source, facts)
+
+
+def assembled(of: Settings, source: ModelSource = SOURCE, facts: ModelFacts = FACTS) -> Assembly:
+    return assemble(of, [plan(of, source, facts)])
+
+
+def card(of: Settings, source: ModelSource = SOURCE, facts: ModelFacts = FACTS) -> ModelCard:
+    return assembled(of, source, facts).registry.get(None).card
 
 
 def test_every_setting_has_a_place() -> None:
-    assert set(Settings.model_fields) == {*ENGINE_FIELDS, *CARD_FIELDS, *SERVER_FIELDS, *ELSEWHERE}
+    assert set(FLAGS) == {*ENGINE_FIELDS, *POLICY_FIELDS, *CARD_FIELDS, *SERVER_FIELDS, *ELSEWHERE}
 
 
 def test_every_figure_of_the_engine_can_be_set() -> None:
@@ -61,18 +80,22 @@ def test_every_figure_of_the_engine_can_be_set() -> None:
 
 @pytest.mark.parametrize("name", ENGINE_FIELDS)
 def test_a_setting_reaches_the_engine(name: str) -> None:
-    assert getattr(engine_config(sampled(), SOURCE, FACTS), ENGINE_FIELDS[name]) == SAMPLES[name].value
+    assert getattr(engine_config(plan(sampled())), ENGINE_FIELDS[name]) == SAMPLES[name].value
+
+
+def test_when_a_model_is_loaded_and_unloaded_can_be_set() -> None:
+    assert load_policy(sampled().models[0]) == LoadPolicy(on_first_use=True, idle_seconds=90.5, load_timeout=30.0)
+    assert load_policy(settings().models[0]) == LoadPolicy()
 
 
 @pytest.mark.parametrize("name", CARD_FIELDS)
 def test_a_setting_reaches_the_model_card(name: str) -> None:
-    card = assemble(sampled(), SOURCE, FACTS).model.card
-    assert getattr(card, CARD_FIELDS[name]) == SAMPLES[name].value
+    assert getattr(card(sampled()), CARD_FIELDS[name]) == SAMPLES[name].value
 
 
 @pytest.mark.parametrize("name", SERVER_FIELDS)
 def test_a_setting_reaches_the_http_server(name: str) -> None:
-    server = Server(assemble(sampled(), SOURCE, FACTS), sampled(), lambda _: None)
+    server = Server(assembled(sampled()), sampled(), lambda: None)
     assert getattr(server.config, SERVER_FIELDS[name]) == SAMPLES[name].value
 
 
@@ -81,7 +104,7 @@ def test_the_body_limit_is_in_megabytes() -> None:
 
 
 def test_a_model_is_called_by_its_source_unless_named() -> None:
-    assert assemble(settings(), SOURCE, FACTS).model.card.name == "some"
+    assert card(settings(), SOURCE, FACTS).name == "some"
 
 
 @pytest.mark.parametrize(
@@ -94,14 +117,14 @@ def test_a_model_is_called_by_its_source_unless_named() -> None:
     ids=["unknown: the file's own", "known: the catalog's", "never more than trained"],
 )
 def test_the_context_goes_by_the_catalog(source: ModelSource, expected: int) -> None:
-    assert engine_config(settings(), source, FACTS).context_length == expected
+    assert engine_config(plan(settings(), source)).context_length == expected
 
 
 def test_sampling_defaults_are_those_of_the_family() -> None:
     family = next(entry for entry in CATALOG if entry.prompt_format == "chatglm2")
-    assert assemble(settings(), SOURCE, FACTS).model.card.defaults == family.defaults
+    assert card(settings(), SOURCE, FACTS).defaults == family.defaults
     own = replace(EMBEDDED, defaults=SamplingDefaults(temperature=0.1))
-    assert assemble(settings(), replace(SOURCE, entry=own), FACTS).model.card.defaults.temperature == 0.1
+    assert card(settings(), replace(SOURCE, entry=own), FACTS).defaults.temperature == 0.1
 
 
 def refusal(build: Callable[[], Assembly]) -> str:
@@ -112,15 +135,15 @@ def refusal(build: Callable[[], Assembly]) -> str:
 
 def test_a_file_that_does_not_say_its_prompts_needs_the_setting() -> None:
     silent = replace(FACTS, prompt_format="")
-    assert "--prompt-format" in refusal(lambda: assemble(settings(), SOURCE, silent))
-    assert assemble(settings(prompt_format="chatglm2"), SOURCE, silent).model.card.name == "some"
+    assert "--prompt-format" in refusal(lambda: assembled(settings(), SOURCE, silent))
+    assert card(settings(prompt_format="chatglm2"), SOURCE, silent).name == "some"
 
 
 def test_an_unknown_prompt_format_is_refused_with_the_known_ones() -> None:
-    message = refusal(lambda: assemble(settings(prompt_format="chatml"), SOURCE, FACTS))
+    message = refusal(lambda: assembled(settings(prompt_format="chatml"), SOURCE, FACTS))
     assert "'chatml'" in message
     assert "chatglm2" in message
 
 
 def test_an_alias_that_is_the_models_name_is_refused() -> None:
-    assert "'some'" in refusal(lambda: assemble(settings(alias=("some",)), SOURCE, FACTS))
+    assert "'some'" in refusal(lambda: assembled(settings(alias=("some",)), SOURCE, FACTS))

@@ -9,7 +9,7 @@ from rich.console import Console
 from server.cli import main
 from server.commands.doctor import ModelReport, Report, to_json
 from server.commands.doctor_page import in_units, show
-from server.commands.machine import CachedFile, Machine, Probe, Versions, find_cached
+from server.commands.machine import CachedFile, Machine, Placed, Versions, find_cached
 from server.engine.placement import BuildFacts, DeviceFacts, Placement
 from tests.support.minimal_gguf import write_gguf
 from tests.unit.cli.test_assembly import FACTS
@@ -20,10 +20,16 @@ REPORT = Report(
     machine=Machine("Linux x86_64", 8, 4, 16 * 2**30),
     cache_dir=Path("/cache"),
     files=(CachedFile(Path("/cache/converted/some.gguf"), 4 * 2**30),),
-    model=ModelReport("some", Path("/models/some.gguf"), "ready to be loaded", facts=FACTS),
-    probe=Probe(
-        BuildFacts("0.3.36", "CPU : AVX2 = 1", True, (GPU,)),
-        Placement(3, 8192, 2**20, 4, 4, "Some GPU"),
+    build=BuildFacts("0.3.36", "CPU : AVX2 = 1", True, (GPU,)),
+    models=(
+        ModelReport(
+            "some",
+            Path("/models/some.gguf"),
+            "ready to be loaded",
+            facts=FACTS,
+            placed=Placed(Placement(3, 8192, 2**20, 4, 4, "Some GPU")),
+        ),
+        ModelReport("other", Path("/models/other.gguf"), "is converted first"),
     ),
 )
 
@@ -42,13 +48,13 @@ def test_the_page_says_what_was_found_and_what_would_be_done() -> None:
     text = page(REPORT)
     for part in (
         "0.3.36", "4 of 8 usable", "Some GPU (gpu), 70.0 GiB of 80.0 GiB free", "converted/some.gguf", "4.0 GiB",
-        "chatglm, 2 layers", "3 of 3", "8192 tokens for each answer", "1048576 tokens, 4.0 MiB",
+        "chatglm, 2 layers", "3 of 3", "8192 tokens for each answer", "1048576 tokens, 4.0 MiB", "is converted first",
     ):  # fmt: skip
         assert part in text
 
 
 def test_a_problem_ends_the_page() -> None:
-    broken = replace(REPORT, probe=Probe(problem="llama.cpp cannot be loaded: [no] such library"))
+    broken = replace(REPORT, problem="llama.cpp cannot be loaded: [no] such library")
     assert page(broken).strip().endswith("Problem: llama.cpp cannot be loaded: [no] such library")
     assert not broken.healthy
 
@@ -56,8 +62,8 @@ def test_a_problem_ends_the_page() -> None:
 def test_json_has_the_same() -> None:
     report = json.loads(json.dumps(to_json(REPORT), default=str))
     assert report["healthy"] is True
-    assert report["cache_bytes"] == 2**22
-    assert report["probe"]["placement"]["gpu_layers"] == 3
+    assert [model["cache_bytes"] for model in report["models"]] == [2**22, 0]
+    assert report["models"][0]["placed"]["placement"]["gpu_layers"] == 3
     assert report["files"][0]["size_bytes"] == 4 * 2**30
 
 
@@ -65,8 +71,8 @@ def test_it_works_before_anything_was_converted(tmp_path: Path) -> None:
     result = call("--json", cache=tmp_path / "empty")
     report = json.loads(result.stdout)
     assert result.exit_code == 0
-    assert "is converted to q8_0 when it is served first" in report["model"]["state"]
-    assert report["probe"]["build"]["devices"]
+    assert "is converted to q8_0 when it is served first" in report["models"][0]["state"]
+    assert report["build"]["devices"]
     assert not (tmp_path / "empty").exists()
 
 
@@ -78,7 +84,7 @@ def test_a_model_that_cannot_be_served_ends_with_status_1(
     write_gguf(tmp_path / "gpt2.gguf", "gpt2")
     result = call(model, "--json", cache=tmp_path)
     assert result.exit_code == 1
-    assert model in json.loads(result.stdout)["model"]["state"]
+    assert model in json.loads(result.stdout)["models"][0]["state"]
 
 
 def test_it_finds_the_files_of_the_cache(tmp_path: Path) -> None:
@@ -103,7 +109,7 @@ def test_it_survives_a_broken_build(
     monkeypatch.syspath_prepend(tmp_path)
     result = call("--json", cache=tmp_path / "cache")
     assert result.exit_code == 1
-    found = json.loads(result.stdout)["probe"]
+    found = json.loads(result.stdout)
     assert problem in found["problem"]
     assert found["build"] is None
 

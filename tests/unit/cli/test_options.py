@@ -7,14 +7,15 @@ from click.testing import CliRunner, Result
 from server.commands.options import read_settings, settings_options
 from server.commands.serve import serve
 from server.commands.settings_page import settings_page
-from server.settings import Settings, flag_name, variable_name
+from server.settings import Settings
+from server.settings_layers import flag_name, variable_name
 from tests.unit.cli.samples import SAMPLES
 
 
 @click.command()
-@click.argument("model", required=False)
+@click.argument("model", nargs=-1)
 @settings_options
-def show(model: str | None, config: Path | None, **flags: object) -> None:
+def show(model: tuple[str, ...], config: Path | None, **flags: object) -> None:
     """Print the settings as JSON."""
     click.echo(read_settings(model, config, flags).model_dump_json())
 
@@ -33,8 +34,8 @@ def arguments(name: str) -> list[str]:
         return ["some.gguf"]
     if name == "access_log":
         return ["--access-log"]
-    if name == "alias":
-        return ["--alias", "gpt-3.5-turbo", "--alias", "b"]
+    if isinstance(SAMPLES[name].value, tuple):
+        return [part for value in SAMPLES[name].value for part in (flag_name(name), value)]
     return [flag_name(name), SAMPLES[name].text]
 
 

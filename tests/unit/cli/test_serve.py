@@ -9,14 +9,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from server.cli import main
-from server.commands.banner import ready_banner
+from server.commands.banner import Announced, ready_banner
 from server.commands.prepare import configure_logging
-from server.engine.messages import EngineInfo
 from server.serving import AddressError, base_url, bind
 from server.settings import LogLevel
 from tests.support.minimal_gguf import write_gguf
-
-INFO = EngineInfo(4096, 8192, 8, 512, "CPU, 2 threads", 0.1)
 
 
 def call(*args: str, cache: Path) -> Result:
@@ -105,7 +102,8 @@ def test_the_address_is_one_that_a_caller_can_use(host: str, shown: str) -> None
 
 
 def test_the_banner_has_a_line_for_each_kind_of_caller() -> None:
-    lines = [shlex.split(line) for line in ready_banner("http://h:1", "it's", INFO).splitlines() if "  curl" in line]
+    banner = ready_banner("http://h:1", [Announced("it's", "chatglm2", "CPU")])
+    lines = [shlex.split(line) for line in banner.splitlines() if "  curl" in line]
     assert [next(part for part in line if part.startswith("http")) for line in lines] == [
         "http://h:1/v1/chat/completions", "http://h:1/v1/chat/completions", "http://h:1/chatglm",
     ]  # fmt: skip
@@ -113,6 +111,13 @@ def test_the_banner_has_a_line_for_each_kind_of_caller() -> None:
     assert bodies[0] == {"model": "it's", "messages": [{"role": "user", "content": "你好"}]}
     assert bodies[1] == {**bodies[0], "stream": True}
     assert bodies[2] == {"prompt": "你好", "history": []}
+
+
+def test_the_banner_of_several_models_has_a_line_for_each_and_the_addresses_that_they_answer() -> None:
+    banner = ready_banner("http://h:1", [Announced("a", "codegeex2", "is slow"), Announced("b", "baichuan", "is lazy")])
+    assert "  a  is slow\n  b  is lazy\n" in banner
+    assert "http://h:1/baichuan" in banner
+    assert "http://h:1/chatglm" not in banner
 
 
 @pytest.mark.parametrize(("level", "uvicorn_speaks"), [(LogLevel.INFO, False), (LogLevel.DEBUG, True)])

@@ -1,0 +1,38 @@
+"""POST /baichuan: ``{"prompt": …}``, optionally with the fields that /chatglm has; the same answer."""
+
+from fastapi import APIRouter
+
+from compat.legacy import Clock, Contract, endpoint
+from compat.schemas import LegacyRequest
+from server.engine.params import SamplingParams
+from server.registry import ModelCard, ModelRegistry
+
+
+def create_router(registry: ModelRegistry, clock: Clock) -> APIRouter:
+    """Return the route, answering from the first Baichuan; ``clock`` tells the local time."""
+    router = APIRouter()
+    router.add_api_route("/baichuan", endpoint(BAICHUAN, registry, clock), methods=["POST"], response_model=None)
+    return router
+
+
+def sampling(ask: LegacyRequest, card: ModelCard, prompt_tokens: int, room: int) -> SamplingParams:
+    """Return the sampling of the model's own ``chat()``, which counts the tokens of the answer alone.
+
+    A ``max_length`` counts prompt and answer, as it does in the body that the field is borrowed from.
+    """
+    defaults = card.defaults
+    length = card.default_max_tokens if ask.max_length is None else ask.max_length - prompt_tokens
+    return SamplingParams(
+        max_tokens=max(1, min(room, length)),
+        temperature=ask.temperature or defaults.temperature,
+        top_p=ask.top_p or defaults.top_p,
+        top_k=defaults.top_k,
+        repetition_penalty=defaults.repetition_penalty,
+    )
+
+
+def _as_it_is(text: str) -> str:
+    return text
+
+
+BAICHUAN = Contract("/baichuan", frozenset({"baichuan"}), sampling, _as_it_is)

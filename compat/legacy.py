@@ -1,0 +1,113 @@
+"""What the legacy contracts share: one prompt after its history in, the original's four keys out."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from fastapi import Request
+from fastapi.responses import JSONResponse
+
+from compat.schemas import LegacyRequest, parse_legacy_request
+from server.engine.params import SamplingParams
+from server.errors import TextTooLong, describe, is_expected
+from server.generation import GenerationRequest, complete, room_for_answer, unless_gone
+from server.registry import ModelCard, ModelRegistry, ServedModel
+from server.wire import hung_up, read_json_object
+
+log = logging.getLogger(__name__)
+
+Clock = Callable[[], datetime]
+
+_TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
+_ROOM_KEPT = 512
+_ROOM_KEPT_SHARE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """What tells one legacy address from another."""
+
+    route: str
+    """As error messages name it."""
+    formats: frozenset[str]
+    """Prompt formats of the models that it may be answered by; the first such model is."""
+    sampling: Callable[[LegacyRequest, ModelCard, int, int], SamplingParams]
+    """From the request, the model's card, the tokens of the prompt, and how many the context leaves after it."""
+    polish: Callable[[str], str]
+    """What the original did with an answer before it was handed out."""
+
+
+def endpoint(contract: Contract, registry: ModelRegistry, clock: Clock) -> Callable[[Request], Awaitable[JSONResponse]]:
+    """Return the handler of an address; ``clock`` tells the local time."""
+
+    async def answer(request: Request) -> JSONResponse:
+        """Answer one prompt after its history."""
+        try:
+            model = registry.first_of(contract.formats, contract.route)
+            ask = parse_legacy_request(await read_json_object(request, unique_keys=False))
+            text = await unless_gone(_answer(ask, model, contract), partial(hung_up, request))
+        except Exception as error:
+            return _failure(error, clock)
+        return JSONResponse(_body(text, (*ask.history, [ask.prompt, text]), 200, clock))
+
+    return answer
+
+
+async def _answer(ask: LegacyRequest, model: ServedModel, contract: Contract) -> str:
+    async with model.in_use():
+        prompt_ids = await _fit(ask, model)
+        room = room_for_answer(model, len(prompt_ids))
+        params = contract.sampling(ask, model.card, len(prompt_ids), room)
+        completion = await complete(model, GenerationRequest(prompt_ids, params))
+    return contract.polish(completion.answers[0].text)
+
+
+async def _fit(ask: LegacyRequest, model: ServedModel) -> tuple[int, ...]:
+    """Return the prompt with as many of the latest rounds as the context holds beside some room to answer.
+
+    Halving finds that number in a few encodings however long the history is.
+    """
+    prompt_ids = await _encode_if_fits(ask, model, 0)
+    if prompt_ids is not None:
+        return prompt_ids
+    best = await model.encode(ask.messages(len(ask.turns)))
+    low, high = 1, len(ask.turns)
+    while low < high:
+        middle = (low + high) // 2
+        prompt_ids = await _encode_if_fits(ask, model, middle)
+        if prompt_ids is None:
+            low = middle + 1
+        else:
+            best, high = prompt_ids, middle
+    return best
+
+
+async def _encode_if_fits(ask: LegacyRequest, model: ServedModel, first_turn: int) -> tuple[int, ...] | None:
+    """Return the prompt from round ``first_turn`` on, or None where it leaves too little room to answer."""
+    kept = min(_ROOM_KEPT, model.context_length // _ROOM_KEPT_SHARE)
+    try:
+        prompt_ids = await model.encode(ask.messages(first_turn))
+    except TextTooLong:
+        return None
+    return prompt_ids if len(prompt_ids) + kept <= model.context_length else None
+
+
+def _failure(error: Exception, clock: Clock) -> JSONResponse:
+    """Return an error with the keys that a caller of the original reads."""
+    if not is_expected(error):
+        log.error("unhandled error in a legacy request", exc_info=error)
+    reply = describe(error)
+    body = _body("", (), reply.status, clock)
+    return JSONResponse({**body, "error": reply.message}, reply.status, headers=reply.headers())
+
+
+def _body(response: str, history: tuple[object, ...], status: int, clock: Clock) -> dict[str, object]:
+    """Return the reply's four keys in the original's order."""
+    return {
+        "response": response,
+        "history": list(history),
+        "status": status,
+        "time": clock().strftime(_TIME_FORMAT),
+    }
