@@ -67,8 +67,9 @@ def tuned(weights: Weights, lora: Weights, scale: float) -> Weights:
 
 def applied_logits(model: Path, adapter: Path) -> np.ndarray:
     """What the engine computes with the adapter as a variant."""
+    variants = (Variant("tuned", adapter=adapter),)
     config = EngineConfig(
-        model, context_length=256, parallel=1, device=Device.CPU, variants=(Variant("tuned", adapter=adapter),)
+        model, context_length=256, parallel=1, threads=1, threads_batch=1, device=Device.CPU, variants=variants
     )
     with exact_cache():
         backend = LlamaBackend(config, check_gguf(model))

@@ -1,0 +1,266 @@
+"""P-Tuning v2 in the real engine, against numpy with the prefix's keys and values given explicitly."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from convert.cli import convert
+from convert.errors import ConvertError, MissingTensorError, TensorShapeError
+from convert.mixture import QuantType
+from convert.pipeline import convert_checkpoint
+from server.engine.batch import BatchItem, CopyPrefix
+from server.engine.config import Device, EngineConfig, Variant
+from server.engine.core import EngineCore
+from server.engine.errors import ModelLoadError
+from server.engine.gguf_check import check_gguf
+from server.engine.llama import LlamaBackend
+from server.engine.messages import Submit
+from server.engine.pacing import StepPacer
+from server.engine.params import SamplingParams
+from server.engine.sequence import Sequence
+from tests.reference.numpy_chatglm2 import Prefix, forward
+from tests.support.chatglm2_checkpoint import SMALL, SMALL_32K, Shape, Weights, make_config, make_weights
+
+from tests.support.chatglm2_checkpoint import write_checkpoint, write_safetensors  # isort: skip
+from tests.support.native_context import exact_cache, last_logits
+from tests.support.torch_bin import Stored, write_bin
+
+SEED = 8
+WIDTH = SMALL.layers * 2 * SMALL.groups * SMALL.kv_channels
+ROOT = "transformer.prefix_encoder."
+TOLERANCE = 1e-3
+"""On logits of deviation 3, with a cache in float32."""
+
+
+def tensors_of(length: int, *, projection: bool) -> Weights:
+    """What PrefixEncoder holds; values are about as large as those of the model's own keys."""
+    rng = np.random.default_rng(length)
+    rows = rng.normal(size=(length, WIDTH)).astype(np.float32)
+    if not projection:
+        return {ROOT + "embedding.weight": rows}
+    return {
+        ROOT + "embedding.weight": rows,
+        ROOT + "trans.0.weight": rng.normal(size=(SMALL.hidden, WIDTH), scale=WIDTH**-0.5).astype(np.float32),
+        ROOT + "trans.0.bias": rng.normal(size=SMALL.hidden).astype(np.float32),
+        ROOT + "trans.2.weight": rng.normal(size=(WIDTH, SMALL.hidden), scale=SMALL.hidden**-0.5).astype(np.float32),
+        ROOT + "trans.2.bias": rng.normal(size=WIDTH).astype(np.float32),
+    }
+
+
+def meant(tensors: Weights) -> Prefix:
+    """As the authors reshape it: [tokens, 2 * layers, groups, channels], keys and values of a layer in turn."""
+    rows = tensors[ROOT + "embedding.weight"].astype(np.float64)
+    if ROOT + "trans.0.weight" in tensors:
+        inner = np.tanh(rows @ tensors[ROOT + "trans.0.weight"].T.astype(np.float64) + tensors[ROOT + "trans.0.bias"])
+        rows = inner @ tensors[ROOT + "trans.2.weight"].T.astype(np.float64) + tensors[ROOT + "trans.2.bias"]
+    past = rows.reshape(len(rows), 2 * SMALL.layers, SMALL.groups, SMALL.kv_channels).transpose(1, 0, 2, 3)
+    return Prefix(keys=past[0::2], values=past[1::2])
+
+
+def write_prefix_folder(folder: Path, tensors: Weights, *, as_bin: bool = False, **config: object) -> Path:
+    folder.mkdir(parents=True)
+    length = len(tensors[ROOT + "embedding.weight"])
+    tuned = {"pre_seq_len": length, "prefix_projection": len(tensors) > 1, **config}
+    (folder / "config.json").write_text(json.dumps(make_config(SMALL) | tuned))
+    if as_bin:
+        write_bin(folder / "pytorch_model.bin", {name: Stored(tensor) for name, tensor in tensors.items()})
+    else:
+        write_safetensors(folder / "model.safetensors", tensors)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights() -> Weights:
+    return make_weights(SMALL, SEED)
+
+
+def converted(folder: Path, shape: Shape, weights: Weights) -> Path:
+    write_checkpoint(folder, shape, weights)
+    convert_checkpoint(folder, folder / "m.gguf", QuantType.F32)
+    return folder / "m.gguf"
+
+
+def backend_with(model: Path, *variants: Variant, context: int = 2048, parallel: int = 1) -> LlamaBackend:
+    # One thread: steps this small take longer to hand out than to compute.
+    return LlamaBackend(
+        EngineConfig(
+            model,
+            context_length=context,
+            parallel=parallel,
+            threads=1,
+            threads_batch=1,
+            device=Device.CPU,
+            variants=variants,
+        ),
+        check_gguf(model),
+    )
+
+
+def prompt_of(length: int) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.random.default_rng(length).integers(3, SMALL.vocab, length))
+
+
+def logits_after(backend: LlamaBackend, variant: str, prompt: tuple[int, ...]) -> np.ndarray:
+    """Lay the prefix into one slot, share it with another, and compute the prompt there in two pieces."""
+    loaded = backend.variants[variant]
+    backend.lay_prefix(variant, 1)
+    backend.apply(CopyPrefix(1, 0, loaded.prefix_length))
+    sequence = Sequence(1, loaded.key(prompt), SamplingParams(max_tokens=1), 1, num_prefix_tokens=loaded.prefix_length)
+    at, middle = loaded.prefix_length, loaded.prefix_length + len(prompt) // 2
+    backend.decode((BatchItem(sequence, 0, at, sequence.prompt_ids[at:middle], False),))
+    backend.decode((BatchItem(sequence, 0, middle, sequence.prompt_ids[middle:], True),))
+    return last_logits(backend)
+
+
+@dataclass(frozen=True)
+class Case:
+    shape: Shape
+    cells: int
+    tokens: int
+    projection: bool
+
+
+CASES = (
+    Case(SMALL, 16, 17, False),
+    Case(SMALL, 128, 17, True),
+    Case(SMALL, 16, 780, True),
+    Case(SMALL, 128, 780, False),
+    Case(SMALL_32K, 128, 17, False),
+    Case(SMALL_32K, 16, 780, True),
+)
+
+
+@pytest.mark.parametrize(
+    "case", CASES, ids=lambda c: f"{c.cells}-{c.tokens}-{c.shape.rope_ratio}-{'projected' * c.projection or 'rows'}"
+)
+def test_logits_are_those_of_explicit_keys_and_values(case: Case, weights: Weights, tmp_path: Path) -> None:
+    model = converted(tmp_path / "hf", case.shape, weights)
+    tensors = tensors_of(case.cells, projection=case.projection)
+    folder = write_prefix_folder(tmp_path / "tuned", tensors, as_bin=case.projection)
+    report = convert_checkpoint(folder, tmp_path / "prefix.gguf", QuantType.Q4_K_M)
+    prompt = prompt_of(case.tokens)
+    expected = forward(weights, case.shape, prompt, prefix=meant(tensors))[-1]
+    variant = Variant("tuned", prefix=tmp_path / "prefix.gguf")
+    with exact_cache():
+        exact = backend_with(model, variant)
+    usual = backend_with(model, variant)
+    differences = [np.abs(logits_after(backend, "tuned", prompt) - expected).max() for backend in (exact, usual)]
+    for backend in (exact, usual):
+        backend.close()
+    print(f"{case}: {differences[0]:.1e} with a cache in f32, {differences[1]:.1e} in f16")
+    assert differences[0] <= TOLERANCE
+    assert differences[1] <= 0.05
+    assert np.abs(forward(weights, case.shape, prompt)[-1] - expected).max() > 0.5, "a prefix without effect"
+    assert report.findings[0].startswith(f"prefix: P-Tuning v2, {case.cells} tokens")
+
+
+GREEDY = SamplingParams(max_tokens=6, temperature=0.0, ignore_eos=True)
+
+
+@pytest.fixture
+def core(weights: Weights, tmp_path: Path) -> Iterator[EngineCore]:
+    """The plain model and two variants of it in one engine."""
+    model = converted(tmp_path / "hf", SMALL, weights)
+    variants = []
+    for name, length in (("short", 16), ("long", 128)):
+        tuned = write_prefix_folder(tmp_path / name, tensors_of(length, projection=False))
+        convert_checkpoint(tuned, tmp_path / f"{name}.gguf", QuantType.F32)
+        variants.append(Variant(name, prefix=tmp_path / f"{name}.gguf"))
+    with exact_cache():
+        backend = backend_with(model, *variants, context=256, parallel=6)
+    yield EngineCore(backend, 64, StepPacer(10.0, 128))
+    backend.close()
+
+
+def run(core: EngineCore, requests: list[Submit], *, abort: int | None = None) -> dict[int, list[int]]:
+    """Run requests to their end, one of them aborted after the second step; their tokens by request id."""
+    tokens: dict[int, list[int]] = {request.request_id: [] for request in requests}
+    for request in requests:
+        assert core.submit(request) is None
+    steps = 0
+    while core.has_work:
+        for output in core.step().outputs:
+            assert not output.error
+            tokens[output.request_id] += output.token_ids
+        core.check_integrity()
+        steps += 1
+        if abort is not None and steps == 2:
+            core.abort(abort)
+    return tokens
+
+
+def greedy(weights: Weights, prompt: tuple[int, ...], prefix: Prefix | None) -> list[int]:
+    ids = list(prompt)
+    for _ in range(GREEDY.max_tokens):
+        ids.append(int(forward(weights, SMALL, ids, prefix=prefix)[-1].argmax()))
+    return ids[len(prompt) :]
+
+
+def test_requests_with_and_without_prefixes_run_together_as_they_run_alone(core: EngineCore, weights: Weights) -> None:
+    """The same prompts for all, so that a cache that mixed them up would be seen; more of them than slots run."""
+    prefixes = {
+        "": None,
+        "short": meant(tensors_of(16, projection=False)),
+        "long": meant(tensors_of(128, projection=False)),
+    }
+    prompts = [prompt_of(20), prompt_of(33), prompt_of(20) + prompt_of(5)]
+    asked = [(prompt, variant) for prompt in prompts for variant in prefixes]
+    alone = {i: run(core, [Submit(i, p, GREEDY, v)])[i] for i, (p, v) in enumerate(asked)}
+    expected = {i: greedy(weights, p, prefixes[v]) for i, (p, v) in enumerate(asked)}
+    assert alone == expected
+    assert len({tuple(ids) for ids in alone.values()}) == len(asked)
+    for round_number in (1, 2):
+        first = 100 * round_number
+        together = run(core, [Submit(first + i, p, GREEDY, v) for i, (p, v) in enumerate(asked)], abort=first + 4)
+        del together[first + 4]
+        assert together == {first + i: ids for i, ids in expected.items() if i != 4}
+
+
+def test_prefixes_stay_when_the_cache_is_full_of_other_prompts(core: EngineCore, weights: Weights) -> None:
+    """Prompts that fill the cells many times over push each other out, and never a prefix."""
+    prompt = prompt_of(20)
+    before = run(core, [Submit(1, prompt, GREEDY, "long")])[1]
+    info = core._backend.info
+    others = [Submit(10 + i, prompt_of(180 + i), replace(GREEDY, max_tokens=2)) for i in range(16)]
+    assert sum(len(request.prompt_ids) for request in others) > 1.5 * info.cache_cells
+    run(core, others)
+    assert run(core, [Submit(2, prompt, GREEDY, "long")])[2] == before
+    assert core.stats.cells_used >= 16 + 128
+
+
+def test_a_prefix_for_a_model_of_another_shape_is_refused(weights: Weights, tmp_path: Path) -> None:
+    folder = write_prefix_folder(tmp_path / "tuned", tensors_of(4, projection=False), num_layers=SMALL.layers * 2,
+                                 multi_query_group_num=1)  # fmt: skip
+    convert_checkpoint(folder, tmp_path / "prefix.gguf", QuantType.F32)
+    with pytest.raises(ModelLoadError, match="tuned for a model of another shape"):
+        backend_with(converted(tmp_path / "hf", SMALL, weights), Variant("tuned", prefix=tmp_path / "prefix.gguf"))
+
+
+def test_a_prefix_that_contradicts_its_config_is_refused(tmp_path: Path) -> None:
+    tensors = tensors_of(4, projection=False)
+    folder = write_prefix_folder(tmp_path / "a", tensors, num_layers=4)
+    with pytest.raises(TensorShapeError, match=rf"embedding\.weight has shape \[4, {WIDTH}\] .* asks for \[4, 2048\]"):
+        convert_checkpoint(folder, tmp_path / "p.gguf", QuantType.F32)
+    projected = tensors_of(4, projection=True)
+    projected[ROOT + "trans.0.weight"] = projected[ROOT + "trans.0.weight"][:, :-1]
+    with pytest.raises(TensorShapeError, match=r"trans\.0\.weight has shape"):
+        convert_checkpoint(write_prefix_folder(tmp_path / "b", projected), tmp_path / "p.gguf", QuantType.F32)
+    del projected[ROOT + "trans.0.bias"]
+    with pytest.raises(MissingTensorError, match=r"trans\.0\.bias"):
+        convert_checkpoint(write_prefix_folder(tmp_path / "c", projected), tmp_path / "p.gguf", QuantType.F32)
+    assert not (tmp_path / "p.gguf").exists()
+
+
+def test_the_command_names_a_prefix_after_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_prefix_folder(tmp_path / "mine", tensors_of(16, projection=False))
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(convert, ["mine"])
+    assert "prefix: P-Tuning v2, 16 tokens" in result.output
+    assert (tmp_path / "mine.prefix.gguf").exists()
+    with pytest.raises(ConvertError, match="takes no --merge-lora"):
+        convert_checkpoint(tmp_path / "mine", tmp_path / "x.gguf", QuantType.F32, merge_lora=tmp_path / "mine")
