@@ -184,6 +184,7 @@ class EngineClient:
         if sender is not self._process:
             return
         self._process = None
+        self._stats = EngineStats()
         log.error("the engine process %s; %d requests were lost", how, len(self._streams))
         self._end_all(EngineDied(f"the engine process {how} while this request ran; it is being restarted, try again"))
         if self._info is None or self._restarts >= self._config.max_restarts:
