@@ -1,6 +1,5 @@
 """A LoRA merged into the weights and one applied by llama.cpp are the same model."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,50 +18,13 @@ from server.engine.llama import LlamaBackend
 from server.engine.params import SamplingParams
 from server.engine.sequence import Sequence
 from tests.reference.numpy_chatglm2 import forward
-from tests.support.chatglm2_checkpoint import SMALL, Weights, make_weights, write_checkpoint, write_safetensors
+from tests.support.chatglm2_checkpoint import SMALL, Weights, make_weights, write_checkpoint
 from tests.support.native import logits_of
 from tests.support.native_context import exact_cache, last_logits
-from tests.support.torch_bin import Stored, write_bin
+from tests.support.tuned_checkpoint import ALPHA, MODULES, RANK, make_lora, tuned, write_adapter
 
-RANK, ALPHA = 6, 20.0
-MODULES = ("self_attention.query_key_value", "self_attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h")
 PROMPT = [5, 99, 300, 17, 42, 8, 7, 111]
 TOLERANCE = 1e-3
-
-
-def make_lora(weights: Weights, modules: tuple[str, ...] = MODULES, rank: int = RANK) -> Weights:
-    rng = np.random.default_rng(11)
-    lora: Weights = {}
-    for layer in range(SMALL.layers):
-        for module in modules:
-            rows, columns = weights[f"transformer.encoder.layers.{layer}.{module}.weight"].shape
-            name = f"base_model.model.transformer.encoder.layers.{layer}.{module}"
-            lora[f"{name}.lora_A.weight"] = rng.normal(size=(rank, columns), scale=0.05).astype(np.float32)
-            lora[f"{name}.lora_B.weight"] = rng.normal(size=(rows, rank), scale=0.05).astype(np.float32)
-    return lora
-
-
-def write_adapter(folder: Path, lora: Weights, *, as_bin: bool = False, dtype: str = "F32", **config: object) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = {"peft_type": "LORA", "r": RANK, "lora_alpha": ALPHA, "bias": "none", "fan_in_fan_out": False, **config}
-    (folder / "adapter_config.json").write_text(json.dumps(settings))
-    if as_bin:
-        write_bin(folder / "adapter_model.bin", {name: Stored(tensor, dtype) for name, tensor in lora.items()})
-    else:
-        write_safetensors(folder / "adapter_model.safetensors", lora, dtype)
-    return folder
-
-
-def tuned(weights: Weights, lora: Weights, scale: float) -> Weights:
-    """The equation, in float64: W + scale * B A."""
-    result = dict(weights)
-    for name, down in lora.items():
-        if ".lora_A." in name:
-            up = lora[name.replace("lora_A", "lora_B")]
-            base = name.removeprefix("base_model.model.").replace(".lora_A", "")
-            change = scale * up.astype(np.float64) @ down.astype(np.float64)
-            result[base] = (weights[base].astype(np.float64) + change).astype(np.float32)
-    return result
 
 
 def applied_logits(model: Path, adapter: Path) -> np.ndarray:

@@ -1,6 +1,5 @@
 """P-Tuning v2 in the real engine, against numpy with the prefix's keys and values given explicitly."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,54 +23,15 @@ from server.engine.pacing import StepPacer
 from server.engine.params import SamplingParams
 from server.engine.sequence import Sequence
 from tests.reference.numpy_chatglm2 import Prefix, forward
-from tests.support.chatglm2_checkpoint import SMALL, SMALL_32K, Shape, Weights, make_config, make_weights
+from tests.support.chatglm2_checkpoint import SMALL, SMALL_32K, Shape, Weights, make_weights
 
-from tests.support.chatglm2_checkpoint import write_checkpoint, write_safetensors  # isort: skip
+from tests.support.chatglm2_checkpoint import write_checkpoint  # isort: skip
 from tests.support.native_context import exact_cache, last_logits
-from tests.support.torch_bin import Stored, write_bin
+from tests.support.tuned_checkpoint import ROOT, WIDTH, meant, tensors_of, write_prefix_folder
 
 SEED = 8
-WIDTH = SMALL.layers * 2 * SMALL.groups * SMALL.kv_channels
-ROOT = "transformer.prefix_encoder."
 TOLERANCE = 1e-3
 """On logits of deviation 3, with a cache in float32."""
-
-
-def tensors_of(length: int, *, projection: bool) -> Weights:
-    """What PrefixEncoder holds; values are about as large as those of the model's own keys."""
-    rng = np.random.default_rng(length)
-    rows = rng.normal(size=(length, WIDTH)).astype(np.float32)
-    if not projection:
-        return {ROOT + "embedding.weight": rows}
-    return {
-        ROOT + "embedding.weight": rows,
-        ROOT + "trans.0.weight": rng.normal(size=(SMALL.hidden, WIDTH), scale=WIDTH**-0.5).astype(np.float32),
-        ROOT + "trans.0.bias": rng.normal(size=SMALL.hidden).astype(np.float32),
-        ROOT + "trans.2.weight": rng.normal(size=(WIDTH, SMALL.hidden), scale=SMALL.hidden**-0.5).astype(np.float32),
-        ROOT + "trans.2.bias": rng.normal(size=WIDTH).astype(np.float32),
-    }
-
-
-def meant(tensors: Weights) -> Prefix:
-    """As the authors reshape it: [tokens, 2 * layers, groups, channels], keys and values of a layer in turn."""
-    rows = tensors[ROOT + "embedding.weight"].astype(np.float64)
-    if ROOT + "trans.0.weight" in tensors:
-        inner = np.tanh(rows @ tensors[ROOT + "trans.0.weight"].T.astype(np.float64) + tensors[ROOT + "trans.0.bias"])
-        rows = inner @ tensors[ROOT + "trans.2.weight"].T.astype(np.float64) + tensors[ROOT + "trans.2.bias"]
-    past = rows.reshape(len(rows), 2 * SMALL.layers, SMALL.groups, SMALL.kv_channels).transpose(1, 0, 2, 3)
-    return Prefix(keys=past[0::2], values=past[1::2])
-
-
-def write_prefix_folder(folder: Path, tensors: Weights, *, as_bin: bool = False, **config: object) -> Path:
-    folder.mkdir(parents=True)
-    length = len(tensors[ROOT + "embedding.weight"])
-    tuned = {"pre_seq_len": length, "prefix_projection": len(tensors) > 1, **config}
-    (folder / "config.json").write_text(json.dumps(make_config(SMALL) | tuned))
-    if as_bin:
-        write_bin(folder / "pytorch_model.bin", {name: Stored(tensor) for name, tensor in tensors.items()})
-    else:
-        write_safetensors(folder / "model.safetensors", tensors)
-    return folder
 
 
 @pytest.fixture(scope="module")
