@@ -56,13 +56,8 @@ CHATGLM3_TEMPLATE = (
 )
 """Jinja; roles are system, user, assistant and observation (also called tool)."""
 
-# A model that completes code: no roles, no rounds. What the messages say is the beginning of a program.
-CODEGEEX2_TEMPLATE = (
-    "{{- '[gMASK]' -}}{{- '<sop>' -}}"
-    "{%- for message in messages -%}"
-    "{{- message['content'] -}}{%- if not loop.last -%}{{- '\\n' -}}{%- endif -%}"
-    "{%- endfor -%}"
-)
+# A model that completes code: no roles, no rounds. The last message is the beginning of a program.
+CODEGEEX2_TEMPLATE = "{{- '[gMASK]' -}}{{- '<sop>' -}}{{- messages[-1]['content'] -}}"
 """Jinja."""
 
 # llama.cpp recognises this one by "[gMASK]<sop>", and what it has built in for it is the same.

@@ -20,6 +20,9 @@ from convert.errors import CorruptFileError, VocabularyError
 from convert.family import FamilyName
 from convert.mixture import QuantType
 from convert.pipeline import ConversionReport, convert_checkpoint
+from server.prompts.format import prompt_format
+from server.prompts.message import Message, Role
+from server.tokenizer import load_tokenizer
 from tests.integration.test_convert_tokenizer import EDGES, mixed_strings
 from tests.support.chatglm2_checkpoint import Shape, make_weights, train_tokenizer, write_checkpoint
 from tests.support.checkpoints import real_checkpoint
@@ -59,6 +62,13 @@ def rendered(path: Path, turns: list[tuple[str, str]], **variables: object) -> s
     return template.render(messages=messages, add_generation_prompt=True, **variables)
 
 
+def served(path: Path, turns: list[tuple[str, str]]) -> list[int]:
+    """The server's own prompt, with the tokenizer that it loads from the same file."""
+    tokenizer = load_tokenizer(path)
+    messages = [Message(Role(role), content) for role, content in turns]
+    return list(prompt_format(str(text(path, "glmserve.prompt_format"))).encode(messages, tokenizer))
+
+
 @pytest.fixture(scope="module")
 def chatglm3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Tokenizer]]:
     """ChatGLM3's real tokenizer."""
@@ -96,6 +106,7 @@ def test_the_template_of_chatglm3_gives_the_authors_ids(chatglm3: tuple[Path, To
     assert tokenizer.encode(rendered(path, [*TURNS, ("tool", "42")]), special=True) == [
         *expected, 64796, *encode("\n"),
     ]  # fmt: skip
+    assert tokenizer.encode(rendered(path, TURNS), special=True) == [*served(path, TURNS), *encode("\n")]
     assert tokenizer.encode(rendered(path, [*TURNS, ("tool", "42")], tools=[1]), special=True) == [*expected, 64796]
 
 
@@ -114,6 +125,7 @@ def test_codegeex2_starts_a_text_without_a_space(tmp_path: Path) -> None:
         assert tokenizer.ends() == {2}
         ids = tokenizer.encode(rendered(tmp_path / "m.gguf", [("user", prompt)]), special=True)
         assert ids == [size + 1, size + 3, *reference.encode(prompt)]
+        assert ids == served(tmp_path / "m.gguf", [("user", prompt)])
 
 
 def byte_pairs(size: int) -> dict[bytes, int]:
@@ -168,6 +180,8 @@ def test_glm4_gives_tiktokens_ids(ranks: dict[bytes, int], extra: bytes | None, 
         prompt = rendered(path, TURNS, tools=[1])
         assert prompt.startswith("[gMASK]<sop><|system|>\nBe brief.")
         assert tokenizer.encode(prompt, special=True) == reference.encode(prompt, allowed_special="all")
+        assert tokenizer.encode(prompt, special=True) == served(path, TURNS)
+        assert tokenizer.encode(rendered(path, TURNS), special=True) == [*served(path, TURNS), *tokenizer.encode("\n")]
     assert text(path, "glmserve.prompt_format") == "glm4"
     assert text(path, "glmserve.prompt_prefix_ids") == [first + 2, first + 4]
     assert text(path, "tokenizer.ggml.pre") == ("glm4" if extra else "chatglm-bpe")

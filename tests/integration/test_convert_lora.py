@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from gguf import GGUFReader
 
 from convert.cli import convert
 from convert.errors import AdapterError, ConvertError, MissingFileError
@@ -18,6 +19,7 @@ from server.engine.llama import LlamaBackend
 from server.engine.params import SamplingParams
 from server.engine.sequence import Sequence
 from tests.reference.numpy_chatglm2 import forward
+from tests.support import baichuan_checkpoint
 from tests.support.chatglm2_checkpoint import SMALL, Weights, make_weights, write_checkpoint
 from tests.support.native import logits_of
 from tests.support.native_context import exact_cache, last_logits
@@ -79,6 +81,29 @@ def _same(x: np.ndarray) -> np.ndarray:
 
 def _bf16(x: np.ndarray) -> np.ndarray:
     return (x.view(np.uint32) >> 16 << 16).view(np.float32)
+
+
+@pytest.mark.parametrize("shape", [baichuan_checkpoint.ALIBI, baichuan_checkpoint.ROTARY], ids=["alibi", "rotary"])
+def test_matrices_that_conversion_splits_are_merged_before(shape: baichuan_checkpoint.Shape, tmp_path: Path) -> None:
+    """Baichuan's W_pack, which adapters know and the file does not."""
+    weights = baichuan_checkpoint.make_weights(shape, 3)
+    rng = np.random.default_rng(2)
+    lora: Weights = {}
+    for name in [n for n in weights if n.endswith(("W_pack.weight", "o_proj.weight"))]:
+        rows, columns = weights[name].shape
+        module = "base_model.model." + name.removesuffix(".weight")
+        lora[f"{module}.lora_A.weight"] = rng.normal(size=(RANK, columns), scale=0.1).astype(np.float32)
+        lora[f"{module}.lora_B.weight"] = rng.normal(size=(rows, RANK), scale=0.1).astype(np.float32)
+    folder = baichuan_checkpoint.write_checkpoint(tmp_path / "hf", shape, weights)
+    by_hand = baichuan_checkpoint.write_checkpoint(tmp_path / "hand", shape, tuned(weights, lora, ALPHA / RANK))
+    adapter = write_adapter(tmp_path / "lora", lora)
+    convert_checkpoint(folder, tmp_path / "merged.gguf", QuantType.F32, merge_lora=adapter)
+    convert_checkpoint(by_hand, tmp_path / "hand.gguf", QuantType.F32)
+    expected = {tensor.name: tensor.data for tensor in GGUFReader(tmp_path / "hand.gguf").tensors}
+    for tensor in GGUFReader(tmp_path / "merged.gguf").tensors:
+        np.testing.assert_allclose(tensor.data, expected[tensor.name], atol=1e-6)
+    with pytest.raises(AdapterError, match="try --merge-lora"):
+        convert_checkpoint(adapter, tmp_path / "lora.gguf", QuantType.F32)
 
 
 @pytest.mark.parametrize(
