@@ -126,7 +126,7 @@ def plan_conversion(
     weights, findings = open_checkpoint(source), weights_findings(source)
     if isinstance(model, ChatGLM) and is_prefix(weights):
         _check_alone(source, merge_lora, imatrix)
-        return plan_prefix(model.config, weights)
+        return plan_prefix(model.file, model.config, weights)
     if merge_lora is None:
         prepared = model.prepare(weights)
     else:

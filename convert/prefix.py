@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from convert.chatglm import ARCHITECTURE, ChatGLMConfig
 from convert.checkpoint import TensorInfo, TensorSource
-from convert.errors import MissingTensorError, TensorShapeError
+from convert.config import ConfigFile
+from convert.errors import CorruptFileError, MissingTensorError, TensorShapeError, UnknownTensorError
 from convert.family import TensorMapping
 from convert.metadata import PREFIX_LENGTH
 from convert.mixture import QuantType
@@ -22,6 +23,7 @@ from convert.plan import ConversionPlan, plan_tensors
 _ROOT = "transformer.prefix_encoder."
 _EMBEDDING = _ROOT + "embedding.weight"
 _FIRST, _SECOND = _ROOT + "trans.0", _ROOT + "trans.2"
+_PROJECTION = tuple(f"{layer}.{part}" for layer in (_FIRST, _SECOND) for part in ("weight", "bias"))
 
 _BLOCK_VALUES = 1 << 22
 """Values of a matrix that are in memory at once."""
@@ -57,22 +59,24 @@ def is_prefix(source: TensorSource) -> bool:
     return bool(names) and all(name.startswith(_ROOT) for name in names)
 
 
-def plan_prefix(config: ChatGLMConfig, source: TensorSource) -> ConversionPlan:
+def plan_prefix(file: ConfigFile, config: ChatGLMConfig, source: TensorSource) -> ConversionPlan:
     """Compute the prefix and plan its file.
 
     Raises:
-        CheckpointError: a tensor is missing, or was tuned for a model of another shape.
+        CheckpointError: a tensor is missing or unknown, or was tuned for a model of another shape.
     """
+    is_projected = _check_names(file, source)
     width = config.multi_query_group_num * config.kv_channels
-    rows = _rows(source, 2 * config.num_layers * width)
+    rows = _rows(source, 2 * config.num_layers * width, is_projected=is_projected)
     length = rows.shape[0]
+    if file.raw.get("pre_seq_len") not in (None, length):
+        raise CorruptFileError(file.path, f"pre_seq_len is {file.raw['pre_seq_len']}, and the prefix has {length} rows")
     parts = rows.reshape(length, config.num_layers, 2, width)
     tensors = {
         f"blk.{layer}.prefix_{kind}": np.ascontiguousarray(parts[:, layer, part])
         for layer in range(config.num_layers)
         for part, kind in enumerate("kv")
     }
-    projected = " computed by its projection" if _FIRST + ".weight" in source.names() else ""
     return plan_tensors(
         ComputedTensors(tensors, source.info(_EMBEDDING).path),
         tuple(TensorMapping(name, name, tensor.shape) for name, tensor in tensors.items()),
@@ -83,15 +87,29 @@ def plan_prefix(config: ChatGLMConfig, source: TensorSource) -> ConversionPlan:
             "general.name": config.name,
             PREFIX_LENGTH: length,
         },
-        (f"prefix: P-Tuning v2, {length} tokens{projected}",),
+        (f"prefix: P-Tuning v2, {length} tokens{' computed by its projection' * is_projected}",),
     )
 
 
-def _rows(source: TensorSource, width: int) -> NDArray[np.float32]:
+def _check_names(file: ConfigFile, source: TensorSource) -> bool:
+    """Tell whether the prefix is computed by a projection, which the configuration must agree with."""
+    names = set(source.names())
+    is_projected = not names.isdisjoint(_PROJECTION)
+    if file.raw.get("prefix_projection") is True and not is_projected:
+        raise MissingTensorError(_PROJECTION[0], file.folder)
+    unknown = tuple(sorted(names - {_EMBEDDING, *_PROJECTION}))
+    if unknown:
+        raise UnknownTensorError(unknown, file.folder)
+    return is_projected
+
+
+def _rows(source: TensorSource, width: int, *, is_projected: bool) -> NDArray[np.float32]:
     """One row for each token of the prefix: keys and values of all layers."""
     info = source.info(_EMBEDDING)
+    if len(info.shape) != 2:
+        raise TensorShapeError(_EMBEDDING, info.path, info.shape, (info.shape[0] if info.shape else 1, width))
     rows = source.read_rows(_EMBEDDING, 0, info.shape[0])
-    if _FIRST + ".weight" in source.names():
+    if is_projected:
         rows = _linear(source, _SECOND, np.tanh(_linear(source, _FIRST, rows)))
     if rows.shape[1] != width:
         raise TensorShapeError(_EMBEDDING, info.path, rows.shape, (rows.shape[0], width))
@@ -100,7 +118,7 @@ def _rows(source: TensorSource, width: int) -> NDArray[np.float32]:
 
 def _linear(source: TensorSource, name: str, rows: NDArray[np.float32]) -> NDArray[np.float32]:
     weight, bias = source.info(name + ".weight"), source.info(name + ".bias")
-    outputs = weight.shape[0]
+    outputs = weight.shape[0] if weight.shape else 0
     if weight.shape != (outputs, rows.shape[1]):
         raise TensorShapeError(name + ".weight", weight.path, weight.shape, (outputs, rows.shape[1]))
     if bias.shape != (outputs,):

@@ -4,11 +4,13 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
 import jinja2
+import numpy as np
 import pytest
 import regex
 import sentencepiece
@@ -24,9 +26,10 @@ from server.prompts.format import prompt_format
 from server.prompts.message import Message, Role
 from server.tokenizer import load_tokenizer
 from tests.integration.test_convert_tokenizer import EDGES, mixed_strings
+from tests.reference.numpy_chatglm2 import forward
 from tests.support.chatglm2_checkpoint import Shape, make_weights, train_tokenizer, write_checkpoint
 from tests.support.checkpoints import real_checkpoint
-from tests.support.native import Tokenizer, loaded
+from tests.support.native import Tokenizer, loaded, logits_of
 
 TURNS = [("system", "Be brief.\nAlways."), ("user", "你好"), ("assistant", "你好👋！"), ("user", " sop, 中")]
 GLM4_WORDS = (
@@ -41,8 +44,11 @@ GLM4_TEXT = (
 )
 
 
+TINY = Shape(hidden=128, heads=1, groups=1, layers=1, ffn=32, vocab=560)
+
+
 def converted(folder: Path, tokenizer: bytes, vocab: int, family: FamilyName | None = None) -> ConversionReport:
-    shape = Shape(hidden=128, heads=1, groups=1, layers=1, ffn=32, vocab=vocab)
+    shape = replace(TINY, vocab=vocab)
     write_checkpoint(folder, shape, make_weights(shape, 1), tokenizer=tokenizer, dtype="F16")
     return convert_checkpoint(folder, folder / "m.gguf", QuantType.F16, family=family)
 
@@ -182,6 +188,9 @@ def test_glm4_gives_tiktokens_ids(ranks: dict[bytes, int], extra: bytes | None, 
         assert tokenizer.encode(prompt, special=True) == reference.encode(prompt, allowed_special="all")
         assert tokenizer.encode(prompt, special=True) == served(path, TURNS)
         assert tokenizer.encode(rendered(path, TURNS), special=True) == [*served(path, TURNS), *tokenizer.encode("\n")]
+    prompt_ids = [specials["[gMASK]"], 300, 7, 8, 301]
+    expected = forward(make_weights(TINY, 1), TINY, prompt_ids)
+    assert np.abs(logits_of(path, [prompt_ids])[0] - expected).max() < 0.05, "weights are in float16"
     assert text(path, "glmserve.prompt_format") == "glm4"
     assert text(path, "glmserve.prompt_prefix_ids") == [first + 2, first + 4]
     assert text(path, "tokenizer.ggml.pre") == ("glm4" if extra else "chatglm-bpe")

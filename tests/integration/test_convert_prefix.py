@@ -9,7 +9,13 @@ import pytest
 from click.testing import CliRunner
 
 from convert.cli import convert
-from convert.errors import ConvertError, MissingTensorError, TensorShapeError
+from convert.errors import (
+    ConvertError,
+    CorruptFileError,
+    MissingTensorError,
+    TensorShapeError,
+    UnknownTensorError,
+)
 from convert.mixture import QuantType
 from convert.pipeline import convert_checkpoint
 from server.engine.batch import BatchItem, CopyPrefix
@@ -213,6 +219,16 @@ def test_a_prefix_that_contradicts_its_config_is_refused(tmp_path: Path) -> None
     del projected[ROOT + "trans.0.bias"]
     with pytest.raises(MissingTensorError, match=r"trans\.0\.bias"):
         convert_checkpoint(write_prefix_folder(tmp_path / "c", projected), tmp_path / "p.gguf", QuantType.F32)
+    incomplete = write_prefix_folder(tmp_path / "d", tensors, prefix_projection=True)
+    with pytest.raises(MissingTensorError, match=r"trans\.0\.weight"):
+        convert_checkpoint(incomplete, tmp_path / "p.gguf", QuantType.F32)
+    with pytest.raises(CorruptFileError, match="pre_seq_len is 5, and the prefix has 4 rows"):
+        convert_checkpoint(write_prefix_folder(tmp_path / "e", tensors, pre_seq_len=5), tmp_path / "p", QuantType.F32)
+    more = tensors | {ROOT + "trans.4.weight": tensors[ROOT + "embedding.weight"]}
+    with pytest.raises(UnknownTensorError, match=r"trans\.4"):
+        convert_checkpoint(
+            write_prefix_folder(tmp_path / "f", more, prefix_projection=False), tmp_path / "p.gguf", QuantType.F32
+        )
     assert not (tmp_path / "p.gguf").exists()
 
 
