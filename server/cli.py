@@ -10,6 +10,8 @@ _COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "serve": "server.commands.serve:serve",
         "convert": "convert.cli:convert",
+        "pull": "server.commands.pull:pull",
+        "list": "server.commands.listing:list_models",
         "chat": "server.commands.chat:chat",
         "doctor": "server.commands.doctor:doctor",
     }

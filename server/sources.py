@@ -1,5 +1,6 @@
 """Which file a MODEL means, and its conversion where it is a checkpoint folder."""
 
+import glob
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -53,8 +54,11 @@ def find_source(model: str, quant: Quant, cache_dir: Path) -> ModelSource:
     entry = find(model)
     if entry is EMBEDDED:
         return _embedded(quant, cache_dir)
+    name = entry.name if entry else model
+    if cached := _in_cache(name, quant, cache_dir):
+        return ModelSource(name=name, gguf=cached, entry=entry)
     if entry is not None:
-        return _from_cache(entry, cache_dir)
+        raise UnknownModelError(f"{name} is not on this machine{_as(quant)}; glmserve pull {name} downloads it")
     raise UnknownModelError(
         f"{model}: no such file or folder, and no model of that name is known; "
         "give a .gguf file, a checkpoint folder, or nothing for the embedded model"
@@ -91,14 +95,18 @@ def _checkpoint(folder: Path, name: str, quant: Quant, cache_dir: Path, entry: C
     return ModelSource(name=name, gguf=cache_dir / "converted" / file, entry=entry, checkpoint=folder, quant=kind)
 
 
-def _from_cache(entry: CatalogEntry, cache_dir: Path) -> ModelSource:
-    files = sorted(cache_dir.glob(f"{entry.name}[.-]*gguf"))
-    if not files:
-        raise UnknownModelError(
-            f"{entry.name} is not on this machine; download the checkpoint {entry.repository} and run "
-            f"glmserve convert FOLDER -o {cache_dir / entry.name}.gguf"
-        )
-    return ModelSource(name=entry.name, gguf=files[0], entry=entry)
+def _in_cache(name: str, quant: Quant, cache_dir: Path) -> Path | None:
+    """Return the file of a model that was pulled or put there: of the type asked for, or else of the usual one."""
+    if "/" in name:
+        return None
+    files = sorted(cache_dir.glob(f"{glob.escape(name)}.*gguf"))
+    wanted = Quant.Q4_K_M if quant is Quant.AUTO else quant
+    best = [file for file in files if file.name == f"{name}.{wanted.value}.gguf"]
+    return next(iter(best or (files if quant is Quant.AUTO else [])), None)
+
+
+def _as(quant: Quant) -> str:
+    return "" if quant is Quant.AUTO else f" as {quant.value}"
 
 
 def _state(folder: Path) -> Iterable[str]:

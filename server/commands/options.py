@@ -28,6 +28,15 @@ def settings_options(command: _Command) -> _Command:
     for name in reversed(FLAGS):
         if name != "model":  # that one is the argument MODEL
             command = _option(name, Settings.model_fields[name])(command)
+    return _config_option(command)
+
+
+def cache_options(command: _Command) -> _Command:
+    """Give ``command``, which serves nothing, ``--cache-dir`` and ``--config``."""
+    return _option("cache_dir", Settings.model_fields["cache_dir"])(_config_option(command))
+
+
+def _config_option(command: _Command) -> _Command:
     return click.option(
         "--config",
         type=click.Path(path_type=Path, dir_okay=False),

@@ -86,7 +86,7 @@ def test_the_version_is_the_packages(tmp_path: Path) -> None:
 
 def test_help_lists_every_command(tmp_path: Path) -> None:
     text = call("--help", cache=tmp_path).output
-    assert all(f"  {name}  " in text for name in ("serve", "convert", "chat", "doctor"))
+    assert all(f"  {name}  " in text for name in ("serve", "convert", "pull", "list", "chat", "doctor"))
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_a_new_conversion_replaces_the_old_one_of_its_folder_and_type(
 
 
 def test_a_known_name_is_looked_for_in_the_cache(tmp_path: Path) -> None:
-    with pytest.raises(UnknownModelError, match=r"chatglm2-6b is not on this machine.*glmserve convert FOLDER -o"):
+    with pytest.raises(UnknownModelError, match=r"chatglm2-6b is not on this machine; glmserve pull chatglm2-6b"):
         find("chatglm2-6b", tmp_path)
     (tmp_path / "chatglm2-6b.gguf").write_bytes(b"GGUF")
     found = find("THUDM/chatglm2-6b", tmp_path)
@@ -84,8 +84,20 @@ def test_a_known_name_is_looked_for_in_the_cache(tmp_path: Path) -> None:
     assert found.entry is not None
 
 
+def test_a_pulled_model_is_found_by_its_type_and_in_the_usual_one_unless_asked(tmp_path: Path) -> None:
+    for kind in ("f16", "q4_0", "q4_k_m"):
+        (tmp_path / f"mine.{kind}.gguf").write_bytes(b"GGUF")
+    assert find("mine", tmp_path).gguf.name == "mine.q4_k_m.gguf"
+    assert find("mine", tmp_path, Quant.F16).gguf.name == "mine.f16.gguf"
+    (tmp_path / "mine.q4_k_m.gguf").unlink()
+    assert find("mine", tmp_path).gguf.name == "mine.f16.gguf"
+    with pytest.raises(UnknownModelError):
+        find("mine", tmp_path, Quant.Q8_0)
+
+
 def test_another_models_file_is_not_taken_for_it(tmp_path: Path) -> None:
-    (tmp_path / "chatglm2-6bx.gguf").write_bytes(b"GGUF")
+    for other in ("chatglm2-6bx.gguf", "chatglm2-6b-32k.q4_k_m.gguf", "chatglm2-6b-int4.gguf"):
+        (tmp_path / other).write_bytes(b"GGUF")
     with pytest.raises(UnknownModelError):
         find("chatglm2-6b", tmp_path)
 

@@ -1,0 +1,86 @@
+"""``glmserve list``: the models on this machine."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+from gguf import GGUFReader, LlamaFileType
+from rich.console import Console
+from rich.table import Table
+
+from server.commands.doctor_page import in_units
+from server.commands.machine import find_cached
+from server.commands.options import cache_options, read_settings
+from server.hub import local_checkpoints
+
+_CHECKPOINT = "checkpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class ListedModel:
+    """A model, an adapter or a prefix on this machine."""
+
+    name: str
+    """What `serve` finds it by, or for a checkpoint, what `pull` does."""
+    type: str
+    """Of its weights, or "checkpoint" for one that is not converted."""
+    size_bytes: int
+    family: str
+    """Its prompt format; of a file beside a model, "adapter" or "prefix"."""
+    path: Path
+
+
+@click.command(name="list")
+@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+@cache_options
+def list_models(*, as_json: bool, cache_dir: str | None, config: Path | None) -> None:
+    """List the converted models, and the checkpoints of known models in the hub's cache."""
+    models = find_models(read_settings((), config, {"cache_dir": cache_dir}).cache_dir)
+    if as_json:
+        click.echo(json.dumps([asdict(model) for model in models], indent=2, ensure_ascii=False, default=str))
+    elif models:
+        show(models, Console())
+    else:
+        click.echo("no models yet; glmserve pull gets one, and glmserve serve has one built in", err=True)
+
+
+def find_models(cache_dir: Path) -> tuple[ListedModel, ...]:
+    """Return what is on this machine, converted models first."""
+    converted = tuple(describe_file(file.path) for file in find_cached(cache_dir))
+    checkpoints = tuple(
+        ListedModel(found.entry.name, _CHECKPOINT, found.size_bytes, found.entry.prompt_format, found.path)
+        for found in local_checkpoints()
+    )
+    return converted + checkpoints
+
+
+def describe_file(path: Path) -> ListedModel:
+    """Return what a GGUF says of itself; "unreadable" where it says nothing."""
+    size = path.stat().st_size
+    try:
+        reader = GGUFReader(path)
+    except Exception:  # the reader trusts the file's lengths, so a bad one can raise nearly anything in it
+        return ListedModel(path.stem, "unreadable", size, "", path)
+    kind, number = _text(reader, "general.type"), reader.get_field("general.file_type")
+    types = {int(member): member.name.removeprefix("MOSTLY_").removeprefix("ALL_").lower() for member in LlamaFileType}
+    weights = types.get(int(number.contents()), "") if number is not None else kind
+    family = _text(reader, "glmserve.prompt_format") if kind in ("", "model") else kind
+    return ListedModel(path.name.removesuffix(".gguf").removesuffix(f".{weights}"), weights, size, family, path)
+
+
+def show(models: Sequence[ListedModel], console: Console) -> None:
+    """Print a table."""
+    table = Table(box=None, header_style="bold")
+    for column in ("name", "type", "size", "family"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("path", overflow="fold")
+    for model in models:
+        table.add_row(model.name, model.type, in_units(model.size_bytes), model.family, str(model.path))
+    console.print(table)
+
+
+def _text(reader: GGUFReader, key: str) -> str:
+    field = reader.get_field(key)
+    return "" if field is None else str(field.contents())
