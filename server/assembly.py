@@ -44,6 +44,22 @@ def assemble(settings: Settings, plans: Sequence[ModelPlan]) -> Assembly:
     return Assembly(registry, create_app(registry, api_options(settings)))
 
 
+def check_names(settings: Settings, sources: Sequence[ModelSource]) -> None:
+    """Check, before anything is converted, that each name means one model.
+
+    Raises:
+        AssemblyError: one means two, or the default model none.
+    """
+    names: set[str] = set()
+    for model, source in zip(settings.models, sources, strict=True):
+        for name in (model.name or source.name, *model.alias, *(variant.name for variant in model.variants)):
+            if name in names:
+                raise AssemblyError(f"two served models are called {name!r}; give one of them another name")
+            names.add(name)
+    if settings.default_model and settings.default_model not in names:
+        raise AssemblyError(f"no served model is called {settings.default_model!r}; served: {', '.join(sorted(names))}")
+
+
 def api_options(settings: Settings) -> ApiOptions:
     """Return what the HTTP side goes by."""
     return ApiOptions(max_body_bytes=int(settings.max_body_mb * 1e6))

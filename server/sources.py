@@ -50,7 +50,8 @@ def find_source(model: str, quant: Quant, cache_dir: Path) -> ModelSource:
     if path.is_dir():
         return _checkpoint(path.resolve(), path.resolve().name, quant, cache_dir, find(path.resolve().name))
     if path.exists():
-        return ModelSource(name=path.stem, gguf=path, entry=find(path.stem))
+        name = _without_type(path.stem)
+        return ModelSource(name=name, gguf=path, entry=find(name))
     entry = find(model)
     if entry is EMBEDDED:
         return _embedded(quant, cache_dir)
@@ -93,6 +94,12 @@ def _checkpoint(folder: Path, name: str, quant: Quant, cache_dir: Path, entry: C
     where = _digest([str(folder)])
     file = f"{name}-{kind.value}-{where}-{_digest(_state(folder))}.gguf"
     return ModelSource(name=name, gguf=cache_dir / "converted" / file, entry=entry, checkpoint=folder, quant=kind)
+
+
+def _without_type(stem: str) -> str:
+    """Return the name of a model whose file is called NAME.TYPE.gguf, as ``glmserve convert`` does it."""
+    name, _, kind = stem.rpartition(".")
+    return name if name and kind in {known.value for known in QuantType} else stem
 
 
 def _in_cache(name: str, quant: Quant, cache_dir: Path) -> Path | None:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from convert.cli import progress_bar
 from convert.errors import ConvertError
-from server.assembly import Assembly, AssemblyError, assemble
+from server.assembly import Assembly, AssemblyError, assemble, check_names
 from server.commands.options import UsageProblem
 from server.engine.errors import ModelLoadError
 from server.engine.gguf_check import check_gguf
@@ -26,7 +26,10 @@ def prepare(settings: Settings) -> Assembly:
         ClickException: its file cannot be served.
     """
     sources = [locate(model, settings.cache_dir) for model in settings.models]
+    for model in settings.models:
+        check_variants(model)
     try:
+        check_names(settings, sources)
         for source in sources:
             convert_with_bar(source)
         pairs = zip(settings.models, sources, strict=True)
@@ -47,6 +50,20 @@ def locate(model: ModelSettings, cache_dir: Path) -> ModelSource:
         return find_source(model.model, model.quant, cache_dir)
     except UnknownModelError as error:
         raise UsageProblem(str(error)) from None
+
+
+def check_variants(model: ModelSettings) -> None:
+    """Look for the files of the tuned variants, before anything large is read.
+
+    Raises:
+        UsageProblem: one is not there.
+    """
+    for variant in model.variants:
+        for file in filter(None, (variant.lora, variant.prefix)):
+            if file.is_dir():
+                raise UsageProblem(f"{file} is a folder; make a file of it with glmserve convert {file} -o FILE.gguf")
+            if not file.is_file():
+                raise UsageProblem(f"{file}: no such file, which {variant.name} needs")
 
 
 def convert_with_bar(source: ModelSource) -> None:

@@ -75,6 +75,30 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     assert "config.json is missing" in result.stderr
 
 
+def test_the_file_of_a_variant_must_be_there_and_converted(tmp_path: Path) -> None:
+    gone, folder = tmp_path / "gone.gguf", tmp_path / "folder"
+    folder.mkdir()
+    assert f"{gone}: no such file, which tuned needs" in refused(
+        call("serve", "--port", "0", "--prefix", f"tuned={gone}", cache=tmp_path), 2
+    )
+    assert f"glmserve convert {folder} -o FILE.gguf" in refused(
+        call("serve", "--port", "0", "--lora", f"tuned={folder}", cache=tmp_path), 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (("chatglm2-tiny", "chatglm2-tiny"), "two served models are called 'chatglm2-tiny'"),
+        (("--alias", "chatglm2-tiny"), "two served models are called 'chatglm2-tiny'"),
+        (("--default-model", "other"), "no served model is called 'other'; served: chatglm2-tiny"),
+    ],
+)
+def test_names_are_checked_before_anything_is_converted(args: tuple[str, ...], told: str, tmp_path: Path) -> None:
+    assert told in refused(call("serve", "--port", "0", *args, cache=tmp_path), 2)
+    assert not any(tmp_path.iterdir())
+
+
 def test_an_unknown_command_or_flag_is_a_usage_error(tmp_path: Path) -> None:
     assert call("server", cache=tmp_path).exit_code == 2
     assert call("serve", "--prot", "1", cache=tmp_path).exit_code == 2

@@ -38,6 +38,15 @@ def test_a_file_is_served_as_it_is(tmp_path: Path) -> None:
     assert not find(file, tmp_path).needs_conversion
 
 
+def test_a_file_that_convert_named_is_called_by_its_model_and_known_by_it(tmp_path: Path) -> None:
+    file = tmp_path / "ChatGLM2-6B.q4_k_m.gguf"
+    file.write_bytes(b"GGUF")
+    source = find(file, tmp_path)
+    assert (source.name, source.entry and source.entry.name) == ("ChatGLM2-6B", "chatglm2-6b")
+    other = file.rename(tmp_path / "model.v1.5.gguf")
+    assert find(other, tmp_path).name == "model.v1.5"
+
+
 def test_a_folder_is_converted_into_the_cache(checkpoint: Path, tmp_path: Path) -> None:
     source = find(checkpoint, tmp_path / "cache")
     assert (source.name, source.checkpoint, source.quant) == ("my-model", checkpoint, QuantType.Q4_K_M)
