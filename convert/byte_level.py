@@ -103,7 +103,7 @@ def _read_specials(path: Path, first: int) -> Mapping[str, int]:
     specials: dict[str, int] = {}
     for token, entry in listed.items():
         text = entry.get("content") if isinstance(entry, dict) else None
-        if not str(token).isdigit() or not isinstance(text, str) or int(token) < first:
+        if not str(token).isdecimal() or not isinstance(text, str) or int(token) < first:
             raise CorruptFileError(config, f"its added token {token} makes no sense beside {first} ordinary tokens")
         specials[text] = int(token)
     missing = [text for text in _NEEDED if text not in specials]

@@ -4,7 +4,6 @@ Rows come by plain reads, not through a memory map: a file that is cut off while
 instead of a SIGBUS, and pages of the source do not count as resident memory.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from convert.config import read_json_object
 from convert.errors import CorruptFileError, MissingFileError, MissingTensorError, TensorTypeError
 from convert.safetensors import read_header
 from convert.stored import BITS, READABLE, StoredTensor, read_exactly, to_float32
@@ -153,11 +153,7 @@ def _layouts_in(folder: Path) -> tuple[_Layout, ...]:
 
 
 def _shards_of(index: Path) -> tuple[str, ...]:
-    try:
-        document: object = json.loads(index.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise CorruptFileError(index, f"it is not JSON ({error})") from error
-    weight_map = document.get("weight_map") if isinstance(document, dict) else None
+    weight_map = read_json_object(index, "download it").get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CorruptFileError(index, "it has no weight_map")
     shards = dict.fromkeys(str(shard) for shard in weight_map.values())

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from convert.errors import CorruptFileError, MissingFileError
@@ -56,7 +57,7 @@ class ConfigFile:
     def positive_number(self, key: str) -> float:
         """Return a positive number; raises CorruptFileError where it is none."""
         value = self.raw.get(key)
-        if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < inf:
             raise CorruptFileError(self.path, f"{key} is {value!r} and must be a positive number")
         return float(value)
 

@@ -122,7 +122,7 @@ def _pair(path: Path, source: TensorSource, module: str, names: Mapping[str, str
     if set(names) != {"A", "B"}:
         raise AdapterError(path, f"{module} has lora_{''.join(names)} without the other half")
     down, up = source.info(names["A"]).shape, source.info(names["B"]).shape
-    if len(down) != 2 or len(up) != 2 or down[0] != up[1]:
+    if len(down) != 2 or len(up) != 2 or down[0] != up[1] or down[0] == 0:
         raise AdapterError(path, f"{module} has lora_A {list(down)} and lora_B {list(up)}, which do not fit together")
     return LoraPair(names["A"], names["B"], rank=down[0], rows=up[0], columns=down[1])
 

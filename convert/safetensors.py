@@ -41,7 +41,7 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
 def _parse(path: Path, header: bytes, data_start: int) -> Iterator[tuple[str, StoredTensor]]:
     try:
         document: object = json.loads(header)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptFileError(path, "its header is not JSON") from error
     if not isinstance(document, dict):
         raise CorruptFileError(path, "its header is not a JSON object")

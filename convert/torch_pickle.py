@@ -57,6 +57,8 @@ _STORAGES = {
     "BoolStorage": "BOOL",
 }
 
+_MAX_DIMENSIONS = 8
+
 _CALLABLE = frozenset(
     {
         ("collections", "OrderedDict"),
@@ -200,6 +202,8 @@ def _pairs(values: list[object]) -> Iterator[tuple[str, object]]:
 
 
 def _sizes(values: tuple[object, ...]) -> tuple[int, ...]:
+    if len(values) > _MAX_DIMENSIONS:
+        raise ValueError("too many dimensions")
     sizes = tuple(value for value in values if isinstance(value, int) and value >= 0)
     if len(sizes) != len(values):
         raise ValueError("a size that is no number")

@@ -15,7 +15,7 @@ from convert.errors import CorruptFileError, ForbiddenContentError, MissingFileE
 from convert.stored import BITS, StoredTensor, bytes_of
 from convert.torch_pickle import ForbiddenPickle, TensorView, read_tensors
 
-_MAX_PICKLE_BYTES = 64_000_000
+_MAX_PICKLE_BYTES = 16_000_000
 """A shard of thousands of tensors has some hundred thousand bytes of pickle."""
 
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")

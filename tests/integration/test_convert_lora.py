@@ -1,6 +1,7 @@
 """A LoRA merged into the weights and one applied by llama.cpp are the same model."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from convert.mixture import QuantType
 from convert.pipeline import convert_checkpoint
 from server.engine.batch import BatchItem
 from server.engine.config import Device, EngineConfig, Variant
+from server.engine.errors import ModelLoadError
 from server.engine.gguf_check import check_gguf
 from server.engine.llama import LlamaBackend
 from server.engine.params import SamplingParams
@@ -116,6 +118,7 @@ def test_matrices_that_conversion_splits_are_merged_before(shape: baichuan_check
         ({"modules_to_save": ["lm_head"]}, _same, "whole layers"),
         ({"alpha_pattern": {"dense": 3}}, _same, "alpha_pattern"),
         ({}, lambda lora: {"x.lora_embedding_A": np.ones((1, 1), np.float32)}, "no part of a LoRA"),
+        ({}, lambda lora: {n: t[:0] if "lora_A" in n else t[:, :0] for n, t in lora.items()}, "do not fit together"),
         ({}, lambda lora: {n: t for n, t in lora.items() if "lora_A" in n}, "without the other half"),
         ({}, lambda lora: {n: t[:3] if "lora_A" in n else t for n, t in lora.items()}, "do not fit together"),
         ({}, lambda lora: {n.replace("dense.", "nope."): t for n, t in lora.items()}, "changes transformer.*nope"),
@@ -145,6 +148,17 @@ def test_an_adapter_for_another_model_is_not_merged(tmp_path: Path) -> None:
         convert_checkpoint(
             folder, tmp_path / "m.gguf", QuantType.F32, merge_lora=write_adapter(tmp_path / "other", other)
         )
+
+
+def test_an_adapter_for_another_model_is_not_served(tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "lora", make_lora(make_weights(SMALL, 4)))
+    convert_checkpoint(adapter, tmp_path / "lora.gguf", QuantType.F32)
+    other = replace(SMALL, ffn=256)
+    convert_checkpoint(
+        write_checkpoint(tmp_path / "hf", other, make_weights(other, 4)), tmp_path / "m.gguf", QuantType.F32
+    )
+    with pytest.raises(ModelLoadError, match="adapter .* this model"):
+        applied_logits(tmp_path / "m.gguf", tmp_path / "lora.gguf")
 
 
 def test_an_adapter_without_weights_is_named(tmp_path: Path) -> None:

@@ -81,7 +81,13 @@ def test_a_number_that_is_none_is_named(tmp_path: Path, value: object) -> None:
         detect(folder_with(tmp_path, num_layers=value))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "\x00"])
+@pytest.mark.parametrize("value", ["1e-5", 0, -1e-5, None, float("inf"), float("nan")])
+def test_a_size_that_cannot_be_is_named(tmp_path: Path, value: object) -> None:
+    with pytest.raises(CorruptFileError, match=r"layernorm_epsilon is .* must be a positive number"):
+        detect(folder_with(tmp_path, layernorm_epsilon=value))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "\x00", "[" * 100000])
 def test_a_config_that_is_not_json_is_damaged(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(CorruptFileError, match=r"config\.json is damaged"):

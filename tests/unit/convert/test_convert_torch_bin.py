@@ -110,10 +110,18 @@ def test_programs_that_are_no_tensors_are_refused(tmp_path: Path, program: bytes
 
 def test_programs_that_would_take_all_memory_or_time_end_at_once(tmp_path: Path) -> None:
     far = b"\x80\x02}r\xff\xff\xff\x7f."  # a place in the memo at two thousand millions
+    deep = b"\x80\x02}(X\x01\x00\x00\x00a" + _call(b"K\x02" * 1_000_000) + b"u."  # a product of 2**1000000
     nested = b"\x80\x02}(" + b")" + b"q\x00h\x00\x86" * 200 + b"K\x01u."  # a key of 2**200 parts
     assert open_file(write_bin(tmp_path / "far.bin", {}, pickle=far)).names() == ()
-    with pytest.raises(CorruptFileError, match="no pickle of tensors"):
-        open_file(write_bin(tmp_path / "nested.bin", {}, pickle=nested))
+    for name, program in (("nested", nested), ("deep", deep)):
+        with pytest.raises(CorruptFileError, match="no pickle of tensors"):
+            open_file(write_bin(tmp_path / f"{name}.bin", {}, pickle=program))
+
+
+def _call(sizes: bytes) -> bytes:
+    """A tensor of these sizes, of which each stands in the pickle as it is given."""
+    storage = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQ"
+    return b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00(" + sizes + b"t(" + sizes + b"ttR"
 
 
 def test_an_entry_that_is_no_tensor_is_named(tmp_path: Path) -> None:
