@@ -93,12 +93,16 @@ def read_adapter(folder: Path) -> Adapter:
 def _check_kind(config: ConfigFile) -> None:
     kind = config.raw.get("peft_type", "LORA")
     bias = config.raw.get("bias", "none")
+    start = str(config.raw.get("init_lora_weights")).lower()
     problems = (
         (kind != "LORA", f"it is of the kind {kind}, and only LORA is converted"),
         (config.raw.get("fan_in_fan_out"), "fan_in_fan_out is set, so its matrices are transposed"),
         (config.raw.get("use_dora"), "it is a DoRA, which llama.cpp cannot apply"),
         (config.raw.get("alpha_pattern"), "alpha_pattern gives its matrices different scales"),
         (bias != "none", f"it also trains biases (bias is {bias})"),
+        # These take something off the base model's weights before they train.
+        (start.startswith(("pissa", "olora", "corda")), f"it starts from a changed base model ({start})"),
+        (config.raw.get("layer_replication"), "layer_replication repeats layers of the base model"),
         (config.raw.get("modules_to_save"), "modules_to_save holds whole layers beside the LoRA"),
     )
     for wrong, what in problems:

@@ -116,6 +116,8 @@ def test_matrices_that_conversion_splits_are_merged_before(shape: baichuan_check
         ({"use_dora": True}, _same, "DoRA"),
         ({"bias": "all"}, _same, "biases"),
         ({"modules_to_save": ["lm_head"]}, _same, "whole layers"),
+        ({"init_lora_weights": "pissa_niter_4"}, _same, "changed base model"),
+        ({"layer_replication": [[0, 4]]}, _same, "layer_replication"),
         ({"alpha_pattern": {"dense": 3}}, _same, "alpha_pattern"),
         ({}, lambda lora: {"x.lora_embedding_A": np.ones((1, 1), np.float32)}, "no part of a LoRA"),
         ({}, lambda lora: {n: t[:0] if "lora_A" in n else t[:, :0] for n, t in lora.items()}, "do not fit together"),
