@@ -75,8 +75,9 @@ class EngineHost:
     def status(self) -> EngineStatus:
         """Whether requests are taken now, and why not."""
         status, phase = self.engine.status, self._life.phase
-        if phase is Phase.FAILED:
-            return EngineStatus(EngineState.FAILED, str(self._life.failure))
+        if phase in (Phase.FAILED, Phase.STOPPED):
+            state = EngineState.FAILED if phase is Phase.FAILED else EngineState.STOPPED
+            return EngineStatus(state, str(self._life.failure))
         if phase in (Phase.IDLE, Phase.UNLOADING):
             return EngineStatus(EngineState.IDLE, "it is loaded by the next request")
         if phase is Phase.READY or status.state in (EngineState.LOADING, EngineState.RESTARTING):
@@ -112,7 +113,8 @@ class EngineHost:
                 raise self._life.failure
 
     async def stop(self) -> None:
-        """Stop the engine, whatever it is doing."""
+        """Stop the engine for good, whatever it is doing."""
+        self._life.stopped(EngineUnavailable("the server is shutting down"))
         if self._timer is not None:
             self._timer.cancel()
         if self._work is not None:
@@ -206,8 +208,11 @@ class EngineHost:
 
     async def _unload(self) -> None:
         self._tokenizer = None
-        await self.engine.stop()
-        self._life.unloaded()
+        try:
+            await self.engine.stop()
+        finally:
+            if self._life.phase is Phase.UNLOADING:
+                self._life.unloaded()
 
     def _unavailable(self) -> EngineUnavailable:
         status = self.status

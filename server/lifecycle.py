@@ -27,6 +27,8 @@ class Phase(Enum):
     READY = auto()
     UNLOADING = auto()
     FAILED = auto()
+    STOPPED = auto()
+    """For good: the server ends."""
 
 
 class Lifecycle:
@@ -80,3 +82,7 @@ class Lifecycle:
     def unloaded(self) -> None:
         """Nothing is loaded."""
         self.phase = Phase.IDLE
+
+    def stopped(self, error: EngineError) -> None:
+        """The server ends; ``error`` is what requests that still come are told."""
+        self.phase, self.failure = Phase.STOPPED, error

@@ -56,7 +56,11 @@ class LlamaTokenizer:
     @property
     def strips_leading_space(self) -> bool:
         """Whether decoding drops the space that encoding put in front of the text (SentencePiece's dummy prefix)."""
-        return bool(llama_cpp.llama_vocab_type(self._vocab) == llama_cpp.LLAMA_VOCAB_TYPE_SPM)
+        if llama_cpp.llama_vocab_type(self._vocab) != llama_cpp.LLAMA_VOCAB_TYPE_SPM:
+            return False
+        # The first is what llama.cpp goes by, and true where a file does not say; the second is our normaliser's.
+        own = _metadata(self._model, "tokenizer.ggml.add_space_prefix") or "true"
+        return "true" in (own, _metadata(self._model, "glmserve.space_prefix"))
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Tokenise plain text; what looks like a special token stays text. Raises UnicodeEncodeError."""

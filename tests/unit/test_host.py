@@ -158,3 +158,16 @@ async def test_a_tokenizer_that_fails_ends_its_engine_too() -> None:
     with pytest.raises(ModelLoadError, match="no such vocabulary"):
         await use(host)
     assert engine.state is EngineState.STOPPED
+
+
+async def test_who_waits_when_the_server_stops_is_told_and_nobody_starts_anything_any_more() -> None:
+    engine = ScriptedEngine(loaded=asyncio.Event())
+    host = lazy(engine)
+    waiting = asyncio.create_task(use(host))
+    await until(lambda: engine.starts > 0)
+    await host.stop()
+    with pytest.raises(EngineUnavailable, match="shutting down"):
+        await asyncio.wait_for(waiting, 2)
+    with pytest.raises(EngineUnavailable, match="shutting down"):
+        await use(host)
+    assert (engine.starts, host.status.state) == (1, EngineState.STOPPED)
