@@ -4,9 +4,9 @@
     python -m bench.convert_full_size full WORK_FOLDER [--types q4_0 q4_k_m] [--keep q4_0]
 
 One step is this converter. Two steps are this converter's f16 file (llama.cpp's own converter stops on ChatGLM2's
-tokenizer) and then llama.cpp's quantisation of that file, on all cores. Each runs in a process of its own, with
-its input out of the page cache; wall time, processor time and the process's own peak of resident memory are
-taken. The two results are compared byte by byte.
+tokenizer) and then llama.cpp's quantisation of that file, on all cores. Each runs in a process of its own, the
+converter with the checkpoint out of the page cache, the second step with what the first one left in it. Taken are
+wall time, processor time and the process's own peak of resident memory. The two results are compared byte by byte.
 """
 
 import argparse
@@ -81,8 +81,9 @@ def compare(source: Path, work: Path, f16: Path, first: Cost, kind: str, *, keep
 
 
 def measure(step: str, source: Path, out: Path, kind: str) -> Cost:
-    """Run one step in a process of its own, its input not in memory."""
-    forget(source)
+    """Run one step in a process of its own."""
+    if step == "convert":
+        forget(source)
     command = [sys.executable, "-m", "bench.convert_full_size", str(source), str(out), "--types", kind, "--step", step]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return Cost(**json.loads(output.splitlines()[-1]))
@@ -116,10 +117,10 @@ def quantize(source: Path, out: Path, kind: QuantType) -> None:
         raise SystemExit("llama_model_quantize failed")
 
 
-def forget(path: Path) -> None:
-    """Write everything out and drop the pages of ``path``, a file or a folder of files."""
+def forget(folder: Path) -> None:
+    """Drop the pages of a folder's files from memory."""
     os.sync()
-    for file in [path] if path.is_file() else path.iterdir():
+    for file in folder.iterdir():
         handle = os.open(file, os.O_RDONLY)
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(handle)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -18,8 +19,9 @@ from rich.progress import (
 from convert.errors import ConvertError
 from convert.family import FamilyName
 from convert.mixture import QuantType
-from convert.pipeline import ConversionReport, ProgressSink, convert_checkpoint, kind_of_file
+from convert.pipeline import ConversionReport, ProgressSink, convert_checkpoint, kind_of_file, plan_conversion
 from convert.pipeline import Progress as Step
+from convert.verify import verify_file
 
 # The best quality that a 6B model has in about 4 GB: attention and the down projection get more bits in half of
 # the layers, and the output matrix everywhere.
@@ -65,6 +67,10 @@ Types, with the size of ChatGLM2-6B in GB:
     "--merge-lora", type=click.Path(exists=True, file_okay=False, path_type=Path), default=None,
     help="Folder of a LoRA adapter (PEFT) to merge into the weights.",
 )  # fmt: skip
+@click.option(
+    "--verify", is_flag=True,
+    help="Re-open the file: check its tensors, its tokenizer and that llama.cpp computes with it.",
+)  # fmt: skip
 def convert(
     *,
     source: Path,
@@ -74,6 +80,7 @@ def convert(
     family: str | None,
     imatrix: Path | None,
     merge_lora: Path | None,
+    verify: bool,
 ) -> None:
     """Convert a checkpoint folder SOURCE to a GGUF file.
 
@@ -90,9 +97,12 @@ def convert(
             report = convert_checkpoint(
                 source, out, kind, sink, threads=threads, family=member, merge_lora=merge_lora, imatrix=imatrix
             )
+        _print_report(report)
+        if verify:
+            plan = plan_conversion(source, kind, member, merge_lora=merge_lora, imatrix=imatrix)
+            click.echo(f"  {verify_file(out, plan)}")
     except ConvertError as error:
         raise click.ClickException(str(error)) from error
-    _print_report(report)
 
 
 @contextmanager
@@ -112,8 +122,8 @@ def progress_bar(console: Console) -> Iterator[ProgressSink]:
 
 def _print_report(report: ConversionReport) -> None:
     click.echo(
-        f"{report.output}: {report.quant.value}, {report.tensors} tensors, {report.bytes_in / 1e9:.2f} GB -> "
-        f"{report.bytes_out / 1e9:.2f} GB in {report.seconds:.1f} s"
+        f"{report.output}: {report.quant.value}, {report.tensors} tensors, {decimal(report.bytes_in)} -> "
+        f"{decimal(report.bytes_out)} in {report.seconds:.1f} s"
     )
     for finding in report.findings:
         click.echo(f"  {finding}")

@@ -16,6 +16,7 @@ ConvertError
 ├── VocabularyError          tokenizer.model cannot become a GGUF vocabulary
 ├── ImatrixError             an importance matrix cannot be used
 ├── KernelError              ggml's quantisation kernels could not be loaded
+├── VerifyError              a finished file is not what it must be
 └── OutputError              the result could not be written
 
 Each message is one line: what happened, where, and what to do.
@@ -155,6 +156,14 @@ class ImatrixError(ConvertError):
 
 class KernelError(ConvertError):
     """ggml's quantisation kernels could not be loaded."""
+
+
+class VerifyError(ConvertError):
+    """A finished file is not what it must be."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path} failed its check: {what}; do not use it, convert again")
+        self.path = path
 
 
 class OutputError(ConvertError):

@@ -67,7 +67,8 @@ def quantize_all(
         CheckpointError: a tensor cannot be read, or holds values that are not finite.
     """
     pending: deque[tuple[_Span, Future[NDArray[np.uint8]]]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="quantize") as pool:
+    # One more than cores: while one waits for its rows, the others compute.
+    with ThreadPoolExecutor(threads + 1, thread_name_prefix="quantize") as pool:
         try:
             for span in _spans(jobs):
                 pending.append((span, pool.submit(_encode, source, span, kernels)))

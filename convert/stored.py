@@ -1,5 +1,6 @@
 """Where tensors lie in files, whatever the format, and reading them from there."""
 
+import os
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -26,6 +27,9 @@ BITS = {
 READABLE = frozenset({"F32", "F16", "BF16", "I8"})
 """Element types that become float32 exactly."""
 
+_READ_AHEAD = 32 << 20
+"""Bytes that the system is asked to fetch while others are worked on: more than all threads take meanwhile."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
@@ -51,6 +55,9 @@ def read_exactly(path: Path, offset: int, nbytes: int) -> NDArray[np.uint8]:
     view = buffer.data
     try:
         with path.open("rb", buffering=0) as file:
+            if hasattr(os, "posix_fadvise"):
+                # A new handle reads ahead little by little. What follows is most often what is asked for next.
+                os.posix_fadvise(file.fileno(), offset, nbytes + _READ_AHEAD, os.POSIX_FADV_WILLNEED)
             file.seek(offset)
             while view:
                 got = file.readinto(view)

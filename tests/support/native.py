@@ -35,16 +35,17 @@ def loaded(path: Path, *, vocab_only: bool = False) -> Iterator[llama_cpp.llama_
 def logits_of(path: Path, prompts: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
     """Return the logits at every position of each prompt, shape [tokens, vocabulary]; cache in float32."""
     with loaded(path) as model:
-        return [_logits(model, prompt) for prompt in prompts]
+        return [compute_logits(model, prompt) for prompt in prompts]
 
 
-def _logits(model: llama_cpp.llama_model_p, prompt: Sequence[int]) -> NDArray[np.float32]:
+def compute_logits(model: llama_cpp.llama_model_p, prompt: Sequence[int], *, threads: int = 2) -> NDArray[np.float32]:
+    """Return the logits at every position of ``prompt``; cache in float32."""
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = params.n_batch = len(prompt) + 8
     params.n_seq_max = 1
     params.type_k = params.type_v = llama_cpp.GGML_TYPE_F32
     params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    params.n_threads = params.n_threads_batch = 2
+    params.n_threads = params.n_threads_batch = threads
     context = llama_cpp.llama_init_from_model(model, params)
     batch = llama_cpp.llama_batch_init(len(prompt), 0, 1)
     try:
