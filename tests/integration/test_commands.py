@@ -111,3 +111,12 @@ def test_an_error_ends_with_one_line_and_no_traceback(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
+
+
+def test_bench_measures_a_running_server_and_finds_the_shared_prompt_cached(server_url: str) -> None:
+    done = call("bench", "--url", server_url, "--clients", "4", "--max-tokens", "4", "--workload", "shared", "--json")
+    new, known = json.loads(done.stdout)
+    assert (new["requests"], known["requests"]) == (4, 4)
+    assert new["cached_share"] > 0.6
+    assert known["cached_share"] > 0.9
+    assert new["throughput"] > 0

@@ -1,0 +1,65 @@
+"""What a benchmark asks: rounds of prompts for each client. Pure; the same seed gives the same prompts."""
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+_WORDS = (
+    "今天明天昨天上午下午我们他们公司学校公园城市天气时间朋友老师孩子电影音乐新闻报告项目产品"
+    "开始结束记录查询设置提醒打开关闭播放导航觉得认为喜欢需要可以已经正在特别非常一些许多重要"
+)
+"""Words of two characters each."""
+
+_OWN_CHARACTERS = 200
+_SHARED_CHARACTERS = 1200
+"""Some 800 tokens of ChatGLM2's vocabulary: a few-shot prompt as its users write them."""
+_TURNS = 5
+_CHATS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Clients that ask at the same time, each one question after another."""
+
+    name: str
+    clients: tuple[tuple[str, ...], ...]
+    """For each client, the questions of its conversation; each sends the whole history before it."""
+
+
+def _text(rng: random.Random, characters: int) -> str:
+    words: list[str] = []
+    while sum(map(len, words)) < characters:
+        at = 2 * rng.randrange(len(_WORDS) // 2)
+        words.append(_WORDS[at : at + 2] + rng.choice(("", "", "", "，", "。")))
+    return "".join(words)
+
+
+def single(rng: random.Random, _clients: int) -> tuple[Workload, ...]:
+    """One client, one prompt of its own."""
+    return (Workload("single", ((_text(rng, _OWN_CHARACTERS),),)),)
+
+
+def own(rng: random.Random, clients: int) -> tuple[Workload, ...]:
+    """Every client has a prompt of its own."""
+    return (Workload("own prompts", tuple((_text(rng, _OWN_CHARACTERS),) for _ in range(clients))),)
+
+
+def shared(rng: random.Random, clients: int) -> tuple[Workload, ...]:
+    """A long prompt that all clients share but for its last line: first new to the server, then known."""
+    start = _text(rng, _SHARED_CHARACTERS)
+
+    def everyone() -> tuple[tuple[str, ...], ...]:
+        return tuple((start + "\n" + _text(rng, 12),) for _ in range(clients))
+
+    return Workload("shared prompt, new", everyone()), Workload("shared prompt, known", everyone())
+
+
+def turns(rng: random.Random, _clients: int) -> tuple[Workload, ...]:
+    """Chats of several turns, each of which sends its whole history."""
+    return (Workload("turns", tuple(tuple(_text(rng, 60) for _ in range(_TURNS)) for _ in range(_CHATS))),)
+
+
+WORKLOADS: Mapping[str, Callable[[random.Random, int], tuple[Workload, ...]]] = MappingProxyType(
+    {"single": single, "own": own, "shared": shared, "turns": turns}
+)
