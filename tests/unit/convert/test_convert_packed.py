@@ -83,6 +83,14 @@ def test_it_quantises_as_the_unpacked_checkpoint_does(tmp_path: Path, bits: int)
     assert (tmp_path / "packed.gguf").read_bytes() == (tmp_path / "plain.gguf").read_bytes()
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+def test_rows_from_the_middle_have_their_own_scales(tmp_path: Path, bits: int) -> None:
+    meant = packed_checkpoint(tmp_path / "packed", bits)
+    source = UnpackedTensors(open_checkpoint(tmp_path / "packed"), bits)
+    name = "transformer.encoder.layers.1.mlp.dense_h_to_4h.weight"
+    np.testing.assert_array_equal(source.read_rows(name, 100, 7), meant[name][100:107])
+
+
 def test_a_scale_that_does_not_fit_is_named(tmp_path: Path) -> None:
     name = "transformer.encoder.layers.0.mlp.dense_4h_to_h.weight"
     tensors = {name: Stored(np.zeros((4, 4), np.int8), "I8"), name + "_scale": Stored(np.zeros(3), "F16")}
