@@ -70,7 +70,5 @@ class TunedVariants:
 def _load_adapter(variant: Variant, model: llama_cpp.llama_model_p) -> llama_cpp.llama_adapter_lora_p:
     adapter = llama_cpp.llama_adapter_lora_init(model, str(variant.adapter).encode())
     if not adapter:
-        raise ModelLoadError(
-            f"the adapter of {variant.name} could not be loaded for this model; the log says why"
-        )
+        raise ModelLoadError(f"the adapter of {variant.name} could not be loaded for this model; the log says why")
     return adapter
