@@ -103,14 +103,10 @@ def run_step(step: str, source: Path, out: Path, kind: QuantType) -> None:
     print(json.dumps(asdict(Cost(wall, time.process_time(), peak / 1024))))
 
 
-@llama_cpp.llama_log_callback
-def _silent(level: int, text: bytes, user_data: object) -> None:
-    pass
-
-
 def quantize(source: Path, out: Path, kind: QuantType) -> None:
     """Run what the program llama-quantize runs."""
-    llama_cpp.llama_log_set(_silent, ctypes.c_void_p(0))
+    silent = llama_cpp.llama_log_callback(lambda *_: None)  # held here, or llama.cpp calls what is gone
+    llama_cpp.llama_log_set(silent, ctypes.c_void_p(0))
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = kind.file_type
     if llama_cpp.llama_model_quantize(str(source).encode(), str(out).encode(), ctypes.byref(params)) != 0:
