@@ -24,7 +24,7 @@ from server.engine.errors import ModelLoadError
 from server.engine.gguf_check import ModelFacts, check_gguf
 from server.engine_settings import ModelPlan, engine_config
 from server.settings import ModelSettings, Settings
-from server.sources import ModelSource, UnknownModelError, find_source
+from server.sources import UnknownModelError, find_source
 
 if TYPE_CHECKING:
     from server.engine.placement import BuildFacts
@@ -90,19 +90,18 @@ def doctor(model: tuple[str, ...], as_json: bool, config: Path | None, **flags: 
 
 def examine(settings: Settings) -> Report:
     """Look at everything; loads no model and changes nothing."""
-    looked_at = [(model, *_look_at(model, settings.cache_dir)) for model in settings.models]
-    plans = [ModelPlan(model, source, report.facts) for model, source, report in looked_at if source and report.facts]
+    reports = [_look_at(model, settings.cache_dir) for model in settings.models]
+    known = [index for index, (plan, _) in enumerate(reports) if plan is not None]
+    plans = [plan for plan, _ in reports if plan is not None]
     found = probe(tuple((engine_config(plan), plan.facts) for plan in plans))
-    placed = dict(zip((plan.source for plan in plans), found.placed, strict=False))
+    placed = dict(zip(known, found.placed, strict=False))  # where llama.cpp cannot be asked, there are none
     return Report(
         versions=find_versions(),
         machine=find_machine(),
         cache_dir=settings.cache_dir,
         files=find_cached(settings.cache_dir),
         build=found.build,
-        models=tuple(
-            replace(report, placed=placed[source]) if source in placed else report for _, source, report in looked_at
-        ),
+        models=tuple(replace(report, placed=placed.get(i, Placed())) for i, (_, report) in enumerate(reports)),
         problem=found.problem,
     )
 
@@ -113,7 +112,8 @@ def to_json(report: Report) -> dict[str, object]:
     return {**asdict(report), "models": models, "healthy": report.healthy}
 
 
-def _look_at(model: ModelSettings, cache_dir: Path) -> tuple[ModelSource | None, ModelReport]:
+def _look_at(model: ModelSettings, cache_dir: Path) -> tuple[ModelPlan | None, ModelReport]:
+    """Return what would be served, where its file can be, and what there is to say about it."""
     try:
         source = find_source(model.model, model.quant, cache_dir)
     except UnknownModelError as error:
@@ -121,9 +121,10 @@ def _look_at(model: ModelSettings, cache_dir: Path) -> tuple[ModelSource | None,
     name = model.name or source.name
     if source.needs_conversion and source.quant is not None:
         state = f"{source.checkpoint} is converted to {source.quant.value} when it is served first"
-        return source, ModelReport(name, source.gguf, state)
+        return None, ModelReport(name, source.gguf, state)
     try:
         facts = check_gguf(source.gguf)
     except ModelLoadError as error:
-        return source, ModelReport(name, source.gguf, str(error), usable=False)
-    return source, ModelReport(name, source.gguf, "ready to be loaded", facts=facts)
+        return None, ModelReport(name, source.gguf, str(error), usable=False)
+    plan = ModelPlan(model, source, facts)
+    return plan, ModelReport(name, source.gguf, "ready to be loaded", facts=facts)

@@ -1,6 +1,7 @@
 """``glmserve list``: the models on this machine."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -67,7 +68,13 @@ def describe_file(path: Path) -> ListedModel:
     types = {int(member): member.name.removeprefix("MOSTLY_").removeprefix("ALL_").lower() for member in LlamaFileType}
     weights = types.get(int(number.contents()), "") if number is not None else kind
     family = _text(reader, "glmserve.prompt_format") if kind in ("", "model") else kind
-    return ListedModel(path.name.removesuffix(".gguf").removesuffix(f".{weights}"), weights, size, family, path)
+    return ListedModel(_name(path, weights), weights, size, family, path)
+
+
+def _name(path: Path, weights: str) -> str:
+    """Return the name without the type, and without the digests that the files of served folders have."""
+    stem = path.name.removesuffix(".gguf").removesuffix(f".{weights}")
+    return re.sub(rf"-{re.escape(weights)}-[0-9a-f]{{10}}-[0-9a-f]{{10}}$", "", stem)
 
 
 def show(models: Sequence[ListedModel], console: Console) -> None:

@@ -131,6 +131,7 @@ class EngineClient:
         self._end_all(EngineUnavailable(self._unavailable()))
         if process is not None:
             await asyncio.to_thread(process.stop)
+            log.info("%s was unloaded", self._config.model_path.name)
 
     def forget(self, request_id: int, *, finished: bool) -> None:
         """Drop a stream that nobody reads any more, and stop its sequence if it still runs."""
@@ -164,10 +165,11 @@ class EngineClient:
             self._deliver(message)
         elif isinstance(message, Ready):
             self._info = message.info
-            log.info("model loaded in %.1f s on %s", message.info.load_seconds, message.info.device)
+            file, info = self._config.model_path.name, message.info
+            log.info("%s was loaded in %.1f s on %s", file, info.load_seconds, info.device)
             self._set_soon(EngineState.READY, "")
         elif isinstance(message, LoadFailed):
-            log.error("the model could not be loaded: %s", message.reason)
+            log.error("%s could not be loaded: %s", self._config.model_path.name, message.reason)
             self._process = None
             self._set_soon(EngineState.FAILED, message.reason)
 
@@ -185,7 +187,8 @@ class EngineClient:
             return
         self._process = None
         self._stats = EngineStats()
-        log.error("the engine process %s; %d requests were lost", how, len(self._streams))
+        file = self._config.model_path.name
+        log.error("the engine process of %s %s; %d requests were lost", file, how, len(self._streams))
         self._end_all(EngineDied(f"the engine process {how} while this request ran; it is being restarted, try again"))
         if self._info is None or self._restarts >= self._config.max_restarts:
             times = f" {self._restarts + 1} times in a row" if self._restarts else ""

@@ -98,6 +98,26 @@ def test_doctor_says_what_a_model_would_get(tiny_gguf: Path) -> None:
     assert (placement["context_length"], placement["cache_cells"], placement["gpu_layers"]) == (1024, 2048, 0)
 
 
+def test_doctor_looks_at_each_model_of_the_file(tiny_gguf: Path, tmp_path: Path) -> None:
+    config = tmp_path / "glmserve.toml"
+    tables = "".join(f'[[models]]\nmodel = "{tiny_gguf}"\ncontext = 1024\nparallel = {n}\n' for n in (2, 3))
+    config.write_text(f'{tables}[[models]]\nmodel = "missing.gguf"\n')
+    done = call("doctor", "--config", str(config), "--json", "--device", "cpu")
+    assert done.returncode == 1
+    first, second, missing = json.loads(done.stdout)["models"]
+    assert [model["placed"]["placement"]["cache_cells"] for model in (first, second)] == [2048, 3072]
+    assert (missing["usable"], missing["placed"]["placement"]) == (False, None)
+
+
+def test_list_shows_the_files_of_served_folders_by_their_names(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    with running_server("--cache-dir", str(cache), "--threads", "1", log=tmp_path / "log"):
+        pass
+    (row,) = [row for row in json.loads(call("list", "--json", "--cache-dir", str(cache)).stdout)
+              if row["type"] != "checkpoint"]  # fmt: skip
+    assert (row["name"], row["type"], row["family"]) == ("chatglm2-tiny", "q8_0", "chatglm2")
+
+
 def test_doctor_refuses_a_device_that_is_not_there(tiny_gguf: Path) -> None:
     if json.loads(call("doctor", "--json").stdout)["build"]["gpu_offload"]:
         pytest.skip("this machine has a GPU")
