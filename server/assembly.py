@@ -1,5 +1,6 @@
 """From settings to a server that only has to be run: the one place where the parts meet."""
 
+import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +38,8 @@ def assemble(settings: Settings, plans: Sequence[ModelPlan]) -> Assembly:
         AssemblyError: a prompt format is unknown or not said at all, or a name is there twice or not at all.
     """
     try:
-        models = [served for plan in plans for served in _served(plan)]
+        turn = asyncio.Lock()
+        models = [served for plan in plans for served in _served(plan, turn)]
         registry = ModelRegistry(models, settings.default_model)
     except ValueError as error:
         raise AssemblyError(str(error)) from None
@@ -70,10 +72,10 @@ def load_policy(settings: ModelSettings) -> LoadPolicy:
     return LoadPolicy(settings.load is Load.FIRST_USE, settings.idle_seconds, settings.load_timeout)
 
 
-def _served(plan: ModelPlan) -> Iterator[ServedModel]:
+def _served(plan: ModelPlan, turn: asyncio.Lock) -> Iterator[ServedModel]:
     """Yield the model and its variants, which share one engine."""
     engine = EngineClient(engine_config(plan))
-    host = EngineHost(engine, partial(load_tokenizer, plan.facts.path), load_policy(plan.settings))
+    host = EngineHost(engine, partial(load_tokenizer, plan.facts.path), load_policy(plan.settings), turn=turn)
     card = _card(plan)
     yield ServedModel(card, host)
     for variant in plan.settings.variants:

@@ -59,12 +59,23 @@ class EngineHost:
         load_tokenizer: Callable[[], Tokenizer],
         policy: LoadPolicy | None = None,
         clock: Callable[[], float] = time.monotonic,
+        turn: asyncio.Lock | None = None,
     ) -> None:
-        """``load_tokenizer`` runs in a thread, after the engine has loaded the same file."""
+        """Nothing is loaded yet.
+
+        Args:
+            engine: not started.
+            load_tokenizer: runs in a thread, after the engine has loaded the same file.
+            policy: when to load and unload; by default with the server, and never.
+            clock: any that only goes forwards, in seconds.
+            turn: held while loading. Hosts of one machine share it: each engine looks for itself how much memory is
+                free, so two that looked at once would both take the same.
+        """
         self.engine = engine
         self.policy = policy or LoadPolicy()
         self._load_tokenizer = load_tokenizer
         self._clock = clock
+        self._turn = turn or asyncio.Lock()
         self._tokenizer: Tokenizer | None = None
         self._life = Lifecycle(on_first_use=self.policy.on_first_use, idle_seconds=self.policy.idle_seconds)
         self._work: asyncio.Task[None] | None = None
@@ -166,10 +177,11 @@ class EngineHost:
     async def _load(self) -> None:
         """Load engine and tokenizer. A failure goes into the lifecycle, where everybody who waits finds it."""
         try:
-            if self.engine.status.state is EngineState.FAILED:
-                await self.engine.stop()
-            await self.engine.start()
-            await self._wait_ready()
+            async with self._turn:
+                if self.engine.status.state is EngineState.FAILED:
+                    await self.engine.stop()
+                await self.engine.start()
+                await self._wait_ready()
             self._tokenizer = await asyncio.to_thread(self._load_tokenizer)
         except EngineError as error:
             self._life.failed(error, self._clock())

@@ -171,3 +171,31 @@ async def test_who_waits_when_the_server_stops_is_told_and_nobody_starts_anythin
     with pytest.raises(EngineUnavailable, match="shutting down"):
         await use(host)
     assert (engine.starts, host.status.state) == (1, EngineState.STOPPED)
+
+
+async def test_of_two_models_that_are_wanted_at_once_one_loads_after_the_other() -> None:
+    turn = asyncio.Lock()
+    first, second = ScriptedEngine(loaded=asyncio.Event()), ScriptedEngine()
+    hosts = []
+    for engine in (first, second):
+        engine.state = EngineState.STOPPED
+        hosts.append(EngineHost(engine, ByteTokenizer, LoadPolicy(True, 0.0, 5.0), turn=turn))
+    both = [asyncio.create_task(use(host)) for host in hosts]
+    await until(lambda: first.starts > 0)
+    await asyncio.sleep(0.01)
+    assert second.starts == 0
+    assert hosts[1].status.reason == "it waits for its turn to load"
+    assert first.loaded is not None
+    first.loaded.set()
+    assert await asyncio.gather(*both) == ["ready", "ready"]
+
+
+async def test_a_load_that_fails_gives_its_turn_away() -> None:
+    turn = asyncio.Lock()
+    bad, good = ScriptedEngine(load_error=ModelLoadError("no memory")), ScriptedEngine()
+    for engine in (bad, good):
+        engine.state = EngineState.STOPPED
+    hosts = [EngineHost(engine, ByteTokenizer, LoadPolicy(True, 0.0, 5.0), turn=turn) for engine in (bad, good)]
+    with pytest.raises(ModelLoadError):
+        await use(hosts[0])
+    assert await use(hosts[1]) == "ready"
