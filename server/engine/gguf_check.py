@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gguf import GGUFReader, ReaderTensor
-
 from server.engine.errors import ModelLoadError
+from server.engine.gguf_header import GgufHeader, HeaderError, Metadata, TensorEntry, read_header
 
 ARCHITECTURES = ("chatglm", "baichuan")
 """Architectures whose prompts and cache behaviour are known here."""
@@ -62,42 +61,39 @@ def check_gguf(path: Path) -> ModelFacts:
     if not path.is_file():
         raise ModelLoadError(f"{path.name}: there is no such file")
     try:
-        reader = GGUFReader(path)
-        return _facts(path, reader)
-    except ModelLoadError:
-        raise
-    except Exception as error:
-        # The reader trusts the header's lengths, so a bad file can raise nearly anything in it.
+        return _facts(path, read_header(path))
+    except (HeaderError, OSError) as error:
         raise ModelLoadError(f"{path.name}: not a readable GGUF file ({error}); convert the model again") from error
 
 
-def _facts(path: Path, reader: GGUFReader) -> ModelFacts:
-    architecture = _text(reader, "general.architecture")
+def _facts(path: Path, header: GgufHeader) -> ModelFacts:
+    metadata = header.metadata
+    architecture = _text(metadata, "general.architecture")
     if architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise ModelLoadError(f"{path.name}: architecture {architecture!r} is not served here (known: {known})")
-    vocab_size = _check_vocabulary(path, reader)
-    layers = metadata_number(path, reader, f"{architecture}.block_count")
-    heads = metadata_number(path, reader, f"{architecture}.attention.head_count")
-    kv_heads = metadata_number(path, reader, f"{architecture}.attention.head_count_kv")
-    width = metadata_number(path, reader, f"{architecture}.embedding_length")
+    vocab_size = _check_vocabulary(path, metadata)
+    layers = metadata_number(path, metadata, f"{architecture}.block_count")
+    heads = metadata_number(path, metadata, f"{architecture}.attention.head_count")
+    kv_heads = metadata_number(path, metadata, f"{architecture}.attention.head_count_kv")
+    width = metadata_number(path, metadata, f"{architecture}.embedding_length")
     if layers > 1024 or heads < 1 or width % heads:
         raise ModelLoadError(f"{path.name}: impossible shape ({layers} layers, width {width}, {heads} heads)")
-    _check_tensors(path, reader.tensors)
-    layer_bytes = _layer_bytes(reader.tensors, layers)
+    _check_tensors(path, header.tensors)
+    layer_bytes = _layer_bytes(header.tensors, layers)
     return ModelFacts(
         path=path,
-        name=_text(reader, "general.name"),
+        name=_text(metadata, "general.name"),
         architecture=architecture,
-        prompt_format=_text(reader, "glmserve.prompt_format"),
-        context_train=metadata_number(path, reader, f"{architecture}.context_length"),
+        prompt_format=_text(metadata, "glmserve.prompt_format"),
+        context_train=metadata_number(path, metadata, f"{architecture}.context_length"),
         vocab_size=vocab_size,
         size_bytes=path.stat().st_size,
         layer_bytes=layer_bytes,
-        other_bytes=sum(int(t.n_bytes) for t in reader.tensors) - sum(layer_bytes),
+        other_bytes=sum(tensor.nbytes for tensor in header.tensors) - sum(layer_bytes),
         kv_heads=kv_heads,
         head_size=width // heads,
-        rope=_rope(reader, architecture, 0 if _has_alibi(architecture, layers) else width // heads),
+        rope=_rope(metadata, architecture, 0 if _has_alibi(architecture, layers) else width // heads),
         kv_bytes_per_token=layers * 2 * kv_heads * (width // heads) * _F16_BYTES,
     )
 
@@ -107,28 +103,28 @@ def _has_alibi(architecture: str, layers: int) -> bool:
     return architecture == "baichuan" and layers != 32
 
 
-def _rope(reader: GGUFReader, architecture: str, most: int) -> RopeFacts:
+def _rope(metadata: Metadata, architecture: str, most: int) -> RopeFacts:
     return RopeFacts(
-        dimensions=min(most, int(_real(reader, f"{architecture}.rope.dimension_count", most))),
-        base=_real(reader, f"{architecture}.rope.freq_base", 10000.0),
-        scale=1.0 / _real(reader, f"{architecture}.rope.scaling.factor", 1.0),
+        dimensions=min(most, int(_real(metadata, f"{architecture}.rope.dimension_count", most))),
+        base=_real(metadata, f"{architecture}.rope.freq_base", 10000.0),
+        scale=1.0 / _real(metadata, f"{architecture}.rope.scaling.factor", 1.0),
     )
 
 
-def _real(reader: GGUFReader, key: str, default: float) -> float:
-    field = reader.get_field(key)
-    return default if field is None else float(field.contents())
+def _real(metadata: Metadata, key: str, default: float) -> float:
+    value = metadata.get(key, default)
+    # A scale of nothing would be a division by zero further on.
+    return float(value) if isinstance(value, int | float) and value > 0 else default
 
 
-def _text(reader: GGUFReader, key: str) -> str:
-    field = reader.get_field(key)
-    return "" if field is None else str(field.contents())
+def _text(metadata: Metadata, key: str) -> str:
+    value = metadata.get(key, "")
+    return value if isinstance(value, str) else ""
 
 
-def metadata_number(path: Path, reader: GGUFReader, key: str) -> int:
+def metadata_number(path: Path, metadata: Metadata, key: str) -> int:
     """Return a positive number of the metadata. Raises ModelLoadError."""
-    field = reader.get_field(key)
-    value = None if field is None else field.contents()
+    value = metadata.get(key)
     if not isinstance(value, int) or value < 1:
         raise ModelLoadError(
             f"{path.name}: metadata {key} is missing or not a positive number; convert the model again"
@@ -136,14 +132,13 @@ def metadata_number(path: Path, reader: GGUFReader, key: str) -> int:
     return value
 
 
-def _check_vocabulary(path: Path, reader: GGUFReader) -> int:
+def _check_vocabulary(path: Path, metadata: Metadata) -> int:
     """Return the number of tokens; llama.cpp aborts where two are equal."""
-    field = reader.get_field("tokenizer.ggml.tokens")
-    if field is None:
+    pieces = metadata.get("tokenizer.ggml.tokens")
+    if not isinstance(pieces, tuple) or not pieces:
         raise ModelLoadError(f"{path.name}: has no vocabulary; convert the model again")
     seen: set[bytes] = set()
-    for index in field.data:
-        piece = bytes(field.parts[index])
+    for piece in pieces:
         if piece in seen:
             raise ModelLoadError(
                 f"{path.name}: the token {piece!r} stands twice in the vocabulary; convert the model again"
@@ -152,17 +147,17 @@ def _check_vocabulary(path: Path, reader: GGUFReader) -> int:
     return len(seen)
 
 
-def _check_tensors(path: Path, tensors: Sequence[ReaderTensor]) -> None:
+def _check_tensors(path: Path, tensors: Sequence[TensorEntry]) -> None:
     size = path.stat().st_size
     for tensor in tensors:
-        if tensor.data_offset + tensor.n_bytes > size:
+        if tensor.offset + tensor.nbytes > size:
             raise ModelLoadError(f"{path.name}: cut off inside tensor {tensor.name}; copy or convert it again")
 
 
-def _layer_bytes(tensors: Sequence[ReaderTensor], layers: int) -> tuple[int, ...]:
+def _layer_bytes(tensors: Sequence[TensorEntry], layers: int) -> tuple[int, ...]:
     totals = [0] * layers
     for tensor in tensors:
         parts = tensor.name.split(".")
         if parts[0] == "blk" and len(parts) > 1 and parts[1].isdigit() and int(parts[1]) < layers:
-            totals[int(parts[1])] += int(tensor.n_bytes)
+            totals[int(parts[1])] += tensor.nbytes
     return tuple(totals)

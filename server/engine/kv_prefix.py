@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from gguf import GGUFReader
+from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
 from server.engine.errors import ModelLoadError
 from server.engine.gguf_check import ModelFacts, RopeFacts, metadata_number
+from server.engine.gguf_header import HeaderError, TensorEntry, read_header
 
 LENGTH_KEY = "glmserve.prefix.length"
 
@@ -48,18 +49,23 @@ def read_prefix(path: Path, model: ModelFacts) -> KvPrefix:
     if not path.is_file():
         raise ModelLoadError(f"{path.name}: there is no such file")
     try:
-        reader = GGUFReader(path)
-        length = metadata_number(path, reader, LENGTH_KEY)
-        tensors = {tensor.name: np.asarray(tensor.data, np.float32) for tensor in reader.tensors}
-    except ModelLoadError:
-        raise
-    except Exception as error:
+        header = read_header(path)
+        length = metadata_number(path, header.metadata, LENGTH_KEY)
+        tensors = {tensor.name: _values(path, tensor) for tensor in header.tensors}
+    except (HeaderError, OSError) as error:
         raise ModelLoadError(f"{path.name}: not a readable prefix file ({error}); convert it again") from error
     shape = (length, model.kv_heads * model.head_size)
     keys, values = ([tensors.get(f"blk.{layer}.prefix_{kind}") for layer in range(model.layers)] for kind in ("k", "v"))
     if len(tensors) != 2 * model.layers or any(t is None or t.shape != shape for t in keys + values):
         raise ModelLoadError(f"{path.name}: this prefix was tuned for a model of another shape than {model.path.name}")
     return KvPrefix(np.stack([t for t in keys if t is not None]), np.stack([t for t in values if t is not None]))
+
+
+def _values(path: Path, tensor: TensorEntry) -> NDArray[np.float32]:
+    if tensor.type is not GGMLQuantizationType.F32 or tensor.offset + tensor.nbytes > path.stat().st_size:
+        raise HeaderError(f"has a tensor {tensor.name} that is cut off or not of type F32")
+    count = tensor.nbytes // np.dtype(np.float32).itemsize
+    return np.fromfile(path, np.float32, count, offset=tensor.offset).reshape(tensor.shape)
 
 
 def rotate(keys: NDArray[np.float32], position: int, rope: RopeFacts, head_size: int) -> NDArray[np.float32]:

@@ -1,0 +1,161 @@
+"""Reads what stands before the tensor data of a GGUF file, believing none of its lengths.
+
+The gguf package's reader makes an array object of every string, which takes seconds for a vocabulary, and trusts the
+counts that it finds. This one goes through the same bytes once, and every read is bounded by the file.
+"""
+
+import math
+import mmap
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+Scalar = str | int | float | bool
+Metadata = Mapping[str, Scalar | tuple[bytes, ...]]
+"""Numbers and texts by key; of the arrays, only those of strings."""
+
+_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+"""struct codes by number of enum gguf_type (gguf.h)."""
+_STRING, _ARRAY = 8, 9
+_MOST_ENTRIES = 1 << 16
+"""Keys or tensors; the largest models have some thousands."""
+_MOST_ITEMS = 1 << 22
+"""Of one array; the largest vocabularies have some 10**5."""
+_MOST_DIMENSIONS = 4
+_DEFAULT_ALIGNMENT = 32
+
+
+class HeaderError(Exception):
+    """The file is not a GGUF file, or is cut off, or says something impossible."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    """One tensor of the file."""
+
+    name: str
+    shape: tuple[int, ...]
+    """As numpy has it: the file lists the dimensions the other way round."""
+    type: GGMLQuantizationType
+    offset: int
+    """From the start of the file."""
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class GgufHeader:
+    """All of the header."""
+
+    metadata: Metadata
+    tensors: tuple[TensorEntry, ...]
+
+
+def read_header(path: Path) -> GgufHeader:
+    """Read the header of ``path``.
+
+    Raises:
+        HeaderError: in words that follow the file's name.
+        OSError: the file cannot be opened.
+    """
+    with path.open("rb") as file:
+        if not file.seek(0, 2):
+            raise HeaderError("is empty")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            try:
+                return _Cursor(data).header()
+            except struct.error:
+                raise HeaderError("is cut off inside its header") from None
+            except UnicodeDecodeError:
+                raise HeaderError("has a name that is not UTF-8") from None
+
+
+class _Cursor:
+    def __init__(self, data: mmap.mmap) -> None:
+        self._data = data
+        self._at = 0
+
+    def header(self) -> GgufHeader:
+        magic, version = self._data[:4], self._skip(4)._number("I")
+        if magic != b"GGUF" or version not in (2, 3):
+            raise HeaderError("is not a GGUF file of version 2 or 3")
+        tensors = self._count("tensors", _MOST_ENTRIES)
+        keys = self._count("keys", _MOST_ENTRIES)
+        metadata = {self._text(): self._value() for _ in range(keys)}
+        found = [self._tensor() for _ in range(tensors)]
+        alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
+        if not isinstance(alignment, int) or alignment < 1:
+            raise HeaderError("has an impossible alignment")
+        start = self._at + -self._at % alignment
+        return GgufHeader(metadata, tuple(make(start) for make in found))
+
+    def _tensor(self) -> Callable[[int], TensorEntry]:
+        """Return a maker: where the data starts is known only after the last tensor."""
+        name = self._text()
+        rank = self._number("I")
+        if not 1 <= rank <= _MOST_DIMENSIONS:
+            raise HeaderError(f"has a tensor {name[:64]!r} of {rank} dimensions")
+        dimensions = [self._number("Q") for _ in range(rank)]
+        kind, offset = self._number("I"), self._number("Q")
+        try:
+            block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
+        except (ValueError, KeyError):
+            raise HeaderError(f"has a tensor {name[:64]!r} of unknown type {kind}") from None
+        nbytes = math.prod(dimensions) // block * size
+        shape = tuple(reversed(dimensions))
+        return lambda start: TensorEntry(name, shape, GGMLQuantizationType(kind), start + offset, nbytes)
+
+    def _value(self) -> Scalar | tuple[bytes, ...]:
+        kind = self._number("I")
+        if kind == _STRING:
+            return self._text()
+        if kind == _ARRAY:
+            return self._array()
+        return self._scalar(kind)
+
+    def _array(self) -> tuple[bytes, ...]:
+        kind = self._number("I")
+        count = self._count("items of an array", _MOST_ITEMS)
+        if kind == _STRING:
+            return tuple(self._bytes() for _ in range(count))
+        if kind not in _SCALARS:
+            raise HeaderError(f"has an array of unknown type {kind}")
+        self._skip(count * struct.calcsize(f"<{_SCALARS[kind]}"))
+        return ()
+
+    def _scalar(self, kind: int) -> Scalar:
+        if kind not in _SCALARS:
+            raise HeaderError(f"has a value of unknown type {kind}")
+        code = f"<{_SCALARS[kind]}"
+        (value,) = struct.unpack_from(code, self._data, self._at)
+        self._at += struct.calcsize(code)
+        assert isinstance(value, int | float), value
+        return value
+
+    def _number(self, code: str) -> int:
+        (value,) = struct.unpack_from(f"<{code}", self._data, self._at)
+        self._at += struct.calcsize(f"<{code}")
+        return int(value)
+
+    def _count(self, of: str, most: int) -> int:
+        count = self._number("Q")
+        if count > most:
+            raise HeaderError(f"claims {count} {of}, which cannot be")
+        return count
+
+    def _text(self) -> str:
+        return self._bytes().decode("utf-8")
+
+    def _bytes(self) -> bytes:
+        length = self._number("Q")
+        start = self._at
+        self._skip(length)
+        return self._data[start : self._at]
+
+    def _skip(self, length: int) -> "_Cursor":
+        if self._at + length > len(self._data):
+            raise HeaderError("is cut off inside its header")
+        self._at += length
+        return self
