@@ -57,7 +57,7 @@ async def test_eight_at_once_with_one_prefix_get_what_plain_llama_cpp_computes(
     together = await asyncio.gather(*(answer(engine, prompt) for prompt in prompts()))
     assert sum(cached for _, cached in together) >= 7 * 190  # the prefix was computed once
     chains = [(*prompt, *ids) for prompt, (ids, _) in zip(prompts(), together, strict=True)]
-    for prompt, chain, logits in zip(prompts(), chains, logits_of(gguf, chains), strict=True):
+    for prompt, chain, logits in zip(prompts(), chains, logits_of(gguf, chains, threads=1), strict=True):
         positions = range(len(prompt) - 1, len(chain) - 1)
         best = logits[positions].max(axis=1)
         chosen = logits[positions, [chain[i + 1] for i in positions]]

@@ -32,10 +32,10 @@ def loaded(path: Path, *, vocab_only: bool = False) -> Iterator[llama_cpp.llama_
         llama_cpp.llama_model_free(model)
 
 
-def logits_of(path: Path, prompts: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+def logits_of(path: Path, prompts: Sequence[Sequence[int]], *, threads: int = 2) -> list[NDArray[np.float32]]:
     """Return the logits at every position of each prompt, shape [tokens, vocabulary]; cache in float32."""
     with loaded(path) as model:
-        return [compute_logits(model, prompt) for prompt in prompts]
+        return [compute_logits(model, prompt, threads=threads) for prompt in prompts]
 
 
 def compute_logits(model: llama_cpp.llama_model_p, prompt: Sequence[int], *, threads: int = 2) -> NDArray[np.float32]:
