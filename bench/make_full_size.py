@@ -2,8 +2,8 @@
 
     python -m bench.make_full_size CONFIG_FOLDER OUT [--format safetensors|bin] [--shards 7]
 
-CONFIG_FOLDER holds the real ``config.json`` and ``tokenizer.model``; tensors, shapes and their order are those
-of the model. Values are normal with deviation 0.02 and norms near 1, so the model computes finite nonsense.
+CONFIG_FOLDER holds the real ``config.json`` and ``tokenizer.model`` of a ChatGLM; tensors and shapes are those of
+the model. Values are normal with deviation 0.02 and norms near 1, so the model computes finite nonsense.
 """
 
 import argparse
@@ -65,7 +65,10 @@ def make_folder(config_folder: Path, out: Path, kind: str, shards: int, seed: in
     for name in ("config.json", "tokenizer_config.json", "tokenizer.model", "generation_config.json"):
         if (config_folder / name).exists():
             shutil.copyfile(config_folder / name, out / name)
-    tensors = detect(out).tensors()
+    model = detect(out)
+    # What the real folder holds beside them: the frequencies of ChatGLM's rotation, which no conversion needs.
+    unused = (TensorMapping(name, "", (32,)) for name in model.ignored if name.endswith("rotary_pos_emb.inv_freq"))
+    tensors = (*model.tensors(), *unused)
     values = RandomTensors(seed)
     stem, index = ("model", "model.safetensors.index.json") if kind == "safetensors" else (
         "pytorch_model", "pytorch_model.bin.index.json")  # fmt: skip
