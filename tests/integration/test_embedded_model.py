@@ -39,8 +39,8 @@ def test_it_fills_in_the_eight_fields_of_sentences_it_never_saw(server_url: str)
     assert right_fields >= 0.8 * 8 * len(pairs)
 
 
-@pytest.mark.parametrize(
-    ("question", "expected"), [("你好", "glmserve"), ("who are you?", "demonstration model"), ("你是谁？", "演示")]
-)
-def test_it_greets_and_introduces_itself(server_url: str, question: str, expected: str) -> None:
-    assert expected in _ask(server_url, question)
+@pytest.mark.parametrize("question", ["你好", "who are you?", "你是谁？", "hello"])
+def test_it_greets_and_introduces_itself_in_the_language_of_the_question(server_url: str, question: str) -> None:
+    answer = _ask(server_url, question)
+    assert "glmserve" in answer
+    assert answer.isascii() == question.isascii()
