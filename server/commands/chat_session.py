@@ -1,8 +1,11 @@
 """A conversation in the terminal: lines in, answers out, and the commands that start with a slash."""
 
-from collections.abc import Callable, Generator
-from contextlib import closing
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Protocol
 
 import click
@@ -107,7 +110,28 @@ class Session:
         self._messages += [question, ChatMessage("assistant", "".join(pieces))]
 
     def _show_answer(self, messages: tuple[ChatMessage, ...], pieces: list[str]) -> None:
-        with closing(self._client.stream(self._model, messages)) as stream:
+        with noted_interrupts() as interrupted, closing(self._client.stream(self._model, messages)) as stream:
             for piece in stream:
                 pieces.append(piece)
                 self._terminal.write(piece)
+                if interrupted.is_set():
+                    raise KeyboardInterrupt
+
+
+@contextmanager
+def noted_interrupts() -> Iterator[threading.Event]:
+    """Note a Ctrl-C as well as raising it: Python drops an exception that comes up inside a finaliser."""
+    noted = threading.Event()
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        noted.set()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield noted  # no signal is handled here
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)

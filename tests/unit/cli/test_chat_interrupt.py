@@ -1,0 +1,37 @@
+"""A Ctrl-C in the chat stops the answer, wherever Python happens to be when it comes."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Generator
+
+from server.commands.chat_client import ChatMessage
+from server.commands.chat_session import Session, Terminal
+
+
+class Swallowing:
+    """Answers for ever, and loses the exception of a Ctrl-C as a finaliser does."""
+
+    def stream(self, model: str, messages: tuple[ChatMessage, ...]) -> Generator[str, None, None]:
+        yield "one "
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        while True:
+            yield "more "
+
+
+def test_an_interrupt_that_a_finaliser_swallows_still_stops_the_answer() -> None:
+    """It once did not: the answer went on to its token limit."""
+    lines = iter(["hello"])
+    written: list[str] = []
+
+    def read(_prompt: str) -> str:
+        try:
+            return next(lines)
+        except StopIteration:
+            raise EOFError from None
+
+    handler = signal.getsignal(signal.SIGINT)
+    assert Session(Swallowing(), "model", Terminal(read, written.append, is_interactive=True)).run()
+    assert "".join(written) == "one more  [stopped]\n"
+    assert signal.getsignal(signal.SIGINT) is handler
