@@ -32,7 +32,6 @@ class EngineCore:
                 parallel=info.parallel,
                 slots=backend.slots,
                 cells=info.cache_cells,
-                context_length=info.context_length,
                 max_waiting=max_waiting,
                 stop_ids=backend.stop_ids,
             )

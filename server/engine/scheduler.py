@@ -29,7 +29,6 @@ class SchedulerConfig:
     slots: int
     """``llama_seq_id`` lanes: those of running sequences and those that hold cached prefixes."""
     cells: int
-    context_length: int
     max_waiting: int
     stop_ids: frozenset[int] = frozenset()
     """End-of-generation tokens."""
