@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from server.engine.batch import BatchItem, CacheOp
-from server.engine.messages import EngineInfo
+from server.engine.messages import EngineInfo, SampledToken
 from server.engine.params import SamplingParams
 from server.engine.variants import LoadedVariant
 
@@ -47,8 +47,8 @@ class Backend(Protocol):
     def decode(self, items: tuple[BatchItem, ...]) -> None:
         """Compute the tokens of ``items``, all of one salt, in one batch. Raises DecodeError."""
 
-    def sample(self, item: BatchItem) -> int:
-        """Sample the next token of an item of the last decoded batch that ``samples``."""
+    def sample(self, item: BatchItem, draft: int = 0) -> SampledToken:
+        """Sample what follows the tokens and ``draft`` drafts of an item of the last batch that ``samples``."""
 
     def close(self) -> None:
         """Free everything."""

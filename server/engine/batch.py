@@ -21,7 +21,15 @@ class FreeSlot:
     slot: int
 
 
-CacheOp = CopyPrefix | FreeSlot
+@dataclass(frozen=True, slots=True)
+class Truncate:
+    """Take what comes after the first ``length`` cells out of ``slot``."""
+
+    slot: int
+    length: int
+
+
+CacheOp = CopyPrefix | FreeSlot | Truncate
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +44,15 @@ class BatchItem:
     samples: bool
     """Whether these are all tokens it has, so that the last one's logits give the next."""
 
+    drafts: tuple[int, ...] = ()
+    """Guesses of the tokens that follow, computed along and sampled at as long as they come true. Never a stop token,
+    and only where the item samples."""
+
     @property
     def ids(self) -> tuple[int, ...]:
-        """The tokens as the model's vocabulary has them."""
-        salt = self.sequence.salt
-        return tuple(token - salt for token in self.tokens) if salt else self.tokens
+        """The tokens and drafts as the model's vocabulary has them."""
+        salt, tokens = self.sequence.salt, self.tokens + self.drafts
+        return tuple(token - salt for token in tokens) if salt else tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,5 +65,5 @@ class Batch:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of all items."""
-        return sum(len(item.tokens) for item in self.items)
+        """Tokens of all items, drafts included."""
+        return sum(len(item.tokens) + len(item.drafts) for item in self.items)

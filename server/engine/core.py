@@ -6,11 +6,14 @@ from collections.abc import Callable
 from server.engine.backend import Backend, DecodeError
 from server.engine.batch import Batch, BatchItem
 from server.engine.errors import QueueFull
-from server.engine.messages import EngineStats, FinishReason, StepOutput, StepReport, Submit
+from server.engine.messages import EngineStats, FinishReason, SampledToken, StepOutput, StepReport, Submit
 from server.engine.pacing import StepPacer
 from server.engine.scheduler import Scheduler, SchedulerConfig
 from server.engine.sequence import Sequence
 from server.engine.variants import PLAIN
+
+_Sampled = dict[int, tuple[SampledToken, ...]]
+"""By request id."""
 
 
 class EngineCore:
@@ -91,7 +94,7 @@ class EngineCore:
         """Check the scheduler's books. Raises AssertionError."""
         self._scheduler.check_integrity()
 
-    def _compute(self, batch: Batch) -> tuple[dict[int, int], dict[int, str]]:
+    def _compute(self, batch: Batch) -> tuple[_Sampled, dict[int, str]]:
         """Decode and sample; tokens by request id, and errors by request id."""
         if not batch.items:
             return {}, {}
@@ -104,9 +107,9 @@ class EngineCore:
         self._pacer.observe(self._clock() - started, decoding, batch.num_tokens - decoding)
         return sampled, {}
 
-    def _compute_apart(self, batch: Batch) -> tuple[dict[int, int], dict[int, str]]:
+    def _compute_apart(self, batch: Batch) -> tuple[_Sampled, dict[int, str]]:
         """Decode each item by itself, so that the one that cannot be decoded hurts nobody else."""
-        sampled: dict[int, int] = {}
+        sampled: _Sampled = {}
         failed: dict[int, str] = {}
         for item in batch.items:
             try:
@@ -115,6 +118,15 @@ class EngineCore:
                 failed[item.sequence.request_id] = str(error)
         return sampled, failed
 
-    def _decode(self, items: tuple[BatchItem, ...]) -> dict[int, int]:
+    def _decode(self, items: tuple[BatchItem, ...]) -> _Sampled:
         self._backend.decode(items)
-        return {item.sequence.request_id: self._backend.sample(item) for item in items if item.samples}
+        return {item.sequence.request_id: self._sample(item) for item in items if item.samples}
+
+    def _sample(self, item: BatchItem) -> tuple[SampledToken, ...]:
+        """Sample after the item's tokens, and after each draft as long as they come true."""
+        sampled = [self._backend.sample(item)]
+        for draft in item.drafts:
+            if sampled[-1].token_id + item.sequence.salt != draft:
+                break
+            sampled.append(self._backend.sample(item, len(sampled)))
+        return tuple(sampled)

@@ -12,11 +12,11 @@ import llama_cpp
 import numpy as np
 
 from server.engine.backend import DecodeError
-from server.engine.batch import BatchItem, CacheOp, CopyPrefix, FreeSlot
+from server.engine.batch import BatchItem, CacheOp, CopyPrefix, FreeSlot, Truncate
 from server.engine.config import Device, EngineConfig
 from server.engine.errors import ModelLoadError
 from server.engine.gguf_check import ModelFacts
-from server.engine.messages import EngineInfo
+from server.engine.messages import EngineInfo, SampledToken
 from server.engine.params import SamplingParams
 from server.engine.placement import Placement, place, probe
 from server.engine.sampler import Sampler
@@ -55,7 +55,7 @@ class LlamaBackend:
         self.stop_ids = frozenset(i for i in ids if llama_cpp.llama_vocab_is_eog(vocab, i))
         self._batch = _Batch(config.batch_size + config.parallel)
         self._samplers: dict[int, Sampler] = {}
-        self._last_index: dict[int, int] = {}
+        self._sampled_at: dict[int, int] = {}
         self.info = EngineInfo(
             context_length=placement.context_length,
             cache_cells=cells,
@@ -91,7 +91,8 @@ class LlamaBackend:
         if isinstance(op, CopyPrefix):
             llama_cpp.llama_memory_seq_cp(self._memory, op.source, op.target, 0, op.length)
         else:
-            llama_cpp.llama_memory_seq_rm(self._memory, op.slot, -1, -1)
+            length = op.length if isinstance(op, Truncate) else 0
+            llama_cpp.llama_memory_seq_rm(self._memory, op.slot, length, -1)
 
     def open_sampler(self, request_id: int, params: SamplingParams, prompt_ids: tuple[int, ...]) -> None:
         """Make the sampler of a sequence that was admitted."""
@@ -106,7 +107,7 @@ class LlamaBackend:
 
     def decode(self, items: tuple[BatchItem, ...]) -> None:
         """Compute the tokens of ``items`` in one batch. Raises DecodeError."""
-        self._last_index = self._batch.fill(items)
+        self._sampled_at = self._batch.fill(items)
         self._tuned.use_adapter(self._context, items[0].sequence.salt)
         code = int(llama_cpp.llama_decode(self._context, self._batch.native))
         if code == 0:
@@ -115,10 +116,10 @@ class LlamaBackend:
             llama_cpp.llama_memory_seq_rm(self._memory, item.slot, item.start, -1)
         raise DecodeError(f"llama_decode answered {code}: {_DECODE_ERRORS.get(code, 'a fatal error')}")
 
-    def sample(self, item: BatchItem) -> int:
-        """Sample the next token of an item of the last decoded batch that ``samples``."""
+    def sample(self, item: BatchItem, draft: int = 0) -> SampledToken:
+        """Sample what follows the tokens and ``draft`` drafts of an item of the last batch that ``samples``."""
         request_id = item.sequence.request_id
-        return self._samplers[request_id].sample(self._context, self._last_index[request_id])
+        return self._samplers[request_id].sample(self._context, self._sampled_at[request_id] + draft)
 
     def close(self) -> None:
         """Free everything."""
@@ -152,22 +153,23 @@ class _Batch:
             setattr(self.native, name, ctypes.cast(array.ctypes.data, kind))
 
     def fill(self, items: tuple[BatchItem, ...]) -> dict[int, int]:
-        """Enter ``items``; return the index of the last token of each that samples, by request id."""
-        sizes = [len(item.tokens) for item in items]
+        """Enter ``items``; return the index of the last token before the drafts of each that samples, by request id."""
+        sizes = [len(item.tokens) + len(item.drafts) for item in items]
         total = sum(sizes)
         self.native.n_tokens = total
         self._tokens[:total] = list(chain.from_iterable(item.ids for item in items))
         self._slots[:total] = np.repeat([item.slot for item in items], sizes)
         self._wanted[:total] = 0
-        last: dict[int, int] = {}
+        sampled_at: dict[int, int] = {}
         at = 0
         for item, size in zip(items, sizes, strict=True):
             self._positions[at : at + size] = np.arange(item.start, item.start + size)
             at += size
             if item.samples:
-                self._wanted[at - 1] = 1
-                last[item.sequence.request_id] = at - 1
-        return last
+                first = at - 1 - len(item.drafts)
+                self._wanted[first:at] = 1
+                sampled_at[item.sequence.request_id] = first
+        return sampled_at
 
 
 def _load(config: EngineConfig, facts: ModelFacts, placement: Placement) -> tuple[llama_cpp.llama_model_p, Placement]:

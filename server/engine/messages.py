@@ -89,6 +89,24 @@ class EngineStats:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token and the natural logarithm of its probability."""
+
+    token_id: int
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class SampledToken:
+    """A token that was sampled and, where its sequence asks for it, how probable the model found it and its rivals."""
+
+    token_id: int
+    logprob: float | None = None
+    top: tuple[TokenLogprob, ...] = ()
+    """The most probable tokens at this place, the first one first."""
+
+
+@dataclass(frozen=True, slots=True)
 class StepOutput:
     """What one step gave one sequence; the one with a ``finish_reason`` is its last."""
 
@@ -98,6 +116,8 @@ class StepOutput:
     cached_tokens: int = 0
     """Prompt tokens that came from the prefix cache; the same in every output of a sequence."""
     error: str = ""
+    logprobs: tuple[SampledToken, ...] = ()
+    """The tokens again with their log-probabilities, where the sequence asks for them; else empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from server.engine.grammar import Grammar
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
@@ -29,6 +31,10 @@ class SamplingParams:
     min_tokens: int = 0
     """End-of-generation tokens cannot be sampled before this many tokens."""
     ignore_eos: bool = False
+    logprobs: int | None = None
+    """How many of the most probable tokens to report beside each sampled one; None reports nothing."""
+    grammar: Grammar | None = None
+    """What the answer has to look like."""
 
     def __post_init__(self) -> None:
         _check("temperature", self.temperature, 0.0, 2.0)

@@ -7,6 +7,7 @@ import secrets
 
 import llama_cpp
 
+from server.engine.messages import SampledToken
 from server.engine.params import SamplingParams
 
 
@@ -36,13 +37,13 @@ class Sampler:
         for part in _draw(params):
             self._add(part)
 
-    def sample(self, context: llama_cpp.llama_context_p, index: int) -> int:
+    def sample(self, context: llama_cpp.llama_context_p, index: int) -> SampledToken:
         """Draw the token that follows the batch's token at ``index``, and remember it."""
         if self._banned and self._sampled >= self._ban_until:
             llama_cpp.llama_sampler_free(llama_cpp.llama_sampler_chain_remove(self._chain, 0))
             self._banned = False
         self._sampled += 1
-        return int(llama_cpp.llama_sampler_sample(self._chain, context, index))
+        return SampledToken(int(llama_cpp.llama_sampler_sample(self._chain, context, index)))
 
     def close(self) -> None:
         """Free the chain and all in it."""

@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from server.engine.batch import Batch, BatchItem, CacheOp, CopyPrefix, FreeSlot
+from server.engine.batch import Batch, BatchItem, CacheOp, CopyPrefix, FreeSlot, Truncate
 from server.engine.errors import QueueFull
-from server.engine.messages import EngineStats, FinishReason, StepOutput
+from server.engine.messages import EngineStats, FinishReason, SampledToken, StepOutput
 from server.engine.prefix_cache import Match, PrefixCache, common_prefix
 from server.engine.sequence import Sequence, SequenceStatus
 
@@ -109,14 +109,17 @@ class Scheduler:
         catching_up = [s for s in together if not s.is_decoding]
         items = [_item(sequence, 1) for sequence in decoding]
         items += _pieces(catching_up, max(0, budget - len(decoding)))
-        self._evict_for(sum(len(item.tokens) for item in items))
+        self._evict_for(sum(len(item.ids) for item in items))
         ops, self._ops = tuple(self._ops), []
         return Batch(ops, tuple(admitted), tuple(items))
 
     def update(
-        self, batch: Batch, sampled: Mapping[int, int], failed: Mapping[int, str] | None = None
+        self, batch: Batch, sampled: Mapping[int, tuple[SampledToken, ...]], failed: Mapping[int, str] | None = None
     ) -> list[StepOutput]:
-        """Enter what the step gave: a token by request id for each item that samples, or why the item failed."""
+        """Enter what the step gave, by request id: tokens for each item that samples, or why the item failed.
+
+        There is one token, and one more for each draft that came true.
+        """
         self._steps += 1
         outputs = []
         for item in batch.items:
@@ -124,10 +127,10 @@ class Scheduler:
             if failed and sequence.request_id in failed:
                 outputs.append(self._fail(sequence, failed[sequence.request_id]))
                 continue
-            self.cache.extend(item.slot, item.tokens)
-            sequence.num_computed_tokens += len(item.tokens)
-            if item.samples:
-                outputs.append(self._append(sequence, sampled[sequence.request_id]))
+            given = sampled[sequence.request_id] if item.samples else ()
+            self._enter(item, item.tokens + item.drafts[: max(0, len(given) - 1)])
+            if given:
+                outputs.append(self._append(sequence, given))
         return outputs
 
     def check_integrity(self) -> None:
@@ -194,17 +197,26 @@ class Scheduler:
                 return True
         return False
 
-    def _append(self, sequence: Sequence, token: int) -> StepOutput:
-        sequence.tokens.append(token + sequence.salt)
-        self._generated_tokens += 1
+    def _enter(self, item: BatchItem, computed: tuple[int, ...]) -> None:
+        """Book what was computed and stays; drafts that did not come true are taken out of the cells."""
+        self.cache.extend(item.slot, computed)
+        item.sequence.num_computed_tokens += len(computed)
+        if len(computed) < len(item.ids):
+            self._ops.append(Truncate(item.slot, item.start + len(computed)))
+
+    def _append(self, sequence: Sequence, sampled: tuple[SampledToken, ...]) -> StepOutput:
+        ids = tuple(token.token_id for token in sampled)
+        sequence.tokens.extend(token + sequence.salt for token in ids)
+        self._generated_tokens += len(ids)
         reason = None
-        if token in self._config.stop_ids and not sequence.params.ignore_eos:
+        if ids[-1] in self._config.stop_ids and not sequence.params.ignore_eos:
             reason = FinishReason.STOP
         elif sequence.num_generated_tokens >= sequence.max_tokens:
             reason = FinishReason.LENGTH
         if reason is not None:
             self._finish(sequence, reason)
-        return StepOutput(sequence.request_id, (token,), reason, sequence.cached_tokens)
+        logprobs = () if sequence.params.logprobs is None else sampled
+        return StepOutput(sequence.request_id, ids, reason, sequence.cached_tokens, logprobs=logprobs)
 
     def _fail(self, sequence: Sequence, error: str) -> StepOutput:
         slot = sequence.slot

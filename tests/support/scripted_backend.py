@@ -1,8 +1,8 @@
 """A backend without a model: it keeps the cells as llama.cpp would and samples a function of what they hold."""
 
 from server.engine.backend import DecodeError
-from server.engine.batch import BatchItem, CacheOp, CopyPrefix
-from server.engine.messages import EngineInfo
+from server.engine.batch import BatchItem, CacheOp, CopyPrefix, Truncate
+from server.engine.messages import EngineInfo, SampledToken
 from server.engine.params import SamplingParams
 from server.engine.variants import LoadedVariant
 
@@ -54,7 +54,7 @@ class ScriptedBackend:
             assert len(self.lanes[op.source]) >= op.length, "copied more than there is"
             self.lanes[op.target] = self.lanes[op.source][: op.length]
         else:
-            self.lanes[op.slot] = []
+            self.lanes[op.slot] = self.lanes[op.slot][: op.length] if isinstance(op, Truncate) else []
 
     def open_sampler(self, request_id: int, params: SamplingParams, prompt_ids: tuple[int, ...]) -> None:
         assert request_id not in self.samplers
@@ -70,13 +70,14 @@ class ScriptedBackend:
         self.batches.append(sum(len(item.tokens) for item in items))
         for item in items:
             assert item.start == len(self.lanes[item.slot]), "a gap in the positions"
-            self.lanes[item.slot] = self.lanes[item.slot] + [[token] for token in item.tokens]
+            self.lanes[item.slot] = self.lanes[item.slot] + [[token] for token in item.tokens + item.drafts]
             self.computed += len(item.tokens)
         assert self.cells_used <= self.info.cache_cells, "no free cells"
 
-    def sample(self, item: BatchItem) -> int:
+    def sample(self, item: BatchItem, draft: int = 0) -> SampledToken:
         assert item.sequence.request_id in self.samplers
-        return next_token([cell[0] for cell in self.lanes[item.slot]])
+        known = item.start + len(item.tokens) + draft
+        return SampledToken(next_token([cell[0] for cell in self.lanes[item.slot][:known]]))
 
     def close(self) -> None:
         pass

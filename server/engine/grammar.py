@@ -1,0 +1,21 @@
+"""What an answer has to look like, as text: compiled where the model is. Pure."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class GrammarKind(str, Enum):
+    """How a grammar is written. What is written otherwise becomes LARK, in llguidance's dialect, before it comes here."""
+
+    JSON_SCHEMA = "json_schema"
+    REGEX = "regex"
+    LARK = "lark"
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """A constraint on the whole answer of a sequence."""
+
+    kind: GrammarKind
+    source: str
+    """The JSON text of a schema, a regular expression, or a Lark grammar, which may embed schemas as ``%json {…}``."""
