@@ -5,7 +5,7 @@ from enum import Enum
 
 
 class GrammarKind(str, Enum):
-    """How a grammar is written. What is written otherwise becomes LARK, in llguidance's dialect, before it comes here."""
+    """How a grammar is written; anything else becomes LARK, in llguidance's dialect, before it comes here."""
 
     JSON_SCHEMA = "json_schema"
     REGEX = "regex"
