@@ -35,6 +35,15 @@ class Backend(Protocol):
     def lay_prefix(self, variant: str, slot: int) -> None:
         """Put the tuned prefix of ``variant`` into the empty ``slot``."""
 
+    def state_identity(self, variant: str) -> str:
+        """Return text that differs wherever a sequence state of ``variant`` would not fit or not be the same."""
+
+    def read_state(self, slot: int) -> bytearray:
+        """Return all that the cells of ``slot`` hold."""
+
+    def write_state(self, slot: int, state: bytearray) -> bool:
+        """Put what ``read_state`` gave into the empty ``slot``. False where it does not fit; then it stays empty."""
+
     def apply(self, op: CacheOp) -> None:
         """Carry out a cache operation."""
 

@@ -27,6 +27,7 @@ from server.engine.messages import (
     FinishReason,
     FromWorker,
     LoadFailed,
+    Pin,
     Ready,
     StepOutput,
     StepReport,
@@ -57,6 +58,8 @@ class EngineClient:
         self._ids = itertools.count(1)
         self._streams: dict[int, asyncio.Queue[Outcome]] = {}
         self._process: WorkerProcess | None = None
+        self._pins: dict[Pin, None] = {}
+        """In order: each fresh process gets all of them."""
         self._changed = asyncio.Condition()
         self._restarts = 0
         self._restarting: asyncio.Task[None] | None = None
@@ -121,6 +124,15 @@ class EngineClient:
         self._process.send(Submit(request_id, prompt_ids, params, variant))
         return _Stream(self, request_id, outcomes)
 
+    def pin(self, prompt_ids: tuple[int, ...], variant: str = "") -> None:
+        """Keep a beginning of prompts in the cache; see ``Engine.pin``."""
+        pin = Pin(prompt_ids, variant)
+        if pin in self._pins or not prompt_ids:
+            return
+        self._pins[pin] = None
+        if self._status.state is EngineState.READY and self._process is not None:
+            self._process.send(pin)
+
     async def stop(self) -> None:
         """End the process; every open stream ends with EngineUnavailable. ``start`` may start a fresh one."""
         process, self._process = self._process, None
@@ -167,6 +179,8 @@ class EngineClient:
             self._info = message.info
             file, info = self._config.model_path.name, message.info
             log.info("%s was loaded in %.1f s on %s", file, info.load_seconds, info.device)
+            for pin in self._pins:
+                sender.send(pin)  # ahead of every request
             self._set_soon(EngineState.READY, "")
         elif isinstance(message, LoadFailed):
             log.error("%s could not be loaded: %s", self._config.model_path.name, message.reason)

@@ -51,6 +51,12 @@ class EngineConfig:
     restart_wait: float = 15.0
     """How long a new request waits for an engine that is restarting."""
     variants: tuple[Variant, ...] = ()
+    pinned_cells: int = 0
+    """Room for pinned prefixes, on top of ``cache_cells``."""
+    state_dir: Path | None = None
+    """Where the computed state of pinned prefixes is kept from one start to the next."""
+    state_bytes: int = 2 * 2**30
+    """Most bytes in that folder, whoever wrote them; 0 keeps nothing."""
     max_restarts: int = 5
     """Restarts in a row, without an answered request between them, before the engine counts as failed."""
 

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from server.engine.backend import Backend, DecodeError
 from server.engine.batch import Batch, BatchItem
 from server.engine.errors import QueueFull
-from server.engine.messages import EngineStats, FinishReason, SampledToken, StepOutput, StepReport, Submit
+from server.engine.messages import EngineStats, FinishReason, Pin, SampledToken, StepOutput, StepReport, Submit
 from server.engine.pacing import StepPacer
+from server.engine.pins import PinnedPrefixes, States
 from server.engine.scheduler import Scheduler, SchedulerConfig
 from server.engine.sequence import Sequence
 from server.engine.variants import PLAIN
@@ -25,8 +27,9 @@ class EngineCore:
         max_waiting: int,
         pacer: StepPacer,
         clock: Callable[[], float] = time.monotonic,
+        states: States | None = None,
     ) -> None:
-        """Drive ``backend``; ``clock`` gives seconds."""
+        """Drive ``backend``; ``clock`` gives seconds, ``states`` keeps pinned prefixes from one start to the next."""
         info = backend.info
         self._backend = backend
         self._context_length = info.context_length
@@ -36,12 +39,14 @@ class EngineCore:
                 slots=backend.slots,
                 cells=info.cache_cells,
                 max_waiting=max_waiting,
+                longest=info.context_length,
                 stop_ids=backend.stop_ids,
             )
         )
         for name, variant in backend.variants.items():
             if variant.prefix_length:
                 backend.lay_prefix(name, self._scheduler.hold(variant.prefix_tokens))
+        self._pins = PinnedPrefixes(backend, self._scheduler, states)
         self._pacer = pacer
         self._clock = clock
 
@@ -53,7 +58,14 @@ class EngineCore:
     @property
     def stats(self) -> EngineStats:
         """A snapshot."""
-        return self._scheduler.stats
+        return replace(self._scheduler.stats, pins_restored=self._pins.restored, pins_computed=self._pins.computed)
+
+    def pin(self, message: Pin) -> bool:
+        """Keep a beginning of prompts in the cache for ever. False where it would leave no room for a request.
+
+        What was not kept on the disk is computed while no request runs, or as soon as one waits for it.
+        """
+        return self._pins.pin(message)
 
     def submit(self, message: Submit) -> StepOutput | None:
         """Queue a request; return its last output at once if it cannot be."""
@@ -78,17 +90,20 @@ class EngineCore:
 
     def step(self) -> StepReport:
         """Compute one batch."""
-        batch = self._scheduler.schedule(self._pacer.budget(self._scheduler.decoding))
+        somebody = 1 if self._scheduler.is_unhurried else self._scheduler.decoding
+        batch = self._scheduler.schedule(self._pacer.budget(somebody))
         for op in batch.ops:
             self._backend.apply(op)
         for sequence in batch.admitted:
-            self._backend.open_sampler(sequence.request_id, sequence.params, sequence.real_prompt_ids)
+            if not sequence.held:
+                self._backend.open_sampler(sequence.request_id, sequence.params, sequence.real_prompt_ids)
         sampled, failed = self._compute(batch)
         outputs = self._scheduler.update(batch, sampled, failed)
         for output in outputs:
             if output.finish_reason is not None:
                 self._backend.close_sampler(output.request_id)
-        return StepReport(tuple(outputs), self._scheduler.stats)
+        self._pins.after_step(batch)
+        return StepReport(tuple(outputs), self.stats)
 
     def check_integrity(self) -> None:
         """Check the scheduler's books. Raises AssertionError."""

@@ -65,5 +65,11 @@ class Engine(Protocol):
             DecodeFailed: (from the stream) llama.cpp refused this sequence.
         """
 
+    def pin(self, prompt_ids: tuple[int, ...], variant: str = "") -> None:
+        """Keep a beginning of prompts in the cache as long as the engine lives, through restarts of its process.
+
+        Requests are answered meanwhile. One that leaves no room for a request is not pinned, which is logged.
+        """
+
     async def stop(self) -> None:
         """End the process; every open stream ends with EngineUnavailable."""

@@ -16,6 +16,7 @@ from server.engine.batch import BatchItem, CacheOp, CopyPrefix, FreeSlot, Trunca
 from server.engine.config import Device, EngineConfig
 from server.engine.errors import ModelLoadError
 from server.engine.gguf_check import ModelFacts
+from server.engine.identity import identify_variants
 from server.engine.messages import EngineInfo, SampledToken
 from server.engine.params import SamplingParams
 from server.engine.placement import Placement, place, probe
@@ -41,13 +42,19 @@ class LlamaBackend:
         """Load the model. Raises ModelLoadError; a bad file may end the process instead."""
         started = time.monotonic()
         llama_cpp.llama_backend_init()
-        placement = place(config, facts, probe())
+        build = probe()
+        placement = place(config, facts, build)
+        # Before the load: a file that is replaced meanwhile must not give its name to what the old one computes.
+        identities = identify_variants(config) if config.state_dir else {}
         self.slots = min(MAX_SLOTS, config.parallel + CACHED_SLOTS)
         self._model, placement = _load(config, facts, placement)
         self._tuned = TunedVariants(config.variants, facts, self._model)
         self.variants = self._tuned.loaded
-        cells = placement.cache_cells + self._tuned.prefix_cells
-        self._context = _open(self._model, config, placement, self.slots, cells)
+        cells = placement.cache_cells + self._tuned.prefix_cells + config.pinned_cells
+        params = _context_params(config, placement, self.slots, cells)
+        self._context = _open(self._model, params)
+        computed_by = (build.version, build.system_info, str(placement.gpu_layers), *_layout(params))
+        self._identities = {name: " ".join([identity, *computed_by]) for name, identity in identities.items()}
         self._memory = llama_cpp.llama_get_memory(self._context)
         vocab = llama_cpp.llama_model_get_vocab(self._model)
         self._vocab_size = int(llama_cpp.llama_vocab_n_tokens(vocab))
@@ -70,9 +77,24 @@ class LlamaBackend:
         """Put the tuned prefix of ``variant`` into the empty ``slot``."""
         state = self._filler_state(slot, self.variants[variant].prefix_length)
         self._tuned.write_prefix(variant, state)
-        native = (ctypes.c_uint8 * len(state)).from_buffer(state)
-        if not llama_cpp.llama_state_seq_set_data(self._context, native, len(state), slot):
+        if not self.write_state(slot, state):
             raise ModelLoadError(f"the prefix of {variant} could not be put into the KV cache")
+
+    def state_identity(self, variant: str) -> str:
+        """Return text that differs wherever a sequence state of ``variant`` would not fit or not be the same."""
+        return self._identities.get(variant, "")
+
+    def read_state(self, slot: int) -> bytearray:
+        """Return all that the cells of ``slot`` hold."""
+        size = llama_cpp.llama_state_seq_get_size(self._context, slot)
+        state = bytearray(size)
+        llama_cpp.llama_state_seq_get_data(self._context, (ctypes.c_uint8 * size).from_buffer(state), size, slot)
+        return state
+
+    def write_state(self, slot: int, state: bytearray) -> bool:
+        """Put what ``read_state`` gave into the empty ``slot``. False where it does not fit; then it stays empty."""
+        native = (ctypes.c_uint8 * len(state)).from_buffer(state)
+        return bool(llama_cpp.llama_state_seq_set_data(self._context, native, len(state), slot))
 
     def _filler_state(self, slot: int, length: int) -> bytearray:
         """The state of ``length`` arbitrary tokens in ``slot``, which is empty again after."""
@@ -80,9 +102,7 @@ class LlamaBackend:
         for start in range(0, length, self._batch.capacity):
             count = min(self._batch.capacity, length - start)
             self.decode((BatchItem(filler, slot, start, (0,) * count, False),))
-        size = llama_cpp.llama_state_seq_get_size(self._context, slot)
-        state = bytearray(size)
-        llama_cpp.llama_state_seq_get_data(self._context, (ctypes.c_uint8 * size).from_buffer(state), size, slot)
+        state = self.read_state(slot)
         self.apply(FreeSlot(slot))
         return state
 
@@ -186,9 +206,9 @@ def _load(config: EngineConfig, facts: ModelFacts, placement: Placement) -> tupl
     raise ModelLoadError(f"{facts.path.name}: llama.cpp could not load it; its messages in the log say why")
 
 
-def _open(
-    model: llama_cpp.llama_model_p, config: EngineConfig, placement: Placement, slots: int, cells: int
-) -> llama_cpp.llama_context_p:
+def _context_params(
+    config: EngineConfig, placement: Placement, slots: int, cells: int
+) -> llama_cpp.llama_context_params:
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = cells
     params.n_batch = params.n_ubatch = config.batch_size
@@ -197,7 +217,20 @@ def _open(
     params.n_threads = placement.threads
     params.n_threads_batch = placement.threads_batch
     params.no_perf = True
+    return params
+
+
+def _open(model: llama_cpp.llama_model_p, params: llama_cpp.llama_context_params) -> llama_cpp.llama_context_p:
     context = llama_cpp.llama_init_from_model(model, params)
     if not context:
-        raise ModelLoadError(f"no memory for a cache of {cells} tokens; lower --context, --parallel or --cache-tokens")
+        raise ModelLoadError(
+            f"no memory for a cache of {params.n_ctx} tokens; lower --context, --parallel or --cache-tokens"
+        )
     return context
+
+
+def _layout(params: llama_cpp.llama_context_params) -> list[str]:
+    """Return all that the content of the KV cache depends on, other than what computes it."""
+    storage = ("type_k", "type_v", "flash_attn_type", "offload_kqv", "swa_full", "kv_unified")
+    positions = ("rope_scaling_type", "rope_freq_base", "rope_freq_scale", "yarn_orig_ctx")
+    return [f"{name}={getattr(params, name)}" for name in storage + positions]

@@ -35,6 +35,14 @@ class Abort:
 
 
 @dataclass(frozen=True, slots=True)
+class Pin:
+    """Parent to worker: keep this beginning of prompts in the cache for ever."""
+
+    prompt_ids: tuple[int, ...]
+    variant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Shutdown:
     """Parent to worker: end now."""
 
@@ -79,7 +87,13 @@ class EngineStats:
     cells_used: int = 0
     """Cells that hold a running sequence or a cached prefix."""
     cells_running: int = 0
-    """Cells that running sequences hold or have reserved."""
+    """Cells that running sequences hold or have reserved, and those of prefixes that stay."""
+    cells_held: int = 0
+    """Tokens of the prefixes that stay: tuned and pinned ones, also those that are still to be computed."""
+    pins_restored: int = 0
+    """Pinned prefixes whose state was read from the disk."""
+    pins_computed: int = 0
+    """Pinned prefixes that were computed."""
     prompt_tokens: int = 0
     """Prompt tokens of all admitted requests so far, computed or cached."""
     cached_tokens: int = 0
@@ -128,5 +142,5 @@ class StepReport:
     stats: EngineStats
 
 
-ToWorker = Submit | Abort | Shutdown
+ToWorker = Submit | Abort | Pin | Shutdown
 FromWorker = Ready | LoadFailed | StepReport

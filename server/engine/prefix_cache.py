@@ -5,7 +5,8 @@ A radix tree over token ids whose edges are *segments*: runs of cells that one s
 ``llama_memory_seq_cp`` shares cells in llama.cpp's unified cache. The tree is the exact book of the cells:
 two sequences that computed equal tokens apart from one another have a segment each.
 
-A slot is *pinned* while its sequence runs. Segments that no pinned slot passes through may be evicted.
+A slot is *pinned* while its sequence runs, or for ever where it holds a prefix that must stay. Segments that no
+pinned slot passes through may be evicted.
 """
 
 from __future__ import annotations
@@ -131,14 +132,14 @@ class PrefixCache:
         return min(idle, key=self._last_used.__getitem__, default=None)
 
     def redundant(self, slot: int) -> list[int]:
-        """Idle slots that add nothing: those inside ``slot``'s path, and ``slot`` itself if it is inside another."""
+        """Idle slots that add nothing: those inside ``slot``'s path, and ``slot`` itself if idle and inside another."""
         path = set(map(id, self._path(self._tails[slot])))
         inside = [
             other
             for other, tail in self._tails.items()
             if other != slot and other not in self._pinned and (id(tail) in path or tail is self._root)
         ]
-        return inside + ([slot] if self._is_covered(slot) else [])
+        return inside + ([slot] if slot not in self._pinned and self._is_covered(slot) else [])
 
     def check_integrity(self) -> None:
         """Recount everything from the tree. Raises AssertionError where the books are wrong."""

@@ -4,6 +4,9 @@ A step gives one token to every sequence that is decoding, and fills the rest of
 prompts. There are no phases; ``num_computed_tokens`` catches up with ``tokens``. A prefix that a running sequence is
 computing just now is waited for rather than computed again. Cells are reserved at admission for prompt and answer,
 so nothing that runs is ever thrown out.
+
+Some prefixes are *held*: never evicted. They are put into the cells by somebody else, or computed while no request
+runs, or as soon as one waits for them.
 """
 
 from collections import deque
@@ -30,6 +33,8 @@ class SchedulerConfig:
     """``llama_seq_id`` lanes: those of running sequences and those that hold cached prefixes."""
     cells: int
     max_waiting: int
+    longest: int = 0
+    """Cells that one sequence may need; held prefixes leave as many free."""
     stop_ids: frozenset[int] = frozenset()
     """End-of-generation tokens."""
 
@@ -42,7 +47,10 @@ class Scheduler:
         self._config = config
         self.cache = PrefixCache()
         self._waiting: deque[Sequence] = deque()
+        self._to_hold: deque[Sequence] = deque()
         self._running: dict[int, Sequence] = {}
+        self._held_slots = 0
+        self._cells_held = 0
         self._free_slots = list(range(config.slots - 1, -1, -1))
         self._ops: list[CacheOp] = []
         self._prompt_tokens = 0
@@ -54,7 +62,12 @@ class Scheduler:
     @property
     def has_work(self) -> bool:
         """Whether a step would compute anything."""
-        return bool(self._waiting or self._running)
+        return bool(self._waiting or self._to_hold or self._running)
+
+    @property
+    def is_unhurried(self) -> bool:
+        """Whether a step would only compute prefixes to hold: a request that comes should not find a long one."""
+        return not self._waiting and all(sequence.held for sequence in self._running.values())
 
     @property
     def decoding(self) -> int:
@@ -65,10 +78,11 @@ class Scheduler:
     def stats(self) -> EngineStats:
         """A snapshot."""
         return EngineStats(
-            running=len(self._running),
+            running=self._num_answering,
             waiting=len(self._waiting),
             cells_used=self.cache.cells_used,
             cells_running=self.cache.cells_pinned + self._reserved(),
+            cells_held=self._cells_held,
             prompt_tokens=self._prompt_tokens,
             cached_tokens=self._cached_tokens,
             generated_tokens=self._generated_tokens,
@@ -77,7 +91,7 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> None:
         """Queue ``sequence``. Raises QueueFull."""
-        if len(self._waiting) >= self._config.max_waiting + self._config.parallel - len(self._running):
+        if len(self._waiting) >= self._config.max_waiting + self._config.parallel - self._num_answering:
             raise QueueFull(len(self._waiting))
         self._waiting.append(sequence)
 
@@ -95,11 +109,38 @@ class Scheduler:
         return False
 
     def hold(self, tokens: tuple[int, ...]) -> int:
-        """Give ``tokens``, which somebody else puts into the cells, a slot for ever. Call before any request."""
-        slot = self._free_slots.pop()
+        """Give ``tokens`` a slot for ever; apply ``take_ops``, then put them into its cells. See ``can_hold``."""
+        self._evict_for(len(tokens))
+        slot = self._free_slot()
         self.cache.open(slot)
         self.cache.extend(slot, tokens)
+        self._held_slots += 1
+        self._cells_held += len(tokens)
         return slot
+
+    def hold_computed(self, sequence: Sequence) -> None:
+        """Compute the prompt of ``sequence``, which is ``held``, when there is time, and keep it for ever."""
+        self._to_hold.append(sequence)
+        self._held_slots += 1
+        self._cells_held += sequence.num_prompt_tokens
+
+    def let_go(self, slot: int) -> None:
+        """Give up what ``hold`` gave a slot."""
+        self._held_slots -= 1
+        self._cells_held -= self.cache.length(slot)
+        self._release(slot)
+
+    def can_hold(self, tokens: int, *, now: bool = False) -> bool:
+        """Whether the longest request finds room beside ``tokens`` more, and with ``now``, all that run do."""
+        if self._held_slots >= self._config.slots - self._config.parallel:
+            return False
+        others = self.cache.cells_pinned + self._reserved() if now else self._cells_held + self._config.longest
+        return others + tokens <= self._config.cells
+
+    def take_ops(self) -> tuple[CacheOp, ...]:
+        """Return the cache operations that are due; the next step does without them."""
+        ops, self._ops = tuple(self._ops), []
+        return ops
 
     def schedule(self, budget: int) -> Batch:
         """Plan a step of ``budget`` tokens, or of one for each decoding sequence if those are more."""
@@ -110,8 +151,7 @@ class Scheduler:
         items = [_item(sequence, 1) for sequence in decoding]
         items += _pieces(catching_up, max(0, budget - len(decoding)))
         self._evict_for(sum(len(item.ids) for item in items))
-        ops, self._ops = tuple(self._ops), []
-        return Batch(ops, tuple(admitted), tuple(items))
+        return Batch(self.take_ops(), tuple(admitted), tuple(items))
 
     def update(
         self, batch: Batch, sampled: Mapping[int, tuple[SampledToken, ...]], failed: Mapping[int, str] | None = None
@@ -131,6 +171,9 @@ class Scheduler:
             self._enter(item, item.tokens + item.drafts[: max(0, len(given) - 1)])
             if given:
                 outputs.append(self._append(sequence, given))
+            elif sequence.held and not sequence.num_uncomputed_tokens:
+                self._end(sequence, FinishReason.LENGTH)  # its slot stays pinned
+                self._drop_redundant(sequence.slot)
         return outputs
 
     def check_integrity(self) -> None:
@@ -145,17 +188,17 @@ class Scheduler:
             assert self.cache.tokens(sequence.slot) == computed, "a slot holds other tokens than its sequence"
 
     def _admit(self) -> Sequence | None:
-        """Start the first waiting sequence that need not wait for a prefix, if it fits."""
-        if len(self._running) >= self._config.parallel:
-            return None
-        for sequence in self._waiting:
-            if self._has_leader(sequence):
-                continue
-            match = self.cache.match(sequence.prompt_ids, sequence.num_prompt_tokens - 1)
-            if not self._fits(sequence, match):
-                return None
-            self._start(sequence, match)
-            return sequence
+        """Start the first prefix to hold or waiting sequence that need not wait for another one, if it fits."""
+        waiting = self._waiting if self._num_answering < self._config.parallel else ()
+        for queue in (self._to_hold, waiting):
+            for sequence in queue:
+                if self._has_leader(sequence):
+                    continue
+                match = self.cache.match(sequence.prompt_ids, sequence.num_prompt_tokens - 1)
+                if not self._fits(sequence, match):
+                    break
+                self._start(sequence, match)
+                return sequence
         return None
 
     def _fits(self, sequence: Sequence, match: Match | None) -> bool:
@@ -164,7 +207,7 @@ class Scheduler:
         return self.cache.cells_pinned + self._reserved() + wanted <= self._config.cells
 
     def _start(self, sequence: Sequence, match: Match | None) -> None:
-        self._waiting.remove(sequence)
+        (self._to_hold if sequence.held else self._waiting).remove(sequence)
         if match is not None:
             self.cache.touch(match.slot)  # or it might be the one that is evicted for its own copy
         slot = self._free_slot()
@@ -177,6 +220,8 @@ class Scheduler:
             sequence.cached_tokens = match.length - sequence.num_prefix_tokens
         sequence.slot, sequence.status, sequence.leader = slot, SequenceStatus.RUNNING, None
         self._running[sequence.request_id] = sequence
+        if sequence.held:
+            return
         self._prompt_tokens += sequence.num_prompt_tokens - sequence.num_prefix_tokens
         self._cached_tokens += sequence.cached_tokens
 
@@ -219,17 +264,22 @@ class Scheduler:
         return StepOutput(sequence.request_id, ids, reason, sequence.cached_tokens, logprobs=logprobs)
 
     def _fail(self, sequence: Sequence, error: str) -> StepOutput:
-        slot = sequence.slot
         self._end(sequence, FinishReason.ERROR)
-        self._release(slot)
+        if sequence.held:
+            self._held_slots -= 1
+            self._cells_held -= sequence.num_prompt_tokens
+        self._release(sequence.slot)
         return StepOutput(sequence.request_id, (), FinishReason.ERROR, sequence.cached_tokens, error)
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         """End ``sequence`` and keep what it computed as a cached prefix."""
         self._end(sequence, reason)
         self.cache.unpin(sequence.slot)
-        for slot in self.cache.redundant(sequence.slot):
-            self._release(slot)
+        self._drop_redundant(sequence.slot)
+
+    def _drop_redundant(self, slot: int) -> None:
+        for other in self.cache.redundant(slot):
+            self._release(other)
 
     def _end(self, sequence: Sequence, reason: FinishReason) -> None:
         del self._running[sequence.request_id]
@@ -240,17 +290,23 @@ class Scheduler:
         self._free_slots.append(slot)
         self._ops.append(FreeSlot(slot))
 
+    def _wanted(self) -> list[Sequence]:
+        """The running sequences that somebody waits for; prefixes to hold where that is nobody."""
+        awaited = {id(sequence.leader) for sequence in self._waiting}
+        running = list(self._running.values())
+        return [s for s in running if not s.held or id(s) in awaited] or running
+
     def _same_salt(self) -> list[Sequence]:
         """The running sequences that may share a batch: llama.cpp's adapters are set for a whole one.
 
         Adapters take turns, each after the one that ran longest ago.
         """
-        salts = {sequence.salt for sequence in self._running.values()}
+        wanted = self._wanted()
+        salts = {sequence.salt for sequence in wanted}
         if len(salts) > 1:
             later = [salt for salt in salts if salt > self._last_salt]
             self._last_salt = min(later or salts)
-            return [s for s in self._running.values() if s.salt == self._last_salt]
-        return list(self._running.values())
+        return [s for s in wanted if len(salts) == 1 or s.salt == self._last_salt]
 
     def _free_slot(self) -> int:
         if not self._free_slots:
@@ -266,6 +322,10 @@ class Scheduler:
         while self.cache.cells_used + tokens > self._config.cells:
             self._evict()
 
+    @property
+    def _num_answering(self) -> int:
+        return sum(not sequence.held for sequence in self._running.values())
+
     def _reserved(self) -> int:
         return sum(sequence.cells_to_come for sequence in self._running.values())
 
@@ -273,7 +333,8 @@ class Scheduler:
 def _item(sequence: Sequence, count: int) -> BatchItem:
     start = sequence.num_computed_tokens
     tokens = tuple(sequence.tokens[start : start + count])
-    return BatchItem(sequence, sequence.slot, start, tokens, start + count == len(sequence.tokens))
+    samples = start + count == len(sequence.tokens) and not sequence.held
+    return BatchItem(sequence, sequence.slot, start, tokens, samples)
 
 
 def _pieces(sequences: list[Sequence], room: int) -> list[BatchItem]:

@@ -31,6 +31,8 @@ class Sequence:
     """Added to every token id: what an adapter computes is another adapter's business in the prefix cache."""
     num_prefix_tokens: int = 0
     """How many of the prompt's tokens stand for a tuned prefix; they are negative and always cached."""
+    held: bool = False
+    """Not a request: its prompt is computed in time that nobody else needs, nothing is sampled, and it stays."""
     status: SequenceStatus = SequenceStatus.WAITING
     slot: int = -1
     tokens: list[int] = field(default_factory=list)

@@ -14,6 +14,7 @@ from server.engine.messages import (
     Abort,
     FromWorker,
     LoadFailed,
+    Pin,
     Ready,
     Shutdown,
     StepOutput,
@@ -22,6 +23,7 @@ from server.engine.messages import (
     ToWorker,
 )
 from server.engine.pacing import StepPacer
+from server.engine.state_folder import StateFolder
 
 BackendFactory = Callable[[EngineConfig], Backend]
 
@@ -48,9 +50,14 @@ def run_worker(connection: Connection, config: EngineConfig, load: BackendFactor
             connection.send(LoadFailed(str(error)))
             return
         connection.send(Ready(backend.info))
-        core = EngineCore(backend, config.max_waiting, StepPacer(config.step_seconds, config.batch_size))
+        pacer = StepPacer(config.step_seconds, config.batch_size)
+        core = EngineCore(backend, config.max_waiting, pacer, states=_states(config))
         serve(core, connection)
         backend.close()
+
+
+def _states(config: EngineConfig) -> StateFolder | None:
+    return StateFolder(config.state_dir, config.state_bytes) if config.state_dir and config.state_bytes else None
 
 
 def serve(core: EngineCore, connection: Connection) -> None:
@@ -66,6 +73,8 @@ def serve(core: EngineCore, connection: Connection) -> None:
                 return
             if isinstance(message, Abort):
                 core.abort(message.request_id)
+            elif isinstance(message, Pin):
+                core.pin(message)
             elif (output := core.submit(message)) is not None:
                 refused.append(output)
         report = core.step() if core.has_work else StepReport((), core.stats)
@@ -77,6 +86,6 @@ def _messages(connection: Connection, *, wait: bool) -> Iterator[ToWorker]:
     """Everything that lies in the pipe; with ``wait``, at least one message."""
     while connection.poll(None if wait else 0):
         message = connection.recv()
-        assert isinstance(message, Submit | Abort | Shutdown), message
+        assert isinstance(message, Submit | Abort | Pin | Shutdown), message
         yield message
         wait = False

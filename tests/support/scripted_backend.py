@@ -1,5 +1,7 @@
 """A backend without a model: it keeps the cells as llama.cpp would and samples a function of what they hold."""
 
+import json
+
 from server.engine.backend import DecodeError
 from server.engine.batch import BatchItem, CacheOp, CopyPrefix, Truncate
 from server.engine.messages import EngineInfo, SampledToken
@@ -40,6 +42,7 @@ class ScriptedBackend:
         self.computed = 0
         self.batches: list[int] = []
         self.poison: int | None = None
+        self.takes_states = True
 
     @property
     def cells_used(self) -> int:
@@ -47,6 +50,20 @@ class ScriptedBackend:
 
     def lay_prefix(self, variant: str, slot: int) -> None:
         self.lanes[slot] = [[token] for token in self.variants[variant].prefix_tokens]
+
+    def state_identity(self, variant: str) -> str:
+        return f"scripted {variant}"
+
+    def read_state(self, slot: int) -> bytearray:
+        return bytearray(json.dumps([cell[0] for cell in self.lanes[slot]]).encode())
+
+    def write_state(self, slot: int, state: bytearray) -> bool:
+        assert not self.lanes[slot], "restored into a slot that is not empty"
+        if not self.takes_states:
+            return False
+        self.lanes[slot] = [[token] for token in json.loads(state)]
+        assert self.cells_used <= self.info.cache_cells, "no free cells"
+        return True
 
     def apply(self, op: CacheOp) -> None:
         if isinstance(op, CopyPrefix):

@@ -84,6 +84,7 @@ class ScriptedEngine:
     starts: int = 0
     """How often it was loaded."""
     submissions: list[Submission] = field(default_factory=list)
+    pins: list[tuple[tuple[int, ...], str]] = field(default_factory=list)
 
     @property
     def status(self) -> EngineStatus:
@@ -129,6 +130,9 @@ class ScriptedEngine:
         submission = Submission(prompt, prompt_ids, params, variant)
         self.submissions.append(submission)
         return _Stream(self, submission, index=len(self.submissions) - 1)
+
+    def pin(self, prompt_ids: tuple[int, ...], variant: str = "") -> None:
+        self.pins.append((prompt_ids, variant))
 
     async def stop(self) -> None:
         self.state = EngineState.STOPPED
