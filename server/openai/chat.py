@@ -8,9 +8,10 @@ from fastapi.responses import JSONResponse
 from server.generation import Completion, complete, generate, unless_gone
 from server.openai.replies import ChunkWriter, chat_completion, new_head
 from server.openai.schemas import ChatRequest, parse_chat_request
-from server.openai.sse import ChatStream
+from server.openai.stream import chat_stream
 from server.openai.translate import to_generation
 from server.registry import ModelRegistry, ServedModel
+from server.sse import EventStream
 from server.wire import hung_up, read_json_object
 
 
@@ -36,10 +37,10 @@ async def _complete(body: ChatRequest, model: ServedModel) -> Completion:
         return await complete(model, await to_generation(body, model))
 
 
-async def _stream(body: ChatRequest, model: ServedModel) -> ChatStream:
+async def _stream(body: ChatRequest, model: ServedModel) -> EventStream:
     """Open the stream; what the engine refuses is raised here, while there still is a status to say it with."""
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
     writer = ChunkWriter(new_head(model.card.name), include_usage=include_usage)
     async with model.in_use():
         ask = await to_generation(body, model)
-        return ChatStream(await generate(model, ask), writer, ask.n)
+        return chat_stream(await generate(model, ask), writer, ask.n)

@@ -1,0 +1,31 @@
+"""The events of a chat completion."""
+
+from collections.abc import AsyncGenerator
+
+from server.errors import ErrorReply
+from server.generation import Generation
+from server.openai.replies import ChunkWriter
+from server.sse import Event, EventStream
+
+_DONE = Event("[DONE]")
+
+
+def chat_stream(generation: Generation, writer: ChunkWriter, n: int) -> EventStream:
+    """Return ``generation``, which has ``n`` answers, as a stream that owns it."""
+    return EventStream(generation, _events(generation, writer, n), failure)
+
+
+def failure(reply: ErrorReply) -> tuple[Event, ...]:
+    """Return what ends a stream of OpenAI's chunks in which something failed."""
+    return Event(reply.envelope()), _DONE
+
+
+async def _events(generation: Generation, writer: ChunkWriter, n: int) -> AsyncGenerator[Event, None]:
+    for index in range(n):
+        yield Event(writer.role(index))
+    async for delta in generation:
+        for chunk in writer.delta(delta):
+            yield Event(chunk)
+    if writer.include_usage:
+        yield Event(writer.usage(generation.usage))
+    yield _DONE

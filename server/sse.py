@@ -1,0 +1,90 @@
+"""A generation as server-sent events, in whatever dialect."""
+
+import json
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Protocol
+
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.types import Receive, Scope, Send
+
+from server.errors import ErrorReply, describe, is_expected
+
+log = logging.getLogger(__name__)
+
+_SEPARATOR = "\n"
+"""Clients split events at two line feeds; the library's own default is CR LF."""
+_PING_S = 30
+# Characters that JSON leaves alone and that many a client's line splitter takes for an end of line.
+_LINE_ENDS = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event: an object that is sent as JSON, or text that is sent as it is; with a name where it has one."""
+
+    data: Mapping[str, object] | str
+    name: str | None = None
+
+
+class Closable(Protocol):
+    """What a stream is made from, and what has to be closed with it."""
+
+    async def aclose(self) -> None:
+        """Free what is held."""
+
+
+class EventStream(EventSourceResponse):
+    """Streams events, and closes what they are made from whatever way the connection ends."""
+
+    def __init__(
+        self,
+        source: Closable,
+        events: AsyncGenerator[Event, None],
+        on_error: Callable[[ErrorReply], Iterable[Event]],
+    ) -> None:
+        """Take over a source and its events.
+
+        Args:
+            source: usually the generation; closed at the end.
+            events: all of the stream.
+            on_error: the events that end a stream in which something failed, as the status has been sent by then.
+        """
+        super().__init__(_sent(events, on_error), sep=_SEPARATOR, ping=_PING_S, ping_message_factory=_ping)
+        self._source = source
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._source.aclose()
+
+
+async def _sent(
+    events: AsyncGenerator[Event, None], on_error: Callable[[ErrorReply], Iterable[Event]]
+) -> AsyncGenerator[ServerSentEvent, None]:
+    async with aclosing(events):
+        try:
+            async for event in events:
+                yield _framed(event)
+        except Exception as error:
+            if not is_expected(error):
+                log.exception("unhandled error in a stream")
+            for event in on_error(describe(error)):
+                yield _framed(event)
+
+
+def _framed(event: Event) -> ServerSentEvent:
+    data = event.data if isinstance(event.data, str) else _encode(event.data)
+    return ServerSentEvent(data, event=event.name, sep=_SEPARATOR)
+
+
+def _encode(data: Mapping[str, object]) -> str:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).translate(_LINE_ENDS)
+
+
+def _ping() -> ServerSentEvent:
+    return ServerSentEvent(comment="ping", sep=_SEPARATOR)
