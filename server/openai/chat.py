@@ -6,13 +6,16 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from server.generation import Completion, complete, generate, unless_gone
-from server.openai.replies import ChunkWriter, chat_completion, new_head
+from server.openai.envelope import new_head
+from server.openai.replies import ChunkWriter, chat_completion
 from server.openai.schemas import ChatRequest, parse_chat_request
 from server.openai.stream import chat_stream
 from server.openai.translate import to_generation
 from server.registry import ModelRegistry, ServedModel
 from server.sse import EventStream
 from server.wire import hung_up, read_json_object
+
+_ID_PREFIX = "chatcmpl"
 
 
 def create_router(registry: ModelRegistry) -> APIRouter:
@@ -27,7 +30,7 @@ def create_router(registry: ModelRegistry) -> APIRouter:
         if body.stream:
             return await _stream(body, model)
         completion = await unless_gone(_complete(body, model), partial(hung_up, request))
-        return JSONResponse(chat_completion(new_head(model.card.name), completion))
+        return JSONResponse(chat_completion(new_head(_ID_PREFIX, model.card.name), completion))
 
     return router
 
@@ -40,7 +43,7 @@ async def _complete(body: ChatRequest, model: ServedModel) -> Completion:
 async def _stream(body: ChatRequest, model: ServedModel) -> EventStream:
     """Open the stream; what the engine refuses is raised here, while there still is a status to say it with."""
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
-    writer = ChunkWriter(new_head(model.card.name), include_usage=include_usage)
+    writer = ChunkWriter(new_head(_ID_PREFIX, model.card.name), include_usage=include_usage)
     async with model.in_use():
         ask = await to_generation(body, model)
         return chat_stream(await generate(model, ask), writer, ask.n)

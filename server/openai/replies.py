@@ -1,27 +1,7 @@
-"""The JSON of answers, whole and in chunks, in OpenAI's words."""
+"""The JSON of chat answers, whole and in chunks, in OpenAI's words."""
 
-import time
-import uuid
-from dataclasses import dataclass
-
-from server.engine.messages import FinishReason
 from server.generation import Answer, Completion, TextDelta, Usage
-
-_FINISH = {FinishReason.STOP: "stop", FinishReason.LENGTH: "length"}
-
-
-@dataclass(frozen=True, slots=True)
-class ReplyHead:
-    """What all chunks of one answer have in common."""
-
-    id: str
-    created: int
-    model: str
-
-
-def new_head(model: str) -> ReplyHead:
-    """Return a head of its own for one answer."""
-    return ReplyHead(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), model)
+from server.openai.envelope import FINISH_REASONS, ReplyHead, usage_object
 
 
 def chat_completion(head: ReplyHead, completion: Completion) -> dict[str, object]:
@@ -42,17 +22,7 @@ def _choice(index: int, answer: Answer) -> dict[str, object]:
         "index": index,
         "message": {"role": "assistant", "content": answer.text, "refusal": None},
         "logprobs": None,
-        "finish_reason": _FINISH[answer.finish_reason],
-    }
-
-
-def usage_object(usage: Usage) -> dict[str, object]:
-    """Return the token counts."""
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "finish_reason": FINISH_REASONS[answer.finish_reason],
     }
 
 
@@ -78,7 +48,7 @@ class ChunkWriter:
         if delta.text:
             chunks.append(self._chunk([_delta(delta.index, {"content": delta.text})]))
         if delta.finish_reason is not None:
-            chunks.append(self._chunk([_delta(delta.index, {}, _FINISH[delta.finish_reason])]))
+            chunks.append(self._chunk([_delta(delta.index, {}, FINISH_REASONS[delta.finish_reason])]))
         return chunks
 
     def usage(self, usage: Usage) -> dict[str, object]:

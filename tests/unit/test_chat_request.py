@@ -4,7 +4,8 @@ import pytest
 
 from server.engine.params import SamplingParams
 from server.errors import InvalidRequest
-from server.openai import fields
+from server.openai.chat_fields import CHAT
+from server.openai.fields import Refused
 from server.openai.schemas import ChatRequest, parse_chat_request
 from server.openai.translate import to_generation
 from tests.support.api import served_model
@@ -36,21 +37,21 @@ async def started(engine: ScriptedEngine | None = None):  # type: ignore[no-unty
 
 
 def test_the_table_of_fields_and_the_schema_agree() -> None:
-    assert {field.name for field in fields.HONOURED} == set(ChatRequest.model_fields)
+    assert {field.name for field in CHAT.honoured} == set(ChatRequest.model_fields)
 
 
 def test_no_field_is_in_two_lists() -> None:
-    names = [field.name for part in (fields.HONOURED, fields.IGNORED, fields.REFUSED) for field in part]
+    names = [field.name for part in (CHAT.honoured, CHAT.ignored, CHAT.refused) for field in part]
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("name", sorted(field.name for field in fields.IGNORED))
+@pytest.mark.parametrize("name", sorted(field.name for field in CHAT.ignored))
 def test_harmless_fields_are_accepted_with_any_value(name: str) -> None:
     parse(**{name: {"anything": [1]}})
 
 
-@pytest.mark.parametrize("field", fields.REFUSED, ids=lambda field: str(field.name))
-def test_unsupported_fields_are_refused_by_name_unless_they_change_nothing(field: fields.Refused) -> None:
+@pytest.mark.parametrize("field", CHAT.refused, ids=lambda field: str(field.name))
+def test_unsupported_fields_are_refused_by_name_unless_they_change_nothing(field: Refused) -> None:
     for neutral in (None, *field.neutral):
         parse(**{field.name: neutral})
     error = refusal(**{field.name: "something"})

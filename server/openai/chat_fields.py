@@ -1,0 +1,128 @@
+"""Every field of a chat request and of its messages, and what becomes of it."""
+
+from collections.abc import Mapping
+
+from server.openai.fields import FieldTable, Honoured, Ignored, Refused, check_neutral
+
+_HONOURED = (
+    Honoured("model", "absent or null: the server's default model"),
+    Honoured("messages", "roles system, developer, user, assistant; content as text, as text parts, or null"),
+    Honoured("temperature", "0 to 2; 0 is greedy"),
+    Honoured("top_p", "0 to 1; 0 keeps only the likeliest token"),
+    Honoured("top_k", "extension; 0 or -1 turns it off"),
+    Honoured("min_p", "extension; 0 to 1"),
+    Honoured("presence_penalty", "-2 to 2"),
+    Honoured("frequency_penalty", "-2 to 2"),
+    Honoured("repetition_penalty", "extension; above 0, at most 2"),
+    Honoured("max_tokens", "at least 1; cut to what the context leaves"),
+    Honoured("max_completion_tokens", "the same; wins over max_tokens"),
+    Honoured("min_tokens", "extension; no end of the answer before so many tokens"),
+    Honoured("ignore_eos", "extension; goes on to max_tokens"),
+    Honoured("stop", "a string or up to 16; empty strings are left out"),
+    Honoured("seed", "any integer; answer i of n uses seed + i"),
+    Honoured("n", "up to 8, and up to the server's --parallel"),
+    Honoured("stream"),
+    Honoured("stream_options", "include_usage"),
+)
+
+_IGNORED = (
+    Ignored("user"),
+    Ignored("metadata"),
+    Ignored("store", "nothing is stored"),
+    Ignored("service_tier"),
+    Ignored("safety_identifier"),
+    Ignored("prompt_cache_key", "prefixes are always cached"),
+    Ignored("prompt_cache_retention"),
+    Ignored("prompt_cache_options"),
+    Ignored("cache_prompt", "llama-server's; prefixes are always cached"),
+    Ignored("parallel_tool_calls", "without tools there are no calls"),
+    Ignored("verbosity"),
+    Ignored("moderation"),
+    Ignored("request_id"),
+    Ignored("skip_special_tokens", "special tokens never appear as text"),
+    Ignored("spaces_between_special_tokens"),
+)
+
+_REFUSED = (
+    Refused("tools", ([],)),
+    Refused("tool_choice", ("none", "auto")),
+    Refused("functions", ([],)),
+    Refused("function_call", ("none", "auto")),
+    Refused("response_format", ({"type": "text"},)),
+    Refused("logprobs", (False,)),
+    Refused("top_logprobs", (0,)),
+    Refused("prompt_logprobs", (0,)),
+    Refused("logit_bias", ({}, [])),
+    Refused("modalities", (["text"],)),
+    Refused("audio"),
+    Refused("prediction"),
+    Refused("suffix", ("",)),
+    Refused("web_search_options"),
+    Refused("reasoning_effort", ("none",), "the model does not reason apart from its answer"),
+    Refused("reasoning", ({}, {"effort": "none"})),
+    Refused("thinking", ({"type": "disabled"},)),
+    Refused("enable_thinking", (False,)),
+    Refused("include_reasoning", (False,)),
+    Refused("chat_template_kwargs", ({}, {"enable_thinking": False}, {"thinking": False})),
+    Refused("chat_template", ("",)),
+    Refused("add_generation_prompt", (True,)),
+    Refused("continue_final_message", (False,)),
+    Refused("add_special_tokens", (False,)),
+    Refused("documents", ([],)),
+    Refused("echo", (False,)),
+    Refused("best_of", (1,)),
+    Refused("use_beam_search", (False,)),
+    Refused("num_beams", (1,)),
+    Refused("do_sample", (True,)),
+    Refused("length_penalty", (1, 1.0)),
+    Refused("early_stopping", (False,)),
+    Refused("stop_token_ids", ([],)),
+    Refused("bad_words", ([],)),
+    Refused("allowed_token_ids", ([],)),
+    Refused("include_stop_str_in_output", (False,)),
+    Refused("truncate_prompt_tokens", (-1,)),
+    Refused("structured_outputs", ({},)),
+    Refused("guided_json"),
+    Refused("guided_regex"),
+    Refused("guided_choice"),
+    Refused("guided_grammar"),
+    Refused("grammar", ("",)),
+    Refused("json_schema"),
+    Refused("logits_processors", ([],)),
+    Refused("typical_p", (1, 1.0)),
+    Refused("top_a", (0, 0.0)),
+    Refused("tfs_z", (1, 1.0)),
+    Refused("mirostat", (0,)),
+    Refused("mirostat_mode", (0,)),
+    Refused("repeat_penalty", (1, 1.0), "spelled repetition_penalty here"),
+    Refused("n_predict", (-1,), "spelled max_tokens here"),
+    Refused("lora", ([],)),
+)
+
+CHAT = FieldTable(_HONOURED, _IGNORED, _REFUSED)
+"""The fields of the body."""
+
+_MESSAGE_REFUSED = (
+    Refused("tool_calls", ([],)),
+    Refused("function_call"),
+    Refused("tool_call_id", ("",)),
+    Refused("audio"),
+    Refused("refusal", ("",)),
+    Refused("prefix", (False,)),
+    Refused("partial", (False,)),
+)
+"""Fields of a message. Any other, such as ``name`` or ``type``, only labels it and is accepted."""
+
+
+def check_chat_fields(body: Mapping[str, object]) -> None:
+    """Refuse what would change the answer and is not supported.
+
+    Raises:
+        InvalidRequest: a field is not supported, or not known.
+    """
+    CHAT.check(body)
+    messages = body.get("messages")
+    for index, message in enumerate(messages if isinstance(messages, list) else []):
+        if isinstance(message, dict):
+            for rule in _MESSAGE_REFUSED:
+                check_neutral(rule, message.get(rule.name), f"messages[{index}].{rule.name}")
