@@ -1,6 +1,6 @@
 """What requests of every kind are checked with: the base of their models, text in parts, the names of faults."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -20,8 +20,8 @@ class Wire(BaseModel):
 _Request = TypeVar("_Request", bound=Wire)
 
 
-def parse(kind: type[_Request], body: Mapping[str, object]) -> _Request:
-    """Return ``body`` as a checked ``kind``.
+def parse(kind: type[_Request], body: Mapping[str, object], at: str = "") -> _Request:
+    """Return ``body`` as a checked ``kind``; ``at`` is its path in the whole body, where it is not that itself.
 
     Raises:
         InvalidRequest: a field has a wrong value; ``param`` is its path.
@@ -29,7 +29,7 @@ def parse(kind: type[_Request], body: Mapping[str, object]) -> _Request:
     try:
         return kind.model_validate(body)
     except ValidationError as error:
-        raise _explain(error.errors(include_url=False)[0]) from None
+        raise _explain(error.errors(include_url=False)[0], at) from None
 
 
 def invalid(message: str) -> PydanticCustomError:
@@ -38,33 +38,35 @@ def invalid(message: str) -> PydanticCustomError:
     return PydanticCustomError("invalid", "{message}", {"message": message})
 
 
-def _content(value: object) -> str:
-    """Return the text of a message's content: a string, parts of text joined by line breaks, or null."""
-    if value is None:
-        return ""
+def text_parts(value: object, kinds: Collection[str]) -> tuple[str, ...]:
+    """Return the texts of a content: a string, or a list of parts of the types ``kinds``. Raises for a validator."""
     if isinstance(value, str):
-        return value
+        return (value,)
     if isinstance(value, list):
-        return "\n".join(_part(part, index) for index, part in enumerate(value))
-    raise invalid("must be a string, a list of text parts, or null")
+        return tuple(_part(part, index, kinds) for index, part in enumerate(value))
+    raise invalid("must be a string or a list of text parts")
 
 
-def _part(part: object, index: int) -> str:
+def _part(part: object, index: int, kinds: Collection[str]) -> str:
     if not isinstance(part, dict):
         raise invalid(f"part {index} must be an object with type and text")
-    if part.get("type") not in _TEXT_PARTS:
+    if part.get("type") not in kinds:
         raise invalid(f"part {index} has the type {shown(part.get('type'))}; only text parts are supported")
     if not isinstance(part.get("text"), str):
         raise invalid(f"part {index} must have its text as a string")
     return str(part["text"])
 
 
+def _content(value: object) -> str:
+    return "" if value is None else "\n".join(text_parts(value, _TEXT_PARTS))
+
+
 TextContent = Annotated[str, BeforeValidator(_content)]
-"""A message's content: a string, parts of text, or null."""
+"""A message's content: a string, parts of text, which are joined by line breaks, or null."""
 
 
-def _explain(detail: ErrorDetails) -> InvalidRequest:
-    path = _path(detail["loc"])
+def _explain(detail: ErrorDetails, at: str) -> InvalidRequest:
+    path = f"{at}{_path(detail['loc'])}".removeprefix(".")
     if detail["type"] == "missing":
         return InvalidRequest(f"{path} is required", param=path, code="missing_required_parameter")
     message = detail["msg"]
@@ -75,6 +77,5 @@ def _explain(detail: ErrorDetails) -> InvalidRequest:
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """Return a location as a caller would write it, such as ``messages[0].content``."""
-    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
-    return "".join(parts).removeprefix(".")
+    """Return a location as a caller would write it, such as ``.messages[0].content``."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
