@@ -8,13 +8,15 @@ from typing import TypeVar
 
 from anyio import CancelScope
 
-from server.engine.errors import EngineDied, PromptTooLong
-from server.engine.messages import FinishReason, StepOutput
+from server.choice import Choice, TextDelta, scored_token
+from server.engine.errors import PromptTooLong
+from server.engine.messages import FinishReason
 from server.engine.params import SamplingParams
 from server.errors import ClientGone
 from server.host import Tokenizer
 from server.registry import ServedModel
-from server.text import Detokenizer, StopChecker
+from server.text import Detokenizer
+from server.token_scores import ScoredToken
 
 _T = TypeVar("_T")
 
@@ -33,15 +35,6 @@ class GenerationRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class TextDelta:
-    """A piece of answer ``index``; the one with a ``finish_reason`` (STOP or LENGTH) is its last."""
-
-    index: int
-    text: str
-    finish_reason: FinishReason | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens of a request so far; a prompt that several answers share counts once."""
 
@@ -56,6 +49,8 @@ class Answer:
 
     text: str
     finish_reason: FinishReason
+    tokens: tuple[ScoredToken, ...] = ()
+    """All tokens of the text, where log-probabilities are asked for; an end token too, which has no text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,75 +59,34 @@ class Completion:
 
     answers: tuple[Answer, ...]
     usage: Usage
-
-
-class Choice:
-    """One sequence in the engine, as text."""
-
-    def __init__(
-        self,
-        index: int,
-        outputs: AsyncGenerator[StepOutput, None],
-        tokenizer: Tokenizer,
-        stop: tuple[str, ...],
-        *,
-        skip_blanks: bool = False,
-    ) -> None:
-        """Take over ``outputs``: whoever has the choice must close it. ``skip_blanks`` in front of the text."""
-        self._index = index
-        self._outputs = outputs
-        self._tokenizer = tokenizer
-        self._detokenizer = Detokenizer(strip_leading_space=tokenizer.strips_leading_space)
-        self._checker = StopChecker(stop)
-        self._skip_blanks = skip_blanks
-        self.completion_tokens = 0
-        self.cached_tokens = 0
-
-    async def next_delta(self) -> TextDelta:
-        """Return the next piece that has text or ends the answer.
-
-        Raises:
-            EngineError: the engine could not finish the answer.
-        """
-        async for output in self._outputs:
-            text = self._take(output)
-            if self._checker.stopped:
-                await self._outputs.aclose()
-                return TextDelta(self._index, text, FinishReason.STOP)
-            if text or output.finish_reason is not None:
-                return TextDelta(self._index, text, output.finish_reason)
-        raise EngineDied("the engine ended the answer without saying why")
-
-    async def aclose(self) -> None:
-        """Abort the sequence if it still runs."""
-        await self._outputs.aclose()
-
-    def _take(self, output: StepOutput) -> str:
-        self.completion_tokens += len(output.token_ids)
-        self.cached_tokens = output.cached_tokens
-        text = "".join(self._detokenizer.feed(self._tokenizer.piece(token)) for token in output.token_ids)
-        if output.finish_reason is None:
-            return self._checker.feed(self._without_blanks(text))
-        certain = self._checker.feed(self._without_blanks(text + self._detokenizer.finish()))
-        return certain + self._checker.finish()
-
-    def _without_blanks(self, text: str) -> str:
-        if self._skip_blanks:
-            text = text.lstrip()
-            self._skip_blanks = not text
-        return text
+    prompt: tuple[ScoredToken, ...] = ()
+    """The tokens of the prompt, where their log-probabilities are asked for."""
 
 
 class Generation:
     """An admitted request. Iterate once for its deltas; close it on every path, which aborts what still runs."""
 
-    def __init__(self, prompt_tokens: int, choices: tuple[Choice, ...], resources: ExitStack) -> None:
+    def __init__(
+        self, prompt_tokens: int, choices: tuple[Choice, ...], tokenizer: Tokenizer, resources: ExitStack
+    ) -> None:
         """Take over ``choices``, and ``resources`` that they need to the end."""
+        self._tokenizer = tokenizer
         self._prompt_tokens = prompt_tokens
         self._choices = choices
         self._resources = resources
         self._pending: dict[asyncio.Task[TextDelta], Choice] = {}
         self._deltas = self._merge()
+
+    @property
+    def prompt(self) -> tuple[ScoredToken, ...]:
+        """The tokens of the prompt, where their log-probabilities are asked for: all, once there is a delta."""
+        tokens: list[ScoredToken] = []
+        detokenizer = Detokenizer(strip_leading_space=self._tokenizer.strips_leading_space)
+        offset = 0
+        for token in self._choices[0].prompt:
+            tokens.append(scored_token(token, self._tokenizer, offset, bare=detokenizer.strips_next))
+            offset += len(detokenizer.feed(self._tokenizer.piece(token.token_id)))
+        return tuple(tokens)
 
     @property
     def usage(self) -> Usage:
@@ -192,7 +146,7 @@ async def generate(model: ServedModel, request: GenerationRequest) -> Generation
         except BaseException:
             await _close_all(choices)
             raise
-        return Generation(len(request.prompt_ids), tuple(choices), resources.pop_all())
+        return Generation(len(request.prompt_ids), tuple(choices), tokenizer, resources.pop_all())
 
 
 async def complete(model: ServedModel, request: GenerationRequest) -> Completion:
@@ -202,16 +156,13 @@ async def complete(model: ServedModel, request: GenerationRequest) -> Completion
         EngineError: the engine did not take the request, or could not finish it.
     """
     generation = await generate(model, request)
-    texts: list[list[str]] = [[] for _ in range(request.n)]
-    reasons = [FinishReason.STOP] * request.n
+    parts: list[list[TextDelta]] = [[] for _ in range(request.n)]
     try:
         async for delta in generation:
-            texts[delta.index].append(delta.text)
-            reasons[delta.index] = delta.finish_reason or reasons[delta.index]
+            parts[delta.index].append(delta)
     finally:
         await generation.aclose()
-    answers = tuple(Answer("".join(parts), reason) for parts, reason in zip(texts, reasons, strict=True))
-    return Completion(answers, generation.usage)
+    return Completion(tuple(map(_joined, parts)), generation.usage, generation.prompt)
 
 
 async def unless_gone(work: Awaitable[_T], gone: Callable[[], Awaitable[None]]) -> _T:
@@ -244,10 +195,18 @@ def room_for_answer(model: ServedModel, prompt_tokens: int) -> int:
 
 
 def _params_of(params: SamplingParams, index: int) -> SamplingParams:
-    """Return the parameters of answer ``index``: with a seed, each answer has its own."""
-    if params.seed is None or index == 0:
+    """Return the parameters of answer ``index``: with a seed, each answer has its own; one scores the prompt."""
+    if index == 0:
         return params
-    return replace(params, seed=(params.seed + index) % SEED_SPAN)
+    seed = None if params.seed is None else (params.seed + index) % SEED_SPAN
+    return replace(params, seed=seed, prompt_logprobs=None)
+
+
+def _joined(deltas: Sequence[TextDelta]) -> Answer:
+    reason = deltas[-1].finish_reason
+    assert reason is not None, "an answer without an end"
+    tokens = tuple(token for delta in deltas for token in delta.tokens)
+    return Answer("".join(delta.text for delta in deltas), reason, tokens)
 
 
 def _next(choice: Choice) -> asyncio.Task[TextDelta]:

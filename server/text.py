@@ -15,6 +15,16 @@ class Detokenizer:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._strip = strip_leading_space
 
+    @property
+    def strips_next(self) -> bool:
+        """Whether the next piece that has bytes loses a space in front."""
+        return self._strip
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no character is unfinished."""
+        return not self._decoder.getstate()[0]
+
     def feed(self, piece: bytes) -> str:
         """Return the characters that ``piece`` completes, or that it shows to be invalid, as U+FFFD."""
         if self._strip and piece:

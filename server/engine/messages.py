@@ -132,6 +132,8 @@ class StepOutput:
     error: str = ""
     logprobs: tuple[SampledToken, ...] = ()
     """The tokens again with their log-probabilities, where the sequence asks for them; else empty."""
+    prompt_logprobs: tuple[SampledToken, ...] = ()
+    """Where the sequence asks for them: the next tokens of the prompt. The first one of all has no log-probability."""
 
 
 @dataclass(frozen=True, slots=True)

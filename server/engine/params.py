@@ -5,12 +5,18 @@ from dataclasses import dataclass
 
 from server.engine.grammar import Grammar
 
+MAX_LOGPROBS = 20
+"""Tokens that may be listed at each place: OpenAI's bound."""
+
+MAX_BIAS = 100.0
+"""OpenAI's bound of a bias, either way; at -100 a token is as good as banned."""
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
     """Sampling of one sequence, applied in the order the model's authors use.
 
-    Penalties, temperature, top_k, top_p, min_p. A temperature of 0 is greedy. Penalties follow vLLM's reading:
+    Biases, penalties, temperature, top_k, top_p, min_p. A temperature of 0 is greedy. Penalties follow vLLM's reading:
     ``repetition_penalty`` looks at prompt and answer, the other two at the answer alone.
 
     Raises:
@@ -33,6 +39,10 @@ class SamplingParams:
     ignore_eos: bool = False
     logprobs: int | None = None
     """How many of the most probable tokens to report beside each sampled one; None reports nothing."""
+    prompt_logprobs: int | None = None
+    """The same for the tokens of the prompt, all of which are then computed anew; None reports nothing."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """What to add to the logits of some tokens; of tokens that the vocabulary does not have, nothing comes."""
     grammar: Grammar | None = None
     """What the answer has to look like."""
 
@@ -46,6 +56,11 @@ class SamplingParams:
         _check("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
         _check("max_tokens", self.max_tokens, 1, 2**31 - 1)
         _check("min_tokens", self.min_tokens, 0, self.max_tokens)
+        for name, count in (("logprobs", self.logprobs), ("prompt_logprobs", self.prompt_logprobs)):
+            if count is not None:
+                _check(name, count, 0, MAX_LOGPROBS)
+        for _, bias in self.logit_bias:
+            _check("logit_bias", bias, -MAX_BIAS, MAX_BIAS)
         if self.seed is not None:
             _check("seed", self.seed, 0, 2**32 - 2)
 

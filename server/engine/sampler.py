@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import secrets
+from collections.abc import Mapping
 
 import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
 
+from server.engine.logprobs import score
 from server.engine.messages import SampledToken
 from server.engine.params import SamplingParams
 
 
 class Sampler:
-    """The chain of one sequence: penalties, temperature, top_k, top_p, min_p, then the draw."""
+    """The chain of one sequence: biases, penalties, temperature, top_k, top_p, min_p, then the draw."""
 
     def __init__(
         self,
@@ -25,10 +29,14 @@ class Sampler:
         """Build the chain. ``window`` is how many tokens back the penalties look."""
         self._ban_until = params.max_tokens + 1 if params.ignore_eos else params.min_tokens
         self._sampled = 0
+        self._logprobs = params.logprobs
+        self._vocab_size = vocab_size
         self._banned = bool(self._ban_until and stop_ids)
         self._chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
         if self._banned:
-            self._add(_ban(stop_ids, vocab_size))
+            self._add(_biases(dict.fromkeys(stop_ids, float("-inf")), vocab_size))
+        if params.logit_bias:
+            self._add(_biases(dict(params.logit_bias), vocab_size))
         if params.repetition_penalty != 1.0:
             self._add(_repetition(params.repetition_penalty, prompt_ids, vocab_size, window))
         if params.frequency_penalty or params.presence_penalty:
@@ -43,7 +51,10 @@ class Sampler:
             llama_cpp.llama_sampler_free(llama_cpp.llama_sampler_chain_remove(self._chain, 0))
             self._banned = False
         self._sampled += 1
-        return SampledToken(int(llama_cpp.llama_sampler_sample(self._chain, context, index)))
+        token = int(llama_cpp.llama_sampler_sample(self._chain, context, index))
+        if self._logprobs is None:
+            return SampledToken(token)
+        return score(logits_at(context, index, self._vocab_size), token, self._logprobs)
 
     def close(self) -> None:
         """Free the chain and all in it."""
@@ -56,12 +67,18 @@ class Sampler:
         llama_cpp.llama_sampler_chain_add(self._chain, part)
 
 
-def _ban(stop_ids: frozenset[int], vocab_size: int) -> llama_cpp.llama_sampler_p:
-    biases = (llama_cpp.llama_logit_bias * len(stop_ids))()
-    for bias, token in zip(biases, sorted(stop_ids), strict=True):
-        bias.token, bias.bias = token, float("-inf")
+def logits_at(context: llama_cpp.llama_context_p, index: int, vocab_size: int) -> NDArray[np.float32]:
+    """Return the logits after the batch's token at ``index``: a view, good until the next decode."""
+    row = llama_cpp.llama_get_logits_ith(context, index)
+    return np.ctypeslib.as_array(row, shape=(vocab_size,))
+
+
+def _biases(by_token: Mapping[int, float], vocab_size: int) -> llama_cpp.llama_sampler_p:
+    # llama.cpp looks through the whole vocabulary for a token that it does not have.
+    known = {token: bias for token, bias in by_token.items() if 0 <= token < vocab_size}
+    biases = (llama_cpp.llama_logit_bias * len(known))(*known.items())
     return llama_cpp.llama_sampler_init_logit_bias(
-        vocab_size, len(stop_ids), ctypes.cast(biases, llama_cpp.llama_logit_bias_p)
+        vocab_size, len(known), ctypes.cast(biases, llama_cpp.llama_logit_bias_p)
     )
 
 

@@ -1,6 +1,7 @@
 """The JSON of chat answers, whole and in chunks, in OpenAI's words."""
 
-from server.generation import Answer, Completion, TextDelta, Usage
+from server.choice import TextDelta
+from server.generation import Answer, Completion, Usage
 from server.openai.envelope import FINISH_REASONS, ReplyHead, usage_object
 
 

@@ -1,0 +1,49 @@
+"""Log-probabilities of an answer's tokens, given out with the text that the tokens became part of. Pure."""
+
+from collections import deque
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPiece:
+    """A token as bytes, with the natural logarithm of its probability."""
+
+    token_id: int
+    piece: bytes
+    """What it adds to the text: may be half a character, or nothing where it is a control token."""
+    logprob: float | None
+    """None where there is none: before the first token of a prompt there is nothing to go by."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredToken(ScoredPiece):
+    """A token of a text."""
+
+    offset: int
+    """Characters of the text before it."""
+    top: tuple[ScoredPiece, ...] = ()
+    """The most probable tokens at this place, the first one first; the token itself may be none of them."""
+
+
+class HeldScores:
+    """Holds tokens back as long as their text is held back."""
+
+    def __init__(self) -> None:
+        self._held: deque[tuple[ScoredToken, int]] = deque()
+
+    def add(self, token: ScoredToken, end: int) -> None:
+        """Take in the next token, whose text is all there once ``end`` characters are."""
+        self._held.append((token, end))
+
+    def released(self, length: int) -> tuple[ScoredToken, ...]:
+        """Return those whose text is within the first ``length`` characters and which were not returned yet."""
+        out = []
+        while self._held and self._held[0][1] <= length:
+            out.append(self._held.popleft()[0])
+        return tuple(out)
+
+    def finish(self, length: int, *, cut: bool) -> tuple[ScoredToken, ...]:
+        """Return the rest, the text having ended; where it was ``cut`` off, only what begins within ``length``."""
+        rest = tuple(token for token, _ in self._held if not cut or token.offset < length)
+        self._held.clear()
+        return rest
