@@ -19,6 +19,8 @@ class TextDelta:
     finish_reason: FinishReason | None = None
     tokens: tuple[ScoredToken, ...] = ()
     """Those that this piece completes, where log-probabilities are asked for; of what a stop string cut off, none."""
+    stop: str | None = None
+    """The stop string that ended the answer, where one did."""
 
 
 class Choice:
@@ -81,7 +83,8 @@ class Choice:
         self._sent += len(text)
         if reason is None:
             return TextDelta(self._index, text, None, self._scores.released(self._sent))
-        return TextDelta(self._index, text, reason, self._scores.finish(self._sent, cut=self._checker.stopped))
+        tokens = self._scores.finish(self._sent, cut=self._checker.stopped)
+        return TextDelta(self._index, text, reason, tokens, self._checker.found)
 
     def _decode(self, token_id: int) -> str:
         return self._without_blanks(self._detokenizer.feed(self._tokenizer.piece(token_id)))

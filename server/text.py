@@ -49,23 +49,28 @@ class StopChecker:
         """``stops`` may be empty; none of them may be the empty string."""
         self._stops = stops
         self._held = ""
-        self._stopped = False
+        self._found: str | None = None
+
+    @property
+    def found(self) -> str | None:
+        """The stop string that was found; nothing comes out after it."""
+        return self._found
 
     @property
     def stopped(self) -> bool:
-        """Whether a stop string was found; nothing comes out after it."""
-        return self._stopped
+        """Whether a stop string was found."""
+        return self._found is not None
 
     def feed(self, text: str) -> str:
         """Return what of the text so far is certain to be part of the answer and was not returned yet."""
-        if self._stopped:
+        if self.stopped:
             return ""
         buffer = self._held + text
         match = self._first_match(buffer)
         if match is not None:
-            self._stopped = True
+            start, self._found = match
             self._held = ""
-            return buffer[:match]
+            return buffer[:start]
         keep = max((_overlap(buffer, stop) for stop in self._stops), default=0)
         certain = len(buffer) - keep
         self._held = buffer[certain:]
@@ -76,9 +81,10 @@ class StopChecker:
         held, self._held = self._held, ""
         return held
 
-    def _first_match(self, buffer: str) -> int | None:
-        matches = [(start + len(stop), start) for stop in self._stops if (start := buffer.find(stop)) >= 0]
-        return min(matches)[1] if matches else None
+    def _first_match(self, buffer: str) -> tuple[int, str] | None:
+        """Return where the stop string begins that is complete first, and the string."""
+        matches = [(start + len(stop), start, stop) for stop in self._stops if (start := buffer.find(stop)) >= 0]
+        return min(matches)[1:] if matches else None
 
 
 def _overlap(text: str, stop: str) -> int:

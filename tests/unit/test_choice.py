@@ -1,4 +1,4 @@
-"""Log-probabilities come out with the text of their tokens, whatever holds that text back."""
+"""Answers as text: log-probabilities come out with the text of their tokens, whatever holds that text back."""
 
 from collections.abc import AsyncGenerator
 
@@ -54,6 +54,11 @@ async def test_tokens_that_a_stop_string_cut_off_are_not_reported(per_step: int)
     tokens = [token for delta in out for token in delta.tokens]
     assert b"".join(token.piece for token in tokens) == b"one "
     assert out[-1].finish_reason is FinishReason.STOP
+
+
+async def test_the_last_piece_tells_which_stop_string_ended_the_answer() -> None:
+    assert [delta.stop for delta in await deltas("one STOP two", "never", "STOP")][-2:] == [None, "STOP"]
+    assert {delta.stop for delta in await deltas("one", "never")} == {None}
 
 
 async def test_tokens_wait_with_text_that_may_be_a_stop_string() -> None:
