@@ -16,7 +16,7 @@ from server.engine.errors import EngineError
 from server.errors import ApiError, describe
 from server.middleware import BodyLimit, LastResort
 from server.openai import chat, models
-from server.prompts.format import PromptError
+from server.prompts.errors import PromptError
 from server.registry import ModelRegistry
 
 

@@ -8,6 +8,8 @@ from server.engine.messages import FinishReason, SampledToken, StepOutput
 from server.host import Tokenizer
 from server.text import Detokenizer, StopChecker
 from server.token_scores import HeldScores, ScoredPiece, ScoredToken
+from server.tools.form import AnswerParser
+from server.tools.tool import AnswerPiece, CallDelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,8 @@ class TextDelta:
     """Those that this piece completes, where log-probabilities are asked for; of what a stop string cut off, none."""
     stop: str | None = None
     """The stop string that ended the answer, where one did."""
+    calls: tuple[CallDelta, ...] = ()
+    """Pieces of tool calls, which come after the text."""
 
 
 class Choice:
@@ -34,14 +38,27 @@ class Choice:
         stop: tuple[str, ...],
         *,
         skip_blanks: bool = False,
+        continued: bool = False,
+        parser: AnswerParser | None = None,
     ) -> None:
-        """Take over ``outputs``: whoever has the choice must close it. ``skip_blanks`` in front of the text."""
+        """Take over ``outputs``: whoever has the choice must close it.
+
+        Args:
+            index: which answer of its request this is.
+            outputs: what the engine gives.
+            tokenizer: the model's.
+            stop: where the text ends; not looked for in calls.
+            skip_blanks: drop those in front of the text.
+            continued: the text goes on with one that the prompt began, so that a space in front is one of its own.
+            parser: finds the calls in the text. Scores are for answers without one.
+        """
         self._index = index
         self._outputs = outputs
         self._tokenizer = tokenizer
-        self._detokenizer = Detokenizer(strip_leading_space=tokenizer.strips_leading_space)
+        self._detokenizer = Detokenizer(strip_leading_space=tokenizer.strips_leading_space and not continued)
         self._checker = StopChecker(stop)
         self._skip_blanks = skip_blanks
+        self._parser = parser
         self._scores = HeldScores()
         self._decoded = 0
         self._sent = 0
@@ -50,7 +67,7 @@ class Choice:
         self.prompt: list[SampledToken] = []
 
     async def next_delta(self) -> TextDelta:
-        """Return the next piece that has text or ends the answer.
+        """Return the next piece that has text or calls, or ends the answer.
 
         Raises:
             EngineError: the engine could not finish the answer.
@@ -59,7 +76,7 @@ class Choice:
             delta = self._take(output)
             if self._checker.stopped:
                 await self._outputs.aclose()
-            if delta.text or delta.tokens or delta.finish_reason is not None:
+            if delta.text or delta.calls or delta.tokens or delta.finish_reason is not None:
                 return delta
         raise EngineDied("the engine ended the answer without saying why")
 
@@ -75,16 +92,25 @@ class Choice:
         text = "".join(map(self._feed, output.logprobs) if output.logprobs else map(self._decode, output.token_ids))
         if reason is not None:
             text += self._without_blanks(self._detokenizer.finish())
-        text = self._checker.feed(text)
+        piece = self._parse(text, ended=reason is not None)
+        text = self._checker.feed(piece.text)
         if self._checker.stopped:
             reason = FinishReason.STOP
-        elif reason is not None:
+        elif piece.calls or reason is not None:
             text += self._checker.finish()
         self._sent += len(text)
         if reason is None:
-            return TextDelta(self._index, text, None, self._scores.released(self._sent))
+            tokens = self._scores.released(self._sent)
+            return TextDelta(self._index, text, None, tokens, calls=piece.calls)
         tokens = self._scores.finish(self._sent, cut=self._checker.stopped)
-        return TextDelta(self._index, text, reason, tokens, self._checker.found)
+        calls = () if self._checker.stopped else piece.calls
+        return TextDelta(self._index, text, reason, tokens, self._checker.found, calls)
+
+    def _parse(self, text: str, *, ended: bool) -> AnswerPiece:
+        if self._parser is None:
+            return AnswerPiece(text)
+        piece = self._parser.feed(text)
+        return piece + self._parser.finish() if ended else piece
 
     def _decode(self, token_id: int) -> str:
         return self._without_blanks(self._detokenizer.feed(self._tokenizer.piece(token_id)))

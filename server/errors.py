@@ -24,7 +24,7 @@ from server.engine.errors import (
     PromptTooLong,
     QueueFull,
 )
-from server.prompts.format import PromptError
+from server.prompts.errors import PromptError
 
 _SHOWN_CHARACTERS = 100
 _shown = reprlib.Repr()

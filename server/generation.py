@@ -1,6 +1,7 @@
 """The one door to the engine for every dialect: prompt ids and parameters in, text out."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -10,13 +11,14 @@ from anyio import CancelScope
 
 from server.choice import Choice, TextDelta, scored_token
 from server.engine.errors import PromptTooLong
-from server.engine.messages import FinishReason
+from server.engine.messages import FinishReason, StepOutput
 from server.engine.params import SamplingParams
 from server.errors import ClientGone
 from server.host import Tokenizer
 from server.registry import ServedModel
 from server.text import Detokenizer
 from server.token_scores import ScoredToken
+from server.tools.tool import ToolCall, ToolOffer, gather_calls
 
 _T = TypeVar("_T")
 
@@ -31,7 +33,12 @@ class GenerationRequest:
     prompt_ids: tuple[int, ...]
     params: SamplingParams
     stop: tuple[str, ...] = ()
+    """Looked for in the text of an answer, not in its calls."""
     n: int = 1
+    tools: ToolOffer | None = None
+    """Whose calls the answer is read for. The prompt tells of them, and ``params.grammar`` holds the model to them."""
+    continued: bool = False
+    """The prompt ends within an answer, which is gone on with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,8 @@ class Answer:
     finish_reason: FinishReason
     tokens: tuple[ScoredToken, ...] = ()
     """All tokens of the text, where log-probabilities are asked for; an end token too, which has no text."""
+    calls: tuple[ToolCall, ...] = ()
+    """The last one may be cut off where ``finish_reason`` is LENGTH."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +150,7 @@ async def generate(model: ServedModel, request: GenerationRequest) -> Generation
             for index in range(request.n):
                 params = _params_of(request.params, index)
                 outputs = await model.host.engine.submit(request.prompt_ids, params, model.variant)
-                blanks = model.prompt_format.opens_with_blanks
-                choices.append(Choice(index, outputs, tokenizer, request.stop, skip_blanks=blanks))
+                choices.append(_choice(model, request, index, outputs))
         except BaseException:
             await _close_all(choices)
             raise
@@ -194,6 +202,28 @@ def room_for_answer(model: ServedModel, prompt_tokens: int) -> int:
     return room
 
 
+def _choice(
+    model: ServedModel, request: GenerationRequest, index: int, outputs: AsyncGenerator[StepOutput, None]
+) -> Choice:
+    form = model.prompt_format.tool_form
+    parser = form.parser(request.tools, _new_call_id) if form is not None and request.tools is not None else None
+    # A parser looks at the blanks in front itself: where there are some, the answer is no call.
+    skip_blanks = model.prompt_format.opens_with_blanks and parser is None and not request.continued
+    return Choice(
+        index,
+        outputs,
+        model.tokenizer,
+        request.stop,
+        skip_blanks=skip_blanks,
+        continued=request.continued,
+        parser=parser,
+    )
+
+
+def _new_call_id() -> str:
+    return f"call_{uuid.uuid4().hex[:24]}"
+
+
 def _params_of(params: SamplingParams, index: int) -> SamplingParams:
     """Return the parameters of answer ``index``: with a seed, each answer has its own; one scores the prompt."""
     if index == 0:
@@ -206,7 +236,8 @@ def _joined(deltas: Sequence[TextDelta]) -> Answer:
     reason = deltas[-1].finish_reason
     assert reason is not None, "an answer without an end"
     tokens = tuple(token for delta in deltas for token in delta.tokens)
-    return Answer("".join(delta.text for delta in deltas), reason, tokens)
+    calls = gather_calls([call for delta in deltas for call in delta.calls])
+    return Answer("".join(delta.text for delta in deltas), reason, tokens, calls)
 
 
 def _next(choice: Choice) -> asyncio.Task[TextDelta]:

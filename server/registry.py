@@ -13,6 +13,8 @@ from server.errors import ModelNotFound, RouteNotServed, TextTooLong
 from server.host import EngineHost, Tokenizer
 from server.prompts.format import prompt_format
 from server.prompts.message import Message
+from server.prompts.tool_messages import check_results
+from server.tools.tool import Tool
 
 log = logging.getLogger(__name__)
 
@@ -83,21 +85,24 @@ class ServedModel:
         """Keep the loaded model while a block runs; see ``EngineHost.held``."""
         return self.host.held()
 
-    async def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Return the prompt of a conversation.
+    async def encode(
+        self, messages: Sequence[Message], tools: Sequence[Tool] = (), *, continued: bool = False
+    ) -> tuple[int, ...]:
+        """Return the prompt of a conversation; see ``PromptFormat``.
 
         Raises:
-            PromptError: the model's prompt format cannot express it.
+            PromptError: it contradicts itself, or the model's prompt format cannot express it.
             TextTooLong: it is so long that it was not tokenised.
             EngineUnavailable: the model is not ready.
         """
         tokenizer, context_length = self.tokenizer, self.context_length
-        characters = sum(len(message.content) for message in messages)
+        check_results(messages)
+        characters = sum(message.characters for message in messages) + sum(tool.characters for tool in tools)
         if characters > context_length * tokenizer.max_piece_chars:
             raise TextTooLong(characters, context_length)
         if characters < _INLINE_CHARACTERS:
-            return self.prompt_format.encode(messages, tokenizer)
-        return await asyncio.to_thread(self.prompt_format.encode, messages, tokenizer)
+            return self.prompt_format.encode(messages, tokenizer, tools, continued=continued)
+        return await asyncio.to_thread(self.prompt_format.encode, messages, tokenizer, tools, continued=continued)
 
 
 class ModelRegistry:

@@ -7,11 +7,14 @@ from types import MappingProxyType
 from typing import ClassVar, Protocol
 
 from server.prompts.chatglm2 import render
+from server.prompts.errors import PromptError
 from server.prompts.message import Message, Role
-
-
-class PromptError(ValueError):
-    """The messages cannot be made into a prompt; the text says which and why."""
+from server.prompts.tool_messages import as_text, with_system
+from server.tools.chatglm3_form import ChatGLM3Form
+from server.tools.form import NamedForm, ToolForm
+from server.tools.glm4_form import Glm4Form
+from server.tools.text_form import TextForm
+from server.tools.tool import Tool
 
 
 class Encoder(Protocol):
@@ -31,8 +34,20 @@ class PromptFormat(Protocol):
     def opens_with_blanks(self) -> bool:
         """Whether an answer begins with blanks that belong to the format and not to the text."""
 
-    def encode(self, messages: Sequence[Message], encoder: Encoder) -> tuple[int, ...]:
+    @property
+    def tool_form(self) -> ToolForm | None:
+        """How the family calls tools; None where it cannot be told of any."""
+
+    def encode(
+        self, messages: Sequence[Message], encoder: Encoder, tools: Sequence[Tool] = (), *, continued: bool = False
+    ) -> tuple[int, ...]:
         """Return the prompt's ids, up to where the answer starts.
+
+        Args:
+            messages: the conversation; the last one is the user's, or a tool's result.
+            encoder: the model's vocabulary.
+            tools: what the model is told that it may call.
+            continued: the last message is the assistant's instead, and the answer goes on right after its text.
 
         Raises:
             PromptError: the conversation cannot be put that way.
@@ -78,14 +93,18 @@ def to_conversation(messages: Sequence[Message]) -> Conversation:
 
 @dataclass(frozen=True, slots=True)
 class ChatGLM2Format:
-    """[gMASK] and sop, then all rounds as one text."""
+    """[gMASK] and sop, then all rounds as one text. Tools are told of, called and answered in plain words."""
 
     opens_with_blanks: ClassVar[bool] = False
+    tool_form: ClassVar[TextForm] = TextForm()
 
-    def encode(self, messages: Sequence[Message], encoder: Encoder) -> tuple[int, ...]:
+    def encode(
+        self, messages: Sequence[Message], encoder: Encoder, tools: Sequence[Tool] = (), *, continued: bool = False
+    ) -> tuple[int, ...]:
         """Return the prompt's ids; see ``PromptFormat``."""
-        conversation = to_conversation(messages)
-        text = render(conversation.turns, conversation.query)
+        asked, answer = split_answer(messages, continued=continued)
+        conversation = to_conversation(as_text(asked, tools, self.tool_form))
+        text = render(conversation.turns, conversation.query) + answer
         return (encoder.special_id("[gMASK]"), encoder.special_id("sop"), *encoder.encode(text))
 
 
@@ -94,71 +113,125 @@ class BaichuanFormat:
     """Each message by itself after the token of its role; the prompt ends with the assistant's.
 
     System text at the start goes in front without a token of its own, as Baichuan2's authors have it; later
-    system text joins the next question.
+    system text joins the next question. Tools are told of, called and answered in plain words.
     """
 
     opens_with_blanks: ClassVar[bool] = False
+    tool_form: ClassVar[TextForm] = TextForm()
 
-    def encode(self, messages: Sequence[Message], encoder: Encoder) -> tuple[int, ...]:
+    def encode(
+        self, messages: Sequence[Message], encoder: Encoder, tools: Sequence[Tool] = (), *, continued: bool = False
+    ) -> tuple[int, ...]:
         """Return the prompt's ids; see ``PromptFormat``."""
-        leading = tuple(takewhile(lambda message: message.role is Role.SYSTEM, messages))
-        conversation = to_conversation(messages[len(leading) :])
+        asked, answer = split_answer(messages, continued=continued)
+        asked = as_text(asked, tools, self.tool_form)
+        leading = tuple(takewhile(lambda message: message.role is Role.SYSTEM, asked))
+        conversation = to_conversation(asked[len(leading) :])
         user, assistant = encoder.special_id("user"), encoder.special_id("assistant")
         ids = list(encoder.encode("\n\n".join(message.content for message in leading)))
-        for question, answer in conversation.turns:
-            ids += (user, *encoder.encode(question), assistant, *encoder.encode(answer))
-        return (*ids, user, *encoder.encode(conversation.query), assistant)
+        for question, earlier in conversation.turns:
+            ids += (user, *encoder.encode(question), assistant, *encoder.encode(earlier))
+        return (*ids, user, *encoder.encode(conversation.query), assistant, *encoder.encode(answer))
 
 
 @dataclass(frozen=True, slots=True)
 class RoleTokensFormat:
-    """ChatGLM3 and GLM-4: [gMASK] and sop; each message after its role's token and an empty line of metadata.
+    """ChatGLM3 and GLM-4: [gMASK] and sop; each message after its role's token and a line of metadata.
 
     Metadata and text are tokenised each by itself, as the authors' tokenizer does; where the vocabulary has a dummy
-    prefix, each gets one. The answer begins with its own line of metadata, which is empty, too.
+    prefix, each gets one. The metadata is empty but for calls, where it is the name of the tool. The answer begins
+    with its own line of metadata.
     """
 
+    tool_form: NamedForm
     opens_with_blanks: ClassVar[bool] = True
 
-    def encode(self, messages: Sequence[Message], encoder: Encoder) -> tuple[int, ...]:
+    def encode(
+        self, messages: Sequence[Message], encoder: Encoder, tools: Sequence[Tool] = (), *, continued: bool = False
+    ) -> tuple[int, ...]:
         """Return the prompt's ids; see ``PromptFormat``."""
-        _check_last(messages)
-        metadata = encoder.encode("\n")
+        asked, answer = split_answer(messages, continued=continued)
+        _check_last(asked)
         ids = [encoder.special_id("[gMASK]"), encoder.special_id("sop")]
-        for message in messages:
-            role = encoder.special_id(f"<|{message.role.value}|>")
-            ids += (role, *metadata, *encoder.encode(message.content))
+        for message in with_system(asked, tools, self.tool_form):
+            if message.content or not message.tool_calls:
+                ids += _after_role(encoder, _ROLE_TOKENS[message.role], "", message.content)
+            for call in message.tool_calls:
+                ids += _after_role(encoder, "<|assistant|>", call.name, self.tool_form.body(call))
+        if continued:
+            return (*ids, *_after_role(encoder, "<|assistant|>", "", answer))
         return (*ids, encoder.special_id("<|assistant|>"))
+
+
+_ROLE_TOKENS: Mapping[Role, str] = MappingProxyType(
+    {
+        Role.SYSTEM: "<|system|>",
+        Role.USER: "<|user|>",
+        Role.ASSISTANT: "<|assistant|>",
+        Role.TOOL: "<|observation|>",
+    }
+)
+
+
+def _after_role(encoder: Encoder, role: str, metadata: str, text: str) -> tuple[int, ...]:
+    return (encoder.special_id(role), *encoder.encode(f"{metadata}\n"), *encoder.encode(text))
 
 
 @dataclass(frozen=True, slots=True)
 class CodeGeeX2Format:
     """[gMASK] and sop, then the last message as it is: code to be gone on with.
 
-    The model completes and does not converse, so earlier messages and system text are no part of the prompt.
+    The model completes and does not converse, so earlier messages and system text are no part of the prompt, and
+    there is nothing that could tell it of tools.
     """
 
     opens_with_blanks: ClassVar[bool] = False
+    tool_form: ClassVar[None] = None
 
-    def encode(self, messages: Sequence[Message], encoder: Encoder) -> tuple[int, ...]:
+    def encode(
+        self, messages: Sequence[Message], encoder: Encoder, tools: Sequence[Tool] = (), *, continued: bool = False
+    ) -> tuple[int, ...]:
         """Return the prompt's ids; see ``PromptFormat``."""
-        query = _check_last(messages).content
-        return (encoder.special_id("[gMASK]"), encoder.special_id("sop"), *encoder.encode(query))
+        if tools or any(message.role is Role.TOOL for message in messages):
+            raise PromptError("this model completes code and can be told of no tools")
+        asked, answer = split_answer(messages, continued=continued)
+        query = _check_last(asked).content
+        return (encoder.special_id("[gMASK]"), encoder.special_id("sop"), *encoder.encode(query + answer))
+
+
+def split_answer(messages: Sequence[Message], *, continued: bool) -> tuple[tuple[Message, ...], str]:
+    """Return the messages to be answered, and the beginning of the answer that was given, empty unless continued.
+
+    Raises:
+        PromptError: there should be such a beginning, and the last message is none.
+    """
+    if not continued:
+        return tuple(messages), ""
+    asked = list(messages)
+    given: list[str] = []
+    while asked and asked[-1].role is Role.ASSISTANT:
+        last = asked.pop()
+        if last.tool_calls:
+            raise PromptError("an answer that ends in tool calls cannot be continued")
+        given.insert(0, last.content)
+    if not given:
+        raise PromptError("the last message must be the assistant's for the answer to be continued")
+    return tuple(asked), "\n".join(given)
 
 
 def _check_last(messages: Sequence[Message]) -> Message:
-    """Return the last message. Raises PromptError where it is not the user's."""
-    if not messages or messages[-1].role is not Role.USER:
-        raise PromptError("the last message must be from the user")
+    """Return the last message. Raises PromptError where the assistant cannot answer to it."""
+    if not messages or messages[-1].role not in (Role.USER, Role.TOOL):
+        raise PromptError("the last message must be from the user, or be a tool's result")
     return messages[-1]
 
 
 _FORMATS: Mapping[str, PromptFormat] = MappingProxyType(
     {
         "chatglm2": ChatGLM2Format(),
-        "chatglm3": RoleTokensFormat(),
+        "chatglm3": RoleTokensFormat(ChatGLM3Form()),
         "codegeex2": CodeGeeX2Format(),
-        "glm4": RoleTokensFormat(),
+        "glm4": RoleTokensFormat(Glm4Form()),
         "baichuan": BaichuanFormat(),
     }
 )

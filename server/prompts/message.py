@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from server.tools.tool import ToolCall
+
 
 class Role(str, Enum):
-    """Who speaks. A developer's message is a system message."""
+    """Who speaks. A developer's message is a system message; a tool's is the result of a call."""
 
     SYSTEM = "system"
     USER = "user"
     ASSISTANT = "assistant"
+    TOOL = "tool"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +21,12 @@ class Message:
 
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    """The calls that the assistant made after its text."""
+    tool_call_id: str = ""
+    """Of a tool's message: the call that it is the result of."""
+
+    @property
+    def characters(self) -> int:
+        """How much text it is, about."""
+        return len(self.content) + sum(len(call.name) + len(call.arguments) for call in self.tool_calls)

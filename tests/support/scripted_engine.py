@@ -12,7 +12,7 @@ from server.engine.params import SamplingParams
 EOS = 2
 _FIRST_BYTE = 3
 _SPECIAL = {"[gMASK]": 300, "sop": 301, "user": 302, "assistant": 303,
-            "<|system|>": 304, "<|user|>": 305, "<|assistant|>": 306}  # fmt: skip
+            "<|system|>": 304, "<|user|>": 305, "<|assistant|>": 306, "<|observation|>": 307}  # fmt: skip
 
 
 class ByteTokenizer:

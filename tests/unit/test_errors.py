@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 
 from server.engine.errors import EngineError, PromptTooLong, QueueFull, RequestRejected
 from server.errors import ApiError, InvalidRequest, describe, is_expected
-from server.prompts.format import PromptError
+from server.prompts.errors import PromptError
 
 
 def leaves(root: type[Exception]) -> list[type[Exception]]:

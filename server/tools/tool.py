@@ -1,0 +1,113 @@
+"""What a request says about tools, and what an answer says of them, whatever the dialect and the model family."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+
+MAX_TOOLS = 128
+"""OpenAI's own bound."""
+NAME_PATTERN = r"^[a-zA-Z0-9_-]{1,64}\Z"
+MAX_CALLS = 8
+"""Calls in one answer: a bound for models that would go on calling."""
+
+NO_PARAMETERS: Mapping[str, object] = MappingProxyType(
+    {"type": "object", "properties": {}, "additionalProperties": False}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function of the caller's that the model may ask for."""
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, object] = field(default_factory=lambda: NO_PARAMETERS)
+    """The JSON schema of its arguments, which are an object."""
+
+    @property
+    def characters(self) -> int:
+        """How much text a prompt has of it, at least."""
+        return len(self.name) + len(json.dumps(self.definition(), ensure_ascii=False))
+
+    def definition(self) -> dict[str, object]:
+        """Return the tool as ChatGLM3's and GLM-4's authors put it into prompts."""
+        return {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}
+
+
+class ToolChoice(str, Enum):
+    """Whether the model calls."""
+
+    AUTO = "auto"
+    REQUIRED = "required"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOffer:
+    """The tools of one request. A request whose model may not call has none."""
+
+    tools: tuple[Tool, ...]
+    """All that the prompt describes; names are unique."""
+    choice: ToolChoice = ToolChoice.AUTO
+    parallel: bool = True
+    """Whether one answer may have several calls."""
+    allowed: frozenset[str] | None = None
+    """The names that may be called; None allows all of them."""
+
+    @property
+    def callable(self) -> tuple[Tool, ...]:
+        """The tools that may be called."""
+        return tuple(tool for tool in self.tools if self.allowed is None or tool.name in self.allowed)
+
+    @property
+    def max_calls(self) -> int:
+        """How many calls one answer may have."""
+        return MAX_CALLS if self.parallel else 1
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that a model made."""
+
+    id: str
+    name: str
+    arguments: str
+    """JSON text of an object; anything else where an answer was cut off, or a caller says so."""
+
+    def parsed(self) -> dict[str, object] | None:
+        """Return the arguments, or None where they are no JSON object. No text at all means none of them."""
+        try:
+            value: object = json.loads(self.arguments or "{}")
+        except (ValueError, RecursionError):
+            return None
+        return value if isinstance(value, dict) else None
+
+
+@dataclass(frozen=True, slots=True)
+class CallDelta:
+    """A piece of call ``index`` of an answer. The first piece of a call has its id and name, and no arguments."""
+
+    index: int
+    arguments: str = ""
+    id: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPiece:
+    """What a piece of an answer turned out to be: text, and after it pieces of calls."""
+
+    text: str = ""
+    calls: tuple[CallDelta, ...] = ()
+
+    def __add__(self, later: "AnswerPiece") -> "AnswerPiece":
+        """Return both pieces as one."""
+        return AnswerPiece(self.text + later.text, self.calls + later.calls)
+
+
+def gather_calls(deltas: Sequence[CallDelta]) -> tuple[ToolCall, ...]:
+    """Return the calls that the pieces of one answer come to."""
+    starts = [delta for delta in deltas if delta.name]
+    arguments = ["".join(delta.arguments for delta in deltas if delta.index == start.index) for start in starts]
+    return tuple(ToolCall(start.id, start.name, text) for start, text in zip(starts, arguments, strict=True))
