@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from compat.legacy import Clock, Contract, endpoint
+from compat.legacy import LEGACY, Clock, Contract, endpoint
 from compat.schemas import LegacyRequest
 from server.engine.params import SamplingParams
 from server.registry import ModelCard, ModelRegistry
@@ -19,7 +19,7 @@ def create_router(registry: ModelRegistry, clock: Clock) -> APIRouter:
     router = APIRouter()
     answer = endpoint(CHATGLM, registry, clock)
     for path in ("/chatglm", "/"):
-        router.add_api_route(path, answer, methods=["POST"], response_model=None)
+        router.add_api_route(path, answer, methods=["POST"], **LEGACY)
     return router
 
 

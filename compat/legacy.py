@@ -8,11 +8,13 @@ from functools import partial
 
 from fastapi import Request
 from fastapi.responses import JSONResponse
+from typing_extensions import TypedDict
 
-from compat.schemas import LegacyRequest, parse_legacy_request
+from compat.schemas import LegacyBody, LegacyRequest, parse_legacy_request
 from server.engine.params import SamplingParams
-from server.errors import TextTooLong, describe, is_expected
+from server.errors import RouteNotServed, TextTooLong, describe, is_expected
 from server.generation import GenerationRequest, complete, room_for_answer, unless_gone
+from server.http.openapi import GENERATES, documented
 from server.registry import ModelCard, ModelRegistry, ServedModel
 from server.wire import hung_up, read_json_object
 
@@ -37,6 +39,27 @@ class Contract:
     """From the request, the model's card, the tokens of the prompt, and how many the context leaves after it."""
     polish: Callable[[str], str]
     """What the original did with an answer before it was handed out."""
+
+
+class LegacyReply(TypedDict):
+    """The original's four keys."""
+
+    response: str
+    history: list[object]
+    status: int
+    time: str
+
+
+class LegacyFailure(LegacyReply):
+    """The same with what went wrong."""
+
+    error: str
+
+
+LEGACY = documented(
+    LegacyReply, LegacyBody, errors=(*GENERATES, RouteNotServed), failure=LegacyFailure, summary="Answer one prompt"
+)
+"""What is said of each legacy address."""
 
 
 def endpoint(contract: Contract, registry: ModelRegistry, clock: Clock) -> Callable[[Request], Awaitable[JSONResponse]]:
@@ -103,7 +126,7 @@ def _failure(error: Exception, clock: Clock) -> JSONResponse:
     return JSONResponse({**body, "error": reply.message}, reply.status, headers=reply.headers())
 
 
-def _body(response: str, history: tuple[object, ...], status: int, clock: Clock) -> dict[str, object]:
+def _body(response: str, history: tuple[object, ...], status: int, clock: Clock) -> LegacyReply:
     """Return the reply's four keys in the original's order."""
     return {
         "response": response,

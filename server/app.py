@@ -14,6 +14,7 @@ from compat import baichuan, chatglm
 from server import ops
 from server.engine.errors import EngineError
 from server.errors import ApiError, describe
+from server.http.openapi import openapi_of
 from server.middleware import BodyLimit, LastResort
 from server.openai import chat, models
 from server.prompts.errors import PromptError
@@ -41,7 +42,7 @@ def create_app(
     """
     options = options or ApiOptions()
     # FastAPI's own documentation pages load their scripts from elsewhere, so there is only the schema.
-    app = FastAPI(title="glmserve", docs_url=None, redoc_url=None, lifespan=_lifespan(registry))
+    app = FastAPI(title="glmserve", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan(registry))
     for router in (
         chat.create_router(registry),
         models.create_router(registry),
@@ -50,6 +51,7 @@ def create_app(
         baichuan.create_router(registry, clock),
     ):
         app.include_router(router)
+    app.add_api_route("/openapi.json", lambda: JSONResponse(openapi_of(app)), include_in_schema=False)
     for kind in (ApiError, EngineError, PromptError, HTTPException):
         app.add_exception_handler(kind, _reply)
     app.add_middleware(BodyLimit, limit=options.max_body_bytes)
