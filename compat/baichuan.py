@@ -7,11 +7,14 @@ from compat.schemas import LegacyRequest
 from server.engine.params import SamplingParams
 from server.registry import ModelCard, ModelRegistry
 
+PATHS = ("/baichuan",)
+
 
 def create_router(registry: ModelRegistry, clock: Clock) -> APIRouter:
     """Return the route, answering from the first Baichuan; ``clock`` tells the local time."""
     router = APIRouter()
-    router.add_api_route("/baichuan", endpoint(BAICHUAN, registry, clock), methods=["POST"], **LEGACY)
+    for path in PATHS:
+        router.add_api_route(path, endpoint(BAICHUAN, registry, clock), methods=["POST"], **LEGACY)
     return router
 
 

@@ -7,6 +7,7 @@ from compat.schemas import LegacyRequest
 from server.engine.params import SamplingParams
 from server.registry import ModelCard, ModelRegistry
 
+PATHS = ("/chatglm", "/")
 _MAX_LENGTH = 2048
 _TOP_P = 0.7
 _TEMPERATURE = 0.95
@@ -18,7 +19,7 @@ def create_router(registry: ModelRegistry, clock: Clock) -> APIRouter:
     """Return the routes, answering from the first ChatGLM; ``clock`` tells the local time."""
     router = APIRouter()
     answer = endpoint(CHATGLM, registry, clock)
-    for path in ("/chatglm", "/"):
+    for path in PATHS:
         router.add_api_route(path, answer, methods=["POST"], **LEGACY)
     return router
 
