@@ -73,7 +73,6 @@ class FieldTable:
             if rule is not None:
                 check_neutral(rule, value, name)
 
-
     def complete(self, schema: JsonDict) -> None:
         """Complete the JSON schema of the honoured fields by the others; given as a model's ``json_schema_extra``."""
         properties = schema["properties"]
