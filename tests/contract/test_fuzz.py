@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.openai import fields
+from server.openai.chat_fields import CHAT
 from tests.support.api import make_app, serve
 from tests.support.scripted_engine import ScriptedEngine
 
@@ -26,7 +26,7 @@ SCALARS = (
 JSON = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
 )
-NAMES = [field.name for part in (fields.HONOURED, fields.IGNORED, fields.REFUSED) for field in part]
+NAMES = [field.name for part in (CHAT.honoured, CHAT.ignored, CHAT.refused) for field in part]
 ROLES = st.sampled_from(["system", "developer", "user", "assistant", "tool", "x"]) | JSON
 PARTS = st.fixed_dictionaries({"type": st.sampled_from(["text", "image_url"]) | JSON, "text": st.text() | JSON})
 CONTENT = st.text(max_size=20) | st.lists(PARTS, max_size=2) | JSON
