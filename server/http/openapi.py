@@ -36,7 +36,7 @@ from server.engine.errors import (
     QueueFull,
 )
 from server.errors import BodyTooLarge, ErrorEnvelope, InvalidRequest, ModelNotFound, status_and_code
-from server.prompts.format import PromptError
+from server.prompts.errors import PromptError
 
 _REFERENCE = "#/components/schemas/{model}"
 _SCHEMAS = "x-schemas"
