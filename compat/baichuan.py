@@ -2,19 +2,16 @@
 
 from fastapi import APIRouter
 
-from compat.legacy import LEGACY, Clock, Contract, endpoint
+from compat.legacy import Clock, Contract, endpoint
 from compat.schemas import LegacyRequest
 from server.engine.params import SamplingParams
 from server.registry import ModelCard, ModelRegistry
-
-PATHS = ("/baichuan",)
 
 
 def create_router(registry: ModelRegistry, clock: Clock) -> APIRouter:
     """Return the route, answering from the first Baichuan; ``clock`` tells the local time."""
     router = APIRouter()
-    for path in PATHS:
-        router.add_api_route(path, endpoint(BAICHUAN, registry, clock), methods=["POST"], **LEGACY)
+    router.add_api_route("/baichuan", endpoint(BAICHUAN, registry, clock), methods=["POST"], response_model=None)
     return router
 
 

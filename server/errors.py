@@ -10,12 +10,12 @@ ApiError
 """
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from starlette.exceptions import HTTPException
-from typing_extensions import TypedDict
 
 from server.engine.errors import (
     DecodeFailed,
@@ -99,21 +99,6 @@ class ClientGone(ApiError):
         super().__init__("the client closed the connection")
 
 
-class ErrorObject(TypedDict):
-    """OpenAI's description of an error."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class ErrorEnvelope(TypedDict):
-    """OpenAI's error reply."""
-
-    error: ErrorObject
-
-
 @dataclass(frozen=True, slots=True)
 class ErrorReply:
     """What a caller is told, before any dialect gives it its shape."""
@@ -136,8 +121,8 @@ class ErrorReply:
             headers["Allow"] = self.allow
         return headers
 
-    def envelope(self) -> ErrorEnvelope:
-        """Return OpenAI's error reply."""
+    def envelope(self) -> dict[str, object]:
+        """Return OpenAI's error object."""
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
 
@@ -145,7 +130,7 @@ class ErrorReply:
 class _Row:
     status: int
     type: str
-    code: str
+    code: str | None
     retry_after: int | None = None
 
 
@@ -176,14 +161,14 @@ _PARAMS: Mapping[type[Exception], str] = MappingProxyType({PromptError: "message
 
 def is_expected(error: Exception) -> bool:
     """Return whether ``error`` has a row of its own; any other is a fault of the server, to be logged."""
-    return isinstance(error, HTTPException) or _row(type(error)) is not _INTERNAL
+    return isinstance(error, HTTPException) or _row(error) is not _INTERNAL
 
 
 def describe(error: Exception) -> ErrorReply:
     """Return what the caller is told about ``error``; nothing of an unexpected one but that it happened."""
     if isinstance(error, HTTPException):
         return _describe_http(error)
-    row = _row(type(error))
+    row = _row(error)
     if row is _INTERNAL:
         return ErrorReply(row.status, row.type, row.code, "the server failed to handle this request")
     retry_after = error.retry_after if isinstance(error, QueueFull) else row.retry_after
@@ -197,14 +182,21 @@ def describe(error: Exception) -> ErrorReply:
     )
 
 
-def status_and_code(kind: type[Exception]) -> tuple[int, str]:
-    """Return the status of a kind of error, and its usual code."""
-    row = _row(kind)
-    return row.status, row.code
+@contextmanager
+def prompt_in(field: str) -> Iterator[None]:
+    """Have what is wrong with a prompt said of ``field``, where this kind of request has it.
+
+    Raises:
+        InvalidRequest: in place of PromptError, PromptTooLong and TextTooLong.
+    """
+    try:
+        yield
+    except (PromptError, PromptTooLong, TextTooLong) as error:
+        raise InvalidRequest(str(error), param=field, code=_row(error).code) from None
 
 
-def _row(kind: type[Exception]) -> _Row:
-    return next((_TABLE[base] for base in kind.__mro__ if base in _TABLE), _INTERNAL)
+def _row(error: Exception) -> _Row:
+    return next((_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE), _INTERNAL)
 
 
 def _describe_http(error: HTTPException) -> ErrorReply:

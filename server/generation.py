@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -117,7 +118,7 @@ class Generation:
         # because a cancelled scope cancels every await in it anew.
         with CancelScope(shield=True):
             await self._deltas.aclose()
-            await _cancel(tuple(self._pending))
+            await cancel_all(tuple(self._pending))
             await _close_all(self._choices)
             self._resources.close()
 
@@ -164,13 +165,19 @@ async def complete(model: ServedModel, request: GenerationRequest) -> Completion
         EngineError: the engine did not take the request, or could not finish it.
     """
     generation = await generate(model, request)
-    parts: list[list[TextDelta]] = [[] for _ in range(request.n)]
     try:
-        async for delta in generation:
-            parts[delta.index].append(delta)
+        return completion(generation, [delta async for delta in generation])
     finally:
         await generation.aclose()
-    return Completion(tuple(map(_joined, parts)), generation.usage, generation.prompt)
+
+
+def completion(generation: Generation, deltas: Iterable[TextDelta]) -> Completion:
+    """Return the answers that ``deltas`` add up to, all of those of ``generation``."""
+    parts: dict[int, list[TextDelta]] = defaultdict(list)
+    for delta in deltas:
+        parts[delta.index].append(delta)
+    answers = tuple(_joined(parts[index]) for index in sorted(parts))
+    return Completion(answers, generation.usage, generation.prompt)
 
 
 async def unless_gone(work: Awaitable[_T], gone: Callable[[], Awaitable[None]]) -> _T:
@@ -187,7 +194,7 @@ async def unless_gone(work: Awaitable[_T], gone: Callable[[], Awaitable[None]]) 
             raise ClientGone
         return working.result()
     finally:
-        await _cancel((working, watching))
+        await cancel_all((working, watching))
 
 
 def room_for_answer(model: ServedModel, prompt_tokens: int) -> int:
@@ -244,7 +251,7 @@ def _next(choice: Choice) -> asyncio.Task[TextDelta]:
     return asyncio.create_task(choice.next_delta())
 
 
-async def _cancel(tasks: Sequence[asyncio.Future[_T] | asyncio.Future[None]]) -> None:
+async def cancel_all(tasks: Sequence[asyncio.Future[_T] | asyncio.Future[None]]) -> None:
     """Cancel ``tasks`` and wait until they are gone, so that what they held is free."""
     for task in tasks:
         task.cancel()

@@ -33,6 +33,9 @@ class Tokenizer(Encoder, Protocol):
     def piece(self, token_id: int) -> bytes:
         """Return the bytes of a token; none for a control token."""
 
+    def name(self, token_id: int) -> str:
+        """Return what the vocabulary calls a token, such as ``▁Hello``, ``<0xE4>`` or ``[gMASK]``."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoadPolicy:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ from server.engine.errors import EngineError
 from server.engine.interface import EngineStatus
 from server.errors import ModelNotFound, RouteNotServed, TextTooLong
 from server.host import EngineHost, Tokenizer
-from server.prompts.format import prompt_format
+from server.prompts.format import prefix_ids, prompt_format
 from server.prompts.message import Message
 from server.prompts.tool_messages import check_results
 from server.tools.tool import Tool
@@ -95,14 +95,30 @@ class ServedModel:
             TextTooLong: it is so long that it was not tokenised.
             EngineUnavailable: the model is not ready.
         """
-        tokenizer, context_length = self.tokenizer, self.context_length
         check_results(messages)
+        tokenizer, form = self.tokenizer, self.prompt_format
         characters = sum(message.characters for message in messages) + sum(tool.characters for tool in tools)
-        if characters > context_length * tokenizer.max_piece_chars:
-            raise TextTooLong(characters, context_length)
-        if characters < _INLINE_CHARACTERS:
-            return self.prompt_format.encode(messages, tokenizer, tools, continued=continued)
-        return await asyncio.to_thread(self.prompt_format.encode, messages, tokenizer, tools, continued=continued)
+        return await self._encoded(characters, lambda: form.encode(messages, tokenizer, tools, continued=continued))
+
+    @property
+    def text_prefix(self) -> tuple[int, ...]:
+        """The special ids that the model's own tokenizer puts in front of every text."""
+        return prefix_ids(self.prompt_format, self.tokenizer)
+
+    async def encode_text(self, text: str) -> tuple[int, ...]:
+        """Return a text that is no conversation as ids, without ``text_prefix``.
+
+        Raises:
+            TextTooLong: it is so long that it was not tokenised.
+            EngineUnavailable: the model is not ready.
+        """
+        tokenizer = self.tokenizer
+        return await self._encoded(len(text), lambda: tokenizer.encode(text))
+
+    async def _encoded(self, characters: int, encode: Callable[[], tuple[int, ...]]) -> tuple[int, ...]:
+        if characters > self.context_length * self.tokenizer.max_piece_chars:
+            raise TextTooLong(characters, self.context_length)
+        return encode() if characters < _INLINE_CHARACTERS else await asyncio.to_thread(encode)
 
 
 class ModelRegistry:

@@ -44,12 +44,12 @@ class LlamaTokenizer:
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
         ids = range(llama_cpp.llama_vocab_n_tokens(self._vocab))
         self._pieces = tuple(self._read_piece(i) for i in ids)
-        self._specials = {self._text(i): i for i in ids if llama_cpp.llama_vocab_is_control(self._vocab, i)}
+        self._specials = {self.name(i): i for i in ids if llama_cpp.llama_vocab_is_control(self._vocab, i)}
         for role, key in _ROLE_KEYS.items():
             if token_id := _metadata(self._model, key):
                 self._specials[role] = int(token_id)
         attributes = ((i, llama_cpp.llama_vocab_get_attr(self._vocab, i)) for i in ids)
-        self._user_defined = {self._text(i): i for i, attribute in attributes if attribute & _ATTR_USER_DEFINED}
+        self._user_defined = {self.name(i): i for i, attribute in attributes if attribute & _ATTR_USER_DEFINED}
         self._normalizer = self._read_normalizer(path)
         self.max_piece_chars = max(len(piece.decode("utf-8", "replace")) for piece in self._pieces)
 
@@ -84,6 +84,10 @@ class LlamaTokenizer:
         """The bytes a token stands for; nothing for control tokens and unused ids."""
         return self._pieces[token_id]
 
+    def name(self, token_id: int) -> str:
+        """What the vocabulary calls a token, such as ``▁Hello``, ``<0xE4>`` or ``[gMASK]``."""
+        return str(llama_cpp.llama_vocab_get_text(self._vocab, token_id).decode())
+
     def special_id(self, piece: str) -> int:
         """The id of a control token such as ``[gMASK]`` or ``sop``, or of a role (``user``). Raises KeyError.
 
@@ -106,9 +110,6 @@ class LlamaTokenizer:
             raise ModelLoadError(f"{path}: glmserve.normalizer_table is damaged; convert the model again") from error
         space = _metadata(self._model, "glmserve.space_prefix") == "true"
         return Normalizer(table, self._user_defined, space_prefix=space)
-
-    def _text(self, token_id: int) -> str:
-        return str(llama_cpp.llama_vocab_get_text(self._vocab, token_id).decode())
 
     def _read_piece(self, token_id: int) -> bytes:
         if llama_cpp.llama_vocab_get_attr(self._vocab, token_id) & _ATTR_UNUSED:

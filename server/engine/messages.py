@@ -62,6 +62,8 @@ class EngineInfo:
     load_seconds: float
     prefix_tokens: Mapping[str, int] = field(default_factory=dict)
     """How much of the context the tuned prefix of each variant takes."""
+    max_waiting: int = 64
+    """Requests that may wait beside those that run."""
 
 
 @dataclass(frozen=True, slots=True)

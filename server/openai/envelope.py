@@ -8,9 +8,8 @@ from types import MappingProxyType
 
 from server.engine.messages import FinishReason
 from server.generation import Usage
-from server.openai.reply_types import Finish, UsageObject
 
-FINISH_REASONS: Mapping[FinishReason, Finish] = MappingProxyType(
+FINISH_REASONS: Mapping[FinishReason, str] = MappingProxyType(
     {FinishReason.STOP: "stop", FinishReason.LENGTH: "length"}
 )
 
@@ -29,7 +28,7 @@ def new_head(prefix: str, model: str) -> ReplyHead:
     return ReplyHead(f"{prefix}-{uuid.uuid4().hex}", int(time.time()), model)
 
 
-def usage_object(usage: Usage) -> UsageObject:
+def usage_object(usage: Usage) -> dict[str, object]:
     """Return the token counts."""
     return {
         "prompt_tokens": usage.prompt_tokens,

@@ -3,10 +3,9 @@
 from server.choice import TextDelta
 from server.generation import Answer, Completion, Usage
 from server.openai.envelope import FINISH_REASONS, ReplyHead, usage_object
-from server.openai.reply_types import ChatChoice, ChatChunk, ChatCompletion, ChunkChoice, ChunkDelta, Finish
 
 
-def chat_completion(head: ReplyHead, completion: Completion) -> ChatCompletion:
+def chat_completion(head: ReplyHead, completion: Completion) -> dict[str, object]:
     """Return the whole reply to a request that does not stream."""
     return {
         "id": head.id,
@@ -19,7 +18,7 @@ def chat_completion(head: ReplyHead, completion: Completion) -> ChatCompletion:
     }
 
 
-def _choice(index: int, answer: Answer) -> ChatChoice:
+def _choice(index: int, answer: Answer) -> dict[str, object]:
     return {
         "index": index,
         "message": {"role": "assistant", "content": answer.text, "refusal": None},
@@ -40,11 +39,11 @@ class ChunkWriter:
         self._head = head
         self.include_usage = include_usage
 
-    def role(self, index: int) -> ChatChunk:
+    def role(self, index: int) -> dict[str, object]:
         """Return the chunk that opens answer ``index``."""
         return self._chunk([_delta(index, {"role": "assistant", "content": ""})])
 
-    def delta(self, delta: TextDelta) -> list[ChatChunk]:
+    def delta(self, delta: TextDelta) -> list[dict[str, object]]:
         """Return a chunk for the text, if any, and one for the end, if it is that."""
         chunks = []
         if delta.text:
@@ -53,12 +52,12 @@ class ChunkWriter:
             chunks.append(self._chunk([_delta(delta.index, {}, FINISH_REASONS[delta.finish_reason])]))
         return chunks
 
-    def usage(self, usage: Usage) -> ChatChunk:
+    def usage(self, usage: Usage) -> dict[str, object]:
         """Return the chunk with the counts, which has no choices."""
         return {**self._chunk([]), "usage": usage_object(usage)}
 
-    def _chunk(self, choices: list[ChunkChoice]) -> ChatChunk:
-        chunk: ChatChunk = {
+    def _chunk(self, choices: list[dict[str, object]]) -> dict[str, object]:
+        chunk: dict[str, object] = {
             "id": self._head.id,
             "object": "chat.completion.chunk",
             "created": self._head.created,
@@ -69,5 +68,5 @@ class ChunkWriter:
         return {**chunk, "usage": None} if self.include_usage else chunk
 
 
-def _delta(index: int, delta: ChunkDelta, finish_reason: Finish | None = None) -> ChunkChoice:
+def _delta(index: int, delta: dict[str, object], finish_reason: str | None = None) -> dict[str, object]:
     return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}

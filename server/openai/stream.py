@@ -7,7 +7,8 @@ from server.generation import Generation
 from server.openai.replies import ChunkWriter
 from server.sse import Event, EventStream
 
-_DONE = Event("[DONE]")
+DONE = Event("[DONE]")
+"""Ends every stream of OpenAI's chunks."""
 
 
 def chat_stream(generation: Generation, writer: ChunkWriter, n: int) -> EventStream:
@@ -17,7 +18,7 @@ def chat_stream(generation: Generation, writer: ChunkWriter, n: int) -> EventStr
 
 def failure(reply: ErrorReply) -> tuple[Event, ...]:
     """Return what ends a stream of OpenAI's chunks in which something failed."""
-    return Event(reply.envelope()), _DONE
+    return Event(reply.envelope()), DONE
 
 
 async def _events(generation: Generation, writer: ChunkWriter, n: int) -> AsyncGenerator[Event, None]:
@@ -28,4 +29,4 @@ async def _events(generation: Generation, writer: ChunkWriter, n: int) -> AsyncG
             yield Event(chunk)
     if writer.include_usage:
         yield Event(writer.usage(generation.usage))
-    yield _DONE
+    yield DONE

@@ -35,6 +35,10 @@ class PromptFormat(Protocol):
         """Whether an answer begins with blanks that belong to the format and not to the text."""
 
     @property
+    def text_prefix(self) -> tuple[str, ...]:
+        """The special tokens that the authors' tokenizer puts in front of every text."""
+
+    @property
     def tool_form(self) -> ToolForm | None:
         """How the family calls tools; None where it cannot be told of any."""
 
@@ -52,6 +56,9 @@ class PromptFormat(Protocol):
         Raises:
             PromptError: the conversation cannot be put that way.
         """
+
+
+_GLM_PREFIX = ("[gMASK]", "sop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +103,7 @@ class ChatGLM2Format:
     """[gMASK] and sop, then all rounds as one text. Tools are told of, called and answered in plain words."""
 
     opens_with_blanks: ClassVar[bool] = False
+    text_prefix: ClassVar[tuple[str, ...]] = _GLM_PREFIX
     tool_form: ClassVar[TextForm] = TextForm()
 
     def encode(
@@ -105,7 +113,7 @@ class ChatGLM2Format:
         asked, answer = split_answer(messages, continued=continued)
         conversation = to_conversation(as_text(asked, tools, self.tool_form))
         text = render(conversation.turns, conversation.query) + answer
-        return (encoder.special_id("[gMASK]"), encoder.special_id("sop"), *encoder.encode(text))
+        return (*prefix_ids(self, encoder), *encoder.encode(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +125,7 @@ class BaichuanFormat:
     """
 
     opens_with_blanks: ClassVar[bool] = False
+    text_prefix: ClassVar[tuple[str, ...]] = ()
     tool_form: ClassVar[TextForm] = TextForm()
 
     def encode(
@@ -145,6 +154,7 @@ class RoleTokensFormat:
 
     tool_form: NamedForm
     opens_with_blanks: ClassVar[bool] = True
+    text_prefix: ClassVar[tuple[str, ...]] = _GLM_PREFIX
 
     def encode(
         self, messages: Sequence[Message], encoder: Encoder, tools: Sequence[Tool] = (), *, continued: bool = False
@@ -152,7 +162,7 @@ class RoleTokensFormat:
         """Return the prompt's ids; see ``PromptFormat``."""
         asked, answer = split_answer(messages, continued=continued)
         _check_last(asked)
-        ids = [encoder.special_id("[gMASK]"), encoder.special_id("sop")]
+        ids = list(prefix_ids(self, encoder))
         for message in with_system(asked, tools, self.tool_form):
             if message.content or not message.tool_calls:
                 ids += _after_role(encoder, _ROLE_TOKENS[message.role], "", message.content)
@@ -186,6 +196,7 @@ class CodeGeeX2Format:
     """
 
     opens_with_blanks: ClassVar[bool] = False
+    text_prefix: ClassVar[tuple[str, ...]] = _GLM_PREFIX
     tool_form: ClassVar[None] = None
 
     def encode(
@@ -196,7 +207,7 @@ class CodeGeeX2Format:
             raise PromptError("this model completes code and can be told of no tools")
         asked, answer = split_answer(messages, continued=continued)
         query = _check_last(asked).content
-        return (encoder.special_id("[gMASK]"), encoder.special_id("sop"), *encoder.encode(query + answer))
+        return (*prefix_ids(self, encoder), *encoder.encode(query + answer))
 
 
 def split_answer(messages: Sequence[Message], *, continued: bool) -> tuple[tuple[Message, ...], str]:
@@ -217,6 +228,11 @@ def split_answer(messages: Sequence[Message], *, continued: bool) -> tuple[tuple
     if not given:
         raise PromptError("the last message must be the assistant's for the answer to be continued")
     return tuple(asked), "\n".join(given)
+
+
+def prefix_ids(form: PromptFormat, encoder: Encoder) -> tuple[int, ...]:
+    """Return the ids of the special tokens that stand in front of every text."""
+    return tuple(map(encoder.special_id, form.text_prefix))
 
 
 def _check_last(messages: Sequence[Message]) -> Message:

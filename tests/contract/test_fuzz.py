@@ -8,7 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.openai.chat_fields import CHAT
+from server.openai.chat_fields import CHAT as CHAT_TABLE
+from server.openai.completion_fields import COMPLETION
+from server.openai.fields import FieldTable
 from tests.support.api import make_app, serve
 from tests.support.scripted_engine import ScriptedEngine
 
@@ -26,13 +28,18 @@ SCALARS = (
 JSON = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
 )
-NAMES = [field.name for part in (CHAT.honoured, CHAT.ignored, CHAT.refused) for field in part]
+
+
+def names(table: FieldTable) -> list[str]:
+    return [field.name for part in (table.honoured, table.ignored, table.refused) for field in part]
+
+
 ROLES = st.sampled_from(["system", "developer", "user", "assistant", "tool", "x"]) | JSON
 PARTS = st.fixed_dictionaries({"type": st.sampled_from(["text", "image_url"]) | JSON, "text": st.text() | JSON})
 CONTENT = st.text(max_size=20) | st.lists(PARTS, max_size=2) | JSON
 MESSAGE = st.fixed_dictionaries({"role": ROLES}, optional={"content": CONTENT, "name": JSON, "tool_calls": JSON})
 MESSAGES = st.lists(MESSAGE, max_size=4).map(lambda earlier: [*earlier, {"role": "user", "content": "hi"}])
-FIELDS = st.dictionaries(st.sampled_from([*NAMES, "other"]), JSON, max_size=4)
+FIELDS = st.dictionaries(st.sampled_from([*names(CHAT_TABLE), "other"]), JSON, max_size=4)
 CHAT = st.builds(
     lambda fields, messages: {"messages": messages, **fields},
     FIELDS,
@@ -56,6 +63,21 @@ NEARLY_VALID = st.fixed_dictionaries(
         "ignore_eos": st.booleans(),
     },
 )
+PROMPTS = st.text(max_size=8) | st.lists(
+    st.integers(-1, 600) | st.text(max_size=4) | st.lists(st.integers(0, 511)), max_size=5
+)
+TEXT_COMPLETION = st.fixed_dictionaries(
+    {"prompt": PROMPTS | JSON},
+    optional={
+        "max_tokens": st.integers(-1, 10),
+        "logprobs": st.integers(-1, 22),
+        "n": st.integers(0, 6),
+        "echo": st.booleans(),
+        "stream": st.booleans(),
+        "add_special_tokens": st.booleans(),
+    },
+)
+OTHERS = st.dictionaries(st.sampled_from([*names(COMPLETION), "other"]), JSON, max_size=2)
 PAIR = st.lists(st.text(max_size=4) | SCALARS, max_size=3)
 LEGACY = st.fixed_dictionaries(
     {"prompt": st.text(max_size=20) | JSON},
@@ -80,8 +102,8 @@ def http(engine: ScriptedEngine) -> Iterator[httpx.Client]:
         yield client
 
 
-def post_chat(http: httpx.Client, content: bytes) -> None:
-    reply = http.post("/v1/chat/completions", content=content)
+def post_chat(http: httpx.Client, content: bytes, path: str = "/v1/chat/completions") -> None:
+    reply = http.post(path, content=content)
     assert reply.status_code in (200, 400, 404, 413), reply.text
     if reply.status_code != 200:
         assert set(reply.json()["error"]) == {"message", "type", "param", "code"}
@@ -105,6 +127,15 @@ def test_chat_with_any_value_in_any_field(http: httpx.Client, body: object) -> N
 @given(NEARLY_VALID)
 def test_chat_with_values_at_and_past_the_bounds(http: httpx.Client, engine: ScriptedEngine, body: object) -> None:
     post_chat(http, json.dumps(body).encode())
+    assert engine.running == 0
+
+
+@EXAMPLES
+@given(TEXT_COMPLETION, OTHERS)
+def test_text_completions_with_any_value_in_any_field(
+    http: httpx.Client, engine: ScriptedEngine, body: dict[str, object], others: dict[str, object]
+) -> None:
+    post_chat(http, json.dumps({**others, **body}).encode(), "/v1/completions")
     assert engine.running == 0
 
 

@@ -38,6 +38,7 @@ def wait_for(running: int, engine: ScriptedEngine) -> None:
     [
         ("/v1/chat/completions", CHAT),
         ("/v1/chat/completions", {**CHAT, "n": 3}),
+        ("/v1/completions", {"prompt": "hi", "max_tokens": 4000, "n": 3}),
         ("/chatglm", {"prompt": "hi", "max_length": 4000}),
     ],
 )
@@ -57,6 +58,14 @@ def test_a_stream_left_in_the_middle(url: str, engine: ScriptedEngine, n: int) -
         lines = reply.iter_lines()
         assert next(lines).startswith("data: ")
         wait_for(n, engine)
+    wait_for(0, engine)
+
+
+def test_a_stream_of_several_prompts_left_in_the_middle(url: str, engine: ScriptedEngine) -> None:
+    body = {"prompt": ["a", "b"], "n": 2, "max_tokens": 4000, "stream": True}
+    with httpx.stream("POST", f"{url}/v1/completions", json=body) as reply:
+        assert next(reply.iter_lines()).startswith("data: ")
+        wait_for(4, engine)
     wait_for(0, engine)
 
 

@@ -1,0 +1,145 @@
+"""The body of a text completion as it comes over the wire, and what it asks of the engine."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from server.engine.params import MAX_LOGPROBS
+from server.errors import InvalidRequest, prompt_in
+from server.generation import GenerationRequest, room_for_answer
+from server.openai.checked import invalid, parse
+from server.openai.completion_fields import COMPLETION
+from server.openai.sampling import SamplingFields, StreamOptions, answer_tokens, number_of_answers, to_sampling
+from server.prompt_batch import SEQUENCES_AT_MOST
+from server.registry import ServedModel
+from server.text import Detokenizer
+
+Prompt = str | tuple[int, ...]
+"""A text, or its token ids."""
+
+_DEFAULT_MAX_TOKENS = 16
+
+
+def is_token_ids(value: object) -> bool:
+    """Return whether ``value`` is a list of token ids, one at least."""
+    return isinstance(value, list) and bool(value) and all(type(item) is int for item in value)
+
+
+def _prompts(value: object) -> tuple[Prompt, ...]:
+    prompts = [value] if isinstance(value, str) or is_token_ids(value) else value
+    if not isinstance(prompts, list) or not prompts:
+        raise invalid("must be a text, token ids, or a list of these that is not empty")
+    if len(prompts) > SEQUENCES_AT_MOST:
+        raise invalid(f"may have at most {SEQUENCES_AT_MOST} prompts, not {len(prompts)}")
+    return tuple(_prompt(prompt, index) for index, prompt in enumerate(prompts))
+
+
+def _prompt(value: object, index: int) -> Prompt:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and is_token_ids(value):
+        return tuple(value)
+    raise invalid(f"prompt {index} must be a text, or a list of token ids that is not empty")
+
+
+class CompletionRequest(SamplingFields):
+    """The fields that are honoured; ``completion_fields.py`` says what becomes of all others."""
+
+    model: str | None = None
+    prompt: Annotated[
+        tuple[Prompt, ...],
+        BeforeValidator(_prompts, json_schema_input_type=str | list[int] | list[str] | list[list[int]]),
+    ]
+    max_tokens: Annotated[int, Field(ge=0)] | None = None
+    n: Annotated[int, Field(ge=1)] | None = None
+    echo: bool | None = None
+    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+    add_special_tokens: bool | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    @property
+    def scores_only(self) -> bool:
+        """Whether no answer is wanted: the prompt is echoed, and scored where log-probabilities are asked for."""
+        return self.max_tokens == 0
+
+
+@dataclass(frozen=True, slots=True)
+class PromptAsk:
+    """One prompt of a request, and what it asks of the engine."""
+
+    text: str
+    """As it is echoed: what was sent, or what the ids stand for."""
+    prefix_tokens: int
+    """Special tokens that were put in front, of which the caller is not told."""
+    request: GenerationRequest
+
+
+def parse_completion_request(body: Mapping[str, object]) -> CompletionRequest:
+    """Return the body as a checked request.
+
+    Raises:
+        InvalidRequest: a field is refused or has a wrong value; ``param`` is its path.
+    """
+    COMPLETION.check(body)
+    request = parse(CompletionRequest, body)
+    if request.scores_only and not request.echo:
+        raise InvalidRequest("max_tokens: must be at least 1 where there is no echo", param="max_tokens")
+    return request
+
+
+async def to_asks(body: CompletionRequest, model: ServedModel) -> tuple[PromptAsk, ...]:
+    """Return what ``body`` asks of ``model``, prompt by prompt.
+
+    Raises:
+        InvalidRequest: a prompt does not fit into the context, or has an id that is none of the model's; or more
+            answers are asked for than the model gives.
+        EngineUnavailable: the model is not ready.
+    """
+    n = number_of_answers(body.n, model)
+    most = min(SEQUENCES_AT_MOST, model.host.info.parallel + model.host.info.max_waiting)
+    if n * len(body.prompt) > most:
+        raise InvalidRequest(
+            f"{len(body.prompt)} prompts with {n} answers each are more than {most}, the limit of one request",
+            param="prompt",
+        )
+    with prompt_in("prompt"):
+        return tuple([await _ask(prompt, n, body, model) for prompt in body.prompt])
+
+
+async def _ask(prompt: Prompt, n: int, body: CompletionRequest, model: ServedModel) -> PromptAsk:
+    if isinstance(prompt, str):
+        prefix = () if body.add_special_tokens is False else model.text_prefix
+        ids = (*prefix, *await model.encode_text(prompt))
+        text = prompt
+    else:
+        prefix, ids = (), known_ids(prompt, model, "prompt")
+        text = decoded(ids, model)
+    if not ids:
+        raise InvalidRequest("prompt: must not be empty with this model", param="prompt")
+    room = room_for_answer(model, len(ids))
+    max_tokens = max(1, answer_tokens(body.max_tokens, body.min_tokens, _DEFAULT_MAX_TOKENS, room))
+    params = to_sampling(body, model.card, max_tokens)
+    params = replace(params, logprobs=body.logprobs, prompt_logprobs=body.logprobs if body.echo else None)
+    continued = len(ids) > len(prefix)
+    return PromptAsk(text, len(prefix), GenerationRequest(ids, params, body.stop, n, continued=continued))
+
+
+def known_ids(ids: tuple[int, ...], model: ServedModel, field: str) -> tuple[int, ...]:
+    """Return ``ids``. Raises InvalidRequest about ``field`` where one is none of the model's vocabulary."""
+    vocab_size = model.host.info.vocab_size
+    for token_id in ids:
+        if not 0 <= token_id < vocab_size:
+            raise InvalidRequest(
+                f"{field}: {token_id} is no token of this model, whose ids go from 0 to {vocab_size - 1}", param=field
+            )
+    return ids
+
+
+def decoded(ids: tuple[int, ...], model: ServedModel) -> str:
+    """Return the text that ``ids`` stand for; special tokens are no text."""
+    tokenizer = model.tokenizer
+    detokenizer = Detokenizer(strip_leading_space=tokenizer.strips_leading_space)
+    return "".join([detokenizer.feed(tokenizer.piece(token_id)) for token_id in ids]) + detokenizer.finish()

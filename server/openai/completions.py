@@ -1,0 +1,69 @@
+"""POST /v1/completions."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import partial
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from server.errors import prompt_in
+from server.generation import unless_gone
+from server.openai.completion_replies import CompletionWriter
+from server.openai.completion_request import CompletionRequest, parse_completion_request, to_asks
+from server.openai.envelope import new_head
+from server.openai.stream import DONE, failure
+from server.prompt_batch import PromptBatch, generate_all
+from server.registry import ModelRegistry, ServedModel
+from server.sse import Event, EventStream
+from server.wire import hung_up, read_json_object
+
+
+def create_router(registry: ModelRegistry) -> APIRouter:
+    """Return the route, answering from the models of ``registry``."""
+    router = APIRouter()
+
+    @router.post("/v1/completions", response_model=None)
+    async def completions(request: Request) -> Response:
+        """Go on with texts, whole or as a stream of events."""
+        body = parse_completion_request(await read_json_object(request))
+        model = registry.get(body.model)
+        if body.stream:
+            return await _stream(body, model)
+        return await unless_gone(_complete(body, model), partial(hung_up, request))
+
+    return router
+
+
+async def _complete(body: CompletionRequest, model: ServedModel) -> Response:
+    async with model.in_use():
+        writer, batch = await _open(body, model)
+        async with aclosing(batch):
+            return JSONResponse(writer.whole(await batch.completions()))
+
+
+async def _stream(body: CompletionRequest, model: ServedModel) -> EventStream:
+    """Open the stream; what the engine refuses is raised here, while there still is a status to say it with."""
+    async with model.in_use():
+        writer, batch = await _open(body, model)
+        return EventStream(batch, _events(writer, batch), failure)
+
+
+async def _open(body: CompletionRequest, model: ServedModel) -> tuple[CompletionWriter, PromptBatch]:
+    asks = await to_asks(body, model)
+    writer = CompletionWriter(new_head("cmpl", model.card.name), body, asks, model.tokenizer)
+    with prompt_in("prompt"):
+        return writer, await generate_all(model, [ask.request for ask in asks])
+
+
+async def _events(writer: CompletionWriter, batch: PromptBatch) -> AsyncGenerator[Event, None]:
+    opened: set[int] = set()
+    async for prompt, delta in batch:
+        if prompt not in opened:
+            opened.add(prompt)
+            for chunk in writer.echo(prompt, batch[prompt].prompt):
+                yield Event(chunk)
+        yield Event(writer.delta(prompt, delta))
+    if writer.include_usage:
+        yield Event(writer.usage(batch.usage))
+    yield DONE
