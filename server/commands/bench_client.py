@@ -1,99 +1,152 @@
-"""Runs a workload against a server and notes when each token came."""
+"""Runs a workload against a server and notes when each piece of an answer came."""
 
 import asyncio
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
 
-import httpx
+from server.commands.bench_stream import BenchError, RequestTimes, StreamedReply, read_reply
+from server.commands.bench_workloads import Client, Workload
 
-from server.commands.bench_workloads import Workload
-
-
-class BenchError(Exception):
-    """The server cannot be measured; one line."""
-
-
-@dataclass(frozen=True, slots=True)
-class RequestTimes:
-    """One streamed answer; times are seconds of one monotonic clock."""
-
-    started: float
-    chunks: tuple[float, ...]
-    """When each piece of text came."""
-    ended: float
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
+_UNDER_WAY = 8
+"""Pieces that an answer must have had before the late clients come."""
 
 
 class BenchClient:
-    """Asks one model of one server, streamed, greedy, and for exactly as many tokens as are wanted."""
+    """Asks one model of one server, streamed, greedy, and for exactly as many tokens as are wanted.
 
-    def __init__(self, url: str, model: str, max_tokens: int) -> None:
-        """``url`` is the server's address, without ``/v1``."""
+    Each request has a connection of its own, and its bytes are only kept while anything is measured: a client
+    that works beside the server on the same cores would measure itself.
+    """
+
+    def __init__(
+        self, url: str, model: str, max_tokens: int | None = None, extra: Mapping[str, object] | None = None
+    ) -> None:
+        """Measure the server at ``url``, which is without ``/v1``.
+
+        ``max_tokens`` stands in for that of every client; ``extra`` goes into the body of every request.
+        """
+        parts = urlsplit(url)
+        self._host, self._tls = parts.hostname or "127.0.0.1", parts.scheme == "https"
+        self._port = parts.port or (443 if self._tls else 80)
+        self._path = f"{parts.path.rstrip('/')}/v1/chat/completions"
         self._model = model
         self._max_tokens = max_tokens
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        self._http = httpx.AsyncClient(base_url=url, timeout=None, limits=limits)
+        self._extra = dict(extra or {})
 
-    async def run(self, workload: Workload) -> tuple[RequestTimes, ...]:
-        """Let all clients of ``workload`` ask at once. Raises BenchError."""
+    async def run(self, workload: Workload, on_answer: Callable[[], object] = lambda: None) -> tuple[RequestTimes, ...]:
+        """Let all clients of ``workload`` ask at once; ``on_answer`` is called at each answer's end.
+
+        Raises:
+            BenchError: an answer failed; the others are given up.
+        """
+        start = _Start(sum(not client.late for client in workload.clients))
+        asking = [asyncio.ensure_future(self._converse(client, start, on_answer)) for client in workload.clients]
         try:
-            chats = await asyncio.gather(*(self._converse(questions) for questions in workload.clients))
-        except (httpx.HTTPError, LookupError, ValueError) as error:
-            raise BenchError(f"the server did not answer as expected: {error}") from error
+            chats = await asyncio.gather(*asking)
+        except OSError as error:
+            raise BenchError(f"the server cannot be asked: {error}") from error
+        finally:
+            for task in asking:
+                task.cancel()
         return tuple(times for chat in chats for times in chat)
 
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
-
-    async def _converse(self, questions: tuple[str, ...]) -> list[RequestTimes]:
+    async def _converse(self, client: Client, start: "_Start", on_answer: Callable[[], object]) -> list[RequestTimes]:
+        if client.late:
+            await start.all_under_way.wait()
+        max_tokens = self._max_tokens or client.max_tokens
         messages: list[dict[str, str]] = []
         all_times = []
-        for question in questions:
+        for question in client.questions:
             messages.append({"role": "user", "content": question})
-            answer, times = await self._ask(messages)
-            messages.append({"role": "assistant", "content": answer})
-            all_times.append(times)
+            began = time.monotonic()
+            ended, reply = await self._ask(messages, max_tokens, None if client.late else start)
+            messages.append({"role": "assistant", "content": "".join(reply.texts)})
+            all_times.append(
+                RequestTimes(
+                    started=began,
+                    chunks=tuple(reply.times),
+                    ended=ended,
+                    prompt_tokens=reply.prompt_tokens,
+                    cached_tokens=reply.cached_tokens,
+                    completion_tokens=reply.completion_tokens or max_tokens,
+                    late=client.late,
+                )
+            )
+            on_answer()
         return all_times
 
-    async def _ask(self, messages: list[dict[str, str]]) -> tuple[str, RequestTimes]:
-        body = {
-            "model": self._model,
-            "messages": messages,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            "temperature": 0,
-            "max_tokens": self._max_tokens,
-            "ignore_eos": True,
-        }
-        texts: list[str] = []
-        chunks: list[float] = []
-        usage: dict[str, int] = {}
-        cached_tokens = 0
-        started = time.monotonic()
-        async with self._http.stream("POST", "/v1/chat/completions", json=body) as reply:
-            if reply.is_error:
-                raise BenchError(f"HTTP {reply.status_code}: {(await reply.aread()).decode(errors='replace')[:300]}")
-            async for line in reply.aiter_lines():
-                if not line.startswith("data: ") or line == "data: [DONE]":
-                    continue
-                event = json.loads(line.removeprefix("data: "))
-                if "error" in event:
-                    raise BenchError(str(event["error"]))
-                if event.get("usage"):
-                    usage = event["usage"]
-                    cached_tokens = event["usage"]["prompt_tokens_details"]["cached_tokens"]
-                if event["choices"] and (text := event["choices"][0]["delta"].get("content")):
-                    texts.append(text)
-                    chunks.append(time.monotonic())
-        return "".join(texts), RequestTimes(
-            started=started,
-            chunks=tuple(chunks),
-            ended=time.monotonic(),
-            prompt_tokens=usage["prompt_tokens"],
-            cached_tokens=cached_tokens,
-            completion_tokens=usage["completion_tokens"],
+    async def _ask(
+        self, messages: list[dict[str, str]], max_tokens: int, start: "_Start | None"
+    ) -> tuple[float, StreamedReply]:
+        """Return when the reply ended, and what it held."""
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+        connection = _Connection(ended, start)
+        transport, _ = await loop.create_connection(lambda: connection, self._host, self._port, ssl=self._tls or None)
+        try:
+            transport.write(self._request(messages, max_tokens))
+            return await ended, read_reply(connection.pieces)
+        finally:
+            transport.close()
+
+    def _request(self, messages: list[dict[str, str]], max_tokens: int) -> bytes:
+        body = json.dumps(
+            {
+                "model": self._model,
+                "messages": messages,
+                "stream": True,
+                "stream_options": {"include_usage": True},
+                "temperature": 0,
+                "max_tokens": max_tokens,
+                "ignore_eos": True,
+                **self._extra,
+            }
+        ).encode()
+        head = (
+            f"POST {self._path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nConnection: close\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
+        return head.encode() + body
+
+
+class _Start:
+    """When the late clients of a workload come."""
+
+    def __init__(self, clients: int) -> None:
+        self._missing = clients
+        self.all_under_way = asyncio.Event()
+
+    def one_under_way(self) -> None:
+        self._missing -= 1
+        if self._missing <= 0:
+            self.all_under_way.set()
+
+
+class _Connection(asyncio.Protocol):
+    """The pieces of one reply, until the server closes."""
+
+    def __init__(self, ended: "asyncio.Future[float]", start: _Start | None) -> None:
+        self.pieces: list[tuple[float, bytes]] = []
+        self._ended = ended
+        self._start = start
+
+    def data_received(self, data: bytes) -> None:
+        self.pieces.append((time.monotonic(), data))
+        if len(self.pieces) == _UNDER_WAY:
+            self._count()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._count()
+        if self._ended.done():
+            return
+        if exc is not None:
+            self._ended.set_exception(exc)
+        else:
+            self._ended.set_result(self.pieces[-1][0] if self.pieces else time.monotonic())
+
+    def _count(self) -> None:
+        if self._start is not None:
+            self._start.one_under_way()
+            self._start = None

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from server.commands.bench_client import RequestTimes
+from server.commands.bench_stream import RequestTimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +18,12 @@ class Report:
     throughput: float
     """Tokens of all answers over ``wall``."""
     ttft_median: float
-    """Time to first token."""
+    """Time to first token; where some clients came late, theirs."""
     ttft_max: float
     tpot_median: float
     """Time per output token after the first, of a request."""
     longest_pause: float
-    """Between two pieces of text of one answer."""
+    """Between two pieces of text of one answer; where some clients came late, of the others' answers."""
     prompt_tokens: int
     cached_share: float
     """Of the prompts' tokens, how many the server had computed before."""
@@ -33,7 +33,9 @@ def summarise(workload: str, requests: Sequence[RequestTimes]) -> Report:
     """Return the figures of ``requests``, which ran together."""
     wall = max(r.ended for r in requests) - min(r.started for r in requests)
     prompt_tokens = sum(r.prompt_tokens for r in requests)
-    ttft = [r.chunks[0] - r.started for r in requests if r.chunks]
+    late = [r for r in requests if r.late]
+    early = [r for r in requests if not r.late]
+    ttft = [r.chunks[0] - r.started for r in late or early if r.chunks]
     return Report(
         workload=workload,
         requests=len(requests),
@@ -42,9 +44,9 @@ def summarise(workload: str, requests: Sequence[RequestTimes]) -> Report:
         ttft_median=_median(ttft),
         ttft_max=max(ttft, default=0.0),
         tpot_median=_median(_per_token(r) for r in requests if r.completion_tokens > 1 and r.chunks),
-        longest_pause=max((_longest_pause(r) for r in requests), default=0.0),
+        longest_pause=max((_longest_pause(r) for r in early), default=0.0),
         prompt_tokens=prompt_tokens,
-        cached_share=sum(r.cached_tokens for r in requests) / prompt_tokens,
+        cached_share=sum(r.cached_tokens for r in requests) / max(1, prompt_tokens),
     )
 
 

@@ -12,19 +12,31 @@ _WORDS = (
 """Words of two characters each."""
 
 _OWN_CHARACTERS = 200
-_SHARED_CHARACTERS = 1200
+_LONG_CHARACTERS = 1200
 """Some 800 tokens of ChatGLM2's vocabulary: a few-shot prompt as its users write them."""
 _TURNS = 5
 _CHATS = 4
+_STREAMS = 4
+_MANY = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Asks one question after another, each time with the whole history before it."""
+
+    questions: tuple[str, ...]
+    max_tokens: int
+    """Of each answer, which is exactly as long."""
+    late: bool = False
+    """Comes when those that are not late are in the middle of their answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Clients that ask at the same time, each one question after another."""
+    """Clients that ask at the same time."""
 
     name: str
-    clients: tuple[tuple[str, ...], ...]
-    """For each client, the questions of its conversation; each sends the whole history before it."""
+    clients: tuple[Client, ...]
 
 
 def _text(rng: random.Random, characters: int) -> str:
@@ -37,29 +49,42 @@ def _text(rng: random.Random, characters: int) -> str:
 
 def single(rng: random.Random, _clients: int) -> tuple[Workload, ...]:
     """One client, one prompt of its own."""
-    return (Workload("single", ((_text(rng, _OWN_CHARACTERS),),)),)
+    return (Workload("single", (Client((_text(rng, _OWN_CHARACTERS),), 64),)),)
 
 
 def own(rng: random.Random, clients: int) -> tuple[Workload, ...]:
     """Every client has a prompt of its own."""
-    return (Workload("own prompts", tuple((_text(rng, _OWN_CHARACTERS),) for _ in range(clients))),)
+    return (Workload("own prompts", tuple(Client((_text(rng, _OWN_CHARACTERS),), 32) for _ in range(clients))),)
 
 
 def shared(rng: random.Random, clients: int) -> tuple[Workload, ...]:
     """A long prompt that all clients share but for its last line: first new to the server, then known."""
-    start = _text(rng, _SHARED_CHARACTERS)
+    start = _text(rng, _LONG_CHARACTERS)
 
-    def everyone() -> tuple[tuple[str, ...], ...]:
-        return tuple((start + "\n" + _text(rng, 12),) for _ in range(clients))
+    def everyone() -> tuple[Client, ...]:
+        return tuple(Client((start + "\n" + _text(rng, 12),), 16) for _ in range(clients))
 
     return Workload("shared prompt, new", everyone()), Workload("shared prompt, known", everyone())
 
 
 def turns(rng: random.Random, _clients: int) -> tuple[Workload, ...]:
     """Chats of several turns, each of which sends its whole history."""
-    return (Workload("turns", tuple(tuple(_text(rng, 60) for _ in range(_TURNS)) for _ in range(_CHATS))),)
+    chats = (Client(tuple(_text(rng, 60) for _ in range(_TURNS)), 16) for _ in range(_CHATS))
+    return (Workload("turns", tuple(chats)),)
+
+
+def arriving(rng: random.Random, clients: int) -> tuple[Workload, ...]:
+    """A few clients are reading their answers when half of ``clients`` come, each with a long prompt of its own."""
+    early = tuple(Client((_text(rng, _OWN_CHARACTERS),), 96) for _ in range(_STREAMS))
+    late = tuple(Client((_text(rng, _LONG_CHARACTERS),), 16, late=True) for _ in range(max(1, clients // 2)))
+    return (Workload("long prompts arriving", early + late),)
+
+
+def many(rng: random.Random, _clients: int) -> tuple[Workload, ...]:
+    """A crowd of short questions: what the server costs beside its model."""
+    return (Workload("many", tuple(Client((_text(rng, 20),), 64) for _ in range(_MANY))),)
 
 
 WORKLOADS: Mapping[str, Callable[[random.Random, int], tuple[Workload, ...]]] = MappingProxyType(
-    {"single": single, "own": own, "shared": shared, "turns": turns}
+    {"single": single, "own": own, "shared": shared, "turns": turns, "arriving": arriving, "many": many}
 )

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from server.commands.bench_client import RequestTimes
 from server.commands.bench_report import summarise
+from server.commands.bench_stream import RequestTimes
 from server.commands.bench_workloads import WORKLOADS
 
 
@@ -31,7 +31,7 @@ def test_a_seed_makes_the_same_prompts_again_and_another_one_does_not(name: str)
 
 def test_clients_of_the_shared_prompt_differ_in_its_last_line_alone() -> None:
     new, known = WORKLOADS["shared"](random.Random(1), 8)
-    prompts = [questions[0] for questions in new.clients + known.clients]
+    prompts = [client.questions[0] for client in new.clients + known.clients]
     assert len({prompt.rsplit("\n", 1)[0] for prompt in prompts}) == 1
     assert len(set(prompts)) == 16
     assert len(prompts[0]) > 1000
