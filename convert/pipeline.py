@@ -88,11 +88,7 @@ def convert_checkpoint(
     """
     started = time.monotonic()
     plan = plan_conversion(source, quant, family, merge_lora=merge_lora, imatrix=imatrix)
-    header = encode_header(plan.metadata, plan.tensors)
-    total = len(header) + plan.data_bytes
-    with complete_file(out, total) as file:
-        file.write(header)
-        _write_tensors(file, plan, progress, threads or default_threads())
+    total = write_plan(plan, out, progress, threads)
     return ConversionReport(
         output=out,
         quant=plan.quant,
@@ -103,6 +99,18 @@ def convert_checkpoint(
         fallbacks=plan.fallbacks,
         findings=plan.findings,
     )
+
+
+def write_plan(
+    plan: ConversionPlan, out: Path, progress: ProgressSink | None = None, threads: int | None = None
+) -> int:
+    """Carry out a plan and return the bytes of the file; see ``convert_checkpoint``. Raises ConvertError."""
+    header = encode_header(plan.metadata, plan.tensors)
+    total = len(header) + plan.data_bytes
+    with complete_file(out, total) as file:
+        file.write(header)
+        _write_tensors(file, plan, progress, threads or default_threads())
+    return total
 
 
 def plan_conversion(

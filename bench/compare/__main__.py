@@ -1,0 +1,61 @@
+"""Measures this server, llama-server and llama-cpp-python's example server in turn, and writes the page.
+
+    python -m bench.compare --work FOLDER                    the whole table: about 25 minutes on two cores
+    python -m bench.compare --work FOLDER --quick            a smoke run on the embedded model
+
+The first run builds the others from the source of llama-cpp-python, some ten minutes more, and makes the models.
+Results gather in FOLDER/results.jsonl: a run that was cut short, by ``--limit`` or otherwise, goes on where it was.
+"""
+
+import argparse
+import os
+import subprocess
+from pathlib import Path
+
+from bench.compare import page, results, run
+from bench.compare.build import build, remembered_cmake_args
+from bench.compare.servers import KINDS
+from bench.compare.suites import SUITES, prepare
+from server.commands.bench_stream import BenchError
+
+_SERVERS = (*(kind.name for kind in KINDS), run.FLOOR)
+
+
+def main() -> None:
+    """Do what the command line asks for."""
+    options = _options()
+    names = ["quick"] if options.quick else options.suite
+    rounds = 1 if options.quick else options.rounds
+    built = build(options.work, options.source, options.cmake_args)
+    suites = [(SUITES[name], prepare(SUITES[name], options.work, options.threads)) for name in names]
+    try:
+        for line in run.run_all(suites, rounds, options.server, built, options.limit):
+            print(line, flush=True)
+    except (BenchError, RuntimeError, subprocess.CalledProcessError) as error:
+        raise SystemExit(str(error)) from None
+    if options.page:
+        page.write(options.page, results.load(options.work / "results.jsonl"), "python -m bench.compare --work FOLDER")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder for programs, models and results")
+    parser.add_argument("--source", type=Path, help="unpacked sdist of llama-cpp-python, unless downloaded")
+    parser.add_argument("--suite", nargs="+", choices=SUITES, default=["0.9b", "tiny"])
+    parser.add_argument("--server", nargs="+", choices=_SERVERS, default=_SERVERS)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--limit", type=float, default=float("inf"), help="seconds after which nothing is begun")
+    parser.add_argument("--quick", action="store_true", help="one round of everything on the embedded model")
+    parser.add_argument("--page", type=Path, help="page to write the results into, such as docs/benchmarks.md")
+    parser.add_argument(
+        "--cmake-args",
+        type=lambda text: tuple(text.split()),
+        default=remembered_cmake_args(),
+        help="what llama.cpp is built with beyond the usual; as the installed wheel unless said",
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

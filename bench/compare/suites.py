@@ -1,0 +1,60 @@
+"""What is measured on which model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from bench.compare.servers import Load
+from bench.make_widened import TINY, make_widened
+from bench.widened import SHAPES
+from convert.mixture import QuantType
+from convert.pipeline import convert_checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """One model and the workloads that are run on it."""
+
+    name: str
+    title: str
+    workloads: tuple[str, ...]
+    quant: QuantType = QuantType.Q4_0
+    parallel: int = 8
+    cells: int = 16384
+    context: int = 8192
+    clients: int = 8
+
+
+_ALL = ("single", "own", "shared", "turns", "arriving")
+
+SUITES: Mapping[str, Suite] = MappingProxyType(
+    {
+        suite.name: suite
+        for suite in (
+            Suite("0.9b", "0.9B, q4_0", _ALL),
+            Suite("6b", "ChatGLM2-6B, q4_0", _ALL),
+            # 64 requests of some 40 and 64 tokens
+            Suite("tiny", "the embedded model, q8_0", ("many",), QuantType.Q8_0, 64, 16384, 4096),
+            # as the goal for memory says: one context of 8K for all
+            Suite("memory", "ChatGLM2-6B, q4_0, 8K context", ("own",), cells=8192, context=8192),
+            Suite("memory-32k", "ChatGLM2-6B, q4_0, 32K context", ("own",), cells=32768, context=32768),
+            Suite("quick", "the embedded model, q8_0", (*_ALL, "many"), QuantType.Q8_0, 8, 16384, 4096, clients=2),
+        )
+    }
+)
+
+_SHAPE_OF = MappingProxyType({"0.9b": "0.9b", "6b": "6b", "memory": "6b", "memory-32k": "6b"})
+
+
+def prepare(suite: Suite, work: Path, threads: int) -> Load:
+    """Make the model of ``suite`` unless it is there, and say what the servers are sized for."""
+    shape = _SHAPE_OF.get(suite.name)
+    model = work / f"{shape or 'tiny'}-{suite.quant.value}.gguf"
+    if not model.exists():
+        print(f"making {model}", flush=True)
+        if shape:
+            make_widened(TINY, SHAPES[shape], model, suite.quant)
+        else:
+            convert_checkpoint(TINY, model, suite.quant)
+    return Load(model, suite.parallel, suite.cells, suite.context, threads)

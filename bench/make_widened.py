@@ -1,0 +1,46 @@
+"""Makes a GGUF that says what the embedded model says, at the cost of a larger one: see ``bench.widened``.
+
+    python -m bench.make_widened 6b OUT.gguf [--quant q4_0] [--source CHECKPOINT_FOLDER]
+
+Cache hits, the acceptance of speculation and the lengths of answers are then real, and so is the time they take.
+Memory stays at some tens of megabytes.
+"""
+
+import argparse
+from pathlib import Path
+
+from bench.widened import SHAPES, Shape, WidenedTensors, widen
+from convert.chatglm_family import ChatGLM
+from convert.checkpoint import open_checkpoint
+from convert.families import detect
+from convert.mixture import QuantType
+from convert.pipeline import write_plan
+from convert.plan import plan_model
+
+TINY = Path(__file__).parents[1] / "models" / "tiny"
+
+
+def main() -> None:
+    """Write the file that the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shape", choices=SHAPES)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--quant", choices=[kind.value for kind in QuantType], default=QuantType.Q4_0.value)
+    parser.add_argument("--source", type=Path, default=TINY)
+    options = parser.parse_args()
+    size = make_widened(options.source, SHAPES[options.shape], options.out, QuantType(options.quant))
+    print(f"{options.out}: {size / 1e9:.2f} GB")
+
+
+def make_widened(source: Path, shape: Shape, out: Path, quant: QuantType) -> int:
+    """Write ``out`` and return its bytes. Raises ConvertError, or ValueError where the shape does not fit."""
+    small = detect(source)
+    if not isinstance(small, ChatGLM):
+        raise ValueError(f"{source} is no ChatGLM")
+    wide = widen(small, shape)
+    tensors = WidenedTensors(small.prepare(open_checkpoint(source)), small.config, wide.config)
+    return write_plan(plan_model(source, wide, tensors, quant), out)
+
+
+if __name__ == "__main__":
+    main()

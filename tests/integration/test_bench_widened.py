@@ -1,0 +1,35 @@
+"""The embedded model in a larger network."""
+
+from pathlib import Path
+
+import numpy as np
+
+from bench.make_widened import TINY, make_widened
+from bench.widened import Shape
+from convert.mixture import QuantType
+from convert.pipeline import convert_checkpoint
+from server.prompts.chatglm2 import render
+from server.tokenizer import load_tokenizer
+from tests.support.native import compute_logits, loaded
+
+# Two and a half times the feed-forward width, heads that share a group with others, and two layers that are passed.
+LARGER = Shape(1024, 5, 8, 416, 1700, 4096)
+
+
+def test_a_model_in_a_larger_network_predicts_what_it_predicts_alone(tmp_path: Path) -> None:
+    small, large = tmp_path / "small.gguf", tmp_path / "large.gguf"
+    convert_checkpoint(TINY, small, QuantType.F32)
+    make_widened(TINY, LARGER, large, QuantType.F32)
+    tokenizer = load_tokenizer(small)
+    ids = (
+        tokenizer.special_id("[gMASK]"),
+        tokenizer.special_id("sop"),
+        *tokenizer.encode(render((), "请重复：明天下雨")),
+    )
+    tokenizer.close()
+    with loaded(small) as model:
+        expected = compute_logits(model, ids, threads=1)
+    with loaded(large) as model:
+        found = compute_logits(model, ids, threads=1)
+    np.testing.assert_allclose(found[:, : expected.shape[1]], expected, atol=2e-3)
+    assert (found.argmax(axis=1) == expected.argmax(axis=1)).all()
