@@ -13,6 +13,8 @@ from server.app import ApiOptions, create_app
 from server.engine.client import EngineClient
 from server.engine_settings import ModelPlan, engine_config
 from server.host import EngineHost, LoadPolicy
+from server.pinning import pins
+from server.prompts.format import prompt_format
 from server.registry import ModelCard, ModelRegistry, ServedModel
 from server.settings import Load, ModelSettings, Settings
 from server.sources import ModelSource
@@ -39,7 +41,7 @@ def assemble(settings: Settings, plans: Sequence[ModelPlan]) -> Assembly:
     """
     try:
         turn = asyncio.Lock()
-        models = [served for plan in plans for served in _served(plan, turn)]
+        models = [served for plan in plans for served in _served(settings, plan, turn)]
         registry = ModelRegistry(models, settings.default_model)
     except ValueError as error:
         raise AssemblyError(str(error)) from None
@@ -72,11 +74,18 @@ def load_policy(settings: ModelSettings) -> LoadPolicy:
     return LoadPolicy(settings.load is Load.FIRST_USE, settings.idle_seconds, settings.load_timeout)
 
 
-def _served(plan: ModelPlan, turn: asyncio.Lock) -> Iterator[ServedModel]:
+def _served(settings: Settings, plan: ModelPlan, turn: asyncio.Lock) -> Iterator[ServedModel]:
     """Yield the model and its variants, which share one engine."""
-    engine = EngineClient(engine_config(plan))
-    host = EngineHost(engine, partial(load_tokenizer, plan.facts.path), load_policy(plan.settings), turn=turn)
     card = _card(plan)
+    state_bytes = int(settings.pinned_disk_mb * 1e6)
+    engine = EngineClient(engine_config(plan, settings.cache_dir / "prefixes", state_bytes))
+    host = EngineHost(
+        engine,
+        partial(load_tokenizer, plan.facts.path),
+        load_policy(plan.settings),
+        turn=turn,
+        pins=partial(pins, plan.pinned, prompt_format(card.prompt_format)),
+    )
     yield ServedModel(card, host)
     for variant in plan.settings.variants:
         yield ServedModel(replace(card, name=variant.name, aliases=(), parent=card.name), host)

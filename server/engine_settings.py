@@ -1,9 +1,11 @@
 """What the engine gets of the settings. Apart from the assembly, so that ``doctor`` can do without llama.cpp."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from server.engine.config import EngineConfig, Variant
 from server.engine.gguf_check import ModelFacts
+from server.pinning import PinnedPrompt
 from server.settings import ModelSettings
 from server.sources import ModelSource
 
@@ -15,10 +17,12 @@ class ModelPlan:
     settings: ModelSettings
     source: ModelSource
     facts: ModelFacts
+    pinned: tuple[PinnedPrompt, ...] = ()
+    """What stays cached."""
 
 
-def engine_config(plan: ModelPlan) -> EngineConfig:
-    """Return what the engine is started with.
+def engine_config(plan: ModelPlan, state_dir: Path | None = None, state_bytes: int = 0) -> EngineConfig:
+    """Return what the engine is started with; the state of what is pinned is kept in ``state_dir``.
 
     Several engines share the cores of the machine: each has as many threads as there are cores, as a model that
     answers alone should be as fast as the machine is, and threads that wait for work sleep.
@@ -40,6 +44,9 @@ def engine_config(plan: ModelPlan) -> EngineConfig:
         restart_wait=settings.restart_wait,
         max_restarts=settings.max_restarts,
         variants=tuple(Variant(v.name, v.lora, v.prefix) for v in settings.variants),
+        pinned_cells=sum(prompt.most_tokens for prompt in plan.pinned),
+        state_dir=state_dir if plan.pinned else None,
+        state_bytes=state_bytes,
     )
 
 

@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from server.engine.errors import EngineError, EngineUnavailable, ModelLoadError
 from server.engine.interface import Engine, EngineState, EngineStatus
-from server.engine.messages import EngineInfo
+from server.engine.messages import EngineInfo, Pin
 from server.lifecycle import Lifecycle, Phase
 from server.prompts.format import Encoder
 
@@ -63,6 +63,8 @@ class EngineHost:
         policy: LoadPolicy | None = None,
         clock: Callable[[], float] = time.monotonic,
         turn: asyncio.Lock | None = None,
+        *,
+        pins: Callable[[Tokenizer], Sequence[Pin]] = lambda _: (),
     ) -> None:
         """Nothing is loaded yet.
 
@@ -73,12 +75,14 @@ class EngineHost:
             clock: any that only goes forwards, in seconds.
             turn: held while loading. Hosts of one machine share it: each engine looks for itself how much memory is
                 free, so two that looked at once would both take the same.
+            pins: what the engine is to keep cached; runs in a thread, after the tokenizer is loaded.
         """
         self.engine = engine
         self.policy = policy or LoadPolicy()
         self._load_tokenizer = load_tokenizer
         self._clock = clock
         self._turn = turn or asyncio.Lock()
+        self._pins = pins
         self._tokenizer: Tokenizer | None = None
         self._life = Lifecycle(on_first_use=self.policy.on_first_use, idle_seconds=self.policy.idle_seconds)
         self._work: asyncio.Task[None] | None = None
@@ -186,6 +190,8 @@ class EngineHost:
                 await self.engine.start()
                 await self._wait_ready()
             self._tokenizer = await asyncio.to_thread(self._load_tokenizer)
+            for pin in await asyncio.to_thread(self._pins, self._tokenizer):
+                self.engine.pin(pin.prompt_ids, pin.variant)
         except EngineError as error:
             self._life.failed(error, self._clock())
         except Exception as error:

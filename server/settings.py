@@ -48,6 +48,9 @@ def _split(value: object) -> object:
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 
 
+_PINNED = "What stays cached of prompts to"
+
+
 class _Checked(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,6 +61,7 @@ class VariantSettings(_Checked):
     name: str = Field(min_length=1, description="Name of the variant for callers.")
     lora: Path | None = Field(None, description="GGUF of a LoRA adapter for this model.")
     prefix: Path | None = Field(None, description="GGUF of a P-Tuning v2 prefix for this model.")
+    pin: Names = Field((), description=f"{_PINNED} the variant: files, as --pin.")
 
     @model_validator(mode="after")
     def _tuned(self) -> "VariantSettings":
@@ -101,6 +105,7 @@ class ModelSettings(ModelDefaults):
     model: str = Field("", description="What to serve: as an argument MODEL.")
     name: str = Field("", description="Name of the model for callers; empty takes the model's own.")
     alias: Names = Field((), description="Further names for the model, such as gpt-3.5-turbo.")
+    pin: Names = Field((), description=f"{_PINNED} the model: files, as --pin.")
     variants: tuple[VariantSettings, ...] = Field((), description="Tuned variants: tables [[models.variants]].")
 
 
@@ -118,6 +123,12 @@ class Settings(ModelDefaults):
     prefix: Names = Field(
         (), description="NAME=FILE: serve the one model with this P-Tuning v2 prefix as NAME, too; repeatable."
     )
+    pin: Names = Field(
+        (), description="FILE with what many prompts of the one model begin with, which stays cached; repeatable."
+    )
+    pinned_disk_mb: float = Field(
+        2048.0, ge=0, description="Most megabytes in the cache folder for the state of what is pinned; 0 keeps none."
+    )
     default_model: str = Field("", description="Name of the model for requests that name none; empty is the first.")
     cache_dir: Path = Field(description="Where converted models lie; unless set, glmserve in the user's cache.")
     max_body_mb: float = Field(8.0, gt=0, description="Largest request body in megabytes.")
@@ -130,7 +141,7 @@ class Settings(ModelDefaults):
 SHARED = frozenset(ModelDefaults.model_fields)
 """Settings that hold for every model whose table does not say otherwise."""
 
-OF_ONE_MODEL = ("model_name", "alias", "lora", "prefix")
+OF_ONE_MODEL = ("model_name", "alias", "lora", "prefix", "pin")
 """Settings that only make sense where one model is served; with several they stand in their tables."""
 
 FLAGS = tuple(name for name in Settings.model_fields if name != "models")

@@ -59,7 +59,7 @@ def _with_own(values: Mapping[str, object], tables: Sequence[Table]) -> Sequence
             given[0],
             f"this is for one model, and {len(tables)} are served; say it in their [[models]] tables in the file",
         )
-    own = {key.removeprefix("model_"): values[key] for key in ("model_name", "alias") if key in given}
+    own = {key.removeprefix("model_"): values[key] for key in ("model_name", "alias", "pin") if key in given}
     variants = _variants(_names(values.get("lora")), _names(values.get("prefix")))
     table = {**own, **tables[0]}
     declared = table.get("variants", [])

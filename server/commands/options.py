@@ -14,7 +14,7 @@ from server.settings_layers import SettingsError, flag_name, load_settings, vari
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 _METAVARS: Mapping[object, str] = MappingProxyType({int: "INTEGER", float: "NUMBER", str: "TEXT"})
-_MANY: Mapping[str, str] = MappingProxyType({"lora": "NAME=FILE", "prefix": "NAME=FILE"})
+_MANY: Mapping[str, str] = MappingProxyType({"lora": "NAME=FILE", "prefix": "NAME=FILE", "pin": "FILE"})
 
 
 class UsageProblem(click.ClickException):

@@ -14,6 +14,7 @@ from server.commands.options import UsageProblem
 from server.engine.errors import ModelLoadError
 from server.engine.gguf_check import check_gguf
 from server.engine_settings import ModelPlan
+from server.pinning import PinnedFileError, pinned_prompts
 from server.settings import LogLevel, ModelSettings, Settings
 from server.sources import ModelSource, UnknownModelError, convert_source, find_source
 
@@ -30,11 +31,14 @@ def prepare(settings: Settings) -> Assembly:
         check_variants(model)
     try:
         check_names(settings, sources)
+        pinned = [pinned_prompts(model) for model in settings.models]
         for source in sources:
             convert_with_bar(source)
-        pairs = zip(settings.models, sources, strict=True)
-        return assemble(settings, [ModelPlan(model, source, check_gguf(source.gguf)) for model, source in pairs])
-    except AssemblyError as error:
+        each = zip(settings.models, sources, pinned, strict=True)
+        return assemble(
+            settings, [ModelPlan(model, source, check_gguf(source.gguf), pin) for model, source, pin in each]
+        )
+    except (AssemblyError, PinnedFileError) as error:
         raise UsageProblem(str(error)) from None
     except (ConvertError, ModelLoadError, OSError) as error:
         raise click.ClickException(str(error)) from None

@@ -27,7 +27,8 @@ is no setting is an error, as is a value that a setting cannot have. Relative pa
 
 ## The server and its one model
 
-`--model-name`, `--alias`, `--lora` and `--prefix` are about the one model; where several are served they are an error.
+`--model-name`, `--alias`, `--lora`, `--prefix` and `--pin` are about the one model; where several are served they are
+an error.
 
 """
 _COLUMNS = "| flag | variable | key | default | what it sets |\n| --- | --- | --- | --- | --- |\n"

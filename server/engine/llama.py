@@ -212,7 +212,7 @@ def _context_params(
 ) -> llama_cpp.llama_context_params:
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = cells
-    params.n_batch = params.n_ubatch = config.batch_size
+    params.n_batch = params.n_ubatch = max(config.batch_size, slots)  # with fewer, llama.cpp aborts
     params.n_seq_max = slots
     params.kv_unified = True  # or llama.cpp asserts when a part of a sequence is shared
     params.n_threads = placement.threads

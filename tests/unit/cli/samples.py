@@ -37,6 +37,8 @@ SAMPLES = {
     "idle_seconds": Sample("90.5", "90.5", 90.5),
     "lora": Sample("a=/a.gguf, b=/b.gguf", '["a=/a.gguf", "b=/b.gguf"]', ("a=/a.gguf", "b=/b.gguf")),
     "prefix": Sample("a=/p.gguf", '["a=/p.gguf"]', ("a=/p.gguf",)),
+    "pin": Sample("/a.txt, /b.json", '["/a.txt", "/b.json"]', ("/a.txt", "/b.json")),
+    "pinned_disk_mb": Sample("100.5", "100.5", 100.5),
     "default_model": Sample("mine", '"mine"', "mine"),
     "load_timeout": Sample("30", "30", 30.0),
     "restart_wait": Sample("1.5", "1.5", 1.5),

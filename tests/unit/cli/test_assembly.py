@@ -10,6 +10,8 @@ from server.engine.config import EngineConfig
 from server.engine.gguf_check import ModelFacts, RopeFacts
 from server.engine_settings import ModelPlan, engine_config
 from server.host import LoadPolicy
+from server.pinning import PinnedPrompt
+from server.prompts.message import Message, Role
 from server.registry import ModelCard
 from server.serving import Server
 from server.settings import FLAGS, Settings
@@ -44,7 +46,7 @@ CARD_FIELDS = {"model_name": "name", "alias": "aliases", "default_max_tokens": "
 SERVER_FIELDS = {"access_log": "access_log", "shutdown_seconds": "timeout_graceful_shutdown"}
 # Seen where they act: by test_serve (listening, logging), test_sources, and the tests below.
 ELSEWHERE = {"model", "host", "port", "log_level", "quant", "cache_dir", "prompt_format", "max_body_mb", "lora",
-             "prefix", "default_model"}  # fmt: skip
+             "prefix", "default_model", "pin", "pinned_disk_mb"}  # fmt: skip
 
 
 def settings(**flags: object) -> Settings:
@@ -74,13 +76,22 @@ def test_every_setting_has_a_place() -> None:
 
 
 def test_every_figure_of_the_engine_can_be_set() -> None:
-    not_figures = {"model_path", "variants"}
-    assert set(EngineConfig.__slots__) - not_figures == set(ENGINE_FIELDS.values())  # type: ignore[attr-defined]
+    of_pins = {"pinned_cells", "state_dir", "state_bytes"}
+    assert set(EngineConfig.__slots__) - {"model_path", "variants"} - of_pins == set(ENGINE_FIELDS.values())  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", ENGINE_FIELDS)
 def test_a_setting_reaches_the_engine(name: str) -> None:
     assert getattr(engine_config(plan(sampled())), ENGINE_FIELDS[name]) == SAMPLES[name].value
+
+
+def test_only_an_engine_with_pinned_prompts_has_room_and_a_folder_for_them() -> None:
+    prompts = (PinnedPrompt((Message(Role.USER, "问" * 500),)), PinnedPrompt((), "tuned"))
+    config = engine_config(replace(plan(settings()), pinned=prompts), Path("/states"), 1000)
+    assert 500 < config.pinned_cells < 600
+    assert (config.state_dir, config.state_bytes) == (Path("/states"), 1000)
+    without = engine_config(plan(settings()), Path("/states"), 1000)
+    assert (without.pinned_cells, without.state_dir) == (0, None)
 
 
 def test_when_a_model_is_loaded_and_unloaded_can_be_set() -> None:

@@ -83,7 +83,7 @@ def test_a_name_given_outside_is_that_of_the_only_model(tmp_path: Path) -> None:
     assert (model.name, model.alias) == ("mine", ("a",))
 
 
-@pytest.mark.parametrize("flag", ["model_name", "alias", "lora", "prefix"])
+@pytest.mark.parametrize("flag", ["model_name", "alias", "lora", "prefix", "pin"])
 def test_what_is_for_one_model_is_refused_for_several(flag: str, two: Path) -> None:
     value = "x=y" if flag == "model_name" else ("x=y",)
     message = refusal(two, **{flag: value})

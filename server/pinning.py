@@ -1,0 +1,70 @@
+"""Beginnings of prompts that stay cached: from the files of the settings to token ids."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from server.engine.messages import Pin
+from server.prompts.beginning import common_beginning
+from server.prompts.format import Encoder, PromptFormat
+from server.prompts.message import Message, Role
+from server.settings import ModelSettings
+
+
+class PinnedFileError(Exception):
+    """A file that is to be pinned cannot be; the message names it and says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedPrompt:
+    """What many prompts begin with. Where the last message is the user's, requests go on in it."""
+
+    messages: tuple[Message, ...]
+    variant: str = ""
+    """The tuned variant that is asked; empty is the model as it is."""
+
+    @property
+    def most_tokens(self) -> int:
+        """More tokens than it will come to, but for rare scripts: a token is seldom less than a character."""
+        return 16 + sum(len(message.content) + 16 for message in self.messages)
+
+
+class _FileMessage(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    role: Role
+    content: str
+
+
+_MESSAGES = TypeAdapter(list[_FileMessage])
+
+
+def pinned_prompts(model: ModelSettings) -> tuple[PinnedPrompt, ...]:
+    """Read the files that ``model`` and its variants pin.
+
+    Raises:
+        PinnedFileError: one cannot be read or holds something else.
+    """
+    owners = [("", model.pin), *((variant.name, variant.pin) for variant in model.variants)]
+    return tuple(PinnedPrompt(_read(Path(file)), name) for name, files in owners for file in files)
+
+
+def pins(prompts: Iterable[PinnedPrompt], prompt_format: PromptFormat, encoder: Encoder) -> Sequence[Pin]:
+    """Return what the engine is asked to keep. Raises PromptError."""
+    return [Pin(common_beginning(prompt.messages, prompt_format, encoder), prompt.variant) for prompt in prompts]
+
+
+def _read(file: Path) -> tuple[Message, ...]:
+    """Return the messages of a ``.json`` file, or the text of any other one as the user's."""
+    try:
+        text = file.expanduser().read_text("utf-8")
+        if file.suffix != ".json":
+            return (Message(Role.USER, text),)
+        return tuple(Message(message.role, message.content) for message in _MESSAGES.validate_json(text))
+    except OSError as error:
+        raise PinnedFileError(f"{file}: cannot be read ({error.strerror})") from None
+    except (ValidationError, UnicodeDecodeError, json.JSONDecodeError):
+        shape = '[{"role": "user", "content": "…"}, …]'
+        raise PinnedFileError(f"{file}: must be text in UTF-8, or with .json a list of messages: {shape}") from None
