@@ -2,16 +2,19 @@
 
 from fastapi import APIRouter
 
-from compat.legacy import Clock, Contract, endpoint
+from compat.legacy import LEGACY, Clock, Contract, endpoint
 from compat.schemas import LegacyRequest
 from server.engine.params import SamplingParams
 from server.registry import ModelCard, ModelRegistry
+
+PATHS = ("/baichuan",)
 
 
 def create_router(registry: ModelRegistry, clock: Clock) -> APIRouter:
     """Return the route, answering from the first Baichuan; ``clock`` tells the local time."""
     router = APIRouter()
-    router.add_api_route("/baichuan", endpoint(BAICHUAN, registry, clock), methods=["POST"], response_model=None)
+    for path in PATHS:
+        router.add_api_route(path, endpoint(BAICHUAN, registry, clock), methods=["POST"], **LEGACY)
     return router
 
 

@@ -2,11 +2,12 @@
 
 from fastapi import APIRouter
 
-from compat.legacy import Clock, Contract, endpoint
+from compat.legacy import LEGACY, Clock, Contract, endpoint
 from compat.schemas import LegacyRequest
 from server.engine.params import SamplingParams
 from server.registry import ModelCard, ModelRegistry
 
+PATHS = ("/chatglm", "/")
 _MAX_LENGTH = 2048
 _TOP_P = 0.7
 _TEMPERATURE = 0.95
@@ -18,8 +19,8 @@ def create_router(registry: ModelRegistry, clock: Clock) -> APIRouter:
     """Return the routes, answering from the first ChatGLM; ``clock`` tells the local time."""
     router = APIRouter()
     answer = endpoint(CHATGLM, registry, clock)
-    for path in ("/chatglm", "/"):
-        router.add_api_route(path, answer, methods=["POST"], response_model=None)
+    for path in PATHS:
+        router.add_api_route(path, answer, methods=["POST"], **LEGACY)
     return router
 
 

@@ -1,6 +1,5 @@
 """What the legacy contracts share: one prompt after its history in, the original's four keys out."""
 
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,15 +7,15 @@ from functools import partial
 
 from fastapi import Request
 from fastapi.responses import JSONResponse
+from typing_extensions import TypedDict
 
-from compat.schemas import LegacyRequest, parse_legacy_request
+from compat.schemas import LegacyBody, LegacyRequest, parse_legacy_request
 from server.engine.params import SamplingParams
-from server.errors import TextTooLong, describe, is_expected
+from server.errors import ErrorReply, RouteNotServed, TextTooLong
 from server.generation import GenerationRequest, complete, room_for_answer, unless_gone
+from server.http.openapi import GENERATES, documented
 from server.registry import ModelCard, ModelRegistry, ServedModel
 from server.wire import hung_up, read_json_object
-
-log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
 
@@ -39,17 +38,35 @@ class Contract:
     """What the original did with an answer before it was handed out."""
 
 
+class LegacyReply(TypedDict):
+    """The original's four keys."""
+
+    response: str
+    history: list[object]
+    status: int
+    time: str
+
+
+class LegacyFailure(LegacyReply):
+    """The same with what went wrong."""
+
+    error: str
+
+
+LEGACY = documented(
+    LegacyReply, LegacyBody, errors=(*GENERATES, RouteNotServed), failure=LegacyFailure, summary="Answer one prompt"
+)
+"""What is said of each legacy address."""
+
+
 def endpoint(contract: Contract, registry: ModelRegistry, clock: Clock) -> Callable[[Request], Awaitable[JSONResponse]]:
     """Return the handler of an address; ``clock`` tells the local time."""
 
     async def answer(request: Request) -> JSONResponse:
         """Answer one prompt after its history."""
-        try:
-            model = registry.first_of(contract.formats, contract.route)
-            ask = parse_legacy_request(await read_json_object(request, unique_keys=False))
-            text = await unless_gone(_answer(ask, model, contract), partial(hung_up, request))
-        except Exception as error:
-            return _failure(error, clock)
+        model = registry.first_of(contract.formats, contract.route)
+        ask = parse_legacy_request(await read_json_object(request, unique_keys=False))
+        text = await unless_gone(_answer(ask, model, contract), partial(hung_up, request))
         return JSONResponse(_body(text, (*ask.history, [ask.prompt, text]), 200, clock))
 
     return answer
@@ -94,16 +111,12 @@ async def _encode_if_fits(ask: LegacyRequest, model: ServedModel, first_turn: in
     return prompt_ids if len(prompt_ids) + kept <= model.context_length else None
 
 
-def _failure(error: Exception, clock: Clock) -> JSONResponse:
+def failure(clock: Clock, reply: ErrorReply) -> LegacyFailure:
     """Return an error with the keys that a caller of the original reads."""
-    if not is_expected(error):
-        log.error("unhandled error in a legacy request", exc_info=error)
-    reply = describe(error)
-    body = _body("", (), reply.status, clock)
-    return JSONResponse({**body, "error": reply.message}, reply.status, headers=reply.headers())
+    return {**_body("", (), reply.status, clock), "error": reply.message}
 
 
-def _body(response: str, history: tuple[object, ...], status: int, clock: Clock) -> dict[str, object]:
+def _body(response: str, history: tuple[object, ...], status: int, clock: Clock) -> LegacyReply:
     """Return the reply's four keys in the original's order."""
     return {
         "response": response,

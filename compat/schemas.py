@@ -4,10 +4,25 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from typing_extensions import NotRequired, TypedDict
+
 from server.errors import InvalidRequest
 from server.prompts.message import Message, Role
 
 _LARGEST_TEMPERATURE = 2.0
+
+
+_Number = float | str | bool | None
+
+
+class LegacyBody(TypedDict):
+    """The body as callers may send it; other fields have no effect."""
+
+    prompt: str
+    history: NotRequired[list[list[object]] | None]
+    max_length: NotRequired[_Number]
+    top_p: NotRequired[_Number]
+    temperature: NotRequired[_Number]
 
 
 @dataclass(frozen=True, slots=True)

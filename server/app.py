@@ -2,19 +2,25 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from compat import baichuan, chatglm
+from compat import baichuan, chatglm, legacy
 from server import ops
 from server.engine.errors import EngineError
-from server.errors import ApiError, describe
-from server.middleware import BodyLimit, LastResort
+from server.errors import ApiError
+from server.http.body_limit import BodyLimit
+from server.http.cors import cross_origin
+from server.http.last_resort import LastResort
+from server.http.openapi import openapi_of
+from server.http.request_id import RequestIds
+from server.http.wording import Wording
 from server.openai import chat, completions, models
 from server.prompts.errors import PromptError
 from server.registry import ModelRegistry
@@ -25,6 +31,8 @@ class ApiOptions:
     """What can be set about the API, apart from the models."""
 
     max_body_bytes: int = 8 * 2**20
+    cors_origins: tuple[str, ...] = ("*",)
+    """Origins whose pages may call the API from a browser."""
 
 
 def create_app(
@@ -41,7 +49,7 @@ def create_app(
     """
     options = options or ApiOptions()
     # FastAPI's own documentation pages load their scripts from elsewhere, so there is only the schema.
-    app = FastAPI(title="glmserve", docs_url=None, redoc_url=None, lifespan=_lifespan(registry))
+    app = FastAPI(title="glmserve", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan(registry))
     for router in (
         chat.create_router(registry),
         completions.create_router(registry),
@@ -51,16 +59,28 @@ def create_app(
         baichuan.create_router(registry, clock),
     ):
         app.include_router(router)
+    app.add_api_route("/openapi.json", lambda: JSONResponse(openapi_of(app)), include_in_schema=False)
+    wording = _wording(clock)
     for kind in (ApiError, EngineError, PromptError, HTTPException):
-        app.add_exception_handler(kind, _reply)
+        app.add_exception_handler(kind, _handler(wording))
+    # Each lies around those before it.
     app.add_middleware(BodyLimit, limit=options.max_body_bytes)
-    app.add_middleware(LastResort)
+    app.add_middleware(LastResort, wording=wording)
+    app.add_middleware(cross_origin, origins=options.cors_origins)
+    app.add_middleware(RequestIds)
     return app
 
 
-async def _reply(_: Request, error: Exception) -> JSONResponse:
-    reply = describe(error)
-    return JSONResponse(reply.envelope(), reply.status, headers=reply.headers())
+def _wording(clock: Callable[[], datetime]) -> Wording:
+    """Return the shapes of errors; those of addresses that are not named are OpenAI's."""
+    return Wording(dict.fromkeys((*chatglm.PATHS, *baichuan.PATHS), partial(legacy.failure, clock)))
+
+
+def _handler(wording: Wording) -> Callable[[Request, Exception], Awaitable[JSONResponse]]:
+    async def handle(request: Request, error: Exception) -> JSONResponse:
+        return wording.reply(request.scope, error)
+
+    return handle
 
 
 def _lifespan(registry: ModelRegistry) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:

@@ -66,7 +66,7 @@ def check_names(settings: Settings, sources: Sequence[ModelSource]) -> None:
 
 def api_options(settings: Settings) -> ApiOptions:
     """Return what the HTTP side goes by."""
-    return ApiOptions(max_body_bytes=int(settings.max_body_mb * 1e6))
+    return ApiOptions(max_body_bytes=int(settings.max_body_mb * 1e6), cors_origins=settings.cors_origin)
 
 
 def load_policy(settings: ModelSettings) -> LoadPolicy:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from starlette.exceptions import HTTPException
+from typing_extensions import TypedDict
 
 from server.engine.errors import (
     DecodeFailed,
@@ -99,6 +100,21 @@ class ClientGone(ApiError):
         super().__init__("the client closed the connection")
 
 
+class ErrorObject(TypedDict):
+    """OpenAI's description of an error."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorEnvelope(TypedDict):
+    """OpenAI's error reply."""
+
+    error: ErrorObject
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorReply:
     """What a caller is told, before any dialect gives it its shape."""
@@ -121,8 +137,8 @@ class ErrorReply:
             headers["Allow"] = self.allow
         return headers
 
-    def envelope(self) -> dict[str, object]:
-        """Return OpenAI's error object."""
+    def envelope(self) -> ErrorEnvelope:
+        """Return OpenAI's error reply."""
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
 
@@ -130,7 +146,7 @@ class ErrorReply:
 class _Row:
     status: int
     type: str
-    code: str | None
+    code: str
     retry_after: int | None = None
 
 
@@ -161,14 +177,14 @@ _PARAMS: Mapping[type[Exception], str] = MappingProxyType({PromptError: "message
 
 def is_expected(error: Exception) -> bool:
     """Return whether ``error`` has a row of its own; any other is a fault of the server, to be logged."""
-    return isinstance(error, HTTPException) or _row(error) is not _INTERNAL
+    return isinstance(error, HTTPException) or _row(type(error)) is not _INTERNAL
 
 
 def describe(error: Exception) -> ErrorReply:
     """Return what the caller is told about ``error``; nothing of an unexpected one but that it happened."""
     if isinstance(error, HTTPException):
         return _describe_http(error)
-    row = _row(error)
+    row = _row(type(error))
     if row is _INTERNAL:
         return ErrorReply(row.status, row.type, row.code, "the server failed to handle this request")
     retry_after = error.retry_after if isinstance(error, QueueFull) else row.retry_after
@@ -182,6 +198,12 @@ def describe(error: Exception) -> ErrorReply:
     )
 
 
+def status_and_code(kind: type[Exception]) -> tuple[int, str]:
+    """Return the status of a kind of error, and its usual code."""
+    row = _row(kind)
+    return row.status, row.code
+
+
 @contextmanager
 def prompt_in(field: str) -> Iterator[None]:
     """Have what is wrong with a prompt said of ``field``, where this kind of request has it.
@@ -192,11 +214,11 @@ def prompt_in(field: str) -> Iterator[None]:
     try:
         yield
     except (PromptError, PromptTooLong, TextTooLong) as error:
-        raise InvalidRequest(str(error), param=field, code=_row(error).code) from None
+        raise InvalidRequest(str(error), param=field, code=_row(type(error)).code) from None
 
 
-def _row(error: Exception) -> _Row:
-    return next((_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE), _INTERNAL)
+def _row(kind: type[Exception]) -> _Row:
+    return next((_TABLE[base] for base in kind.__mro__ if base in _TABLE), _INTERNAL)
 
 
 def _describe_http(error: HTTPException) -> ErrorReply:

@@ -1,14 +1,42 @@
 """What the people and programs that run the server ask it."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
+from server.engine.errors import EngineUnavailable
 from server.engine.interface import EngineState
+from server.engine.messages import EngineInfo, EngineStats
+from server.http.openapi import Tag, documented
 from server.registry import ModelRegistry, ServedModel
 
 _HEALTHY = (EngineState.READY, EngineState.IDLE)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReport:
+    """How one model stands."""
+
+    name: str
+    state: EngineState
+    reason: str
+    parent: str | None
+    stats: EngineStats
+    engine: EngineInfo | None
+    """Only of a model that takes requests now."""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """How all of them stand: "ok", or the state of the first that does not take requests."""
+
+    status: str
+    reason: str
+    models: tuple[ModelReport, ...]
+
+
+_DOCS = documented(HealthReport, errors=(EngineUnavailable,), failure=HealthReport, tag=Tag.OPERATION)
 
 
 def create_router(registry: ModelRegistry) -> APIRouter:
@@ -16,29 +44,28 @@ def create_router(registry: ModelRegistry) -> APIRouter:
     router = APIRouter()
 
     # HEAD as well: some load balancers ask for nothing but the status.
-    @router.api_route("/health", methods=["GET", "HEAD"])
+    @router.head("/health", include_in_schema=False)
+    @router.get("/health", **_DOCS)
     async def health() -> JSONResponse:
         """Report 200 when every model takes requests or waits for its first one, else 503 with the reason."""
         waiting = [model for model in registry.models if model.status.state not in _HEALTHY]
-        body = {
-            "status": waiting[0].status.state.value if waiting else "ok",
-            "reason": waiting[0].status.reason if waiting else "",
-            "models": [_report(model) for model in registry.models],
-        }
-        return JSONResponse(body, 503 if waiting else 200)
+        report = HealthReport(
+            status=waiting[0].status.state.value if waiting else "ok",
+            reason=waiting[0].status.reason if waiting else "",
+            models=tuple(map(_report, registry.models)),
+        )
+        return JSONResponse(asdict(report), 503 if waiting else 200)
 
     return router
 
 
-def _report(model: ServedModel) -> dict[str, object]:
+def _report(model: ServedModel) -> ModelReport:
     status = model.status
-    report: dict[str, object] = {
-        "name": model.card.name,
-        "state": status.state.value,
-        "reason": status.reason,
-        "parent": model.card.parent or None,
-        "stats": asdict(model.host.engine.stats),
-    }
-    if status.state is EngineState.READY:
-        report["engine"] = asdict(model.host.info)
-    return report
+    return ModelReport(
+        name=model.card.name,
+        state=status.state,
+        reason=status.reason,
+        parent=model.card.parent or None,
+        stats=model.host.engine.stats,
+        engine=model.host.info if status.state is EngineState.READY else None,
+    )

@@ -131,6 +131,9 @@ class Settings(ModelDefaults):
     )
     default_model: str = Field("", description="Name of the model for requests that name none; empty is the first.")
     cache_dir: Path = Field(description="Where converted models lie; unless set, glmserve in the user's cache.")
+    cors_origin: Names = Field(
+        ("*",), description="Origin whose pages may call the API from a browser; * is all, none is none; repeatable."
+    )
     max_body_mb: float = Field(8.0, gt=0, description="Largest request body in megabytes.")
     shutdown_seconds: int = Field(10, ge=0, description="Time that running answers get when the server stops.")
     log_level: LogLevel = Field(LogLevel.INFO, description="How much is logged.")

@@ -14,7 +14,9 @@ from server.settings_layers import SettingsError, flag_name, load_settings, vari
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 _METAVARS: Mapping[object, str] = MappingProxyType({int: "INTEGER", float: "NUMBER", str: "TEXT"})
-_MANY: Mapping[str, str] = MappingProxyType({"lora": "NAME=FILE", "prefix": "NAME=FILE", "pin": "FILE"})
+_MANY: Mapping[str, str] = MappingProxyType(
+    {"lora": "NAME=FILE", "prefix": "NAME=FILE", "cors_origin": "ORIGIN", "pin": "FILE"}
+)
 
 
 class UsageProblem(click.ClickException):
@@ -70,7 +72,7 @@ def _option(name: str, field: FieldInfo) -> Callable[[_Command], _Command]:
         return click.option(flag, name, type=choices, default=None, help=help_text)
     if kind is bool:
         return click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=help_text)
-    many = field.default == ()
+    many = isinstance(field.default, tuple)
     metavar = _MANY.get(name, "NAME") if many else _METAVARS.get(kind, "PATH")
     return click.option(flag, name, metavar=metavar, default=None, multiple=many, help=help_text)
 
@@ -79,4 +81,5 @@ def _default(field: FieldInfo) -> str:
     value = field.default.value if isinstance(field.default, Enum) else field.default
     if field.is_required() or value in ("", ()):
         return ""
-    return f"; default: {'no' if value is False else value}"
+    shown = ",".join(value) if isinstance(value, tuple) else value
+    return f"; default: {'no' if value is False else shown}"

@@ -15,6 +15,7 @@ from server.engine.errors import ModelLoadError
 from server.engine.gguf_check import check_gguf
 from server.engine_settings import ModelPlan
 from server.pinning import PinnedFileError, pinned_prompts
+from server.request_record import RequestIdFilter
 from server.settings import LogLevel, ModelSettings, Settings
 from server.sources import ModelSource, UnknownModelError, convert_source, find_source
 
@@ -85,9 +86,10 @@ def convert_with_bar(source: ModelSource) -> None:
 
 def configure_logging(level: LogLevel) -> None:
     """Log to standard error, without what uvicorn and httpx say of their own accord."""
-    logging.basicConfig(
-        level=level.value.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(RequestIdFilter())
+    form = "%(asctime)s %(levelname)s %(name)s [%(request_id)s]: %(message)s"
+    logging.basicConfig(level=level.value.upper(), handlers=[handler], format=form)
     if level is not LogLevel.DEBUG:
         for chatty in ("uvicorn.error", "httpx", "asyncio"):
             logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))

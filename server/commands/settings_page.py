@@ -83,6 +83,7 @@ def _default(field: FieldInfo) -> str:
     value = field.default.value if isinstance(field.default, Enum) else field.default
     if field.is_required() or value in ("", ()):
         return ""
+    value = ",".join(value) if isinstance(value, tuple) else value
     return f"`{str(value).lower()}`" if isinstance(value, bool) else f"`{value}`"
 
 

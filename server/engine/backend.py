@@ -59,5 +59,8 @@ class Backend(Protocol):
     def sample(self, item: BatchItem, draft: int = 0) -> SampledToken:
         """Sample what follows the tokens and ``draft`` drafts of an item of the last batch that ``samples``."""
 
+    def score_prompt(self, item: BatchItem) -> tuple[SampledToken, ...]:
+        """Score the prompt's tokens that follow those of an item of the last batch that ``scores``."""
+
     def close(self) -> None:
         """Free everything."""

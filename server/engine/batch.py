@@ -54,6 +54,17 @@ class BatchItem:
         salt, tokens = self.sequence.salt, self.tokens + self.drafts
         return tuple(token - salt for token in tokens) if salt else tokens
 
+    @property
+    def scores(self) -> bool:
+        """Whether the probabilities of the prompt's tokens are wanted, so that all its logits are."""
+        return self.sequence.params.prompt_logprobs is not None and self.start < self.sequence.num_prompt_tokens
+
+    @property
+    def following_prompt_ids(self) -> tuple[int, ...]:
+        """The prompt's tokens that follow each of ``tokens``, as the model's vocabulary has them."""
+        following = self.sequence.prompt_ids[self.start + 1 : self.start + 1 + len(self.tokens)]
+        return tuple(token - self.sequence.salt for token in following)
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:

@@ -47,6 +47,7 @@ class EngineCore:
             if variant.prefix_length:
                 backend.lay_prefix(name, self._scheduler.hold(variant.prefix_tokens))
         self._pins = PinnedPrefixes(backend, self._scheduler, states)
+        self._prompt_scores: list[StepOutput] = []
         self._pacer = pacer
         self._clock = clock
 
@@ -97,8 +98,9 @@ class EngineCore:
         for sequence in batch.admitted:
             if not sequence.held:
                 self._backend.open_sampler(sequence.request_id, sequence.params, sequence.real_prompt_ids)
+        self._prompt_scores.clear()
         sampled, failed = self._compute(batch)
-        outputs = self._scheduler.update(batch, sampled, failed)
+        outputs = [*self._prompt_scores, *self._scheduler.update(batch, sampled, failed)]
         for output in outputs:
             if output.finish_reason is not None:
                 self._backend.close_sampler(output.request_id)
@@ -135,7 +137,14 @@ class EngineCore:
 
     def _decode(self, items: tuple[BatchItem, ...]) -> _Sampled:
         self._backend.decode(items)
+        self._prompt_scores += (self._score(item) for item in items if item.scores)
         return {item.sequence.request_id: self._sample(item) for item in items if item.samples}
+
+    def _score(self, item: BatchItem) -> StepOutput:
+        scores = self._backend.score_prompt(item)
+        if item.start == item.sequence.num_prefix_tokens:
+            scores = (SampledToken(item.ids[0]), *scores)
+        return StepOutput(item.sequence.request_id, prompt_logprobs=scores)
 
     def _sample(self, item: BatchItem) -> tuple[SampledToken, ...]:
         """Sample after the item's tokens, and after each draft as long as they come true."""

@@ -17,10 +17,11 @@ from server.engine.config import Device, EngineConfig
 from server.engine.errors import ModelLoadError
 from server.engine.gguf_check import ModelFacts
 from server.engine.identity import identify_variants
+from server.engine.logprobs import score
 from server.engine.messages import EngineInfo, SampledToken
 from server.engine.params import SamplingParams
 from server.engine.placement import Placement, place, probe
-from server.engine.sampler import Sampler
+from server.engine.sampler import Sampler, logits_at
 from server.engine.sequence import Sequence
 from server.engine.tuned import TunedVariants
 
@@ -62,7 +63,7 @@ class LlamaBackend:
         self.stop_ids = frozenset(i for i in ids if llama_cpp.llama_vocab_is_eog(vocab, i))
         self._batch = _Batch(config.batch_size + config.parallel)
         self._samplers: dict[int, Sampler] = {}
-        self._sampled_at: dict[int, int] = {}
+        self._starts: dict[int, int] = {}
         self.info = EngineInfo(
             context_length=placement.context_length,
             cache_cells=cells,
@@ -128,7 +129,7 @@ class LlamaBackend:
 
     def decode(self, items: tuple[BatchItem, ...]) -> None:
         """Compute the tokens of ``items`` in one batch. Raises DecodeError."""
-        self._sampled_at = self._batch.fill(items)
+        self._starts = self._batch.fill(items)
         self._tuned.use_adapter(self._context, items[0].sequence.salt)
         code = int(llama_cpp.llama_decode(self._context, self._batch.native))
         if code == 0:
@@ -140,7 +141,16 @@ class LlamaBackend:
     def sample(self, item: BatchItem, draft: int = 0) -> SampledToken:
         """Sample what follows the tokens and ``draft`` drafts of an item of the last batch that ``samples``."""
         request_id = item.sequence.request_id
-        return self._samplers[request_id].sample(self._context, self._sampled_at[request_id] + draft)
+        index = self._starts[request_id] + len(item.tokens) - 1 + draft
+        return self._samplers[request_id].sample(self._context, index)
+
+    def score_prompt(self, item: BatchItem) -> tuple[SampledToken, ...]:
+        """Score the prompt's tokens that follow those of an item of the last batch that ``scores``."""
+        start, top = self._starts[item.sequence.request_id], item.sequence.params.prompt_logprobs or 0
+        return tuple(
+            score(logits_at(self._context, index, self._vocab_size), token, top)
+            for index, token in enumerate(item.following_prompt_ids, start)
+        )
 
     def close(self) -> None:
         """Free everything."""
@@ -174,23 +184,24 @@ class _Batch:
             setattr(self.native, name, ctypes.cast(array.ctypes.data, kind))
 
     def fill(self, items: tuple[BatchItem, ...]) -> dict[int, int]:
-        """Enter ``items``; return the index of the last token before the drafts of each that samples, by request id."""
+        """Enter ``items``; return the index of each one's first token, by request id."""
         sizes = [len(item.tokens) + len(item.drafts) for item in items]
         total = sum(sizes)
         self.native.n_tokens = total
         self._tokens[:total] = list(chain.from_iterable(item.ids for item in items))
         self._slots[:total] = np.repeat([item.slot for item in items], sizes)
         self._wanted[:total] = 0
-        sampled_at: dict[int, int] = {}
+        starts: dict[int, int] = {}
         at = 0
         for item, size in zip(items, sizes, strict=True):
             self._positions[at : at + size] = np.arange(item.start, item.start + size)
+            starts[item.sequence.request_id] = at
+            if item.scores:
+                self._wanted[at : at + size] = 1
+            elif item.samples:
+                self._wanted[at + len(item.tokens) - 1 : at + size] = 1
             at += size
-            if item.samples:
-                first = at - 1 - len(item.drafts)
-                self._wanted[first:at] = 1
-                sampled_at[item.sequence.request_id] = first
-        return sampled_at
+        return starts
 
 
 def _load(config: EngineConfig, facts: ModelFacts, placement: Placement) -> tuple[llama_cpp.llama_model_p, Placement]:

@@ -22,6 +22,9 @@ from server.engine.sequence import Sequence, SequenceStatus
 MIN_SHARED = 32
 """Tokens of a prefix that make waiting for another sequence's computation worth a step."""
 
+SCORED_PER_STEP = 64
+"""Tokens of a prompt that are scored in one step: each needs a row of logits, 260 kB for ChatGLM2's vocabulary."""
+
 
 @dataclass(frozen=True, slots=True)
 class SchedulerConfig:
@@ -147,7 +150,7 @@ class Scheduler:
         admitted = list(iter(self._admit, None))
         together = self._same_salt()
         decoding = [s for s in together if s.is_decoding]
-        catching_up = [s for s in together if not s.is_decoding]
+        catching_up = _with_one_scored([s for s in together if not s.is_decoding])
         items = [_item(sequence, 1) for sequence in decoding]
         items += _pieces(catching_up, max(0, budget - len(decoding)))
         self._evict_for(sum(len(item.ids) for item in items))
@@ -194,7 +197,7 @@ class Scheduler:
             for sequence in queue:
                 if self._has_leader(sequence):
                     continue
-                match = self.cache.match(sequence.prompt_ids, sequence.num_prompt_tokens - 1)
+                match = self.cache.match(sequence.prompt_ids, sequence.num_matchable_tokens)
                 if not self._fits(sequence, match):
                     break
                 self._start(sequence, match)
@@ -212,7 +215,7 @@ class Scheduler:
             self.cache.touch(match.slot)  # or it might be the one that is evicted for its own copy
         slot = self._free_slot()
         if match is not None and match.slot not in self.cache:
-            match = self.cache.match(sequence.prompt_ids, sequence.num_prompt_tokens - 1)
+            match = self.cache.match(sequence.prompt_ids, sequence.num_matchable_tokens)
         self.cache.open(slot, match)
         if match is not None:
             self._ops.append(CopyPrefix(match.slot, slot, match.length))
@@ -232,7 +235,7 @@ class Scheduler:
             if leader.num_computed_tokens < waiting.leader_length:
                 return True
             waiting.leader = None
-        prompt, limit = waiting.prompt_ids, waiting.num_prompt_tokens - 1
+        prompt, limit = waiting.prompt_ids, waiting.num_matchable_tokens
         for running in self._running.values():
             if running.is_decoding or running.num_uncomputed_tokens < MIN_SHARED:
                 continue
@@ -337,6 +340,18 @@ def _item(sequence: Sequence, count: int) -> BatchItem:
     return BatchItem(sequence, sequence.slot, start, tokens, samples)
 
 
+def _with_one_scored(sequences: list[Sequence]) -> list[Sequence]:
+    """Leave out all sequences whose prompts are scored but the first: their logits need memory."""
+    scored = [sequence for sequence in sequences if sequence.params.prompt_logprobs is not None]
+    return [sequence for sequence in sequences if sequence not in scored[1:]]
+
+
+def _next_piece(sequence: Sequence) -> int:
+    """Return how many tokens of the sequence one step may compute."""
+    left = sequence.num_uncomputed_tokens
+    return left if sequence.params.prompt_logprobs is None else min(left, SCORED_PER_STEP)
+
+
 def _pieces(sequences: list[Sequence], room: int) -> list[BatchItem]:
     """Share ``room`` tokens among prompts: the shortest rest first, but a quarter of it for the oldest.
 
@@ -344,11 +359,11 @@ def _pieces(sequences: list[Sequence], room: int) -> list[BatchItem]:
     """
     if not sequences:
         return []
-    counts = {sequences[0].request_id: min(sequences[0].num_uncomputed_tokens, -(-room // 4))}
+    counts = {sequences[0].request_id: min(_next_piece(sequences[0]), -(-room // 4))}
     room -= sum(counts.values())
     for sequence in sorted(sequences, key=lambda s: s.num_uncomputed_tokens):
         given = counts.get(sequence.request_id, 0)
-        more = min(sequence.num_uncomputed_tokens - given, room)
+        more = min(_next_piece(sequence) - given, room)
         counts[sequence.request_id] = given + more
         room -= more
     return [_item(s, counts[s.request_id]) for s in sequences if counts[s.request_id]]

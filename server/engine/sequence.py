@@ -58,6 +58,11 @@ class Sequence:
         return len(self.prompt_ids)
 
     @property
+    def num_matchable_tokens(self) -> int:
+        """How much of the prompt may come from the cache: to be scored, or sampled after, tokens must be computed."""
+        return self.num_prefix_tokens if self.params.prompt_logprobs is not None else self.num_prompt_tokens - 1
+
+    @property
     def num_generated_tokens(self) -> int:
         """Tokens sampled so far."""
         return len(self.tokens) - len(self.prompt_ids)

@@ -5,9 +5,12 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from server.errors import ErrorEnvelope
 from server.generation import Completion, complete, generate, unless_gone
+from server.http.openapi import documented
 from server.openai.envelope import new_head
 from server.openai.replies import ChunkWriter, chat_completion
+from server.openai.reply_types import ChatChunk, ChatCompletion
 from server.openai.schemas import ChatRequest, parse_chat_request
 from server.openai.stream import chat_stream
 from server.openai.translate import to_generation
@@ -22,7 +25,7 @@ def create_router(registry: ModelRegistry) -> APIRouter:
     """Return the route, answering from the models of ``registry``."""
     router = APIRouter()
 
-    @router.post("/v1/chat/completions", response_model=None)
+    @router.post("/v1/chat/completions", **documented(ChatCompletion, ChatRequest, events=ChatChunk | ErrorEnvelope))
     async def chat_completions(request: Request) -> Response:
         """Answer a conversation, whole or as a stream of events."""
         body = parse_chat_request(await read_json_object(request))

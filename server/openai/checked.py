@@ -1,10 +1,11 @@
 """What requests of every kind are checked with: the base of their models, text in parts, the names of faults."""
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
+from typing_extensions import TypedDict
 
 from server.errors import InvalidRequest, shown
 
@@ -61,7 +62,14 @@ def _content(value: object) -> str:
     return "" if value is None else "\n".join(text_parts(value, _TEXT_PARTS))
 
 
-TextContent = Annotated[str, BeforeValidator(_content)]
+class TextPart(TypedDict):
+    """A piece of a message's text."""
+
+    type: Literal["text", "input_text"]
+    text: str
+
+
+TextContent = Annotated[str, BeforeValidator(_content, json_schema_input_type=str | list[TextPart] | None)]
 """A message's content: a string, parts of text, which are joined by line breaks, or null."""
 
 

@@ -9,6 +9,7 @@ from server.host import Tokenizer
 from server.openai.completion_request import CompletionRequest, PromptAsk
 from server.openai.envelope import FINISH_REASONS, ReplyHead, usage_object
 from server.openai.legacy_logprobs import LegacyLogprobs, joined, legacy_logprobs
+from server.openai.reply_types import UsageObject
 from server.prompt_batch import total
 from server.token_scores import ScoredToken
 
@@ -96,5 +97,5 @@ class CompletionWriter:
             "choices": choices,
         }
 
-    def _usage(self, usage: Usage) -> dict[str, object]:
+    def _usage(self, usage: Usage) -> UsageObject:
         return usage_object(replace(usage, completion_tokens=0) if self.body.scores_only else usage)

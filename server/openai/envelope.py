@@ -8,8 +8,9 @@ from types import MappingProxyType
 
 from server.engine.messages import FinishReason
 from server.generation import Usage
+from server.openai.reply_types import Finish, UsageObject
 
-FINISH_REASONS: Mapping[FinishReason, str] = MappingProxyType(
+FINISH_REASONS: Mapping[FinishReason, Finish] = MappingProxyType(
     {FinishReason.STOP: "stop", FinishReason.LENGTH: "length"}
 )
 
@@ -28,7 +29,7 @@ def new_head(prefix: str, model: str) -> ReplyHead:
     return ReplyHead(f"{prefix}-{uuid.uuid4().hex}", int(time.time()), model)
 
 
-def usage_object(usage: Usage) -> dict[str, object]:
+def usage_object(usage: Usage) -> UsageObject:
     """Return the token counts."""
     return {
         "prompt_tokens": usage.prompt_tokens,

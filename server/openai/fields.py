@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from pydantic.config import JsonDict
+from pydantic_core import to_jsonable_python
+
 from server.errors import InvalidRequest, shown_name
 
 
@@ -69,6 +72,22 @@ class FieldTable:
             rule = self._rules[name]
             if rule is not None:
                 check_neutral(rule, value, name)
+
+    def complete(self, schema: JsonDict) -> None:
+        """Complete the JSON schema of the honoured fields by the others; given as a model's ``json_schema_extra``."""
+        properties = schema["properties"]
+        assert isinstance(properties, dict)
+        for honoured in self.honoured:
+            entry = properties[honoured.name]
+            assert isinstance(entry, dict)
+            if honoured.note:
+                entry["description"] = honoured.note
+        for ignored in self.ignored:
+            note = f": {ignored.note}" if ignored.note else ""
+            properties[ignored.name] = {"description": f"accepted without effect{note}"}
+        for refused in self.refused:
+            properties[refused.name] = {"enum": [*map(to_jsonable_python, refused.neutral), None]}
+        schema["additionalProperties"] = {"type": "null"}
 
 
 def check_neutral(rule: Refused, value: object, path: str) -> None:

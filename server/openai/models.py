@@ -4,6 +4,9 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from server.engine.errors import EngineUnavailable
+from server.errors import ModelNotFound
+from server.http.openapi import Tag, documented
+from server.openai.reply_types import ModelList, ModelObject
 from server.registry import ModelRegistry, ServedModel
 
 
@@ -11,13 +14,13 @@ def create_router(registry: ModelRegistry) -> APIRouter:
     """Return the routes, listing the models of ``registry``."""
     router = APIRouter()
 
-    @router.get("/v1/models")
+    @router.get("/v1/models", **documented(ModelList, errors=(), tag=Tag.MODELS))
     async def list_models() -> JSONResponse:
         """List the served models, the default one first, those included that are not loaded now."""
         return JSONResponse({"object": "list", "data": [_card(model) for model in registry.models]})
 
     # A path, because names of models may have slashes.
-    @router.get("/v1/models/{name:path}")
+    @router.get("/v1/models/{name:path}", **documented(ModelObject, errors=(ModelNotFound,), tag=Tag.MODELS))
     async def retrieve_model(name: str) -> JSONResponse:
         """Describe one model, by its name or an alias."""
         return JSONResponse(_card(registry.get(name)))
@@ -25,7 +28,7 @@ def create_router(registry: ModelRegistry) -> APIRouter:
     return router
 
 
-def _card(model: ServedModel) -> dict[str, object]:
+def _card(model: ServedModel) -> ModelObject:
     return {
         "id": model.card.name,
         "object": "model",

@@ -3,9 +3,10 @@
 from server.choice import TextDelta
 from server.generation import Answer, Completion, Usage
 from server.openai.envelope import FINISH_REASONS, ReplyHead, usage_object
+from server.openai.reply_types import ChatChoice, ChatChunk, ChatCompletion, ChunkChoice, ChunkDelta, Finish
 
 
-def chat_completion(head: ReplyHead, completion: Completion) -> dict[str, object]:
+def chat_completion(head: ReplyHead, completion: Completion) -> ChatCompletion:
     """Return the whole reply to a request that does not stream."""
     return {
         "id": head.id,
@@ -18,7 +19,7 @@ def chat_completion(head: ReplyHead, completion: Completion) -> dict[str, object
     }
 
 
-def _choice(index: int, answer: Answer) -> dict[str, object]:
+def _choice(index: int, answer: Answer) -> ChatChoice:
     return {
         "index": index,
         "message": {"role": "assistant", "content": answer.text, "refusal": None},
@@ -39,11 +40,11 @@ class ChunkWriter:
         self._head = head
         self.include_usage = include_usage
 
-    def role(self, index: int) -> dict[str, object]:
+    def role(self, index: int) -> ChatChunk:
         """Return the chunk that opens answer ``index``."""
         return self._chunk([_delta(index, {"role": "assistant", "content": ""})])
 
-    def delta(self, delta: TextDelta) -> list[dict[str, object]]:
+    def delta(self, delta: TextDelta) -> list[ChatChunk]:
         """Return a chunk for the text, if any, and one for the end, if it is that."""
         chunks = []
         if delta.text:
@@ -52,12 +53,12 @@ class ChunkWriter:
             chunks.append(self._chunk([_delta(delta.index, {}, FINISH_REASONS[delta.finish_reason])]))
         return chunks
 
-    def usage(self, usage: Usage) -> dict[str, object]:
+    def usage(self, usage: Usage) -> ChatChunk:
         """Return the chunk with the counts, which has no choices."""
         return {**self._chunk([]), "usage": usage_object(usage)}
 
-    def _chunk(self, choices: list[dict[str, object]]) -> dict[str, object]:
-        chunk: dict[str, object] = {
+    def _chunk(self, choices: list[ChunkChoice]) -> ChatChunk:
+        chunk: ChatChunk = {
             "id": self._head.id,
             "object": "chat.completion.chunk",
             "created": self._head.created,
@@ -68,5 +69,5 @@ class ChunkWriter:
         return {**chunk, "usage": None} if self.include_usage else chunk
 
 
-def _delta(index: int, delta: dict[str, object], finish_reason: str | None = None) -> dict[str, object]:
+def _delta(index: int, delta: ChunkDelta, finish_reason: Finish | None = None) -> ChunkChoice:
     return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}

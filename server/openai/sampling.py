@@ -27,7 +27,8 @@ def _stops(value: object) -> tuple[str, ...]:
     return tuple(stop for stop in stops if stop)
 
 
-StopStrings = Annotated[tuple[str, ...], BeforeValidator(_stops)]
+_Stops = Annotated[list[Annotated[str, Field(max_length=_MAX_STOP_CHARACTERS)]], Field(max_length=_MAX_STOPS)]
+StopStrings = Annotated[tuple[str, ...], BeforeValidator(_stops, json_schema_input_type=str | _Stops | None)]
 """A string or a list of them, bounded; null is none."""
 
 

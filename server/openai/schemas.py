@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from server.errors import InvalidRequest
-from server.openai.chat_fields import check_chat_fields
+from server.openai.chat_fields import CHAT, check_chat_fields
 from server.openai.checked import TextContent, Wire, invalid, parse
 from server.openai.sampling import SamplingFields, StreamOptions
 
@@ -26,6 +26,8 @@ class ChatMessage(Wire):
 
 class ChatRequest(SamplingFields):
     """The fields that are honoured; ``chat_fields.py`` says what becomes of all others."""
+
+    model_config = ConfigDict(json_schema_extra=CHAT.complete)
 
     model: str | None = None
     messages: Annotated[list[ChatMessage], Field(min_length=1)]

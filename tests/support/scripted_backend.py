@@ -96,5 +96,8 @@ class ScriptedBackend:
         known = item.start + len(item.tokens) + draft
         return SampledToken(next_token([cell[0] for cell in self.lanes[item.slot][:known]]))
 
+    def score_prompt(self, item: BatchItem) -> tuple[SampledToken, ...]:
+        return tuple(SampledToken(token, -1.0) for token in item.following_prompt_ids)
+
     def close(self) -> None:
         pass

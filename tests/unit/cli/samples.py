@@ -44,6 +44,11 @@ SAMPLES = {
     "restart_wait": Sample("1.5", "1.5", 1.5),
     "max_restarts": Sample("2", "2", 2),
     "default_max_tokens": Sample("100", "100", 100),
+    "cors_origin": Sample(
+        "https://a.example, https://b.example",
+        '["https://a.example", "https://b.example"]',
+        ("https://a.example", "https://b.example"),
+    ),
     "max_body_mb": Sample("0.5", "0.5", 0.5),
     "shutdown_seconds": Sample("3", "3", 3),
     "log_level": Sample("error", '"error"', LogLevel.ERROR),

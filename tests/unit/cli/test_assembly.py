@@ -43,6 +43,7 @@ ENGINE_FIELDS = {
 }  # fmt: skip
 POLICY_FIELDS = {"load": "on_first_use", "idle_seconds": "idle_seconds", "load_timeout": "load_timeout"}
 CARD_FIELDS = {"model_name": "name", "alias": "aliases", "default_max_tokens": "default_max_tokens"}
+API_FIELDS = {"cors_origin": "cors_origins"}
 SERVER_FIELDS = {"access_log": "access_log", "shutdown_seconds": "timeout_graceful_shutdown"}
 # Seen where they act: by test_serve (listening, logging), test_sources, and the tests below.
 ELSEWHERE = {"model", "host", "port", "log_level", "quant", "cache_dir", "prompt_format", "max_body_mb", "lora",
@@ -72,7 +73,7 @@ def card(of: Settings, source: ModelSource = SOURCE, facts: ModelFacts = FACTS) 
 
 
 def test_every_setting_has_a_place() -> None:
-    assert set(FLAGS) == {*ENGINE_FIELDS, *POLICY_FIELDS, *CARD_FIELDS, *SERVER_FIELDS, *ELSEWHERE}
+    assert set(FLAGS) == {*ENGINE_FIELDS, *POLICY_FIELDS, *CARD_FIELDS, *API_FIELDS, *SERVER_FIELDS, *ELSEWHERE}
 
 
 def test_every_figure_of_the_engine_can_be_set() -> None:
@@ -108,6 +109,11 @@ def test_a_setting_reaches_the_model_card(name: str) -> None:
 def test_a_setting_reaches_the_http_server(name: str) -> None:
     server = Server(assembled(sampled()), sampled(), lambda: None)
     assert getattr(server.config, SERVER_FIELDS[name]) == SAMPLES[name].value
+
+
+@pytest.mark.parametrize("name", API_FIELDS)
+def test_a_setting_reaches_the_api(name: str) -> None:
+    assert getattr(api_options(sampled()), API_FIELDS[name]) == SAMPLES[name].value
 
 
 def test_the_body_limit_is_in_megabytes() -> None:

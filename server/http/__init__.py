@@ -1,0 +1,1 @@
+"""What lies around every route, whichever dialect it speaks."""

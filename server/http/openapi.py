@@ -1,0 +1,146 @@
+"""``/openapi.json``: what is said of each route, made from the types that it reads and writes.
+
+Bodies are read by ``server.wire`` and replies are plain dictionaries, so FastAPI itself sees neither. A route names
+both in one line, and nothing is written by hand::
+
+    @router.post("/v1/embeddings", **documented(EmbeddingReply, EmbeddingRequest))
+
+- ``reply`` and ``body`` are pydantic models or ``typing_extensions.TypedDict`` classes. Have the function that makes
+  a reply return the TypedDict: mypy then holds the documentation to the code. A field that is checked by a
+  ``BeforeValidator`` says what it takes with ``json_schema_input_type=``.
+- ``events=ChatChunk``: the route can also stream, and this is the data of an event (a union where they differ).
+- ``errors``: the kinds of ``server.errors`` that it may raise, from which the statuses come. By default those of a
+  route that generates; ``errors=()`` leaves what every route may say: a wrong key, a fault of the server, and so on.
+- ``failure``: the shape of its errors, where that is not OpenAI's.
+- ``tag``: what kind of route it is. Requests to those of ``GENERATION`` are counted as such in ``/metrics``.
+"""
+
+from collections.abc import Collection, Mapping
+from enum import Enum
+from http import HTTPStatus
+from typing import cast
+
+from fastapi import FastAPI, Response
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse
+from pydantic import TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
+from typing_extensions import TypedDict
+
+from server.engine.errors import (
+    DecodeFailed,
+    EngineDied,
+    EngineUnavailable,
+    ModelLoadError,
+    PromptTooLong,
+    QueueFull,
+)
+from server.errors import BodyTooLarge, ErrorEnvelope, InvalidRequest, ModelNotFound, status_and_code
+from server.prompts.errors import PromptError
+
+_REFERENCE = "#/components/schemas/{model}"
+_SCHEMAS = "x-schemas"
+
+GENERATES: tuple[type[Exception], ...] = (
+    InvalidRequest, PromptError, PromptTooLong, ModelNotFound, QueueFull,
+    DecodeFailed, EngineDied, EngineUnavailable, ModelLoadError,
+)  # fmt: skip
+"""What a route may raise that has a model answer."""
+
+_ANY_ROUTE: tuple[type[Exception], ...] = (Exception,)
+_ANY_BODY: tuple[type[Exception], ...] = (InvalidRequest, BodyTooLarge)
+
+
+class Tag(str, Enum):
+    """What a route is for."""
+
+    GENERATION = "generation"
+    TEXT = "text"
+    MODELS = "models"
+    OPERATION = "operation"
+
+
+class RouteDocs(TypedDict):
+    """Arguments of FastAPI's ``router.post`` and its like."""
+
+    tags: list[str | Enum]
+    response_model: None
+    response_class: type[Response]
+    summary: str | None
+    responses: dict[int | str, dict[str, object]]
+    openapi_extra: dict[str, object]
+
+
+def documented(
+    reply: object,
+    body: object = None,
+    *,
+    events: object = None,
+    errors: Collection[type[Exception]] = GENERATES,
+    failure: object = ErrorEnvelope,
+    tag: Tag = Tag.GENERATION,
+    summary: str | None = None,
+) -> RouteDocs:
+    """Return what FastAPI is told of a route; see above."""
+    schemas: dict[str, object] = {}
+    success: dict[str, object] = {"application/json": {"schema": _refer(reply, "serialization", schemas)}}
+    if events is not None:
+        data = _refer(events, "serialization", schemas)
+        success["text/event-stream"] = {"schema": {"type": "string"}, "x-event": data}
+    extra: dict[str, object] = {_SCHEMAS: schemas}
+    kinds = {*_ANY_ROUTE, *errors}
+    if body is not None:
+        kinds.update(_ANY_BODY)
+        content = {"application/json": {"schema": _refer(body, "validation", schemas)}}
+        extra["requestBody"] = {"required": True, "content": content}
+    failing = {"application/json": {"schema": _refer(failure, "serialization", schemas)}}
+    responses: dict[int | str, dict[str, object]] = {200: {"description": "Success", "content": success}}
+    responses |= {status: {"description": text, "content": failing} for status, text in _statuses(kinds)}
+    return RouteDocs(
+        tags=[tag],
+        response_model=None,
+        response_class=JSONResponse,
+        summary=summary,
+        responses=responses,
+        openapi_extra=extra,
+    )
+
+
+def openapi_of(app: FastAPI) -> dict[str, object]:
+    """Return the whole document, with the schemas of all routes in one place.
+
+    Raises:
+        ValueError: two routes mean different things by one name.
+    """
+    document: dict[str, object] = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    schemas: dict[str, object] = {}
+    for path in _objects(document["paths"]):
+        for operation in _objects(path):
+            operation["responses"].pop("422", None)  # FastAPI checks nothing here, though it says so of a path
+            for name, schema in operation.pop(_SCHEMAS, {}).items():
+                if schemas.setdefault(name, schema) != schema:
+                    raise ValueError(f"two schemas are called {name}; give one of the types another name")
+    document["components"] = {"schemas": dict(sorted(schemas.items()))}
+    return document
+
+
+def _refer(kind: object, mode: JsonSchemaMode, schemas: dict[str, object]) -> dict[str, object]:
+    """Return a reference to the schema of ``kind``, which is put into ``schemas`` with all that it refers to."""
+    schema = TypeAdapter[object](cast(type[object], kind)).json_schema(mode=mode, ref_template=_REFERENCE)
+    schemas.update(schema.pop("$defs", {}))
+    if not isinstance(kind, type) or set(schema) == {"$ref"}:
+        return schema
+    schemas[kind.__name__] = schema
+    return {"$ref": _REFERENCE.format(model=kind.__name__)}
+
+
+def _statuses(kinds: Collection[type[Exception]]) -> list[tuple[int, str]]:
+    """Return the statuses of these errors, each with its codes."""
+    codes: dict[int, set[str]] = {}
+    for status, code in map(status_and_code, kinds):
+        codes.setdefault(status, set()).add(code)
+    return [(status, f"{HTTPStatus(status).phrase}: {', '.join(sorted(codes[status]))}") for status in sorted(codes)]
+
+
+def _objects(value: object) -> list[dict[str, dict[str, object]]]:
+    return [item for item in value.values() if isinstance(item, dict)] if isinstance(value, Mapping) else []

@@ -1,0 +1,44 @@
+"""X-Request-Id in and out, and how long the server took to answer."""
+
+import re
+import time
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.request_record import RequestRecord, enter_request
+
+_SANE = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+"""What is taken over from a caller: nothing that could forge a line of a log or a header."""
+
+
+class RequestIds:
+    """Opens the record of each request, under the caller's X-Request-Id or a new one, and tells the id in the reply.
+
+    The reply also says in ``openai-processing-ms`` how long it took until it began.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap ``app``."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        record = RequestRecord(_request_id(Headers(scope=scope).get("x-request-id", "")))
+        enter_request(record)
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = record.id
+                headers["openai-processing-ms"] = str(round((time.monotonic() - record.arrived) * 1000))
+            await send(message)
+
+        return await self._app(scope, receive, named)
+
+
+def _request_id(given: str) -> str:
+    return given if _SANE.fullmatch(given) else f"req_{uuid.uuid4().hex}"

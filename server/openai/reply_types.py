@@ -1,0 +1,99 @@
+"""The JSON of replies as types: what mypy holds the code to, and what ``/openapi.json`` is made from."""
+
+from typing import Literal
+
+from typing_extensions import NotRequired, TypedDict
+
+Finish = Literal["stop", "length"]
+
+
+class PromptDetails(TypedDict):
+    """Of the prompt tokens."""
+
+    cached_tokens: int
+
+
+class UsageObject(TypedDict):
+    """Token counts of a request."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptDetails
+
+
+class AssistantMessage(TypedDict):
+    """An answer."""
+
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+
+
+class ChatChoice(TypedDict):
+    """One of the answers."""
+
+    index: int
+    message: AssistantMessage
+    logprobs: None
+    finish_reason: Finish
+
+
+class ChatCompletion(TypedDict):
+    """The whole reply to a request that does not stream."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    system_fingerprint: None
+    choices: list[ChatChoice]
+    usage: UsageObject
+
+
+class ChunkDelta(TypedDict):
+    """What a chunk adds to an answer."""
+
+    role: NotRequired[Literal["assistant"]]
+    content: NotRequired[str]
+
+
+class ChunkChoice(TypedDict):
+    """A piece of one of the answers."""
+
+    index: int
+    delta: ChunkDelta
+    logprobs: None
+    finish_reason: Finish | None
+
+
+class ChatChunk(TypedDict):
+    """The data of an event; where usage is asked for, all chunks but the last have it as null."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    system_fingerprint: None
+    choices: list[ChunkChoice]
+    usage: NotRequired[UsageObject | None]
+
+
+class ModelObject(TypedDict):
+    """A served model."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    aliases: list[str]
+    parent: str | None
+    context_length: int | None
+    state: str
+
+
+class ModelList(TypedDict):
+    """All served models, the default one first."""
+
+    object: Literal["list"]
+    data: list[ModelObject]
