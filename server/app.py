@@ -24,6 +24,7 @@ from server.http.wording import Wording
 from server.openai import chat, completions, models
 from server.prompts.errors import PromptError
 from server.registry import ModelRegistry
+from server.tools.tool import ToolError
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def create_app(
         app.include_router(router)
     app.add_api_route("/openapi.json", lambda: JSONResponse(openapi_of(app)), include_in_schema=False)
     wording = _wording(clock)
-    for kind in (ApiError, EngineError, PromptError, HTTPException):
+    for kind in (ApiError, EngineError, PromptError, ToolError, HTTPException):
         app.add_exception_handler(kind, _handler(wording))
     # Each lies around those before it.
     app.add_middleware(BodyLimit, limit=options.max_body_bytes)

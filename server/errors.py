@@ -27,6 +27,7 @@ from server.engine.errors import (
     QueueFull,
 )
 from server.prompts.errors import PromptError
+from server.tools.tool import ToolError
 
 _SHOWN_CHARACTERS = 100
 _shown = reprlib.Repr()
@@ -158,6 +159,7 @@ _TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
     {
         InvalidRequest: _Row(400, "invalid_request_error", "invalid_value"),
         PromptError: _Row(400, "invalid_request_error", "invalid_value"),
+        ToolError: _Row(400, "invalid_request_error", "invalid_value"),
         TextTooLong: _Row(400, "invalid_request_error", "context_length_exceeded"),
         PromptTooLong: _Row(400, "invalid_request_error", "context_length_exceeded"),
         ModelNotFound: _Row(404, "invalid_request_error", "model_not_found"),
@@ -172,7 +174,9 @@ _TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
     }
 )
 
-_PARAMS: Mapping[type[Exception], str] = MappingProxyType({PromptError: "messages", PromptTooLong: "messages"})
+_PARAMS: Mapping[type[Exception], str] = MappingProxyType(
+    {PromptError: "messages", PromptTooLong: "messages", ToolError: "tools"}
+)
 
 
 def is_expected(error: Exception) -> bool:

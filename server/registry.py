@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 
 from models.catalog import SamplingDefaults
 from server.engine.errors import EngineError
+from server.engine.grammar import Grammar
 from server.engine.interface import EngineStatus
 from server.errors import ModelNotFound, RouteNotServed, TextTooLong
 from server.host import EngineHost, Tokenizer
+from server.prompts.errors import PromptError
 from server.prompts.format import prefix_ids, prompt_format
 from server.prompts.message import Message
 from server.prompts.tool_messages import check_results
-from server.tools.tool import Tool
+from server.tools.tool import Tool, ToolOffer
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +121,17 @@ class ServedModel:
         if characters > self.context_length * self.tokenizer.max_piece_chars:
             raise TextTooLong(characters, self.context_length)
         return encode() if characters < _INLINE_CHARACTERS else await asyncio.to_thread(encode)
+
+    def tool_grammar(self, offer: ToolOffer) -> Grammar:
+        """Return what an answer must look like that may call the tools of ``offer``.
+
+        Raises:
+            PromptError: the model can be told of no tools.
+        """
+        form = self.prompt_format.tool_form
+        if form is None:
+            raise PromptError(f"the model {self.card.name} can be told of no tools")
+        return form.grammar(offer)
 
 
 class ModelRegistry:

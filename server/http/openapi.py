@@ -37,12 +37,13 @@ from server.engine.errors import (
 )
 from server.errors import BodyTooLarge, ErrorEnvelope, InvalidRequest, ModelNotFound, status_and_code
 from server.prompts.errors import PromptError
+from server.tools.tool import ToolError
 
 _REFERENCE = "#/components/schemas/{model}"
 _SCHEMAS = "x-schemas"
 
 GENERATES: tuple[type[Exception], ...] = (
-    InvalidRequest, PromptError, PromptTooLong, ModelNotFound, QueueFull,
+    InvalidRequest, PromptError, ToolError, PromptTooLong, ModelNotFound, QueueFull,
     DecodeFailed, EngineDied, EngineUnavailable, ModelLoadError,
 )  # fmt: skip
 """What a route may raise that has a model answer."""

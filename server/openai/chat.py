@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse
 from server.errors import ErrorEnvelope
 from server.generation import Completion, complete, generate, unless_gone
 from server.http.openapi import documented
+from server.openai.calls import CallShape
 from server.openai.envelope import new_head
 from server.openai.replies import ChunkWriter, chat_completion
 from server.openai.reply_types import ChatChunk, ChatCompletion
@@ -33,7 +34,7 @@ def create_router(registry: ModelRegistry) -> APIRouter:
         if body.stream:
             return await _stream(body, model)
         completion = await unless_gone(_complete(body, model), partial(hung_up, request))
-        return JSONResponse(chat_completion(new_head(_ID_PREFIX, model.card.name), completion))
+        return JSONResponse(chat_completion(new_head(_ID_PREFIX, model.card.name), completion, _shape(body)))
 
     return router
 
@@ -46,7 +47,12 @@ async def _complete(body: ChatRequest, model: ServedModel) -> Completion:
 async def _stream(body: ChatRequest, model: ServedModel) -> EventStream:
     """Open the stream; what the engine refuses is raised here, while there still is a status to say it with."""
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
-    writer = ChunkWriter(new_head(_ID_PREFIX, model.card.name), include_usage=include_usage)
+    head = new_head(_ID_PREFIX, model.card.name)
+    writer = ChunkWriter(head, include_usage=include_usage, calls=_shape(body))
     async with model.in_use():
         ask = await to_generation(body, model)
         return chat_stream(await generate(model, ask), writer, ask.n)
+
+
+def _shape(body: ChatRequest) -> CallShape:
+    return CallShape(functions=body.has_functions)

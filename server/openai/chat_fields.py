@@ -6,7 +6,11 @@ from server.openai.fields import FieldTable, Honoured, Ignored, Refused, check_n
 
 _HONOURED = (
     Honoured("model", "absent or null: the server's default model"),
-    Honoured("messages", "roles system, developer, user, assistant; content as text, as text parts, or null"),
+    Honoured(
+        "messages",
+        "roles system, developer, user, assistant, tool, function; content as text, as text parts, or null; "
+        "tool_calls, tool_call_id, function_call",
+    ),
     Honoured("temperature", "0 to 2; 0 is greedy"),
     Honoured("top_p", "0 to 1; 0 keeps only the likeliest token"),
     Honoured("top_k", "extension; 0 or -1 turns it off"),
@@ -23,6 +27,13 @@ _HONOURED = (
     Honoured("n", "up to 8, and up to the server's --parallel"),
     Honoured("stream"),
     Honoured("stream_options", "include_usage"),
+    Honoured("tools", "up to 128 functions; see [tools.md](tools.md)"),
+    Honoured("tool_choice", "none, auto, required, a function, or allowed_tools"),
+    Honoured("parallel_tool_calls", "false: at most one call; true, the default: up to 8 where the family can"),
+    Honoured("functions", "the older name of tools; answered with function_call"),
+    Honoured("function_call", "none, auto, or a function"),
+    Honoured("continue_final_message", "extension; the answer goes on with the last message, the assistant's"),
+    Honoured("add_generation_prompt", "extension; false only together with continue_final_message"),
 )
 
 _IGNORED = (
@@ -35,7 +46,6 @@ _IGNORED = (
     Ignored("prompt_cache_retention"),
     Ignored("prompt_cache_options"),
     Ignored("cache_prompt", "llama-server's; prefixes are always cached"),
-    Ignored("parallel_tool_calls", "without tools there are no calls"),
     Ignored("verbosity"),
     Ignored("moderation"),
     Ignored("request_id"),
@@ -44,10 +54,6 @@ _IGNORED = (
 )
 
 _REFUSED = (
-    Refused("tools", ([],)),
-    Refused("tool_choice", ("none", "auto")),
-    Refused("functions", ([],)),
-    Refused("function_call", ("none", "auto")),
     Refused("response_format", ({"type": "text"},)),
     Refused("logprobs", (False,)),
     Refused("top_logprobs", (0,)),
@@ -65,8 +71,6 @@ _REFUSED = (
     Refused("include_reasoning", (False,)),
     Refused("chat_template_kwargs", ({}, {"enable_thinking": False}, {"thinking": False})),
     Refused("chat_template", ("",)),
-    Refused("add_generation_prompt", (True,)),
-    Refused("continue_final_message", (False,)),
     Refused("add_special_tokens", (False,)),
     Refused("documents", ([],)),
     Refused("echo", (False,)),
@@ -103,9 +107,6 @@ CHAT = FieldTable(_HONOURED, _IGNORED, _REFUSED)
 """The fields of the body."""
 
 _MESSAGE_REFUSED = (
-    Refused("tool_calls", ([],)),
-    Refused("function_call"),
-    Refused("tool_call_id", ("",)),
     Refused("audio"),
     Refused("refusal", ("",)),
     Refused("prefix", (False,)),

@@ -2,29 +2,32 @@
 
 from server.choice import TextDelta
 from server.generation import Answer, Completion, Usage
-from server.openai.envelope import FINISH_REASONS, ReplyHead, usage_object
+from server.openai.calls import CallShape
+from server.openai.envelope import ReplyHead, usage_object
 from server.openai.reply_types import ChatChoice, ChatChunk, ChatCompletion, ChunkChoice, ChunkDelta, Finish
 
+_TOOL_CALLS = CallShape()
 
-def chat_completion(head: ReplyHead, completion: Completion) -> ChatCompletion:
-    """Return the whole reply to a request that does not stream."""
+
+def chat_completion(head: ReplyHead, completion: Completion, calls: CallShape = _TOOL_CALLS) -> ChatCompletion:
+    """Return the whole reply to a request that does not stream; its calls are written as ``calls`` says."""
     return {
         "id": head.id,
         "object": "chat.completion",
         "created": head.created,
         "model": head.model,
         "system_fingerprint": None,
-        "choices": [_choice(index, answer) for index, answer in enumerate(completion.answers)],
+        "choices": [_choice(index, answer, calls) for index, answer in enumerate(completion.answers)],
         "usage": usage_object(completion.usage),
     }
 
 
-def _choice(index: int, answer: Answer) -> ChatChoice:
+def _choice(index: int, answer: Answer, calls: CallShape) -> ChatChoice:
     return {
         "index": index,
-        "message": {"role": "assistant", "content": answer.text, "refusal": None},
+        "message": calls.message(answer.text, answer.calls),
         "logprobs": None,
-        "finish_reason": FINISH_REASONS[answer.finish_reason],
+        "finish_reason": calls.finish_reason(answer.finish_reason, called=bool(answer.calls)),
     }
 
 
@@ -35,9 +38,11 @@ class ChunkWriter:
     clients fail on it.
     """
 
-    def __init__(self, head: ReplyHead, *, include_usage: bool) -> None:
-        """All chunks share ``head``."""
+    def __init__(self, head: ReplyHead, *, include_usage: bool, calls: CallShape = _TOOL_CALLS) -> None:
+        """All chunks share ``head``; calls are written as ``calls`` says."""
         self._head = head
+        self._calls = calls
+        self._called: set[int] = set()
         self.include_usage = include_usage
 
     def role(self, index: int) -> ChatChunk:
@@ -45,12 +50,16 @@ class ChunkWriter:
         return self._chunk([_delta(index, {"role": "assistant", "content": ""})])
 
     def delta(self, delta: TextDelta) -> list[ChatChunk]:
-        """Return a chunk for the text, if any, and one for the end, if it is that."""
+        """Return a chunk for the text, if any, one for each piece of a call, and one for the end, if it is that."""
         chunks = []
         if delta.text:
             chunks.append(self._chunk([_delta(delta.index, {"content": delta.text})]))
+        for call in delta.calls:
+            self._called.add(delta.index)
+            chunks.append(self._chunk([_delta(delta.index, self._calls.delta(call))]))
         if delta.finish_reason is not None:
-            chunks.append(self._chunk([_delta(delta.index, {}, FINISH_REASONS[delta.finish_reason])]))
+            reason = self._calls.finish_reason(delta.finish_reason, called=delta.index in self._called)
+            chunks.append(self._chunk([_delta(delta.index, {}, reason)]))
         return chunks
 
     def usage(self, usage: Usage) -> ChatChunk:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from typing_extensions import NotRequired, TypedDict
 
-Finish = Literal["stop", "length"]
+Finish = Literal["stop", "length", "tool_calls", "function_call"]
 
 
 class PromptDetails(TypedDict):
@@ -22,12 +22,29 @@ class UsageObject(TypedDict):
     prompt_tokens_details: PromptDetails
 
 
+class FunctionObject(TypedDict):
+    """What is called, and with what: the JSON text of an object."""
+
+    name: str
+    arguments: str
+
+
+class ToolCallObject(TypedDict):
+    """A call that the caller is asked to make."""
+
+    id: str
+    type: Literal["function"]
+    function: FunctionObject
+
+
 class AssistantMessage(TypedDict):
-    """An answer."""
+    """An answer: text, calls, or both."""
 
     role: Literal["assistant"]
-    content: str
+    content: str | None
     refusal: None
+    tool_calls: NotRequired[list[ToolCallObject]]
+    function_call: NotRequired[FunctionObject]
 
 
 class ChatChoice(TypedDict):
@@ -51,11 +68,29 @@ class ChatCompletion(TypedDict):
     usage: UsageObject
 
 
+class FunctionDelta(TypedDict):
+    """A piece of what is called; the name comes whole and first."""
+
+    name: NotRequired[str]
+    arguments: str
+
+
+class ToolCallDelta(TypedDict):
+    """A piece of one of the calls; the first piece of a call has its id."""
+
+    index: int
+    id: NotRequired[str]
+    type: NotRequired[Literal["function"]]
+    function: FunctionDelta
+
+
 class ChunkDelta(TypedDict):
     """What a chunk adds to an answer."""
 
     role: NotRequired[Literal["assistant"]]
     content: NotRequired[str]
+    tool_calls: NotRequired[list[ToolCallDelta]]
+    function_call: NotRequired[FunctionDelta]
 
 
 class ChunkChoice(TypedDict):

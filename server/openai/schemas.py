@@ -1,30 +1,37 @@
 """The body of a chat request as it comes over the wire. Checked here, then translated once and forgotten."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from server.errors import InvalidRequest
 from server.openai.chat_fields import CHAT, check_chat_fields
-from server.openai.checked import TextContent, Wire, invalid, parse
+from server.openai.checked import TextContent, Wire, parse
 from server.openai.sampling import SamplingFields, StreamOptions
+from server.openai.tool_schemas import EarlierCall, FunctionCall, ToolFields
 
-
-def _role(value: object) -> object:
-    if value in ("tool", "function"):
-        raise invalid(f"{value} messages are not supported by this server")
-    return value
+_NEEDED: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"assistant": (), "tool": ("content", "tool_call_id"), "function": ("content", "name")}
+)
+"""Of other roles, the content alone."""
+_CALLS = ("tool_calls", "function_call")
 
 
 class ChatMessage(Wire):
     """One message; fields that only label it are left out."""
 
-    role: Annotated[Literal["system", "developer", "user", "assistant"], BeforeValidator(_role)]
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: TextContent = ""
+    tool_calls: list[EarlierCall] | None = None
+    tool_call_id: str | None = None
+    function_call: FunctionCall | None = None
+    name: str | None = None
+    """Of a function's message: which one gave it. Elsewhere it only labels."""
 
 
-class ChatRequest(SamplingFields):
+class ChatRequest(SamplingFields, ToolFields):
     """The fields that are honoured; ``chat_fields.py`` says what becomes of all others."""
 
     model_config = ConfigDict(json_schema_extra=CHAT.complete)
@@ -36,6 +43,8 @@ class ChatRequest(SamplingFields):
     n: Annotated[int, Field(ge=1)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
 
 
 def parse_chat_request(body: Mapping[str, object]) -> ChatRequest:
@@ -51,9 +60,15 @@ def parse_chat_request(body: Mapping[str, object]) -> ChatRequest:
 
 
 def _check_contents(body: Mapping[str, object]) -> None:
-    """Refuse a question without its content: null is empty on purpose, but an absent key is a mistake."""
+    """Refuse a message without what its role needs: null is empty on purpose, but an absent key is a mistake."""
     messages = body["messages"]
     for index, message in enumerate(messages if isinstance(messages, list) else []):
-        if message["role"] != "assistant" and "content" not in message:
-            path = f"messages[{index}].content"
-            raise InvalidRequest(f"{path} is required", param=path, code="missing_required_parameter")
+        role = message["role"]
+        for key in _NEEDED.get(role, ("content",)):
+            if key not in message or (key != "content" and message[key] is None):
+                path = f"messages[{index}].{key}"
+                raise InvalidRequest(f"{path} is required", param=path, code="missing_required_parameter")
+        for key in _CALLS:
+            if role != "assistant" and message.get(key):
+                path = f"messages[{index}].{key}"
+                raise InvalidRequest(f"{path}: only messages of the assistant may have calls, not {role}", param=path)

@@ -1,17 +1,15 @@
 """From the wire's request to what the door to generation takes."""
 
+from dataclasses import replace
+
+from server.errors import InvalidRequest
 from server.generation import GenerationRequest, room_for_answer
+from server.openai.conversation import to_messages
 from server.openai.sampling import answer_tokens, number_of_answers, to_sampling
 from server.openai.schemas import ChatRequest
-from server.prompts.message import Message, Role
+from server.openai.tool_schemas import to_offer
 from server.registry import ServedModel
-
-_ROLES = {
-    "system": Role.SYSTEM,
-    "developer": Role.SYSTEM,
-    "user": Role.USER,
-    "assistant": Role.ASSISTANT,
-}
+from server.tools.tool import ToolOffer
 
 
 async def to_generation(body: ChatRequest, model: ServedModel) -> GenerationRequest:
@@ -19,18 +17,38 @@ async def to_generation(body: ChatRequest, model: ServedModel) -> GenerationRequ
 
     Raises:
         InvalidRequest: it asks for more answers than the model gives, or contradicts itself.
-        PromptError: the prompt format cannot express the messages.
+        ToolError: a tool is not acceptable.
+        PromptError: the prompt format cannot express the messages or the tools.
         PromptTooLong: the context leaves no room for an answer.
         EngineUnavailable: the model is not ready.
     """
     n = number_of_answers(body.n, model)
-    prompt_ids = await model.encode(to_messages(body))
+    offer = to_offer(body)
+    _check_continuation(body, offer)
+    continued = bool(body.continue_final_message)
+    tools = () if offer is None else offer.tools
+    prompt_ids = await model.encode(to_messages(body.messages), tools, continued=continued)
     room = room_for_answer(model, len(prompt_ids))
     asked = body.max_completion_tokens or body.max_tokens
     max_tokens = answer_tokens(asked, body.min_tokens, model.card.default_max_tokens, room)
-    return GenerationRequest(prompt_ids, to_sampling(body, model.card, max_tokens), stop=body.stop, n=n)
+    params = to_sampling(body, model.card, max_tokens)
+    if offer is not None:
+        params = replace(params, grammar=model.tool_grammar(offer))
+    return GenerationRequest(prompt_ids, params, stop=body.stop, n=n, tools=offer, continued=continued)
 
 
-def to_messages(body: ChatRequest) -> tuple[Message, ...]:
-    """Return the messages as every prompt format takes them."""
-    return tuple(Message(_ROLES[message.role], message.content) for message in body.messages)
+def _check_continuation(body: ChatRequest, offer: ToolOffer | None) -> None:
+    if body.continue_final_message and body.add_generation_prompt:
+        raise InvalidRequest(
+            "continue_final_message and add_generation_prompt exclude each other", param="continue_final_message"
+        )
+    if body.add_generation_prompt is False and not body.continue_final_message:
+        raise InvalidRequest(
+            "add_generation_prompt may be false only together with continue_final_message",
+            param="add_generation_prompt",
+        )
+    if body.continue_final_message and offer is not None:
+        raise InvalidRequest(
+            "an answer that has begun can be continued only as text: leave the tools out, or set tool_choice to none",
+            param="continue_final_message",
+        )

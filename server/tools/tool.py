@@ -1,16 +1,24 @@
 """What a request says about tools, and what an answer says of them, whatever the dialect and the model family."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 
+from server.tools.schema import MAX_CHARACTERS, MAX_DEPTH, depth_exceeds
+
 MAX_TOOLS = 128
 """OpenAI's own bound."""
-NAME_PATTERN = r"^[a-zA-Z0-9_-]{1,64}\Z"
+NAME_PATTERN = r"^[a-zA-Z0-9_-]{1,64}$"
 MAX_CALLS = 8
 """Calls in one answer: a bound for models that would go on calling."""
+
+
+class ToolError(ValueError):
+    """A tool is not acceptable; the text says which and why."""
+
 
 NO_PARAMETERS: Mapping[str, object] = MappingProxyType(
     {"type": "object", "properties": {}, "additionalProperties": False}
@@ -64,6 +72,48 @@ class ToolOffer:
     def max_calls(self) -> int:
         """How many calls one answer may have."""
         return MAX_CALLS if self.parallel else 1
+
+
+def make_tool(name: str, description: str = "", parameters: Mapping[str, object] | None = None) -> Tool:
+    """Return a tool that is within bounds; without ``parameters`` it takes none.
+
+    Raises:
+        ToolError: it is not, or its parameters are not the schema of an object.
+    """
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ToolError(f"the tool name {name[:100]!r} must be 1 to 64 of the characters a-z, A-Z, 0-9, _ and -")
+    if not parameters:
+        return Tool(name, description)
+    if parameters.get("type", "object") != "object":
+        raise ToolError(f"the parameters of the tool {name} must be a schema of the type object")
+    # The depth first: the encoder would run out of stack.
+    if depth_exceeds(parameters, MAX_DEPTH):
+        raise ToolError(f"the parameters of the tool {name} are nested more than {MAX_DEPTH} deep")
+    if len(json.dumps(parameters, ensure_ascii=False)) > MAX_CHARACTERS:
+        raise ToolError(f"the parameters of the tool {name} have more than {MAX_CHARACTERS} characters as JSON")
+    return Tool(name, description, {"type": "object", **parameters})
+
+
+def make_offer(
+    tools: Sequence[Tool],
+    choice: ToolChoice = ToolChoice.AUTO,
+    allowed: frozenset[str] | None = None,
+    *,
+    parallel: bool = True,
+) -> ToolOffer:
+    """Return an offer that is within bounds; see ``ToolOffer``.
+
+    Raises:
+        ToolError: there are too many tools, or two of one name.
+    """
+    if len(tools) > MAX_TOOLS:
+        raise ToolError(f"there may be at most {MAX_TOOLS} tools, not {len(tools)}")
+    names: set[str] = set()
+    for tool in tools:
+        if tool.name in names:
+            raise ToolError(f"two tools are called {tool.name}")
+        names.add(tool.name)
+    return ToolOffer(tuple(tools), choice, parallel, allowed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from tests.support.api import served_model
 from tests.support.scripted_engine import ScriptedEngine
 
 USER = {"role": "user", "content": "你好"}
+CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 PROMPT_TOKENS = 34
 CONTEXT = 4096
 
@@ -99,13 +100,17 @@ def test_labels_on_a_message_are_accepted() -> None:
         (["hi"], "messages[0]"),
         ([{"content": "hi"}], "messages[0].role"),
         ([{"role": "user"}], "messages[0].content"),
-        ([USER, {"role": "tool", "content": "x"}], "messages[1].role"),
+        ([USER, {"role": "tool", "content": "x"}], "messages[1].tool_call_id"),
+        ([USER, {"role": "tool", "tool_call_id": "x"}], "messages[1].content"),
+        ([USER, {"role": "function", "content": "x"}], "messages[1].name"),
+        ([{**USER, "tool_calls": [CALL]}], "messages[0].tool_calls"),
         ([{"role": "king", "content": "x"}], "messages[0].role"),
         ([{"role": "user", "content": 5}], "messages[0].content"),
         ([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}], "messages[0].content"),
         ([{"role": "user", "content": [{"type": "text"}]}], "messages[0].content"),
         ([{"role": "user", "content": ["x"]}], "messages[0].content"),
-        ([{"role": "assistant", "tool_calls": [{}]}, USER], "messages[0].tool_calls"),
+        ([{"role": "assistant", "tool_calls": [{}]}, USER], "messages[0].tool_calls[0].id"),
+        ([{"role": "assistant", "tool_calls": [{**CALL, "type": "custom"}]}, USER], "messages[0].tool_calls[0].type"),
     ],
 )
 def test_bad_messages_are_refused_by_their_path(messages: object, param: str) -> None:

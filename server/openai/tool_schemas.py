@@ -1,0 +1,157 @@
+"""Tools as they come over the wire: what may be called, whether it has to be, and calls that were made before."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from server.errors import InvalidRequest, shown
+from server.openai.checked import Wire, invalid, parse
+from server.tools.tool import NAME_PATTERN, ToolChoice, ToolOffer, make_offer, make_tool
+
+FunctionName = Annotated[str, Field(pattern=NAME_PATTERN)]
+
+
+def _function_type(value: object) -> object:
+    if value != "function":
+        raise invalid(f"{shown(value)} is not supported by this server; only function is")
+    return value
+
+
+FunctionType = Annotated[
+    Literal["function"], BeforeValidator(_function_type, json_schema_input_type=Literal["function"])
+]
+
+
+class FunctionDefinition(Wire):
+    """A function, as ``tools`` and the older ``functions`` have it."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, object] | None = None
+    strict: bool | None = None
+    """Without effect: every call is held to the schema."""
+
+
+class ToolDefinition(Wire):
+    """One of ``tools``."""
+
+    type: FunctionType
+    function: FunctionDefinition
+
+
+class FunctionCall(Wire):
+    """What was called in an earlier answer, and how."""
+
+    name: FunctionName
+    arguments: str = ""
+
+
+class EarlierCall(Wire):
+    """One of an assistant's ``tool_calls``."""
+
+    id: Annotated[str, Field(min_length=1)]
+    type: FunctionType = "function"
+    function: FunctionCall
+
+
+class AskedChoice(Wire):
+    """What ``tool_choice`` and ``function_call`` come to."""
+
+    mode: Literal["none", "auto", "required"]
+    allowed: tuple[str, ...] | None = None
+
+
+class _Named(Wire):
+    name: str
+
+
+class _NamedTool(Wire):
+    type: FunctionType = "function"
+    function: _Named
+
+
+class _AllowedTools(Wire):
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[_NamedTool], Field(min_length=1)]
+
+
+class _AllowedChoice(Wire):
+    type: Literal["allowed_tools"]
+    allowed_tools: _AllowedTools
+
+
+_Mode = Literal["none", "auto", "required"]
+
+
+def _tool_choice(value: object) -> object:
+    if isinstance(value, str) and value in ("none", "auto", "required"):
+        return AskedChoice.model_validate({"mode": value})
+    if isinstance(value, dict) and value.get("type") == "allowed_tools":
+        choice = parse(_AllowedChoice, value, "tool_choice").allowed_tools
+        return AskedChoice(mode=choice.mode, allowed=tuple(tool.function.name for tool in choice.tools))
+    if isinstance(value, dict):
+        return AskedChoice(mode="required", allowed=(parse(_NamedTool, value, "tool_choice").function.name,))
+    raise invalid("must be none, auto, required, or an object that names a function")
+
+
+def _function_choice(value: object) -> object:
+    if isinstance(value, str) and value in ("none", "auto"):
+        return AskedChoice.model_validate({"mode": value})
+    if isinstance(value, dict):
+        return AskedChoice(mode="required", allowed=(parse(_Named, value, "function_call").name,))
+    raise invalid("must be none, auto, or an object with the name of a function")
+
+
+_ToolChoice = Annotated[
+    AskedChoice, BeforeValidator(_tool_choice, json_schema_input_type=_Mode | _NamedTool | _AllowedChoice)
+]
+_FunctionChoice = Annotated[
+    AskedChoice, BeforeValidator(_function_choice, json_schema_input_type=Literal["none", "auto"] | _Named)
+]
+
+
+class ToolFields(Wire):
+    """The fields about tools, the older ones about functions among them."""
+
+    tools: list[ToolDefinition] | None = None
+    tool_choice: _ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    functions: list[FunctionDefinition] | None = None
+    function_call: _FunctionChoice | None = None
+
+    @property
+    def has_functions(self) -> bool:
+        """Whether it is written in the older fields, and is to be answered so."""
+        return bool(self.functions)
+
+
+def to_offer(fields: ToolFields) -> ToolOffer | None:
+    """Return the tools that may be called; None where there are none, or none may be.
+
+    Raises:
+        InvalidRequest: the fields contradict each other.
+        ToolError: a tool is not acceptable.
+    """
+    if fields.tools and fields.functions:
+        raise InvalidRequest("functions is the older name of tools; send one of them", param="functions")
+    if fields.functions:
+        return _offer(fields.functions, fields.function_call, "function_call", parallel=False)
+    functions = [tool.function for tool in fields.tools or ()]
+    return _offer(functions, fields.tool_choice, "tool_choice", parallel=fields.parallel_tool_calls is not False)
+
+
+def _offer(
+    functions: Sequence[FunctionDefinition], choice: AskedChoice | None, field: str, *, parallel: bool
+) -> ToolOffer | None:
+    tools = tuple(make_tool(one.name, one.description or "", one.parameters) for one in functions)
+    asked = choice or AskedChoice(mode="auto")
+    if not tools and asked.mode == "required":
+        raise InvalidRequest(f"{field} asks for a call, but there is nothing to be called", param=field)
+    allowed = None if asked.allowed is None else frozenset(asked.allowed)
+    unknown = sorted((allowed or frozenset()) - {tool.name for tool in tools})
+    if unknown:
+        raise InvalidRequest(f"{field} names {shown(unknown[0])}, which is not among the functions", param=field)
+    if not tools or asked.mode == "none":
+        return None
+    return make_offer(tools, ToolChoice(asked.mode), allowed, parallel=parallel)
