@@ -25,6 +25,7 @@ from server.engine.errors import (
     ModelLoadError,
     PromptTooLong,
     QueueFull,
+    UnknownToken,
 )
 from server.prompts.errors import PromptError
 from server.tools.tool import ToolError
@@ -162,6 +163,7 @@ _TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
         ToolError: _Row(400, "invalid_request_error", "invalid_value"),
         TextTooLong: _Row(400, "invalid_request_error", "context_length_exceeded"),
         PromptTooLong: _Row(400, "invalid_request_error", "context_length_exceeded"),
+        UnknownToken: _Row(400, "invalid_request_error", "invalid_value"),
         ModelNotFound: _Row(404, "invalid_request_error", "model_not_found"),
         RouteNotServed: _Row(404, "invalid_request_error", "route_not_served"),
         BodyTooLarge: _Row(413, "invalid_request_error", "request_too_large"),
@@ -175,7 +177,7 @@ _TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
 )
 
 _PARAMS: Mapping[type[Exception], str] = MappingProxyType(
-    {PromptError: "messages", PromptTooLong: "messages", ToolError: "tools"}
+    {PromptError: "messages", PromptTooLong: "messages", UnknownToken: "logit_bias", ToolError: "tools"}
 )
 
 

@@ -18,6 +18,7 @@ from server.engine.errors import (
     ModelLoadError,
     PromptTooLong,
     QueueFull,
+    UnknownToken,
 )
 from server.engine.interface import EngineState, EngineStatus
 from server.engine.messages import (
@@ -117,6 +118,9 @@ class EngineClient:
         room = self.info.context_length - self.info.prefix_tokens.get(variant, 0)
         if not 0 < len(prompt_ids) < room:
             raise PromptTooLong(len(prompt_ids), room)
+        for token_id, _ in params.logit_bias:
+            if token_id >= self.info.vocab_size:
+                raise UnknownToken(token_id, self.info.vocab_size)
         if len(self._streams) >= self._config.parallel + self._config.max_waiting:
             raise QueueFull(len(self._streams) - self._config.parallel)
         request_id = next(self._ids)

@@ -3,7 +3,8 @@
 EngineError
 ├── RequestRejected          never admitted; nothing was computed
 │   ├── QueueFull            too many are waiting: try again later
-│   └── PromptTooLong        can never fit, whatever the load
+│   ├── PromptTooLong        can never fit, whatever the load
+│   └── UnknownToken         names a token that the model does not have
 ├── EngineUnavailable        no engine to take the request just now
 ├── EngineDied               the engine process ended while the request ran
 ├── DecodeFailed             llama.cpp refused the batch that held this request
@@ -40,6 +41,13 @@ class PromptTooLong(RequestRejected):
         )
         self.prompt_tokens = prompt_tokens
         self.context_length = context_length
+
+
+class UnknownToken(RequestRejected):
+    """A bias is on a token that is not in the vocabulary."""
+
+    def __init__(self, token_id: int, vocab_size: int) -> None:
+        super().__init__(f"{token_id} is no token of this model, which has the ids 0 to {vocab_size - 1}")
 
 
 class EngineUnavailable(EngineError):

@@ -24,6 +24,9 @@ _HONOURED = (
     Honoured("ignore_eos", "extension; goes on to max_tokens"),
     Honoured("stop", "a string or up to 16; empty strings are left out"),
     Honoured("seed", "any integer; answer i of n uses seed + i"),
+    Honoured("logit_bias", "token ids, as strings, with -100 to 100; -100 bans a token"),
+    Honoured("logprobs", "of the model's own distribution, before penalties and temperature"),
+    Honoured("top_logprobs", "0 to 20; needs logprobs"),
     Honoured("n", "up to 8, and up to the server's --parallel"),
     Honoured("stream"),
     Honoured("stream_options", "include_usage"),
@@ -55,10 +58,7 @@ _IGNORED = (
 
 _REFUSED = (
     Refused("response_format", ({"type": "text"},)),
-    Refused("logprobs", (False,)),
-    Refused("top_logprobs", (0,)),
     Refused("prompt_logprobs", (0,)),
-    Refused("logit_bias", ({}, [])),
     Refused("modalities", (["text"],)),
     Refused("audio"),
     Refused("prediction"),

@@ -4,6 +4,7 @@ from server.choice import TextDelta
 from server.generation import Answer, Completion, Usage
 from server.openai.calls import CallShape
 from server.openai.envelope import ReplyHead, usage_object
+from server.openai.logprobs import logprobs_object
 from server.openai.reply_types import ChatChoice, ChatChunk, ChatCompletion, ChunkChoice, ChunkDelta, Finish
 
 _TOOL_CALLS = CallShape()
@@ -26,7 +27,7 @@ def _choice(index: int, answer: Answer, calls: CallShape) -> ChatChoice:
     return {
         "index": index,
         "message": calls.message(answer.text, answer.calls),
-        "logprobs": None,
+        "logprobs": logprobs_object(answer.tokens),
         "finish_reason": calls.finish_reason(answer.finish_reason, called=bool(answer.calls)),
     }
 
@@ -52,8 +53,9 @@ class ChunkWriter:
     def delta(self, delta: TextDelta) -> list[ChatChunk]:
         """Return a chunk for the text, if any, one for each piece of a call, and one for the end, if it is that."""
         chunks = []
-        if delta.text:
-            chunks.append(self._chunk([_delta(delta.index, {"content": delta.text})]))
+        if delta.text or delta.tokens:
+            choice = _delta(delta.index, {"content": delta.text})
+            chunks.append(self._chunk([{**choice, "logprobs": logprobs_object(delta.tokens)}]))
         for call in delta.calls:
             self._called.add(delta.index)
             chunks.append(self._chunk([_delta(delta.index, self._calls.delta(call))]))

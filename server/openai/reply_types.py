@@ -47,12 +47,33 @@ class AssistantMessage(TypedDict):
     function_call: NotRequired[FunctionObject]
 
 
+class TokenLogprobObject(TypedDict):
+    """A token and its log-probability."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class ScoredTokenObject(TokenLogprobObject):
+    """A token of an answer, with the most probable ones at its place."""
+
+    top_logprobs: list[TokenLogprobObject]
+
+
+class Logprobs(TypedDict):
+    """The tokens of an answer, or of a piece of it."""
+
+    content: list[ScoredTokenObject]
+    refusal: None
+
+
 class ChatChoice(TypedDict):
     """One of the answers."""
 
     index: int
     message: AssistantMessage
-    logprobs: None
+    logprobs: Logprobs | None
     finish_reason: Finish
 
 
@@ -98,7 +119,7 @@ class ChunkChoice(TypedDict):
 
     index: int
     delta: ChunkDelta
-    logprobs: None
+    logprobs: Logprobs | None
     finish_reason: Finish | None
 
 

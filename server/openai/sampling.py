@@ -4,13 +4,14 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from server.engine.params import SamplingParams
-from server.errors import InvalidRequest
+from server.engine.params import MAX_BIAS, SamplingParams
+from server.errors import InvalidRequest, shown
 from server.generation import SEED_SPAN
 from server.openai.checked import Wire, invalid
 from server.registry import ModelCard, ServedModel
 
 _MAX_STOPS = 16
+_MAX_BIASES = 4096
 _MAX_STOP_CHARACTERS = 1000
 _LEAST_TOP_P = 1e-6
 
@@ -28,6 +29,33 @@ def _stops(value: object) -> tuple[str, ...]:
 
 
 _Stops = Annotated[list[Annotated[str, Field(max_length=_MAX_STOP_CHARACTERS)]], Field(max_length=_MAX_STOPS)]
+
+
+def _biases(value: object) -> tuple[tuple[int, float], ...]:
+    if value is None or value == []:
+        return ()
+    if not isinstance(value, dict):
+        raise invalid("must be an object of token ids and biases")
+    if len(value) > _MAX_BIASES:
+        raise invalid(f"may have at most {_MAX_BIASES} tokens, not {len(value)}")
+    return tuple((_token_id(key), _bias(bias, key)) for key, bias in value.items())
+
+
+def _token_id(key: str) -> int:
+    if not (key.isascii() and key.isdigit() and len(key) <= 9):
+        raise invalid(f"{shown(key)} is no token id; ask /tokenize for the ids of a text")
+    return int(key)
+
+
+def _bias(value: object, key: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -MAX_BIAS <= value <= MAX_BIAS:
+        raise invalid(f"the bias of {shown(key)} must be a number from -{MAX_BIAS:g} to {MAX_BIAS:g}")
+    return float(value)
+
+
+LogitBias = Annotated[tuple[tuple[int, float], ...], BeforeValidator(_biases)]
+"""An object of token ids, as strings, and what to add to their logits; null is none."""
+
 StopStrings = Annotated[tuple[str, ...], BeforeValidator(_stops, json_schema_input_type=str | _Stops | None)]
 """A string or a list of them, bounded; null is none."""
 
@@ -52,6 +80,7 @@ class SamplingFields(Wire):
     ignore_eos: bool | None = None
     stop: StopStrings = ()
     seed: int | None = None
+    logit_bias: LogitBias = ()
 
 
 def to_sampling(fields: SamplingFields, card: ModelCard, max_tokens: int) -> SamplingParams:
@@ -69,6 +98,7 @@ def to_sampling(fields: SamplingFields, card: ModelCard, max_tokens: int) -> Sam
         seed=None if fields.seed is None else fields.seed % SEED_SPAN,
         min_tokens=min(fields.min_tokens or 0, max_tokens),
         ignore_eos=bool(fields.ignore_eos),
+        logit_bias=fields.logit_bias,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
+from server.engine.params import MAX_LOGPROBS
 from server.errors import InvalidRequest
 from server.openai.chat_fields import CHAT, check_chat_fields
 from server.openai.checked import TextContent, Wire, parse
@@ -41,6 +42,8 @@ class ChatRequest(SamplingFields, ToolFields):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     n: Annotated[int, Field(ge=1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     continue_final_message: bool | None = None
@@ -55,6 +58,8 @@ def parse_chat_request(body: Mapping[str, object]) -> ChatRequest:
     """
     check_chat_fields(body)
     request = parse(ChatRequest, body)
+    if request.top_logprobs and not request.logprobs:
+        raise InvalidRequest("top_logprobs needs logprobs to be true", param="top_logprobs")
     _check_contents(body)
     return request
 

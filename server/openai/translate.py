@@ -32,6 +32,8 @@ async def to_generation(body: ChatRequest, model: ServedModel) -> GenerationRequ
     asked = body.max_completion_tokens or body.max_tokens
     max_tokens = answer_tokens(asked, body.min_tokens, model.card.default_max_tokens, room)
     params = to_sampling(body, model.card, max_tokens)
+    if body.logprobs:
+        params = replace(params, logprobs=body.top_logprobs or 0)
     if offer is not None:
         params = replace(params, grammar=model.tool_grammar(offer))
     return GenerationRequest(prompt_ids, params, stop=body.stop, n=n, tools=offer, continued=continued)

