@@ -38,6 +38,7 @@ def engine_config(plan: ModelPlan, state_dir: Path | None = None, state_bytes: i
         threads_batch=settings.threads_batch,
         batch_size=settings.batch_size,
         step_seconds=settings.step_seconds,
+        speculation=settings.speculation,
         device=settings.device,
         gpu_layers=settings.gpu_layers,
         load_timeout=settings.load_timeout,

@@ -87,6 +87,9 @@ class ModelDefaults(_Checked):
     step_seconds: float = Field(
         0.25, gt=0, le=60, description="Time a step should stay under while somebody is streaming."
     )
+    speculation: bool = Field(
+        True, description="Guess tokens that repeat the prompt and compute the guesses along, where that pays."
+    )
     device: Device = Field(Device.AUTO, description="Where the model runs; auto is CUDA where there is one.")
     gpu_layers: int = Field(-1, ge=-1, description="Layers on the GPU; -1 is as many as fit.")
     load: Load = Field(Load.START, description="Load the model with the server, or by the first request for it.")

@@ -81,5 +81,6 @@ def _default(field: FieldInfo) -> str:
     value = field.default.value if isinstance(field.default, Enum) else field.default
     if field.is_required() or value in ("", ()):
         return ""
-    shown = ",".join(value) if isinstance(value, tuple) else value
-    return f"; default: {'no' if value is False else shown}"
+    if isinstance(value, bool):
+        value = "yes" if value else "no"
+    return f"; default: {','.join(value) if isinstance(value, tuple) else value}"

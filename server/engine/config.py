@@ -44,6 +44,8 @@ class EngineConfig:
     """Most tokens of one step."""
     step_seconds: float = 0.25
     """What a step should stay under while somebody is streaming."""
+    speculation: bool = True
+    """Guess tokens from where the last ones stood before, and compute the guesses along where that pays."""
     device: Device = Device.AUTO
     gpu_layers: int = -1
     """Layers on the GPU; -1 is as many as fit."""

@@ -12,6 +12,7 @@ from server.engine.pacing import StepPacer
 from server.engine.pins import PinnedPrefixes, States
 from server.engine.scheduler import Scheduler, SchedulerConfig
 from server.engine.sequence import Sequence
+from server.engine.speculation import Speculation
 from server.engine.variants import PLAIN
 
 _Sampled = dict[int, tuple[SampledToken, ...]]
@@ -26,10 +27,15 @@ class EngineCore:
         backend: Backend,
         max_waiting: int,
         pacer: StepPacer,
+        *,
+        speculation: Speculation | None = None,
         clock: Callable[[], float] = time.monotonic,
         states: States | None = None,
     ) -> None:
-        """Drive ``backend``; ``clock`` gives seconds, ``states`` keeps pinned prefixes from one start to the next."""
+        """Drive ``backend``; ``clock`` gives seconds, ``states`` keeps pinned prefixes from one start to the next.
+
+        Without ``speculation`` nothing is drafted.
+        """
         info = backend.info
         self._backend = backend
         self._context_length = info.context_length
@@ -41,8 +47,10 @@ class EngineCore:
                 max_waiting=max_waiting,
                 longest=info.context_length,
                 stop_ids=backend.stop_ids,
-            )
+            ),
+            speculation,
         )
+        self._speculation = speculation
         for name, variant in backend.variants.items():
             if variant.prefix_length:
                 backend.lay_prefix(name, self._scheduler.hold(variant.prefix_tokens))
@@ -92,7 +100,7 @@ class EngineCore:
     def step(self) -> StepReport:
         """Compute one batch."""
         somebody = 1 if self._scheduler.is_unhurried else self._scheduler.decoding
-        batch = self._scheduler.schedule(self._pacer.budget(somebody))
+        batch = self._scheduler.schedule(self._pacer.budget(somebody), self._pacer.target_seconds)
         for op in batch.ops:
             self._backend.apply(op)
         for sequence in batch.admitted:
@@ -120,9 +128,22 @@ class EngineCore:
             sampled = self._decode(batch.items)
         except DecodeError:
             return self._compute_apart(batch)
-        decoding = sum(item.sequence.is_decoding for item in batch.items)
-        self._pacer.observe(self._clock() - started, decoding, batch.num_tokens - decoding)
+        self._learn(batch, sampled, self._clock() - started)
         return sampled, {}
+
+    def _learn(self, batch: Batch, sampled: _Sampled, seconds: float) -> None:
+        """Let those who plan steps know what this one took."""
+        decoding = [item.sequence for item in batch.items if item.sequence.is_decoding]
+        prompt = sum(len(item.tokens) for item in batch.items) - len(decoding)
+        if not any(item.drafts for item in batch.items):
+            self._pacer.observe(seconds, len(decoding), prompt)
+        if self._speculation is None:
+            return
+        if not prompt:
+            accepted = {i.sequence.request_id: len(sampled[i.sequence.request_id]) - 1 for i in batch.items}
+            self._speculation.observe(decoding, accepted, seconds)
+        elif not decoding:
+            self._speculation.observe_prompt(prompt, seconds)
 
     def _compute_apart(self, batch: Batch) -> tuple[_Sampled, dict[int, str]]:
         """Decode each item by itself, so that the one that cannot be decoded hurts nobody else."""

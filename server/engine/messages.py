@@ -102,6 +102,10 @@ class EngineStats:
     """Of these, how many came from the prefix cache."""
     generated_tokens: int = 0
     steps: int = 0
+    drafted_tokens: int = 0
+    """Tokens of answers that were guessed and computed along."""
+    accepted_tokens: int = 0
+    """Of these, how many came true."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ class StepPacer:
 
     def __init__(self, target_seconds: float, max_tokens: int) -> None:
         """Keep steps under ``target_seconds`` while somebody streams; never plan above ``max_tokens``."""
-        self._target = target_seconds
+        self.target_seconds = target_seconds
         self._max_tokens = max_tokens
         self._decode_step = 0.0
         self._per_prompt_token = 0.0
@@ -27,7 +27,7 @@ class StepPacer:
         if self._per_prompt_token == 0.0:
             piece = MIN_PIECE
         else:
-            piece = int((self._target - self._decode_step) / self._per_prompt_token)
+            piece = int((self.target_seconds - self._decode_step) / self._per_prompt_token)
         return min(self._max_tokens, decoding + max(MIN_PIECE, piece))
 
     def observe(self, seconds: float, decoding: int, prompt_tokens: int) -> None:

@@ -18,6 +18,7 @@ from server.engine.errors import QueueFull
 from server.engine.messages import EngineStats, FinishReason, SampledToken, StepOutput
 from server.engine.prefix_cache import Match, PrefixCache, common_prefix
 from server.engine.sequence import Sequence, SequenceStatus
+from server.engine.speculation import Speculation
 
 MIN_SHARED = 32
 """Tokens of a prefix that make waiting for another sequence's computation worth a step."""
@@ -45,8 +46,8 @@ class SchedulerConfig:
 class Scheduler:
     """``add`` and ``abort`` requests, ``schedule`` a step, ``update`` with what it gave."""
 
-    def __init__(self, config: SchedulerConfig) -> None:
-        """Start with every cell free."""
+    def __init__(self, config: SchedulerConfig, speculation: Speculation | None = None) -> None:
+        """Start with every cell free. Without ``speculation`` nothing is drafted."""
         self._config = config
         self.cache = PrefixCache()
         self._waiting: deque[Sequence] = deque()
@@ -61,6 +62,7 @@ class Scheduler:
         self._generated_tokens = 0
         self._steps = 0
         self._last_salt = -1
+        self._speculation = speculation
 
     @property
     def has_work(self) -> bool:
@@ -90,6 +92,8 @@ class Scheduler:
             cached_tokens=self._cached_tokens,
             generated_tokens=self._generated_tokens,
             steps=self._steps,
+            drafted_tokens=0 if self._speculation is None else self._speculation.drafted_tokens,
+            accepted_tokens=0 if self._speculation is None else self._speculation.accepted_tokens,
         )
 
     def add(self, sequence: Sequence) -> None:
@@ -145,14 +149,19 @@ class Scheduler:
         ops, self._ops = tuple(self._ops), []
         return ops
 
-    def schedule(self, budget: int) -> Batch:
-        """Plan a step of ``budget`` tokens, or of one for each decoding sequence if those are more."""
+    def schedule(self, budget: int, seconds: float = 0.0) -> Batch:
+        """Plan a step of ``budget`` tokens, or of one for each decoding sequence if those are more.
+
+        A step without prompts gets drafts, as far as it stays under ``seconds``.
+        """
         admitted = list(iter(self._admit, None))
         together = self._same_salt()
         decoding = [s for s in together if s.is_decoding]
         catching_up = _with_one_scored([s for s in together if not s.is_decoding])
-        items = [_item(sequence, 1) for sequence in decoding]
-        items += _pieces(catching_up, max(0, budget - len(decoding)))
+        room = max(0, budget - len(decoding))
+        drafts = self._drafts(decoding, 0 if catching_up else room, seconds)
+        items = [_item(sequence, 1, drafts.get(sequence.request_id, ())) for sequence in decoding]
+        items += _pieces(catching_up, room)
         self._evict_for(sum(len(item.ids) for item in items))
         return Batch(self.take_ops(), tuple(admitted), tuple(items))
 
@@ -284,8 +293,13 @@ class Scheduler:
         for other in self.cache.redundant(slot):
             self._release(other)
 
+    def _drafts(self, decoding: list[Sequence], room: int, seconds: float) -> Mapping[int, tuple[int, ...]]:
+        return {} if self._speculation is None else self._speculation.propose(decoding, room, seconds)
+
     def _end(self, sequence: Sequence, reason: FinishReason) -> None:
         del self._running[sequence.request_id]
+        if self._speculation is not None:
+            self._speculation.forget(sequence.request_id)
         sequence.status, sequence.finish_reason = SequenceStatus.FINISHED, reason
 
     def _release(self, slot: int) -> None:
@@ -333,11 +347,11 @@ class Scheduler:
         return sum(sequence.cells_to_come for sequence in self._running.values())
 
 
-def _item(sequence: Sequence, count: int) -> BatchItem:
+def _item(sequence: Sequence, count: int, drafts: tuple[int, ...] = ()) -> BatchItem:
     start = sequence.num_computed_tokens
     tokens = tuple(sequence.tokens[start : start + count])
     samples = start + count == len(sequence.tokens) and not sequence.held
-    return BatchItem(sequence, sequence.slot, start, tokens, samples)
+    return BatchItem(sequence, sequence.slot, start, tokens, samples, drafts)
 
 
 def _with_one_scored(sequences: list[Sequence]) -> list[Sequence]:

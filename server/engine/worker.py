@@ -23,6 +23,7 @@ from server.engine.messages import (
     ToWorker,
 )
 from server.engine.pacing import StepPacer
+from server.engine.speculation import Speculation
 from server.engine.state_folder import StateFolder
 
 BackendFactory = Callable[[EngineConfig], Backend]
@@ -51,7 +52,8 @@ def run_worker(connection: Connection, config: EngineConfig, load: BackendFactor
             return
         connection.send(Ready(backend.info))
         pacer = StepPacer(config.step_seconds, config.batch_size)
-        core = EngineCore(backend, config.max_waiting, pacer, states=_states(config))
+        speculation = Speculation(backend.stop_ids) if config.speculation else None
+        core = EngineCore(backend, config.max_waiting, pacer, speculation=speculation, states=_states(config))
         serve(core, connection)
         backend.close()
 

@@ -1,6 +1,7 @@
 """A backend without a model: it keeps the cells as llama.cpp would and samples a function of what they hold."""
 
 import json
+from collections.abc import Callable
 
 from server.engine.backend import DecodeError
 from server.engine.batch import BatchItem, CacheOp, CopyPrefix, Truncate
@@ -19,11 +20,20 @@ def next_token(tokens: list[int]) -> int:
     return value % 50  # 0 ends a sequence now and then
 
 
-def lone_run(prompt: tuple[int, ...], max_tokens: int) -> list[int]:
+def copied_token(tokens: list[int]) -> int:
+    """The answer's next token of a model that copies what stood ten tokens before, but for now and then one."""
+    value = next_token(tokens)
+    return tokens[-10] if len(tokens) >= 10 and value < 45 else value
+
+
+Rule = Callable[[list[int]], int]
+
+
+def lone_run(prompt: tuple[int, ...], max_tokens: int, rule: Rule = next_token) -> list[int]:
     """What a request gets when nobody else is there."""
     tokens = list(prompt)
     for _ in range(max_tokens):
-        tokens.append(next_token(tokens))
+        tokens.append(rule(tokens))
         if tokens[-1] == STOP_ID:
             break
     return tokens[len(prompt) :]
@@ -32,8 +42,16 @@ def lone_run(prompt: tuple[int, ...], max_tokens: int) -> list[int]:
 class ScriptedBackend:
     """Cells are objects, shared by slots as ``seq_cp`` shares them; breaking a rule of llama.cpp is an assertion."""
 
-    def __init__(self, cells: int = 256, slots: int = 12, parallel: int = 4, context_length: int = 128) -> None:
+    def __init__(
+        self,
+        cells: int = 256,
+        slots: int = 12,
+        parallel: int = 4,
+        context_length: int = 128,
+        rule: Rule = next_token,
+    ) -> None:
         self.slots = slots
+        self.rule = rule
         self.stop_ids = frozenset({STOP_ID})
         self.variants: dict[str, LoadedVariant] = {}
         self.info = EngineInfo(context_length, cells, parallel, 50, "scripted", 0.0)
@@ -84,17 +102,17 @@ class ScriptedBackend:
         assert len({item.sequence.salt for item in items}) <= 1, "two adapters in one batch"
         if any(self.poison in item.tokens for item in items):
             raise DecodeError("poisoned")
-        self.batches.append(sum(len(item.tokens) for item in items))
+        self.batches.append(sum(len(item.tokens) + len(item.drafts) for item in items))
         for item in items:
             assert item.start == len(self.lanes[item.slot]), "a gap in the positions"
             self.lanes[item.slot] = self.lanes[item.slot] + [[token] for token in item.tokens + item.drafts]
-            self.computed += len(item.tokens)
+            self.computed += len(item.tokens) + len(item.drafts)
         assert self.cells_used <= self.info.cache_cells, "no free cells"
 
     def sample(self, item: BatchItem, draft: int = 0) -> SampledToken:
         assert item.sequence.request_id in self.samplers
         known = item.start + len(item.tokens) + draft
-        return SampledToken(next_token([cell[0] for cell in self.lanes[item.slot][:known]]))
+        return SampledToken(self.rule([cell[0] for cell in self.lanes[item.slot][:known]]))
 
     def score_prompt(self, item: BatchItem) -> tuple[SampledToken, ...]:
         return tuple(SampledToken(token, -1.0) for token in item.following_prompt_ids)

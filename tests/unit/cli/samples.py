@@ -31,6 +31,7 @@ SAMPLES = {
     "threads_batch": Sample("4", "4", 4),
     "batch_size": Sample("64", "64", 64),
     "step_seconds": Sample("0.5", "0.5", 0.5),
+    "speculation": Sample("false", "false", False),
     "device": Sample("cpu", '"cpu"', Device.CPU),
     "gpu_layers": Sample("7", "7", 7),
     "load": Sample("first_use", '"first_use"', Load.FIRST_USE),

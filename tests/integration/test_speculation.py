@@ -1,0 +1,60 @@
+"""Drafts on the real engine: the answers of the embedded model are the same with and without them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from server.engine.config import EngineConfig
+from server.engine.core import EngineCore
+from server.engine.gguf_check import check_gguf
+from server.engine.llama import LlamaBackend
+from server.engine.messages import EngineStats, Submit
+from server.engine.pacing import StepPacer
+from server.engine.params import SamplingParams
+from server.engine.speculation import Speculation
+from server.prompts.format import prompt_format
+from server.prompts.message import Message, Role
+from server.tokenizer import load_tokenizer
+
+TINY = Path(__file__).resolve().parents[2] / "models" / "tiny"
+
+
+def _prompts(path: Path, count: int) -> list[tuple[int, ...]]:
+    """Extraction: half of what is answered stands in the examples of the prompt."""
+    form = (TINY / "prompts" / "intent.txt").read_text("utf-8")
+    lines = (TINY / "heldout" / "intents.jsonl").read_text("utf-8").splitlines()[:count]
+    texts = [form.replace("{text}", json.loads(line)["text"]) for line in lines]
+    tokenizer = load_tokenizer(path)
+    return [prompt_format("chatglm2").encode([Message(Role.USER, text)], tokenizer) for text in texts]
+
+
+class _AlwaysWorthIt(Speculation):
+    """Drafts whatever it finds, so that the test does not hang on what this machine is doing just now."""
+
+    def _best(self, most, probability, tokens, expected, seconds):
+        return min(most, 8), 1.0
+
+
+def _answers(path: Path, drafting: bool, temperature: float) -> tuple[dict[int, list[int]], EngineStats]:
+    backend = LlamaBackend(EngineConfig(path, context_length=1024, parallel=2, threads=1), check_gguf(path))
+    speculation = _AlwaysWorthIt(backend.stop_ids) if drafting else None
+    core = EngineCore(backend, 100, StepPacer(0.25, 512), speculation=speculation)
+    params = SamplingParams(max_tokens=80, temperature=temperature, seed=7)
+    for request_id, prompt in enumerate(_prompts(path, 8)):
+        assert core.submit(Submit(request_id, prompt, params)) is None
+    answers: dict[int, list[int]] = {}
+    while core.has_work:
+        for output in core.step().outputs:
+            answers.setdefault(output.request_id, []).extend(output.token_ids)
+        core.check_integrity()
+    backend.close()
+    return answers, core.stats
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_drafts_change_no_token_of_an_answer(tiny_gguf: Path, temperature: float) -> None:
+    plain, _ = _answers(tiny_gguf, drafting=False, temperature=temperature)
+    drafted, stats = _answers(tiny_gguf, drafting=True, temperature=temperature)
+    assert stats.accepted_tokens > 40
+    assert drafted == plain

@@ -1,0 +1,186 @@
+"""Drafts change nothing but the time: the same answers, sooner where text repeats, and hardly later where not."""
+
+from collections import defaultdict
+from collections.abc import Callable
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.engine.core import EngineCore
+from server.engine.messages import FinishReason, Submit
+from server.engine.pacing import StepPacer
+from server.engine.params import SamplingParams
+from server.engine.prompt_lookup import Lookup, PromptLookup
+from server.engine.speculation import SHARE, Luck, Speculation
+from server.engine.step_cost import STALE, StepCost
+from tests.support.scripted_backend import STOP_ID, Rule, ScriptedBackend, copied_token, lone_run, next_token
+
+
+def _two_cores(tokens: int) -> float:
+    """A batch of 8 costs five single steps."""
+    return 1.0 + 0.55 * (tokens - 1)
+
+
+def _gpu(tokens: int) -> float:
+    return 1.0 + 0.01 * (tokens - 1)
+
+
+class _Timed(ScriptedBackend):
+    """A backend whose steps take time by their size."""
+
+    def __init__(self, cost: Callable[[int], float], rule: Rule, parallel: int = 1, cells: int = 4000) -> None:
+        super().__init__(cells, parallel + 4, parallel, context_length=min(3000, cells), rule=rule)
+        self._cost = cost
+        self.now = 0.0
+
+    def decode(self, items):
+        super().decode(items)
+        self.now += self._cost(self.batches[-1])
+
+
+def _run(backend: _Timed, prompts: list[tuple[int, ...]], max_tokens: int, **params: object) -> dict[int, list[int]]:
+    speculation = Speculation(backend.stop_ids) if params.pop("speculation", True) else None
+    core = EngineCore(backend, 100, StepPacer(1e9, 512), speculation=speculation, clock=lambda: backend.now)
+    answers: dict[int, list[int]] = defaultdict(list)
+    for request_id, prompt in enumerate(prompts):
+        core.submit(Submit(request_id, prompt, SamplingParams(max_tokens=max_tokens, **params)))
+    while core.has_work:
+        for output in core.step().outputs:
+            answers[output.request_id] += output.token_ids
+        core.check_integrity()
+    backend.stats = core.stats
+    return answers
+
+
+def _copies(tokens: list[int]) -> int:
+    return tokens[-10]
+
+
+PROMPT = tuple(range(1, 11)) * 10
+GREEDY = {"temperature": 0.0}
+
+
+def test_an_answer_that_copies_its_prompt_comes_sooner_on_two_cores() -> None:
+    """The best that two cores can give is 1/0.55: what a token costs alone, over what it costs in a long batch."""
+    times = {}
+    for speculation in (False, True):
+        backend = _Timed(_two_cores, _copies)
+        answer = _run(backend, [PROMPT], 400, speculation=speculation, **GREEDY)[0]
+        assert answer == lone_run(PROMPT, 400, _copies)
+        times[speculation] = backend.now
+    assert times[True] < 0.75 * times[False]
+
+
+def test_on_a_gpu_copying_costs_next_to_nothing() -> None:
+    times = {}
+    for speculation in (False, True):
+        backend = _Timed(_gpu, _copies)
+        _run(backend, [PROMPT], 400, speculation=speculation, **GREEDY)
+        times[speculation] = backend.now
+    assert times[True] < 0.2 * times[False]
+
+
+def test_where_nothing_comes_true_it_costs_at_most_its_share() -> None:
+    """Every third token breaks what the prompt makes expect, so that there is always a match and never luck."""
+
+    def breaks(tokens: list[int]) -> int:
+        return tokens[-10] if len(tokens) % 4 else 11 + len(tokens) % 39
+
+    times = {}
+    for speculation in (False, True):
+        backend = _Timed(_two_cores, breaks)
+        _run(backend, [PROMPT], 2000, speculation=speculation, ignore_eos=True, **GREEDY)
+        times[speculation] = backend.now
+    assert times[True] <= (1 + SHARE) * times[False] + 10
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    requests=st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=60), min_size=1, max_size=8),
+    parallel=st.integers(1, 4),
+    rule=st.sampled_from([copied_token, next_token]),
+    cost=st.sampled_from([_two_cores, _gpu]),
+)
+def test_drafts_never_change_an_answer(requests, parallel, rule, cost) -> None:
+    prompts = [tuple(prompt) for prompt in requests]
+    backend = _Timed(cost, rule, parallel=parallel, cells=400)
+    answers = _run(backend, prompts, 60)
+    assert [answers[i] for i in range(len(prompts))] == [lone_run(prompt, 60, rule) for prompt in prompts]
+    assert backend.stats.accepted_tokens <= backend.stats.drafted_tokens
+    assert not backend.samplers
+
+
+def test_a_draft_ends_before_a_stop_token_and_before_the_end_of_the_answer() -> None:
+    """A stop token that came true inside a draft would be followed by more tokens."""
+    prompt = (*range(1, 21), STOP_ID) * 4 + tuple(range(1, 8))
+    for max_tokens in range(1, 20):
+        backend = _Timed(_gpu, lambda tokens: tokens[-21])
+        answer = _run(backend, [prompt], max_tokens, **GREEDY)[0]
+        assert answer == [*range(8, 21), STOP_ID][:max_tokens]
+        assert bool(backend.stats.drafted_tokens) == (max_tokens > 4)
+
+
+def test_a_match_is_found_at_its_latest_place_and_followed_from_there() -> None:
+    lookup = PromptLookup()
+    tokens = [1, 2, 3, 4, 9, 9, 1, 2, 3, 5, 6, 7, 1, 2, 3]
+    assert lookup.find(tokens) == Lookup(3, 9)
+    tokens += [5, 6]
+    assert lookup.find(tokens) == Lookup(5, 11)
+    tokens += [8]
+    assert lookup.find(tokens) is None
+
+
+def test_a_longer_match_beats_a_later_one_once_it_is_followed() -> None:
+    lookup = PromptLookup()
+    tokens = [5, 1, 2, 3, 4, 7, 8, 2, 3, 4, 6, 0, 5, 1, 2, 3]
+    assert lookup.find(tokens) == Lookup(4, 4)
+    tokens.append(4)
+    assert lookup.find(tokens) == Lookup(5, 5)  # and not the later 2, 3, 4
+
+
+def test_the_cost_of_a_size_that_was_never_seen_lies_on_the_line_between_its_neighbours() -> None:
+    cost = StepCost()
+    assert cost.of(1) is None
+    cost.observe(1, 0.02)
+    assert cost.of(4) is None
+    cost.observe(512, 5.22, prompt=True)
+    assert 0.09 < cost.of(8) < 0.1
+    for _ in range(60):
+        cost.observe(8, 0.06)
+    assert 0.059 < cost.of(8) < 0.061
+    assert cost.of(1) == 0.02
+
+
+def test_a_single_slow_step_does_not_make_batches_look_dear() -> None:
+    cost = StepCost()
+    cost.observe(1, 0.02)
+    cost.observe(1, 30.0)
+    assert cost.of(1) < 0.03
+
+
+def test_a_batch_that_once_looked_dear_is_tried_again() -> None:
+    cost = StepCost()
+    cost.observe(512, 5.0, prompt=True)
+    cost.observe(8, 3.0)
+    for _ in range(STALE + 1):
+        cost.observe(1, 0.02)
+    assert cost.of(8) < 0.1
+
+
+def test_luck_follows_what_was_seen_and_keeps_greedy_apart() -> None:
+    luck = Luck()
+    for _ in range(100):
+        luck.observe(4, 0, 8, greedy=False)
+        luck.observe(4, 8, 8, greedy=True)
+    assert luck.probability(4, greedy=False) < 0.15
+    assert luck.probability(5, greedy=True) > 0.97
+
+
+def test_ends_are_told_as_without_drafts() -> None:
+    backend = _Timed(_gpu, _copies)
+    speculation = Speculation(backend.stop_ids)
+    core = EngineCore(backend, 9, StepPacer(1e9, 512), speculation=speculation, clock=lambda: backend.now)
+    core.submit(Submit(1, PROMPT, SamplingParams(max_tokens=50, temperature=0.0)))
+    reasons = [output.finish_reason for _ in range(50) if core.has_work for output in core.step().outputs]
+    assert reasons[-1] is FinishReason.LENGTH
+    assert not any(reasons[:-1])
