@@ -11,7 +11,8 @@ from typing_extensions import TypedDict
 
 from compat.schemas import LegacyBody, LegacyRequest, parse_legacy_request
 from server.engine.params import SamplingParams
-from server.errors import ErrorReply, RouteNotServed, TextTooLong
+from server.errors import ErrorReply, RouteNotServed
+from server.fitting import encode_latest
 from server.generation import GenerationRequest, complete, room_for_answer, unless_gone
 from server.http.openapi import GENERATES, documented
 from server.registry import ModelCard, ModelRegistry, ServedModel
@@ -20,8 +21,6 @@ from server.wire import hung_up, read_json_object
 Clock = Callable[[], datetime]
 
 _TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
-_ROOM_KEPT = 512
-_ROOM_KEPT_SHARE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,41 +73,13 @@ def endpoint(contract: Contract, registry: ModelRegistry, clock: Clock) -> Calla
 
 async def _answer(ask: LegacyRequest, model: ServedModel, contract: Contract) -> str:
     async with model.in_use():
-        prompt_ids = await _fit(ask, model)
+        prompt_ids = await encode_latest(
+            lambda first: model.encode(ask.messages(first)), len(ask.turns), model.context_length
+        )
         room = room_for_answer(model, len(prompt_ids))
         params = contract.sampling(ask, model.card, len(prompt_ids), room)
         completion = await complete(model, GenerationRequest(prompt_ids, params))
     return contract.polish(completion.answers[0].text)
-
-
-async def _fit(ask: LegacyRequest, model: ServedModel) -> tuple[int, ...]:
-    """Return the prompt with as many of the latest rounds as the context holds beside some room to answer.
-
-    Halving finds that number in a few encodings however long the history is.
-    """
-    prompt_ids = await _encode_if_fits(ask, model, 0)
-    if prompt_ids is not None:
-        return prompt_ids
-    best = await model.encode(ask.messages(len(ask.turns)))
-    low, high = 1, len(ask.turns)
-    while low < high:
-        middle = (low + high) // 2
-        prompt_ids = await _encode_if_fits(ask, model, middle)
-        if prompt_ids is None:
-            low = middle + 1
-        else:
-            best, high = prompt_ids, middle
-    return best
-
-
-async def _encode_if_fits(ask: LegacyRequest, model: ServedModel, first_turn: int) -> tuple[int, ...] | None:
-    """Return the prompt from round ``first_turn`` on, or None where it leaves too little room to answer."""
-    kept = min(_ROOM_KEPT, model.context_length // _ROOM_KEPT_SHARE)
-    try:
-        prompt_ids = await model.encode(ask.messages(first_turn))
-    except TextTooLong:
-        return None
-    return prompt_ids if len(prompt_ids) + kept <= model.context_length else None
 
 
 def failure(clock: Clock, reply: ErrorReply) -> LegacyFailure:

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
@@ -24,6 +24,10 @@ from server.http.wording import Wording
 from server.openai import chat, completions, models
 from server.prompts.errors import PromptError
 from server.registry import ModelRegistry
+from server.responses import router as responses
+from server.responses.answering import Answering
+from server.responses.store import ResponseStore
+from server.tasks.task import Task
 from server.tools.tool import ToolError
 
 
@@ -34,6 +38,12 @@ class ApiOptions:
     max_body_bytes: int = 8 * 2**20
     cors_origins: tuple[str, ...] = ("*",)
     """Origins whose pages may call the API from a browser."""
+    max_responses: int = 1000
+    """How many are kept to be gone on from."""
+    max_response_bytes: int = 64 * 10**6
+    """What they may take together."""
+    tasks: Mapping[str, Task] = field(default_factory=dict)
+    """The stored prompts."""
 
 
 def create_app(
@@ -49,12 +59,14 @@ def create_app(
         clock: the local time, for the legacy replies.
     """
     options = options or ApiOptions()
+    answering = Answering(registry, ResponseStore(options.max_responses, options.max_response_bytes), options.tasks)
     # FastAPI's own documentation pages load their scripts from elsewhere, so there is only the schema.
     app = FastAPI(title="glmserve", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan(registry))
     for router in (
         chat.create_router(registry),
         completions.create_router(registry),
         models.create_router(registry),
+        responses.create_router(answering),
         ops.create_router(registry),
         chatglm.create_router(registry, clock),
         baichuan.create_router(registry, clock),

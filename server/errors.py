@@ -6,6 +6,8 @@ ApiError
 ├── BodyTooLarge         past the size limit
 ├── ModelNotFound        no served model has that name
 ├── RouteNotServed       no served model is of the kind that this address is for
+├── PromptNotFound       no stored prompt has that id
+├── ResponseNotFound     no response of that id is stored, or not any more
 └── ClientGone           the caller hung up; nobody reads the reply
 """
 
@@ -95,6 +97,28 @@ class RouteNotServed(ApiError):
         super().__init__(f"no model for {route} is served here; served: {', '.join(known)}")
 
 
+class PromptNotFound(ApiError):
+    """No stored prompt has that id."""
+
+    def __init__(self, prompt_id: str, known: tuple[str, ...]) -> None:
+        """``known`` are the ids there are."""
+        stored = ", ".join(known) or "none"
+        super().__init__(f"there is no stored prompt {shown(prompt_id)}; stored here: {stored}", param="prompt.id")
+
+
+class ResponseNotFound(ApiError):
+    """No response of that id is stored."""
+
+    def __init__(self, response_id: str, *, param: str | None = None, code: str | None = None) -> None:
+        """``param`` is the field that named it, where one did."""
+        super().__init__(
+            f"there is no response {shown(response_id)}: it was never stored (store: false), was deleted, or had to "
+            "make room for later ones",
+            param=param,
+            code=code,
+        )
+
+
 class ClientGone(ApiError):
     """The caller hung up before the answer was complete."""
 
@@ -166,6 +190,8 @@ _TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
         UnknownToken: _Row(400, "invalid_request_error", "invalid_value"),
         ModelNotFound: _Row(404, "invalid_request_error", "model_not_found"),
         RouteNotServed: _Row(404, "invalid_request_error", "route_not_served"),
+        PromptNotFound: _Row(404, "invalid_request_error", "prompt_not_found"),
+        ResponseNotFound: _Row(404, "invalid_request_error", "response_not_found"),
         BodyTooLarge: _Row(413, "invalid_request_error", "request_too_large"),
         QueueFull: _Row(429, "rate_limit_error", "queue_full"),
         ClientGone: _Row(499, "client_closed_request", "client_closed_request"),

@@ -1,0 +1,49 @@
+"""The prompt of a conversation that is too long for the context, without its oldest part."""
+
+from collections.abc import Awaitable, Callable
+
+from server.errors import TextTooLong
+
+_ROOM_KEPT = 512
+_ROOM_KEPT_SHARE = 4
+
+EncodeFrom = Callable[[int], Awaitable[tuple[int, ...]]]
+"""Encodes a conversation without so many of its oldest parts."""
+
+
+async def encode_latest(encode: EncodeFrom, last: int, context_length: int) -> tuple[int, ...]:
+    """Return the prompt with as much of the latest as the context holds beside some room to answer.
+
+    Halving finds that in a few encodings however long the conversation is.
+
+    Args:
+        encode: gives the prompts.
+        last: the most parts that can be left out; that prompt is returned even where it does not fit.
+        context_length: tokens of prompt and answer together.
+
+    Raises:
+        TextTooLong: even the last prompt is so long that it was not tokenised.
+    """
+    prompt_ids = await _encode_if_fits(encode, 0, context_length)
+    if prompt_ids is not None:
+        return prompt_ids
+    best = await encode(last)
+    low, high = 1, last
+    while low < high:
+        middle = (low + high) // 2
+        prompt_ids = await _encode_if_fits(encode, middle, context_length)
+        if prompt_ids is None:
+            low = middle + 1
+        else:
+            best, high = prompt_ids, middle
+    return best
+
+
+async def _encode_if_fits(encode: EncodeFrom, first: int, context_length: int) -> tuple[int, ...] | None:
+    """Return the prompt, or None where it leaves too little room to answer."""
+    kept = min(_ROOM_KEPT, context_length // _ROOM_KEPT_SHARE)
+    try:
+        prompt_ids = await encode(first)
+    except TextTooLong:
+        return None
+    return prompt_ids if len(prompt_ids) + kept <= context_length else None

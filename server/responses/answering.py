@@ -1,0 +1,114 @@
+"""From a checked request to a response: what it goes on from is looked up, the model asked, the outcome stored."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from server.errors import PromptNotFound, ResponseNotFound, prompt_in
+from server.generation import Generation, generate
+from server.registry import ModelRegistry, ServedModel
+from server.responses.items import Item, conversation, kept
+from server.responses.replies import response_head
+from server.responses.reply_types import ResponseObject
+from server.responses.schemas import ResponsesRequest
+from server.responses.store import ResponseStore
+from server.responses.translate import encode, new_items, to_generation, with_defaults
+from server.responses.writer import ResponseWriter
+from server.sse import Event, EventStream
+from server.tasks.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request with all that it refers to."""
+
+    body: ResponsesRequest
+    model: ServedModel
+    items: tuple[Item, ...]
+    """The conversation, up to where the answer starts."""
+    task: Task | None
+    owner: str
+    """Whose response it will be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """What responses are made from."""
+
+    registry: ModelRegistry
+    store: ResponseStore
+    tasks: Mapping[str, Task]
+
+    def ask(self, body: ResponsesRequest, owner: str) -> Ask:
+        """Return ``body`` with all that it refers to.
+
+        Raises:
+            InvalidRequest: it has nothing to answer.
+            ModelNotFound: the model is not there.
+            PromptNotFound: the stored prompt is not.
+            ResponseNotFound: the response before it is not, or not any more.
+        """
+        task = self._task(body)
+        if task is not None:
+            body = with_defaults(body, task)
+        items = (*self._earlier(body.previous_response_id, owner), *new_items(body, task))
+        return Ask(body, self.registry.get(body.model), items, task, owner)
+
+    async def complete(self, ask: Ask) -> ResponseObject:
+        """Return the whole response."""
+        async with ask.model.in_use():
+            generation, writer = await self._begin(ask)
+        async with aclosing(generation):
+            async for delta in generation:
+                writer.feed(delta)
+        writer.finish(generation.usage)
+        self._keep(ask, writer)
+        return writer.response
+
+    async def stream(self, ask: Ask) -> EventStream:
+        """Return the response as a stream; what the engine refuses is raised here."""
+        async with ask.model.in_use():
+            generation, writer = await self._begin(ask)
+        return EventStream(generation, self._events(ask, generation, writer), writer.fail)
+
+    async def count(self, ask: Ask) -> int:
+        """Return how many tokens the prompt has."""
+        async with ask.model.in_use():
+            with prompt_in("input"):
+                return len(await encode(ask.body, ask.items, ask.model))
+
+    async def _begin(self, ask: Ask) -> tuple[Generation, ResponseWriter]:
+        with prompt_in("input"):
+            request = await to_generation(ask.body, ask.items, ask.task, ask.model)
+            writer = ResponseWriter(response_head(ask.body, ask.model.card.name, request.params))
+            return await generate(ask.model, request), writer
+
+    async def _events(self, ask: Ask, generation: Generation, writer: ResponseWriter) -> AsyncGenerator[Event, None]:
+        for event in writer.start():
+            yield event
+        async for delta in generation:
+            for event in writer.feed(delta):
+                yield event
+        events = writer.finish(generation.usage)
+        self._keep(ask, writer)
+        for event in events:
+            yield event
+
+    def _task(self, body: ResponsesRequest) -> Task | None:
+        if body.prompt is None:
+            return None
+        if body.prompt.id not in self.tasks:
+            raise PromptNotFound(body.prompt.id, tuple(self.tasks))
+        return self.tasks[body.prompt.id]
+
+    def _earlier(self, response_id: str | None, owner: str) -> tuple[Item, ...]:
+        if response_id is None:
+            return ()
+        before = self.store.get(owner, response_id)
+        if before is None:
+            raise ResponseNotFound(response_id, param="previous_response_id", code="previous_response_not_found")
+        return conversation(before)
+
+    def _keep(self, ask: Ask, writer: ResponseWriter) -> None:
+        if ask.body.store is not False:
+            self.store.put(ask.owner, kept(ask.items, writer.response))

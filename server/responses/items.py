@@ -1,0 +1,150 @@
+"""The items of a conversation: what a request puts in, and what a response was made of."""
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from server.errors import InvalidRequest, shown
+from server.openai.checked import Wire, parse, text_parts
+from server.prompts.message import Message, Role
+from server.responses.store import StoredResponse
+from server.tools.tool import ToolCall
+
+_ROLES = {
+    "system": Role.SYSTEM,
+    "developer": Role.SYSTEM,
+    "user": Role.USER,
+    "assistant": Role.ASSISTANT,
+}
+_PARTS = ("input_text", "output_text", "text")
+
+Parts = Annotated[tuple[str, ...], BeforeValidator(lambda value: text_parts(value, _PARTS))]
+"""A string, or parts of text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item, as callers see it and as prompt formats take it."""
+
+    json: Mapping[str, object]
+    """With an id."""
+    message: Message
+
+
+class MessageItem(Wire):
+    """What somebody said."""
+
+    id: str | None = None
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Parts
+
+
+class CallItem(Wire):
+    """A call that the model made."""
+
+    id: str | None = None
+    call_id: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, Field(min_length=1)]
+    arguments: str
+
+
+class CallOutputItem(Wire):
+    """What came of a call."""
+
+    id: str | None = None
+    call_id: Annotated[str, Field(min_length=1)]
+    output: Parts
+
+
+def user_item(text: str) -> Item:
+    """Return ``text`` as a message of the user."""
+    return parse_item({"role": "user", "content": text}, "input")
+
+
+def parse_items(value: object, path: str) -> tuple[Item, ...]:
+    """Return the items of a request's ``input``, which is at ``path``.
+
+    Raises:
+        InvalidRequest: one is of a kind that is not supported, or has a wrong value.
+    """
+    if isinstance(value, str):
+        return (user_item(value),)
+    if not isinstance(value, list):
+        raise InvalidRequest(f"{path} must be a string or a list of items", param=path)
+    return tuple(parse_item(item, f"{path}[{index}]") for index, item in enumerate(value))
+
+
+def parse_item(value: object, path: str) -> Item:
+    """Return one item. Raises InvalidRequest."""
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"{path} must be an object", param=path)
+    kind = value.get("type") or "message"
+    if kind == "message":
+        return _said(parse(MessageItem, value, path))
+    if kind == "function_call":
+        return _called(parse(CallItem, value, path))
+    if kind == "function_call_output":
+        return _answered(parse(CallOutputItem, value, path))
+    hint = "; name the response that it is from as previous_response_id" if kind == "item_reference" else ""
+    raise InvalidRequest(
+        f"{path} has the type {shown(kind)}; supported are message, function_call and function_call_output{hint}",
+        param=f"{path}.type",
+        code="unsupported_parameter",
+    )
+
+
+def kept(inputs: Iterable[Item], response: Mapping[str, object]) -> StoredResponse:
+    """Return a response and what it was made from as they are kept."""
+    texts = tuple(_text(item.json) for item in inputs)
+    return StoredResponse(str(response["id"]), _text(response), texts)
+
+
+def conversation(response: StoredResponse) -> tuple[Item, ...]:
+    """Return all items up to and with the answer."""
+    made = json.loads(response.reply)["output"]
+    return tuple(parse_item(item, "item") for item in (*map(json.loads, response.inputs), *made))
+
+
+def to_messages(items: Sequence[Item]) -> tuple[Message, ...]:
+    """Return the messages of a conversation; calls belong to what the model said before them."""
+    messages: list[Message] = []
+    for message in (item.message for item in items):
+        if message.tool_calls and messages and messages[-1].role is Role.ASSISTANT:
+            calls = messages[-1].tool_calls + message.tool_calls
+            messages[-1] = replace(messages[-1], tool_calls=calls)
+        else:
+            messages.append(message)
+    return tuple(messages)
+
+
+def new_id(prefix: str) -> str:
+    """Return an id that nobody else has."""
+    return f"{prefix}_{uuid.uuid4().hex}"
+
+
+def _said(item: MessageItem) -> Item:
+    role = _ROLES[item.role]
+    kind = {"type": "output_text", "annotations": []} if role is Role.ASSISTANT else {"type": "input_text"}
+    content = [{**kind, "text": text} for text in item.content]
+    json = {"id": item.id or new_id("msg"), "type": "message", "status": "completed", "role": item.role}
+    return Item({**json, "content": content}, Message(role, "\n".join(item.content)))
+
+
+def _called(item: CallItem) -> Item:
+    call = {"call_id": item.call_id, "name": item.name, "arguments": item.arguments}
+    json = {"id": item.id or new_id("fc"), "type": "function_call", "status": "completed", **call}
+    return Item(json, Message(Role.ASSISTANT, "", (ToolCall(item.call_id, item.name, item.arguments),)))
+
+
+def _answered(item: CallOutputItem) -> Item:
+    text = "\n".join(item.output)
+    json = {"id": item.id or new_id("fco"), "type": "function_call_output", "status": "completed"}
+    return Item({**json, "call_id": item.call_id, "output": text}, Message(Role.TOOL, text, tool_call_id=item.call_id))
+
+
+def _text(value: Mapping[str, object]) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()

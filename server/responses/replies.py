@@ -1,0 +1,46 @@
+"""The JSON of a response, apart from its answer."""
+
+import time
+
+from server.engine.params import SamplingParams
+from server.responses.items import new_id
+from server.responses.reply_types import ResponseObject, UsedPrompt
+from server.responses.schemas import ResponsesRequest, StoredPrompt
+
+
+def response_head(body: ResponsesRequest, model: str, params: SamplingParams) -> ResponseObject:
+    """Return the response object as far as it is known before the answer: mostly what was asked, made definite."""
+    return {
+        "id": new_id("resp"),
+        "object": "response",
+        "created_at": int(time.time()),
+        "status": "in_progress",
+        "background": False,
+        "error": None,
+        "incomplete_details": None,
+        "instructions": body.instructions,
+        "max_output_tokens": body.max_output_tokens,
+        "max_tool_calls": None,
+        "metadata": body.metadata or {},
+        "model": model,
+        "output": [],
+        "parallel_tool_calls": True,
+        "previous_response_id": body.previous_response_id,
+        "prompt": _used(body.prompt),
+        "reasoning": {"effort": None, "summary": None},
+        "service_tier": "default",
+        "store": body.store is not False,
+        "temperature": params.temperature,
+        "text": {"format": {"type": "text"}},
+        "tool_choice": "none",
+        "tools": [],
+        "top_logprobs": 0,
+        "top_p": params.top_p,
+        "truncation": body.truncation or "disabled",
+        "usage": None,
+        "user": None,
+    }
+
+
+def _used(prompt: StoredPrompt | None) -> UsedPrompt | None:
+    return None if prompt is None else {"id": prompt.id, "variables": prompt.variables, "version": None}

@@ -1,0 +1,88 @@
+"""POST /v1/responses, and what can be done with the responses that were stored."""
+
+import json
+from functools import partial
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from server.errors import InvalidRequest, PromptNotFound, ResponseNotFound
+from server.generation import unless_gone
+from server.http.openapi import GENERATES, Tag, documented
+from server.request_record import current_request
+from server.responses.answering import Answering
+from server.responses.paging import page
+from server.responses.reply_types import InputItems, InputTokens, ResponseDeleted, ResponseEvent, ResponseObject
+from server.responses.schemas import ResponsesRequest, parse_responses_request
+from server.responses.store import StoredResponse
+from server.wire import hung_up, read_json_object
+
+_JSON = "application/json"
+_ONE = "/v1/responses/{response_id}"
+_ERRORS = (*GENERATES, PromptNotFound, ResponseNotFound)
+
+
+def create_router(answering: Answering) -> APIRouter:
+    """Return the routes, answering and storing as ``answering`` does."""
+    router = APIRouter()
+
+    @router.post("/v1/responses", **documented(ResponseObject, ResponsesRequest, events=ResponseEvent, errors=_ERRORS))
+    async def create_response(request: Request) -> Response:
+        """Answer a conversation, whole or as a stream of events."""
+        body = parse_responses_request(await read_json_object(request))
+        ask = answering.ask(body, _owner())
+        if body.stream:
+            return await answering.stream(ask)
+        return JSONResponse(await unless_gone(answering.complete(ask), partial(hung_up, request)))
+
+    @router.post(
+        "/v1/responses/input_tokens", **documented(InputTokens, ResponsesRequest, errors=_ERRORS, tag=Tag.TEXT)
+    )
+    async def count_input_tokens(request: Request) -> Response:
+        """Count the tokens of a prompt."""
+        ask = answering.ask(parse_responses_request(await read_json_object(request)), _owner())
+        return JSONResponse({"object": "response.input_tokens", "input_tokens": await answering.count(ask)})
+
+    @router.get(_ONE, **documented(ResponseObject, errors=(ResponseNotFound, InvalidRequest), tag=Tag.TEXT))
+    async def retrieve_response(request: Request, response_id: str) -> Response:
+        """Return a stored response."""
+        found = _found(answering, response_id)
+        if request.query_params.get("stream") == "true":
+            raise InvalidRequest("a stored response cannot be streamed again; leave stream out", param="stream")
+        return Response(found.reply, media_type=_JSON)
+
+    @router.delete(_ONE, **documented(ResponseDeleted, errors=(ResponseNotFound,), tag=Tag.TEXT))
+    async def delete_response(response_id: str) -> Response:
+        """Forget a stored response."""
+        if not answering.store.delete(_owner(), response_id):
+            raise ResponseNotFound(response_id)
+        return JSONResponse({"id": response_id, "object": "response", "deleted": True})
+
+    @router.get(
+        f"{_ONE}/input_items", **documented(InputItems, errors=(ResponseNotFound, InvalidRequest), tag=Tag.TEXT)
+    )
+    async def list_input_items(request: Request, response_id: str) -> Response:
+        """List all items that a stored response was made from, those of the responses before it included."""
+        found = _found(answering, response_id)
+        return JSONResponse(page([json.loads(text) for text in found.inputs], dict(request.query_params)))
+
+    @router.post(
+        f"{_ONE}/cancel", **documented(ResponseObject, errors=(ResponseNotFound, InvalidRequest), tag=Tag.TEXT)
+    )
+    async def cancel_response(response_id: str) -> Response:
+        """Refuse: only responses in the background could be cancelled, and there are none."""
+        _found(answering, response_id)
+        raise InvalidRequest("only a response that is made in the background can be cancelled", param="response_id")
+
+    return router
+
+
+def _found(answering: Answering, response_id: str) -> StoredResponse:
+    found = answering.store.get(_owner(), response_id)
+    if found is None:
+        raise ResponseNotFound(response_id)
+    return found
+
+
+def _owner() -> str:
+    return current_request().key

@@ -1,0 +1,75 @@
+"""The body of a request to ``/v1/responses`` as it comes over the wire. Checked here, then translated once."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic.config import JsonDict
+
+from server.openai.checked import Wire, invalid, parse, text_parts
+from server.openai.sampling import SamplingFields
+from server.responses.fields import RESPONSES
+
+_VARIABLE_PARTS = ("input_text",)
+_MAX_METADATA = 16
+_INPUT_SCHEMA: JsonDict = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]}
+_INCLUDABLE = Literal[
+    "message.output_text.logprobs",
+    "reasoning.encrypted_content",
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "message.input_image.image_url",
+    "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs",
+]
+
+
+def _variable(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    return "".join(text_parts([value], _VARIABLE_PARTS))
+
+
+def _version(value: object) -> object:
+    if value is not None:
+        raise invalid("is not supported: a stored prompt has one version, which is its file")
+    return value
+
+
+class StoredPrompt(Wire):
+    """Which stored prompt is used, and with what."""
+
+    id: Annotated[str, Field(min_length=1)]
+    variables: (
+        dict[str, Annotated[str, BeforeValidator(_variable, json_schema_input_type=str | dict[str, str])]] | None
+    ) = None
+    version: Annotated[None, BeforeValidator(_version)] = None
+
+
+class ResponsesRequest(SamplingFields):
+    """The fields that are honoured; ``fields.py`` says what becomes of all others."""
+
+    model_config = ConfigDict(json_schema_extra=RESPONSES.complete)
+
+    model: str | None = None
+    input: Annotated[object, WithJsonSchema(_INPUT_SCHEMA)] = None
+    instructions: str | None = None
+    prompt: StoredPrompt | None = None
+    previous_response_id: str | None = None
+    store: bool | None = None
+    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    stream: bool | None = None
+    metadata: Annotated[dict[str, str], Field(max_length=_MAX_METADATA)] | None = None
+    include: list[_INCLUDABLE] | None = None
+
+
+def parse_responses_request(body: Mapping[str, object]) -> ResponsesRequest:
+    """Return the body as a checked request; the items of ``input`` are checked where they are translated.
+
+    Raises:
+        InvalidRequest: a field is refused or has a wrong value; ``param`` is its path.
+    """
+    RESPONSES.check(body)
+    return parse(ResponsesRequest, body)

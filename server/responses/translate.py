@@ -1,0 +1,91 @@
+"""From the wire's request to what the door to generation takes."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import takewhile
+
+from server.errors import InvalidRequest
+from server.fitting import encode_latest
+from server.generation import GenerationRequest, room_for_answer
+from server.openai.sampling import answer_tokens, to_sampling
+from server.prompts.message import Message, Role
+from server.registry import ServedModel
+from server.responses.items import Item, parse_items, to_messages, user_item
+from server.responses.schemas import ResponsesRequest
+from server.tasks.task import Task, VariableError
+
+
+def with_defaults(body: ResponsesRequest, task: Task) -> ResponsesRequest:
+    """Return ``body`` with the sampling of the stored prompt where it does not say otherwise."""
+    sampling = task.sampling
+    defaults: dict[str, object] = {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "repetition_penalty": sampling.repetition_penalty,
+        "max_output_tokens": sampling.max_tokens,
+        "stop": task.stop,
+    }
+    return body.model_copy(update={name: value for name, value in defaults.items() if not _is_said(body, name)})
+
+
+def new_items(body: ResponsesRequest, task: Task | None) -> tuple[Item, ...]:
+    """Return what the request itself puts in: the stored prompt, then its input.
+
+    Raises:
+        InvalidRequest: there is neither, or the values do not fit the prompt.
+    """
+    items = () if body.input is None else parse_items(body.input, "input")
+    if task is not None:
+        items = (user_item(_filled(task, body)), *items)
+    if not items:
+        raise InvalidRequest("input is required", param="input", code="missing_required_parameter")
+    return items
+
+
+async def to_generation(
+    body: ResponsesRequest, items: Sequence[Item], task: Task | None, model: ServedModel
+) -> GenerationRequest:
+    """Return what ``body`` asks of ``model``, after all ``items`` of the conversation.
+
+    Raises:
+        InvalidRequest: it contradicts itself.
+        PromptError: the prompt format cannot express the items.
+        PromptTooLong: the context leaves no room for an answer.
+        EngineUnavailable: the model is not ready.
+    """
+    prompt_ids = await encode(body, items, model)
+    room = room_for_answer(model, len(prompt_ids))
+    max_tokens = answer_tokens(body.max_output_tokens, body.min_tokens, model.card.default_max_tokens, room)
+    params = to_sampling(body, model.card, max_tokens)
+    if task is not None:
+        params = replace(params, grammar=task.grammar)
+    return GenerationRequest(prompt_ids, params, stop=body.stop)
+
+
+async def encode(body: ResponsesRequest, items: Sequence[Item], model: ServedModel) -> tuple[int, ...]:
+    """Return the prompt, without the oldest of the conversation where ``truncation`` is auto and it is too long."""
+    messages = to_messages(items)
+    instructions = [Message(Role.SYSTEM, body.instructions)] if body.instructions else []
+    fixed = len(list(takewhile(lambda message: message.role is Role.SYSTEM, messages)))
+    # What is left can begin with any question, but not with an answer or with the result of a call.
+    starts = [fixed, *(at for at, message in enumerate(messages) if at > fixed and message.role is Role.USER)]
+
+    async def encode_from(first: int) -> tuple[int, ...]:
+        return await model.encode([*instructions, *messages[:fixed], *messages[starts[first] :]])
+
+    if body.truncation != "auto":
+        return await encode_from(0)
+    return await encode_latest(encode_from, len(starts) - 1, model.context_length)
+
+
+def _filled(task: Task, body: ResponsesRequest) -> str:
+    values = (body.prompt and body.prompt.variables) or {}
+    try:
+        return task.fill(values)
+    except VariableError as error:
+        raise InvalidRequest(str(error), param=f"prompt.variables.{error.variable}") from None
+
+
+def _is_said(body: ResponsesRequest, name: str) -> bool:
+    return getattr(body, name) not in (None, ())

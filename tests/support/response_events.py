@@ -1,0 +1,88 @@
+"""The events of a response, checked against the client's types and against each other."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args
+
+from openai.types.responses import Response, ResponseStreamEvent
+
+from tests.support.wire_models import checked
+
+Json = dict[str, Any]
+
+_KINDS = {kind.model_fields["type"].annotation.__args__[0]: kind for kind in get_args(get_args(ResponseStreamEvent)[0])}
+_ENDS = ("response.completed", "response.incomplete", "response.failed")
+
+
+def check_response(data: Json) -> Response:
+    """Return ``data`` as the client reads it. The interface returns ``store``, though the client's type forgot it."""
+    return checked(Response, data, beyond=("store",))
+
+
+def read_events(body: str) -> list[Json]:
+    """Return the data of all events of a stream, whose names and numbers must be right."""
+    events = []
+    for block in body.strip().split("\n\n"):
+        if block.startswith(":"):
+            continue
+        name, data = block.split("\n")
+        event = json.loads(data.removeprefix("data: "))
+        assert name == f"event: {event['type']}"
+        checked(_KINDS[event["type"]], event, beyond=("store",))
+        events.append(event)
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    return events
+
+
+def check_order(events: Sequence[Json]) -> Json:
+    """Check that the events tell of one response from first to last, and return it."""
+    assert [event["type"] for event in events[:2]] == ["response.created", "response.in_progress"]
+    assert all(event["response"]["status"] == "in_progress" for event in events[:2])
+    assert [event["type"] for event in events if event["type"] in _ENDS] == [events[-1]["type"]]
+    final: Json = events[-1]["response"]
+    assert events[-1]["type"] == f"response.{final['status']}"
+    check_response(final)
+    left = iter(events[2:-1])
+    items = []
+    while (first := next(left, None)) is not None:
+        assert first["type"] == "response.output_item.added"
+        assert first["output_index"] == len(items)
+        item = _read_message(first, left) if first["item"]["type"] == "message" else _read_call(first, left)
+        items.append(item)
+    assert items == final["output"]
+    return final
+
+
+def _read_message(added: Json, left: Iterator[Json]) -> Json:
+    assert added["item"]["content"] == []
+    opened = next(left)
+    assert opened["type"] == "response.content_part.added"
+    text, done = _gather("response.output_text", left)
+    assert done["text"] == text
+    closed, item = next(left), next(left)
+    assert closed["type"] == "response.content_part.done"
+    assert closed["part"]["text"] == text
+    return _closed(added, item, [opened, done, closed])
+
+
+def _read_call(added: Json, left: Iterator[Json]) -> Json:
+    arguments, done = _gather("response.function_call_arguments", left)
+    item = next(left)
+    assert done["arguments"] == arguments == item["item"]["arguments"]
+    return _closed(added, item, [done])
+
+
+def _gather(kind: str, left: Iterator[Json]) -> tuple[str, Json]:
+    pieces = []
+    while (event := next(left))["type"] == f"{kind}.delta":
+        pieces.append(event["delta"])
+    assert event["type"] == f"{kind}.done"
+    return "".join(pieces), event
+
+
+def _closed(added: Json, item: Json, between: Sequence[Json]) -> Json:
+    assert item["type"] == "response.output_item.done"
+    assert {event["item_id"] for event in between} == {added["item"]["id"]} == {item["item"]["id"]}
+    assert added["item"]["status"] == "in_progress"
+    result: Json = item["item"]
+    return result
