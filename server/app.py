@@ -21,7 +21,7 @@ from server.http.last_resort import LastResort
 from server.http.openapi import openapi_of
 from server.http.request_id import RequestIds
 from server.http.wording import Wording
-from server.openai import chat, completions, models
+from server.openai import chat, completions, models, tokenize
 from server.prompts.errors import PromptError
 from server.registry import ModelRegistry
 from server.responses import router as responses
@@ -65,6 +65,7 @@ def create_app(
     for router in (
         chat.create_router(registry),
         completions.create_router(registry),
+        tokenize.create_router(registry),
         models.create_router(registry),
         responses.create_router(answering),
         ops.create_router(registry),

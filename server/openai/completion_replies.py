@@ -7,9 +7,10 @@ from server.choice import TextDelta
 from server.generation import Answer, Completion, Usage
 from server.host import Tokenizer
 from server.openai.completion_request import CompletionRequest, PromptAsk
+from server.openai.completion_types import CompletionChoice, LegacyLogprobs, TextCompletion
 from server.openai.envelope import FINISH_REASONS, ReplyHead, usage_object
-from server.openai.legacy_logprobs import LegacyLogprobs, joined, legacy_logprobs
-from server.openai.reply_types import UsageObject
+from server.openai.legacy_logprobs import joined, legacy_logprobs
+from server.openai.reply_types import Finish, UsageObject
 from server.prompt_batch import total
 from server.token_scores import ScoredToken
 
@@ -28,7 +29,7 @@ class CompletionWriter:
         """Whether a stream ends with the token counts."""
         return bool(self.body.stream_options and self.body.stream_options.include_usage)
 
-    def whole(self, completions: Sequence[Completion]) -> dict[str, object]:
+    def whole(self, completions: Sequence[Completion]) -> TextCompletion:
         """Return the whole reply, of a completion for each prompt."""
         choices = [
             self._whole_choice(prompt, index, answer, completion)
@@ -37,7 +38,7 @@ class CompletionWriter:
         ]
         return {**self._object(choices), "usage": self._usage(total(each.usage for each in completions))}
 
-    def echo(self, prompt: int, tokens: tuple[ScoredToken, ...]) -> Iterator[dict[str, object]]:
+    def echo(self, prompt: int, tokens: tuple[ScoredToken, ...]) -> Iterator[TextCompletion]:
         """Yield the chunks that open the answers to ``prompt`` where it is echoed; ``tokens`` are its own."""
         ask = self.asks[prompt]
         if self.body.echo:
@@ -45,7 +46,7 @@ class CompletionWriter:
                 logprobs = self._prompt_logprobs(ask, tokens)
                 yield self._chunk([self._choice(prompt, index, ask.text, logprobs, None)])
 
-    def delta(self, prompt: int, delta: TextDelta) -> dict[str, object]:
+    def delta(self, prompt: int, delta: TextDelta) -> TextCompletion:
         """Return the chunk of a piece of an answer to ``prompt``."""
         reason = None if delta.finish_reason is None else FINISH_REASONS[delta.finish_reason]
         if self.body.scores_only:
@@ -53,11 +54,11 @@ class CompletionWriter:
         logprobs = self._answer_logprobs(self.asks[prompt], delta.tokens) if delta.tokens else None
         return self._chunk([self._choice(prompt, delta.index, delta.text, logprobs, reason)])
 
-    def usage(self, usage: Usage) -> dict[str, object]:
+    def usage(self, usage: Usage) -> TextCompletion:
         """Return the chunk with the counts, which has no choices."""
         return {**self._object([]), "usage": self._usage(usage)}
 
-    def _whole_choice(self, prompt: int, index: int, answer: Answer, completion: Completion) -> dict[str, object]:
+    def _whole_choice(self, prompt: int, index: int, answer: Answer, completion: Completion) -> CompletionChoice:
         ask = self.asks[prompt]
         text = ask.text if self.body.echo else ""
         logprobs = self._prompt_logprobs(ask, completion.prompt) if self.body.echo else None
@@ -78,16 +79,16 @@ class CompletionWriter:
         return None if top is None else legacy_logprobs(tokens, self.tokenizer, top=top, offset=offset)
 
     def _choice(
-        self, prompt: int, index: int, text: str, logprobs: LegacyLogprobs | None, reason: str | None
-    ) -> dict[str, object]:
+        self, prompt: int, index: int, text: str, logprobs: LegacyLogprobs | None, reason: Finish | None
+    ) -> CompletionChoice:
         number = prompt * self.asks[prompt].request.n + index
         return {"index": number, "text": text, "logprobs": logprobs, "finish_reason": reason}
 
-    def _chunk(self, choices: list[dict[str, object]]) -> dict[str, object]:
+    def _chunk(self, choices: list[CompletionChoice]) -> TextCompletion:
         chunk = self._object(choices)
         return {**chunk, "usage": None} if self.include_usage else chunk
 
-    def _object(self, choices: list[dict[str, object]]) -> dict[str, object]:
+    def _object(self, choices: list[CompletionChoice]) -> TextCompletion:
         return {
             "id": self.head.id,
             "object": "text_completion",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from server.engine.params import MAX_LOGPROBS
 from server.errors import InvalidRequest, prompt_in
@@ -12,19 +12,14 @@ from server.generation import GenerationRequest, room_for_answer
 from server.openai.checked import invalid, parse
 from server.openai.completion_fields import COMPLETION
 from server.openai.sampling import SamplingFields, StreamOptions, answer_tokens, number_of_answers, to_sampling
+from server.openai.token_ids import decoded, is_token_ids, known_ids
 from server.prompt_batch import SEQUENCES_AT_MOST
 from server.registry import ServedModel
-from server.text import Detokenizer
 
 Prompt = str | tuple[int, ...]
 """A text, or its token ids."""
 
 _DEFAULT_MAX_TOKENS = 16
-
-
-def is_token_ids(value: object) -> bool:
-    """Return whether ``value`` is a list of token ids, one at least."""
-    return isinstance(value, list) and bool(value) and all(type(item) is int for item in value)
 
 
 def _prompts(value: object) -> tuple[Prompt, ...]:
@@ -46,6 +41,8 @@ def _prompt(value: object, index: int) -> Prompt:
 
 class CompletionRequest(SamplingFields):
     """The fields that are honoured; ``completion_fields.py`` says what becomes of all others."""
+
+    model_config = ConfigDict(json_schema_extra=COMPLETION.complete)
 
     model: str | None = None
     prompt: Annotated[
@@ -115,8 +112,8 @@ async def _ask(prompt: Prompt, n: int, body: CompletionRequest, model: ServedMod
         ids = (*prefix, *await model.encode_text(prompt))
         text = prompt
     else:
-        prefix, ids = (), known_ids(prompt, model, "prompt")
-        text = decoded(ids, model)
+        prefix, ids = (), known_ids(prompt, model.host.info.vocab_size, "prompt")
+        text = await decoded(ids, model)
     if not ids:
         raise InvalidRequest("prompt: must not be empty with this model", param="prompt")
     room = room_for_answer(model, len(ids))
@@ -125,21 +122,3 @@ async def _ask(prompt: Prompt, n: int, body: CompletionRequest, model: ServedMod
     params = replace(params, logprobs=body.logprobs, prompt_logprobs=body.logprobs if body.echo else None)
     continued = len(ids) > len(prefix)
     return PromptAsk(text, len(prefix), GenerationRequest(ids, params, body.stop, n, continued=continued))
-
-
-def known_ids(ids: tuple[int, ...], model: ServedModel, field: str) -> tuple[int, ...]:
-    """Return ``ids``. Raises InvalidRequest about ``field`` where one is none of the model's vocabulary."""
-    vocab_size = model.host.info.vocab_size
-    for token_id in ids:
-        if not 0 <= token_id < vocab_size:
-            raise InvalidRequest(
-                f"{field}: {token_id} is no token of this model, whose ids go from 0 to {vocab_size - 1}", param=field
-            )
-    return ids
-
-
-def decoded(ids: tuple[int, ...], model: ServedModel) -> str:
-    """Return the text that ``ids`` stand for; special tokens are no text."""
-    tokenizer = model.tokenizer
-    detokenizer = Detokenizer(strip_leading_space=tokenizer.strips_leading_space)
-    return "".join([detokenizer.feed(tokenizer.piece(token_id)) for token_id in ids]) + detokenizer.finish()

@@ -7,10 +7,12 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from server.errors import prompt_in
+from server.errors import ErrorEnvelope, prompt_in
 from server.generation import unless_gone
+from server.http.openapi import documented
 from server.openai.completion_replies import CompletionWriter
 from server.openai.completion_request import CompletionRequest, parse_completion_request, to_asks
+from server.openai.completion_types import TextCompletion
 from server.openai.envelope import new_head
 from server.openai.stream import DONE, failure
 from server.prompt_batch import PromptBatch, generate_all
@@ -23,7 +25,9 @@ def create_router(registry: ModelRegistry) -> APIRouter:
     """Return the route, answering from the models of ``registry``."""
     router = APIRouter()
 
-    @router.post("/v1/completions", response_model=None)
+    @router.post(
+        "/v1/completions", **documented(TextCompletion, CompletionRequest, events=TextCompletion | ErrorEnvelope)
+    )
     async def completions(request: Request) -> Response:
         """Go on with texts, whole or as a stream of events."""
         body = parse_completion_request(await read_json_object(request))

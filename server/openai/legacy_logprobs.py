@@ -2,22 +2,12 @@
 
 from collections.abc import Iterable
 
-from typing_extensions import TypedDict
-
 from server.host import Tokenizer
+from server.openai.completion_types import LegacyLogprobs
 from server.token_scores import ScoredPiece, ScoredToken
 
 _LEAST = -9999.0
 """In place of minus infinity, which JSON cannot say; OpenAI's own figure."""
-
-
-class LegacyLogprobs(TypedDict):
-    """Four lists of the same length."""
-
-    tokens: list[str]
-    token_logprobs: list[float | None]
-    top_logprobs: list[dict[str, float] | None] | None
-    text_offset: list[int]
 
 
 def legacy_logprobs(tokens: Iterable[ScoredToken], tokenizer: Tokenizer, *, top: int, offset: int) -> LegacyLogprobs:

@@ -24,10 +24,7 @@ async def to_generation(body: ChatRequest, model: ServedModel) -> GenerationRequ
     """
     n = number_of_answers(body.n, model)
     offer = to_offer(body)
-    _check_continuation(body, offer)
-    continued = bool(body.continue_final_message)
-    tools = () if offer is None else offer.tools
-    prompt_ids = await model.encode(to_messages(body.messages), tools, continued=continued)
+    prompt_ids = await to_prompt(body, offer, model)
     room = room_for_answer(model, len(prompt_ids))
     asked = body.max_completion_tokens or body.max_tokens
     max_tokens = answer_tokens(asked, body.min_tokens, model.card.default_max_tokens, room)
@@ -36,7 +33,16 @@ async def to_generation(body: ChatRequest, model: ServedModel) -> GenerationRequ
         params = replace(params, logprobs=body.top_logprobs or 0)
     if offer is not None:
         params = replace(params, grammar=model.tool_grammar(offer))
-    return GenerationRequest(prompt_ids, params, stop=body.stop, n=n, tools=offer, continued=continued)
+    return GenerationRequest(
+        prompt_ids, params, stop=body.stop, n=n, tools=offer, continued=bool(body.continue_final_message)
+    )
+
+
+async def to_prompt(body: ChatRequest, offer: ToolOffer | None, model: ServedModel) -> tuple[int, ...]:
+    """Return the prompt's ids, which tell of what is on ``offer``. Raises as ``to_generation`` does."""
+    _check_continuation(body, offer)
+    tools = () if offer is None else offer.tools
+    return await model.encode(to_messages(body.messages), tools, continued=bool(body.continue_final_message))
 
 
 def _check_continuation(body: ChatRequest, offer: ToolOffer | None) -> None:
