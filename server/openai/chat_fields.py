@@ -30,7 +30,7 @@ _HONOURED = (
     Honoured("n", "up to 8, and up to the server's --parallel"),
     Honoured("stream"),
     Honoured("stream_options", "include_usage"),
-    Honoured("tools", "up to 128 functions; see [tools.md](tools.md)"),
+    Honoured("tools", "up to 128 functions"),
     Honoured("tool_choice", "none, auto, required, a function, or allowed_tools"),
     Honoured("parallel_tool_calls", "false: at most one call; true, the default: up to 8 where the family can"),
     Honoured("functions", "the older name of tools; answered with function_call"),
@@ -106,7 +106,7 @@ _REFUSED = (
 CHAT = FieldTable(_HONOURED, _IGNORED, _REFUSED)
 """The fields of the body."""
 
-_MESSAGE_REFUSED = (
+MESSAGE_REFUSED = (
     Refused("audio"),
     Refused("refusal", ("",)),
     Refused("prefix", (False,)),
@@ -125,5 +125,5 @@ def check_chat_fields(body: Mapping[str, object]) -> None:
     messages = body.get("messages")
     for index, message in enumerate(messages if isinstance(messages, list) else []):
         if isinstance(message, dict):
-            for rule in _MESSAGE_REFUSED:
+            for rule in MESSAGE_REFUSED:
                 check_neutral(rule, message.get(rule.name), f"messages[{index}].{rule.name}")

@@ -40,12 +40,13 @@ async def to_generation(body: ChatRequest, model: ServedModel) -> GenerationRequ
 
 async def to_prompt(body: ChatRequest, offer: ToolOffer | None, model: ServedModel) -> tuple[int, ...]:
     """Return the prompt's ids, which tell of what is on ``offer``. Raises as ``to_generation`` does."""
-    _check_continuation(body, offer)
+    _check_agreement(body, offer)
     tools = () if offer is None else offer.tools
     return await model.encode(to_messages(body.messages), tools, continued=bool(body.continue_final_message))
 
 
-def _check_continuation(body: ChatRequest, offer: ToolOffer | None) -> None:
+def _check_agreement(body: ChatRequest, offer: ToolOffer | None) -> None:
+    """Refuse fields that contradict each other. Raises InvalidRequest."""
     if body.continue_final_message and body.add_generation_prompt:
         raise InvalidRequest(
             "continue_final_message and add_generation_prompt exclude each other", param="continue_final_message"
@@ -54,6 +55,10 @@ def _check_continuation(body: ChatRequest, offer: ToolOffer | None) -> None:
         raise InvalidRequest(
             "add_generation_prompt may be false only together with continue_final_message",
             param="add_generation_prompt",
+        )
+    if body.logprobs and offer is not None:
+        raise InvalidRequest(
+            "logprobs are those of a text: leave the tools out, or set tool_choice to none", param="logprobs"
         )
     if body.continue_final_message and offer is not None:
         raise InvalidRequest(

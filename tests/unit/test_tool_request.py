@@ -196,9 +196,10 @@ async def test_a_final_message_is_continued_right_after_its_text(more: dict[str,
         ({"continue_final_message": True, "add_generation_prompt": True}, "continue_final_message"),
         ({"add_generation_prompt": False}, "add_generation_prompt"),
         ({"continue_final_message": True, "tools": [NOW]}, "continue_final_message"),
+        ({"logprobs": True, "tools": [NOW]}, "logprobs"),
     ],
 )
-async def test_contradictions_about_the_final_message_are_refused(body: dict[str, object], param: str) -> None:
+async def test_contradictions_are_refused(body: dict[str, object], param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         await generation(messages=BEGUN, **body)
     assert caught.value.param == param

@@ -1,0 +1,72 @@
+"""``docs/fields.md``, made from the tables that requests are checked by."""
+
+import json
+
+import click
+
+from server.openai.chat_fields import CHAT, MESSAGE_REFUSED
+from server.openai.completion_fields import COMPLETION
+from server.openai.fields import FieldTable, Refused
+
+_HEAD = """\
+# Fields of requests
+
+<!-- Made by `make docs` from server/openai/*_fields.py. -->
+
+Every field is one of these:
+
+- **honoured**: it does what OpenAI says it does, or vLLM where OpenAI has no such field ("extension");
+- **accepted without effect**: it asks for nothing that changes the answer;
+- **by default value only**: it would change the answer and is not supported, so that only values are accepted that ask
+  for nothing; any other is refused (400, `unsupported_parameter`) by the name of the field;
+- **refused**: the same, where no value asks for nothing.
+
+Null asks for nothing and is accepted in every field. A field that is not listed is refused by its name (400,
+`unknown_parameter`): an answer that silently ignores what was asked for is a wrong answer.
+"""
+_COLUMNS = "| field | | |\n| --- | --- | --- |\n"
+_MESSAGE_NOTE = """
+### Of a message
+
+Beside `role`, `content`, `tool_calls`, `tool_call_id` and the older `function_call`. Fields that are not listed, such
+as `name`, only label a message and are accepted.
+
+"""
+
+
+def fields_page() -> str:
+    """Return the page."""
+    return "".join(
+        (
+            _HEAD,
+            "\n## POST /v1/chat/completions\n\n", _COLUMNS, _rows(CHAT),
+            _MESSAGE_NOTE, _COLUMNS, "".join(map(_refused, MESSAGE_REFUSED)),
+            "\n## POST /v1/completions\n\n", _COLUMNS, _rows(COMPLETION),
+        )
+    )  # fmt: skip
+
+
+def _rows(table: FieldTable) -> str:
+    honoured = (_row(field.name, "honoured", field.note) for field in table.honoured)
+    ignored = (_row(field.name, "accepted without effect", field.note) for field in table.ignored)
+    return "".join((*honoured, *ignored, *map(_refused, table.refused)))
+
+
+def _refused(field: Refused) -> str:
+    if not field.neutral:
+        return _row(field.name, "refused", field.note)
+    values = " or ".join(f"`{json.dumps(value)}`" for value in _distinct(field.neutral))
+    return _row(field.name, "by default value only", f"{values}; {field.note}" if field.note else values)
+
+
+def _distinct(values: tuple[object, ...]) -> list[object]:
+    """Return ``values`` without those that a reader takes for the same, such as 1 and 1.0."""
+    return [value for index, value in enumerate(values) if value not in values[:index]]
+
+
+def _row(name: str, fate: str, note: str) -> str:
+    return f"| `{name}` | {fate} | {note} |\n"
+
+
+if __name__ == "__main__":
+    click.echo(fields_page(), nl=False)

@@ -1,0 +1,29 @@
+"""The page of fields, and that it leaves none out."""
+
+from pathlib import Path
+
+import pytest
+from openai.types import completion_create_params as text_params
+from openai.types.chat import completion_create_params as chat_params
+
+from server.commands.fields_page import fields_page
+from server.openai.chat_fields import CHAT
+from server.openai.completion_fields import COMPLETION
+from server.openai.fields import FieldTable
+
+
+def test_the_fields_page_is_up_to_date() -> None:
+    page = Path(__file__).parents[3] / "docs" / "fields.md"
+    assert page.read_text("utf-8") == fields_page(), "run make docs"
+
+
+@pytest.mark.parametrize(
+    ("table", "official"),
+    [
+        (CHAT, chat_params.CompletionCreateParamsBase.__annotations__),
+        (COMPLETION, text_params.CompletionCreateParamsBase.__annotations__),
+    ],
+)
+def test_every_field_of_the_official_client_is_in_the_table(table: FieldTable, official: dict[str, object]) -> None:
+    known = {field.name for part in (table.honoured, table.ignored, table.refused) for field in part}
+    assert set(official) | {"stream"} <= known
