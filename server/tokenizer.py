@@ -13,6 +13,7 @@ import llama_cpp
 
 from server.engine.errors import ModelLoadError
 from server.engine.native_log import route_log
+from server.engine.vocabulary import load_vocabulary
 from server.prompts.normalize import NormalizationTable, Normalizer
 
 _PIECE_BYTES = 512
@@ -32,16 +33,10 @@ class LlamaTokenizer:
 
     def __init__(self, path: Path) -> None:
         """Load the vocabulary of ``path``. Raises ModelLoadError."""
-        params = llama_cpp.llama_model_default_params()
-        params.vocab_only = True
-        params.n_gpu_layers = 0
-        self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
-        if not self._model:
-            raise ModelLoadError(f"{path.name}: the vocabulary could not be loaded")
+        self._model, self._vocab = load_vocabulary(path)
         # By the last reference and not before: a thread may still be tokenising for a caller who has gone.
         self._free = weakref.finalize(self, llama_cpp.llama_model_free, self._model)
         self._free.atexit = False
-        self._vocab = llama_cpp.llama_model_get_vocab(self._model)
         ids = range(llama_cpp.llama_vocab_n_tokens(self._vocab))
         self._pieces = tuple(self._read_piece(i) for i in ids)
         self._specials = {self.name(i): i for i in ids if llama_cpp.llama_vocab_is_control(self._vocab, i)}

@@ -9,6 +9,20 @@ from server.engine.params import SamplingParams
 from server.engine.variants import LoadedVariant
 
 
+class Preparation(Protocol):
+    """Something that a thread is doing: a future, as far as the core asks."""
+
+    def done(self) -> bool:
+        """Whether it has come to an end."""
+
+    def exception(self) -> BaseException | None:
+        """What it ended with, where that is a failure."""
+
+
+class SampleError(Exception):
+    """One sequence cannot be sampled from any more."""
+
+
 class DecodeError(Exception):
     """A batch was refused; nothing of it counts as computed."""
 
@@ -47,6 +61,9 @@ class Backend(Protocol):
     def apply(self, op: CacheOp) -> None:
         """Carry out a cache operation."""
 
+    def prepare(self, request_id: int, params: SamplingParams) -> Preparation:
+        """Compile the grammar of a sequence in a thread, before ``open_sampler``; done when it may be admitted."""
+
     def open_sampler(self, request_id: int, params: SamplingParams, prompt_ids: tuple[int, ...]) -> None:
         """Make the sampler of a sequence that was admitted."""
 
@@ -57,7 +74,10 @@ class Backend(Protocol):
         """Compute the tokens of ``items``, all of one salt, in one batch. Raises DecodeError."""
 
     def sample(self, item: BatchItem, draft: int = 0) -> SampledToken:
-        """Sample what follows the tokens and ``draft`` drafts of an item of the last batch that ``samples``."""
+        """Sample what follows the tokens and ``draft`` drafts of an item of the last batch that ``samples``.
+
+        Raises SampleError.
+        """
 
     def score_prompt(self, item: BatchItem) -> tuple[SampledToken, ...]:
         """Score the prompt's tokens that follow those of an item of the last batch that ``scores``."""

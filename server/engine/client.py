@@ -15,11 +15,14 @@ from server.engine.errors import (
     EngineDied,
     EngineError,
     EngineUnavailable,
+    GrammarRejected,
     ModelLoadError,
     PromptTooLong,
     QueueFull,
     UnknownToken,
 )
+from server.engine.grammar import Grammar
+from server.engine.grammar_check import GrammarChecker
 from server.engine.interface import EngineState, EngineStatus
 from server.engine.messages import (
     Abort,
@@ -64,6 +67,8 @@ class EngineClient:
         self._changed = asyncio.Condition()
         self._restarts = 0
         self._restarting: asyncio.Task[None] | None = None
+        self._checker: GrammarChecker | None = None
+        self._checking = 0
         self.restarts_total = 0
 
     @property
@@ -111,6 +116,8 @@ class EngineClient:
         self, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str = ""
     ) -> AsyncGenerator[StepOutput, None]:
         """Queue a sequence; see ``Engine.submit``."""
+        if params.grammar is not None:
+            await self._check_grammar(params.grammar)
         if self._status.state is EngineState.RESTARTING:
             await self.wait_ready(self._config.restart_wait)
         if self._status.state is not EngineState.READY or self._process is None:
@@ -137,12 +144,34 @@ class EngineClient:
         if self._status.state is EngineState.READY and self._process is not None:
             self._process.send(pin)
 
+    async def _check_grammar(self, grammar: Grammar) -> None:
+        """Find out, off the event loop, whether the grammar can be used. Raises GrammarRejected or QueueFull."""
+        if self._status.state not in (EngineState.READY, EngineState.RESTARTING):
+            raise EngineUnavailable(self._unavailable())
+        if self._checker is None:
+            self._checker = GrammarChecker(self._config.model_path)
+        verdict = self._checker.remembered(grammar)
+        if verdict is None:
+            if self._checking >= self._config.parallel + self._config.max_waiting:
+                raise QueueFull(self._checking)
+            self._checking += 1
+            try:
+                loop = asyncio.get_running_loop()
+                verdict = await loop.run_in_executor(self._checker.thread, self._checker.verdict, grammar)
+            finally:
+                self._checking -= 1
+        if verdict:
+            raise GrammarRejected(f"the grammar of the answer cannot be used: {verdict}")
+
     async def stop(self) -> None:
         """End the process; every open stream ends with EngineUnavailable. ``start`` may start a fresh one."""
         process, self._process = self._process, None
         if self._restarting is not None:
             self._restarting.cancel()
         self._restarts = 0
+        checker, self._checker = self._checker, None
+        if checker is not None:
+            checker.close()
         await self._set(EngineState.STOPPED, "the server is shutting down")
         self._end_all(EngineUnavailable(self._unavailable()))
         if process is not None:

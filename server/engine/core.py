@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from server.engine.backend import Backend, DecodeError
+from server.engine.backend import Backend, DecodeError, Preparation, SampleError
 from server.engine.batch import Batch, BatchItem
 from server.engine.errors import QueueFull
 from server.engine.messages import EngineStats, FinishReason, Pin, SampledToken, StepOutput, StepReport, Submit
@@ -55,14 +55,20 @@ class EngineCore:
             if variant.prefix_length:
                 backend.lay_prefix(name, self._scheduler.hold(variant.prefix_tokens))
         self._pins = PinnedPrefixes(backend, self._scheduler, states)
+        self._preparing: dict[int, tuple[Preparation, Sequence]] = {}
         self._prompt_scores: list[StepOutput] = []
         self._pacer = pacer
         self._clock = clock
 
     @property
     def has_work(self) -> bool:
-        """Whether ``step`` would compute anything."""
-        return self._scheduler.has_work
+        """Whether ``step`` would do anything."""
+        return self._scheduler.has_work or any(future.done() for future, _ in self._preparing.values())
+
+    @property
+    def is_preparing(self) -> bool:
+        """Whether there will be work without another message: a grammar is being compiled."""
+        return bool(self._preparing)
 
     @property
     def stats(self) -> EngineStats:
@@ -86,19 +92,19 @@ class EngineCore:
             return StepOutput(message.request_id, finish_reason=FinishReason.ERROR, error=error)
         max_tokens = min(message.params.max_tokens, room)
         sequence = Sequence(message.request_id, prompt, message.params, max_tokens, variant.salt, variant.prefix_length)
-        try:
-            self._scheduler.add(sequence)
-        except QueueFull as error:
-            return StepOutput(message.request_id, finish_reason=FinishReason.ERROR, error=str(error))
-        return None
+        if message.params.grammar is not None:
+            self._preparing[message.request_id] = (self._backend.prepare(message.request_id, message.params), sequence)
+            return None
+        return self._add(sequence)
 
     def abort(self, request_id: int) -> None:
         """Stop a request, if it still runs."""
-        if self._scheduler.abort(request_id):
+        if self._scheduler.abort(request_id) or self._preparing.pop(request_id, None) is not None:
             self._backend.close_sampler(request_id)
 
     def step(self) -> StepReport:
         """Compute one batch."""
+        refused = self._add_prepared()
         somebody = 1 if self._scheduler.is_unhurried else self._scheduler.decoding
         batch = self._scheduler.schedule(self._pacer.budget(somebody), self._pacer.target_seconds)
         for op in batch.ops:
@@ -108,12 +114,33 @@ class EngineCore:
                 self._backend.open_sampler(sequence.request_id, sequence.params, sequence.real_prompt_ids)
         self._prompt_scores.clear()
         sampled, failed = self._compute(batch)
-        outputs = [*self._prompt_scores, *self._scheduler.update(batch, sampled, failed)]
+        outputs = [*refused, *self._prompt_scores, *self._scheduler.update(batch, sampled, failed)]
         for output in outputs:
             if output.finish_reason is not None:
                 self._backend.close_sampler(output.request_id)
         self._pins.after_step(batch)
         return StepReport(tuple(outputs), self.stats)
+
+    def _add(self, sequence: Sequence) -> StepOutput | None:
+        try:
+            self._scheduler.add(sequence)
+        except QueueFull as error:
+            return StepOutput(sequence.request_id, finish_reason=FinishReason.ERROR, error=str(error))
+        return None
+
+    def _add_prepared(self) -> list[StepOutput]:
+        """Queue the sequences whose grammars are compiled; return the last outputs of those that cannot be."""
+        done = [(future, sequence) for future, sequence in self._preparing.values() if future.done()]
+        refused = []
+        for future, sequence in done:
+            del self._preparing[sequence.request_id]
+            failure = future.exception()
+            if failure is not None:
+                error = f"its grammar: {failure}"
+                refused.append(StepOutput(sequence.request_id, finish_reason=FinishReason.ERROR, error=error))
+            elif (output := self._add(sequence)) is not None:
+                refused.append(output)
+        return refused
 
     def check_integrity(self) -> None:
         """Check the scheduler's books. Raises AssertionError."""
@@ -125,11 +152,12 @@ class EngineCore:
             return {}, {}
         started = self._clock()
         try:
-            sampled = self._decode(batch.items)
+            sampled, failed = self._decode(batch.items)
         except DecodeError:
             return self._compute_apart(batch)
-        self._learn(batch, sampled, self._clock() - started)
-        return sampled, {}
+        if not failed:
+            self._learn(batch, sampled, self._clock() - started)
+        return sampled, failed
 
     def _learn(self, batch: Batch, sampled: _Sampled, seconds: float) -> None:
         """Let those who plan steps know what this one took."""
@@ -151,15 +179,25 @@ class EngineCore:
         failed: dict[int, str] = {}
         for item in batch.items:
             try:
-                sampled.update(self._decode((item,)))
+                one_sampled, one_failed = self._decode((item,))
+                sampled.update(one_sampled)
+                failed.update(one_failed)
             except DecodeError as error:
                 failed[item.sequence.request_id] = str(error)
         return sampled, failed
 
-    def _decode(self, items: tuple[BatchItem, ...]) -> _Sampled:
+    def _decode(self, items: tuple[BatchItem, ...]) -> tuple[_Sampled, dict[int, str]]:
         self._backend.decode(items)
         self._prompt_scores += (self._score(item) for item in items if item.scores)
-        return {item.sequence.request_id: self._sample(item) for item in items if item.samples}
+        sampled: _Sampled = {}
+        failed: dict[int, str] = {}
+        for item in items:
+            if item.samples:
+                try:
+                    sampled[item.sequence.request_id] = self._sample(item)
+                except SampleError as error:
+                    failed[item.sequence.request_id] = str(error)
+        return sampled, failed
 
     def _score(self, item: BatchItem) -> StepOutput:
         scores = self._backend.score_prompt(item)
@@ -171,7 +209,7 @@ class EngineCore:
         """Sample after the item's tokens, and after each draft as long as they come true."""
         sampled = [self._backend.sample(item)]
         for draft in item.drafts:
-            if sampled[-1].token_id + item.sequence.salt != draft:
+            if sampled[-1].final or sampled[-1].token_id + item.sequence.salt != draft:
                 break
             sampled.append(self._backend.sample(item, len(sampled)))
         return tuple(sampled)

@@ -4,7 +4,8 @@ EngineError
 ├── RequestRejected          never admitted; nothing was computed
 │   ├── QueueFull            too many are waiting: try again later
 │   ├── PromptTooLong        can never fit, whatever the load
-│   └── UnknownToken         names a token that the model does not have
+│   ├── UnknownToken         names a token that the model does not have
+│   └── GrammarRejected      its grammar cannot be used
 ├── EngineUnavailable        no engine to take the request just now
 ├── EngineDied               the engine process ended while the request ran
 ├── DecodeFailed             llama.cpp refused the batch that held this request
@@ -48,6 +49,10 @@ class UnknownToken(RequestRejected):
 
     def __init__(self, token_id: int, vocab_size: int) -> None:
         super().__init__(f"{token_id} is no token of this model, which has the ids 0 to {vocab_size - 1}")
+
+
+class GrammarRejected(RequestRejected):
+    """The grammar that the answer has to follow is wrong, not supported, or too much work."""
 
 
 class EngineUnavailable(EngineError):

@@ -11,9 +11,10 @@ from itertools import chain
 import llama_cpp
 import numpy as np
 
-from server.engine.backend import DecodeError
+from server.engine.backend import DecodeError, Preparation
 from server.engine.batch import BatchItem, CacheOp, CopyPrefix, FreeSlot, Truncate
 from server.engine.config import Device, EngineConfig
+from server.engine.constraint import ConstraintFactory
 from server.engine.errors import ModelLoadError
 from server.engine.gguf_check import ModelFacts
 from server.engine.identity import identify_variants
@@ -21,9 +22,11 @@ from server.engine.logprobs import score
 from server.engine.messages import EngineInfo, SampledToken
 from server.engine.params import SamplingParams
 from server.engine.placement import Placement, place, probe
+from server.engine.prepared import PreparedConstraints
 from server.engine.sampler import Sampler, logits_at
 from server.engine.sequence import Sequence
 from server.engine.tuned import TunedVariants
+from server.engine.vocabulary import stop_ids
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +62,8 @@ class LlamaBackend:
         self._memory = llama_cpp.llama_get_memory(self._context)
         vocab = llama_cpp.llama_model_get_vocab(self._model)
         self._vocab_size = int(llama_cpp.llama_vocab_n_tokens(vocab))
-        ids = range(self._vocab_size)
-        self.stop_ids = frozenset(i for i in ids if llama_cpp.llama_vocab_is_eog(vocab, i))
+        self.stop_ids = stop_ids(vocab)
+        self._constraints = PreparedConstraints(ConstraintFactory(vocab, self.stop_ids))
         self._batch = _Batch(config.batch_size + config.parallel)
         self._samplers: dict[int, Sampler] = {}
         self._starts: dict[int, int] = {}
@@ -116,13 +119,21 @@ class LlamaBackend:
             length = op.length if isinstance(op, Truncate) else 0
             llama_cpp.llama_memory_seq_rm(self._memory, op.slot, length, -1)
 
+    def prepare(self, request_id: int, params: SamplingParams) -> Preparation:
+        """Compile the grammar of a sequence in a thread, before ``open_sampler``."""
+        return self._constraints.prepare(request_id, params)
+
     def open_sampler(self, request_id: int, params: SamplingParams, prompt_ids: tuple[int, ...]) -> None:
         """Make the sampler of a sequence that was admitted."""
         window = self.info.context_length
-        self._samplers[request_id] = Sampler(params, prompt_ids, self._vocab_size, self.stop_ids, window)
+        constraint = self._constraints.take(request_id)
+        self._samplers[request_id] = Sampler(
+            params, prompt_ids, self._vocab_size, self.stop_ids, window, constraint=constraint
+        )
 
     def close_sampler(self, request_id: int) -> None:
         """Free it, if there is one."""
+        self._constraints.drop(request_id)
         sampler = self._samplers.pop(request_id, None)
         if sampler is not None:
             sampler.close()
@@ -156,6 +167,7 @@ class LlamaBackend:
         """Free everything."""
         for request_id in list(self._samplers):
             self.close_sampler(request_id)
+        self._constraints.close()
         llama_cpp.llama_free(self._context)
         self._tuned.close()
         llama_cpp.llama_model_free(self._model)

@@ -124,6 +124,8 @@ class SampledToken:
     logprob: float | None = None
     top: tuple[TokenLogprob, ...] = ()
     """The most probable tokens at this place, the first one first."""
+    final: bool = False
+    """The answer ends here, whatever else it was told: its grammar allows nothing more."""
 
 
 @dataclass(frozen=True, slots=True)

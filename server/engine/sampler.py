@@ -5,11 +5,14 @@ from __future__ import annotations
 import ctypes
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 
 import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
+from server.engine.backend import SampleError
+from server.engine.constraint import Constraint, GrammarError
 from server.engine.logprobs import score
 from server.engine.messages import SampledToken
 from server.engine.params import SamplingParams
@@ -25,8 +28,12 @@ class Sampler:
         vocab_size: int,
         stop_ids: frozenset[int],
         window: int,
+        *,
+        constraint: Constraint | None = None,
     ) -> None:
         """Build the chain. ``window`` is how many tokens back the penalties look."""
+        self._constraint = constraint
+        self._stop_ids = sorted(stop_ids)
         self._ban_until = params.max_tokens + 1 if params.ignore_eos else params.min_tokens
         self._sampled = 0
         self._logprobs = params.logprobs
@@ -46,15 +53,37 @@ class Sampler:
             self._add(part)
 
     def sample(self, context: llama_cpp.llama_context_p, index: int) -> SampledToken:
-        """Draw the token that follows the batch's token at ``index``, and remember it."""
+        """Draw the token that follows the batch's token at ``index``, and remember it. Raises SampleError."""
         if self._banned and self._sampled >= self._ban_until:
             llama_cpp.llama_sampler_free(llama_cpp.llama_sampler_chain_remove(self._chain, 0))
             self._banned = False
         self._sampled += 1
+        if self._constraint is not None:
+            try:
+                return self._sample_within(self._constraint, context, index)
+            except GrammarError as error:
+                raise SampleError(f"its grammar: {error}") from None
         token = int(llama_cpp.llama_sampler_sample(self._chain, context, index))
         if self._logprobs is None:
             return SampledToken(token)
         return score(logits_at(context, index, self._vocab_size), token, self._logprobs)
+
+    def _sample_within(self, constraint: Constraint, context: llama_cpp.llama_context_p, index: int) -> SampledToken:
+        logits = logits_at(context, index, self._vocab_size)
+        model_logits = logits if self._logprobs is None else logits.copy()
+        allowed = constraint.allowed()
+        np.copyto(logits, -np.inf, where=~allowed)
+        stops = [token for token in self._stop_ids if allowed[token]]
+        if np.count_nonzero(allowed) == len(stops):
+            # Ends that are held back would leave nothing to draw from, so the answer is over all the same.
+            if not stops:
+                raise GrammarError("no token of the vocabulary fits")
+            token = max(stops, key=logits.__getitem__)
+        else:
+            token = int(llama_cpp.llama_sampler_sample(self._chain, context, index))
+        constraint.accept(token)
+        scored = SampledToken(token) if self._logprobs is None else score(model_logits, token, self._logprobs)
+        return replace(scored, final=constraint.is_over)
 
     def close(self) -> None:
         """Free the chain and all in it."""

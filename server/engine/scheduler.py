@@ -266,7 +266,7 @@ class Scheduler:
         sequence.tokens.extend(token + sequence.salt for token in ids)
         self._generated_tokens += len(ids)
         reason = None
-        if ids[-1] in self._config.stop_ids and not sequence.params.ignore_eos:
+        if sampled[-1].final or (ids[-1] in self._config.stop_ids and not sequence.params.ignore_eos):
             reason = FinishReason.STOP
         elif sequence.num_generated_tokens >= sequence.max_tokens:
             reason = FinishReason.LENGTH

@@ -26,6 +26,9 @@ from server.engine.pacing import StepPacer
 from server.engine.speculation import Speculation
 from server.engine.state_folder import StateFolder
 
+_PREPARING_SECONDS = 0.005
+"""How often to look whether a grammar is compiled, while there is nothing else to do."""
+
 BackendFactory = Callable[[EngineConfig], Backend]
 
 
@@ -70,7 +73,11 @@ def serve(core: EngineCore, connection: Connection) -> None:
     """
     while True:
         refused: list[StepOutput] = []
-        for message in _messages(connection, wait=not core.has_work):
+        timeout = 0.0 if core.has_work else _PREPARING_SECONDS if core.is_preparing else None
+        messages = tuple(_messages(connection, timeout))
+        if not messages and not core.has_work:
+            continue
+        for message in messages:
             if isinstance(message, Shutdown):
                 return
             if isinstance(message, Abort):
@@ -84,10 +91,10 @@ def serve(core: EngineCore, connection: Connection) -> None:
         connection.send(reply)
 
 
-def _messages(connection: Connection, *, wait: bool) -> Iterator[ToWorker]:
-    """Everything that lies in the pipe; with ``wait``, at least one message."""
-    while connection.poll(None if wait else 0):
+def _messages(connection: Connection, timeout: float | None) -> Iterator[ToWorker]:
+    """Everything that lies in the pipe; wait ``timeout`` seconds for the first message, or for ever."""
+    while connection.poll(timeout):
         message = connection.recv()
         assert isinstance(message, Submit | Abort | Pin | Shutdown), message
         yield message
-        wait = False
+        timeout = 0.0

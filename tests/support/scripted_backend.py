@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 
-from server.engine.backend import DecodeError
+from server.engine.backend import DecodeError, Preparation
 from server.engine.batch import BatchItem, CacheOp, CopyPrefix, Truncate
 from server.engine.messages import EngineInfo, SampledToken
 from server.engine.params import SamplingParams
@@ -90,6 +90,9 @@ class ScriptedBackend:
             self.lanes[op.target] = self.lanes[op.source][: op.length]
         else:
             self.lanes[op.slot] = self.lanes[op.slot][: op.length] if isinstance(op, Truncate) else []
+
+    def prepare(self, request_id: int, params: SamplingParams) -> Preparation:
+        raise NotImplementedError("a script has no grammar")
 
     def open_sampler(self, request_id: int, params: SamplingParams, prompt_ids: tuple[int, ...]) -> None:
         assert request_id not in self.samplers

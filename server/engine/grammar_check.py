@@ -1,0 +1,141 @@
+"""Whether a grammar can be used, found out in a process that may hang or die over it.
+
+llguidance bounds most of its work but not all: some schemas keep it busy for minutes, some grammars overflow its
+stack. The engine only ever sees what was compiled here, within bounds of time and memory.
+"""
+
+import logging
+import multiprocessing
+import random
+import resource
+import signal
+import threading
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from server.engine.grammar import Grammar
+
+if TYPE_CHECKING:
+    from server.engine.constraint import ConstraintFactory
+
+CPU_SECONDS = 2.0
+"""That a grammar may take, compiled and followed for a few tokens."""
+
+_WALL_SECONDS = 30.0
+_MEMORY_BYTES = 6 << 30
+_STACK_BYTES = 2 << 20
+"""A quarter of what the engine's threads have, as deep grammars make llguidance use it up."""
+
+_REMEMBERED = 512
+_WALKS = 3
+_WALK_TOKENS = 12
+
+log = logging.getLogger(__name__)
+
+
+class GrammarChecker:
+    """The parent's side; the process starts with the first grammar. ``verdict`` blocks, so that it has a thread."""
+
+    def __init__(self, model_path: Path) -> None:
+        """``model_path`` is a GGUF that the engine has loaded."""
+        self._path = model_path
+        self._verdicts: OrderedDict[Grammar, str] = OrderedDict()
+        self._process: SpawnProcess | None = None
+        self._connection: Connection | None = None
+        self.thread = ThreadPoolExecutor(1, "grammar-check")
+        """Where ``verdict`` is to be called."""
+
+    def remembered(self, grammar: Grammar) -> str | None:
+        """Return the verdict on a grammar that was seen lately."""
+        return self._verdicts.get(grammar)
+
+    def verdict(self, grammar: Grammar) -> str:
+        """Return why ``grammar`` cannot be used, or nothing if it can."""
+        known = self._verdicts.get(grammar)
+        if known is None:
+            known = self._verdicts[grammar] = self._ask(grammar)
+        self._verdicts.move_to_end(grammar)
+        while len(self._verdicts) > _REMEMBERED:
+            self._verdicts.popitem(last=False)
+        return known
+
+    def close(self) -> None:
+        """End the process."""
+        self.thread.shutdown(wait=False, cancel_futures=True)
+        self._end()
+
+    def _ask(self, grammar: Grammar) -> str:
+        try:
+            connection = self._connected()
+            connection.send(grammar)
+            if connection.poll(_WALL_SECONDS):
+                return str(connection.recv())
+        except (EOFError, OSError):
+            log.info("a grammar of %d characters was too much for the process that checks them", len(grammar.source))
+        self._end()
+        return f"it takes more than {CPU_SECONDS:g} s, or too much memory, to work out what it allows; make it simpler"
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            context = multiprocessing.get_context("spawn")
+            self._connection, theirs = context.Pipe()
+            self._process = context.Process(
+                target=_run, args=(theirs, self._path), name="glmserve-grammars", daemon=True
+            )
+            self._process.start()
+            theirs.close()
+        return self._connection
+
+    def _end(self) -> None:
+        process, connection, self._process, self._connection = self._process, self._connection, None, None
+        if connection is not None:
+            connection.close()
+        if process is not None:
+            process.kill()
+            process.join()
+
+
+def _run(connection: Connection, path: Path) -> None:
+    """Entry point of the process: read grammars, answer with what is wrong with them."""
+    from server.engine.constraint import ConstraintFactory  # noqa: PLC0415
+    from server.engine.native_log import route_log  # noqa: PLC0415
+    from server.engine.vocabulary import load_vocabulary, stop_ids  # noqa: PLC0415
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    route_log()
+    _, vocab = load_vocabulary(path)
+    factory = ConstraintFactory(vocab, stop_ids(vocab))
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    factory.warm_up()
+    threading.stack_size(_STACK_BYTES)
+    thread = threading.Thread(target=_answer, args=(connection, factory))
+    thread.start()
+    thread.join()
+
+
+def _answer(connection: Connection, factory: "ConstraintFactory") -> None:
+    from server.engine.constraint import GrammarError, walk  # noqa: PLC0415
+
+    while True:
+        try:
+            grammar = connection.recv()
+        except EOFError:
+            return
+        # By processor time, so that a busy machine refuses no more than an idle one. The signal ends the process.
+        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
+        try:
+            constraint = factory.make(grammar)
+            numbers = random.Random(0)
+            for _ in range(_WALKS):
+                walk(constraint.copy(), [numbers.random() for _ in range(_WALK_TOKENS)])
+            verdict = ""
+        except GrammarError as error:
+            verdict = str(error)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        connection.send(verdict)
