@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 
 from fastapi import FastAPI
 
@@ -18,7 +19,10 @@ from server.prompts.format import prompt_format
 from server.registry import ModelCard, ModelRegistry, ServedModel
 from server.settings import Load, ModelSettings, Settings
 from server.sources import ModelSource
+from server.tasks.task import Task
 from server.tokenizer import load_tokenizer
+
+_NO_TASKS: Mapping[str, Task] = MappingProxyType({})
 
 
 class AssemblyError(Exception):
@@ -33,8 +37,13 @@ class Assembly:
     app: FastAPI
 
 
-def assemble(settings: Settings, plans: Sequence[ModelPlan]) -> Assembly:
+def assemble(settings: Settings, plans: Sequence[ModelPlan], tasks: Mapping[str, Task] = _NO_TASKS) -> Assembly:
     """Put the parts together; nothing is loaded yet.
+
+    Args:
+        settings: all of them.
+        plans: one for each model.
+        tasks: the stored prompts.
 
     Raises:
         AssemblyError: a prompt format is unknown or not said at all, or a name is there twice or not at all.
@@ -45,7 +54,7 @@ def assemble(settings: Settings, plans: Sequence[ModelPlan]) -> Assembly:
         registry = ModelRegistry(models, settings.default_model)
     except ValueError as error:
         raise AssemblyError(str(error)) from None
-    return Assembly(registry, create_app(registry, api_options(settings)))
+    return Assembly(registry, create_app(registry, api_options(settings, tasks)))
 
 
 def check_names(settings: Settings, sources: Sequence[ModelSource]) -> None:
@@ -64,9 +73,15 @@ def check_names(settings: Settings, sources: Sequence[ModelSource]) -> None:
         raise AssemblyError(f"no served model is called {settings.default_model!r}; served: {', '.join(sorted(names))}")
 
 
-def api_options(settings: Settings) -> ApiOptions:
+def api_options(settings: Settings, tasks: Mapping[str, Task] = _NO_TASKS) -> ApiOptions:
     """Return what the HTTP side goes by."""
-    return ApiOptions(max_body_bytes=int(settings.max_body_mb * 1e6), cors_origins=settings.cors_origin)
+    return ApiOptions(
+        max_body_bytes=int(settings.max_body_mb * 1e6),
+        cors_origins=settings.cors_origin,
+        max_responses=settings.response_store_max,
+        max_response_bytes=int(settings.response_store_mb * 1e6),
+        tasks=tasks,
+    )
 
 
 def load_policy(settings: ModelSettings) -> LoadPolicy:

@@ -137,6 +137,11 @@ class Settings(ModelDefaults):
     cors_origin: Names = Field(
         ("*",), description="Origin whose pages may call the API from a browser; * is all, none is none; repeatable."
     )
+    prompts: Path | None = Field(None, description="Folder of stored prompts, one TOML file for each.")
+    response_store_mb: float = Field(
+        64.0, ge=0, description="Most megabytes of responses that are kept to be gone on from; 0 keeps none."
+    )
+    response_store_max: int = Field(1000, ge=0, description="Most responses that are kept to be gone on from.")
     max_body_mb: float = Field(8.0, gt=0, description="Largest request body in megabytes.")
     shutdown_seconds: int = Field(10, ge=0, description="Time that running answers get when the server stops.")
     log_level: LogLevel = Field(LogLevel.INFO, description="How much is logged.")

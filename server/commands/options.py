@@ -79,7 +79,7 @@ def _option(name: str, field: FieldInfo) -> Callable[[_Command], _Command]:
 
 def _default(field: FieldInfo) -> str:
     value = field.default.value if isinstance(field.default, Enum) else field.default
-    if field.is_required() or value in ("", ()):
+    if field.is_required() or value in (None, "", ()):
         return ""
     if isinstance(value, bool):
         value = "yes" if value else "no"

@@ -18,6 +18,7 @@ from server.pinning import PinnedFileError, pinned_prompts
 from server.request_record import RequestIdFilter
 from server.settings import LogLevel, ModelSettings, Settings
 from server.sources import ModelSource, UnknownModelError, convert_source, find_source
+from server.tasks.files import TaskFileError, load_tasks
 
 
 def prepare(settings: Settings) -> Assembly:
@@ -32,14 +33,14 @@ def prepare(settings: Settings) -> Assembly:
         check_variants(model)
     try:
         check_names(settings, sources)
+        tasks = load_tasks(settings.prompts)
         pinned = [pinned_prompts(model) for model in settings.models]
         for source in sources:
             convert_with_bar(source)
         each = zip(settings.models, sources, pinned, strict=True)
-        return assemble(
-            settings, [ModelPlan(model, source, check_gguf(source.gguf), pin) for model, source, pin in each]
-        )
-    except (AssemblyError, PinnedFileError) as error:
+        plans = [ModelPlan(model, source, check_gguf(source.gguf), pin) for model, source, pin in each]
+        return assemble(settings, plans, tasks)
+    except (AssemblyError, PinnedFileError, TaskFileError) as error:
         raise UsageProblem(str(error)) from None
     except (ConvertError, ModelLoadError, OSError) as error:
         raise click.ClickException(str(error)) from None

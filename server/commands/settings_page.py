@@ -81,7 +81,7 @@ def _row(name: str, field: FieldInfo) -> str:
 
 def _default(field: FieldInfo) -> str:
     value = field.default.value if isinstance(field.default, Enum) else field.default
-    if field.is_required() or value in ("", ()):
+    if field.is_required() or value in (None, "", ()):
         return ""
     value = ",".join(value) if isinstance(value, tuple) else value
     return f"`{str(value).lower()}`" if isinstance(value, bool) else f"`{value}`"

@@ -43,11 +43,12 @@ ENGINE_FIELDS = {
 }  # fmt: skip
 POLICY_FIELDS = {"load": "on_first_use", "idle_seconds": "idle_seconds", "load_timeout": "load_timeout"}
 CARD_FIELDS = {"model_name": "name", "alias": "aliases", "default_max_tokens": "default_max_tokens"}
-API_FIELDS = {"cors_origin": "cors_origins"}
+API_FIELDS = {"cors_origin": "cors_origins", "response_store_max": "max_responses"}
 SERVER_FIELDS = {"access_log": "access_log", "shutdown_seconds": "timeout_graceful_shutdown"}
 # Seen where they act: by test_serve (listening, logging), test_sources, and the tests below.
 ELSEWHERE = {"model", "host", "port", "log_level", "quant", "cache_dir", "prompt_format", "max_body_mb", "lora",
-             "prefix", "default_model", "pin", "pinned_disk_mb"}  # fmt: skip
+             "prefix", "default_model", "pin", "pinned_disk_mb",
+             "prompts", "response_store_mb"}  # fmt: skip
 
 
 def settings(**flags: object) -> Settings:
@@ -116,8 +117,9 @@ def test_a_setting_reaches_the_api(name: str) -> None:
     assert getattr(api_options(sampled()), API_FIELDS[name]) == SAMPLES[name].value
 
 
-def test_the_body_limit_is_in_megabytes() -> None:
-    assert api_options(settings(max_body_mb=0.5)).max_body_bytes == 500_000
+def test_limits_are_in_megabytes() -> None:
+    options = api_options(settings(max_body_mb=0.5, response_store_mb=0.25))
+    assert (options.max_body_bytes, options.max_response_bytes) == (500_000, 250_000)
 
 
 def test_a_model_is_called_by_its_source_unless_named() -> None:

@@ -53,6 +53,12 @@ def test_a_missing_model_is_a_usage_error(tmp_path: Path) -> None:
     assert "missing.gguf: no such file" in refused(call("serve", "missing.gguf", "--port", "0", cache=tmp_path), 2)
 
 
+def test_a_stored_prompt_that_cannot_be_used_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "some.toml").write_text('\ntemplat = "x"')
+    line = refused(call("serve", "--prompts", str(tmp_path), "--port", "0", cache=tmp_path), 2)
+    assert "some.toml:" in line
+
+
 def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "some.gguf"
     file.write_bytes(b"not a model" * 100)
