@@ -33,7 +33,7 @@ def run_unit(suite: Suite, number: int, name: str, built: Built, load: Load) -> 
     kind = next(kind for kind in KINDS if kind.name == name)
     # Each round asks what no server has seen, and in a round all servers are asked the same.
     rng = random.Random(number)
-    workloads = [each for key in suite.workloads for each in WORKLOADS[key](rng, suite.clients)]
+    workloads = [each for key in suite.workloads for each in WORKLOADS[key](rng, suite.size)]
     with running(kind, built, load) as server:
         run_fast(measure(_client(server, kind), [_warm_up()]))
         reports, processor = {}, {}

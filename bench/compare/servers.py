@@ -19,6 +19,9 @@ from bench.memory import Memory, command_of, family, measure
 _START_SECONDS = 120.0
 _STOP_SECONDS = 20.0
 
+_LIBRARIES = ("LLAMA_CPP_LIB_PATH", "MTMD_CPP_LIB")
+"""Where llama-cpp-python looks for llama.cpp."""
+
 MODEL_NAME = "measured"
 
 
@@ -122,7 +125,11 @@ def running(kind: Kind, built: Built, load: Load) -> Iterator[Running]:
     port = _free_port()
     log = built.work / f"{kind.name.replace('/', '-')}.log"
     with log.open("wb") as sink:
-        process = subprocess.Popen(command(kind, built, load, port), stdout=sink, stderr=subprocess.STDOUT)
+        # The example needs libmtmd, which the wheel here is built without; llama-server's build has it.
+        environment = os.environ | ({} if kind is OURS else dict.fromkeys(_LIBRARIES, str(built.programs)))
+        process = subprocess.Popen(
+            command(kind, built, load, port), stdout=sink, stderr=subprocess.STDOUT, env=environment
+        )
     try:
         url = f"http://127.0.0.1:{port}"
         _wait(url + kind.health, process, log)

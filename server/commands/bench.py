@@ -17,7 +17,7 @@ from rich.table import Table
 from server.commands.bench_client import BenchClient
 from server.commands.bench_report import Report, summarise
 from server.commands.bench_stream import BenchError
-from server.commands.bench_workloads import WORKLOADS, Workload
+from server.commands.bench_workloads import WORKLOADS, Size, Workload
 from server.commands.chat_client import ChatClient, ChatError
 
 _T = TypeVar("_T")
@@ -56,7 +56,7 @@ def bench(
     the longest pause between two pieces of an answer.
     """
     rng = random.Random(seed)
-    workloads = [workload for name in names or WORKLOADS for workload in WORKLOADS[name](rng, clients)]
+    workloads = [workload for name in names or WORKLOADS for workload in WORKLOADS[name](rng, Size(clients))]
     try:
         reports = run_fast(measure(BenchClient(url, model or _first_model(url), max_tokens), workloads))
     except (BenchError, ChatError) as error:

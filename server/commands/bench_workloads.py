@@ -39,7 +39,17 @@ class Workload:
     clients: tuple[Client, ...]
 
 
-def _text(rng: random.Random, characters: int) -> str:
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What can be chosen of a workload."""
+
+    clients: int = 8
+    """Of those workloads whose number is not part of what they are."""
+    stretch: float = 1.0
+    """How long prompts are: a small vocabulary has more tokens to the character than ChatGLM2's."""
+
+
+def _text(rng: random.Random, characters: float) -> str:
     words: list[str] = []
     while sum(map(len, words)) < characters:
         at = 2 * rng.randrange(len(_WORDS) // 2)
@@ -47,44 +57,50 @@ def _text(rng: random.Random, characters: int) -> str:
     return "".join(words)
 
 
-def single(rng: random.Random, _clients: int) -> tuple[Workload, ...]:
+def single(rng: random.Random, size: Size) -> tuple[Workload, ...]:
     """One client, one prompt of its own."""
-    return (Workload("single", (Client((_text(rng, _OWN_CHARACTERS),), 64),)),)
+    return (Workload("single", (Client((_text(rng, _OWN_CHARACTERS * size.stretch),), 64),)),)
 
 
-def own(rng: random.Random, clients: int) -> tuple[Workload, ...]:
+def own(rng: random.Random, size: Size) -> tuple[Workload, ...]:
     """Every client has a prompt of its own."""
-    return (Workload("own prompts", tuple(Client((_text(rng, _OWN_CHARACTERS),), 32) for _ in range(clients))),)
+    return (
+        Workload(
+            "own prompts", tuple(Client((_text(rng, _OWN_CHARACTERS * size.stretch),), 32) for _ in range(size.clients))
+        ),
+    )
 
 
-def shared(rng: random.Random, clients: int) -> tuple[Workload, ...]:
+def shared(rng: random.Random, size: Size) -> tuple[Workload, ...]:
     """A long prompt that all clients share but for its last line: first new to the server, then known."""
-    start = _text(rng, _LONG_CHARACTERS)
+    start = _text(rng, _LONG_CHARACTERS * size.stretch)
 
     def everyone() -> tuple[Client, ...]:
-        return tuple(Client((start + "\n" + _text(rng, 12),), 16) for _ in range(clients))
+        return tuple(Client((start + "\n" + _text(rng, 12 * size.stretch),), 16) for _ in range(size.clients))
 
     return Workload("shared prompt, new", everyone()), Workload("shared prompt, known", everyone())
 
 
-def turns(rng: random.Random, _clients: int) -> tuple[Workload, ...]:
+def turns(rng: random.Random, size: Size) -> tuple[Workload, ...]:
     """Chats of several turns, each of which sends its whole history."""
-    chats = (Client(tuple(_text(rng, 60) for _ in range(_TURNS)), 16) for _ in range(_CHATS))
+    chats = (Client(tuple(_text(rng, 60 * size.stretch) for _ in range(_TURNS)), 16) for _ in range(_CHATS))
     return (Workload("turns", tuple(chats)),)
 
 
-def arriving(rng: random.Random, clients: int) -> tuple[Workload, ...]:
-    """A few clients are reading their answers when half of ``clients`` come, each with a long prompt of its own."""
-    early = tuple(Client((_text(rng, _OWN_CHARACTERS),), 96) for _ in range(_STREAMS))
-    late = tuple(Client((_text(rng, _LONG_CHARACTERS),), 16, late=True) for _ in range(max(1, clients // 2)))
+def arriving(rng: random.Random, size: Size) -> tuple[Workload, ...]:
+    """A few clients are reading their answers when half of the clients come, each with a long prompt of its own."""
+    early = tuple(Client((_text(rng, _OWN_CHARACTERS * size.stretch),), 96) for _ in range(_STREAMS))
+    late = tuple(
+        Client((_text(rng, _LONG_CHARACTERS * size.stretch),), 16, late=True) for _ in range(max(1, size.clients // 2))
+    )
     return (Workload("long prompts arriving", early + late),)
 
 
-def many(rng: random.Random, _clients: int) -> tuple[Workload, ...]:
+def many(rng: random.Random, size: Size) -> tuple[Workload, ...]:
     """A crowd of short questions: what the server costs beside its model."""
-    return (Workload("many", tuple(Client((_text(rng, 20),), 64) for _ in range(_MANY))),)
+    return (Workload("many", tuple(Client((_text(rng, 20 * size.stretch),), 64) for _ in range(_MANY))),)
 
 
-WORKLOADS: Mapping[str, Callable[[random.Random, int], tuple[Workload, ...]]] = MappingProxyType(
+WORKLOADS: Mapping[str, Callable[[random.Random, Size], tuple[Workload, ...]]] = MappingProxyType(
     {"single": single, "own": own, "shared": shared, "turns": turns, "arriving": arriving, "many": many}
 )

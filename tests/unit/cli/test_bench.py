@@ -6,7 +6,7 @@ import pytest
 
 from server.commands.bench_report import summarise
 from server.commands.bench_stream import RequestTimes
-from server.commands.bench_workloads import WORKLOADS
+from server.commands.bench_workloads import WORKLOADS, Size
 
 
 def _times(started: float, chunks: tuple[float, ...], tokens: int, cached: int = 0) -> RequestTimes:
@@ -25,12 +25,12 @@ def test_figures_are_those_of_the_field() -> None:
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_a_seed_makes_the_same_prompts_again_and_another_one_does_not(name: str) -> None:
-    first, again, other = (WORKLOADS[name](random.Random(seed), 4) for seed in (1, 1, 2))
+    first, again, other = (WORKLOADS[name](random.Random(seed), Size(4)) for seed in (1, 1, 2))
     assert first == again != other
 
 
 def test_clients_of_the_shared_prompt_differ_in_its_last_line_alone() -> None:
-    new, known = WORKLOADS["shared"](random.Random(1), 8)
+    new, known = WORKLOADS["shared"](random.Random(1), Size(8))
     prompts = [client.questions[0] for client in new.clients + known.clients]
     assert len({prompt.rsplit("\n", 1)[0] for prompt in prompts}) == 1
     assert len(set(prompts)) == 16
