@@ -1,6 +1,6 @@
 """Writes what was measured into the page: tables and a plot between two marks, the words around them being by hand."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -94,11 +94,11 @@ def _floor(units: Sequence[Unit], suite: Suite) -> Iterator[str]:
 
 def _processor(units: Sequence[Unit], suite: Suite) -> Iterator[str]:
     """How much processor time a streamed token takes, where that is what the suite is about."""
-    mine = [unit for unit in units if unit.suite == suite.name and "many" in unit.processor]
+    mine = [unit for unit in units if unit.suite == suite.name and unit.workload == "many"]
     if mine:
         yield "\n| processor time of a streamed token | µs |\n|---|---|"
     for name in (OURS.name, *_PEERS):
-        for role in sorted({role for unit in mine if unit.server == name for role in unit.processor["many"]}):
+        for role in sorted({role for unit in mine if unit.server == name for role in unit.processor}):
             costs = spread(_cost(unit, role) for unit in mine if unit.server == name)
             if costs and costs.median >= 1:
                 yield f"| {name}, {role} | {_long(costs)} |"
@@ -106,16 +106,27 @@ def _processor(units: Sequence[Unit], suite: Suite) -> Iterator[str]:
 
 def _cost(unit: Unit, role: str) -> float:
     report = unit.reports["many"]
-    return unit.processor["many"].get(role, 0.0) * 1e6 / (report.throughput * report.wall)
+    return unit.processor.get(role, 0.0) * 1e6 / (report.throughput * report.wall)
 
 
 def _memory(units: Sequence[Unit], suite: Suite) -> Iterator[str]:
-    yield "\n| memory after the workloads | resident | proportional | of it in no file |\n|---|---|---|---|"
+    yield "\n| memory, after the workload that takes most | resident | proportional | of it in no file |"
+    yield "|---|---|---|---|"
     for name in (OURS.name, *_PEERS):
-        mine = [unit.memory for unit in units if (unit.suite, unit.server) == (suite.name, name)]
+        # The most of each round: the workloads have servers of their own.
+        mine = [_most(units, suite.name, name, number) for number in _rounds(units, suite.name, name)]
         kinds = [spread(each[kind] / 2**30 for each in mine) for kind in ("resident", "proportional", "anonymous")]
         if mine:
             yield f"| {name} | {' | '.join(_short(kind, 'GiB') for kind in kinds)} |"
+
+
+def _rounds(units: Sequence[Unit], suite: str, server: str) -> list[int]:
+    return sorted({unit.round for unit in units if (unit.suite, unit.server) == (suite, server)})
+
+
+def _most(units: Sequence[Unit], suite: str, server: str, number: int) -> Mapping[str, int]:
+    mine = (unit.memory for unit in units if (unit.suite, unit.server, unit.round) == (suite, server, number))
+    return max(mine, key=lambda memory: memory["proportional"])
 
 
 def _bars(units: Sequence[Unit]) -> Iterator[Bar]:

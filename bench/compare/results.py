@@ -1,4 +1,4 @@
-"""What was measured: one line of JSON for each server and round, so that a run can be cut short and go on."""
+"""What was measured: one line of JSON for each server, workload and round, so that a run can be cut short and go on."""
 
 import json
 import statistics
@@ -13,17 +13,18 @@ Metric = Callable[[Report], float]
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One server, one suite, one round."""
+    """One server, one workload of a suite, one round."""
 
     suite: str
+    workload: str
     server: str
     round: int
     reports: Mapping[str, Report] = field(default_factory=dict)
-    """By workload."""
-    processor: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """By workload, then by process: seconds of processor time."""
+    """By name: some workloads have two parts."""
+    processor: Mapping[str, float] = field(default_factory=dict)
+    """By process: seconds of processor time, of the whole workload."""
     memory: Mapping[str, int] = field(default_factory=dict)
-    """Bytes after the last workload: resident, proportional, anonymous."""
+    """Bytes after the workload: resident, proportional, anonymous."""
     rates: Mapping[str, float] = field(default_factory=dict)
     """Of llama-bench: tokens a second."""
 

@@ -5,64 +5,76 @@ import random
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from bench.compare import results
 from bench.compare.build import Built
 from bench.compare.results import Unit
-from bench.compare.servers import KINDS, MODEL_NAME, Kind, Load, Running, running
+from bench.compare.servers import KINDS, MODEL_NAME, Load, running
 from bench.compare.suites import Suite
 from server.commands.bench import measure, run_fast
 from server.commands.bench_client import BenchClient
-from server.commands.bench_report import Report
 from server.commands.bench_workloads import WORKLOADS, Client, Workload
 
 FLOOR = "llama-bench"
+FLOOR_WORKLOAD = "single"
+"""What llama-bench is compared with."""
 _FLOOR_DEPTH = 160
-"""Tokens in front of what llama-bench measures: about those of the workload ``single``."""
+"""Tokens in front of what llama-bench measures: about those of ``FLOOR_WORKLOAD``."""
 
 
-def units_of(suites: Sequence[Suite], rounds: int, servers: Sequence[str]) -> list[tuple[Suite, int, str]]:
-    """Return what there is to run, in order: A B C A B C rather than A A B B C C."""
-    return [(suite, number, name) for suite in suites for number in range(1, rounds + 1) for name in servers]
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a unit measures."""
+
+    suite: Suite
+    workload: str
+    server: str
+    round: int
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """What tells it from all others."""
+        return self.suite.name, self.workload, self.server, self.round
 
 
-def run_unit(suite: Suite, number: int, name: str, built: Built, load: Load) -> Unit:
+def tasks_of(suites: Sequence[Suite], rounds: int, servers: Sequence[str]) -> list[Task]:
+    """Return what there is to run, in order: all servers run a workload one after another, and then again."""
+    return [
+        Task(suite, workload, server, number)
+        for suite in suites
+        for number in range(1, rounds + 1)
+        for workload in suite.workloads
+        for server in servers
+        if server != FLOOR or workload == FLOOR_WORKLOAD
+    ]
+
+
+def run_task(task: Task, built: Built, load: Load) -> Unit:
     """Measure one server once. Raises BenchError, RuntimeError, or CalledProcessError."""
-    if name == FLOOR:
-        return Unit(suite.name, name, number, rates=_floor(built, load))
-    kind = next(kind for kind in KINDS if kind.name == name)
+    if task.server == FLOOR:
+        return Unit(*task.key, rates=_floor(built, load))
+    kind = next(kind for kind in KINDS if kind.name == task.server)
     # Each round asks what no server has seen, and in a round all servers are asked the same.
-    rng = random.Random(number)
-    workloads = [each for key in suite.workloads for each in WORKLOADS[key](rng, suite.size)]
+    rng = random.Random(f"{task.workload} {task.round}")
+    workloads = WORKLOADS[task.workload](rng, task.suite.size)
     with running(kind, built, load) as server:
-        run_fast(measure(_client(server, kind), [_warm_up()]))
-        reports, processor = {}, {}
-        for workload in workloads:
-            reports[workload.name], processor[workload.name] = _measured(server, kind, workload)
+        client = BenchClient(server.url, MODEL_NAME, extra=kind.extra)
+        run_fast(measure(client, [_warm_up()]))
+        before = server.processor_seconds()
+        reports = run_fast(measure(client, workloads))
+        after = server.processor_seconds()
         memory = server.memory()
     return Unit(
-        suite.name,
-        name,
-        number,
-        reports,
-        processor,
-        {
+        *task.key,
+        reports={report.workload: report for report in reports},
+        processor={role: seconds - before.get(role, 0.0) for role, seconds in after.items()},
+        memory={
             "resident": sum(each.resident for each in memory),
             "proportional": sum(each.proportional for each in memory),
             "anonymous": sum(each.anonymous for each in memory),
         },
     )
-
-
-def _measured(server: Running, kind: Kind, workload: Workload) -> tuple[Report, dict[str, float]]:
-    before = server.processor_seconds()
-    (report,) = run_fast(measure(_client(server, kind), [workload]))
-    after = server.processor_seconds()
-    return report, {role: seconds - before.get(role, 0.0) for role, seconds in after.items()}
-
-
-def _client(server: Running, kind: Kind) -> BenchClient:
-    return BenchClient(server.url, MODEL_NAME, extra=kind.extra)
 
 
 def _warm_up() -> Workload:
@@ -84,17 +96,14 @@ def run_all(
 ) -> Iterator[str]:
     """Run what there are no results of, beginning nothing after ``limit`` seconds; yield a line for each unit."""
     store = built.work / "results.jsonl"
-    known = {(unit.suite, unit.round, unit.server) for unit in results.load(store)}
+    known = {(unit.suite, unit.workload, unit.server, unit.round) for unit in results.load(store)}
     loads = {suite.name: load for suite, load in suites}
-    left = [
-        unit for unit in units_of([s for s, _ in suites], rounds, servers) if (unit[0].name, *unit[1:]) not in known
-    ]
+    left = [task for task in tasks_of([suite for suite, _ in suites], rounds, servers) if task.key not in known]
     started = time.monotonic()
-    for count, (suite, number, name) in enumerate(left):
+    for count, task in enumerate(left):
         began = time.monotonic()
         if began - started > limit:
             yield f"{len(left) - count} of {len(left)} are left: run the same command again"
             return
-        unit = run_unit(suite, number, name, built, loads[suite.name])
-        results.append(store, unit)
-        yield f"{suite.name}, round {number}, {name}: {time.monotonic() - began:.0f} s"
+        results.append(store, run_task(task, built, loads[task.suite.name]))
+        yield f"{task.suite.name}, round {task.round}, {task.workload}, {task.server}: {time.monotonic() - began:.0f} s"
