@@ -85,7 +85,8 @@ class Generation:
         self._choices = choices
         self._resources = resources
         self._pending: dict[asyncio.Task[TextDelta], Choice] = {}
-        self._deltas = self._merge()
+        # Most requests have one answer, which needs no task for each of its deltas.
+        self._deltas = _single(choices[0]) if len(choices) == 1 else self._merge()
 
     @property
     def prompt(self) -> tuple[ScoredToken, ...]:
@@ -245,6 +246,14 @@ def _joined(deltas: Sequence[TextDelta]) -> Answer:
     tokens = tuple(token for delta in deltas for token in delta.tokens)
     calls = gather_calls([call for delta in deltas for call in delta.calls])
     return Answer("".join(delta.text for delta in deltas), reason, tokens, calls)
+
+
+async def _single(choice: Choice) -> AsyncGenerator[TextDelta, None]:
+    reason = None
+    while reason is None:
+        delta = await choice.next_delta()
+        reason = delta.finish_reason
+        yield delta
 
 
 def _next(choice: Choice) -> asyncio.Task[TextDelta]:

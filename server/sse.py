@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -18,12 +19,13 @@ _SEPARATOR = "\n"
 """Clients split events at two line feeds; the library's own default is CR LF."""
 _PING_S = 30
 # Characters that JSON leaves alone and that many a client's line splitter takes for an end of line.
-_LINE_ENDS = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+_LINE_ENDS = re.compile("[\x85\u2028\u2029]")
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event: an object that is sent as JSON, or text that is sent as it is; with a name where it has one."""
+    """One event: an object that is sent as JSON, or a line that is sent as it is; with a name where it has one."""
 
     data: Mapping[str, object] | str
     name: str | None = None
@@ -65,7 +67,7 @@ class EventStream(EventSourceResponse):
 
 async def _sent(
     events: AsyncGenerator[Event, None], on_error: Callable[[ErrorReply], Iterable[Event]]
-) -> AsyncGenerator[ServerSentEvent, None]:
+) -> AsyncGenerator[bytes, None]:
     async with aclosing(events):
         try:
             async for event in events:
@@ -77,13 +79,15 @@ async def _sent(
                 yield _framed(event)
 
 
-def _framed(event: Event) -> ServerSentEvent:
+def _framed(event: Event) -> bytes:
+    # By hand, as this is done for every token: JSON has no line feeds, which are what the library looks for.
     data = event.data if isinstance(event.data, str) else _encode(event.data)
-    return ServerSentEvent(data, event=event.name, sep=_SEPARATOR)
+    name = "" if event.name is None else f"event: {event.name}{_SEPARATOR}"
+    return f"{name}data: {data}{_SEPARATOR}{_SEPARATOR}".encode()
 
 
 def _encode(data: Mapping[str, object]) -> str:
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).translate(_LINE_ENDS)
+    return _LINE_ENDS.sub(lambda found: f"\\u{ord(found[0]):04x}", _ENCODER.encode(data))
 
 
 def _ping() -> ServerSentEvent:
