@@ -71,9 +71,14 @@ def _combines(schema: Mapping[str, object]) -> bool:
 
 def _closed(schema: Mapping[str, object]) -> dict[str, object]:
     result = {key: _closed_under(key, value) for key, value in schema.items()}
-    if "properties" in schema and "patternProperties" not in schema:
+    if "patternProperties" not in schema and _names_what_it_requires(schema):
         result.setdefault("additionalProperties", False)
     return result
+
+
+def _names_what_it_requires(schema: Mapping[str, object]) -> bool:
+    named, required = schema.get("properties"), schema.get("required", [])
+    return isinstance(named, Mapping) and isinstance(required, list) and all(name in named for name in required)
 
 
 def _closed_under(key: str, value: object) -> object:
