@@ -11,6 +11,7 @@ from server.errors import InvalidRequest, prompt_in
 from server.generation import GenerationRequest, room_for_answer
 from server.openai.checked import invalid, parse
 from server.openai.completion_fields import COMPLETION
+from server.openai.grammars import GrammarFields, to_grammar
 from server.openai.sampling import SamplingFields, StreamOptions, answer_tokens, number_of_answers, to_sampling
 from server.openai.token_ids import decoded, is_token_ids, known_ids
 from server.prompt_batch import SEQUENCES_AT_MOST
@@ -39,7 +40,7 @@ def _prompt(value: object, index: int) -> Prompt:
     raise invalid(f"prompt {index} must be a text, or a list of token ids that is not empty")
 
 
-class CompletionRequest(SamplingFields):
+class CompletionRequest(SamplingFields, GrammarFields):
     """The fields that are honoured; ``completion_fields.py`` says what becomes of all others."""
 
     model_config = ConfigDict(json_schema_extra=COMPLETION.complete)
@@ -119,6 +120,7 @@ async def _ask(prompt: Prompt, n: int, body: CompletionRequest, model: ServedMod
     room = room_for_answer(model, len(ids))
     max_tokens = max(1, answer_tokens(body.max_tokens, body.min_tokens, _DEFAULT_MAX_TOKENS, room))
     params = to_sampling(body, model.card, max_tokens)
-    params = replace(params, logprobs=body.logprobs, prompt_logprobs=body.logprobs if body.echo else None)
+    scored = body.logprobs if body.echo else None
+    params = replace(params, logprobs=body.logprobs, prompt_logprobs=scored, grammar=to_grammar(body))
     continued = len(ids) > len(prefix)
     return PromptAsk(text, len(prefix), GenerationRequest(ids, params, body.stop, n, continued=continued))

@@ -53,7 +53,9 @@ def _bias(value: object, key: str) -> float:
     return float(value)
 
 
-LogitBias = Annotated[tuple[tuple[int, float], ...], BeforeValidator(_biases)]
+LogitBias = Annotated[
+    tuple[tuple[int, float], ...], BeforeValidator(_biases, json_schema_input_type=dict[str, float] | None)
+]
 """An object of token ids, as strings, and what to add to their logits; null is none."""
 
 StopStrings = Annotated[tuple[str, ...], BeforeValidator(_stops, json_schema_input_type=str | _Stops | None)]

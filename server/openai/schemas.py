@@ -10,6 +10,7 @@ from server.engine.params import MAX_LOGPROBS
 from server.errors import InvalidRequest
 from server.openai.chat_fields import CHAT, check_chat_fields
 from server.openai.checked import TextContent, Wire, parse
+from server.openai.grammars import GrammarFields
 from server.openai.sampling import SamplingFields, StreamOptions
 from server.openai.tool_schemas import EarlierCall, FunctionCall, ToolFields
 
@@ -32,7 +33,7 @@ class ChatMessage(Wire):
     """Of a function's message: which one gave it. Elsewhere it only labels."""
 
 
-class ChatRequest(SamplingFields, ToolFields):
+class ChatRequest(SamplingFields, GrammarFields, ToolFields):
     """The fields that are honoured; ``chat_fields.py`` says what becomes of all others."""
 
     model_config = ConfigDict(json_schema_extra=CHAT.complete)

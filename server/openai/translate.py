@@ -5,6 +5,7 @@ from dataclasses import replace
 from server.errors import InvalidRequest
 from server.generation import GenerationRequest, room_for_answer
 from server.openai.conversation import to_messages
+from server.openai.grammars import to_grammar
 from server.openai.sampling import answer_tokens, number_of_answers, to_sampling
 from server.openai.schemas import ChatRequest
 from server.openai.tool_schemas import to_offer
@@ -31,6 +32,14 @@ async def to_generation(body: ChatRequest, model: ServedModel) -> GenerationRequ
     params = to_sampling(body, model.card, max_tokens)
     if body.logprobs:
         params = replace(params, logprobs=body.top_logprobs or 0)
+    grammar = to_grammar(body)
+    if grammar is not None and offer is not None:
+        raise InvalidRequest(
+            "an answer that may call tools cannot be held to a format as well: leave one of them out, or set "
+            "tool_choice to none",
+            param="tools",
+        )
+    params = replace(params, grammar=grammar)
     if offer is not None:
         params = replace(params, grammar=model.tool_grammar(offer))
     return GenerationRequest(

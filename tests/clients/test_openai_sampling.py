@@ -1,10 +1,14 @@
 """What the official client can ask of sampling, on a real server."""
 
+import json
 import math
+import re
+from typing import Annotated, Literal
 
 import pytest
 from openai import BadRequestError, OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
+from pydantic import BaseModel, Field
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "你好"}]
 
@@ -46,3 +50,51 @@ def test_a_bias_on_a_token_that_there_is_not_is_refused(client: OpenAI) -> None:
     with pytest.raises(BadRequestError, match="999999 is no token of this model") as refused:
         _ask(client, logit_bias={"999999": 1})
     assert refused.value.param == "logit_bias"
+
+
+class Person(BaseModel):
+    """Everything in it is short: a tiny model fills a string, or a list, for as long as it may."""
+
+    name: Annotated[str, Field(max_length=10)]
+    age: Annotated[int, Field(ge=0, le=150)]
+    tags: Annotated[list[Literal["a", "b"]], Field(max_length=2)]
+
+
+def test_parsed_answers_are_instances_of_a_pydantic_model(client: OpenAI) -> None:
+    reply = client.chat.completions.parse(
+        model="chatglm2-tiny", messages=HELLO, response_format=Person, max_tokens=800, temperature=0
+    )
+    assert isinstance(reply.choices[0].message.parsed, Person)
+
+
+def test_a_json_object_is_streamed(client: OpenAI) -> None:
+    stream = _ask(client, response_format={"type": "json_object"}, stream=True, max_tokens=800)
+    chunks = [chunk.choices[0] for chunk in stream]
+    text = "".join(choice.delta.content or "" for choice in chunks)
+    if chunks[-1].finish_reason == "stop":
+        assert isinstance(json.loads(text), dict)
+    assert text.startswith("{")
+
+
+def test_structured_outputs_as_vllm_spells_them(client: OpenAI) -> None:
+    def asked(**one: object) -> str:
+        return _ask(client, extra_body={"structured_outputs": one}).choices[0].message.content
+
+    assert asked(choice=["是", "不是"]) in ("是", "不是")
+    assert re.fullmatch(r"\d{3}", asked(regex=r"\d{3}"))
+    assert asked(grammar='start: "ab" | "cd"') in ("ab", "cd")
+
+
+def test_a_schema_that_cannot_be_kept_to_is_refused_with_the_part_that_cannot(client: OpenAI) -> None:
+    schema = {"name": "x", "schema": {"type": "array", "uniqueItems": True}}
+    for stream in (False, True):
+        with pytest.raises(BadRequestError, match="uniqueItems") as refused:
+            _ask(client, response_format={"type": "json_schema", "json_schema": schema}, stream=stream)
+        assert refused.value.code == "unsupported_grammar"
+
+
+def test_a_constrained_answer_has_logprobs_of_the_free_model_too(client: OpenAI) -> None:
+    reply = _ask(client, logprobs=True, top_logprobs=1, extra_body={"structured_outputs": {"regex": "[xyz]{4}"}})
+    tokens = reply.choices[0].logprobs.content
+    assert "".join(token.token for token in tokens) == reply.choices[0].message.content
+    assert any(token.top_logprobs[0].token != token.token for token in tokens)

@@ -1,0 +1,140 @@
+"""What an answer has to look like, as OpenAI and vLLM spell it, and as the engine takes it."""
+
+import json
+import re
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from server.engine.grammar import Grammar, GrammarKind
+from server.errors import InvalidRequest
+from server.openai.checked import Wire
+
+_MAX_CHOICES = 10_000
+
+Schema = dict[str, object] | bool
+"""A JSON schema."""
+
+_ANY_OBJECT: Schema = {"type": "object"}
+
+
+class _Whole(Wire):
+    """An object in which every field counts."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class JsonSchemaFormat(_Whole):
+    """OpenAI's wrapping of a schema. A schema is always kept to, so that ``strict`` changes nothing."""
+
+    name: str | None = None
+    description: str | None = None
+    json_schema: Annotated[Schema, Field(alias="schema")]
+    strict: bool | None = None
+
+
+class ResponseFormat(_Whole):
+    """``response_format``."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchemaFormat | None = None
+    object_schema: Annotated[Schema | None, Field(alias="schema")] = None
+    """With ``json_object``, as llama-server takes it."""
+
+
+class StructuredOutputs(_Whole):
+    """``structured_outputs``, vLLM's: one of its fields."""
+
+    json_schema: Annotated[Schema | str | None, Field(alias="json")] = None
+    regex: str | None = None
+    choice: Annotated[list[str] | None, Field(min_length=1, max_length=_MAX_CHOICES)] = None
+    grammar: str | None = None
+    json_object: bool | None = None
+
+
+class GrammarFields(Wire):
+    """The fields that constrain an answer; at most one of them may ask for something."""
+
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: Schema | str | None = None
+    guided_regex: str | None = None
+    guided_choice: Annotated[list[str] | None, Field(min_length=1, max_length=_MAX_CHOICES)] = None
+    guided_grammar: str | None = None
+
+
+def to_grammar(fields: GrammarFields) -> Grammar | None:
+    """Return the grammar that the fields ask for, if they do.
+
+    Raises:
+        InvalidRequest: they ask for two, or for one in a wrong way. Whether it can be used, the engine says.
+    """
+    outputs = fields.structured_outputs or StructuredOutputs()
+    asked = {
+        "response_format": _of_format(fields.response_format),
+        "structured_outputs.json": _of_json(outputs.json_schema, "structured_outputs.json"),
+        "structured_outputs.regex": _of_regex(outputs.regex),
+        "structured_outputs.choice": _of_choice(outputs.choice),
+        "structured_outputs.grammar": _of_lark(outputs.grammar, "structured_outputs.grammar"),
+        "structured_outputs.json_object": schema_grammar(_ANY_OBJECT) if outputs.json_object else None,
+        "guided_json": _of_json(fields.guided_json, "guided_json"),
+        "guided_regex": _of_regex(fields.guided_regex),
+        "guided_choice": _of_choice(fields.guided_choice),
+        "guided_grammar": _of_lark(fields.guided_grammar, "guided_grammar"),
+    }
+    found = [(name, grammar) for name, grammar in asked.items() if grammar is not None]
+    if len(found) > 1:
+        (first, _), (second, _), *_ = found
+        raise InvalidRequest(f"{first} and {second} exclude each other: an answer follows one of them", param=second)
+    return found[0][1] if found else None
+
+
+def schema_grammar(schema: Schema) -> Grammar:
+    """Return the grammar of the JSON texts that fit ``schema``. Raises InvalidRequest where it is too deep."""
+    try:
+        source = json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+    except RecursionError:
+        raise InvalidRequest("the schema is nested too deeply") from None
+    return Grammar(GrammarKind.JSON_SCHEMA, source)
+
+
+def choice_grammar(choices: list[str]) -> Grammar:
+    """Return the grammar of one of these texts."""
+    return Grammar(GrammarKind.REGEX, "|".join(map(re.escape, choices)))
+
+
+def _of_format(asked: ResponseFormat | None) -> Grammar | None:
+    if asked is None or asked.type == "text":
+        return None
+    if asked.type == "json_object":
+        return schema_grammar(_ANY_OBJECT if asked.object_schema is None else asked.object_schema)
+    if asked.json_schema is None:
+        path = "response_format.json_schema"
+        raise InvalidRequest(f"{path} is required", param=path, code="missing_required_parameter")
+    return schema_grammar(asked.json_schema.json_schema)
+
+
+def _of_json(schema: Schema | str | None, path: str) -> Grammar | None:
+    if schema is None or not isinstance(schema, str):
+        return None if schema is None else schema_grammar(schema)
+    try:
+        parsed = json.loads(schema)
+    except (ValueError, RecursionError):
+        raise InvalidRequest(f"{path} is a text that is not JSON", param=path) from None
+    if not isinstance(parsed, dict | bool):
+        raise InvalidRequest(f"{path} must be a JSON schema: an object or a boolean", param=path)
+    return Grammar(GrammarKind.JSON_SCHEMA, schema)
+
+
+def _of_regex(source: str | None) -> Grammar | None:
+    return None if source is None else Grammar(GrammarKind.REGEX, source)
+
+
+def _of_choice(choices: list[str] | None) -> Grammar | None:
+    return None if choices is None else choice_grammar(choices)
+
+
+def _of_lark(source: str | None, path: str) -> Grammar | None:
+    if source is not None and "::=" in source:
+        raise InvalidRequest(f"{path} is written as EBNF or GBNF; this server takes Lark (rule: ...)", param=path)
+    return None if source is None else Grammar(GrammarKind.LARK, source)
