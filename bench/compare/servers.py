@@ -37,6 +37,8 @@ class Load:
     context: int
     """Tokens of one request."""
     threads: int
+    apart: bool = False
+    """llama-server keeps a cache for each slot rather than one for all, where that suits it better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ def command(kind: Kind, built: Built, load: Load, port: int) -> list[str]:
     if kind is LLAMA_SERVER:
         return [
             *(str(built.programs / "llama-server"), "-m", sizes["model"], "--port", sizes["port"]),
-            *("--alias", MODEL_NAME, "-np", sizes["parallel"], "--kv-unified", "-c", str(load.cells)),
+            *("--alias", MODEL_NAME, "-np", sizes["parallel"], "-c", str(load.cells)),
+            "--no-kv-unified" if load.apart else "--kv-unified",
             *("-t", sizes["threads"], "-ub", "512", "--no-ui"),
         ]
     config = built.work / "example-server.json"

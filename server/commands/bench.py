@@ -89,7 +89,8 @@ async def measure(client: BenchClient, workloads: Sequence[Workload]) -> list[Re
     """Run ``workloads`` one after another, showing how far each has come. Raises BenchError."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     reports = []
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    screen = Console(stderr=True)
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
         for workload in workloads:
             answers = sum(len(asking.questions) for asking in workload.clients)
             task = progress.add_task(workload.name, total=answers)

@@ -61,6 +61,7 @@ class _Reader:
         self.reply = StreamedReply()
         self._http = httptools.HttpResponseParser(self)
         self._body = b""
+        self._failed = ""
         self._complete = False
         self._now = 0.0
 
@@ -80,8 +81,9 @@ class _Reader:
 
     def check(self) -> None:
         """Raise BenchError unless a whole stream was read."""
-        if self._body or not self._complete:
-            text = self._body.decode(errors="replace")[:300] or "the connection ended in the middle of an answer"
+        if self._failed or self._body or not self._complete:
+            text = self._failed or self._body.decode(errors="replace")[:300]
+            text = text or "the connection ended in the middle of an answer"
             raise BenchError(f"the server did not answer as expected: {text}")
 
     def _event(self, data: bytes) -> None:
@@ -90,7 +92,8 @@ class _Reader:
             return
         event = json.loads(data)
         if "error" in event:
-            raise BenchError(str(event["error"]))
+            self._failed = str(event["error"])  # the parser hides what is raised in its callbacks
+            return
         if usage := event.get("usage"):
             self.reply.prompt_tokens = usage["prompt_tokens"]
             self.reply.completion_tokens = usage["completion_tokens"]

@@ -140,3 +140,12 @@ def test_bench_measures_a_running_server_and_finds_the_shared_prompt_cached(serv
     assert new["cached_share"] > 0.6
     assert known["cached_share"] > 0.9
     assert new["throughput"] > 0
+
+
+def test_bench_lets_long_prompts_arrive_while_others_read(server_url: str) -> None:
+    done = call(
+        "bench", "--url", server_url, "--clients", "2", "--max-tokens", "24", "--workload", "arriving", "--json"
+    )
+    (report,) = json.loads(done.stdout)
+    assert report["requests"] == 5
+    assert 0 < report["longest_pause"] < report["wall"]

@@ -1,11 +1,13 @@
 """The benchmark's arithmetic and its prompts."""
 
+import json
 import random
+from dataclasses import replace
 
 import pytest
 
 from server.commands.bench_report import summarise
-from server.commands.bench_stream import RequestTimes
+from server.commands.bench_stream import BenchError, RequestTimes, read_reply
 from server.commands.bench_workloads import WORKLOADS, Size
 
 
@@ -35,3 +37,42 @@ def test_clients_of_the_shared_prompt_differ_in_its_last_line_alone() -> None:
     assert len({prompt.rsplit("\n", 1)[0] for prompt in prompts}) == 1
     assert len(set(prompts)) == 16
     assert len(prompts[0]) > 1000
+
+
+def _http(*events: str) -> bytes:
+    body = "".join(f"data: {event}\n\n" for event in events).encode()
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+
+
+def _chunk(text: str) -> str:
+    return json.dumps({"choices": [{"delta": {"content": text}}]}, ensure_ascii=False)
+
+
+def test_a_piece_of_text_came_when_the_last_of_its_bytes_did() -> None:
+    usage = json.dumps({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2}})
+    data = _http(_chunk("你"), _chunk("好"), usage, "[DONE]")
+    cut = data.index("好".encode()) + 1
+    reply = read_reply([(1.0, data[:cut]), (2.0, data[cut:])])
+    assert (reply.texts, reply.times) == (["你", "好"], [1.0, 2.0])
+    assert (reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens) == (7, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (_http(_chunk("你")), "ended in the middle"),
+        (b"HTTP/1.1 429 Too Many\r\nContent-Length: 4\r\n\r\nfull", "full"),
+        (_http('{"error": {"message": "it broke"}}', "[DONE]"), "it broke"),
+        (b"no HTTP at all", "not answer as expected"),
+    ],
+)
+def test_an_answer_that_failed_is_told(data: bytes, message: str) -> None:
+    with pytest.raises(BenchError, match=message):
+        read_reply([(1.0, data)])
+
+
+def test_pauses_are_those_of_the_streams_that_late_clients_disturb() -> None:
+    early = _times(0.0, (1.0, 3.0), 2)
+    late = replace(_times(1.0, (6.0, 16.0), 2), late=True)
+    report = summarise("arriving", [early, late])
+    assert (report.longest_pause, report.ttft_median) == (2.0, 5.0)
