@@ -136,14 +136,28 @@ def to_offer(fields: ToolFields) -> ToolOffer | None:
     if fields.tools and fields.functions:
         raise InvalidRequest("functions is the older name of tools; send one of them", param="functions")
     if fields.functions:
-        return _offer(fields.functions, fields.function_call, "function_call", parallel=False)
+        return offer_functions(fields.functions, fields.function_call, "function_call", parallel=False)
     functions = [tool.function for tool in fields.tools or ()]
-    return _offer(functions, fields.tool_choice, "tool_choice", parallel=fields.parallel_tool_calls is not False)
+    return offer_functions(
+        functions, fields.tool_choice, "tool_choice", parallel=fields.parallel_tool_calls is not False
+    )
 
 
-def _offer(
+def offer_functions(
     functions: Sequence[FunctionDefinition], choice: AskedChoice | None, field: str, *, parallel: bool
 ) -> ToolOffer | None:
+    """Return the functions that may be called; None where there are none, or none may be.
+
+    Args:
+        functions: all that there are.
+        choice: which of them, and whether one has to be; None leaves it to the model.
+        field: where the request says so.
+        parallel: whether one answer may have several calls.
+
+    Raises:
+        InvalidRequest: the choice asks for what is not there.
+        ToolError: a tool is not acceptable.
+    """
     tools = tuple(make_tool(one.name, one.description or "", one.parameters) for one in functions)
     asked = choice or AskedChoice(mode="auto")
     if not tools and asked.mode == "required":

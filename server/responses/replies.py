@@ -6,6 +6,7 @@ from server.engine.params import SamplingParams
 from server.responses.items import new_id
 from server.responses.reply_types import ResponseObject, UsedPrompt
 from server.responses.schemas import ResponsesRequest, StoredPrompt
+from server.responses.tool_schemas import choice_object, tools_object
 
 
 def response_head(body: ResponsesRequest, model: str, params: SamplingParams) -> ResponseObject:
@@ -24,7 +25,7 @@ def response_head(body: ResponsesRequest, model: str, params: SamplingParams) ->
         "metadata": body.metadata or {},
         "model": model,
         "output": [],
-        "parallel_tool_calls": True,
+        "parallel_tool_calls": body.parallel_tool_calls is not False,
         "previous_response_id": body.previous_response_id,
         "prompt": _used(body.prompt),
         "reasoning": {"effort": None, "summary": None},
@@ -32,9 +33,9 @@ def response_head(body: ResponsesRequest, model: str, params: SamplingParams) ->
         "store": body.store is not False,
         "temperature": params.temperature,
         "text": {"format": {"type": "text"}},
-        "tool_choice": "none",
-        "tools": [],
-        "top_logprobs": 0,
+        "tool_choice": choice_object(body),
+        "tools": tools_object(body),
+        "top_logprobs": body.top_logprobs or 0,
         "top_p": params.top_p,
         "truncation": body.truncation or "disabled",
         "usage": None,

@@ -6,9 +6,11 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.config import JsonDict
 
+from server.engine.params import MAX_LOGPROBS
 from server.openai.checked import Wire, invalid, parse, text_parts
 from server.openai.sampling import SamplingFields
 from server.responses.fields import RESPONSES
+from server.responses.tool_schemas import FunctionFields
 
 _VARIABLE_PARTS = ("input_text",)
 _MAX_METADATA = 16
@@ -47,7 +49,7 @@ class StoredPrompt(Wire):
     version: Annotated[None, BeforeValidator(_version)] = None
 
 
-class ResponsesRequest(SamplingFields):
+class ResponsesRequest(SamplingFields, FunctionFields):
     """The fields that are honoured; ``fields.py`` says what becomes of all others."""
 
     model_config = ConfigDict(json_schema_extra=RESPONSES.complete)
@@ -63,6 +65,13 @@ class ResponsesRequest(SamplingFields):
     stream: bool | None = None
     metadata: Annotated[dict[str, str], Field(max_length=_MAX_METADATA)] | None = None
     include: list[_INCLUDABLE] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+
+    @property
+    def logprobs(self) -> int | None:
+        """How many likely tokens are to be listed at each place; None where nothing is said of them."""
+        asked = "message.output_text.logprobs" in (self.include or ()) or self.top_logprobs
+        return self.top_logprobs or 0 if asked else None
 
 
 def parse_responses_request(body: Mapping[str, object]) -> ResponsesRequest:

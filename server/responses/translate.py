@@ -12,6 +12,7 @@ from server.prompts.message import Message, Role
 from server.registry import ServedModel
 from server.responses.items import Item, parse_items, to_messages, user_item
 from server.responses.schemas import ResponsesRequest
+from server.responses.tool_schemas import to_offer
 from server.tasks.task import Task, VariableError
 
 
@@ -50,6 +51,7 @@ async def to_generation(
 
     Raises:
         InvalidRequest: it contradicts itself.
+        ToolError: a tool is not acceptable.
         PromptError: the prompt format cannot express the items.
         PromptTooLong: the context leaves no room for an answer.
         EngineUnavailable: the model is not ready.
@@ -57,26 +59,40 @@ async def to_generation(
     prompt_ids = await encode(body, items, model)
     room = room_for_answer(model, len(prompt_ids))
     max_tokens = answer_tokens(body.max_output_tokens, body.min_tokens, model.card.default_max_tokens, room)
-    params = to_sampling(body, model.card, max_tokens)
-    if task is not None:
+    params = replace(to_sampling(body, model.card, max_tokens), logprobs=body.logprobs)
+    offer = to_offer(body)
+    if offer is not None:
+        _check_agreement(body)
+        params = replace(params, grammar=model.tool_grammar(offer))
+    elif task is not None:
         params = replace(params, grammar=task.grammar)
-    return GenerationRequest(prompt_ids, params, stop=body.stop)
+    return GenerationRequest(prompt_ids, params, stop=body.stop, tools=offer)
 
 
 async def encode(body: ResponsesRequest, items: Sequence[Item], model: ServedModel) -> tuple[int, ...]:
     """Return the prompt, without the oldest of the conversation where ``truncation`` is auto and it is too long."""
     messages = to_messages(items)
+    offer = to_offer(body)
+    tools = () if offer is None else offer.tools
     instructions = [Message(Role.SYSTEM, body.instructions)] if body.instructions else []
     fixed = len(list(takewhile(lambda message: message.role is Role.SYSTEM, messages)))
     # What is left can begin with any question, but not with an answer or with the result of a call.
     starts = [fixed, *(at for at, message in enumerate(messages) if at > fixed and message.role is Role.USER)]
 
     async def encode_from(first: int) -> tuple[int, ...]:
-        return await model.encode([*instructions, *messages[:fixed], *messages[starts[first] :]])
+        return await model.encode([*instructions, *messages[:fixed], *messages[starts[first] :]], tools)
 
     if body.truncation != "auto":
         return await encode_from(0)
     return await encode_latest(encode_from, len(starts) - 1, model.context_length)
+
+
+def _check_agreement(body: ResponsesRequest) -> None:
+    if body.logprobs is not None:
+        field = "include" if body.top_logprobs is None else "top_logprobs"
+        raise InvalidRequest(
+            "log-probabilities are those of a text: leave the tools out, or set tool_choice to none", param=field
+        )
 
 
 def _filled(task: Task, body: ResponsesRequest) -> str:

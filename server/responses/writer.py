@@ -11,6 +11,7 @@ from server.choice import TextDelta
 from server.engine.messages import FinishReason
 from server.errors import ErrorReply
 from server.generation import Usage
+from server.openai.logprobs import logprobs_object
 from server.responses.output import Body, CallItem, TextItem
 from server.responses.reply_types import (
     ResponseCall,
@@ -79,7 +80,8 @@ class ResponseWriter:
         if delta.text:
             text = self._open if isinstance(self._open, TextItem) else TextItem(self._next_index())
             yield from self._turn_to(text)
-            yield text.delta(delta.text, ())
+            scores = logprobs_object(delta.tokens)
+            yield text.delta(delta.text, scores["content"] if scores else [])
         for piece in delta.calls:
             if piece.name:
                 yield from self._turn_to(CallItem(self._next_index(), piece.id, piece.name))
