@@ -15,15 +15,19 @@ from compat import baichuan, chatglm, legacy
 from server import ops
 from server.engine.errors import EngineError
 from server.errors import ApiError
+from server.http.authorization import Authorization
 from server.http.body_limit import BodyLimit
 from server.http.cors import cross_origin
+from server.http.keys import KeyRing
 from server.http.last_resort import LastResort
 from server.http.openapi import openapi_of
+from server.http.rate_limit import RateLimit
 from server.http.request_id import RequestIds
 from server.http.wording import Wording
 from server.openai import chat, completions, models, tokenize
 from server.prompts.errors import PromptError
 from server.registry import ModelRegistry
+from server.request_record import Limits
 from server.responses import router as responses
 from server.responses.answering import Answering
 from server.responses.store import ResponseStore
@@ -44,6 +48,9 @@ class ApiOptions:
     """What they may take together."""
     tasks: Mapping[str, Task] = field(default_factory=dict)
     """The stored prompts."""
+    keys: KeyRing = field(default_factory=lambda: KeyRing(()))
+    limits: Limits = field(default_factory=Limits)
+    """Those of callers without a key, where there are no keys."""
 
 
 def create_app(
@@ -79,6 +86,9 @@ def create_app(
         app.add_exception_handler(kind, _handler(wording))
     # Each lies around those before it.
     app.add_middleware(BodyLimit, limit=options.max_body_bytes)
+    app.add_middleware(RateLimit, limits=options.limits, wording=wording)
+    if options.keys:
+        app.add_middleware(Authorization, keys=options.keys, wording=wording)
     app.add_middleware(LastResort, wording=wording)
     app.add_middleware(cross_origin, origins=options.cors_origins)
     app.add_middleware(RequestIds)

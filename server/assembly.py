@@ -14,9 +14,11 @@ from server.app import ApiOptions, create_app
 from server.engine.client import EngineClient
 from server.engine_settings import ModelPlan, engine_config
 from server.host import EngineHost, LoadPolicy
+from server.http.keys import KeyRing, parse_keys
 from server.pinning import pins
 from server.prompts.format import prompt_format
 from server.registry import ModelCard, ModelRegistry, ServedModel
+from server.request_record import Limits
 from server.settings import Load, ModelSettings, Settings
 from server.sources import ModelSource
 from server.tasks.task import Task
@@ -74,14 +76,35 @@ def check_names(settings: Settings, sources: Sequence[ModelSource]) -> None:
 
 
 def api_options(settings: Settings, tasks: Mapping[str, Task] = _NO_TASKS) -> ApiOptions:
-    """Return what the HTTP side goes by."""
+    """Return what the HTTP side goes by; ``tasks`` are the stored prompts.
+
+    Raises:
+        AssemblyError: a key is not written as one, or their file cannot be read.
+    """
+    limits = Limits(settings.key_requests, settings.key_tokens, settings.key_concurrent)
     return ApiOptions(
         max_body_bytes=int(settings.max_body_mb * 1e6),
         cors_origins=settings.cors_origin,
         max_responses=settings.response_store_max,
         max_response_bytes=int(settings.response_store_mb * 1e6),
         tasks=tasks,
+        keys=_keys(settings, limits),
+        limits=limits,
     )
+
+
+def _keys(settings: Settings, limits: Limits) -> KeyRing:
+    file = settings.api_key_file
+    try:
+        lines = [] if file is None else file.read_text("utf-8").splitlines()
+        keys = parse_keys(settings.api_key, limits, "--api-key") + parse_keys(lines, limits, str(file))
+        if file is not None and not keys:
+            raise AssemblyError(f"{file}: there is no key in it, so nobody could be let in")
+        return KeyRing(keys)
+    except OSError as error:
+        raise AssemblyError(f"{file}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise AssemblyError(str(error)) from None
 
 
 def load_policy(settings: ModelSettings) -> LoadPolicy:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from server.engine.errors import EngineDied
 from server.engine.messages import FinishReason, SampledToken, StepOutput
 from server.host import Tokenizer
+from server.request_record import current_request
 from server.text import Detokenizer, StopChecker
 from server.token_scores import HeldScores, ScoredPiece, ScoredToken
 from server.tools.form import AnswerParser
@@ -62,6 +63,7 @@ class Choice:
         self._scores = HeldScores()
         self._decoded = 0
         self._sent = 0
+        self._record = current_request()
         self.completion_tokens = 0
         self.cached_tokens = 0
         self.prompt: list[SampledToken] = []
@@ -86,6 +88,7 @@ class Choice:
 
     def _take(self, output: StepOutput) -> TextDelta:
         self.completion_tokens += len(output.token_ids)
+        self._record.completion_tokens += len(output.token_ids)
         self.cached_tokens = output.cached_tokens
         self.prompt += output.prompt_logprobs
         reason = output.finish_reason

@@ -8,6 +8,10 @@ ApiError
 ├── RouteNotServed       no served model is of the kind that this address is for
 ├── PromptNotFound       no stored prompt has that id
 ├── ResponseNotFound     no response of that id is stored, or not any more
+├── InvalidKey           no API key, or one that is not known
+├── RateLimited          past the budget of its key
+├── RequestTimedOut      past the time that a request may take
+├── HeadTooLarge         more or longer headers than the server takes
 └── ClientGone           the caller hung up; nobody reads the reply
 """
 
@@ -120,6 +124,40 @@ class ResponseNotFound(ApiError):
         )
 
 
+class InvalidKey(ApiError):
+    """The request has no API key, or one that is not known."""
+
+    def __init__(self, *, given: bool) -> None:
+        """``given`` says whether there was one."""
+        problem = "this API key is not known here" if given else "there is no API key"
+        super().__init__(f"{problem}; send one as Authorization: Bearer KEY or as x-api-key: KEY")
+
+
+class RateLimited(ApiError):
+    """The budget of the key is used up."""
+
+    def __init__(self, reason: str, retry_after: int) -> None:
+        """``retry_after`` is in seconds."""
+        super().__init__(f"{reason}, which is its limit; try again in {retry_after} s")
+        self.retry_after = retry_after
+
+
+class RequestTimedOut(ApiError):
+    """The request took longer than the server lets one take."""
+
+    def __init__(self, seconds: float) -> None:
+        """``seconds`` is the limit."""
+        super().__init__(f"the request took more than {seconds:g} s, which is the limit here; ask for a shorter answer")
+
+
+class HeadTooLarge(ApiError):
+    """The request has more or longer headers than the server takes."""
+
+    def __init__(self, size: int, number: int) -> None:
+        """``size`` is the limit in bytes, ``number`` that of headers."""
+        super().__init__(f"the request has more than {number} headers or {size} bytes of them, which is the limit")
+
+
 class ClientGone(ApiError):
     """The caller hung up before the answer was complete."""
 
@@ -162,6 +200,8 @@ class ErrorReply:
             headers["Retry-After"] = str(self.retry_after)
         if self.allow is not None:
             headers["Allow"] = self.allow
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
         return headers
 
     def envelope(self) -> ErrorEnvelope:
@@ -190,17 +230,21 @@ _TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
         PromptTooLong: _Row(400, "invalid_request_error", "context_length_exceeded"),
         GrammarRejected: _Row(400, "invalid_request_error", "unsupported_grammar"),
         UnknownToken: _Row(400, "invalid_request_error", "invalid_value"),
+        InvalidKey: _Row(401, "invalid_request_error", "invalid_api_key"),
         ModelNotFound: _Row(404, "invalid_request_error", "model_not_found"),
         RouteNotServed: _Row(404, "invalid_request_error", "route_not_served"),
         PromptNotFound: _Row(404, "invalid_request_error", "prompt_not_found"),
         ResponseNotFound: _Row(404, "invalid_request_error", "response_not_found"),
         BodyTooLarge: _Row(413, "invalid_request_error", "request_too_large"),
+        RateLimited: _Row(429, "rate_limit_error", "rate_limit_exceeded"),
         QueueFull: _Row(429, "rate_limit_error", "queue_full"),
+        HeadTooLarge: _Row(431, "invalid_request_error", "headers_too_large"),
         ClientGone: _Row(499, "client_closed_request", "client_closed_request"),
         DecodeFailed: _Row(500, "server_error", "decode_failed"),
         EngineDied: _Row(503, "server_error", "engine_died", retry_after=2),
         EngineUnavailable: _Row(503, "server_error", "engine_unavailable", retry_after=2),
         ModelLoadError: _Row(503, "server_error", "model_load_failed", retry_after=60),
+        RequestTimedOut: _Row(504, "server_error", "request_timeout"),
     }
 )
 
@@ -221,7 +265,7 @@ def describe(error: Exception) -> ErrorReply:
     row = _row(type(error))
     if row is _INTERNAL:
         return ErrorReply(row.status, row.type, row.code, "the server failed to handle this request")
-    retry_after = error.retry_after if isinstance(error, QueueFull) else row.retry_after
+    retry_after = error.retry_after if isinstance(error, QueueFull | RateLimited) else row.retry_after
     return ErrorReply(
         status=row.status,
         type=row.type,

@@ -17,6 +17,7 @@ from server.engine.params import SamplingParams
 from server.errors import ClientGone
 from server.host import Tokenizer
 from server.registry import ServedModel
+from server.request_record import current_request
 from server.text import Detokenizer
 from server.token_scores import ScoredToken
 from server.tools.tool import ToolCall, ToolOffer, gather_calls
@@ -156,6 +157,7 @@ async def generate(model: ServedModel, request: GenerationRequest) -> Generation
         except BaseException:
             await _close_all(choices)
             raise
+        current_request().prompt_tokens += len(request.prompt_ids)
         return Generation(len(request.prompt_ids), tuple(choices), tokenizer, resources.pop_all())
 
 

@@ -10,6 +10,17 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a key may ask for; 0 is as much as it likes."""
+
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    """Of prompts and answers together."""
+    concurrent: int = 0
+    """Requests at once."""
+
+
 @dataclass(slots=True, eq=False)
 class RequestRecord:
     """One HTTP request, filled in while it is answered."""
@@ -20,6 +31,16 @@ class RequestRecord:
     """On the monotonic clock, in seconds."""
     key: str = ""
     """Id of the API key that it came with, which is no secret; empty where the server has no keys."""
+    limits: Limits | None = None
+    """Those of the key."""
+    prompt_tokens: int = 0
+    """Of the prompts that an engine has taken so far."""
+    completion_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """All tokens that it has had so far."""
+        return self.prompt_tokens + self.completion_tokens
 
 
 _current: ContextVar[RequestRecord] = ContextVar("request_record")

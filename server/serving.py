@@ -10,6 +10,7 @@ import uvicorn
 
 from server.assembly import Assembly
 from server.engine.interface import EngineState
+from server.http.protocol import BoundedProtocol
 from server.settings import Settings
 
 _POLL_SECONDS = 0.05
@@ -62,6 +63,7 @@ class Server(uvicorn.Server):
                 server_header=False,
                 timeout_graceful_shutdown=settings.shutdown_seconds,
                 lifespan="on",
+                http=BoundedProtocol,
             )
         )
         self._registry = assembly.registry

@@ -134,6 +134,15 @@ class Settings(ModelDefaults):
     )
     default_model: str = Field("", description="Name of the model for requests that name none; empty is the first.")
     cache_dir: Path = Field(description="Where converted models lie; unless set, glmserve in the user's cache.")
+    api_key: Names = Field(
+        (), repr=False, description="Key that callers need, as NAME:SECRET or SECRET; repeatable. Better in a file."
+    )
+    api_key_file: Path | None = Field(None, description="File with a key in each line.")
+    key_requests: int = Field(0, ge=0, description="Requests that a key may make in a minute; 0 is any number.")
+    key_tokens: int = Field(
+        0, ge=0, description="Tokens of prompts and answers that a key may have in a minute; 0 is any number."
+    )
+    key_concurrent: int = Field(0, ge=0, description="Requests of a key that may run at once; 0 is any number.")
     cors_origin: Names = Field(
         ("*",), description="Origin whose pages may call the API from a browser; * is all, none is none; repeatable."
     )

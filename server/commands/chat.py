@@ -26,31 +26,34 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 @click.argument("model", required=False)
 @click.option("--url", default=None, help=f"A running server.  [default: {DEFAULT_URL}, unless MODEL is given]")
 @settings_options
-def chat(model: str | None, url: str | None, config: Path | None, **flags: object) -> None:
+def chat(model: str | None, url: str | None, config: Path | None, api_key: tuple[str, ...], **flags: object) -> None:
     """Talk to a running server; or to MODEL, which is then loaded for this conversation alone.
 
-    MODEL and the settings are those of `serve`. Type /help in the conversation for what else there is.
+    MODEL and the settings are those of `serve`; --api-key is for a running server that asks for one. Type /help in
+    the conversation for what else there is.
     """
     if model is None:
         if given := [name for name, value in flags.items() if value is not None and value != ()]:
             raise UsageProblem(f"--{given[0].replace('_', '-')} is for a MODEL started here, and none is given")
-        ok = converse(url or DEFAULT_URL)
+        ok = converse(url or DEFAULT_URL, next(iter(api_key), ""))
     elif url is not None:
         raise UsageProblem("give a MODEL or --url, not both")
     else:
-        with started(read_settings((model,), config, {**flags, "log_level": flags["log_level"] or "warning"})) as own:
+        settings = read_settings((model,), config, {**flags, "log_level": flags["log_level"] or "warning"})
+        # Nobody else gets at the server of this conversation, so it needs none of the keys of others.
+        with started(settings.model_copy(update={"api_key": (), "api_key_file": None})) as own:
             ok = converse(own)
     if not ok:
         raise SystemExit(1)
 
 
-def converse(url: str) -> bool:
+def converse(url: str, key: str = "") -> bool:
     """Talk to the server at ``url`` until the input ends; return whether every question was answered.
 
     Raises:
         ClickException: nobody answers there.
     """
-    with closing(ChatClient(url)) as client:
+    with closing(ChatClient(url, key)) as client:
         try:
             name = client.model_name()
         except ChatError as error:

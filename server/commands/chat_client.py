@@ -24,11 +24,14 @@ class ChatMessage:
 class ChatClient:
     """A client of one server."""
 
-    def __init__(self, url: str) -> None:
-        """``url`` is the server's address, without ``/v1``."""
+    def __init__(self, url: str, key: str = "") -> None:
+        """``url`` is the server's address, without ``/v1``; ``key`` an API key, where it needs one."""
         self._url = url.rstrip("/").removesuffix("/v1")
         # An answer takes as long as it takes; only a server that is not there is given up on.
-        self._http = httpx.Client(timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS))
+        self._http = httpx.Client(
+            timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
+            headers={"Authorization": f"Bearer {key}"} if key else None,
+        )
 
     def model_name(self) -> str:
         """Return the name of the first model that is served.

@@ -15,7 +15,7 @@ from server.settings_layers import SettingsError, flag_name, load_settings, vari
 _Command = TypeVar("_Command", bound=Callable[..., None])
 _METAVARS: Mapping[object, str] = MappingProxyType({int: "INTEGER", float: "NUMBER", str: "TEXT"})
 _MANY: Mapping[str, str] = MappingProxyType(
-    {"lora": "NAME=FILE", "prefix": "NAME=FILE", "cors_origin": "ORIGIN", "pin": "FILE"}
+    {"lora": "NAME=FILE", "prefix": "NAME=FILE", "cors_origin": "ORIGIN", "api_key": "KEY", "pin": "FILE"}
 )
 
 

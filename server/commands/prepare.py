@@ -9,7 +9,7 @@ from rich.console import Console
 
 from convert.cli import progress_bar
 from convert.errors import ConvertError
-from server.assembly import Assembly, AssemblyError, assemble, check_names
+from server.assembly import Assembly, AssemblyError, api_options, assemble, check_names
 from server.commands.options import UsageProblem
 from server.engine.errors import ModelLoadError
 from server.engine.gguf_check import check_gguf
@@ -35,6 +35,7 @@ def prepare(settings: Settings) -> Assembly:
         check_names(settings, sources)
         tasks = load_tasks(settings.prompts)
         pinned = [pinned_prompts(model) for model in settings.models]
+        api_options(settings)  # a faulty key should show before a model is converted
         for source in sources:
             convert_with_bar(source)
         each = zip(settings.models, sources, pinned, strict=True)

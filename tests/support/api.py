@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from server.app import ApiOptions, create_app
 from server.host import EngineHost
+from server.http.protocol import BoundedProtocol
 from server.registry import ModelCard, ModelRegistry, ServedModel
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 
@@ -48,7 +49,7 @@ async def connect(app: FastAPI, *, loaded: bool = True) -> AsyncIterator[httpx.A
 def serve(app: FastAPI) -> Iterator[str]:
     """Yield the address of ``app`` on a real server in a thread."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2, http=BoundedProtocol))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"

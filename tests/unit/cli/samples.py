@@ -45,6 +45,11 @@ SAMPLES = {
     "restart_wait": Sample("1.5", "1.5", 1.5),
     "max_restarts": Sample("2", "2", 2),
     "default_max_tokens": Sample("100", "100", 100),
+    "api_key": Sample("secret-1, ann:secret-2", '["secret-1", "ann:secret-2"]', ("secret-1", "ann:secret-2")),
+    "api_key_file": Sample("/keys", '"/keys"', Path("/keys")),
+    "key_requests": Sample("60", "60", 60),
+    "key_tokens": Sample("90000", "90000", 90000),
+    "key_concurrent": Sample("4", "4", 4),
     "cors_origin": Sample(
         "https://a.example, https://b.example",
         '["https://a.example", "https://b.example"]',

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from server.host import LoadPolicy
 from server.pinning import PinnedPrompt
 from server.prompts.message import Message, Role
 from server.registry import ModelCard
+from server.request_record import Limits
 from server.serving import Server
 from server.settings import FLAGS, Settings
 from server.settings_layers import load_settings
@@ -48,7 +50,8 @@ SERVER_FIELDS = {"access_log": "access_log", "shutdown_seconds": "timeout_gracef
 # Seen where they act: by test_serve (listening, logging), test_sources, and the tests below.
 ELSEWHERE = {"model", "host", "port", "log_level", "quant", "cache_dir", "prompt_format", "max_body_mb", "lora",
              "prefix", "default_model", "pin", "pinned_disk_mb",
-             "prompts", "response_store_mb"}  # fmt: skip
+             "prompts", "response_store_mb",
+             "api_key", "api_key_file", "key_requests", "key_tokens", "key_concurrent"}  # fmt: skip
 
 
 def settings(**flags: object) -> Settings:
@@ -57,7 +60,7 @@ def settings(**flags: object) -> Settings:
 
 def sampled() -> Settings:
     # What names further models would have to fit the one there is.
-    left_out = ("lora", "prefix", "default_model")
+    left_out = ("api_key_file", "lora", "prefix", "default_model")
     return settings(**{name: sample.value for name, sample in SAMPLES.items() if name not in left_out})
 
 
@@ -110,6 +113,45 @@ def test_a_setting_reaches_the_model_card(name: str) -> None:
 def test_a_setting_reaches_the_http_server(name: str) -> None:
     server = Server(assembled(sampled()), sampled(), lambda: None)
     assert getattr(server.config, SERVER_FIELDS[name]) == SAMPLES[name].value
+
+
+def test_keys_come_from_the_setting_and_from_a_file_with_the_limits_for_all_or_their_own(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("# who may ask\nbob:secret-b tokens=5  # the new one\n\nsecret-c\n")
+    options = api_options(settings(api_key=("ann:secret-a",), api_key_file=str(file), key_requests=60))
+    found = [options.keys.find(secret) for secret in (b"secret-a", b"secret-b", b"secret-c", b"secret-d")]
+    assert [key and key.id for key in found] == ["ann", "bob", f"key-{sha256(b'secret-c').hexdigest()[:8]}", None]
+    assert [key and key.limits for key in found[:2]] == [Limits(60), Limits(60, 5)]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "there is no key in it"),
+        ("short", "line 1: a key is 8 to 256"),
+        ("fine-key\nann:", "line 2: a key is 8 to 256"),
+        ("a b:secret-key", "line 1: a key is 8 to 256"),
+        ("secret-key pages=3", "line 1: after a key come"),
+        ("secret-key tokens=-3", "line 1: after a key come"),
+        ("a:secret-1\na:secret-2", "the same name"),
+        ("a:secret-1\nb:secret-1", "the same secret"),
+    ],
+)
+def test_a_faulty_file_of_keys_is_refused_and_not_quoted(text: str, told: str, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(text)
+    with pytest.raises(AssemblyError, match=told) as caught:
+        api_options(settings(api_key_file=str(file)))
+    assert "secret" not in str(caught.value).replace("same secret", "")
+
+
+def test_a_file_of_keys_that_is_not_there_is_told() -> None:
+    with pytest.raises(AssemblyError, match="/none: cannot be read"):
+        api_options(settings(api_key_file="/none"))
+
+
+def test_settings_do_not_show_their_keys() -> None:
+    assert "secret-a" not in repr(settings(api_key=("ann:secret-a",)))
 
 
 @pytest.mark.parametrize("name", API_FIELDS)

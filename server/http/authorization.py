@@ -1,0 +1,45 @@
+"""Who is let in: a key on every path but /health."""
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from server.errors import InvalidKey
+from server.http.keys import ApiKey, KeyRing
+from server.http.wording import Wording
+from server.request_record import current_request
+
+OPEN_PATHS = frozenset({"/health"})
+"""What watches a server has no key."""
+
+
+class Authorization:
+    """Answers 401 to whoever has no key, and notes the key of the others in the record of their request."""
+
+    def __init__(self, app: ASGIApp, keys: KeyRing, wording: Wording) -> None:
+        """Wrap ``app``."""
+        self._app = app
+        self._keys = keys
+        self._wording = wording
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+            return await self._app(scope, receive, send)
+        secrets = _presented(Headers(scope=scope))
+        key = self._find(secrets)
+        if key is None:
+            return await self._wording.reply(scope, InvalidKey(given=bool(secrets)))(scope, receive, send)
+        record = current_request()
+        record.key, record.limits = key.id, key.limits
+        return await self._app(scope, receive, send)
+
+    def _find(self, secrets: list[bytes]) -> ApiKey | None:
+        found = [key for key in map(self._keys.find, secrets) if key is not None]
+        return found[0] if found else None
+
+
+def _presented(headers: Headers) -> list[bytes]:
+    """Return the secrets that a request comes with: OpenAI's clients and Anthropic's send them differently."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    given = [token.strip() if scheme.lower() == "bearer" else "", headers.get("x-api-key", "")]
+    return [secret.encode("latin-1") for secret in given if secret]

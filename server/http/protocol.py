@@ -1,0 +1,94 @@
+"""HTTP/1.1 with bounds on what stands before a body, which uvicorn itself takes at any length."""
+
+import asyncio
+import json
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from server.errors import HeadTooLarge, describe
+
+MAX_HEAD_BYTES = 64 * 1024
+"""Of request line and headers together."""
+MAX_HEADERS = 128
+HEAD_SECONDS = 30.0
+"""How long a caller may take to send them."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Refuses a head that is too large (431), and hangs up on one that takes too long."""
+
+    _in_head = False
+    _head_bytes = 0
+    """Of what the parser has given out."""
+    _unfinished = 0
+    """Of what it may still hold back: a header that does not end."""
+    _too_large = False
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first head."""
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take in a piece of what the caller sends."""
+        was_in_head = self._in_head
+        super().data_received(data)
+        if was_in_head and self._in_head and not self._too_large:
+            self._unfinished += len(data)
+            if self._unfinished > MAX_HEAD_BYTES:
+                self._too_large = True
+                self.send_400_response("")
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        super().on_message_begin()
+        self._in_head = True
+        self._head_bytes = self._unfinished = 0
+        self._wait_for_head()
+
+    def on_url(self, url: bytes) -> None:
+        """Count a piece of the request line."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count a header."""
+        self._count(len(name) + len(value) + 4)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """End the head."""
+        self._in_head = False
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no request, in the envelope of all errors, and hang up."""
+        if not self._too_large:
+            return super().send_400_response(msg)
+        reply = describe(HeadTooLarge(MAX_HEAD_BYTES, MAX_HEADERS))
+        body = json.dumps(reply.envelope()).encode()
+        head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        self.transport.write(STATUS_LINE[reply.status] + head.encode() + body)
+        return self.transport.close()
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > MAX_HEAD_BYTES or len(self.headers) >= MAX_HEADERS:
+            self._too_large = True
+            raise HeadTooLarge(MAX_HEAD_BYTES, MAX_HEADERS)  # the parser stops, and uvicorn sends the 400 above
+
+    def _wait_for_head(self) -> None:
+        self._stop_waiting()
+        self._timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

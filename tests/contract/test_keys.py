@@ -1,0 +1,163 @@
+"""Where the server has keys, nobody gets anything without one, and nobody more than his key allows."""
+
+import logging
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from anthropic import AsyncAnthropic
+from openai import AsyncOpenAI, AuthenticationError, RateLimitError
+
+from server.app import ApiOptions
+from server.http.keys import KeyRing, parse_keys
+from server.request_record import Limits
+from tests.support.api import MODEL, connect, make_app
+from tests.support.scripted_engine import ScriptedEngine
+
+pytestmark = pytest.mark.anyio
+
+KEYS = ("ann:secret-of-ann", "secret-of-nobody", "bob:secret-of-bob requests=2 tokens=1000000")
+CHAT = "/v1/chat/completions"
+HELLO = {"messages": [{"role": "user", "content": "hi"}]}
+ANN = {"Authorization": "Bearer secret-of-ann"}
+
+
+@pytest.fixture
+async def http(engine: ScriptedEngine) -> AsyncIterator[httpx.AsyncClient]:
+    app = make_app(engine, ApiOptions(keys=KeyRing(parse_keys(KEYS, Limits(), "test"))))
+    async with connect(app) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/models"),
+        ("GET", "/openapi.json"),
+        ("GET", "/metrics"),
+        ("GET", "/nowhere"),
+        ("OPTIONS", CHAT),
+        ("POST", CHAT),
+        ("POST", "/v1/nowhere"),
+        ("PUT", "/health/"),
+        ("GET", "//health"),
+        ("GET", "/chatglm"),
+    ],
+)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer wrong-secret"},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer "},
+        {"Authorization": "Basic secret-of-ann"},
+        {"Authorization": "secret-of-ann"},
+        {"Authorization": "Bearer ann:secret-of-ann"},
+        {"Authorization": "Bearer secret-of-ann2"},
+        {"x-api-key": "SECRET-OF-ANN"},
+        {"x-api-key": "\u00e9" * 8},
+        {"Cookie": "secret-of-ann"},
+    ],
+)
+async def test_without_a_key_there_is_nothing(
+    http: httpx.AsyncClient, method: str, path: str, headers: dict[str, str]
+) -> None:
+    sent = {name: value.encode("latin-1") for name, value in headers.items()}
+    reply = await http.request(method, path, headers=sent)
+    assert reply.status_code == 401
+    assert reply.json()["error"]["code"] == "invalid_api_key"
+    assert reply.headers["www-authenticate"] == "Bearer"
+    assert reply.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("path", ["/", "/chatglm", "/baichuan"])
+async def test_a_legacy_address_says_it_in_its_own_shape(http: httpx.AsyncClient, path: str) -> None:
+    reply = await http.post(path, json={"prompt": "hi"})
+    assert reply.status_code == 401
+    assert (reply.json()["status"], reply.json()["response"], reply.json()["history"]) == (401, "", [])
+    assert "API key" in reply.json()["error"]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_health_needs_no_key(http: httpx.AsyncClient, method: str) -> None:
+    assert (await http.request(method, "/health")).status_code == 200
+
+
+async def test_a_preflight_needs_no_key(http: httpx.AsyncClient) -> None:
+    headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
+    assert (await http.options(CHAT, headers=headers)).status_code == 200
+
+
+async def test_a_refusal_can_be_read_by_a_page(http: httpx.AsyncClient) -> None:
+    reply = await http.post(CHAT, json=HELLO, headers={"Origin": "https://a.example"})
+    assert (reply.status_code, reply.headers["access-control-allow-origin"]) == (401, "*")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ANN,
+        {"Authorization": "bearer secret-of-nobody"},
+        {"x-api-key": "secret-of-ann"},
+        {"Authorization": "Bearer something-else", "x-api-key": "secret-of-ann"},
+    ],
+)
+async def test_every_key_opens_in_either_header(http: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    assert (await http.post(CHAT, json=HELLO, headers=headers)).status_code == 200
+    assert (await http.get("/v1/models", headers=headers)).status_code == 200
+
+
+async def test_the_official_clients_send_it_where_it_is_looked_for(http: httpx.AsyncClient) -> None:
+    def client(key: str) -> AsyncOpenAI:
+        return AsyncOpenAI(base_url="http://testserver/v1", api_key=key, http_client=http, max_retries=0)
+
+    assert (await client("secret-of-ann").models.list()).data
+    with pytest.raises(AuthenticationError) as caught:
+        await client("wrong-secret").models.list()
+    assert caught.value.code == "invalid_api_key"
+    anthropic = AsyncAnthropic(base_url="http://testserver", api_key="secret-of-ann", http_client=http)
+    assert (await anthropic.get("/v1/models", cast_to=httpx.Response)).status_code == 200
+
+
+async def test_no_secret_is_ever_logged(
+    http: httpx.AsyncClient, engine: ScriptedEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    engine.reject = RuntimeError("fault")
+    await http.post(CHAT, json=HELLO, headers=ANN)
+    await http.post(CHAT, json=HELLO, headers={"x-api-key": "secret-of-eve"})
+    assert "fault" in caplog.text
+    assert "secret" not in caplog.text
+
+
+async def test_a_key_has_its_own_budget_and_learns_what_is_left_of_it(http: httpx.AsyncClient) -> None:
+    bob = {"Authorization": "Bearer secret-of-bob"}
+    replies = [await http.post(CHAT, json=body, headers=bob) for body in (HELLO, {}, HELLO)]
+    assert [reply.status_code for reply in replies] == [200, 400, 429]
+    assert [reply.headers["x-ratelimit-remaining-requests"] for reply in replies] == ["1", "0", "0"]
+    assert replies[2].headers["x-ratelimit-limit-requests"] == "2"
+    assert 1 <= int(replies[2].headers["retry-after"]) <= 30
+    assert replies[2].json()["error"]["code"] == "rate_limit_exceeded"
+    assert replies[2].headers["x-ratelimit-limit-tokens"] == "1000000"
+    assert (await http.get("/v1/models", headers=bob)).status_code == 200
+    ann = await http.post(CHAT, json=HELLO, headers=ANN)
+    assert ann.status_code == 200
+    assert "x-ratelimit-limit-requests" not in ann.headers
+
+
+async def test_a_legacy_caller_past_the_budget_is_told_in_his_own_shape(http: httpx.AsyncClient) -> None:
+    bob = {"x-api-key": "secret-of-bob"}
+    replies = [await http.post("/chatglm", json={"prompt": "hi"}, headers=bob) for _ in range(3)]
+    assert [reply.json()["status"] for reply in replies] == [200, 200, 429]
+    assert int(replies[2].headers["retry-after"]) > 0
+
+
+async def test_without_keys_all_callers_share_the_budget(engine: ScriptedEngine) -> None:
+    app = make_app(engine, ApiOptions(limits=Limits(tokens_per_minute=10)))
+    async with connect(app) as client:
+        openai = AsyncOpenAI(base_url="http://testserver/v1", api_key="any", http_client=client, max_retries=0)
+        ask = openai.chat.completions
+        await ask.create(model=MODEL, messages=[{"role": "user", "content": "hi"}])
+        with pytest.raises(RateLimitError, match="10 tokens a minute"):
+            await ask.create(model=MODEL, messages=[{"role": "user", "content": "hi"}])
