@@ -34,6 +34,7 @@ def engine_config(plan: ModelPlan, state_dir: Path | None = None, state_bytes: i
         parallel=settings.parallel,
         cache_cells=settings.cache_tokens,
         max_waiting=settings.max_waiting,
+        kv_type=settings.kv_type,
         threads=settings.threads,
         threads_batch=settings.threads_batch,
         batch_size=settings.batch_size,

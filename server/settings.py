@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from server.engine.config import Device
+from server.engine.config import Device, KvType
 
 
 class LogLevel(str, Enum):
@@ -81,8 +81,11 @@ class ModelDefaults(_Checked):
         0, ge=0, description="Tokens kept of running requests and known prefixes; 0 goes by context and memory."
     )
     max_waiting: int = Field(64, ge=0, description="Requests that may wait; one more is refused with 429.")
-    threads: int = Field(0, ge=0, description="Threads that generate; 0 is one for each usable core.")
-    threads_batch: int = Field(0, ge=0, description="Threads that read prompts; 0 is as many as threads.")
+    kv_type: KvType = Field(
+        KvType.F16, description="Type of the KV cache; q8_0 and q4_0 take half and a quarter of the memory."
+    )
+    threads: int = Field(0, ge=0, description="Threads that generate; 0 is what is fastest on the usable cores.")
+    threads_batch: int = Field(0, ge=0, description="Threads that read prompts; 0 is one for each usable core.")
     batch_size: int = Field(512, ge=1, le=65536, description="Most tokens that one step computes.")
     step_seconds: float = Field(
         0.25, gt=0, le=60, description="Time a step should stay under while somebody is streaming."

@@ -45,9 +45,7 @@ class ModelReport:
     @property
     def cache_bytes(self) -> int:
         """Memory of the KV cache that the model would get; 0 where that is not known."""
-        if self.facts is None or self.placed.placement is None:
-            return 0
-        return self.facts.kv_bytes_per_token * self.placed.placement.cache_cells
+        return self.placed.placement.cache_bytes if self.placed.placement else 0
 
 
 @dataclass(frozen=True, slots=True)

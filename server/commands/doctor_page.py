@@ -8,6 +8,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from server.commands.doctor import ModelReport, Report
+    from server.engine.placement import Placement
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -75,12 +76,19 @@ def _model(model: "ModelReport") -> list[tuple[str, str]]:
         )
     if placement is not None and model.facts is not None:
         rows += [
-            ("would run on", placement.device),
+            ("would run on", placement.in_words),
+            ("threads", _threads(placement)),
             ("layers on the GPU", f"{placement.gpu_layers} of {model.facts.layers + 1}"),
             ("context", f"{placement.context_length} tokens for each answer"),
             ("cache", f"{placement.cache_cells} tokens, {in_units(model.cache_bytes)}"),
         ]
     return rows
+
+
+def _threads(placement: "Placement") -> str:
+    tried = ", ".join(map(str, placement.threads_to_try))
+    generate = f"the fastest of {tried}, measured when it loads," if tried else str(placement.threads)
+    return f"{generate} to generate, {placement.threads_batch} to read prompts"
 
 
 def _files(report: "Report") -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from server.engine.config import EngineConfig
+from server.engine.cores import find_cores
 from server.engine.gguf_check import ModelFacts
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def find_machine() -> Machine:
     return Machine(
         system=f"{platform.system()} {platform.machine()}",
         cores=os.cpu_count() or 1,
-        usable_cores=len(os.sched_getaffinity(0)),
+        usable_cores=find_cores().logical,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
     )
 

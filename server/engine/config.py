@@ -13,6 +13,23 @@ class Device(str, Enum):
     CUDA = "cuda"
 
 
+class KvType(str, Enum):
+    """How the KV cache keeps keys and values. The quantised types need flash attention and heads of 32 values."""
+
+    F16 = "f16"
+    Q8_0 = "q8_0"
+    Q4_0 = "q4_0"
+
+    @property
+    def is_quantised(self) -> bool:
+        """Whether values are kept in blocks of 32 with a common scale."""
+        return self is not KvType.F16
+
+    def bytes_for(self, f16_bytes: int) -> int:
+        """Bytes of what takes ``f16_bytes`` at f16: a block of 32 values, then 64, takes 34 or 18 with its scale."""
+        return f16_bytes * {KvType.F16: 64, KvType.Q8_0: 34, KvType.Q4_0: 18}[self] // 64
+
+
 @dataclass(frozen=True, slots=True)
 class Variant:
     """A tuned variant of the model, which shares its weights: a LoRA adapter, a P-Tuning prefix, or both."""
@@ -38,8 +55,11 @@ class EngineConfig:
     """Tokens of all sequences and cached prefixes; 0 is context times parallel, within CACHE_BYTES_AUTO."""
     max_waiting: int = 64
     """Requests that may wait for a slot; one more is refused."""
+    kv_type: KvType = KvType.F16
     threads: int = 0
+    """Threads that generate; 0 goes by the cores, and by measurement where there are several choices."""
     threads_batch: int = 0
+    """Threads that read prompts; 0 is one for each core."""
     batch_size: int = 512
     """Most tokens of one step."""
     step_seconds: float = 0.25

@@ -13,7 +13,7 @@ import numpy as np
 
 from server.engine.backend import DecodeError, Preparation
 from server.engine.batch import BatchItem, CacheOp, CopyPrefix, FreeSlot, Truncate
-from server.engine.config import Device, EngineConfig
+from server.engine.config import Device, EngineConfig, KvType
 from server.engine.constraint import ConstraintFactory
 from server.engine.errors import ModelLoadError
 from server.engine.gguf_check import ModelFacts
@@ -23,8 +23,10 @@ from server.engine.messages import EngineInfo, SampledToken
 from server.engine.params import SamplingParams
 from server.engine.placement import Placement, place, probe
 from server.engine.prepared import PreparedConstraints
+from server.engine.resident import release_file, zeros_released
 from server.engine.sampler import Sampler, logits_at
 from server.engine.sequence import Sequence
+from server.engine.thread_trial import settle_threads
 from server.engine.tuned import TunedVariants
 from server.engine.vocabulary import stop_ids
 
@@ -37,6 +39,8 @@ MAX_SLOTS = 256
 """LLAMA_MAX_SEQ of the vendored llama.cpp."""
 
 _DECODE_ERRORS = {1: "no free cells in the KV cache", 2: "aborted", -1: "the batch was invalid"}
+
+_KV_TYPES = {KvType.Q8_0: llama_cpp.GGML_TYPE_Q8_0, KvType.Q4_0: llama_cpp.GGML_TYPE_Q4_0}
 
 
 class LlamaBackend:
@@ -57,6 +61,7 @@ class LlamaBackend:
         cells = placement.cache_cells + self._tuned.prefix_cells + config.pinned_cells
         params = _context_params(config, placement, self.slots, cells)
         self._context = _open(self._model, params)
+        placement = settle_threads(self._context, placement)
         computed_by = (build.version, build.system_info, str(placement.gpu_layers), *_layout(params))
         self._identities = {name: " ".join([identity, *computed_by]) for name, identity in identities.items()}
         self._memory = llama_cpp.llama_get_memory(self._context)
@@ -72,7 +77,7 @@ class LlamaBackend:
             cache_cells=cells,
             parallel=config.parallel,
             vocab_size=self._vocab_size,
-            device=placement.device,
+            device=placement.in_words,
             load_seconds=time.monotonic() - started,
             prefix_tokens={name: variant.prefix_length for name, variant in self.variants.items()},
             max_waiting=config.max_waiting,
@@ -222,6 +227,7 @@ def _load(config: EngineConfig, facts: ModelFacts, placement: Placement) -> tupl
     params.n_gpu_layers = placement.gpu_layers
     model = llama_cpp.llama_model_load_from_file(str(facts.path).encode(), params)
     if model:
+        release_file(facts.path)
         return model, placement
     if placement.gpu_layers and config.device is Device.AUTO:
         log.warning("the GPU could not load %s; running on the CPU", facts.path.name)
@@ -241,11 +247,15 @@ def _context_params(
     params.n_threads = placement.threads
     params.n_threads_batch = placement.threads_batch
     params.no_perf = True
+    if config.kv_type.is_quantised:
+        params.type_k = params.type_v = _KV_TYPES[config.kv_type]
+        params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED  # or llama.cpp refuses such values
     return params
 
 
 def _open(model: llama_cpp.llama_model_p, params: llama_cpp.llama_context_params) -> llama_cpp.llama_context_p:
-    context = llama_cpp.llama_init_from_model(model, params)
+    with zeros_released():
+        context = llama_cpp.llama_init_from_model(model, params)
     if not context:
         raise ModelLoadError(
             f"no memory for a cache of {params.n_ctx} tokens; lower --context, --parallel or --cache-tokens"

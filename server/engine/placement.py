@@ -2,13 +2,13 @@
 
 import ctypes
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import llama_cpp
 
-from server.engine.config import CACHE_BYTES_AUTO, Device, EngineConfig
+from server.engine.config import CACHE_BYTES_AUTO, Device, EngineConfig, KvType
+from server.engine.cores import Cores, candidates, find_cores
 from server.engine.errors import ModelLoadError
 from server.engine.gguf_check import ModelFacts
 
@@ -16,6 +16,9 @@ log = logging.getLogger(__name__)
 
 GPU_RESERVE_BYTES = 768 * 2**20
 """Left free on a GPU for compute buffers and the CUDA context (llama.cpp's own fit leaves 1 GiB)."""
+
+MEASURED_BYTES = 256 * 2**20
+"""Weights below which the number of threads is not worth measuring."""
 
 _KINDS = {0: "cpu", 1: "gpu", 2: "integrated gpu", 3: "accelerator", 4: "meta"}
 """enum ggml_backend_dev_type of ggml-backend.h."""
@@ -40,6 +43,7 @@ class BuildFacts:
     system_info: str
     gpu_offload: bool
     devices: tuple[DeviceFacts, ...]
+    cores: Cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +54,26 @@ class Placement:
     """Of the model's layers plus one for the output; 0 is the CPU alone."""
     context_length: int
     cache_cells: int
+    kv_bytes_per_token: int
+    """In the type of the cache."""
     threads: int
     threads_batch: int
+    threads_to_try: tuple[int, ...]
+    """Numbers of threads that may generate faster, to be measured with the model; empty where it is decided."""
     device: str
     """In words, for the log and for ``glmserve doctor``."""
+    on_cpu: bool
+    """Whether the CPU computes any of it."""
+
+    @property
+    def in_words(self) -> str:
+        """Where it computes, and with how many threads."""
+        return f"{self.device}, {self.threads} threads" if self.on_cpu else self.device
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory of the whole KV cache."""
+        return self.kv_bytes_per_token * self.cache_cells
 
 
 def probe() -> BuildFacts:
@@ -66,6 +86,7 @@ def probe() -> BuildFacts:
         system_info=(info or b"").decode("utf-8", "replace").strip(),
         gpu_offload=gpu_offload,
         devices=_devices(),
+        cores=find_cores(),
     )
 
 
@@ -108,19 +129,42 @@ def place(config: EngineConfig, facts: ModelFacts, build: BuildFacts) -> Placeme
             f"a context of {context_length} tokens was asked for; "
             f"{facts.path.name} was trained for {facts.context_train}"
         )
-    cells = config.cache_cells or auto_cells(context_length, config.parallel, facts.kv_bytes_per_token)
+    _check_kv_type(config, facts)
+    kv_bytes = config.kv_type.bytes_for(facts.kv_bytes_per_token)
+    cells = config.cache_cells or auto_cells(context_length, config.parallel, kv_bytes)
     if cells < context_length:
         raise ModelLoadError(f"a cache of {cells} tokens cannot hold one context of {context_length}")
-    gpu_layers = _choose_layers(config, facts, build, cells)
-    threads = config.threads or usable_cores()
+    gpu_layers = _choose_layers(config, facts, build, cells, kv_bytes)
+    on_cpu = gpu_layers <= facts.layers
+    undecided = on_cpu and not config.threads and facts.size_bytes >= MEASURED_BYTES
+    to_try = candidates(build.cores) if undecided else ()
     return Placement(
         gpu_layers=gpu_layers,
         context_length=context_length,
         cache_cells=cells,
-        threads=threads,
-        threads_batch=config.threads_batch or threads,
-        device=_in_words(gpu_layers, facts, build, threads),
+        kv_bytes_per_token=kv_bytes,
+        threads=config.threads or build.cores.physical,
+        threads_batch=config.threads_batch or config.threads or build.cores.physical,
+        threads_to_try=to_try if len(to_try) > 1 else (),
+        device=_in_words(gpu_layers, facts, build),
+        on_cpu=on_cpu,
     )
+
+
+def _check_kv_type(config: EngineConfig, facts: ModelFacts) -> None:
+    """Raise ModelLoadError where the KV cache cannot be of the type that is asked for."""
+    kind = config.kv_type
+    if not kind.is_quantised:
+        return
+    if facts.head_size % 32:
+        raise ModelLoadError(
+            f"--kv-type {kind.value} needs heads of a multiple of 32 values; {facts.path.name} has {facts.head_size}"
+        )
+    prefixes = [variant.name for variant in config.variants if variant.prefix]
+    if prefixes:
+        raise ModelLoadError(
+            f"the prefix of {prefixes[0]} needs --kv-type {KvType.F16.value}: it is laid into the cache value by value"
+        )
 
 
 def auto_cells(context_length: int, parallel: int, kv_bytes_per_token: int) -> int:
@@ -129,12 +173,12 @@ def auto_cells(context_length: int, parallel: int, kv_bytes_per_token: int) -> i
     return max(context_length, min(context_length * parallel, affordable))
 
 
-def fit_layers(facts: ModelFacts, cells: int, free_bytes: int) -> int:
+def fit_layers(facts: ModelFacts, cells: int, kv_bytes_per_token: int, free_bytes: int) -> int:
     """Layers, from the last one down, that fit into ``free_bytes`` with their share of the cache.
 
     The output matrix counts as one layer more, and goes first, as llama.cpp has it.
     """
-    kv_per_layer = facts.kv_bytes_per_token * cells // facts.layers
+    kv_per_layer = kv_bytes_per_token * cells // facts.layers
     room = free_bytes - GPU_RESERVE_BYTES - facts.other_bytes
     if room < 0:
         return 0
@@ -147,12 +191,7 @@ def fit_layers(facts: ModelFacts, cells: int, free_bytes: int) -> int:
     return fitting
 
 
-def usable_cores() -> int:
-    """Cores this process may run on, which in a container are fewer than the machine's."""
-    return max(1, len(os.sched_getaffinity(0)))
-
-
-def _choose_layers(config: EngineConfig, facts: ModelFacts, build: BuildFacts, cells: int) -> int:
+def _choose_layers(config: EngineConfig, facts: ModelFacts, build: BuildFacts, cells: int, kv_bytes: int) -> int:
     if config.device is Device.CPU:
         return 0
     gpus = [device for device in build.devices if device.kind == "gpu"]
@@ -164,17 +203,16 @@ def _choose_layers(config: EngineConfig, facts: ModelFacts, build: BuildFacts, c
         return 0
     if config.gpu_layers >= 0:
         return min(config.gpu_layers, facts.layers + 1)
-    fitting = fit_layers(facts, cells, sum(gpu.free_bytes for gpu in gpus))
+    fitting = fit_layers(facts, cells, kv_bytes, sum(gpu.free_bytes for gpu in gpus))
     if not fitting:
         log.warning("running on the CPU: not one layer fits into the free memory of %s", gpus[0].name)
     return fitting
 
 
-def _in_words(gpu_layers: int, facts: ModelFacts, build: BuildFacts, threads: int) -> str:
+def _in_words(gpu_layers: int, facts: ModelFacts, build: BuildFacts) -> str:
     gpus = ", ".join(device.description for device in build.devices if device.kind == "gpu")
-    cpu = f"CPU, {threads} threads"
     if not gpu_layers:
-        return cpu
+        return "CPU"
     if gpu_layers > facts.layers:
         return gpus
-    return f"{gpus} ({gpu_layers} of {facts.layers + 1} layers) and {cpu}"
+    return f"{gpus} ({gpu_layers} of {facts.layers + 1} layers) and CPU"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.engine.config import Device
+from server.engine.config import Device, KvType
 from server.settings import Load, LogLevel, Quant
 
 
@@ -27,6 +27,7 @@ SAMPLES = {
     "parallel": Sample("3", "3", 3),
     "cache_tokens": Sample("2048", "2048", 2048),
     "max_waiting": Sample("5", "5", 5),
+    "kv_type": Sample("q8_0", '"q8_0"', KvType.Q8_0),
     "threads": Sample("2", "2", 2),
     "threads_batch": Sample("4", "4", 4),
     "batch_size": Sample("64", "64", 64),

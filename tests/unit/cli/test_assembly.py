@@ -39,7 +39,7 @@ FACTS = ModelFacts(
 SOURCE = ModelSource(name="some", gguf=FACTS.path)
 ENGINE_FIELDS = {
     "context": "context_length", "parallel": "parallel", "cache_tokens": "cache_cells", "max_waiting": "max_waiting",
-    "threads": "threads", "threads_batch": "threads_batch", "batch_size": "batch_size",
+    "kv_type": "kv_type", "threads": "threads", "threads_batch": "threads_batch", "batch_size": "batch_size",
     "step_seconds": "step_seconds", "device": "device", "gpu_layers": "gpu_layers", "load_timeout": "load_timeout",
     "restart_wait": "restart_wait", "max_restarts": "max_restarts", "speculation": "speculation",
 }  # fmt: skip

@@ -10,6 +10,7 @@ from server.cli import main
 from server.commands.doctor import ModelReport, Report, to_json
 from server.commands.doctor_page import in_units, show
 from server.commands.machine import CachedFile, Machine, Placed, Versions, find_cached
+from server.engine.cores import Cores
 from server.engine.placement import BuildFacts, DeviceFacts, Placement
 from tests.support.minimal_gguf import write_gguf
 from tests.unit.cli.test_assembly import FACTS
@@ -20,14 +21,14 @@ REPORT = Report(
     machine=Machine("Linux x86_64", 8, 4, 16 * 2**30),
     cache_dir=Path("/cache"),
     files=(CachedFile(Path("/cache/converted/some.gguf"), 4 * 2**30),),
-    build=BuildFacts("0.3.36", "CPU : AVX2 = 1", True, (GPU,)),
+    build=BuildFacts("0.3.36", "CPU : AVX2 = 1", True, (GPU,), Cores(4, 4)),
     models=(
         ModelReport(
             "some",
             Path("/models/some.gguf"),
             "ready to be loaded",
             facts=FACTS,
-            placed=Placed(Placement(3, 8192, 2**20, 4, 4, "Some GPU")),
+            placed=Placed(Placement(3, 8192, 2**20, 4, 4, 4, (4, 2), "Some GPU and CPU", on_cpu=True)),
         ),
         ModelReport("other", Path("/models/other.gguf"), "is converted first"),
     ),
@@ -49,6 +50,7 @@ def test_the_page_says_what_was_found_and_what_would_be_done() -> None:
     for part in (
         "0.3.36", "4 of 8 usable", "Some GPU (gpu), 70.0 GiB of 80.0 GiB free", "converted/some.gguf", "4.0 GiB",
         "chatglm, 2 layers", "3 of 3", "8192 tokens for each answer", "1048576 tokens, 4.0 MiB", "is converted first",
+        "Some GPU and CPU, 4 threads", "the fastest of 4, 2, measured when it loads, to generate, 4 to read prompts",
     ):  # fmt: skip
         assert part in text
 

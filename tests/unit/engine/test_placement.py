@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from server.engine.config import CACHE_BYTES_AUTO, Device, EngineConfig
+from server.engine.config import CACHE_BYTES_AUTO, Device, EngineConfig, KvType, Variant
+from server.engine.cores import Cores
 from server.engine.errors import ModelLoadError
 from server.engine.gguf_check import ModelFacts, RopeFacts
 from server.engine.placement import GPU_RESERVE_BYTES, BuildFacts, DeviceFacts, auto_cells, fit_layers, place, probe
@@ -28,19 +29,21 @@ SIX_B = ModelFacts(
     rope=RopeFacts(64, 10000.0, 1.0),
     kv_bytes_per_token=28672,
 )
-CPU_ONLY = BuildFacts("0", "", gpu_offload=False, devices=(DeviceFacts("CPU", "a CPU", "cpu", 0, 0),))
+CPU_ONLY = BuildFacts(
+    "0", "", gpu_offload=False, devices=(DeviceFacts("CPU", "a CPU", "cpu", 0, 0),), cores=Cores(8, 4)
+)
 CONFIG = EngineConfig(Path("chatglm2-6b.gguf"), context_length=8192, parallel=4, threads=2)
 
 
 def _with_gpu(free_bytes: int) -> BuildFacts:
     gpu = DeviceFacts("CUDA0", "a GPU", "gpu", free_bytes, 80 * 2**30)
-    return BuildFacts("0", "", gpu_offload=True, devices=(*CPU_ONLY.devices, gpu))
+    return BuildFacts("0", "", gpu_offload=True, devices=(*CPU_ONLY.devices, gpu), cores=Cores(8, 4))
 
 
 def test_without_a_gpu_auto_runs_on_the_cpu_and_says_so_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         placement = place(CONFIG, SIX_B, CPU_ONLY)
-    assert (placement.gpu_layers, placement.device) == (0, "CPU, 2 threads")
+    assert (placement.gpu_layers, placement.in_words) == (0, "CPU, 2 threads")
     assert [record.getMessage() for record in caplog.records] == [
         "running on the CPU: this build of llama.cpp has no GPU support"
     ]
@@ -55,15 +58,15 @@ def test_a_cuda_build_on_a_machine_without_a_gpu_runs_on_the_cpu(caplog: pytest.
 
 def test_with_room_enough_everything_goes_on_the_gpu() -> None:
     placement = place(CONFIG, SIX_B, _with_gpu(24 * 2**30))
-    assert (placement.gpu_layers, placement.device) == (29, "a GPU")
+    assert (placement.gpu_layers, placement.in_words) == (29, "a GPU")
 
 
 def test_as_many_layers_as_fit_with_their_share_of_the_cache() -> None:
     kv = SIX_B.kv_bytes_per_token * 32768 // 28
     room = GPU_RESERVE_BYTES + SIX_B.other_bytes + 10 * (LAYER + kv)
-    assert fit_layers(SIX_B, 32768, room) == 11
-    assert fit_layers(SIX_B, 32768, room - 1) == 10
-    assert place(CONFIG, SIX_B, _with_gpu(room)).device == "a GPU (11 of 29 layers) and CPU, 2 threads"
+    assert fit_layers(SIX_B, 32768, 28672, room) == 11
+    assert fit_layers(SIX_B, 32768, 28672, room - 1) == 10
+    assert place(CONFIG, SIX_B, _with_gpu(room)).in_words == "a GPU (11 of 29 layers) and CPU, 2 threads"
 
 
 def test_a_gpu_without_room_for_one_layer_leaves_everything_to_the_cpu(caplog: pytest.LogCaptureFixture) -> None:
@@ -104,3 +107,42 @@ def test_the_real_build_names_its_version_and_at_least_a_cpu() -> None:
     facts = probe()
     assert facts.version == "0.3.36"
     assert "cpu" in {device.kind for device in facts.devices}
+
+
+def test_a_quantised_cache_takes_fewer_bytes_and_so_more_tokens_fit() -> None:
+    wide = replace(CONFIG, parallel=64)
+    for kind, per_token in ((KvType.F16, 28672), (KvType.Q8_0, 15232), (KvType.Q4_0, 8064)):
+        placement = place(replace(wide, kv_type=kind), SIX_B, CPU_ONLY)
+        assert placement.kv_bytes_per_token == per_token
+        assert placement.cache_cells == min(64 * 8192, CACHE_BYTES_AUTO // per_token)
+
+
+@pytest.mark.parametrize(
+    ("config", "facts", "says"),
+    [
+        (CONFIG, replace(SIX_B, head_size=48), "needs heads of a multiple of 32 values; chatglm2-6b.gguf has 48"),
+        (
+            replace(CONFIG, variants=(Variant("adgen", prefix=Path("p.gguf")),)),
+            SIX_B,
+            "prefix of adgen needs --kv-type",
+        ),
+    ],
+)
+def test_a_quantised_cache_is_refused_where_it_cannot_work(config: EngineConfig, facts: ModelFacts, says: str) -> None:
+    assert place(config, facts, CPU_ONLY).cache_cells
+    with pytest.raises(ModelLoadError, match=says):
+        place(replace(config, kv_type=KvType.Q8_0), facts, CPU_ONLY)
+
+
+def test_threads_are_the_cores_and_which_generate_best_is_left_to_a_measurement() -> None:
+    open_choice = replace(CONFIG, threads=0)
+    placement = place(open_choice, SIX_B, CPU_ONLY)
+    assert (placement.threads, placement.threads_batch, placement.threads_to_try) == (4, 4, (4, 3, 2, 8))
+    for decided in (
+        place(CONFIG, SIX_B, CPU_ONLY),
+        place(open_choice, replace(SIX_B, size_bytes=10 * MIB), CPU_ONLY),
+        place(open_choice, SIX_B, replace(CPU_ONLY, cores=Cores(2, 2))),
+        place(open_choice, SIX_B, _with_gpu(24 * 2**30)),
+    ):
+        assert decided.threads_to_try == ()
+    assert place(CONFIG, SIX_B, CPU_ONLY).threads_batch == 2
