@@ -12,9 +12,10 @@ EncodeFrom = Callable[[int], Awaitable[tuple[int, ...]]]
 
 
 async def encode_latest(encode: EncodeFrom, last: int, context_length: int) -> tuple[int, ...]:
-    """Return the prompt with as much of the latest as the context holds beside some room to answer.
+    """Return the prompt with the latest that the context holds beside some room to answer.
 
-    Halving finds that in a few encodings however long the conversation is.
+    Halving finds how much that is in a few encodings however long the conversation is. The oldest is left out by the
+    stride: the next requests of the conversation then begin with the same part, and find their prompt in the cache.
 
     Args:
         encode: gives the prompts.
@@ -27,16 +28,24 @@ async def encode_latest(encode: EncodeFrom, last: int, context_length: int) -> t
     prompt_ids = await _encode_if_fits(encode, 0, context_length)
     if prompt_ids is not None:
         return prompt_ids
-    best = await encode(last)
     low, high = 1, last
     while low < high:
         middle = (low + high) // 2
-        prompt_ids = await _encode_if_fits(encode, middle, context_length)
-        if prompt_ids is None:
+        if await _encode_if_fits(encode, middle, context_length) is None:
             low = middle + 1
         else:
-            best, high = prompt_ids, middle
-    return best
+            high = middle
+    return await encode(next_stride(low, last - low))
+
+
+def next_stride(first: int, fitting: int) -> int:
+    """Return a part from ``first`` on that stays the same while a conversation grows by some parts.
+
+    Of the ``fitting`` ones after ``first`` at least half are kept: the stride is a power of two up to half of them, so
+    that it seldom changes with the length of parts.
+    """
+    stride = 1 << max(0, (fitting // 2).bit_length() - 1)
+    return -(-first // stride) * stride
 
 
 async def _encode_if_fits(encode: EncodeFrom, first: int, context_length: int) -> tuple[int, ...] | None:

@@ -65,6 +65,19 @@ async def test_a_history_past_the_context_loses_its_oldest_rounds_whole(
     assert prompt.endswith("[Round 4]\n\n问：last\n\n答：")
 
 
+async def test_a_conversation_past_the_context_begins_alike_for_several_requests(
+    http: httpx.AsyncClient, engine: ScriptedEngine, path: str
+) -> None:
+    """Dropping one round more in each request left nothing of the prompt in the cache."""
+    engine.context_length = 1500
+    for length in range(20, 52):
+        history = [[f"q{i}", "x" * 50] for i in range(length)]
+        assert (await http.post(path, json={"prompt": "last", "history": history})).status_code == 200
+    first_rounds = [submission.prompt.partition("答")[0] for submission in engine.submissions]
+    assert len(set(first_rounds)) <= 32 / 4 + 1
+    assert all("[Round 7]" in submission.prompt for submission in engine.submissions)
+
+
 async def test_an_enormous_history_is_cut_without_tokenising_all_of_it(
     http: httpx.AsyncClient, engine: ScriptedEngine, path: str
 ) -> None:
