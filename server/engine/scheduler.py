@@ -37,7 +37,7 @@ class SchedulerConfig:
     """``llama_seq_id`` lanes: those of running sequences and those that hold cached prefixes."""
     cells: int
     max_waiting: int
-    longest: int = 0
+    longest: int
     """Cells that one sequence may need; held prefixes leave as many free."""
     stop_ids: frozenset[int] = frozenset()
     """End-of-generation tokens."""
@@ -138,8 +138,11 @@ class Scheduler:
         self._release(slot)
 
     def can_hold(self, tokens: int, *, now: bool = False) -> bool:
-        """Whether the longest request finds room beside ``tokens`` more, and with ``now``, all that run do."""
-        if self._held_slots >= self._config.slots - self._config.parallel:
+        """Whether a request may begin with ``tokens`` and the longest one finds room beside them.
+
+        With ``now``: and all that run.
+        """
+        if tokens >= self._config.longest or self._held_slots >= self._config.slots - self._config.parallel:
             return False
         others = self.cache.cells_pinned + self._reserved() if now else self._cells_held + self._config.longest
         return others + tokens <= self._config.cells

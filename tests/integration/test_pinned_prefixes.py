@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from convert.mixture import QuantType
@@ -24,6 +25,7 @@ from server.prompts.beginning import common_beginning
 from server.prompts.format import prompt_format
 from server.prompts.message import Message, Role
 from server.tokenizer import LlamaTokenizer, load_tokenizer
+from tests.conftest import running_server
 from tests.support.chatglm2_checkpoint import SMALL, make_weights, write_checkpoint
 from tests.support.tuned_checkpoint import make_lora, tensors_of, write_adapter, write_prefix_folder
 
@@ -208,3 +210,19 @@ async def test_each_tuned_variant_has_its_own_state(tmp_path: Path) -> None:
     assert answers[0] == answers[1]
     assert [cached for _, cached in answers[0]] == [len(ids)] * 3
     assert len({tuple(answer) for answer, _ in answers[0]}) == 3
+
+
+def test_a_server_reads_its_pinned_file_and_finds_the_prompt_after_a_restart(tiny_gguf: Path, tmp_path: Path) -> None:
+    file = tmp_path / "few-shot.txt"
+    file.write_text(FEW_SHOT, "utf-8")
+    body = {"messages": [{"role": "user", "content": FEW_SHOT + QUESTIONS[0]}], "temperature": 0, "max_tokens": 12}
+    answers = []
+    for run in ("first", "second"):
+        arguments = (str(tiny_gguf), "--pin", str(file), "--cache-dir", str(tmp_path), "--device", "cpu")
+        with running_server(*arguments, log=tmp_path / f"{run}.log") as (url, _):
+            reply = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=30).json()
+        usage = reply["usage"]
+        assert usage["prompt_tokens"] - usage["prompt_tokens_details"]["cached_tokens"] < 20
+        answers.append(reply["choices"][0]["message"]["content"])
+    assert answers[0] == answers[1]
+    assert "was read from the disk" in (tmp_path / "second.log").read_text("utf-8")

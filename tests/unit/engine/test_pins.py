@@ -110,6 +110,12 @@ def test_a_prefix_that_would_leave_no_room_for_the_longest_request_is_not_pinned
     assert _answer(_drain(core)[0]) == lone_run((9,) * 50, 50)
 
 
+def test_a_prefix_that_fills_the_context_is_not_pinned() -> None:
+    core, _ = _core()
+    assert core.pin(Pin((5,) * 99))
+    assert not core.pin(Pin((6,) * 100))
+
+
 def test_a_prefix_is_not_computed_while_somebody_else_is_answered() -> None:
     core, backend = _core(parallel=1)
     core.pin(Pin(PREFIX))
