@@ -6,6 +6,7 @@ from server.engine.params import SamplingParams
 from server.responses.items import new_id
 from server.responses.reply_types import ResponseObject, UsedPrompt
 from server.responses.schemas import ResponsesRequest, StoredPrompt
+from server.responses.text_format import text_object
 from server.responses.tool_schemas import choice_object, tools_object
 
 
@@ -32,7 +33,7 @@ def response_head(body: ResponsesRequest, model: str, params: SamplingParams) ->
         "service_tier": "default",
         "store": body.store is not False,
         "temperature": params.temperature,
-        "text": {"format": {"type": "text"}},
+        "text": text_object(body.text),
         "tool_choice": choice_object(body),
         "tools": tools_object(body),
         "top_logprobs": body.top_logprobs or 0,

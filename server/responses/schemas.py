@@ -10,6 +10,7 @@ from server.engine.params import MAX_LOGPROBS
 from server.openai.checked import Wire, invalid, parse, text_parts
 from server.openai.sampling import SamplingFields
 from server.responses.fields import RESPONSES
+from server.responses.text_format import TextConfig
 from server.responses.tool_schemas import FunctionFields
 
 _VARIABLE_PARTS = ("input_text",)
@@ -61,6 +62,7 @@ class ResponsesRequest(SamplingFields, FunctionFields):
     previous_response_id: str | None = None
     store: bool | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    text: TextConfig | None = None
     truncation: Literal["auto", "disabled"] | None = None
     stream: bool | None = None
     metadata: Annotated[dict[str, str], Field(max_length=_MAX_METADATA)] | None = None

@@ -12,6 +12,7 @@ from server.prompts.message import Message, Role
 from server.registry import ServedModel
 from server.responses.items import Item, parse_items, to_messages, user_item
 from server.responses.schemas import ResponsesRequest
+from server.responses.text_format import format_grammar
 from server.responses.tool_schemas import to_offer
 from server.tasks.task import Task, VariableError
 
@@ -59,13 +60,12 @@ async def to_generation(
     prompt_ids = await encode(body, items, model)
     room = room_for_answer(model, len(prompt_ids))
     max_tokens = answer_tokens(body.max_output_tokens, body.min_tokens, model.card.default_max_tokens, room)
-    params = replace(to_sampling(body, model.card, max_tokens), logprobs=body.logprobs)
     offer = to_offer(body)
+    grammar = format_grammar(body.text) or (None if task is None else task.grammar)
     if offer is not None:
         _check_agreement(body)
-        params = replace(params, grammar=model.tool_grammar(offer))
-    elif task is not None:
-        params = replace(params, grammar=task.grammar)
+        grammar = model.tool_grammar(offer)
+    params = replace(to_sampling(body, model.card, max_tokens), logprobs=body.logprobs, grammar=grammar)
     return GenerationRequest(prompt_ids, params, stop=body.stop, tools=offer)
 
 
@@ -88,6 +88,13 @@ async def encode(body: ResponsesRequest, items: Sequence[Item], model: ServedMod
 
 
 def _check_agreement(body: ResponsesRequest) -> None:
+    """Refuse what does not go with tools. Raises InvalidRequest."""
+    if format_grammar(body.text) is not None:
+        raise InvalidRequest(
+            "an answer that may call tools cannot be held to a format as well: leave one of them out, or set "
+            "tool_choice to none",
+            param="text.format",
+        )
     if body.logprobs is not None:
         field = "include" if body.top_logprobs is None else "top_logprobs"
         raise InvalidRequest(

@@ -1,5 +1,6 @@
 """The Responses API, through the official client and as it goes over the wire."""
 
+import json
 from collections.abc import AsyncIterator
 
 import httpx
@@ -7,6 +8,7 @@ import pytest
 from openai import APIStatusError, AsyncOpenAI, BadRequestError, NotFoundError, RateLimitError
 from openai.types.responses import Response
 from openai.types.responses.response_item_list import ResponseItemList
+from pydantic import BaseModel
 
 from server.app import ApiOptions
 from server.engine.errors import EngineDied, QueueFull
@@ -334,6 +336,41 @@ async def test_log_probabilities_come_with_the_text(http: httpx.AsyncClient, eng
         assert b"".join(bytes(token["bytes"]) for token in part["logprobs"]).decode() == part["text"]
         assert all(len(token["top_logprobs"]) == 1 for token in part["logprobs"])
     assert engine.submissions[0].params.logprobs == 1
+
+
+class Verdict(BaseModel):
+    label: str
+
+
+async def test_an_answer_can_be_held_to_a_schema(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:
+    engine.reply = lambda _: '{"label": "正面"}'
+    response = await openai.responses.parse(input="好", text_format=Verdict)
+    assert response.output_parsed == Verdict(label="正面")
+    grammar = engine.submissions[0].params.grammar
+    assert grammar is not None
+    assert grammar.kind is GrammarKind.JSON_SCHEMA
+    assert json.loads(grammar.source)["properties"]["label"]["type"] == "string"
+
+
+@pytest.mark.parametrize("kind", ["json_object", "text"])
+async def test_the_format_comes_back(http: httpx.AsyncClient, engine: ScriptedEngine, kind: str) -> None:
+    response = await create(http, text={"format": {"type": kind}, "verbosity": "low"})
+    assert response["text"] == {"format": {"type": kind}}
+    assert (engine.submissions[0].params.grammar is None) == (kind == "text")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "text.format.schema"),
+        ({"text": {"format": {"type": "grammar"}}}, "text.format.type"),
+        ({"text": {"format": {"type": "json_object"}}, "tools": [{"type": "function", "name": "f"}]}, "text.format"),
+    ],
+)
+async def test_a_format_that_cannot_be_is_refused_by_name(
+    http: httpx.AsyncClient, fields: dict[str, object], param: str
+) -> None:
+    assert (await refusal(http, **fields))[:2] == (400, param)
 
 
 CALL = '调用工具：get_weather\n参数：{"city": "北京"}'

@@ -1,0 +1,56 @@
+"""The field ``text``: what an answer has to look like, flat where chat completions wrap the schema."""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from server.engine.grammar import Grammar
+from server.errors import InvalidRequest
+from server.openai.checked import Wire
+from server.openai.grammars import Schema, schema_grammar
+
+
+class TextFormat(Wire):
+    """``text.format``. A schema is always kept to, so that ``strict`` changes nothing."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["text", "json_object", "json_schema"]
+    name: str | None = None
+    description: str | None = None
+    json_schema: Annotated[Schema | None, Field(alias="schema")] = None
+    strict: bool | None = None
+
+
+class TextConfig(Wire):
+    """``text``. How wordy the answer is (``verbosity``) the model knows no way to vary."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: TextFormat | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+
+
+def format_grammar(text: TextConfig | None) -> Grammar | None:
+    """Return the grammar that is asked for, if one is.
+
+    Raises:
+        InvalidRequest: the schema is missing or too deep.
+    """
+    asked = None if text is None else text.format
+    if asked is None or asked.type == "text":
+        return None
+    if asked.type == "json_object":
+        return schema_grammar({"type": "object"})
+    if asked.json_schema is None:
+        path = "text.format.schema"
+        raise InvalidRequest(f"{path} is required", param=path, code="missing_required_parameter")
+    return schema_grammar(asked.json_schema)
+
+
+def text_object(text: TextConfig | None) -> dict[str, object]:
+    """Return the field as the response repeats it."""
+    asked = None if text is None else text.format
+    if asked is None:
+        return {"format": {"type": "text"}}
+    return {"format": asked.model_dump(by_alias=True, exclude_none=True)}
