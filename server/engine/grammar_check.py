@@ -7,8 +7,8 @@ stack. The engine only ever sees what was compiled here, within bounds of time a
 import logging
 import multiprocessing
 import random
-import resource
 import signal
+import sys
 import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
@@ -110,13 +110,26 @@ def _run(connection: Connection, path: Path) -> None:
     route_log()
     _, vocab = load_vocabulary(path)
     factory = ConstraintFactory(vocab, stop_ids(vocab))
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     factory.warm_up()
+    _limit_memory()
     threading.stack_size(_STACK_BYTES)
     thread = threading.Thread(target=_answer, args=(connection, factory))
     thread.start()
     thread.join()
+
+
+def _limit_memory() -> None:
+    if sys.platform != "win32":
+        import resource  # noqa: PLC0415
+
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _limit_time(seconds: float) -> None:
+    """Let the process end after so much processor time from now: a busy machine refuses no more than an idle one."""
+    if sys.platform != "win32":
+        signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 def _answer(connection: Connection, factory: "ConstraintFactory") -> None:
@@ -127,8 +140,7 @@ def _answer(connection: Connection, factory: "ConstraintFactory") -> None:
             grammar = connection.recv()
         except EOFError:
             return
-        # By processor time, so that a busy machine refuses no more than an idle one. The signal ends the process.
-        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
+        _limit_time(CPU_SECONDS)
         try:
             constraint = factory.make(grammar)
             numbers = random.Random(0)
@@ -137,5 +149,5 @@ def _answer(connection: Connection, factory: "ConstraintFactory") -> None:
             verdict = ""
         except GrammarError as error:
             verdict = str(error)
-        signal.setitimer(signal.ITIMER_PROF, 0)
+        _limit_time(0)
         connection.send(verdict)
