@@ -1,13 +1,18 @@
 """The engine core on a scripted backend: every request ends once, with the answer it would get alone."""
 
 from collections import defaultdict
+from concurrent.futures import Future
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from server.engine.backend import SampleError
+from server.engine.batch import BatchItem
 from server.engine.core import EngineCore
-from server.engine.messages import FinishReason, StepOutput, Submit
+from server.engine.grammar import Grammar, GrammarKind
+from server.engine.messages import FinishReason, SampledToken, StepOutput, Submit
 from server.engine.pacing import StepPacer
 from server.engine.params import SamplingParams
 from tests.support.scripted_backend import ScriptedBackend, lone_run
@@ -200,3 +205,91 @@ def test_the_pacer_sizes_pieces_by_time_and_never_below_its_floor() -> None:
     assert pacer.budget(decoding=2) == 102
     pacer.observe(500.0, decoding=2, prompt_tokens=100)
     assert pacer.budget(decoding=2) == 18
+
+
+class _Constrained(ScriptedBackend):
+    """One whose grammars are futures that the test completes, and whose sampling may end or fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prepared: dict[int, Future[None]] = {}
+        self.final: set[int] = set()
+        self.broken: set[int] = set()
+
+    def prepare(self, request_id: int, params: SamplingParams) -> Future[None]:
+        return self.prepared.setdefault(request_id, Future())
+
+    def sample(self, item: BatchItem, draft: int = 0) -> SampledToken:
+        if item.sequence.request_id in self.broken:
+            raise SampleError("no token fits")
+        return replace(super().sample(item, draft), final=item.sequence.request_id in self.final)
+
+
+_GRAMMAR = Grammar(GrammarKind.REGEX, "a")
+
+
+def _submit_constrained(core: EngineCore, request_id: int) -> None:
+    assert core.submit(Submit(request_id, (1, 2), SamplingParams(max_tokens=5, grammar=_GRAMMAR))) is None
+
+
+def test_a_request_waits_for_its_grammar_while_others_go_on():
+    backend = _Constrained()
+    core = _core(backend)
+    _submit_constrained(core, 1)
+    assert (core.has_work, core.is_preparing) == (False, True)
+    _submit(core, 2, (3,), 4)
+    assert _answer(_drain(core)[2]) == lone_run((3,), 4)
+    backend.prepared[1].set_result(None)
+    assert core.has_work
+    assert _answer(_drain(core)[1]) == lone_run((1, 2), 5)
+    assert not core.is_preparing
+
+
+def test_a_grammar_that_fails_ends_its_request_and_an_aborted_one_never_starts():
+    backend = _Constrained()
+    core = _core(backend)
+    _submit_constrained(core, 1)
+    _submit_constrained(core, 2)
+    core.abort(2)
+    backend.prepared[1].set_exception(ValueError("too large"))
+    backend.prepared[2].set_result(None)
+    ((only,),) = _drain(core).values()
+    assert (only.request_id, only.finish_reason, only.token_ids) == (1, FinishReason.ERROR, ())
+    assert "too large" in only.error
+
+
+def test_a_sequence_that_cannot_be_sampled_fails_alone_and_leaves_no_cells():
+    backend = _Constrained()
+    backend.broken.add(1)
+    core = _core(backend)
+    _submit(core, 1, (1, 2, 3), 5)
+    _submit(core, 2, (3, 1), 5)
+    outputs = _drain(core)
+    assert (outputs[1][-1].finish_reason, outputs[1][-1].error) == (FinishReason.ERROR, "no token fits")
+    assert _answer(outputs[2]) == lone_run((3, 1), 5)
+    assert not backend.samplers
+
+
+def test_a_final_token_ends_an_answer_whatever_it_was_told():
+    backend = _Constrained()
+    backend.final.add(1)
+    core = _core(backend)
+    core.submit(Submit(1, (1, 2), SamplingParams(max_tokens=9, min_tokens=5, ignore_eos=True)))
+    (output,) = _drain(core)[1]
+    assert (len(output.token_ids), output.finish_reason) == (1, FinishReason.STOP)
+
+
+def test_a_scored_prompt_is_computed_anew_in_small_pieces_and_told_once():
+    backend = ScriptedBackend(cells=600, context_length=300)
+    core = _core(backend, budget=200)
+    prompt = tuple(1 + i % 3 for i in range(150))
+    _submit(core, 1, prompt, 1)
+    _drain(core)
+    backend.batches.clear()
+    core.submit(Submit(2, prompt, SamplingParams(max_tokens=1, prompt_logprobs=0)))
+    outputs = _drain(core)[2]
+    scores = [token for output in outputs for token in output.prompt_logprobs]
+    assert tuple(token.token_id for token in scores) == prompt
+    assert [token.logprob for token in scores] == [None] + [-1.0] * 149
+    assert backend.batches == [64, 64, 22]
+    assert outputs[-1].cached_tokens == 0
