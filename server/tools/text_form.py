@@ -54,10 +54,10 @@ class TextForm:
 
     def grammar(self, offer: ToolOffer) -> Grammar:
         """Return the grammar; see ``ToolForm``."""
-        more = f'("\\n{_CALL}" call){{0,{offer.max_calls - 1}}}'
-        start = f"text | first call {more}\n{_TEXT}"
+        more = f' ("\\n{_CALL}" call){{0,{offer.max_calls - 1}}}' if offer.max_calls > 1 else ""
+        start = f"text | first call{more}\n{_TEXT}"
         if offer.choice is ToolChoice.REQUIRED:
-            start = f"/ ?{_CALL}/ call {more}\n"
+            start = f"/ ?{_CALL}/ call{more}\n"
         calls = [f'"{tool.name}{_LARK_ARGUMENTS}" %json {embedded(tool.parameters)}' for tool in offer.callable]
         return Grammar(GrammarKind.LARK, f"start: {start}call: {' | '.join(calls)}")
 

@@ -5,7 +5,7 @@ import json
 import jsonschema_rs
 import pytest
 
-from server.tools.tool import ToolCall, ToolOffer
+from server.tools.tool import ToolCall, ToolChoice, ToolOffer
 from tests.unit.tools.samples import AUTO, CLOCK, FORMS, REQUIRED, WEATHER, babble, ids, read, takes
 
 CALLS = {
@@ -44,6 +44,29 @@ def test_the_grammar_takes_what_the_family_writes(family: str) -> None:
     assert not takes(form.grammar(REQUIRED), TEXTS[family])
     only_the_clock = ToolOffer((WEATHER, CLOCK), allowed=frozenset({"now"}))
     assert not takes(form.grammar(only_the_clock), CALLS[family])
+
+
+@families
+@pytest.mark.parametrize("choice", ToolChoice)
+def test_one_call_may_be_the_most(family: str, choice: ToolChoice) -> None:
+    grammar = FORMS[family].grammar(ToolOffer((WEATHER,), choice, parallel=False))
+    assert takes(grammar, CALLS[family])
+    assert not takes(grammar, f"{CALLS[family]}\n{CALLS[family]}")
+
+
+def test_where_the_family_can_there_may_be_several_calls_after_a_text() -> None:
+    answer = f"我查一下。\n\n{CALLS['text']}\n{CALLS['text']}"
+    assert takes(FORMS["text"].grammar(AUTO), answer)
+    text, calls = read(FORMS["text"].parser(AUTO, ids()), answer)
+    assert (text, [call.id for call in calls]) == ("我查一下。", ["call_0", "call_1"])
+    assert not takes(FORMS["text"].grammar(AUTO), "\n".join([CALLS["text"]] * 9))
+
+
+@pytest.mark.parametrize(
+    "text", ["调用工具：get_weather", "调用工具：other\n参数：{}", "先说调用工具：now\n参数：{}", "调用工具"]
+)
+def test_what_only_looks_like_a_call_is_text(text: str) -> None:
+    assert read(FORMS["text"].parser(AUTO, ids()), text) == (text, ())
 
 
 @families
