@@ -4,6 +4,7 @@ llguidance bounds most of its work but not all: some schemas keep it busy for mi
 stack. The engine only ever sees what was compiled here, within bounds of time and memory.
 """
 
+import atexit
 import logging
 import multiprocessing
 import random
@@ -87,6 +88,7 @@ class GrammarChecker:
                 target=_run, args=(theirs, self._path), name="glmserve-grammars", daemon=True
             )
             self._process.start()
+            atexit.register(self._process.kill)  # multiprocessing would send a SIGTERM at exit, and wait
             theirs.close()
         return self._connection
 
@@ -95,6 +97,7 @@ class GrammarChecker:
         if connection is not None:
             connection.close()
         if process is not None:
+            atexit.unregister(process.kill)
             process.kill()
             process.join()
 
