@@ -39,6 +39,10 @@ class Backend(Protocol):
         """How many ``llama_seq_id`` lanes there are."""
 
     @property
+    def decoding_limit(self) -> int:
+        """How many sequences may decode in one batch before it grows slow."""
+
+    @property
     def stop_ids(self) -> frozenset[int]:
         """End-of-generation tokens."""
 

@@ -47,6 +47,7 @@ class EngineCore:
                 max_waiting=max_waiting,
                 longest=info.context_length,
                 stop_ids=backend.stop_ids,
+                decoding_limit=backend.decoding_limit,
             ),
             speculation,
         )

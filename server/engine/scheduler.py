@@ -1,9 +1,9 @@
 """Decides what each step computes. Pure: no llama_cpp, no clock, no I/O.
 
-A step gives one token to every sequence that is decoding, and fills the rest of its token budget with pieces of
-prompts. There are no phases; ``num_computed_tokens`` catches up with ``tokens``. A prefix that a running sequence is
-computing just now is waited for rather than computed again. Cells are reserved at admission for prompt and answer,
-so nothing that runs is ever thrown out.
+A step gives one token to every sequence that is decoding (up to a limit, in turn), and fills the rest of its token
+budget with pieces of prompts. There are no phases; ``num_computed_tokens`` catches up with ``tokens``. A prefix that a
+running sequence is computing just now is waited for rather than computed again. Cells are reserved at admission for
+prompt and answer, so nothing that runs is ever thrown out.
 
 Some prefixes are *held*: never evicted. They are put into the cells by somebody else, or computed while no request
 runs, or as soon as one waits for them.
@@ -41,6 +41,8 @@ class SchedulerConfig:
     """Cells that one sequence may need; held prefixes leave as many free."""
     stop_ids: frozenset[int] = frozenset()
     """End-of-generation tokens."""
+    decoding_limit: int = 256
+    """Sequences that decode in one step; more take turns."""
 
 
 class Scheduler:
@@ -159,7 +161,7 @@ class Scheduler:
         """
         admitted = list(iter(self._admit, None))
         together = self._same_salt()
-        decoding = [s for s in together if s.is_decoding]
+        decoding = self._in_turn([s for s in together if s.is_decoding])
         catching_up = _with_one_scored([s for s in together if not s.is_decoding])
         room = max(0, budget - len(decoding))
         drafts = self._drafts(decoding, 0 if catching_up else room, seconds)
@@ -295,6 +297,15 @@ class Scheduler:
     def _drop_redundant(self, slot: int) -> None:
         for other in self.cache.redundant(slot):
             self._release(other)
+
+    def _in_turn(self, decoding: list[Sequence]) -> list[Sequence]:
+        """Those that decode in this step, where not all may: the next time they come after those that did not."""
+        if len(decoding) <= self._config.decoding_limit:
+            return decoding
+        chosen = decoding[: self._config.decoding_limit]
+        for sequence in chosen:
+            self._running[sequence.request_id] = self._running.pop(sequence.request_id)
+        return chosen
 
     def _drafts(self, decoding: list[Sequence], room: int, seconds: float) -> Mapping[int, tuple[int, ...]]:
         return {} if self._speculation is None else self._speculation.propose(decoding, room, seconds)

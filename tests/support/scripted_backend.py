@@ -53,6 +53,7 @@ class ScriptedBackend:
         self.slots = slots
         self.rule = rule
         self.stop_ids = frozenset({STOP_ID})
+        self.decoding_limit = slots
         self.variants: dict[str, LoadedVariant] = {}
         self.info = EngineInfo(context_length, cells, parallel, 50, "scripted", 0.0)
         self.lanes: dict[int, list[list[int]]] = {slot: [] for slot in range(slots)}

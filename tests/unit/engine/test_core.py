@@ -1,6 +1,6 @@
 """The engine core on a scripted backend: every request ends once, with the answer it would get alone."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -86,6 +86,20 @@ def test_every_request_ends_once_with_the_answer_it_gets_alone(requests, bounds,
         else:
             assert ends == [FinishReason.STOP if expected[-1] == 0 else FinishReason.LENGTH]
             assert _answer(outputs[request_id]) == expected
+
+
+def test_sequences_past_the_limit_of_a_step_take_turns() -> None:
+    backend = ScriptedBackend(cells=2000, slots=16, parallel=8, context_length=500)
+    backend.decoding_limit = 3
+    core = _core(backend, budget=64)
+    for request_id in range(8):
+        _submit(core, request_id, (1, 2, request_id), 40)
+    core.step()
+    given = Counter(output.request_id for _ in range(8) for output in core.step().outputs)
+    assert given == dict.fromkeys(range(8), 3)
+    assert max(backend.batches[1:]) == 3
+    outputs = _drain(core)
+    assert all(_answer(outputs[i]) == lone_run((1, 2, i), 40)[4:] for i in range(8))
 
 
 def test_eight_equal_prompts_are_computed_once() -> None:
