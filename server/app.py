@@ -24,7 +24,7 @@ from server.http.openapi import openapi_of
 from server.http.rate_limit import RateLimit
 from server.http.request_id import RequestIds
 from server.http.wording import Wording
-from server.openai import chat, completions, models, tokenize
+from server.openai import chat, completions, embeddings, models, tokenize
 from server.prompts.errors import PromptError
 from server.registry import ModelRegistry
 from server.request_record import Limits
@@ -72,6 +72,7 @@ def create_app(
     for router in (
         chat.create_router(registry),
         completions.create_router(registry),
+        embeddings.create_router(registry),
         tokenize.create_router(registry),
         models.create_router(registry),
         responses.create_router(answering),

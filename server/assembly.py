@@ -17,7 +17,7 @@ from server.host import EngineHost, LoadPolicy
 from server.http.keys import KeyRing, parse_keys
 from server.pinning import pins
 from server.prompts.format import prompt_format
-from server.registry import ModelCard, ModelRegistry, ServedModel
+from server.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, ServedModel
 from server.request_record import Limits
 from server.settings import Load, ModelSettings, Settings
 from server.sources import ModelSource
@@ -112,8 +112,11 @@ def load_policy(settings: ModelSettings) -> LoadPolicy:
     return LoadPolicy(settings.load is Load.FIRST_USE, settings.idle_seconds, settings.load_timeout)
 
 
-def _served(settings: Settings, plan: ModelPlan, turn: asyncio.Lock) -> Iterator[ServedModel]:
+def _served(settings: Settings, plan: ModelPlan, turn: asyncio.Lock) -> Iterator[NamedModel]:
     """Yield the model and its variants, which share one engine."""
+    if plan.facts.embeds:
+        yield _embedding_model(plan, turn)
+        return
     card = _card(plan)
     state_bytes = int(settings.pinned_disk_mb * 1e6)
     engine = EngineClient(engine_config(plan, settings.cache_dir / "prefixes", state_bytes))
@@ -127,6 +130,18 @@ def _served(settings: Settings, plan: ModelPlan, turn: asyncio.Lock) -> Iterator
     yield ServedModel(card, host)
     for variant in plan.settings.variants:
         yield ServedModel(replace(card, name=variant.name, aliases=(), parent=card.name), host)
+
+
+def _embedding_model(plan: ModelPlan, turn: asyncio.Lock) -> EmbeddingModel:
+    """Return a model that makes vectors. Raises AssemblyError where variants of it are asked for."""
+    if plan.settings.variants:
+        raise AssemblyError(f"{plan.facts.path.name} is an embedding model, of which there are no variants")
+    name = plan.settings.name or plan.source.name
+    card = ModelCard(name, int(time.time()), plan.settings.alias, prompt_format="")
+    load = partial(load_tokenizer, plan.facts.path)
+    return EmbeddingModel(
+        card, EngineHost(EngineClient(engine_config(plan)), load, load_policy(plan.settings), turn=turn)
+    )
 
 
 def _card(plan: ModelPlan) -> ModelCard:

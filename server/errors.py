@@ -6,6 +6,7 @@ ApiError
 ├── BodyTooLarge         past the size limit
 ├── ModelNotFound        no served model has that name
 ├── RouteNotServed       no served model is of the kind that this address is for
+├── WrongModelKind       the model that was named is of another kind
 ├── PromptNotFound       no stored prompt has that id
 ├── ResponseNotFound     no response of that id is stored, or not any more
 ├── InvalidKey           no API key, or one that is not known
@@ -100,6 +101,15 @@ class RouteNotServed(ApiError):
     def __init__(self, route: str, known: tuple[str, ...]) -> None:
         """``known`` are the models there are."""
         super().__init__(f"no model for {route} is served here; served: {', '.join(known)}")
+
+
+class WrongModelKind(ApiError):
+    """The model that was named makes vectors where an answer is asked for, or the other way round."""
+
+    def __init__(self, name: str, does: str, others: tuple[str, ...]) -> None:
+        """``does`` is what the model does; ``others`` are those that do what was asked for."""
+        known = ", ".join(others) or "none is"
+        super().__init__(f"the model {shown(name)} {does}; served here for this: {known}", param="model")
 
 
 class PromptNotFound(ApiError):
@@ -232,6 +242,7 @@ _TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
         UnknownToken: _Row(400, "invalid_request_error", "invalid_value"),
         InvalidKey: _Row(401, "invalid_request_error", "invalid_api_key"),
         ModelNotFound: _Row(404, "invalid_request_error", "model_not_found"),
+        WrongModelKind: _Row(400, "invalid_request_error", "wrong_model_kind"),
         RouteNotServed: _Row(404, "invalid_request_error", "route_not_served"),
         PromptNotFound: _Row(404, "invalid_request_error", "prompt_not_found"),
         ResponseNotFound: _Row(404, "invalid_request_error", "response_not_found"),

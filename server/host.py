@@ -30,6 +30,9 @@ class Tokenizer(Encoder, Protocol):
     def max_piece_chars(self) -> int:
         """How many characters the longest token has: no text of more than n times this fits into n tokens."""
 
+    def encode_framed(self, text: str) -> tuple[int, ...]:
+        """Return the ids of plain text between the special tokens that the file puts around one."""
+
     def piece(self, token_id: int) -> bytes:
         """Return the bytes of a token; none for a control token."""
 

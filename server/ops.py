@@ -9,7 +9,7 @@ from server.engine.errors import EngineUnavailable
 from server.engine.interface import EngineState
 from server.engine.messages import EngineInfo, EngineStats
 from server.http.openapi import Tag, documented
-from server.registry import ModelRegistry, ServedModel
+from server.registry import ModelRegistry, NamedModel
 
 _HEALTHY = (EngineState.READY, EngineState.IDLE)
 
@@ -59,7 +59,7 @@ def create_router(registry: ModelRegistry) -> APIRouter:
     return router
 
 
-def _report(model: ServedModel) -> ModelReport:
+def _report(model: NamedModel) -> ModelReport:
     status = model.status
     return ModelReport(
         name=model.card.name,

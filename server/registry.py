@@ -5,12 +5,13 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from models.catalog import SamplingDefaults
 from server.engine.errors import EngineError
 from server.engine.grammar import Grammar
 from server.engine.interface import EngineStatus
-from server.errors import ModelNotFound, RouteNotServed, TextTooLong
+from server.errors import ModelNotFound, RouteNotServed, TextTooLong, WrongModelKind
 from server.host import EngineHost, Tokenizer
 from server.prompts.errors import PromptError
 from server.prompts.format import prefix_ids, prompt_format
@@ -40,23 +41,13 @@ class ModelCard:
     """Of a tuned variant: the model it is a variant of."""
 
 
-class ServedModel:
-    """A name that requests are sent to. A model and its tuned variants share one host."""
+class NamedModel:
+    """A name that requests are sent to, on the host that loads what it means."""
 
     def __init__(self, card: ModelCard, host: EngineHost) -> None:
-        """Serve what ``host`` loads as ``card`` says; a card with a parent means the host's variant of its name.
-
-        Raises:
-            ValueError: no prompt format has the card's name.
-        """
+        """Serve what ``host`` loads as ``card`` says."""
         self.card = card
         self.host = host
-        self.prompt_format = prompt_format(card.prompt_format)
-
-    @property
-    def variant(self) -> str:
-        """What the engine calls it: empty for the model as it is."""
-        return self.card.name if self.card.parent else ""
 
     @property
     def status(self) -> EngineStatus:
@@ -70,14 +61,8 @@ class ServedModel:
 
     @property
     def context_length(self) -> int:
-        """Tokens that prompt and answer may have together. Raises EngineUnavailable before the first load."""
-        info = self.host.info
-        return info.context_length - info.prefix_tokens.get(self.variant, 0)
-
-    @property
-    def max_choices(self) -> int:
-        """How many answers one request may ask for."""
-        return min(self.host.info.parallel, _CHOICES_AT_MOST)
+        """Tokens that a request may have. Raises EngineUnavailable before the first load."""
+        return self.host.info.context_length
 
     def in_use(self) -> AbstractAsyncContextManager[None]:
         """Have the model loaded while a block runs; see ``EngineHost.in_use``."""
@@ -86,6 +71,50 @@ class ServedModel:
     def held(self) -> AbstractContextManager[None]:
         """Keep the loaded model while a block runs; see ``EngineHost.held``."""
         return self.host.held()
+
+
+class EmbeddingModel(NamedModel):
+    """A model that makes vectors of texts."""
+
+    async def encode(self, text: str) -> tuple[int, ...]:
+        """Return a text as ids, with what the model's tokenizer puts around it. Raises EngineUnavailable."""
+        tokenizer = self.tokenizer
+        if len(text) < _INLINE_CHARACTERS:
+            return tokenizer.encode_framed(text)
+        return await asyncio.to_thread(tokenizer.encode_framed, text)
+
+    async def embed(self, inputs: tuple[tuple[int, ...], ...]) -> tuple[bytes, ...]:
+        """Return a vector of length 1 for each input, as float32; see ``Engine.embed``."""
+        return await self.host.engine.embed(inputs)
+
+
+class ServedModel(NamedModel):
+    """A model that answers. It and its tuned variants share one host."""
+
+    def __init__(self, card: ModelCard, host: EngineHost) -> None:
+        """Serve what ``host`` loads as ``card`` says; a card with a parent means the host's variant of its name.
+
+        Raises:
+            ValueError: no prompt format has the card's name.
+        """
+        super().__init__(card, host)
+        self.prompt_format = prompt_format(card.prompt_format)
+
+    @property
+    def variant(self) -> str:
+        """What the engine calls it: empty for the model as it is."""
+        return self.card.name if self.card.parent else ""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that prompt and answer may have together. Raises EngineUnavailable before the first load."""
+        info = self.host.info
+        return info.context_length - info.prefix_tokens.get(self.variant, 0)
+
+    @property
+    def max_choices(self) -> int:
+        """How many answers one request may ask for."""
+        return min(self.host.info.parallel, _CHOICES_AT_MOST)
 
     async def encode(
         self, messages: Sequence[Message], tools: Sequence[Tool] = (), *, continued: bool = False
@@ -134,10 +163,13 @@ class ServedModel:
         return form.grammar(offer)
 
 
+_Kind = TypeVar("_Kind", bound=NamedModel)
+
+
 class ModelRegistry:
     """The served models by name and alias. The default one is what a request gets that names none."""
 
-    def __init__(self, models: Sequence[ServedModel], default: str = "") -> None:
+    def __init__(self, models: Sequence[NamedModel], default: str = "") -> None:
         """Register ``models``; the one called ``default``, or else the first, is the default.
 
         Raises:
@@ -145,7 +177,7 @@ class ModelRegistry:
         """
         if not models:
             raise ValueError("at least one model must be served")
-        self._by_name: dict[str, ServedModel] = {}
+        self._by_name: dict[str, NamedModel] = {}
         for model in models:
             for name in (model.card.name, *model.card.aliases):
                 if name in self._by_name:
@@ -157,7 +189,7 @@ class ModelRegistry:
         self._models = (first, *(model for model in models if model is not first))
 
     @property
-    def models(self) -> tuple[ServedModel, ...]:
+    def models(self) -> tuple[NamedModel, ...]:
         """All of them, the default one first."""
         return self._models
 
@@ -166,17 +198,37 @@ class ModelRegistry:
         """The engines behind them, each once."""
         return tuple(dict.fromkeys(model.host for model in self._models))
 
-    def get(self, name: str | None) -> ServedModel:
-        """Return the model called ``name``, or the default one for None.
-
-        Raises:
-            ModelNotFound: none is called that.
-        """
-        if name is None:
-            return self._models[0]
+    def find(self, name: str) -> NamedModel:
+        """Return the model called ``name``, of whatever kind. Raises ModelNotFound."""
         if name not in self._by_name:
             raise ModelNotFound(name, self._names())
         return self._by_name[name]
+
+    def get(self, name: str | None) -> ServedModel:
+        """Return the model called ``name``, which answers; or the default one for None.
+
+        Raises:
+            ModelNotFound: none is called that.
+            WrongModelKind: it makes vectors.
+            RouteNotServed: none that answers is served.
+        """
+        model = self._first(ServedModel, "answers") if name is None else self.find(name)
+        if not isinstance(model, ServedModel):
+            raise WrongModelKind(model.card.name, "makes embeddings and does not answer", self._of(ServedModel))
+        return model
+
+    def embedder(self, name: str | None) -> EmbeddingModel:
+        """Return the model called ``name``, which makes vectors; or the first of those for None.
+
+        Raises:
+            ModelNotFound: none is called that.
+            WrongModelKind: it answers.
+            RouteNotServed: none that makes vectors is served.
+        """
+        model = self._first(EmbeddingModel, "embeddings") if name is None else self.find(name)
+        if not isinstance(model, EmbeddingModel):
+            raise WrongModelKind(model.card.name, "answers and makes no embeddings", self._of(EmbeddingModel))
+        return model
 
     def first_of(self, formats: Collection[str], route: str) -> ServedModel:
         """Return the first model with one of these prompt formats, for a ``route`` that cannot name one.
@@ -184,7 +236,8 @@ class ModelRegistry:
         Raises:
             RouteNotServed: there is none.
         """
-        found = next((model for model in self._models if model.card.prompt_format in formats), None)
+        answering = (model for model in self._models if isinstance(model, ServedModel))
+        found = next((model for model in answering if model.card.prompt_format in formats), None)
         if found is None:
             raise RouteNotServed(route, self._names())
         return found
@@ -201,6 +254,15 @@ class ModelRegistry:
     async def stop(self) -> None:
         """Stop all engines."""
         await asyncio.gather(*(host.stop() for host in self.hosts))
+
+    def _first(self, kind: type[_Kind], route: str) -> _Kind:
+        found = next((model for model in self._models if isinstance(model, kind)), None)
+        if found is None:
+            raise RouteNotServed(route, self._names())
+        return found
+
+    def _of(self, kind: type[NamedModel]) -> tuple[str, ...]:
+        return tuple(model.card.name for model in self._models if isinstance(model, kind))
 
     def _names(self) -> tuple[str, ...]:
         return tuple(model.card.name for model in self._models)

@@ -66,11 +66,15 @@ class LlamaTokenizer:
             ids += (self._user_defined[segment.text],) if segment.is_piece else self._tokenize(segment.text)
         return tuple(ids)
 
-    def _tokenize(self, text: str) -> tuple[int, ...]:
+    def encode_framed(self, text: str) -> tuple[int, ...]:
+        """Tokenise plain text between the special tokens that the file puts around one, such as BERT's."""
+        return self._tokenize(text, framed=True)
+
+    def _tokenize(self, text: str, *, framed: bool = False) -> tuple[int, ...]:
         data = text.encode("utf-8")
-        size = len(data) + 2  # a token is at least a byte long, but for the dummy prefix
+        size = len(data) + 4  # a token is at least a byte long, but for the dummy prefix and the frame
         ids = (llama_cpp.llama_token * size)()
-        count = llama_cpp.llama_tokenize(self._vocab, data, len(data), ids, size, False, False)
+        count = llama_cpp.llama_tokenize(self._vocab, data, len(data), ids, size, framed, False)
         if count < 0:
             raise RuntimeError(f"{len(data)} bytes of text came to {-count} tokens, more than bytes")
         return tuple(ids[:count])

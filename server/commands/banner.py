@@ -9,7 +9,7 @@ from compat.baichuan import BAICHUAN
 from compat.chatglm import CHATGLM
 from compat.legacy import Contract
 from server.engine.interface import EngineState
-from server.registry import ServedModel
+from server.registry import NamedModel
 
 _GREETING = "你好"
 _LEGACY: tuple[tuple[Contract, Mapping[str, object]], ...] = (
@@ -24,15 +24,18 @@ class Announced:
 
     name: str
     prompt_format: str
+    """Empty of an embedding model."""
     note: str
 
 
-def announced(model: ServedModel) -> Announced:
+def announced(model: NamedModel) -> Announced:
     """Return what there is to say about ``model`` now."""
     card, status = model.card, model.status
     if status.state is EngineState.READY:
         info = model.host.info
-        note = f"{info.device}; up to {info.parallel} answers at once, {model.context_length} tokens each"
+        answers = f"up to {info.parallel} answers at once, {model.context_length} tokens each"
+        vectors = f"vectors of {info.embedding_size} numbers, of texts of {model.context_length} tokens at most"
+        note = f"{info.device}; {vectors if info.embedding_size else answers}"
     elif status.state is EngineState.IDLE:
         note = "is loaded by the first request for it"
     else:
@@ -56,11 +59,16 @@ def _head(url: str, models: Sequence[Announced]) -> Iterator[str]:
 
 
 def _examples(url: str, models: Sequence[Announced]) -> Iterator[str]:
-    chat = {"model": models[0].name, "messages": [{"role": "user", "content": _GREETING}]}
     yield f"OpenAI clients (base_url {url}/v1, any api_key):"
-    yield "  " + curl(f"{url}/v1/chat/completions", chat)
-    yield "The same, streamed:"
-    yield "  " + curl(f"{url}/v1/chat/completions", {**chat, "stream": True}, "-N")
+    answering = [model for model in models if model.prompt_format]
+    if answering:
+        chat = {"model": answering[0].name, "messages": [{"role": "user", "content": _GREETING}]}
+        yield "  " + curl(f"{url}/v1/chat/completions", chat)
+        yield "The same, streamed:"
+        yield "  " + curl(f"{url}/v1/chat/completions", {**chat, "stream": True}, "-N")
+    embedding = [model for model in models if not model.prompt_format]
+    if embedding:
+        yield "  " + curl(f"{url}/v1/embeddings", {"model": embedding[0].name, "input": _GREETING})
     formats = {model.prompt_format for model in models}
     legacy = [(contract, body) for contract, body in _LEGACY if formats & contract.formats]
     if legacy:

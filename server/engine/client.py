@@ -26,6 +26,8 @@ from server.engine.grammar_check import GrammarChecker
 from server.engine.interface import EngineState, EngineStatus
 from server.engine.messages import (
     Abort,
+    Embed,
+    Embedded,
     EngineInfo,
     EngineStats,
     FinishReason,
@@ -46,7 +48,7 @@ log = logging.getLogger(__name__)
 _BACKOFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Before the first, second, … restart in a row; the last one repeats."""
 
-Outcome = StepOutput | EngineError
+Outcome = StepOutput | Embedded | EngineError
 
 
 class EngineClient:
@@ -118,22 +120,50 @@ class EngineClient:
         """Queue a sequence; see ``Engine.submit``."""
         if params.grammar is not None:
             await self._check_grammar(params.grammar)
-        if self._status.state is EngineState.RESTARTING:
-            await self.wait_ready(self._config.restart_wait)
-        if self._status.state is not EngineState.READY or self._process is None:
-            raise EngineUnavailable(self._unavailable())
+        process = await self._ready_process()
         room = self.info.context_length - self.info.prefix_tokens.get(variant, 0)
         if not 0 < len(prompt_ids) < room:
             raise PromptTooLong(len(prompt_ids), room)
         for token_id, _ in params.logit_bias:
             if token_id >= self.info.vocab_size:
                 raise UnknownToken(token_id, self.info.vocab_size)
+        request_id, outcomes = self._enter()
+        process.send(Submit(request_id, prompt_ids, params, variant))
+        return _Stream(self, request_id, outcomes)
+
+    async def embed(self, inputs: tuple[tuple[int, ...], ...]) -> tuple[bytes, ...]:
+        """Return a vector for each input; see ``Engine.embed``."""
+        process = await self._ready_process()
+        request_id, outcomes = self._enter()
+        process.send(Embed(request_id, inputs))
+        finished = False
+        try:
+            outcome = await outcomes.get()
+            finished = True
+        finally:
+            self.forget(request_id, finished=finished)
+        if isinstance(outcome, EngineError):
+            raise outcome
+        assert isinstance(outcome, Embedded), outcome
+        if outcome.error:
+            raise DecodeFailed(f"this request failed in the engine: {outcome.error}")
+        return outcome.vectors
+
+    async def _ready_process(self) -> WorkerProcess:
+        """Return the process, waiting for one that restarts. Raises EngineUnavailable."""
+        if self._status.state is EngineState.RESTARTING:
+            await self.wait_ready(self._config.restart_wait)
+        if self._status.state is not EngineState.READY or self._process is None:
+            raise EngineUnavailable(self._unavailable())
+        return self._process
+
+    def _enter(self) -> "tuple[int, asyncio.Queue[Outcome]]":
+        """Return the id of a request that is let in, and where its outcomes go. Raises QueueFull."""
         if len(self._streams) >= self._config.parallel + self._config.max_waiting:
             raise QueueFull(len(self._streams) - self._config.parallel)
         request_id = next(self._ids)
         outcomes = self._streams[request_id] = asyncio.Queue()
-        self._process.send(Submit(request_id, prompt_ids, params, variant))
-        return _Stream(self, request_id, outcomes)
+        return request_id, outcomes
 
     def pin(self, prompt_ids: tuple[int, ...], variant: str = "") -> None:
         """Keep a beginning of prompts in the cache; see ``Engine.pin``."""
@@ -286,7 +316,7 @@ class _Stream(AsyncGenerator[StepOutput, None]):
         if self._ended:
             raise StopAsyncIteration
         outcome = await self._outcomes.get()
-        if isinstance(outcome, EngineError) or outcome.finish_reason is not None:
+        if not isinstance(outcome, StepOutput) or outcome.finish_reason is not None:
             self._end(finished=True)
         return _checked(outcome)
 
@@ -306,6 +336,7 @@ class _Stream(AsyncGenerator[StepOutput, None]):
 def _checked(outcome: Outcome) -> StepOutput:
     if isinstance(outcome, EngineError):
         raise outcome
+    assert isinstance(outcome, StepOutput), outcome
     if outcome.finish_reason is FinishReason.ERROR:
         raise DecodeFailed(f"this request failed in the engine: {outcome.error}")
     return outcome

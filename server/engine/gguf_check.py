@@ -10,6 +10,12 @@ from server.engine.gguf_header import GgufHeader, HeaderError, Metadata, TensorE
 ARCHITECTURES = ("chatglm", "baichuan")
 """Architectures whose prompts and cache behaviour are known here."""
 
+EMBEDDING_ARCHITECTURES = ("bert", "nomic-bert")
+"""Encoders, which make vectors of texts."""
+
+_POOLINGS = (1, 2, 3)
+"""enum llama_pooling_type of llama.h: mean, first token, last token. 0 is none, and 4 ranks."""
+
 _F16_BYTES = 2
 
 
@@ -47,6 +53,11 @@ class ModelFacts:
     """All layers together, at f16."""
 
     @property
+    def embeds(self) -> bool:
+        """Whether the model makes vectors, rather than answers."""
+        return self.architecture in EMBEDDING_ARCHITECTURES
+
+    @property
     def layers(self) -> int:
         """Number of transformer layers."""
         return len(self.layer_bytes)
@@ -69,16 +80,22 @@ def check_gguf(path: Path) -> ModelFacts:
 def _facts(path: Path, header: GgufHeader) -> ModelFacts:
     metadata = header.metadata
     architecture = _text(metadata, "general.architecture")
-    if architecture not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
+    embeds = architecture in EMBEDDING_ARCHITECTURES
+    if not embeds and architecture not in ARCHITECTURES:
+        known = ", ".join((*ARCHITECTURES, *EMBEDDING_ARCHITECTURES))
         raise ModelLoadError(f"{path.name}: architecture {architecture!r} is not served here (known: {known})")
     vocab_size = _check_vocabulary(path, metadata)
     layers = metadata_number(path, metadata, f"{architecture}.block_count")
     heads = metadata_number(path, metadata, f"{architecture}.attention.head_count")
-    kv_heads = metadata_number(path, metadata, f"{architecture}.attention.head_count_kv")
+    kv_heads = heads if embeds else metadata_number(path, metadata, f"{architecture}.attention.head_count_kv")
     width = metadata_number(path, metadata, f"{architecture}.embedding_length")
     if layers > 1024 or heads < 1 or width % heads:
         raise ModelLoadError(f"{path.name}: impossible shape ({layers} layers, width {width}, {heads} heads)")
+    if embeds and metadata.get(f"{architecture}.pooling_type") not in _POOLINGS:
+        raise ModelLoadError(
+            f"{path.name}: metadata {architecture}.pooling_type does not say how a vector is made of those of the "
+            "tokens (1 mean, 2 first, 3 last); convert the model again, from a folder that has 1_Pooling/config.json"
+        )
     _check_tensors(path, header.tensors)
     layer_bytes = _layer_bytes(header.tensors, layers)
     return ModelFacts(
@@ -94,7 +111,7 @@ def _facts(path: Path, header: GgufHeader) -> ModelFacts:
         kv_heads=kv_heads,
         head_size=width // heads,
         rope=_rope(metadata, architecture, 0 if _has_alibi(architecture, layers) else width // heads),
-        kv_bytes_per_token=layers * 2 * kv_heads * (width // heads) * _F16_BYTES,
+        kv_bytes_per_token=0 if embeds else layers * 2 * kv_heads * (width // heads) * _F16_BYTES,
     )
 
 

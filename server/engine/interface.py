@@ -65,6 +65,18 @@ class Engine(Protocol):
             DecodeFailed: (from the stream) llama.cpp refused this sequence.
         """
 
+    async def embed(self, inputs: tuple[tuple[int, ...], ...]) -> tuple[bytes, ...]:
+        """Return a vector of length 1 for each input, as float32 in the machine's order. For an embedding model.
+
+        Inputs have at least one token, and at most as many as the context. Cancelling drops the request.
+
+        Raises:
+            QueueFull: as many as allowed are waiting.
+            EngineUnavailable: loading, failed or stopped.
+            EngineDied: the process ended while the request ran.
+            DecodeFailed: llama.cpp refused it.
+        """
+
     def pin(self, prompt_ids: tuple[int, ...], variant: str = "") -> None:
         """Keep a beginning of prompts in the cache as long as the engine lives, through restarts of its process.
 

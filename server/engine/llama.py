@@ -6,10 +6,8 @@ import ctypes
 import logging
 import time
 from dataclasses import replace
-from itertools import chain
 
 import llama_cpp
-import numpy as np
 
 from server.engine.backend import DecodeError, Preparation
 from server.engine.batch import BatchItem, CacheOp, CopyPrefix, FreeSlot, Truncate
@@ -27,6 +25,7 @@ from server.engine.resident import release_file, zeros_released
 from server.engine.sampler import Sampler, logits_at
 from server.engine.sequence import Sequence
 from server.engine.thread_trial import settle_threads
+from server.engine.token_batch import TokenBatch
 from server.engine.tuned import TunedVariants
 from server.engine.vocabulary import stop_ids
 
@@ -60,7 +59,7 @@ class LlamaBackend:
         # Before the load: a file that is replaced meanwhile must not give its name to what the old one computes.
         identities = identify_variants(config) if config.state_dir else {}
         self.slots = min(MAX_SLOTS, config.parallel + CACHED_SLOTS)
-        self._model, placement = _load(config, facts, placement)
+        self._model, placement = load_weights(config, facts, placement)
         self.decoding_limit = MAX_SLOTS if placement.gpu_layers else _DECODING_LIMIT_CPU
         self._tuned = TunedVariants(config.variants, facts, self._model)
         self.variants = self._tuned.loaded
@@ -75,7 +74,7 @@ class LlamaBackend:
         self._vocab_size = int(llama_cpp.llama_vocab_n_tokens(vocab))
         self.stop_ids = stop_ids(vocab)
         self._constraints = PreparedConstraints(ConstraintFactory(vocab, self.stop_ids))
-        self._batch = _Batch(config.batch_size + config.parallel)
+        self._batch = TokenBatch(config.batch_size + config.parallel)
         self._samplers: dict[int, Sampler] = {}
         self._starts: dict[int, int] = {}
         self.info = EngineInfo(
@@ -184,50 +183,9 @@ class LlamaBackend:
         llama_cpp.llama_model_free(self._model)
 
 
-class _Batch:
-    """A ``llama_batch`` over numpy arrays that are filled anew each step; one sequence per token."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self._tokens = np.zeros(capacity, np.int32)
-        self._positions = np.zeros(capacity, np.int32)
-        self._counts = np.ones(capacity, np.int32)
-        self._slots = np.zeros(capacity, np.int32)
-        self._slot_pointers = self._slots.ctypes.data + 4 * np.arange(capacity, dtype=np.uintp)
-        self._wanted = np.zeros(capacity, np.int8)
-        self.native = llama_cpp.llama_batch()
-        for name, array in (
-            ("token", self._tokens),
-            ("pos", self._positions),
-            ("n_seq_id", self._counts),
-            ("seq_id", self._slot_pointers),
-            ("logits", self._wanted),
-        ):
-            kind = dict(llama_cpp.llama_batch._fields_)[name]
-            setattr(self.native, name, ctypes.cast(array.ctypes.data, kind))
-
-    def fill(self, items: tuple[BatchItem, ...]) -> dict[int, int]:
-        """Enter ``items``; return the index of each one's first token, by request id."""
-        sizes = [len(item.tokens) + len(item.drafts) for item in items]
-        total = sum(sizes)
-        self.native.n_tokens = total
-        self._tokens[:total] = list(chain.from_iterable(item.ids for item in items))
-        self._slots[:total] = np.repeat([item.slot for item in items], sizes)
-        self._wanted[:total] = 0
-        starts: dict[int, int] = {}
-        at = 0
-        for item, size in zip(items, sizes, strict=True):
-            self._positions[at : at + size] = np.arange(item.start, item.start + size)
-            starts[item.sequence.request_id] = at
-            if item.scores:
-                self._wanted[at : at + size] = 1
-            elif item.samples:
-                self._wanted[at + len(item.tokens) - 1 : at + size] = 1
-            at += size
-        return starts
-
-
-def _load(config: EngineConfig, facts: ModelFacts, placement: Placement) -> tuple[llama_cpp.llama_model_p, Placement]:
+def load_weights(
+    config: EngineConfig, facts: ModelFacts, placement: Placement
+) -> tuple[llama_cpp.llama_model_p, Placement]:
     """Load the weights; where a GPU has no room for them after all, AUTO goes on with the CPU."""
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = placement.gpu_layers
@@ -238,7 +196,7 @@ def _load(config: EngineConfig, facts: ModelFacts, placement: Placement) -> tupl
     if placement.gpu_layers and config.device is Device.AUTO:
         log.warning("the GPU could not load %s; running on the CPU", facts.path.name)
         cpu = replace(config, device=Device.CPU)
-        return _load(cpu, facts, place(cpu, facts, probe()))
+        return load_weights(cpu, facts, place(cpu, facts, probe()))
     raise ModelLoadError(f"{facts.path.name}: llama.cpp could not load it; its messages in the log say why")
 
 

@@ -43,6 +43,14 @@ class Pin:
 
 
 @dataclass(frozen=True, slots=True)
+class Embed:
+    """Parent to worker: make a vector of each of these inputs, which are token ids."""
+
+    request_id: int
+    inputs: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Shutdown:
     """Parent to worker: end now."""
 
@@ -64,6 +72,8 @@ class EngineInfo:
     """How much of the context the tuned prefix of each variant takes."""
     max_waiting: int = 64
     """Requests that may wait beside those that run."""
+    embedding_size: int = 0
+    """Numbers of a vector; 0 of a model that generates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +155,21 @@ class StepOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class Embedded:
+    """All vectors of a request, as float32 in the machine's order; or why there are none."""
+
+    request_id: int
+    vectors: tuple[bytes, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class StepReport:
     """Worker to parent: all outputs of one step, in one message."""
 
-    outputs: tuple[StepOutput, ...]
+    outputs: tuple[StepOutput | Embedded, ...]
     stats: EngineStats
 
 
-ToWorker = Submit | Abort | Pin | Shutdown
+ToWorker = Submit | Embed | Abort | Pin | Shutdown
 FromWorker = Ready | LoadFailed | StepReport

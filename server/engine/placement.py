@@ -169,7 +169,7 @@ def _check_kv_type(config: EngineConfig, facts: ModelFacts) -> None:
 
 def auto_cells(context_length: int, parallel: int, kv_bytes_per_token: int) -> int:
     """Cells for every slot's whole context, but no more than CACHE_BYTES_AUTO holds and never less than one."""
-    affordable = CACHE_BYTES_AUTO // kv_bytes_per_token
+    affordable = CACHE_BYTES_AUTO // max(1, kv_bytes_per_token)  # an embedding model has no cache
     return max(context_length, min(context_length * parallel, affordable))
 
 

@@ -9,9 +9,11 @@ from multiprocessing.connection import Connection
 from server.engine.backend import Backend
 from server.engine.config import EngineConfig
 from server.engine.core import EngineCore
+from server.engine.embedding import EmbeddingBackend, EmbeddingCore
 from server.engine.errors import ModelLoadError
 from server.engine.messages import (
     Abort,
+    Embed,
     FromWorker,
     LoadFailed,
     Pin,
@@ -29,17 +31,19 @@ from server.engine.state_folder import StateFolder
 _PREPARING_SECONDS = 0.005
 """How often to look whether a grammar is compiled, while there is nothing else to do."""
 
-BackendFactory = Callable[[EngineConfig], Backend]
+BackendFactory = Callable[[EngineConfig], Backend | EmbeddingBackend]
 
 
-def load_llama(config: EngineConfig) -> Backend:
+def load_llama(config: EngineConfig) -> Backend | EmbeddingBackend:
     """The real backend. Imports llama.cpp here, so that only the child process has it in memory."""
     from server.engine.gguf_check import check_gguf  # noqa: PLC0415
     from server.engine.llama import LlamaBackend  # noqa: PLC0415
+    from server.engine.llama_embedder import LlamaEmbedder  # noqa: PLC0415
     from server.engine.native_log import route_log  # noqa: PLC0415
 
     route_log()
-    return LlamaBackend(config, check_gguf(config.model_path))
+    facts = check_gguf(config.model_path)
+    return LlamaEmbedder(config, facts) if facts.embeds else LlamaBackend(config, facts)
 
 
 def run_worker(connection: Connection, config: EngineConfig, load: BackendFactory, log_level: int) -> None:
@@ -54,11 +58,17 @@ def run_worker(connection: Connection, config: EngineConfig, load: BackendFactor
             connection.send(LoadFailed(str(error)))
             return
         connection.send(Ready(backend.info))
-        pacer = StepPacer(config.step_seconds, config.batch_size)
-        speculation = Speculation(backend.stop_ids) if config.speculation else None
-        core = EngineCore(backend, config.max_waiting, pacer, speculation=speculation, states=_states(config))
-        serve(core, connection)
+        if isinstance(backend, EmbeddingBackend):
+            serve_embeddings(EmbeddingCore(backend), connection)
+        else:
+            serve(_core(backend, config), connection)
         backend.close()
+
+
+def _core(backend: Backend, config: EngineConfig) -> EngineCore:
+    pacer = StepPacer(config.step_seconds, config.batch_size)
+    speculation = Speculation(backend.stop_ids) if config.speculation else None
+    return EngineCore(backend, config.max_waiting, pacer, speculation=speculation, states=_states(config))
 
 
 def _states(config: EngineConfig) -> StateFolder | None:
@@ -84,17 +94,31 @@ def serve(core: EngineCore, connection: Connection) -> None:
                 core.abort(message.request_id)
             elif isinstance(message, Pin):
                 core.pin(message)
-            elif (output := core.submit(message)) is not None:
+            elif isinstance(message, Submit) and (output := core.submit(message)) is not None:
                 refused.append(output)
         report = core.step() if core.has_work else StepReport((), core.stats)
         reply: FromWorker = StepReport((*refused, *report.outputs), report.stats)
         connection.send(reply)
 
 
+def serve_embeddings(core: EmbeddingCore, connection: Connection) -> None:
+    """The same of a model that makes vectors. Raises EOFError."""
+    while True:
+        for message in _messages(connection, 0.0 if core.has_work else None):
+            if isinstance(message, Shutdown):
+                return
+            if isinstance(message, Abort):
+                core.abort(message.request_id)
+            elif isinstance(message, Embed):
+                core.submit(message)
+        if core.has_work:
+            connection.send(core.step())
+
+
 def _messages(connection: Connection, timeout: float | None) -> Iterator[ToWorker]:
     """Everything that lies in the pipe; wait ``timeout`` seconds for the first message, or for ever."""
     while connection.poll(timeout):
         message = connection.recv()
-        assert isinstance(message, Submit | Abort | Pin | Shutdown), message
+        assert isinstance(message, ToWorker), message
         yield message
         timeout = 0.0

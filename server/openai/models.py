@@ -7,7 +7,7 @@ from server.engine.errors import EngineUnavailable
 from server.errors import ModelNotFound
 from server.http.openapi import Tag, documented
 from server.openai.reply_types import ModelList, ModelObject
-from server.registry import ModelRegistry, ServedModel
+from server.registry import EmbeddingModel, ModelRegistry, NamedModel
 
 
 def create_router(registry: ModelRegistry) -> APIRouter:
@@ -23,12 +23,12 @@ def create_router(registry: ModelRegistry) -> APIRouter:
     @router.get("/v1/models/{name:path}", **documented(ModelObject, errors=(ModelNotFound,), tag=Tag.MODELS))
     async def retrieve_model(name: str) -> JSONResponse:
         """Describe one model, by its name or an alias."""
-        return JSONResponse(_card(registry.get(name)))
+        return JSONResponse(_card(registry.find(name)))
 
     return router
 
 
-def _card(model: ServedModel) -> ModelObject:
+def _card(model: NamedModel) -> ModelObject:
     return {
         "id": model.card.name,
         "object": "model",
@@ -36,12 +36,13 @@ def _card(model: ServedModel) -> ModelObject:
         "owned_by": "glmserve",
         "aliases": list(model.card.aliases),
         "parent": model.card.parent or None,
+        "kind": "embedding" if isinstance(model, EmbeddingModel) else "generation",
         "context_length": _context_length(model),
         "state": model.status.state.value,
     }
 
 
-def _context_length(model: ServedModel) -> int | None:
+def _context_length(model: NamedModel) -> int | None:
     """Return the tokens of a context, or None before the model was loaded first."""
     try:
         return model.context_length

@@ -144,6 +144,7 @@ class ModelObject(TypedDict):
     owned_by: str
     aliases: list[str]
     parent: str | None
+    kind: Literal["generation", "embedding"]
     context_length: int | None
     state: str
 

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from server.engine.errors import EngineUnavailable, PromptTooLong
 from server.engine.interface import EngineState, EngineStatus
 from server.engine.messages import EngineInfo, EngineStats, FinishReason, SampledToken, StepOutput, TokenLogprob
@@ -33,6 +35,9 @@ class ByteTokenizer:
     def name(self, token_id: int) -> str:
         special = {EOS: "</s>", **{number: name for name, number in _SPECIAL.items()}}
         return special.get(token_id) or self.piece(token_id).decode("latin-1")
+
+    def encode_framed(self, text: str) -> tuple[int, ...]:
+        return (EOS, *self.encode(text), EOS)
 
     def decode(self, ids: tuple[int, ...]) -> str:
         return b"".join(map(self.piece, ids)).decode().removeprefix(" ")
@@ -88,6 +93,8 @@ class ScriptedEngine:
     starts: int = 0
     """How often it was loaded."""
     submissions: list[Submission] = field(default_factory=list)
+    embedded: list[tuple[int, ...]] = field(default_factory=list)
+    """Inputs of an embedding model."""
     pins: list[tuple[tuple[int, ...], str]] = field(default_factory=list)
 
     @property
@@ -99,7 +106,14 @@ class ScriptedEngine:
         if not self.starts or self.state is EngineState.LOADING:
             raise EngineUnavailable("the model is loading")
         return EngineInfo(
-            self.context_length, 4 * self.context_length, self.parallel, 512, "a script", 0.0, self.prefix_tokens
+            self.context_length,
+            4 * self.context_length,
+            self.parallel,
+            512,
+            "a script",
+            0.0,
+            self.prefix_tokens,
+            embedding_size=4,
         )
 
     @property
@@ -137,6 +151,13 @@ class ScriptedEngine:
 
     def pin(self, prompt_ids: tuple[int, ...], variant: str = "") -> None:
         self.pins.append((prompt_ids, variant))
+
+    async def embed(self, inputs: tuple[tuple[int, ...], ...]) -> tuple[bytes, ...]:
+        """Give each input a vector that points the way of its length."""
+        if self.reject is not None:
+            raise self.reject
+        self.embedded += inputs
+        return tuple(np.array([0.6, -0.8, 0, len(ids)], np.float32).tobytes() for ids in inputs)
 
     async def stop(self) -> None:
         self.state = EngineState.STOPPED

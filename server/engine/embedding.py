@@ -1,0 +1,111 @@
+"""The engine of an embedding model: inputs of several requests in one batch, a vector for each."""
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from server.engine.backend import DecodeError
+from server.engine.messages import Embed, Embedded, EngineInfo, EngineStats, StepReport
+
+
+class EmbeddingBackend(ABC):
+    """What the core asks of an embedding model: the real llama.cpp, or a scripted one in tests."""
+
+    info: EngineInfo
+    """What was loaded; its ``embedding_size`` is above 0."""
+    most_tokens: int
+    """Of one batch; as many as the longest input has, at least."""
+    most_inputs: int
+    """Of one batch."""
+
+    @abstractmethod
+    def embed(self, inputs: Sequence[tuple[int, ...]]) -> tuple[bytes, ...]:
+        """Return a vector of length 1 for each input, as float32 in the machine's order. Raises DecodeError."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free everything."""
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    """A request: which of its inputs were taken into a batch, and what came of them."""
+
+    request: Embed
+    taken: int = 0
+    vectors: list[bytes] = field(default_factory=list)
+
+    @property
+    def has_inputs(self) -> bool:
+        return self.taken < len(self.request.inputs)
+
+
+class EmbeddingCore:
+    """Takes requests, and computes a batch of their inputs at a time.
+
+    It takes an input of each request in turn, so that one of thousands does not keep a single one waiting.
+    """
+
+    def __init__(self, backend: EmbeddingBackend) -> None:
+        """Drive ``backend``."""
+        self._backend = backend
+        self._jobs: deque[_Job] = deque()
+        self._tokens = 0
+        self._steps = 0
+
+    @property
+    def has_work(self) -> bool:
+        """Whether ``step`` would compute anything."""
+        return bool(self._jobs)
+
+    @property
+    def stats(self) -> EngineStats:
+        """A snapshot; every request counts as running."""
+        return EngineStats(running=len(self._jobs), prompt_tokens=self._tokens, steps=self._steps)
+
+    def submit(self, request: Embed) -> None:
+        """Queue a request, which has at least one input."""
+        self._jobs.append(_Job(request))
+
+    def abort(self, request_id: int) -> None:
+        """Drop a request, if it is still there."""
+        self._jobs = deque(job for job in self._jobs if job.request.request_id != request_id)
+
+    def step(self) -> StepReport:
+        """Compute one batch."""
+        batch = self._next_batch()
+        self._steps += 1
+        outputs: list[Embedded] = []
+        try:
+            vectors = self._backend.embed([job.request.inputs[index] for job, index in batch])
+        except DecodeError as error:
+            failed = dict.fromkeys(job for job, _ in batch)
+            outputs += (Embedded(job.request.request_id, error=str(error)) for job in failed)
+            self._jobs = deque(job for job in self._jobs if job not in failed)
+            return StepReport(tuple(outputs), self.stats)
+        for (job, _), vector in zip(batch, vectors, strict=True):
+            job.vectors.append(vector)
+            if len(job.vectors) == len(job.request.inputs):
+                outputs.append(Embedded(job.request.request_id, tuple(job.vectors)))
+                self._jobs.remove(job)
+        return StepReport(tuple(outputs), self.stats)
+
+    def _next_batch(self) -> list[tuple[_Job, int]]:
+        """Take inputs of the requests in turn, as long as they fit."""
+        batch: list[tuple[_Job, int]] = []
+        tokens = 0
+        turn = deque(self._jobs)
+        while turn and len(batch) < self._backend.most_inputs:
+            job = turn.popleft()
+            size = len(job.request.inputs[job.taken])
+            if tokens + size > self._backend.most_tokens:
+                break
+            batch.append((job, job.taken))
+            job.taken += 1
+            tokens += size
+            if job.has_inputs:
+                turn.append(job)
+        self._tokens += tokens
+        self._jobs.rotate(-1)
+        return batch

@@ -1,0 +1,75 @@
+"""The body of a request for embeddings as it comes over the wire."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from server.openai.checked import Wire, invalid, parse
+from server.openai.fields import FieldTable, Honoured, Ignored, Refused
+from server.openai.token_ids import is_token_ids
+
+_INPUTS_AT_MOST = 2048
+"""OpenAI's bound."""
+
+EMBEDDING = FieldTable(
+    (
+        Honoured("model", "absent or null: the first embedding model"),
+        Honoured("input", "a text, a list of texts, token ids, or a list of lists of token ids; ids are this model's"),
+        Honoured("encoding_format", "float or base64: little-endian float32"),
+        Honoured("dimensions", "the first so many numbers, brought to length 1 again"),
+    ),
+    (Ignored("user"), Ignored("metadata"), Ignored("safety_identifier")),
+    (
+        Refused("truncate_prompt_tokens", (-1,)),
+        Refused("add_special_tokens", (True,)),
+        Refused("normalize", (True,), "vectors always have length 1"),
+        Refused("input_type"),
+        Refused("messages"),
+    ),
+)
+"""The fields of the body."""
+
+EmbeddingInput = str | tuple[int, ...]
+"""A text, or its token ids."""
+
+
+def _inputs(value: object) -> tuple[EmbeddingInput, ...]:
+    inputs = [value] if isinstance(value, str) or is_token_ids(value) else value
+    if not isinstance(inputs, list) or not inputs:
+        raise invalid("must be a text, token ids, or a list of these that is not empty")
+    if len(inputs) > _INPUTS_AT_MOST:
+        raise invalid(f"may have at most {_INPUTS_AT_MOST} inputs, not {len(inputs)}")
+    return tuple(_input(item, index) for index, item in enumerate(inputs))
+
+
+def _input(value: object, index: int) -> EmbeddingInput:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and is_token_ids(value):
+        return tuple(value)
+    raise invalid(f"input {index} must be a text, or a list of token ids that is not empty")
+
+
+class EmbeddingRequest(Wire):
+    """The fields that are honoured; ``EMBEDDING`` says what becomes of all others."""
+
+    model_config = ConfigDict(json_schema_extra=EMBEDDING.complete)
+
+    model: str | None = None
+    input: Annotated[
+        tuple[EmbeddingInput, ...],
+        BeforeValidator(_inputs, json_schema_input_type=str | list[int] | list[str] | list[list[int]]),
+    ]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Field(ge=1)] | None = None
+
+
+def parse_embedding_request(body: Mapping[str, object]) -> EmbeddingRequest:
+    """Return the body as a checked request.
+
+    Raises:
+        InvalidRequest: a field is refused or has a wrong value; ``param`` is its path.
+    """
+    EMBEDDING.check(body)
+    return parse(EmbeddingRequest, body)

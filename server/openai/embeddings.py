@@ -1,0 +1,107 @@
+"""POST /v1/embeddings."""
+
+import base64
+from functools import partial
+from typing import Literal
+
+import numpy as np
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from numpy.typing import NDArray
+from typing_extensions import TypedDict
+
+from server.errors import InvalidRequest
+from server.generation import unless_gone
+from server.http.openapi import documented
+from server.openai.embedding_request import EmbeddingRequest, parse_embedding_request
+from server.openai.token_ids import known_ids
+from server.registry import EmbeddingModel, ModelRegistry
+from server.wire import hung_up, read_json_object
+
+
+class EmbeddingObject(TypedDict):
+    """A vector: its numbers, or their float32 in little-endian order as base64."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingUsage(TypedDict):
+    """Tokens of all inputs."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingList(TypedDict):
+    """The vectors, in the order of the inputs."""
+
+    object: Literal["list"]
+    data: list[EmbeddingObject]
+    model: str
+    usage: EmbeddingUsage
+
+
+def create_router(registry: ModelRegistry) -> APIRouter:
+    """Return the route, answering from the models of ``registry``."""
+    router = APIRouter()
+
+    @router.post("/v1/embeddings", **documented(EmbeddingList, EmbeddingRequest))
+    async def embeddings(request: Request) -> JSONResponse:
+        """Make vectors of texts."""
+        body = parse_embedding_request(await read_json_object(request))
+        model = registry.embedder(body.model)
+        return JSONResponse(await unless_gone(_embed(body, model), partial(hung_up, request)))
+
+    return router
+
+
+async def _embed(body: EmbeddingRequest, model: EmbeddingModel) -> EmbeddingList:
+    async with model.in_use():
+        size = model.host.info.embedding_size
+        if body.dimensions is not None and body.dimensions > size:
+            raise InvalidRequest(f"dimensions must be at most {size} with this model", param="dimensions")
+        inputs = tuple([await _ids(value, index, model) for index, value in enumerate(body.input)])
+        vectors = [np.frombuffer(vector, np.float32) for vector in await model.embed(inputs)]
+    tokens = sum(map(len, inputs))
+    return {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": index, "embedding": _written(shortened(vector, body.dimensions), body)}
+            for index, vector in enumerate(vectors)
+        ],
+        "model": model.card.name,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
+
+
+async def _ids(value: str | tuple[int, ...], index: int, model: EmbeddingModel) -> tuple[int, ...]:
+    """Return an input as ids. Raises InvalidRequest where it does not fit or has an id that is not the model's."""
+    if isinstance(value, str):
+        ids = await model.encode(value)
+    else:
+        ids = known_ids(value, model.host.info.vocab_size, "input")
+    if not 0 < len(ids) <= model.context_length:
+        raise InvalidRequest(
+            f"input {index} has {len(ids)} tokens, and this model takes {model.context_length} at most; shorten it",
+            param="input",
+            code="context_length_exceeded",
+        )
+    return ids
+
+
+def shortened(vector: NDArray[np.float32], dimensions: int | None) -> NDArray[np.float32]:
+    """Return the first ``dimensions`` numbers as a vector of length 1; all of them for None."""
+    if dimensions is None or dimensions == vector.size:
+        return vector
+    part = vector[:dimensions]
+    length = float(np.linalg.norm(part))
+    return part / np.float32(length) if length else part
+
+
+def _written(vector: NDArray[np.float32], body: EmbeddingRequest) -> list[float] | str:
+    if body.encoding_format == "base64":
+        return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
+    # Each as the shortest number that is the same float32, which is half as long as that of the same float64.
+    return [float(str(number)) for number in vector]
