@@ -40,7 +40,7 @@ class ByteTokenizer:
         return (EOS, *self.encode(text), EOS)
 
     def decode(self, ids: tuple[int, ...]) -> str:
-        return b"".join(map(self.piece, ids)).decode().removeprefix(" ")
+        return b"".join(map(self.piece, ids)).decode("utf-8", "replace").removeprefix(" ")
 
 
 @dataclass
