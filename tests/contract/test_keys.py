@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI, AuthenticationError, RateLimitError
 
 from server.app import ApiOptions
@@ -108,7 +107,7 @@ async def test_every_key_opens_in_either_header(http: httpx.AsyncClient, headers
     assert (await http.get("/v1/models", headers=headers)).status_code == 200
 
 
-async def test_the_official_clients_send_it_where_it_is_looked_for(http: httpx.AsyncClient) -> None:
+async def test_the_official_client_learns_what_is_wrong_with_its_key(http: httpx.AsyncClient) -> None:
     def client(key: str) -> AsyncOpenAI:
         return AsyncOpenAI(base_url="http://testserver/v1", api_key=key, http_client=http, max_retries=0)
 
@@ -116,8 +115,6 @@ async def test_the_official_clients_send_it_where_it_is_looked_for(http: httpx.A
     with pytest.raises(AuthenticationError) as caught:
         await client("wrong-secret").models.list()
     assert caught.value.code == "invalid_api_key"
-    anthropic = AsyncAnthropic(base_url="http://testserver", api_key="secret-of-ann", http_client=http)
-    assert (await anthropic.get("/v1/models", cast_to=httpx.Response)).status_code == 200
 
 
 async def test_no_secret_is_ever_logged(
