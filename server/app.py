@@ -23,6 +23,7 @@ from server.http.last_resort import LastResort
 from server.http.openapi import openapi_of
 from server.http.rate_limit import RateLimit
 from server.http.request_id import RequestIds
+from server.http.time_limit import TimeLimit
 from server.http.wording import Wording
 from server.openai import chat, completions, embeddings, models, tokenize
 from server.prompts.errors import PromptError
@@ -51,6 +52,8 @@ class ApiOptions:
     keys: KeyRing = field(default_factory=lambda: KeyRing(()))
     limits: Limits = field(default_factory=Limits)
     """Those of callers without a key, where there are no keys."""
+    request_timeout: float = 0.0
+    """Seconds that a request may take; 0 is any number."""
 
 
 def create_app(
@@ -87,6 +90,8 @@ def create_app(
         app.add_exception_handler(kind, _handler(wording))
     # Each lies around those before it.
     app.add_middleware(BodyLimit, limit=options.max_body_bytes)
+    if options.request_timeout:
+        app.add_middleware(TimeLimit, seconds=options.request_timeout, wording=wording)
     app.add_middleware(RateLimit, limits=options.limits, wording=wording)
     if options.keys:
         app.add_middleware(Authorization, keys=options.keys, wording=wording)

@@ -90,6 +90,7 @@ def api_options(settings: Settings, tasks: Mapping[str, Task] = _NO_TASKS) -> Ap
         tasks=tasks,
         keys=_keys(settings, limits),
         limits=limits,
+        request_timeout=settings.request_timeout,
     )
 
 
@@ -158,6 +159,7 @@ def _card(plan: ModelPlan) -> ModelCard:
         prompt_format=chosen,
         defaults=_defaults(plan.source, chosen),
         default_max_tokens=plan.settings.default_max_tokens,
+        max_output_tokens=plan.settings.max_output_tokens,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from server.engine.errors import EngineDied
 from server.engine.messages import FinishReason, SampledToken, StepOutput
 from server.host import Tokenizer
-from server.request_record import current_request
+from server.request_record import Progress
 from server.text import Detokenizer, StopChecker
 from server.token_scores import HeldScores, ScoredPiece, ScoredToken
 from server.tools.form import AnswerParser
@@ -38,6 +38,7 @@ class Choice:
         tokenizer: Tokenizer,
         stop: tuple[str, ...],
         *,
+        progress: Progress | None = None,
         skip_blanks: bool = False,
         continued: bool = False,
         parser: AnswerParser | None = None,
@@ -49,6 +50,7 @@ class Choice:
             outputs: what the engine gives.
             tokenizer: the model's.
             stop: where the text ends; not looked for in calls.
+            progress: is told of every token.
             skip_blanks: drop those in front of the text.
             continued: the text goes on with one that the prompt began, so that a space in front is one of its own.
             parser: finds the calls in the text. Scores are for answers without one.
@@ -63,8 +65,14 @@ class Choice:
         self._scores = HeldScores()
         self._decoded = 0
         self._sent = 0
-        self._record = current_request()
+        self._progress = progress or Progress("", 0)
+        self._last = 0.0
         self.completion_tokens = 0
+        self.queue_seconds = 0.0
+        self.prompt_seconds = 0.0
+        """From its admission to its first token."""
+        self.run_seconds = 0.0
+        """From its admission to its latest token."""
         self.cached_tokens = 0
         self.prompt: list[SampledToken] = []
 
@@ -88,7 +96,8 @@ class Choice:
 
     def _take(self, output: StepOutput) -> TextDelta:
         self.completion_tokens += len(output.token_ids)
-        self._record.completion_tokens += len(output.token_ids)
+        if output.token_ids:
+            self._note_times(output)
         self.cached_tokens = output.cached_tokens
         self.prompt += output.prompt_logprobs
         reason = output.finish_reason
@@ -102,12 +111,19 @@ class Choice:
         elif piece.calls or reason is not None:
             text += self._checker.finish()
         self._sent += len(text)
+        self._progress.cut |= reason is FinishReason.LENGTH
         if reason is None:
             tokens = self._scores.released(self._sent)
             return TextDelta(self._index, text, None, tokens, calls=piece.calls)
         tokens = self._scores.finish(self._sent, cut=self._checker.stopped)
         calls = () if self._checker.stopped else piece.calls
         return TextDelta(self._index, text, reason, tokens, self._checker.found, calls)
+
+    def _note_times(self, output: StepOutput) -> None:
+        if not self._last:
+            self.queue_seconds, self.prompt_seconds = output.queue_seconds, output.run_seconds
+        self.run_seconds = output.run_seconds
+        self._last = self._progress.token(len(output.token_ids), output.queue_seconds, self._last)
 
     def _parse(self, text: str, *, ended: bool) -> AnswerPiece:
         if self._parser is None:

@@ -11,13 +11,14 @@ from typing import TypeVar
 from anyio import CancelScope
 
 from server.choice import Choice, TextDelta, scored_token
+from server.deadline import Deadline
 from server.engine.errors import PromptTooLong
 from server.engine.messages import FinishReason, StepOutput
 from server.engine.params import SamplingParams
 from server.errors import ClientGone
 from server.host import Tokenizer
 from server.registry import ServedModel
-from server.request_record import current_request
+from server.request_record import Progress, current_request
 from server.text import Detokenizer
 from server.token_scores import ScoredToken
 from server.tools.tool import ToolCall, ToolOffer, gather_calls
@@ -53,6 +54,18 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Timings:
+    """What the engine took for a request, in seconds."""
+
+    queue_seconds: float
+    """From its submission to its admission."""
+    prompt_seconds: float
+    """From then to its first token."""
+    predicted_seconds: float
+    """From then to its last one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """One complete answer."""
 
@@ -72,22 +85,29 @@ class Completion:
     usage: Usage
     prompt: tuple[ScoredToken, ...] = ()
     """The tokens of the prompt, where their log-probabilities are asked for."""
+    timings: Timings = Timings(0.0, 0.0, 0.0)
 
 
 class Generation:
     """An admitted request. Iterate once for its deltas; close it on every path, which aborts what still runs."""
 
     def __init__(
-        self, prompt_tokens: int, choices: tuple[Choice, ...], tokenizer: Tokenizer, resources: ExitStack
+        self,
+        prompt_tokens: int,
+        choices: tuple[Choice, ...],
+        tokenizer: Tokenizer,
+        deadline: Deadline,
+        resources: ExitStack,
     ) -> None:
         """Take over ``choices``, and ``resources`` that they need to the end."""
         self._tokenizer = tokenizer
         self._prompt_tokens = prompt_tokens
         self._choices = choices
+        self._deadline = deadline
         self._resources = resources
         self._pending: dict[asyncio.Task[TextDelta], Choice] = {}
         # Most requests have one answer, which needs no task for each of its deltas.
-        self._deltas = _single(choices[0]) if len(choices) == 1 else self._merge()
+        self._deltas = _single(choices[0], deadline) if len(choices) == 1 else self._merge()
 
     @property
     def prompt(self) -> tuple[ScoredToken, ...]:
@@ -110,6 +130,15 @@ class Generation:
             cached_tokens=min(choice.cached_tokens for choice in self._choices),
         )
 
+    @property
+    def timings(self) -> Timings:
+        """Times up to now: where there are several answers, those of the one that took longest for each."""
+        return Timings(
+            max(choice.queue_seconds for choice in self._choices),
+            max(choice.prompt_seconds for choice in self._choices),
+            max(choice.run_seconds - choice.prompt_seconds for choice in self._choices),
+        )
+
     def __aiter__(self) -> AsyncIterator[TextDelta]:
         """Return the deltas of all answers as they come."""
         return self._deltas
@@ -127,7 +156,7 @@ class Generation:
     async def _merge(self) -> AsyncGenerator[TextDelta, None]:
         self._pending = {_next(choice): choice for choice in self._choices}
         while self._pending:
-            done, _ = await asyncio.wait(self._pending, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await self._deadline.wait(asyncio.wait(self._pending, return_when=asyncio.FIRST_COMPLETED))
             for task in [task for task in self._pending if task in done]:
                 delta = task.result()
                 choice = self._pending.pop(task)
@@ -146,6 +175,7 @@ async def generate(model: ServedModel, request: GenerationRequest) -> Generation
         EngineUnavailable: there is no engine to take it.
     """
     tokenizer = model.tokenizer
+    progress = Progress(model.card.name, len(request.prompt_ids))
     choices: list[Choice] = []
     with ExitStack() as resources:
         resources.enter_context(model.held())
@@ -153,12 +183,15 @@ async def generate(model: ServedModel, request: GenerationRequest) -> Generation
             for index in range(request.n):
                 params = _params_of(request.params, index)
                 outputs = await model.host.engine.submit(request.prompt_ids, params, model.variant)
-                choices.append(_choice(model, request, index, outputs))
+                choices.append(_choice(model, request, index, outputs, progress))
         except BaseException:
             await _close_all(choices)
             raise
-        current_request().prompt_tokens += len(request.prompt_ids)
-        return Generation(len(request.prompt_ids), tuple(choices), tokenizer, resources.pop_all())
+        record = current_request()
+        record.generations.append(progress)
+        deadline = Deadline(record)
+        resources.callback(deadline.close)
+        return Generation(len(request.prompt_ids), tuple(choices), tokenizer, deadline, resources.pop_all())
 
 
 async def complete(model: ServedModel, request: GenerationRequest) -> Completion:
@@ -180,7 +213,7 @@ def completion(generation: Generation, deltas: Iterable[TextDelta]) -> Completio
     for delta in deltas:
         parts[delta.index].append(delta)
     answers = tuple(_joined(parts[index]) for index in sorted(parts))
-    return Completion(answers, generation.usage, generation.prompt)
+    return Completion(answers, generation.usage, generation.prompt, generation.timings)
 
 
 async def unless_gone(work: Awaitable[_T], gone: Callable[[], Awaitable[None]]) -> _T:
@@ -201,7 +234,7 @@ async def unless_gone(work: Awaitable[_T], gone: Callable[[], Awaitable[None]]) 
 
 
 def room_for_answer(model: ServedModel, prompt_tokens: int) -> int:
-    """Return how many tokens the context leaves after a prompt, at least one.
+    """Return how many tokens an answer may have: what the context leaves after a prompt, at least one, or the limit.
 
     Raises:
         PromptTooLong: it leaves none.
@@ -209,11 +242,15 @@ def room_for_answer(model: ServedModel, prompt_tokens: int) -> int:
     room = model.context_length - prompt_tokens
     if room < 1:
         raise PromptTooLong(prompt_tokens, model.context_length)
-    return room
+    return min(room, model.card.max_output_tokens or room)
 
 
 def _choice(
-    model: ServedModel, request: GenerationRequest, index: int, outputs: AsyncGenerator[StepOutput, None]
+    model: ServedModel,
+    request: GenerationRequest,
+    index: int,
+    outputs: AsyncGenerator[StepOutput, None],
+    progress: Progress,
 ) -> Choice:
     form = model.prompt_format.tool_form
     parser = form.parser(request.tools, _new_call_id) if form is not None and request.tools is not None else None
@@ -224,6 +261,7 @@ def _choice(
         outputs,
         model.tokenizer,
         request.stop,
+        progress=progress,
         skip_blanks=skip_blanks,
         continued=request.continued,
         parser=parser,
@@ -250,10 +288,10 @@ def _joined(deltas: Sequence[TextDelta]) -> Answer:
     return Answer("".join(delta.text for delta in deltas), reason, tokens, calls)
 
 
-async def _single(choice: Choice) -> AsyncGenerator[TextDelta, None]:
+async def _single(choice: Choice, deadline: Deadline) -> AsyncGenerator[TextDelta, None]:
     reason = None
     while reason is None:
-        delta = await choice.next_delta()
+        delta = await deadline.wait(choice.next_delta())
         reason = delta.finish_reason
         yield delta
 

@@ -37,6 +37,8 @@ class ModelCard:
     prompt_format: str = "chatglm2"
     defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
     default_max_tokens: int = 2048
+    max_output_tokens: int = 0
+    """More tokens an answer never has; 0 is what the context leaves."""
     parent: str = ""
     """Of a tuned variant: the model it is a variant of."""
 

@@ -22,6 +22,33 @@ class Limits:
 
 
 @dataclass(slots=True, eq=False)
+class Progress:
+    """The answers to one prompt, counted while they come."""
+
+    model: str
+    prompt_tokens: int
+    completion_tokens: int = 0
+    queue_seconds: float | None = None
+    """How long the first of them waited in the engine; None until a token has come."""
+    first_token: float = 0.0
+    """When that was, on the monotonic clock."""
+    gaps: list[float] = field(default_factory=list)
+    """Seconds between the tokens of an answer, or between the batches of them that came together."""
+    cut: bool = False
+    """An answer ended because it had become as long as it may."""
+
+    def token(self, count: int, queue_seconds: float, last: float) -> float:
+        """Note ``count`` tokens of an answer whose last ones came at ``last`` (0: none yet); return the time."""
+        now = time.monotonic()
+        self.completion_tokens += count
+        if self.queue_seconds is None:
+            self.queue_seconds, self.first_token = queue_seconds, now
+        if last:
+            self.gaps.append(now - last)
+        return now
+
+
+@dataclass(slots=True, eq=False)
 class RequestRecord:
     """One HTTP request, filled in while it is answered."""
 
@@ -33,14 +60,23 @@ class RequestRecord:
     """Id of the API key that it came with, which is no secret; empty where the server has no keys."""
     limits: Limits | None = None
     """Those of the key."""
-    prompt_tokens: int = 0
-    """Of the prompts that an engine has taken so far."""
-    completion_tokens: int = 0
+    time_limit: float = 0.0
+    """Seconds that it may take; 0 is any number."""
+    generations: list[Progress] = field(default_factory=list)
+    """One for each prompt that an engine has taken."""
+    refusal: str = ""
+    """Code of the error that it was told, if any."""
+    failed: bool = False
+    """A stream that had begun ended with an error."""
 
     @property
     def tokens(self) -> int:
         """All tokens that it has had so far."""
-        return self.prompt_tokens + self.completion_tokens
+        return sum(one.prompt_tokens + one.completion_tokens for one in self.generations)
+
+    def seconds_left(self) -> float:
+        """Return what is left of the time limit, which there must be."""
+        return max(0.0, self.arrived + self.time_limit - time.monotonic())
 
 
 _current: ContextVar[RequestRecord] = ContextVar("request_record")

@@ -102,6 +102,9 @@ class ModelDefaults(_Checked):
     load_timeout: float = Field(600.0, gt=0, description="Seconds that loading the model may take.")
     restart_wait: float = Field(15.0, ge=0, description="Seconds a request waits for a restarting engine.")
     max_restarts: int = Field(5, ge=0, description="Restarts in a row before the engine counts as failed.")
+    max_output_tokens: int = Field(
+        0, ge=0, description="Most tokens of an answer, whatever is asked for; 0 is what the context leaves."
+    )
     default_max_tokens: int = Field(2048, ge=1, description="Tokens of an answer where a request names none.")
 
 
@@ -154,6 +157,9 @@ class Settings(ModelDefaults):
         64.0, ge=0, description="Most megabytes of responses that are kept to be gone on from; 0 keeps none."
     )
     response_store_max: int = Field(1000, ge=0, description="Most responses that are kept to be gone on from.")
+    request_timeout: float = Field(
+        3600.0, ge=0, description="Seconds after which a request is ended, done or not; 0 is never."
+    )
     max_body_mb: float = Field(8.0, gt=0, description="Largest request body in megabytes.")
     shutdown_seconds: int = Field(10, ge=0, description="Time that running answers get when the server stops.")
     log_level: LogLevel = Field(LogLevel.INFO, description="How much is logged.")

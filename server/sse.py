@@ -12,6 +12,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Receive, Scope, Send
 
 from server.errors import ErrorReply, describe, is_expected
+from server.request_record import current_request
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ async def _sent(
         except Exception as error:
             if not is_expected(error):
                 log.exception("unhandled error in a stream")
+            current_request().failed = True
             for event in on_error(describe(error)):
                 yield _framed(event)
 

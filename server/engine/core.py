@@ -13,6 +13,7 @@ from server.engine.pins import PinnedPrefixes, States
 from server.engine.scheduler import Scheduler, SchedulerConfig
 from server.engine.sequence import Sequence
 from server.engine.speculation import Speculation
+from server.engine.times import SequenceTimes
 from server.engine.variants import PLAIN
 
 _Sampled = dict[int, tuple[SampledToken, ...]]
@@ -60,6 +61,7 @@ class EngineCore:
         self._prompt_scores: list[StepOutput] = []
         self._pacer = pacer
         self._clock = clock
+        self._times = SequenceTimes(clock)
 
     @property
     def has_work(self) -> bool:
@@ -85,6 +87,13 @@ class EngineCore:
 
     def submit(self, message: Submit) -> StepOutput | None:
         """Queue a request; return its last output at once if it cannot be."""
+        self._times.submitted(message.request_id)
+        refusal = self._submit(message)
+        if refusal is not None:
+            self._times.forget(message.request_id)
+        return refusal
+
+    def _submit(self, message: Submit) -> StepOutput | None:
         variant = self._backend.variants.get(message.variant, PLAIN)
         prompt = variant.key(message.prompt_ids)
         room = self._context_length - len(prompt)
@@ -100,6 +109,7 @@ class EngineCore:
 
     def abort(self, request_id: int) -> None:
         """Stop a request, if it still runs."""
+        self._times.forget(request_id)
         if self._scheduler.abort(request_id) or self._preparing.pop(request_id, None) is not None:
             self._backend.close_sampler(request_id)
 
@@ -110,6 +120,7 @@ class EngineCore:
         batch = self._scheduler.schedule(self._pacer.budget(somebody), self._pacer.target_seconds)
         for op in batch.ops:
             self._backend.apply(op)
+        self._times.admitted(sequence.request_id for sequence in batch.admitted)
         for sequence in batch.admitted:
             if not sequence.held:
                 self._backend.open_sampler(sequence.request_id, sequence.params, sequence.real_prompt_ids)
@@ -120,7 +131,7 @@ class EngineCore:
             if output.finish_reason is not None:
                 self._backend.close_sampler(output.request_id)
         self._pins.after_step(batch)
-        return StepReport(tuple(outputs), self.stats)
+        return StepReport(self._times.stamp(outputs), self.stats)
 
     def _add(self, sequence: Sequence) -> StepOutput | None:
         try:

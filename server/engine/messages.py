@@ -152,6 +152,10 @@ class StepOutput:
     """The tokens again with their log-probabilities, where the sequence asks for them; else empty."""
     prompt_logprobs: tuple[SampledToken, ...] = ()
     """Where the sequence asks for them: the next tokens of the prompt. The first one of all has no log-probability."""
+    queue_seconds: float = 0.0
+    """From its submission to its admission; the same in every output of a sequence."""
+    run_seconds: float = 0.0
+    """From its admission to the end of this step."""
 
 
 @dataclass(frozen=True, slots=True)

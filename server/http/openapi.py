@@ -35,7 +35,17 @@ from server.engine.errors import (
     PromptTooLong,
     QueueFull,
 )
-from server.errors import BodyTooLarge, ErrorEnvelope, InvalidRequest, ModelNotFound, status_and_code
+from server.errors import (
+    BodyTooLarge,
+    ErrorEnvelope,
+    HeadTooLarge,
+    InvalidKey,
+    InvalidRequest,
+    ModelNotFound,
+    RateLimited,
+    RequestTimedOut,
+    status_and_code,
+)
 from server.prompts.errors import PromptError
 from server.tools.tool import ToolError
 
@@ -48,8 +58,8 @@ GENERATES: tuple[type[Exception], ...] = (
 )  # fmt: skip
 """What a route may raise that has a model answer."""
 
-_ANY_ROUTE: tuple[type[Exception], ...] = (Exception,)
-_ANY_BODY: tuple[type[Exception], ...] = (InvalidRequest, BodyTooLarge)
+_ANY_ROUTE: tuple[type[Exception], ...] = (InvalidKey, HeadTooLarge, RequestTimedOut, Exception)
+_ANY_BODY: tuple[type[Exception], ...] = (InvalidRequest, BodyTooLarge, RateLimited)
 
 
 class Tag(str, Enum):

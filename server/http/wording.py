@@ -7,6 +7,7 @@ from fastapi.responses import JSONResponse
 from starlette.types import Scope
 
 from server.errors import ErrorReply, describe, is_expected
+from server.request_record import current_request
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ class Wording:
         if not is_expected(error):
             log.error("unhandled error in %s %s", scope["method"], scope["path"], exc_info=error)
         told = describe(error)
+        current_request().refusal = told.code or ""
         return JSONResponse(self._shape(scope)(told), told.status, headers=told.headers())
 
     def _shape(self, scope: Scope) -> Shape:

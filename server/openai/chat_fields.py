@@ -36,6 +36,7 @@ _HONOURED = (
     Honoured("n", "up to 8, and up to the server's --parallel"),
     Honoured("stream"),
     Honoured("stream_options", "include_usage"),
+    Honoured("timings", "extension; true: the reply, or a last chunk, says what the engine took, as llama-server does"),
     Honoured("tools", "up to 128 functions"),
     Honoured("tool_choice", "none, auto, required, a function, or allowed_tools"),
     Honoured("parallel_tool_calls", "false: at most one call; true, the default: up to 8 where the family can"),

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from server.engine.messages import FinishReason
-from server.generation import Usage
-from server.openai.reply_types import Finish, UsageObject
+from server.generation import Timings, Usage
+from server.openai.reply_types import Finish, TimingsObject, UsageObject
 
 FINISH_REASONS: Mapping[FinishReason, Finish] = MappingProxyType(
     {FinishReason.STOP: "stop", FinishReason.LENGTH: "length"}
@@ -27,6 +27,33 @@ class ReplyHead:
 def new_head(prefix: str, model: str) -> ReplyHead:
     """Return a head of its own for one answer of ``model``; ``prefix`` is that of its id, such as ``chatcmpl``."""
     return ReplyHead(f"{prefix}-{uuid.uuid4().hex}", int(time.time()), model)
+
+
+def timings_object(usage: Usage, timings: Timings) -> TimingsObject:
+    """Return what the engine took; a rate is 0 where nothing was measured.
+
+    The first token of an answer belongs to the time of the prompt, so that ``predicted_per_second`` counts the others.
+    """
+    computed = usage.prompt_tokens - usage.cached_tokens
+    later = max(0, usage.completion_tokens - 1)
+    return {
+        "queue_ms": _milliseconds(timings.queue_seconds),
+        "cache_n": usage.cached_tokens,
+        "prompt_n": computed,
+        "prompt_ms": _milliseconds(timings.prompt_seconds),
+        "prompt_per_second": _rate(computed, timings.prompt_seconds),
+        "predicted_n": usage.completion_tokens,
+        "predicted_ms": _milliseconds(timings.predicted_seconds),
+        "predicted_per_second": _rate(later, timings.predicted_seconds),
+    }
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 3)
+
+
+def _rate(count: int, seconds: float) -> float:
+    return round(count / seconds, 3) if seconds > 0 else 0.0
 
 
 def usage_object(usage: Usage) -> UsageObject:

@@ -1,18 +1,20 @@
 """The JSON of chat answers, whole and in chunks, in OpenAI's words."""
 
 from server.choice import TextDelta
-from server.generation import Answer, Completion, Usage
+from server.generation import Answer, Completion, Timings, Usage
 from server.openai.calls import CallShape
-from server.openai.envelope import ReplyHead, usage_object
+from server.openai.envelope import ReplyHead, timings_object, usage_object
 from server.openai.logprobs import logprobs_object
 from server.openai.reply_types import ChatChoice, ChatChunk, ChatCompletion, ChunkChoice, ChunkDelta, Finish
 
 _TOOL_CALLS = CallShape()
 
 
-def chat_completion(head: ReplyHead, completion: Completion, calls: CallShape = _TOOL_CALLS) -> ChatCompletion:
+def chat_completion(
+    head: ReplyHead, completion: Completion, calls: CallShape = _TOOL_CALLS, *, timings: bool = False
+) -> ChatCompletion:
     """Return the whole reply to a request that does not stream; its calls are written as ``calls`` says."""
-    return {
+    reply: ChatCompletion = {
         "id": head.id,
         "object": "chat.completion",
         "created": head.created,
@@ -21,6 +23,9 @@ def chat_completion(head: ReplyHead, completion: Completion, calls: CallShape = 
         "choices": [_choice(index, answer, calls) for index, answer in enumerate(completion.answers)],
         "usage": usage_object(completion.usage),
     }
+    if timings:
+        reply["timings"] = timings_object(completion.usage, completion.timings)
+    return reply
 
 
 def _choice(index: int, answer: Answer, calls: CallShape) -> ChatChoice:
@@ -39,12 +44,15 @@ class ChunkWriter:
     clients fail on it.
     """
 
-    def __init__(self, head: ReplyHead, *, include_usage: bool, calls: CallShape = _TOOL_CALLS) -> None:
+    def __init__(
+        self, head: ReplyHead, *, include_usage: bool, timings: bool = False, calls: CallShape = _TOOL_CALLS
+    ) -> None:
         """All chunks share ``head``; calls are written as ``calls`` says."""
         self._head = head
         self._calls = calls
         self._called: set[int] = set()
-        self.include_usage = include_usage
+        self._timings = timings
+        self._include_usage = include_usage
 
     def role(self, index: int) -> ChatChunk:
         """Return the chunk that opens answer ``index``."""
@@ -64,9 +72,14 @@ class ChunkWriter:
             chunks.append(self._chunk([_delta(delta.index, {}, reason)]))
         return chunks
 
-    def usage(self, usage: Usage) -> ChatChunk:
-        """Return the chunk with the counts, which has no choices."""
-        return {**self._chunk([]), "usage": usage_object(usage)}
+    def end(self, usage: Usage, timings: Timings) -> list[ChatChunk]:
+        """Return a chunk without choices, with counts and times as far as they are asked for; or none."""
+        chunk = self._chunk([])
+        if self._include_usage:
+            chunk["usage"] = usage_object(usage)
+        if self._timings:
+            chunk["timings"] = timings_object(usage, timings)
+        return [chunk] if self._include_usage or self._timings else []
 
     def _chunk(self, choices: list[ChunkChoice]) -> ChatChunk:
         chunk: ChatChunk = {
@@ -77,7 +90,7 @@ class ChunkWriter:
             "system_fingerprint": None,
             "choices": choices,
         }
-        return {**chunk, "usage": None} if self.include_usage else chunk
+        return {**chunk, "usage": None} if self._include_usage else chunk
 
 
 def _delta(index: int, delta: ChunkDelta, finish_reason: Finish | None = None) -> ChunkChoice:

@@ -22,6 +22,19 @@ class UsageObject(TypedDict):
     prompt_tokens_details: PromptDetails
 
 
+class TimingsObject(TypedDict):
+    """What the engine took, in milliseconds, as llama-server says it: measured there, so without the network."""
+
+    queue_ms: float
+    cache_n: int
+    prompt_n: int
+    prompt_ms: float
+    prompt_per_second: float
+    predicted_n: int
+    predicted_ms: float
+    predicted_per_second: float
+
+
 class FunctionObject(TypedDict):
     """What is called, and with what: the JSON text of an object."""
 
@@ -87,6 +100,7 @@ class ChatCompletion(TypedDict):
     system_fingerprint: None
     choices: list[ChatChoice]
     usage: UsageObject
+    timings: NotRequired[TimingsObject]
 
 
 class FunctionDelta(TypedDict):
@@ -133,6 +147,7 @@ class ChatChunk(TypedDict):
     system_fingerprint: None
     choices: list[ChunkChoice]
     usage: NotRequired[UsageObject | None]
+    timings: NotRequired[TimingsObject]
 
 
 class ModelObject(TypedDict):

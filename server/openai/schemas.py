@@ -47,6 +47,7 @@ class ChatRequest(SamplingFields, GrammarFields, ToolFields):
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    timings: bool | None = None
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
 

@@ -27,6 +27,6 @@ async def _events(generation: Generation, writer: ChunkWriter, n: int) -> AsyncG
     async for delta in generation:
         for chunk in writer.delta(delta):
             yield Event(chunk)
-    if writer.include_usage:
-        yield Event(writer.usage(generation.usage))
+    for chunk in writer.end(generation.usage, generation.timings):
+        yield Event(chunk)
     yield DONE

@@ -52,7 +52,7 @@ def test_a_route_is_documented_by_its_types_and_errors() -> None:
     page = openapi_of(app_with(("/measure", Reply, Body)))
     operation = page["paths"]["/measure"]["post"]  # type: ignore[index]
     assert operation["requestBody"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Body"}
-    assert set(operation["responses"]) == {"200", "400", "404", "413", "500"}
+    assert set(operation["responses"]) == {"200", "400", "401", "404", "413", "429", "431", "500", "504"}
     assert "model_not_found" in operation["responses"]["404"]["description"]
     assert set(page["components"]["schemas"]) == {"Body", "Reply", "ErrorEnvelope", "ErrorObject"}  # type: ignore[index]
 

@@ -59,6 +59,8 @@ SAMPLES = {
     "prompts": Sample("/prompts", '"/prompts"', Path("/prompts")),
     "response_store_mb": Sample("1.5", "1.5", 1.5),
     "response_store_max": Sample("7", "7", 7),
+    "request_timeout": Sample("90", "90", 90.0),
+    "max_output_tokens": Sample("300", "300", 300),
     "max_body_mb": Sample("0.5", "0.5", 0.5),
     "shutdown_seconds": Sample("3", "3", 3),
     "log_level": Sample("error", '"error"', LogLevel.ERROR),

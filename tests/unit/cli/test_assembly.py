@@ -44,8 +44,13 @@ ENGINE_FIELDS = {
     "restart_wait": "restart_wait", "max_restarts": "max_restarts", "speculation": "speculation",
 }  # fmt: skip
 POLICY_FIELDS = {"load": "on_first_use", "idle_seconds": "idle_seconds", "load_timeout": "load_timeout"}
-CARD_FIELDS = {"model_name": "name", "alias": "aliases", "default_max_tokens": "default_max_tokens"}
-API_FIELDS = {"cors_origin": "cors_origins", "response_store_max": "max_responses"}
+CARD_FIELDS = {"model_name": "name", "alias": "aliases", "default_max_tokens": "default_max_tokens",
+               "max_output_tokens": "max_output_tokens"}  # fmt: skip
+API_FIELDS = {
+    "cors_origin": "cors_origins",
+    "request_timeout": "request_timeout",
+    "response_store_max": "max_responses",
+}
 SERVER_FIELDS = {"access_log": "access_log", "shutdown_seconds": "timeout_graceful_shutdown"}
 # Seen where they act: by test_serve (listening, logging), test_sources, and the tests below.
 ELSEWHERE = {"model", "host", "port", "log_level", "quant", "cache_dir", "prompt_format", "max_body_mb", "lora",

@@ -1,0 +1,86 @@
+"""A request over the time limit ends, with an error or with a last event, and frees what it had."""
+
+import asyncio
+import json
+import socket
+import time
+
+import httpx
+import pytest
+
+from server.app import ApiOptions
+from server.http import time_limit
+from tests.support.api import connect, make_app, serve
+from tests.support.scripted_engine import ScriptedEngine
+
+pytestmark = pytest.mark.anyio
+
+CHAT = "/v1/chat/completions"
+HELLO = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4000}
+LIMITED = ApiOptions(request_timeout=0.2)
+
+
+@pytest.fixture
+def engine() -> ScriptedEngine:
+    """An engine that would answer for a minute."""
+    return ScriptedEngine(endless=True, step_seconds=0.01, per_step=1)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+async def test_a_whole_answer_that_takes_too_long_is_a_504(engine: ScriptedEngine, n: int) -> None:
+    async with connect(make_app(engine, LIMITED)) as http:
+        reply = await http.post(CHAT, json={**HELLO, "n": n})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (504, "request_timeout")
+    assert len(engine.submissions) == n
+    assert engine.running == 0
+
+
+async def test_a_legacy_caller_is_told_in_his_own_shape(engine: ScriptedEngine) -> None:
+    async with connect(make_app(engine, LIMITED)) as http:
+        reply = await http.post("/chatglm", json={"prompt": "hi"})
+    assert (reply.status_code, reply.json()["status"]) == (504, 504)
+    assert engine.running == 0
+
+
+@pytest.mark.parametrize("n", [1, 2])
+async def test_a_stream_that_takes_too_long_ends_with_an_error_event(engine: ScriptedEngine, n: int) -> None:
+    async with connect(make_app(engine, LIMITED)) as http:
+        reply = await http.post(CHAT, json={**HELLO, "stream": True, "n": n})
+    events = [line.removeprefix("data: ") for line in reply.text.split("\n") if line.startswith("data: ")]
+    assert events[-1] == "[DONE]"
+    assert json.loads(events[-2])["error"]["code"] == "request_timeout"
+    assert len(events) > 5
+    assert engine.running == 0
+
+
+async def test_an_engine_that_gives_nothing_at_all_is_not_waited_for(engine: ScriptedEngine) -> None:
+    engine.step_seconds = 60
+    async with connect(make_app(engine, LIMITED)) as http:
+        for stream in (False, True):
+            started = time.monotonic()
+            reply = await http.post(CHAT, json={**HELLO, "stream": stream})
+            assert "request_timeout" in reply.text
+            assert time.monotonic() - started < 5
+    assert engine.running == 0
+
+
+async def test_the_next_request_has_a_limit_of_its_own() -> None:
+    async with connect(make_app(ScriptedEngine(), LIMITED)) as http:
+        await asyncio.sleep(0.3)
+        assert (await http.post(CHAT, json=HELLO)).status_code == 200
+
+
+def test_a_body_that_does_not_come_is_a_504(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time_limit, "GRACE_S", 0.1)
+    with serve(make_app(ScriptedEngine(), LIMITED)) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
+            assert b" 504 " in connection.recv(65536)
+
+
+async def test_no_limit_is_the_default_of_an_app() -> None:
+    async with connect(make_app(ScriptedEngine(step_seconds=0.05, per_step=9))) as http:
+        reply = await http.post(CHAT, json=HELLO)
+    assert isinstance(reply, httpx.Response)
+    assert reply.status_code == 200
