@@ -13,6 +13,8 @@ from starlette.exceptions import HTTPException
 
 from compat import baichuan, chatglm, legacy
 from server import ops
+from server.anthropic import router as anthropic
+from server.anthropic.errors import failure
 from server.engine.errors import EngineError
 from server.errors import ApiError
 from server.http.authorization import Authorization
@@ -79,6 +81,7 @@ def create_app(
         tokenize.create_router(registry),
         models.create_router(registry),
         responses.create_router(answering),
+        anthropic.create_router(registry),
         ops.create_router(registry),
         chatglm.create_router(registry, clock),
         baichuan.create_router(registry, clock),
@@ -103,7 +106,8 @@ def create_app(
 
 def _wording(clock: Callable[[], datetime]) -> Wording:
     """Return the shapes of errors; those of addresses that are not named are OpenAI's."""
-    return Wording(dict.fromkeys((*chatglm.PATHS, *baichuan.PATHS), partial(legacy.failure, clock)))
+    old = dict.fromkeys((*chatglm.PATHS, *baichuan.PATHS), partial(legacy.failure, clock))
+    return Wording({**old, anthropic.PATH: failure})
 
 
 def _handler(wording: Wording) -> Callable[[Request, Exception], Awaitable[JSONResponse]]:

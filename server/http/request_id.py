@@ -34,6 +34,7 @@ class RequestIds:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = record.id
+                headers["request-id"] = record.id  # where Anthropic's clients look for it
                 headers["openai-processing-ms"] = str(round((time.monotonic() - record.arrived) * 1000))
             await send(message)
 

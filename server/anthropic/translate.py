@@ -1,0 +1,96 @@
+"""From the wire's request to what the door to generation takes."""
+
+from dataclasses import dataclass, replace
+
+from server.anthropic.blocks import to_messages
+from server.anthropic.schemas import MessagesRequest, PromptRequest
+from server.errors import InvalidRequest
+from server.generation import GenerationRequest, room_for_answer
+from server.openai.grammars import schema_grammar
+from server.openai.sampling import SamplingFields, to_sampling
+from server.openai.tool_schemas import AskedChoice, FunctionDefinition, offer_functions
+from server.prompts.message import Message, Role
+from server.registry import ServedModel
+from server.tools.tool import ToolOffer
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the model is given."""
+
+    ids: tuple[int, ...]
+    offer: ToolOffer | None
+    continued: bool
+    """It ends within the answer, which the last message began."""
+
+
+async def to_prompt(body: PromptRequest, model: ServedModel) -> Prompt:
+    """Return the prompt of a request.
+
+    Raises:
+        InvalidRequest: its fields contradict each other, or a block is not supported.
+        ToolError: a tool is not acceptable.
+        PromptError: the prompt format cannot express the messages or the tools.
+        TextTooLong: it is so long that it was not tokenised.
+        EngineUnavailable: the model is not ready.
+    """
+    messages = [Message(Role.SYSTEM, body.system)] if body.system else []
+    for index, given in enumerate(body.messages):
+        messages += to_messages(given, f"messages[{index}]")
+    offer = _offer(body)
+    continued = messages[-1].role is Role.ASSISTANT
+    if continued and offer is not None:
+        raise InvalidRequest(
+            "an answer that has begun can be continued only as text: leave the tools out, or end with the user's",
+            param="tools",
+        )
+    if continued and messages[-1].tool_calls:
+        raise InvalidRequest("the results of the last message's tools are missing after it", param="messages")
+    tools = () if offer is None else offer.tools
+    return Prompt(await model.encode(messages, tools, continued=continued), offer, continued)
+
+
+async def to_generation(body: MessagesRequest, model: ServedModel) -> GenerationRequest:
+    """Return what ``body`` asks of ``model``.
+
+    Raises:
+        PromptTooLong: the context leaves no room for an answer.
+        Exception: what ``to_prompt`` raises.
+    """
+    prompt = await to_prompt(body, model)
+    max_tokens = min(body.max_tokens, room_for_answer(model, len(prompt.ids)))
+    fields = SamplingFields(temperature=body.temperature, top_p=body.top_p, top_k=body.top_k)
+    params = to_sampling(fields, model.card, max_tokens)
+    asked = None if body.output_config is None else body.output_config.format
+    if asked is not None:
+        if prompt.offer is not None:
+            raise InvalidRequest(
+                "an answer that may call tools cannot be held to a format as well: leave one of them out",
+                param="output_config.format",
+            )
+        params = replace(params, grammar=schema_grammar(asked.json_schema))
+    if prompt.offer is not None:
+        params = replace(params, grammar=model.tool_grammar(prompt.offer))
+    return GenerationRequest(
+        prompt.ids, params, stop=body.stop_sequences, tools=prompt.offer, continued=prompt.continued
+    )
+
+
+def _offer(body: PromptRequest) -> ToolOffer | None:
+    functions = [
+        FunctionDefinition(name=tool.name, description=tool.description, parameters=tool.input_schema)
+        for tool in body.tools or ()
+    ]
+    asked = body.tool_choice
+    if asked is None:
+        return offer_functions(functions, None, "tool_choice", parallel=True)
+    if asked.type == "tool" and asked.name is None:
+        path = "tool_choice.name"
+        raise InvalidRequest(f"{path} is required", param=path, code="missing_required_parameter")
+    choice = {
+        "auto": AskedChoice(mode="auto"),
+        "any": AskedChoice(mode="required"),
+        "tool": AskedChoice(mode="required", allowed=(asked.name or "",)),
+        "none": AskedChoice(mode="none"),
+    }[asked.type]
+    return offer_functions(functions, choice, "tool_choice", parallel=not asked.disable_parallel_tool_use)
