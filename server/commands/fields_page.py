@@ -6,12 +6,14 @@ import click
 
 from server.openai.chat_fields import CHAT, MESSAGE_REFUSED
 from server.openai.completion_fields import COMPLETION
+from server.openai.embedding_request import EMBEDDING
 from server.openai.fields import FieldTable, Refused
+from server.openai.tokenize import TOKENIZE
 
 _HEAD = """\
 # Fields of requests
 
-<!-- Made by `make docs` from server/openai/*_fields.py. -->
+<!-- Made by `make docs` from the tables in server/openai. -->
 
 Every field is one of these:
 
@@ -42,6 +44,8 @@ def fields_page() -> str:
             "\n## POST /v1/chat/completions\n\n", _COLUMNS, _rows(CHAT),
             _MESSAGE_NOTE, _COLUMNS, "".join(map(_refused, MESSAGE_REFUSED)),
             "\n## POST /v1/completions\n\n", _COLUMNS, _rows(COMPLETION),
+            "\n## POST /v1/embeddings\n\n", _COLUMNS, _rows(EMBEDDING),
+            "\n## POST /tokenize\n\n", _COLUMNS, _rows(TOKENIZE),
         )
     )  # fmt: skip
 

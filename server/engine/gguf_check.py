@@ -10,7 +10,7 @@ from server.engine.gguf_header import GgufHeader, HeaderError, Metadata, TensorE
 ARCHITECTURES = ("chatglm", "baichuan")
 """Architectures whose prompts and cache behaviour are known here."""
 
-EMBEDDING_ARCHITECTURES = ("bert", "nomic-bert")
+EMBEDDING_ARCHITECTURES = ("bert",)
 """Encoders, which make vectors of texts."""
 
 _POOLINGS = (1, 2, 3)
