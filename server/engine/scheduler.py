@@ -308,7 +308,9 @@ class Scheduler:
         return chosen
 
     def _drafts(self, decoding: list[Sequence], room: int, seconds: float) -> Mapping[int, tuple[int, ...]]:
-        return {} if self._speculation is None else self._speculation.propose(decoding, room, seconds)
+        if self._speculation is None:
+            return {}
+        return self._speculation.propose(decoding, min(room, self._config.decoding_limit - len(decoding)), seconds)
 
     def _end(self, sequence: Sequence, reason: FinishReason) -> None:
         del self._running[sequence.request_id]

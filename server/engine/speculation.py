@@ -96,7 +96,7 @@ class Speculation:
 
     def _drafts(self, sequences: Ordered[Sequence], room: int, seconds: float) -> dict[int, Draft]:
         plain = self._cost.of(len(sequences))
-        if plain is None or self._credit is None:
+        if plain is None or self._credit is None or room < 1:
             return {}
         found = [(s, lookup) for s in sequences if _may_draft(s) and (lookup := self._find(s)) is not None]
         found.sort(key=lambda pair: -pair[1].length)

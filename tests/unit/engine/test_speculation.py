@@ -30,6 +30,7 @@ class _Timed(ScriptedBackend):
 
     def __init__(self, cost: Callable[[int], float], rule: Rule, parallel: int = 1, cells: int = 4000) -> None:
         super().__init__(cells, parallel + 4, parallel, context_length=min(3000, cells), rule=rule)
+        self.decoding_limit = 256
         self._cost = cost
         self.now = 0.0
 
