@@ -4,20 +4,22 @@ import json
 
 import click
 
+from server.anthropic.fields import MESSAGES
 from server.openai.chat_fields import CHAT, MESSAGE_REFUSED
 from server.openai.completion_fields import COMPLETION
 from server.openai.embedding_request import EMBEDDING
 from server.openai.fields import FieldTable, Refused
 from server.openai.tokenize import TOKENIZE
+from server.responses.fields import RESPONSES
 
 _HEAD = """\
 # Fields of requests
 
-<!-- Made by `make docs` from the tables in server/openai. -->
+<!-- Made by `make docs` from the tables that requests are checked by. -->
 
 Every field is one of these:
 
-- **honoured**: it does what OpenAI says it does, or vLLM where OpenAI has no such field ("extension");
+- **honoured**: it does what OpenAI (or Anthropic) says it does, or vLLM where OpenAI has no such field ("extension");
 - **accepted without effect**: it asks for nothing that changes the answer;
 - **by default value only**: it would change the answer and is not supported, so that only values are accepted that ask
   for nothing; any other is refused (400, `unsupported_parameter`) by the name of the field;
@@ -36,6 +38,11 @@ as `name`, only label a message and are accepted.
 """
 
 
+_COUNT_NOTE = """
+`POST /v1/messages/count_tokens` takes the same fields; what is said of the answer changes nothing there.
+"""
+
+
 def fields_page() -> str:
     """Return the page."""
     return "".join(
@@ -46,6 +53,8 @@ def fields_page() -> str:
             "\n## POST /v1/completions\n\n", _COLUMNS, _rows(COMPLETION),
             "\n## POST /v1/embeddings\n\n", _COLUMNS, _rows(EMBEDDING),
             "\n## POST /tokenize\n\n", _COLUMNS, _rows(TOKENIZE),
+            "\n## POST /v1/responses\n\n", _COLUMNS, _rows(RESPONSES),
+            "\n## POST /v1/messages\n\n", _COLUMNS, _rows(MESSAGES), _COUNT_NOTE,
         )
     )  # fmt: skip
 

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from server.anthropic.fields import MESSAGES as MESSAGE_TABLE
 from server.openai.chat_fields import CHAT as CHAT_TABLE
 from server.openai.completion_fields import COMPLETION
 from server.openai.fields import FieldTable
+from server.responses.fields import RESPONSES
 from tests.support.api import make_app, serve
 from tests.support.scripted_engine import ScriptedEngine
 
@@ -78,6 +80,19 @@ TEXT_COMPLETION = st.fixed_dictionaries(
     },
 )
 OTHERS = st.dictionaries(st.sampled_from([*names(COMPLETION), "other"]), JSON, max_size=2)
+ITEM = st.fixed_dictionaries(
+    {}, optional={"type": st.sampled_from(["message", "function_call", "function_call_output"]) | JSON, "role": ROLES,
+                  "content": CONTENT, "call_id": st.sampled_from(["a", "b"]) | JSON, "name": JSON, "arguments": JSON,
+                  "output": CONTENT}
+)  # fmt: skip
+RESPONSE = st.dictionaries(st.sampled_from([*names(RESPONSES), "other"]), JSON, max_size=3)
+BLOCK = st.fixed_dictionaries(
+    {"type": st.sampled_from(["text", "tool_use", "tool_result", "image"]) | JSON},
+    optional={"text": st.text() | JSON, "id": JSON, "name": JSON, "input": JSON, "tool_use_id": JSON, "content": JSON},
+)
+TURN = st.fixed_dictionaries({"role": ROLES, "content": st.text(max_size=9) | st.lists(BLOCK, max_size=2) | JSON})
+TURNS = st.lists(TURN, max_size=3).map(lambda earlier: [*earlier, {"role": "user", "content": "hi"}])
+TURN_FIELDS = st.dictionaries(st.sampled_from([*names(MESSAGE_TABLE), "other"]), JSON, max_size=3)
 PAIR = st.lists(st.text(max_size=4) | SCALARS, max_size=3)
 LEGACY = st.fixed_dictionaries(
     {"prompt": st.text(max_size=20) | JSON},
@@ -151,3 +166,25 @@ def test_legacy_with_any_value_in_any_field(http: httpx.Client, engine: Scripted
 def test_bodies_that_are_anything(http: httpx.Client, content: bytes) -> None:
     post_chat(http, content)
     post_legacy(http, content)
+
+
+@EXAMPLES
+@given(RESPONSE, st.lists(ITEM | JSON, max_size=3) | JSON)
+def test_responses_with_any_value_in_any_field(
+    http: httpx.Client, engine: ScriptedEngine, fields: dict[str, object], given: object
+) -> None:
+    post_chat(http, json.dumps({"input": given, **fields}).encode(), "/v1/responses")
+    assert engine.running == 0
+
+
+@EXAMPLES
+@given(TURN_FIELDS, TURNS | st.lists(TURN | JSON, max_size=3) | JSON)
+def test_messages_with_any_value_in_any_field(
+    http: httpx.Client, engine: ScriptedEngine, fields: dict[str, object], turns: object
+) -> None:
+    reply = http.post("/v1/messages", content=json.dumps({"messages": turns, "max_tokens": 50, **fields}).encode())
+    assert reply.status_code in (200, 400, 404, 413), reply.text
+    if reply.status_code != 200:
+        assert set(reply.json()) == {"type", "error", "request_id"}
+        assert reply.json()["error"]["message"]
+    assert engine.running == 0

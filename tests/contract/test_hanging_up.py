@@ -39,6 +39,8 @@ def wait_for(running: int, engine: ScriptedEngine) -> None:
         ("/v1/chat/completions", CHAT),
         ("/v1/chat/completions", {**CHAT, "n": 3}),
         ("/v1/completions", {"prompt": "hi", "max_tokens": 4000, "n": 3}),
+        ("/v1/responses", {"input": "hi", "max_output_tokens": 4000}),
+        ("/v1/messages", CHAT),
         ("/chatglm", {"prompt": "hi", "max_length": 4000}),
     ],
 )
@@ -50,6 +52,19 @@ def test_a_request_that_waits_for_its_whole_answer(
     wait_for(0, engine)
     assert len(engine.submissions) == body.get("n", 1)
     assert not any(submission.finished for submission in engine.submissions)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/v1/responses", {"input": "hi", "max_output_tokens": 4000}), ("/v1/messages", CHAT)]
+)
+def test_a_stream_of_named_events_left_in_the_middle(
+    url: str, engine: ScriptedEngine, path: str, body: dict[str, object]
+) -> None:
+    with httpx.stream("POST", url + path, json={**body, "stream": True}) as reply:
+        lines = reply.iter_lines()
+        assert next(lines).startswith("event: ")
+        wait_for(1, engine)
+    wait_for(0, engine)
 
 
 @pytest.mark.parametrize("n", [1, 3])

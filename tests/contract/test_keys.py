@@ -158,3 +158,21 @@ async def test_without_keys_all_callers_share_the_budget(engine: ScriptedEngine)
         await ask.create(model=MODEL, messages=[{"role": "user", "content": "hi"}])
         with pytest.raises(RateLimitError, match="10 tokens a minute"):
             await ask.create(model=MODEL, messages=[{"role": "user", "content": "hi"}])
+
+
+async def test_a_stored_response_is_there_for_its_key_alone(http: httpx.AsyncClient) -> None:
+    ann, bob = {"x-api-key": "secret-of-ann"}, {"x-api-key": "secret-of-bob"}
+    mine = (await http.post("/v1/responses", json={"input": "hi"}, headers=ann)).json()["id"]
+    goes_on = {"input": "hi", "previous_response_id": mine}
+    assert [(await http.post("/v1/responses", json=goes_on, headers=who)).status_code for who in (bob, ann)] == [
+        404,
+        200,
+    ]
+    for address in (f"/v1/responses/{mine}", f"/v1/responses/{mine}/input_items"):
+        assert [(await http.get(address, headers=who)).status_code for who in (bob, ann)] == [404, 200]
+    assert [(await http.delete(f"/v1/responses/{mine}", headers=who)).status_code for who in (bob, ann)] == [404, 200]
+
+
+async def test_anthropics_client_learns_what_is_wrong_with_its_key(http: httpx.AsyncClient) -> None:
+    reply = await http.post("/v1/messages", json=HELLO, headers={"x-api-key": "something-else"})
+    assert (reply.status_code, reply.json()["error"]["type"]) == (401, "authentication_error")

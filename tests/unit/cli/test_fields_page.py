@@ -3,15 +3,20 @@
 from pathlib import Path
 
 import pytest
+from anthropic.types import message_count_tokens_params as count_params
+from anthropic.types import message_create_params as message_params
 from openai.types import EmbeddingCreateParams
 from openai.types import completion_create_params as text_params
 from openai.types.chat import completion_create_params as chat_params
+from openai.types.responses import response_create_params as response_params
 
+from server.anthropic.fields import COUNTED, MESSAGES
 from server.commands.fields_page import fields_page
 from server.openai.chat_fields import CHAT
 from server.openai.completion_fields import COMPLETION
 from server.openai.embedding_request import EMBEDDING
 from server.openai.fields import FieldTable
+from server.responses.fields import RESPONSES
 
 
 def test_the_fields_page_is_up_to_date() -> None:
@@ -25,6 +30,9 @@ def test_the_fields_page_is_up_to_date() -> None:
         (CHAT, {*chat_params.CompletionCreateParamsBase.__annotations__, "stream"}),
         (EMBEDDING, {*EmbeddingCreateParams.__annotations__}),
         (COMPLETION, {*text_params.CompletionCreateParamsBase.__annotations__, "stream"}),
+        (RESPONSES, {*response_params.ResponseCreateParamsBase.__annotations__, "stream"}),
+        (MESSAGES, {*message_params.MessageCreateParamsBase.__annotations__, "stream"}),
+        (COUNTED, {*count_params.MessageCountTokensParams.__annotations__}),
     ],
 )
 def test_every_field_of_the_official_client_is_in_the_table(table: FieldTable, official: set[str]) -> None:
