@@ -29,7 +29,30 @@ class Truncate:
     length: int
 
 
-CacheOp = CopyPrefix | FreeSlot | Truncate
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Keep a copy of what ``slot`` holds as ``key``."""
+
+    slot: int
+    key: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Put the copy ``key`` into the empty ``slot``, and forget it."""
+
+    slot: int
+    key: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Drop the copy ``key``."""
+
+    key: int
+
+
+CacheOp = CopyPrefix | FreeSlot | Truncate | Park | Recall | Forget
 
 
 @dataclass(frozen=True, slots=True)

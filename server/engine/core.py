@@ -9,6 +9,7 @@ from server.engine.batch import Batch, BatchItem
 from server.engine.errors import QueueFull
 from server.engine.messages import EngineStats, FinishReason, Pin, SampledToken, StepOutput, StepReport, Submit
 from server.engine.pacing import StepPacer
+from server.engine.parking import IDLE_CELLS
 from server.engine.pins import PinnedPrefixes, States
 from server.engine.scheduler import Scheduler, SchedulerConfig
 from server.engine.sequence import Sequence
@@ -32,6 +33,7 @@ class EngineCore:
         speculation: Speculation | None = None,
         clock: Callable[[], float] = time.monotonic,
         states: States | None = None,
+        idle_cells: int = IDLE_CELLS,
     ) -> None:
         """Drive ``backend``; ``clock`` gives seconds, ``states`` keeps pinned prefixes from one start to the next.
 
@@ -49,6 +51,7 @@ class EngineCore:
                 longest=info.context_length,
                 stop_ids=backend.stop_ids,
                 decoding_limit=backend.decoding_limit,
+                idle_cells=idle_cells,
             ),
             speculation,
         )

@@ -10,7 +10,7 @@ from dataclasses import replace
 import llama_cpp
 
 from server.engine.backend import DecodeError, Preparation
-from server.engine.batch import BatchItem, CacheOp, CopyPrefix, FreeSlot, Truncate
+from server.engine.batch import BatchItem, CacheOp, CopyPrefix, Forget, FreeSlot, Park, Recall, Truncate
 from server.engine.config import Device, EngineConfig, KvType
 from server.engine.constraint import ConstraintFactory
 from server.engine.errors import ModelLoadError
@@ -76,6 +76,7 @@ class LlamaBackend:
         self._constraints = PreparedConstraints(ConstraintFactory(vocab, self.stop_ids))
         self._batch = TokenBatch(config.batch_size + config.parallel)
         self._samplers: dict[int, Sampler] = {}
+        self._parked: dict[int, bytearray] = {}
         self._starts: dict[int, int] = {}
         self.info = EngineInfo(
             context_length=placement.context_length,
@@ -125,6 +126,13 @@ class LlamaBackend:
         """Carry out a cache operation."""
         if isinstance(op, CopyPrefix):
             llama_cpp.llama_memory_seq_cp(self._memory, op.source, op.target, 0, op.length)
+        elif isinstance(op, Park):
+            self._parked[op.key] = self.read_state(op.slot)
+        elif isinstance(op, Recall):
+            if not self.write_state(op.slot, self._parked.pop(op.key)):
+                raise RuntimeError("llama.cpp has no room for a parked prefix, though the books say so")
+        elif isinstance(op, Forget):
+            del self._parked[op.key]
         else:
             length = op.length if isinstance(op, Truncate) else 0
             llama_cpp.llama_memory_seq_rm(self._memory, op.slot, length, -1)

@@ -97,6 +97,8 @@ class EngineStats:
     running: int = 0
     waiting: int = 0
     cells_used: int = 0
+    tokens_parked: int = 0
+    """Of cached prefixes that lie outside the cells."""
     """Cells that hold a running sequence or a cached prefix."""
     cells_running: int = 0
     """Cells that running sequences hold or have reserved, and those of prefixes that stay."""

@@ -57,6 +57,10 @@ class PrefixCache:
         """Tokens that ``slot`` holds."""
         return self._lengths[slot]
 
+    def own(self, slot: int) -> int:
+        """Cells of ``slot`` that no other slot shares."""
+        return sum(len(segment.tokens) for segment in self._path(self._tails[slot]) if len(segment.slots) == 1)
+
     def tokens(self, slot: int) -> list[int]:
         """The tokens that ``slot`` holds, in order."""
         path = [segment.tokens for segment in self._path(self._tails[slot])]

@@ -6,25 +6,25 @@ running sequence is computing just now is waited for rather than computed again.
 prompt and answer, so nothing that runs is ever thrown out.
 
 Some prefixes are *held*: never evicted. They are put into the cells by somebody else, or computed while no request
-runs, or as soon as one waits for them.
+runs, or as soon as one waits for them. Of the others
+only a few stay in the cells while nobody uses them; see ``parking``.
 """
 
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from server.engine.batch import Batch, BatchItem, CacheOp, CopyPrefix, FreeSlot, Truncate
+from server.engine.batch import Batch, BatchItem, CacheOp, CopyPrefix, FreeSlot, Park, Recall, Truncate
 from server.engine.errors import QueueFull
 from server.engine.messages import EngineStats, FinishReason, SampledToken, StepOutput
+from server.engine.parking import IDLE_CELLS, ParkedPrefixes, is_worth_parking
+from server.engine.pieces import item_of, pieces, with_one_scored
 from server.engine.prefix_cache import Match, PrefixCache, common_prefix
 from server.engine.sequence import Sequence, SequenceStatus
 from server.engine.speculation import Speculation
 
 MIN_SHARED = 32
 """Tokens of a prefix that make waiting for another sequence's computation worth a step."""
-
-SCORED_PER_STEP = 64
-"""Tokens of a prompt that are scored in one step: each needs a row of logits, 260 kB for ChatGLM2's vocabulary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,8 @@ class SchedulerConfig:
     """End-of-generation tokens."""
     decoding_limit: int = 256
     """Sequences that decode in one step; more take turns."""
+    idle_cells: int = IDLE_CELLS
+    """Cells that prefixes without a running sequence may keep."""
 
 
 class Scheduler:
@@ -52,6 +54,7 @@ class Scheduler:
         """Start with every cell free. Without ``speculation`` nothing is drafted."""
         self._config = config
         self.cache = PrefixCache()
+        self._parked = ParkedPrefixes()
         self._waiting: deque[Sequence] = deque()
         self._to_hold: deque[Sequence] = deque()
         self._running: dict[int, Sequence] = {}
@@ -88,6 +91,7 @@ class Scheduler:
             running=self._num_answering,
             waiting=len(self._waiting),
             cells_used=self.cache.cells_used,
+            tokens_parked=self._parked.num_tokens,
             cells_running=self.cache.cells_pinned + self._reserved(),
             cells_held=self._cells_held,
             prompt_tokens=self._prompt_tokens,
@@ -160,14 +164,18 @@ class Scheduler:
         A step without prompts gets drafts, as far as it stays under ``seconds``.
         """
         admitted = list(iter(self._admit, None))
+        while self.cache.cells_used - self.cache.cells_pinned > self._config.idle_cells:
+            self._evict()
         together = self._same_salt()
         decoding = self._in_turn([s for s in together if s.is_decoding])
-        catching_up = _with_one_scored([s for s in together if not s.is_decoding])
+        catching_up = with_one_scored([s for s in together if not s.is_decoding])
         room = max(0, budget - len(decoding))
         drafts = self._drafts(decoding, 0 if catching_up else room, seconds)
-        items = [_item(sequence, 1, drafts.get(sequence.request_id, ())) for sequence in decoding]
-        items += _pieces(catching_up, room)
-        self._evict_for(sum(len(item.ids) for item in items))
+        items = [item_of(sequence, 1, drafts.get(sequence.request_id, ())) for sequence in decoding]
+        items += pieces(catching_up, room)
+        size = sum(len(item.ids) for item in items)
+        self._evict_for(size)
+        self._ops += self._parked.shrink(self._config.cells - self.cache.cells_used - size)
         return Batch(self.take_ops(), tuple(admitted), tuple(items))
 
     def update(
@@ -196,6 +204,7 @@ class Scheduler:
     def check_integrity(self) -> None:
         """Check the books. Raises AssertionError where they are wrong."""
         self.cache.check_integrity()
+        self._parked.check_integrity()
         held = [slot for slot in range(self._config.slots) if slot in self.cache]
         assert sorted(held + self._free_slots) == list(range(self._config.slots)), "a slot is lost or held twice"
         assert self.cache.cells_used <= self._config.cells, "more cells than there are"
@@ -211,12 +220,32 @@ class Scheduler:
             for sequence in queue:
                 if self._has_leader(sequence):
                     continue
-                match = self.cache.match(sequence.prompt_ids, sequence.num_matchable_tokens)
+                match = self._match(sequence)
                 if not self._fits(sequence, match):
                     break
                 self._start(sequence, match)
                 return sequence
         return None
+
+    def _match(self, sequence: Sequence) -> Match | None:
+        """Find the longest cached prefix; one that is parked comes back if it is longer and ``sequence`` can start."""
+        prompt, limit = sequence.prompt_ids, sequence.num_matchable_tokens
+        match = self.cache.match(prompt, limit)
+        parked = self._parked.match(prompt, limit)
+        if parked is None or parked.shared < (match.length if match else 0) + MIN_SHARED:
+            return match
+        needed = self.cache.cells_pinned + self._reserved() + max(parked.length, sequence.cells_to_come)
+        slots = self._config.slots - len(self._running) - self._held_slots
+        if needed > self._config.cells or slots < 2:  # its own and the sequence's
+            return match
+        tokens = self._parked.take(parked.key)
+        self._evict_for(len(tokens))
+        slot = self._free_slot()
+        self.cache.open(slot)
+        self.cache.extend(slot, tokens)
+        self.cache.unpin(slot)
+        self._ops.append(Recall(slot, parked.key))
+        return self.cache.match(prompt, limit)
 
     def _fits(self, sequence: Sequence, match: Match | None) -> bool:
         shared, unpinned = (0, 0) if match is None else (match.length, match.unpinned)
@@ -349,6 +378,10 @@ class Scheduler:
     def _evict(self) -> None:
         slot = self.cache.evictable()
         assert slot is not None, "reservation promised room that is not there"
+        length = self.cache.length(slot)
+        if is_worth_parking(self.cache.own(slot), length) and self.cache.cells_pinned + length <= self._config.cells:
+            key, forgotten = self._parked.add(self.cache.tokens(slot))
+            self._ops += [*forgotten, Park(slot, key)]
         self._release(slot)
 
     def _evict_for(self, tokens: int) -> None:
@@ -361,39 +394,3 @@ class Scheduler:
 
     def _reserved(self) -> int:
         return sum(sequence.cells_to_come for sequence in self._running.values())
-
-
-def _item(sequence: Sequence, count: int, drafts: tuple[int, ...] = ()) -> BatchItem:
-    start = sequence.num_computed_tokens
-    tokens = tuple(sequence.tokens[start : start + count])
-    samples = start + count == len(sequence.tokens) and not sequence.held
-    return BatchItem(sequence, sequence.slot, start, tokens, samples, drafts)
-
-
-def _with_one_scored(sequences: list[Sequence]) -> list[Sequence]:
-    """Leave out all sequences whose prompts are scored but the first: their logits need memory."""
-    scored = [sequence for sequence in sequences if sequence.params.prompt_logprobs is not None]
-    return [sequence for sequence in sequences if sequence not in scored[1:]]
-
-
-def _next_piece(sequence: Sequence) -> int:
-    """Return how many tokens of the sequence one step may compute."""
-    left = sequence.num_uncomputed_tokens
-    return left if sequence.params.prompt_logprobs is None else min(left, SCORED_PER_STEP)
-
-
-def _pieces(sequences: list[Sequence], room: int) -> list[BatchItem]:
-    """Share ``room`` tokens among prompts: the shortest rest first, but a quarter of it for the oldest.
-
-    A short question does not wait behind a long document, and the document is not starved by short questions.
-    """
-    if not sequences:
-        return []
-    counts = {sequences[0].request_id: min(_next_piece(sequences[0]), -(-room // 4))}
-    room -= sum(counts.values())
-    for sequence in sorted(sequences, key=lambda s: s.num_uncomputed_tokens):
-        given = counts.get(sequence.request_id, 0)
-        more = min(_next_piece(sequence) - given, room)
-        counts[sequence.request_id] = given + more
-        room -= more
-    return [_item(s, counts[s.request_id]) for s in sequences if counts[s.request_id]]

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 
 from server.engine.backend import DecodeError, Preparation
-from server.engine.batch import BatchItem, CacheOp, CopyPrefix, Truncate
+from server.engine.batch import BatchItem, CacheOp, CopyPrefix, Forget, Park, Recall, Truncate
 from server.engine.messages import EngineInfo, SampledToken
 from server.engine.params import SamplingParams
 from server.engine.variants import LoadedVariant
@@ -58,6 +58,7 @@ class ScriptedBackend:
         self.info = EngineInfo(context_length, cells, parallel, 50, "scripted", 0.0)
         self.lanes: dict[int, list[list[int]]] = {slot: [] for slot in range(slots)}
         self.samplers: set[int] = set()
+        self.copies: dict[int, list[int]] = {}
         self.computed = 0
         self.batches: list[int] = []
         self.poison: int | None = None
@@ -89,6 +90,15 @@ class ScriptedBackend:
             assert not self.lanes[op.target], "copied into a slot that is not empty"
             assert len(self.lanes[op.source]) >= op.length, "copied more than there is"
             self.lanes[op.target] = self.lanes[op.source][: op.length]
+        elif isinstance(op, Park):
+            assert self.lanes[op.slot], "nothing to park"
+            self.copies[op.key] = [cell[0] for cell in self.lanes[op.slot]]
+        elif isinstance(op, Recall):
+            assert not self.lanes[op.slot], "put back into a slot that is not empty"
+            self.lanes[op.slot] = [[token] for token in self.copies.pop(op.key)]
+            assert self.cells_used <= self.info.cache_cells, "no free cells"
+        elif isinstance(op, Forget):
+            del self.copies[op.key]
         else:
             self.lanes[op.slot] = self.lanes[op.slot][: op.length] if isinstance(op, Truncate) else []
 

@@ -15,11 +15,14 @@ from server.engine.grammar import Grammar, GrammarKind
 from server.engine.messages import FinishReason, SampledToken, StepOutput, Submit
 from server.engine.pacing import StepPacer
 from server.engine.params import SamplingParams
+from server.engine.parking import IDLE_CELLS
 from tests.support.scripted_backend import ScriptedBackend, lone_run
 
 
-def _core(backend: ScriptedBackend, max_waiting: int = 100, budget: int = 16) -> EngineCore:
-    return EngineCore(backend, max_waiting, StepPacer(1e9, budget), clock=lambda: 0.0)
+def _core(
+    backend: ScriptedBackend, max_waiting: int = 100, budget: int = 16, idle_cells: int = IDLE_CELLS
+) -> EngineCore:
+    return EngineCore(backend, max_waiting, StepPacer(1e9, budget), clock=lambda: 0.0, idle_cells=idle_cells)
 
 
 def _submit(core: EngineCore, request_id: int, prompt: tuple[int, ...], max_tokens: int) -> StepOutput | None:
@@ -47,13 +50,14 @@ _PROMPT = st.lists(st.integers(1, 3), min_size=1, max_size=40).map(tuple)
 @settings(max_examples=200, deadline=None)
 @given(
     requests=st.lists(st.tuples(_PROMPT, st.integers(1, 30)), min_size=1, max_size=14),
-    bounds=st.tuples(st.integers(70, 200), st.integers(1, 5), st.integers(0, 4), st.integers(1, 40)),
+    bounds=st.tuples(st.integers(70, 300), st.integers(1, 5), st.integers(0, 4), st.integers(1, 40)),
+    idle_cells=st.sampled_from([0, 20, 1000]),
     data=st.data(),
 )
-def test_every_request_ends_once_with_the_answer_it_gets_alone(requests, bounds, data):
+def test_every_request_ends_once_with_the_answer_it_gets_alone(requests, bounds, idle_cells, data):
     cells, parallel, spare_slots, budget = bounds
     backend = ScriptedBackend(cells, parallel + spare_slots, parallel, context_length=70)
-    core = _core(backend, budget=budget)
+    core = _core(backend, budget=budget, idle_cells=idle_cells)
     aborted, outputs = set(), defaultdict(list)
 
     def step() -> None:
@@ -61,6 +65,8 @@ def test_every_request_ends_once_with_the_answer_it_gets_alone(requests, bounds,
             outputs[output.request_id].append(output)
         core.check_integrity()
         assert core.stats.cells_used <= backend.cells_used <= cells
+        assert core.stats.cells_used + core.stats.tokens_parked <= cells
+        assert sum(map(len, backend.copies.values())) == core.stats.tokens_parked
 
     for request_id, (prompt, max_tokens) in enumerate(requests):
         assert _submit(core, request_id, prompt, max_tokens) is None

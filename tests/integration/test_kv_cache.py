@@ -1,0 +1,95 @@
+"""What the KV cache holds, parks and rounds, with real llama.cpp on the embedded model."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from server.engine.config import Device, EngineConfig, KvType, Variant
+from server.engine.core import EngineCore
+from server.engine.errors import ModelLoadError
+from server.engine.gguf_check import check_gguf
+from server.engine.llama import LlamaBackend
+from server.engine.messages import StepOutput, Submit
+from server.engine.pacing import StepPacer
+from server.engine.params import SamplingParams
+from server.engine.placement import place, probe
+from server.prompts.format import prompt_format
+from server.prompts.message import Message, Role
+from server.tokenizer import LlamaTokenizer, load_tokenizer
+
+QUESTIONS = ("你好", "你是谁？", "谢谢", "明天妈妈过生日")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_gguf: Path) -> LlamaTokenizer:
+    return load_tokenizer(tiny_gguf)
+
+
+def prompt(tokenizer: LlamaTokenizer, text: str) -> tuple[int, ...]:
+    return prompt_format("chatglm2").encode([Message(Role.USER, text)], tokenizer)
+
+
+@contextmanager
+def engine(model: Path, kv_type: KvType, idle_cells: int) -> Iterator[EngineCore]:
+    config = EngineConfig(model, context_length=1024, parallel=4, device=Device.CPU, kv_type=kv_type)
+    backend = LlamaBackend(config, check_gguf(model))
+    yield EngineCore(backend, 9, StepPacer(1e9, 512), idle_cells=idle_cells)
+    backend.close()
+
+
+def run(core: EngineCore, *prompts: tuple[int, ...]) -> list[tuple[list[int], int]]:
+    """Answers to ``prompts``, asked at once, and how much of each was cached."""
+    for request_id, ids in enumerate(prompts):
+        core.submit(Submit(request_id, ids, SamplingParams(max_tokens=24, temperature=0.0)))
+    outputs: list[StepOutput] = []
+    while core.has_work:
+        outputs += core.step().outputs
+        core.check_integrity()
+    return [
+        (
+            [token for o in outputs if o.request_id == request_id for token in o.token_ids],
+            max(o.cached_tokens for o in outputs if o.request_id == request_id),
+        )
+        for request_id in range(len(prompts))
+    ]
+
+
+@pytest.mark.parametrize("kv_type", list(KvType))
+def test_a_prefix_that_was_parked_comes_back_as_it_was(
+    tiny_gguf: Path, tokenizer: LlamaTokenizer, kv_type: KvType
+) -> None:
+    prompts = [prompt(tokenizer, question + "今天天气很好，我们去公园。" * 8) for question in QUESTIONS]
+    with engine(tiny_gguf, kv_type, idle_cells=0) as core:
+        first = [run(core, ids)[0][0] for ids in prompts]
+        assert core.stats.tokens_parked > 0
+        again = [run(core, ids)[0] for ids in reversed(prompts)][::-1]
+    assert [ids for ids, _ in again] == first
+    assert again[-1][1] == len(prompts[-1]) - 1
+
+
+@pytest.mark.parametrize("kv_type", [KvType.Q8_0, KvType.Q4_0])
+def test_a_quantised_cache_answers_alone_and_together_alike(
+    tiny_gguf: Path, tokenizer: LlamaTokenizer, kv_type: KvType
+) -> None:
+    prompts = [prompt(tokenizer, question) for question in QUESTIONS]
+    with engine(tiny_gguf, kv_type, idle_cells=0) as core:
+        together = [ids for ids, _ in run(core, *prompts)]
+        assert together == [run(core, ids)[0][0] for ids in prompts]
+
+
+def test_a_cache_of_q8_0_says_what_one_of_f16_says(tiny_gguf: Path, tokenizer: LlamaTokenizer) -> None:
+    prompts = [prompt(tokenizer, question) for question in QUESTIONS]
+    answers = []
+    for kv_type in (KvType.F16, KvType.Q8_0):
+        with engine(tiny_gguf, kv_type, idle_cells=0) as core:
+            answers.append([ids for ids, _ in run(core, *prompts)])
+    assert answers[0] == answers[1]
+
+
+def test_a_prefix_is_refused_with_a_quantised_cache_before_anything_is_loaded(tiny_gguf: Path) -> None:
+    config = EngineConfig(tiny_gguf, device=Device.CPU, variants=(Variant("adgen", prefix=Path("no.gguf")),))
+    with pytest.raises(ModelLoadError, match="the prefix of adgen needs --kv-type f16"):
+        place(replace(config, kv_type=KvType.Q4_0), check_gguf(tiny_gguf), probe())
