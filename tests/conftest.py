@@ -64,6 +64,10 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
 
 @pytest.fixture(scope="session")
 def server_url(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a real server on the embedded model."""
-    with running_server(str(tiny_gguf), log=tmp_path_factory.mktemp("server") / "log") as (url, _):
+    """The address of a real server on the embedded model, with the stored prompts of the documentation."""
+    prompts = str(ROOT / "docs" / "prompts")
+    with running_server(str(tiny_gguf), "--prompts", prompts, log=tmp_path_factory.mktemp("server") / "log") as (
+        url,
+        _,
+    ):
         yield url
