@@ -62,6 +62,7 @@ fmt: install-test ## format the code and fix what can be fixed
 docs: install ## write the pages that are made from the code
 	$(BIN)/python -m server.commands.settings_page > docs/settings.md
 	$(BIN)/python -m server.commands.fields_page > docs/fields.md
+	$(BIN)/python -m server.commands.metrics_page > docs/metrics.md
 
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	--no-annotate --custom-compile-command "make lock" $(LOCK_ARGS)

@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 
 from compat import baichuan, chatglm, legacy
@@ -22,11 +24,15 @@ from server.http.body_limit import BodyLimit
 from server.http.cors import cross_origin
 from server.http.keys import KeyRing
 from server.http.last_resort import LastResort
-from server.http.openapi import openapi_of
+from server.http.openapi import Tag, openapi_of
 from server.http.rate_limit import RateLimit
 from server.http.request_id import RequestIds
 from server.http.time_limit import TimeLimit
 from server.http.wording import Wording
+from server.metrics import router as metrics
+from server.metrics.counting import Counting
+from server.metrics.engines import EngineFigures
+from server.metrics.ledger import Ledger
 from server.openai import chat, completions, embeddings, models, tokenize
 from server.prompts.errors import PromptError
 from server.registry import ModelRegistry
@@ -71,10 +77,29 @@ def create_app(
         clock: the local time, for the legacy replies.
     """
     options = options or ApiOptions()
-    answering = Answering(registry, ResponseStore(options.max_responses, options.max_response_bytes), options.tasks)
     # FastAPI's own documentation pages load their scripts from elsewhere, so there is only the schema.
     app = FastAPI(title="glmserve", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan(registry))
-    for router in (
+    figures = CollectorRegistry()
+    figures.register(EngineFigures(registry))
+    routers = _routers(registry, options, clock, figures)
+    for router in routers:
+        app.include_router(router)
+    app.add_api_route("/openapi.json", lambda: JSONResponse(openapi_of(app)), include_in_schema=False)
+    wording = _wording(clock)
+    for kind in (ApiError, EngineError, PromptError, ToolError, HTTPException):
+        app.add_exception_handler(kind, _handler(wording))
+    _surround(app, options, wording)
+    app.add_middleware(Counting, ledger=Ledger(figures), generating=_generating(routers))
+    app.add_middleware(RequestIds)
+    return app
+
+
+def _routers(
+    registry: ModelRegistry, options: ApiOptions, clock: Callable[[], datetime], figures: CollectorRegistry
+) -> tuple[APIRouter, ...]:
+    """Return all routes."""
+    answering = Answering(registry, ResponseStore(options.max_responses, options.max_response_bytes), options.tasks)
+    return (
         chat.create_router(registry),
         completions.create_router(registry),
         embeddings.create_router(registry),
@@ -83,15 +108,14 @@ def create_app(
         responses.create_router(answering),
         anthropic.create_router(registry),
         ops.create_router(registry),
+        metrics.create_router(figures),
         chatglm.create_router(registry, clock),
         baichuan.create_router(registry, clock),
-    ):
-        app.include_router(router)
-    app.add_api_route("/openapi.json", lambda: JSONResponse(openapi_of(app)), include_in_schema=False)
-    wording = _wording(clock)
-    for kind in (ApiError, EngineError, PromptError, ToolError, HTTPException):
-        app.add_exception_handler(kind, _handler(wording))
-    # Each lies around those before it.
+    )
+
+
+def _surround(app: FastAPI, options: ApiOptions, wording: Wording) -> None:
+    """Put around all routes what may end a request without them; each of these lies around those before it."""
     app.add_middleware(BodyLimit, limit=options.max_body_bytes)
     if options.request_timeout:
         app.add_middleware(TimeLimit, seconds=options.request_timeout, wording=wording)
@@ -100,8 +124,12 @@ def create_app(
         app.add_middleware(Authorization, keys=options.keys, wording=wording)
     app.add_middleware(LastResort, wording=wording)
     app.add_middleware(cross_origin, origins=options.cors_origins)
-    app.add_middleware(RequestIds)
-    return app
+
+
+def _generating(routers: Iterable[APIRouter]) -> frozenset[str]:
+    """Return the paths where a POST asks for an answer."""
+    routes = (route for router in routers for route in router.routes if isinstance(route, APIRoute))
+    return frozenset(route.path for route in routes if Tag.GENERATION in route.tags)
 
 
 def _wording(clock: Callable[[], datetime]) -> Wording:

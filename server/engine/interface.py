@@ -43,6 +43,10 @@ class Engine(Protocol):
     def stats(self) -> EngineStats:
         """The latest snapshot."""
 
+    @property
+    def restarts_total(self) -> int:
+        """How often its process has died and was started anew."""
+
     async def start(self) -> None:
         """Start loading; returns at once. ``wait_ready`` waits."""
 

@@ -91,10 +91,11 @@ def documented(
     failure: object = ErrorEnvelope,
     tag: Tag = Tag.GENERATION,
     summary: str | None = None,
+    media_type: str = "application/json",
 ) -> RouteDocs:
     """Return what FastAPI is told of a route; see above."""
     schemas: dict[str, object] = {}
-    success: dict[str, object] = {"application/json": {"schema": _refer(reply, "serialization", schemas)}}
+    success: dict[str, object] = {media_type: {"schema": _refer(reply, "serialization", schemas)}}
     if events is not None:
         data = _refer(events, "serialization", schemas)
         success["text/event-stream"] = {"schema": {"type": "string"}, "x-event": data}
@@ -110,7 +111,7 @@ def documented(
     return RouteDocs(
         tags=[tag],
         response_model=None,
-        response_class=JSONResponse,
+        response_class=JSONResponse if media_type == "application/json" else Response,
         summary=summary,
         responses=responses,
         openapi_extra=extra,
@@ -139,7 +140,7 @@ def _refer(kind: object, mode: JsonSchemaMode, schemas: dict[str, object]) -> di
     """Return a reference to the schema of ``kind``, which is put into ``schemas`` with all that it refers to."""
     schema = TypeAdapter[object](cast(type[object], kind)).json_schema(mode=mode, ref_template=_REFERENCE)
     schemas.update(schema.pop("$defs", {}))
-    if not isinstance(kind, type) or set(schema) == {"$ref"}:
+    if not isinstance(kind, type) or set(schema) == {"$ref"} or "title" not in schema:
         return schema
     schemas[kind.__name__] = schema
     return {"$ref": _REFERENCE.format(model=kind.__name__)}

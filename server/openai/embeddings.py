@@ -16,6 +16,7 @@ from server.http.openapi import documented
 from server.openai.embedding_request import EmbeddingRequest, parse_embedding_request
 from server.openai.token_ids import known_ids
 from server.registry import EmbeddingModel, ModelRegistry
+from server.request_record import Progress, current_request
 from server.wire import hung_up, read_json_object
 
 
@@ -65,6 +66,7 @@ async def _embed(body: EmbeddingRequest, model: EmbeddingModel) -> EmbeddingList
         inputs = tuple([await _ids(value, index, model) for index, value in enumerate(body.input)])
         vectors = [np.frombuffer(vector, np.float32) for vector in await model.embed(inputs)]
     tokens = sum(map(len, inputs))
+    current_request().generations.append(Progress(model.card.name, tokens))
     return {
         "object": "list",
         "data": [

@@ -1,0 +1,69 @@
+"""Counts requests, around everything that may answer one."""
+
+from collections.abc import Collection
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.metrics.ledger import Ledger
+from server.metrics.outcome import End, Outcome, outcome_of
+from server.request_record import current_request
+
+_CLIENT_CLOSED = 499
+_OTHER = "other"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Counting:
+    """Enters each request into the books."""
+
+    def __init__(self, app: ASGIApp, ledger: Ledger, generating: Collection[str]) -> None:
+        """Wrap ``app``; ``generating`` are the paths where a POST asks for an answer."""
+        self._app = app
+        self._ledger = ledger
+        self._generating = generating
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        reply = _Reply(send)
+        try:
+            if scope["method"] == "POST" and scope["path"] in self._generating:
+                await self._generation(scope, receive, reply)
+            else:
+                await self._app(scope, receive, reply)
+        finally:
+            method = scope["method"] if scope["method"] in _METHODS else _OTHER
+            self._ledger.http(self._route(scope), method, reply.status or _CLIENT_CLOSED)
+        return None
+
+    async def _generation(self, scope: Scope, receive: Receive, reply: "_Reply") -> None:
+        record = current_request()
+        outcome = Outcome(End.FAILED, "internal_error")
+        self._ledger.open(record)
+        try:
+            await self._app(scope, receive, reply)
+            outcome = outcome_of(record, reply.status, complete=reply.complete)
+        finally:
+            self._ledger.close(record, outcome)
+
+    def _route(self, scope: Scope) -> str:
+        """Return the template of the address; one that did not get as far as routing is known by its path at most."""
+        path = scope["path"] if scope["path"] in self._generating else _OTHER
+        return str(getattr(scope.get("route"), "path_format", path))
+
+
+class _Reply:
+    """Sends on, and notes what was sent."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status: int | None = None
+        self.complete = False
+
+    async def __call__(self, message: Message) -> None:
+        await self._send(message)
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        elif message["type"] == "http.response.body":
+            self.complete = not message.get("more_body", False)
