@@ -29,7 +29,7 @@ class ModelReport:
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """How all of them stand: "ok", or the state of the first that does not take requests."""
+    """How all of them stand: "ok", "stopping", or the state of the first that does not take requests."""
 
     status: str
     reason: str
@@ -48,15 +48,19 @@ def create_router(registry: ModelRegistry) -> APIRouter:
     @router.get("/health", **_DOCS)
     async def health() -> JSONResponse:
         """Report 200 when every model takes requests or waits for its first one, else 503 with the reason."""
-        waiting = [model for model in registry.models if model.status.state not in _HEALTHY]
-        report = HealthReport(
-            status=waiting[0].status.state.value if waiting else "ok",
-            reason=waiting[0].status.reason if waiting else "",
-            models=tuple(map(_report, registry.models)),
-        )
-        return JSONResponse(asdict(report), 503 if waiting else 200)
+        status, reason = _overall(registry)
+        report = HealthReport(status, reason, tuple(map(_report, registry.models)))
+        return JSONResponse(asdict(report), 200 if status == "ok" else 503)
 
     return router
+
+
+def _overall(registry: ModelRegistry) -> tuple[str, str]:
+    if registry.stopping:
+        return "stopping", "the server is shutting down"
+    waiting = (model.status for model in registry.models if model.status.state not in _HEALTHY)
+    first = next(waiting, None)
+    return ("ok", "") if first is None else (first.state.value, first.reason)
 
 
 def _report(model: NamedModel) -> ModelReport:

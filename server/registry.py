@@ -189,6 +189,8 @@ class ModelRegistry:
             raise ValueError(f"no served model is called {default!r}; served: {', '.join(self._by_name)}")
         first = self._by_name[default] if default else models[0]
         self._models = (first, *(model for model in models if model is not first))
+        self.stopping = False
+        """The server is about to end: whoever balances loads should send requests elsewhere."""
 
     @property
     def models(self) -> tuple[NamedModel, ...]:

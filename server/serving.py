@@ -1,19 +1,28 @@
 """Running the application: the socket, uvicorn, and the moment when the model is ready."""
 
 import asyncio
-import contextlib
+import logging
 import os
+import signal
 import socket
+import time
 from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
+from sse_starlette.sse import AppStatus
 
 from server.assembly import Assembly
 from server.engine.interface import EngineState
-from server.http.protocol import BoundedProtocol
+from server.generation import cancel_all
+from server.http.protocol import bounded_protocol
 from server.settings import Settings
 
+log = logging.getLogger(__name__)
+
 _POLL_SECONDS = 0.05
+_LAST_WORDS_SECONDS = 2
+"""For the ends of requests that did not end by themselves to reach their callers."""
 _SETTLED = (EngineState.READY, EngineState.FAILED, EngineState.IDLE)
 
 
@@ -51,24 +60,37 @@ def base_url(listener: socket.socket) -> str:
 
 
 class Server(uvicorn.Server):
-    """Uvicorn, telling when each model takes requests, waits for its first one or cannot be served."""
+    """Uvicorn, telling when each model takes requests, and ending so that every caller gets an end."""
 
     def __init__(self, assembly: Assembly, settings: Settings, on_settled: Callable[[], None]) -> None:
-        """``on_settled`` is called once."""
+        """``on_settled`` is called once: each model takes requests, waits for its first one or cannot be served."""
+        registry = assembly.registry
         super().__init__(
             uvicorn.Config(
                 assembly.app,
                 log_config=None,
                 access_log=settings.access_log,
                 server_header=False,
-                timeout_graceful_shutdown=settings.shutdown_seconds,
+                timeout_graceful_shutdown=settings.shutdown_seconds + _LAST_WORDS_SECONDS,
                 lifespan="on",
-                http=BoundedProtocol,
+                http=bounded_protocol(lambda: registry.stopping),
             )
         )
-        self._registry = assembly.registry
+        AppStatus.enable_automatic_graceful_drain = False  # it would cut all streams as soon as a signal comes
+        self._registry = registry
+        self._settings = settings
         self._on_settled = on_settled
         self._watching: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """Begin to stop; a second Ctrl-C stops at once.
+
+        In place of uvicorn's own, which ends the process by the same signal in the end: who was asked to stop and did
+        so has exit code 0.
+        """
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to answer; the models load meanwhile."""
@@ -76,12 +98,27 @@ class Server(uvicorn.Server):
         self._watching = asyncio.create_task(self._watch())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop taking requests, and give those that run some time."""
+        """Stop taking requests, give those that run some time, and end the rest in good order."""
         if self._watching is not None:
-            self._watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watching
+            await cancel_all((self._watching,))
+        await self._drain()
+        ending = asyncio.create_task(self._end_late_ones())
         await super().shutdown(sockets)
+        await cancel_all((ending,))
+
+    async def _drain(self) -> None:
+        """Go on answering while whoever balances loads finds out that this server ends."""
+        self._registry.stopping = True
+        until = time.monotonic() + self._settings.drain_seconds
+        while time.monotonic() < until and not self.force_exit:
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _end_late_ones(self) -> None:
+        """Stop the engines once the time is up: each request then ends as its dialect tells of an error."""
+        seconds = self._settings.shutdown_seconds
+        await asyncio.sleep(seconds)
+        log.warning("some requests did not end within %d s (--shutdown-seconds) and are ended now", seconds)
+        await self._registry.stop()
 
     async def _watch(self) -> None:
         while any(model.status.state not in _SETTLED for model in self._registry.models):

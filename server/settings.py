@@ -161,7 +161,10 @@ class Settings(ModelDefaults):
         3600.0, ge=0, description="Seconds after which a request is ended, done or not; 0 is never."
     )
     max_body_mb: float = Field(8.0, gt=0, description="Largest request body in megabytes.")
-    shutdown_seconds: int = Field(10, ge=0, description="Time that running answers get when the server stops.")
+    shutdown_seconds: int = Field(8, ge=0, description="Time that running answers get when the server stops.")
+    drain_seconds: float = Field(
+        0.0, ge=0, description="Time before that in which requests are still taken while /health says 503."
+    )
     log_level: LogLevel = Field(LogLevel.INFO, description="How much is logged.")
     access_log: bool = Field(False, description="Log a line for each HTTP request.")
     models: tuple[ModelSettings, ...] = Field(min_length=1, description="The models that are served.")

@@ -47,10 +47,8 @@ def run(settings: Settings) -> None:
         assembly = prepare(settings)
         names = ", ".join(model.card.name for model in assembly.registry.models)
         log.info("starting with %s; the server answers on %s meanwhile", names, url)
-        try:
-            Server(assembly, settings, lambda: announce(url, assembly.registry)).run(sockets=[listener])
-        except KeyboardInterrupt:
-            log.info("stopped")
+        Server(assembly, settings, lambda: announce(url, assembly.registry)).run(sockets=[listener])
+        log.info("stopped")
 
 
 def announce(url: str, registry: ModelRegistry) -> None:

@@ -203,7 +203,7 @@ class EngineClient:
         if checker is not None:
             checker.close()
         await self._set(EngineState.STOPPED, "the server is shutting down")
-        self._end_all(EngineUnavailable(self._unavailable()))
+        self._end_all(EngineUnavailable("the server is shutting down and did not finish this request; send it again"))
         if process is not None:
             await asyncio.to_thread(process.stop)
             log.info("%s was unloaded", self._config.model_path.name)

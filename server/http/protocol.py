@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -16,6 +17,9 @@ HEAD_SECONDS = 30.0
 
 class BoundedProtocol(HttpToolsProtocol):
     """Refuses a head that is too large (431), and hangs up on one that takes too long."""
+
+    is_stopping: Callable[[], bool] = staticmethod(lambda: False)
+    """Whether the server ends, so that callers should come back by another connection, which may lead elsewhere."""
 
     _in_head = False
     _head_bytes = 0
@@ -67,6 +71,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._stop_waiting()
         super().on_headers_complete()
+        if self.is_stopping():
+            self.cycle.keep_alive = False  # uvicorn then says so in the reply
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no request, in the envelope of all errors, and hang up."""
@@ -92,3 +98,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def bounded_protocol(is_stopping: Callable[[], bool]) -> type[BoundedProtocol]:
+    """Return the protocol of one server; uvicorn makes an instance for each connection."""
+    return type("ServedProtocol", (BoundedProtocol,), {"is_stopping": staticmethod(is_stopping)})

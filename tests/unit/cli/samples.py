@@ -63,6 +63,7 @@ SAMPLES = {
     "max_output_tokens": Sample("300", "300", 300),
     "max_body_mb": Sample("0.5", "0.5", 0.5),
     "shutdown_seconds": Sample("3", "3", 3),
+    "drain_seconds": Sample("2.5", "2.5", 2.5),
     "log_level": Sample("error", '"error"', LogLevel.ERROR),
     "access_log": Sample("true", "true", True),
 }
