@@ -5,11 +5,13 @@
 
 The first run builds the others from the source of llama-cpp-python, some ten minutes more, and makes the models.
 Results gather in FOLDER/results.jsonl: a run that was cut short, by ``--limit`` or otherwise, goes on where it was.
+What ``--limit`` left to do is told by exit code 75. ``--quick`` has results of its own and begins anew each time.
 """
 
 import argparse
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 from bench.compare import page, results, run
@@ -17,6 +19,9 @@ from bench.compare.build import build, remembered_cmake_args
 from bench.compare.servers import KINDS
 from bench.compare.suites import SUITES, prepare
 from server.commands.bench_stream import BenchError
+
+_LEFT = 75
+"""Exit code where ``--limit`` left something to do: EX_TEMPFAIL of sysexits.h."""
 
 _SERVERS = (*(kind.name for kind in KINDS), run.FLOOR)
 
@@ -27,14 +32,21 @@ def main() -> None:
     names = ["quick"] if options.quick else options.suite
     rounds = 1 if options.quick else options.rounds
     built = build(options.work, options.source, options.cmake_args)
-    suites = [(SUITES[name], prepare(SUITES[name], options.work, options.threads)) for name in names]
+    if options.quick:
+        built = replace(built, results=options.work / "quick.jsonl")
+        built.results.unlink(missing_ok=True)
+    loads = {name: prepare(SUITES[name], options.work, options.threads) for name in names}
+    tasks = run.tasks_of([SUITES[name] for name in names], rounds, options.server)
     try:
-        for line in run.run_all(suites, rounds, options.server, built, options.limit):
+        for line in run.run_all(run.outstanding(tasks, built), loads, built, options.limit):
             print(line, flush=True)
     except (BenchError, RuntimeError, subprocess.CalledProcessError) as error:
         raise SystemExit(str(error)) from None
     if options.page:
-        page.write(options.page, results.load(options.work / "results.jsonl"), "python -m bench.compare --work FOLDER")
+        page.write(options.page, results.load(built.results), "python -m bench.compare --work FOLDER")
+    if left := len(run.outstanding(tasks, built)):
+        print(f"{left} of {len(tasks)} are left: run the same command again")
+        raise SystemExit(_LEFT)
 
 
 def _options() -> argparse.Namespace:

@@ -38,6 +38,8 @@ class Built:
     """Folder of llama-server, llama-bench and llama-batched-bench."""
     example_python: Path
     example_script: Path
+    results: Path
+    """What was measured, a line of JSON for each task."""
 
 
 def build(work: Path, source: Path | None, cmake_args: tuple[str, ...]) -> Built:
@@ -55,7 +57,9 @@ def build(work: Path, source: Path | None, cmake_args: tuple[str, ...]) -> Built
         cmake = shutil.which("cmake") or str(Path(sysconfig.get_path("scripts")) / "cmake")
         _run(cmake, "-S", str(source / "vendor" / "llama.cpp"), "-B", str(tree), *_OPTIONS, *cmake_args)
         _run(cmake, "--build", str(tree), "--parallel", "--target", *_TARGETS)
-    return Built(work, tree / "bin", _example_python(work), source / "examples" / "server" / "server.py")
+    return Built(
+        work, tree / "bin", _example_python(work), source / "examples" / "server" / "server.py", work / "results.jsonl"
+    )
 
 
 def remembered_cmake_args() -> tuple[str, ...]:

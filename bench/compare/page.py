@@ -62,7 +62,7 @@ def _measured(units: Sequence[Unit], command: str, plot: str) -> Iterator[str]:
     for suite in suites:
         rounds = len({unit.round for unit in units if unit.suite == suite.name})
         yield f"\n### {suite.title[0].upper()}{suite.title[1:]}\n"
-        yield f"Medians of {rounds} rounds; in brackets the least and the most."
+        yield f"Medians of {rounds} round{'s' * (rounds > 1)}; in brackets the least and the most."
         yield from _table(units, suite)
         yield from _floor(units, suite)
         yield from _processor(units, suite)

@@ -4,7 +4,7 @@ import json
 import random
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.compare import results
@@ -91,19 +91,25 @@ def _floor(built: Built, load: Load) -> dict[str, float]:
     return {"answer" if test["n_gen"] else "prompt": float(test["avg_ts"]) for test in tests}
 
 
-def run_all(
-    suites: Sequence[tuple[Suite, Load]], rounds: int, servers: Sequence[str], built: Built, limit: float
-) -> Iterator[str]:
-    """Run what there are no results of, beginning nothing after ``limit`` seconds; yield a line for each unit."""
-    store = built.work / "results.jsonl"
-    known = {(unit.suite, unit.workload, unit.server, unit.round) for unit in results.load(store)}
-    loads = {suite.name: load for suite, load in suites}
-    left = [task for task in tasks_of([suite for suite, _ in suites], rounds, servers) if task.key not in known]
+def outstanding(tasks: Sequence[Task], built: Built) -> list[Task]:
+    """Return those of ``tasks`` that there are no results of."""
+    known = {(unit.suite, unit.workload, unit.server, unit.round) for unit in results.load(built.results)}
+    return [task for task in tasks if task.key not in known]
+
+
+def run_all(tasks: Sequence[Task], loads: Mapping[str, Load], built: Built, limit: float) -> Iterator[str]:
+    """Run ``tasks``, beginning none after ``limit`` seconds; yield a line for each.
+
+    Args:
+        tasks: what is run, in this order.
+        loads: by suite.
+        built: the programs; results are added to its file of results.
+        limit: in seconds.
+    """
     started = time.monotonic()
-    for count, task in enumerate(left):
+    for task in tasks:
         began = time.monotonic()
         if began - started > limit:
-            yield f"{len(left) - count} of {len(left)} are left: run the same command again"
             return
-        results.append(store, run_task(task, built, loads[task.suite.name]))
+        results.append(built.results, run_task(task, built, loads[task.suite.name]))
         yield f"{task.suite.name}, round {task.round}, {task.workload}, {task.server}: {time.monotonic() - began:.0f} s"
