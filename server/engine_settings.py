@@ -43,6 +43,7 @@ def engine_config(plan: ModelPlan, state_dir: Path | None = None, state_bytes: i
         device=settings.device,
         gpu_layers=settings.gpu_layers,
         load_timeout=settings.load_timeout,
+        step_timeout=settings.step_timeout,
         restart_wait=settings.restart_wait,
         max_restarts=settings.max_restarts,
         variants=tuple(Variant(v.name, v.lora, v.prefix) for v in settings.variants),

@@ -100,6 +100,9 @@ class ModelDefaults(_Checked):
         0.0, ge=0, description="Unload the model after so long without a request, until the next one; 0 never does."
     )
     load_timeout: float = Field(600.0, gt=0, description="Seconds that loading the model may take.")
+    step_timeout: float = Field(
+        300.0, ge=0, description="Seconds a step may take before the engine counts as hung and is restarted; 0: any."
+    )
     restart_wait: float = Field(15.0, ge=0, description="Seconds a request waits for a restarting engine.")
     max_restarts: int = Field(5, ge=0, description="Restarts in a row before the engine counts as failed.")
     max_output_tokens: int = Field(

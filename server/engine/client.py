@@ -41,12 +41,15 @@ from server.engine.messages import (
 )
 from server.engine.params import SamplingParams
 from server.engine.process import WorkerProcess
+from server.engine.watchdog import Watchdog
 from server.engine.worker import BackendFactory, load_llama
 
 log = logging.getLogger(__name__)
 
 _BACKOFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Before the first, second, … restart in a row; the last one repeats."""
+_KILL_SECONDS = 10.0
+"""After so long a killed process counts as gone, whether the system has seen to it or not."""
 
 Outcome = StepOutput | Embedded | EngineError
 
@@ -67,6 +70,7 @@ class EngineClient:
         self._pins: dict[Pin, None] = {}
         """In order: each fresh process gets all of them."""
         self._changed = asyncio.Condition()
+        self._watchdog = Watchdog(config.step_timeout, lambda: bool(self._streams), self._hung)
         self._restarts = 0
         self._restarting: asyncio.Task[None] | None = None
         self._checker: GrammarChecker | None = None
@@ -161,6 +165,8 @@ class EngineClient:
         """Return the id of a request that is let in, and where its outcomes go. Raises QueueFull."""
         if len(self._streams) >= self._config.parallel + self._config.max_waiting:
             raise QueueFull(len(self._streams) - self._config.parallel)
+        if not self._streams:
+            self._watchdog.start()
         request_id = next(self._ids)
         outcomes = self._streams[request_id] = asyncio.Queue()
         return request_id, outcomes
@@ -251,12 +257,19 @@ class EngineClient:
             self._set_soon(EngineState.FAILED, message.reason)
 
     def _deliver(self, report: StepReport) -> None:
+        self._watchdog.heard()
         self._stats = report.stats
         for output in report.outputs:
             outcomes = self._streams.get(output.request_id)
             if outcomes is not None:
                 self._restarts = 0  # it answers, so the next death counts from the start again
                 outcomes.put_nowait(output)
+
+    def _hung(self) -> None:
+        if (process := self._process) is not None:
+            how = f"did not end a step within {self._config.step_timeout:g} s (--step-timeout) and was killed"
+            process.kill(how)
+            asyncio.get_running_loop().call_later(_KILL_SECONDS, self._ended, process, how)
 
     def _ended(self, sender: WorkerProcess, how: str) -> None:
         """The process is gone: tell every waiting request at once, then start a fresh one."""

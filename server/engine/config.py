@@ -70,6 +70,9 @@ class EngineConfig:
     gpu_layers: int = -1
     """Layers on the GPU; -1 is as many as fit."""
     load_timeout: float = 600.0
+    step_timeout: float = 300.0
+    """How long a process that has work may say nothing before it is killed and restarted; 0 is for ever. On a busy
+    machine a step of 512 prompt tokens has been seen to take a minute."""
     restart_wait: float = 15.0
     """How long a new request waits for an engine that is restarting."""
     variants: tuple[Variant, ...] = ()

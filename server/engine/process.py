@@ -42,6 +42,7 @@ class WorkerProcess:
         self._outbox: queue.SimpleQueue[ToWorker | None] = queue.SimpleQueue()
         self._on_message = on_message
         self._on_end = on_end
+        self._killed_how = ""
 
     @property
     def pid(self) -> int | None:
@@ -69,8 +70,9 @@ class WorkerProcess:
             self.kill()
             self._process.join()
 
-    def kill(self) -> None:
-        """End the process by force."""
+    def kill(self, how: str = "") -> None:
+        """End the process by force; ``how``, where given, is what ``on_end`` gets."""
+        self._killed_how = how
         self._process.kill()
 
     def _read(self) -> None:
@@ -85,7 +87,7 @@ class WorkerProcess:
         atexit.unregister(self.kill)
         self._outbox.put(None)
         try:
-            self._on_end(_how(self._process.exitcode))
+            self._on_end(self._killed_how or _how(self._process.exitcode))
         except RuntimeError:
             logging.getLogger(__name__).debug("the engine ended after its event loop")
 

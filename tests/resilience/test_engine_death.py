@@ -21,6 +21,7 @@ from server.engine.errors import EngineDied, EngineUnavailable, ModelLoadError
 from server.engine.interface import EngineState
 from server.engine.params import SamplingParams
 from tests.conftest import running_server
+from tests.support.processes import engine_pid, wait_running
 
 PROMPT = (5, 6, 7, 8)
 ENDLESS = SamplingParams(max_tokens=1900, ignore_eos=True)
@@ -176,8 +177,8 @@ def test_over_http_each_open_stream_ends_with_an_error_event_and_the_server_answ
         threads = [threading.Thread(target=_stream_until_it_ends, args=(url, lines)) for lines in streams]
         for thread in threads:
             thread.start()
-        _wait_running(url, 4)
-        os.kill(_engine_pid(server.pid), signal.SIGKILL)
+        wait_running(url, 4)
+        os.kill(engine_pid(server.pid), signal.SIGKILL)
         for thread in threads:
             thread.join(30)
         for lines in streams:
@@ -186,19 +187,3 @@ def test_over_http_each_open_stream_ends_with_an_error_event_and_the_server_answ
         answer = httpx.post(f"{url}/chatglm", json={"prompt": "你好", "max_length": 64}, timeout=60)
         assert (answer.status_code, answer.json()["status"]) == (200, 200)
         assert server.poll() is None
-
-
-def _wait_running(url: str, count: int) -> None:
-    for _ in range(200):
-        if httpx.get(f"{url}/health").json()["models"][0]["stats"]["running"] == count:
-            return
-        time.sleep(0.05)
-    raise AssertionError(httpx.get(f"{url}/health").text)
-
-
-def _engine_pid(server_pid: int) -> int:
-    """The child that is not multiprocessing's resource tracker."""
-    for child in Path(f"/proc/{server_pid}/task/{server_pid}/children").read_text().split():
-        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-            return int(child)
-    raise AssertionError("the server has no engine process")

@@ -43,6 +43,7 @@ SAMPLES = {
     "pinned_disk_mb": Sample("100.5", "100.5", 100.5),
     "default_model": Sample("mine", '"mine"', "mine"),
     "load_timeout": Sample("30", "30", 30.0),
+    "step_timeout": Sample("45", "45", 45.0),
     "restart_wait": Sample("1.5", "1.5", 1.5),
     "max_restarts": Sample("2", "2", 2),
     "default_max_tokens": Sample("100", "100", 100),

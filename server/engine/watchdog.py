@@ -1,0 +1,40 @@
+"""Noticing that a process which has work says nothing any more: it was stopped, or a step of it does not end."""
+
+import asyncio
+from collections.abc import Callable
+
+
+class Watchdog:
+    """Tells when nothing was heard for too long while there was work. Belongs to one event loop."""
+
+    def __init__(self, seconds: float, has_work: Callable[[], bool], on_silence: Callable[[], None]) -> None:
+        """``on_silence`` is called after ``seconds`` of silence, once for each ``start``; 0 seconds never do that."""
+        self._seconds = seconds
+        self._has_work = has_work
+        self._on_silence = on_silence
+        self._heard = 0.0
+        """When something was last heard, on the loop's clock."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to watch: there was no work, and now there is."""
+        self.heard()
+        if self._timer is None and self._seconds:
+            self._look_in(self._seconds)
+
+    def heard(self) -> None:
+        """Note a sign of life. As cheap as can be, because there is one for each step: the timer stays as it is."""
+        self._heard = asyncio.get_running_loop().time()
+
+    def _look(self) -> None:
+        self._timer = None
+        if not self._has_work():
+            return
+        left = self._heard + self._seconds - asyncio.get_running_loop().time()
+        if left > 0:
+            self._look_in(left)
+        else:
+            self._on_silence()
+
+    def _look_in(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
