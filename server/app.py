@@ -84,7 +84,9 @@ def create_app(
     routers = _routers(registry, options, clock, figures)
     for router in routers:
         app.include_router(router)
-    app.add_api_route("/openapi.json", lambda: JSONResponse(openapi_of(app)), include_in_schema=False)
+    app.add_api_route(
+        "/openapi.json", lambda: JSONResponse(openapi_of(app, needs_key=bool(options.keys))), include_in_schema=False
+    )
     wording = _wording(clock)
     for kind in (ApiError, EngineError, PromptError, ToolError, HTTPException):
         app.add_exception_handler(kind, _handler(wording))

@@ -18,6 +18,7 @@ both in one line, and nothing is written by hand::
 from collections.abc import Collection, Mapping
 from enum import Enum
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import cast
 
 from fastapi import FastAPI, Response
@@ -58,6 +59,12 @@ GENERATES: tuple[type[Exception], ...] = (
 )  # fmt: skip
 """What a route may raise that has a model answer."""
 
+_KEYS = MappingProxyType(
+    {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    }
+)
 _ANY_ROUTE: tuple[type[Exception], ...] = (InvalidKey, HeadTooLarge, RequestTimedOut, Exception)
 _ANY_BODY: tuple[type[Exception], ...] = (InvalidRequest, BodyTooLarge, RateLimited)
 
@@ -98,7 +105,7 @@ def documented(
     success: dict[str, object] = {media_type: {"schema": _refer(reply, "serialization", schemas)}}
     if events is not None:
         data = _refer(events, "serialization", schemas)
-        success["text/event-stream"] = {"schema": {"type": "string"}, "x-event": data}
+        success["text/event-stream"] = {"itemSchema": _event(data)}
     extra: dict[str, object] = {_SCHEMAS: schemas}
     kinds = {*_ANY_ROUTE, *errors}
     if body is not None:
@@ -106,8 +113,11 @@ def documented(
         content = {"application/json": {"schema": _refer(body, "validation", schemas)}}
         extra["requestBody"] = {"required": True, "content": content}
     failing = {"application/json": {"schema": _refer(failure, "serialization", schemas)}}
-    responses: dict[int | str, dict[str, object]] = {200: {"description": "Success", "content": success}}
-    responses |= {status: {"description": text, "content": failing} for status, text in _statuses(kinds)}
+    described = [(200, "Success", success), *((status, text, failing) for status, text in _statuses(kinds))]
+    responses: dict[int | str, dict[str, object]] = {
+        status: {"description": text, "headers": _headers(status), "content": content}
+        for status, text, content in described
+    }
     return RouteDocs(
         tags=[tag],
         response_model=None,
@@ -118,13 +128,17 @@ def documented(
     )
 
 
-def openapi_of(app: FastAPI) -> dict[str, object]:
+def openapi_of(app: FastAPI, *, needs_key: bool = False) -> dict[str, object]:
     """Return the whole document, with the schemas of all routes in one place.
+
+    Args:
+        app: whose routes they are.
+        needs_key: whether callers need an API key.
 
     Raises:
         ValueError: two routes mean different things by one name.
     """
-    document: dict[str, object] = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    document = get_openapi(title=app.title, version=app.version, routes=app.routes)
     schemas: dict[str, object] = {}
     for path in _objects(document["paths"]):
         for operation in _objects(path):
@@ -132,8 +146,28 @@ def openapi_of(app: FastAPI) -> dict[str, object]:
             for name, schema in operation.pop(_SCHEMAS, {}).items():
                 if schemas.setdefault(name, schema) != schema:
                     raise ValueError(f"two schemas are called {name}; give one of the types another name")
-    document["components"] = {"schemas": dict(sorted(schemas.items()))}
+    components: dict[str, object] = {"schemas": dict(sorted(schemas.items()))}
+    # An event of a stream can be described since then; the rest is the same in 3.1.
+    document |= {"openapi": "3.2.0", "components": components}
+    if needs_key:
+        components["securitySchemes"] = _KEYS
+        document["security"] = [{name: []} for name in _KEYS]
+        document["paths"]["/health"]["get"]["security"] = []
     return document
+
+
+def _event(data: dict[str, object]) -> dict[str, object]:
+    """Return the schema of a server-sent event with such ``data``, or with OpenAI's mark of the end."""
+    text = {"type": "string", "contentMediaType": "application/json", "contentSchema": data}
+    properties = {"event": {"type": "string"}, "data": {"anyOf": [{"const": "[DONE]"}, text]}}
+    return {"type": "object", "properties": properties, "required": ["data"]}
+
+
+def _headers(status: int) -> dict[str, object]:
+    headers: dict[str, object] = {"X-Request-Id": {"required": True, "schema": {"type": "string"}}}
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        headers["Retry-After"] = {"required": True, "schema": {"type": "integer"}}
+    return headers
 
 
 def _refer(kind: object, mode: JsonSchemaMode, schemas: dict[str, object]) -> dict[str, object]:
