@@ -139,7 +139,8 @@ class InvalidKey(ApiError):
 
     def __init__(self, *, given: bool) -> None:
         """``given`` says whether there was one."""
-        problem = "this API key is not known here" if given else "there is no API key"
+        # OpenAI's words for it, by which LiteLLM tells this error from a bad request.
+        problem = "Incorrect API key provided" if given else "there is no API key"
         super().__init__(f"{problem}; send one as Authorization: Bearer KEY or as x-api-key: KEY")
 
 

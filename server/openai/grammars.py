@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 from server.engine.grammar import Grammar, GrammarKind
 from server.errors import InvalidRequest
 from server.openai.checked import Wire
+from server.tools.schema import closed
 
 _MAX_CHOICES = 10_000
 
@@ -90,9 +91,16 @@ def to_grammar(fields: GrammarFields) -> Grammar | None:
 
 
 def schema_grammar(schema: Schema) -> Grammar:
-    """Return the grammar of the JSON texts that fit ``schema``. Raises InvalidRequest where it is too deep."""
+    """Return the grammar of the JSON texts that fit ``schema`` and have no property that it does not name.
+
+    Most clients send their schemas open, and a model that was not trained for them would fill the room with inventions.
+
+    Raises:
+        InvalidRequest: the schema is nested too deeply.
+    """
     try:
-        source = json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+        kept = closed(schema) if isinstance(schema, dict) else schema
+        source = json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
     except RecursionError:
         raise InvalidRequest("the schema is nested too deeply") from None
     return Grammar(GrammarKind.JSON_SCHEMA, source)
@@ -123,7 +131,7 @@ def _of_json(schema: Schema | str | None, path: str) -> Grammar | None:
         raise InvalidRequest(f"{path} is a text that is not JSON", param=path) from None
     if not isinstance(parsed, dict | bool):
         raise InvalidRequest(f"{path} must be a JSON schema: an object or a boolean", param=path)
-    return Grammar(GrammarKind.JSON_SCHEMA, schema)
+    return schema_grammar(parsed)
 
 
 def _of_regex(source: str | None) -> Grammar | None:

@@ -12,6 +12,7 @@ from server.openai.grammars import GrammarFields, choice_grammar, to_grammar
 
 SCHEMA = {"type": "object", "properties": {"z": {"const": "é"}, "a": {}}}
 SOURCE = '{"type":"object","properties":{"z":{"const":"é"},"a":{}}}'
+CLOSED = '{"type":"object","properties":{"z":{"const":"é"},"a":{}},"additionalProperties":false}'
 
 
 def grammar(**body: object) -> Grammar | None:
@@ -37,7 +38,15 @@ def wrapped(**fields: object) -> dict[str, object]:
     ],
 )
 def test_every_spelling_of_a_schema_is_the_same_schema_in_its_own_order(body: dict[str, object]) -> None:
-    assert grammar(**body) == Grammar(GrammarKind.JSON_SCHEMA, SOURCE)
+    assert grammar(**body) == Grammar(GrammarKind.JSON_SCHEMA, CLOSED)
+
+
+@pytest.mark.parametrize("more", [True, {"type": "integer"}])
+def test_room_for_other_properties_is_left_where_it_is_asked_for(more: object) -> None:
+    schema = {**SCHEMA, "additionalProperties": more}
+    found = grammar(guided_json=schema)
+    assert found is not None
+    assert json.loads(found.source) == schema
 
 
 @pytest.mark.parametrize(
