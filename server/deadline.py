@@ -1,7 +1,7 @@
 """Waiting until a moment at the latest, at next to no cost for each of many waits."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from server.errors import RequestTimedOut
@@ -23,17 +23,17 @@ class Deadline:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(record.seconds_left(), self._expire)
 
-    async def wait(self, work: Awaitable[_T]) -> _T:
-        """Return the result of ``work``.
+    async def wait(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        """Return the result of what ``work`` starts.
 
         Raises:
-            RequestTimedOut: the time was up before that; ``work`` is cancelled.
+            RequestTimedOut: the time was up before that; what was started is cancelled.
         """
+        if self._expired:
+            raise RequestTimedOut(self._limit)
         self._waiting = asyncio.current_task()
         try:
-            if self._expired:
-                self._cancel()
-            return await work
+            return await work()
         except asyncio.CancelledError:
             if not self._expired or _cancelled_otherwise(self._waiting):
                 raise
@@ -48,9 +48,6 @@ class Deadline:
 
     def _expire(self) -> None:
         self._expired = True
-        self._cancel()
-
-    def _cancel(self) -> None:
         if self._waiting is not None:
             self._waiting.cancel()
 

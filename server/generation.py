@@ -156,13 +156,17 @@ class Generation:
     async def _merge(self) -> AsyncGenerator[TextDelta, None]:
         self._pending = {_next(choice): choice for choice in self._choices}
         while self._pending:
-            done, _ = await self._deadline.wait(asyncio.wait(self._pending, return_when=asyncio.FIRST_COMPLETED))
+            done = await self._deadline.wait(self._any_pending)
             for task in [task for task in self._pending if task in done]:
                 delta = task.result()
                 choice = self._pending.pop(task)
                 if delta.finish_reason is None:
                     self._pending[_next(choice)] = choice
                 yield delta
+
+    async def _any_pending(self) -> set[asyncio.Task[TextDelta]]:
+        done, _ = await asyncio.wait(self._pending, return_when=asyncio.FIRST_COMPLETED)
+        return done
 
 
 async def generate(model: ServedModel, request: GenerationRequest) -> Generation:
@@ -291,7 +295,7 @@ def _joined(deltas: Sequence[TextDelta]) -> Answer:
 async def _single(choice: Choice, deadline: Deadline) -> AsyncGenerator[TextDelta, None]:
     reason = None
     while reason is None:
-        delta = await deadline.wait(choice.next_delta())
+        delta = await deadline.wait(choice.next_delta)
         reason = delta.finish_reason
         yield delta
 
