@@ -98,13 +98,16 @@ class Generation:
         tokenizer: Tokenizer,
         deadline: Deadline,
         resources: ExitStack,
+        *,
+        scores_prompt: bool = False,
     ) -> None:
-        """Take over ``choices``, and ``resources`` that they need to the end."""
+        """Take over ``choices``, the first of which may score the prompt, and ``resources`` that they need."""
         self._tokenizer = tokenizer
         self._prompt_tokens = prompt_tokens
         self._choices = choices
         self._deadline = deadline
         self._resources = resources
+        self._scores_prompt = scores_prompt
         self._pending: dict[asyncio.Task[TextDelta], Choice] = {}
         # Most requests have one answer, which needs no task for each of its deltas.
         self._deltas = _single(choices[0], deadline) if len(choices) == 1 else self._merge()
@@ -154,9 +157,13 @@ class Generation:
             self._resources.close()
 
     async def _merge(self) -> AsyncGenerator[TextDelta, None]:
-        self._pending = {_next(choice): choice for choice in self._choices}
+        # The others need not compute the prompt, and so may be ahead of the one that scores it.
+        others = self._choices[1:] if self._scores_prompt else ()
+        self._pending = {_next(choice): choice for choice in self._choices if choice not in others}
         while self._pending:
             done = await self._deadline.wait(self._any_pending)
+            self._pending |= {_next(choice): choice for choice in others}
+            others = ()
             for task in [task for task in self._pending if task in done]:
                 delta = task.result()
                 choice = self._pending.pop(task)
@@ -195,7 +202,14 @@ async def generate(model: ServedModel, request: GenerationRequest) -> Generation
         record.generations.append(progress)
         deadline = Deadline(record)
         resources.callback(deadline.close)
-        return Generation(len(request.prompt_ids), tuple(choices), tokenizer, deadline, resources.pop_all())
+        return Generation(
+            len(request.prompt_ids),
+            tuple(choices),
+            tokenizer,
+            deadline,
+            resources.pop_all(),
+            scores_prompt=request.params.prompt_logprobs is not None,
+        )
 
 
 async def complete(model: ServedModel, request: GenerationRequest) -> Completion:

@@ -89,6 +89,17 @@ async def test_a_stream_says_what_the_whole_answer_says(openai: AsyncOpenAI, eng
     assert last.usage == whole.usage
 
 
+async def test_no_answer_is_ahead_of_the_scores_of_its_prompt(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:
+    """Answers that need not compute the prompt came before the one that scored it, and were echoed without scores."""
+    engine.scoring_seconds = 0.02
+    scored = {}
+    stream = await complete(openai, "ab", n=3, echo=True, logprobs=0, stream=True)
+    async for chunk in stream:  # type: ignore[attr-defined]
+        for choice in chunk.choices:
+            scored.setdefault(choice.index, len(choice.logprobs.tokens))
+    assert scored == dict.fromkeys(range(3), len(ENCODE("ab")))
+
+
 async def test_echo_puts_the_prompt_in_front(openai: AsyncOpenAI) -> None:
     assert (await complete(openai, "你  ", echo=True)).choices[0].text == "你   好 的"
     assert (await complete(openai, list(ENCODE("你")), echo=True)).choices[0].text == "你 好 的"

@@ -71,6 +71,8 @@ class ScriptedEngine:
     reply: Reply = echo
     per_step: int = 3
     step_seconds: float = 0.0
+    scoring_seconds: float = 0.0
+    """What it takes to score a prompt."""
     endless: bool = False
     """Repeat the answer until somebody closes the stream."""
     reject: Exception | None = None
@@ -201,6 +203,8 @@ async def _play(engine: ScriptedEngine, submission: Submission, index: int) -> A
     ids = ByteTokenizer().encode(engine.reply(submission)) + (() if engine.endless else (EOS,))
     failure = engine.fail if engine.fail_choice in (None, index) else None
     sent = 0
+    if submission.params.prompt_logprobs is not None:
+        await asyncio.sleep(engine.scoring_seconds)
     while True:
         await asyncio.sleep(engine.step_seconds)
         left = submission.params.max_tokens - sent
