@@ -71,7 +71,8 @@ async def _begin(body: MessagesRequest, model: ServedModel) -> tuple[Generation,
     async with model.in_use():
         with prompt_in("messages"):
             ask = await to_generation(body, model)
-            is_cut = ask.params.max_tokens < body.max_tokens
+            fills_context = len(ask.prompt_ids) + ask.params.max_tokens == model.context_length
+            is_cut = fills_context and ask.params.max_tokens < body.max_tokens
             writer = MessageWriter(f"msg_{uuid.uuid4().hex}", model.card.name, is_cut_to_context=is_cut)
             return await generate(model, ask), writer
 
