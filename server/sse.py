@@ -76,8 +76,10 @@ async def _sent(
         except Exception as error:
             if not is_expected(error):
                 log.exception("unhandled error in a stream")
-            current_request().failed = True
-            for event in on_error(describe(error)):
+            reply = describe(error)
+            record = current_request()
+            record.failed, record.refusal = True, reply.code or ""
+            for event in on_error(reply):
                 yield _framed(event)
 
 

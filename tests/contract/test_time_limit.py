@@ -53,6 +53,14 @@ async def test_a_stream_that_takes_too_long_ends_with_an_error_event(engine: Scr
     assert engine.running == 0
 
 
+async def test_a_stream_that_takes_too_long_is_counted_by_what_ended_it(engine: ScriptedEngine) -> None:
+    """It was an internal_error in the figures, as every failure in a stream."""
+    async with connect(make_app(engine, LIMITED)) as http:
+        await http.post(CHAT, json={**HELLO, "stream": True})
+        figures = (await http.get("/metrics")).text
+    assert [line for line in figures.split("\n") if "request_failed_total{" in line and "request_timeout" in line]
+
+
 async def test_an_engine_that_gives_nothing_at_all_is_not_waited_for(engine: ScriptedEngine) -> None:
     engine.step_seconds = 60
     async with connect(make_app(engine, LIMITED)) as http:
