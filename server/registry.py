@@ -169,10 +169,13 @@ _Kind = TypeVar("_Kind", bound=NamedModel)
 
 
 class ModelRegistry:
-    """The served models by name and alias. The default one is what a request gets that names none."""
+    """The served models by name and alias. The default one is what a request gets that names none.
+
+    It answers, where any does: callers that take the first model of the list mean to talk to it.
+    """
 
     def __init__(self, models: Sequence[NamedModel], default: str = "") -> None:
-        """Register ``models``; the one called ``default``, or else the first, is the default.
+        """Register ``models``; the one called ``default``, or else the first that answers, is the default.
 
         Raises:
             ValueError: there is none, two share a name, or none is called ``default``.
@@ -187,7 +190,8 @@ class ModelRegistry:
                 self._by_name[name] = model
         if default and default not in self._by_name:
             raise ValueError(f"no served model is called {default!r}; served: {', '.join(self._by_name)}")
-        first = self._by_name[default] if default else models[0]
+        answering = (model for model in models if isinstance(model, ServedModel))
+        first = self._by_name[default] if default else next(answering, models[0])
         self._models = (first, *(model for model in models if model is not first))
         self.stopping = False
         """The server is about to end: whoever balances loads should send requests elsewhere."""

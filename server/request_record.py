@@ -63,7 +63,7 @@ class RequestRecord:
     time_limit: float = 0.0
     """Seconds that it may take; 0 is any number."""
     generations: list[Progress] = field(default_factory=list)
-    """One for each prompt that an engine has taken."""
+    """One for each prompt that an engine has taken, or for all inputs of a request for embeddings."""
     refusal: str = ""
     """Code of the error that it was told, if any."""
     failed: bool = False

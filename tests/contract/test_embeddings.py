@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from openai import AsyncOpenAI, BadRequestError, RateLimitError
 
-from server.app import create_app
+from server.app import ApiOptions, create_app
 from server.engine.errors import QueueFull
 from server.host import EngineHost
 from server.registry import EmbeddingModel, ModelCard, ModelRegistry
+from server.request_record import Limits
 from tests.support.api import MODEL, connect, served_model
 from tests.support.scripted_engine import EOS, ByteTokenizer, ScriptedEngine
 
@@ -84,6 +85,20 @@ async def test_models_are_listed_with_their_kind(http: httpx.AsyncClient) -> Non
     models = (await http.get("/v1/models")).json()["data"]
     assert {model["id"]: model["kind"] for model in models} == {VECTORS: "embedding", MODEL: "generation"}
     assert (await http.get(f"/v1/models/{VECTORS}")).json()["kind"] == "embedding"
+
+
+async def test_a_model_that_makes_vectors_is_not_the_default(http: httpx.AsyncClient) -> None:
+    """It was listed first where its table came first, and clients that talk to the first model got a 400."""
+    assert [model["id"] for model in (await http.get("/v1/models")).json()["data"]] == [MODEL, VECTORS]
+
+
+async def test_inputs_count_as_tokens_of_the_key(engine: ScriptedEngine) -> None:
+    """They did not, so that a budget in tokens bounded chats alone."""
+    embedder = EmbeddingModel(ModelCard(VECTORS, 1_700_000_000), EngineHost(engine, ByteTokenizer))
+    app = create_app(ModelRegistry([embedder]), ApiOptions(limits=Limits(tokens_per_minute=3)))
+    async with connect(app) as http:
+        replies = [await http.post("/v1/embeddings", json={"input": [[7, 8], [9]]}) for _ in range(2)]
+    assert [reply.status_code for reply in replies] == [200, 429]
 
 
 async def test_a_full_queue_is_told(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:
