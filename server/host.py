@@ -107,6 +107,11 @@ class EngineHost:
         return EngineStatus(EngineState.LOADING, reason)
 
     @property
+    def has_given_up(self) -> bool:
+        """Whether the model was served, and its engine then failed in spite of all restarts."""
+        return self._tokenizer is not None and self.engine.status.state is EngineState.FAILED
+
+    @property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer.
 

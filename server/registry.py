@@ -10,7 +10,7 @@ from typing import TypeVar
 from models.catalog import SamplingDefaults
 from server.engine.errors import EngineError
 from server.engine.grammar import Grammar
-from server.engine.interface import EngineStatus
+from server.engine.interface import EngineState, EngineStatus
 from server.errors import ModelNotFound, RouteNotServed, TextTooLong, WrongModelKind
 from server.host import EngineHost, Tokenizer
 from server.prompts.errors import PromptError
@@ -205,6 +205,13 @@ class ModelRegistry:
     def hosts(self) -> tuple[EngineHost, ...]:
         """The engines behind them, each once."""
         return tuple(dict.fromkeys(model.host for model in self._models))
+
+    @property
+    def has_given_up(self) -> bool:
+        """Whether an engine has given up, and no model is left that is served."""
+        hosts = self.hosts
+        given_up = any(host.has_given_up for host in hosts)
+        return given_up and all(host.status.state is EngineState.FAILED for host in hosts)
 
     def find(self, name: str) -> NamedModel:
         """Return the model called ``name``, of whatever kind. Raises ModelNotFound."""

@@ -20,7 +20,7 @@ from server.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.1
 _LAST_WORDS_SECONDS = 2
 """For the ends of requests that did not end by themselves to reach their callers."""
 _SETTLED = (EngineState.READY, EngineState.FAILED, EngineState.IDLE)
@@ -81,6 +81,8 @@ class Server(uvicorn.Server):
         self._settings = settings
         self._on_settled = on_settled
         self._watching: asyncio.Task[None] | None = None
+        self.has_given_up = False
+        """It ended by itself, as there was nothing left to serve."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Begin to stop; a second Ctrl-C stops at once.
@@ -124,3 +126,6 @@ class Server(uvicorn.Server):
         while any(model.status.state not in _SETTLED for model in self._registry.models):
             await asyncio.sleep(_POLL_SECONDS)
         self._on_settled()
+        while not self._registry.has_given_up:
+            await asyncio.sleep(_POLL_SECONDS)
+        self.has_given_up = self.should_exit = True

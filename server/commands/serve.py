@@ -35,7 +35,7 @@ def run(settings: Settings) -> None:
     """Serve until told to stop.
 
     Raises:
-        ClickException: the server cannot be started.
+        ClickException: the server cannot be started, or has nothing left to serve.
     """
     configure_logging(settings.log_level)
     try:
@@ -47,8 +47,11 @@ def run(settings: Settings) -> None:
         assembly = prepare(settings)
         names = ", ".join(model.card.name for model in assembly.registry.models)
         log.info("starting with %s; the server answers on %s meanwhile", names, url)
-        Server(assembly, settings, lambda: announce(url, assembly.registry)).run(sockets=[listener])
-        log.info("stopped")
+        server = Server(assembly, settings, lambda: announce(url, assembly.registry))
+        server.run(sockets=[listener])
+    if server.has_given_up:
+        raise click.ClickException("no model is left to serve, in spite of restarts (--max-restarts); the log says why")
+    log.info("stopped")
 
 
 def announce(url: str, registry: ModelRegistry) -> None:

@@ -187,3 +187,42 @@ def test_over_http_each_open_stream_ends_with_an_error_event_and_the_server_answ
         answer = httpx.post(f"{url}/chatglm", json={"prompt": "你好", "max_length": 64}, timeout=60)
         assert (answer.status_code, answer.json()["status"]) == (200, 200)
         assert server.poll() is None
+
+
+def test_a_server_with_nothing_left_to_serve_says_so_and_exits_for_a_supervisor_to_see(
+    tiny_gguf: Path, tmp_path: Path
+) -> None:
+    with running_server(str(tiny_gguf), "--max-restarts", "1", log=tmp_path / "log") as (url, server):
+        os.kill(engine_pid(server.pid), signal.SIGKILL)
+        states = _states_until_ok(url)
+        os.kill(engine_pid(server.pid), signal.SIGKILL)
+        assert server.wait(20) == 1
+    assert states[-1] == 200
+    assert 503 in states
+    assert "no model is left to serve" in (tmp_path / "log").read_text("utf-8")
+
+
+def test_a_server_with_another_model_stays(tiny_gguf: Path, tmp_path: Path) -> None:
+    config = tmp_path / "glmserve.toml"
+    names = ("a", "b")
+    config.write_text("".join(f'[[models]]\nmodel = "{tiny_gguf}"\nname = "{name}"\n' for name in names))
+    flags = ("--config", str(config), "--max-restarts", "0", "--context", "1024")
+    with running_server(*flags, log=tmp_path / "log") as (url, server):
+        os.kill(engine_pid(server.pid), signal.SIGKILL)
+        time.sleep(1)
+        health = httpx.get(f"{url}/health")
+        assert (health.status_code, health.json()["status"]) == (503, "failed")
+        ask = {"messages": [{"role": "user", "content": "你好"}], "max_tokens": 5}
+        answers = [httpx.post(f"{url}/v1/chat/completions", json={**ask, "model": name}).status_code for name in names]
+        assert sorted(answers) == [200, 503]
+        assert server.poll() is None
+
+
+def _states_until_ok(url: str) -> list[int]:
+    """Return the statuses of /health, from one that is not 200 to one that is."""
+    states = [200]
+    while states[-1] != 200 or len(set(states)) == 1:
+        states.append(httpx.get(f"{url}/health").status_code)
+        time.sleep(0.01)
+        assert len(states) < 3000
+    return states
