@@ -4,10 +4,8 @@ from collections.abc import Iterable
 
 from server.host import Tokenizer
 from server.openai.completion_types import LegacyLogprobs
+from server.openai.logprobs import finite_logprob
 from server.token_scores import ScoredPiece, ScoredToken
-
-_LEAST = -9999.0
-"""In place of minus infinity, which JSON cannot say; OpenAI's own figure."""
 
 
 def legacy_logprobs(tokens: Iterable[ScoredToken], tokenizer: Tokenizer, *, top: int, offset: int) -> LegacyLogprobs:
@@ -22,7 +20,7 @@ def legacy_logprobs(tokens: Iterable[ScoredToken], tokenizer: Tokenizer, *, top:
     listed = tuple(tokens)
     return {
         "tokens": [_text(token, tokenizer) for token in listed],
-        "token_logprobs": [_finite(token.logprob) for token in listed],
+        "token_logprobs": [None if token.logprob is None else finite_logprob(token) for token in listed],
         "top_logprobs": [_rivals(token, tokenizer) for token in listed] if top else None,
         "text_offset": [offset + token.offset for token in listed],
     }
@@ -45,7 +43,7 @@ def _rivals(token: ScoredToken, tokenizer: Tokenizer) -> dict[str, float] | None
         return None
     rivals: dict[str, float] = {}
     for rival in (*token.top, token):
-        rivals.setdefault(_text(rival, tokenizer), max(rival.logprob or 0.0, _LEAST))
+        rivals.setdefault(_text(rival, tokenizer), finite_logprob(rival))
     return rivals
 
 
@@ -56,7 +54,3 @@ def _text(token: ScoredPiece, tokenizer: Tokenizer) -> str:
         return token.piece.decode()
     except UnicodeDecodeError:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token.piece)
-
-
-def _finite(logprob: float | None) -> float | None:
-    return None if logprob is None else max(logprob, _LEAST)
