@@ -1,5 +1,7 @@
 """What an answer has to look like, as text: compiled where the model is. Pure."""
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -19,3 +21,8 @@ class Grammar:
     kind: GrammarKind
     source: str
     """The JSON text of a schema, a regular expression, or a Lark grammar, which may embed schemas as ``%json {…}``."""
+
+
+def one_of(texts: Iterable[str]) -> Grammar:
+    """Return the grammar of an answer that is one of ``texts``."""
+    return Grammar(GrammarKind.REGEX, "|".join(map(re.escape, texts)))

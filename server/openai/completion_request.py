@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated
 
 from pydantic import BeforeValidator, ConfigDict, Field
@@ -9,35 +10,15 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from server.engine.params import MAX_LOGPROBS
 from server.errors import InvalidRequest, prompt_in
 from server.generation import GenerationRequest, room_for_answer
-from server.openai.checked import invalid, parse
+from server.openai.checked import parse
 from server.openai.completion_fields import COMPLETION
 from server.openai.grammars import GrammarFields, to_grammar
 from server.openai.sampling import SamplingFields, StreamOptions, answer_tokens, number_of_answers, to_sampling
-from server.openai.token_ids import decoded, is_token_ids, known_ids
+from server.openai.token_ids import TEXTS_OR_IDS, TextOrIds, decoded, known_ids, texts_or_ids
 from server.prompt_batch import SEQUENCES_AT_MOST
 from server.registry import ServedModel
 
-Prompt = str | tuple[int, ...]
-"""A text, or its token ids."""
-
 _DEFAULT_MAX_TOKENS = 16
-
-
-def _prompts(value: object) -> tuple[Prompt, ...]:
-    prompts = [value] if isinstance(value, str) or is_token_ids(value) else value
-    if not isinstance(prompts, list) or not prompts:
-        raise invalid("must be a text, token ids, or a list of these that is not empty")
-    if len(prompts) > SEQUENCES_AT_MOST:
-        raise invalid(f"may have at most {SEQUENCES_AT_MOST} prompts, not {len(prompts)}")
-    return tuple(_prompt(prompt, index) for index, prompt in enumerate(prompts))
-
-
-def _prompt(value: object, index: int) -> Prompt:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and is_token_ids(value):
-        return tuple(value)
-    raise invalid(f"prompt {index} must be a text, or a list of token ids that is not empty")
 
 
 class CompletionRequest(SamplingFields, GrammarFields):
@@ -47,8 +28,10 @@ class CompletionRequest(SamplingFields, GrammarFields):
 
     model: str | None = None
     prompt: Annotated[
-        tuple[Prompt, ...],
-        BeforeValidator(_prompts, json_schema_input_type=str | list[int] | list[str] | list[list[int]]),
+        tuple[TextOrIds, ...],
+        BeforeValidator(
+            partial(texts_or_ids, most=SEQUENCES_AT_MOST, name="prompt"), json_schema_input_type=TEXTS_OR_IDS
+        ),
     ]
     max_tokens: Annotated[int, Field(ge=0)] | None = None
     n: Annotated[int, Field(ge=1)] | None = None
@@ -107,7 +90,7 @@ async def to_asks(body: CompletionRequest, model: ServedModel) -> tuple[PromptAs
         return tuple([await _ask(prompt, n, body, model) for prompt in body.prompt])
 
 
-async def _ask(prompt: Prompt, n: int, body: CompletionRequest, model: ServedModel) -> PromptAsk:
+async def _ask(prompt: TextOrIds, n: int, body: CompletionRequest, model: ServedModel) -> PromptAsk:
     if isinstance(prompt, str):
         prefix = () if body.add_special_tokens is False else model.text_prefix
         ids = (*prefix, *await model.encode_text(prompt))

@@ -1,13 +1,14 @@
 """The body of a request for embeddings as it comes over the wire."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from server.openai.checked import Wire, invalid, parse
+from server.openai.checked import Wire, parse
 from server.openai.fields import FieldTable, Honoured, Ignored, Refused
-from server.openai.token_ids import is_token_ids
+from server.openai.token_ids import TEXTS_OR_IDS, TextOrIds, texts_or_ids
 
 _INPUTS_AT_MOST = 2048
 """OpenAI's bound."""
@@ -30,26 +31,6 @@ EMBEDDING = FieldTable(
 )
 """The fields of the body."""
 
-EmbeddingInput = str | tuple[int, ...]
-"""A text, or its token ids."""
-
-
-def _inputs(value: object) -> tuple[EmbeddingInput, ...]:
-    inputs = [value] if isinstance(value, str) or is_token_ids(value) else value
-    if not isinstance(inputs, list) or not inputs:
-        raise invalid("must be a text, token ids, or a list of these that is not empty")
-    if len(inputs) > _INPUTS_AT_MOST:
-        raise invalid(f"may have at most {_INPUTS_AT_MOST} inputs, not {len(inputs)}")
-    return tuple(_input(item, index) for index, item in enumerate(inputs))
-
-
-def _input(value: object, index: int) -> EmbeddingInput:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and is_token_ids(value):
-        return tuple(value)
-    raise invalid(f"input {index} must be a text, or a list of token ids that is not empty")
-
 
 class EmbeddingRequest(Wire):
     """The fields that are honoured; ``EMBEDDING`` says what becomes of all others."""
@@ -58,8 +39,8 @@ class EmbeddingRequest(Wire):
 
     model: str | None = None
     input: Annotated[
-        tuple[EmbeddingInput, ...],
-        BeforeValidator(_inputs, json_schema_input_type=str | list[int] | list[str] | list[list[int]]),
+        tuple[TextOrIds, ...],
+        BeforeValidator(partial(texts_or_ids, most=_INPUTS_AT_MOST, name="input"), json_schema_input_type=TEXTS_OR_IDS),
     ]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Field(ge=1)] | None = None

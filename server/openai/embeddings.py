@@ -14,7 +14,7 @@ from server.errors import InvalidRequest
 from server.generation import unless_gone
 from server.http.openapi import documented
 from server.openai.embedding_request import EmbeddingRequest, parse_embedding_request
-from server.openai.token_ids import known_ids
+from server.openai.token_ids import TextOrIds, known_ids
 from server.registry import EmbeddingModel, ModelRegistry
 from server.request_record import Progress, current_request
 from server.wire import hung_up, read_json_object
@@ -78,7 +78,7 @@ async def _embed(body: EmbeddingRequest, model: EmbeddingModel) -> EmbeddingList
     }
 
 
-async def _ids(value: str | tuple[int, ...], index: int, model: EmbeddingModel) -> tuple[int, ...]:
+async def _ids(value: TextOrIds, index: int, model: EmbeddingModel) -> tuple[int, ...]:
     """Return an input as ids. Raises InvalidRequest where it does not fit or has an id that is not the model's."""
     if isinstance(value, str):
         ids = await model.encode(value)

@@ -1,12 +1,11 @@
 """What an answer has to look like, as OpenAI and vLLM spell it, and as the engine takes it."""
 
 import json
-import re
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from server.engine.grammar import Grammar, GrammarKind
+from server.engine.grammar import Grammar, GrammarKind, one_of
 from server.errors import InvalidRequest
 from server.openai.checked import Wire
 from server.tools.schema import closed
@@ -106,11 +105,6 @@ def schema_grammar(schema: Schema) -> Grammar:
     return Grammar(GrammarKind.JSON_SCHEMA, source)
 
 
-def choice_grammar(choices: list[str]) -> Grammar:
-    """Return the grammar of one of these texts."""
-    return Grammar(GrammarKind.REGEX, "|".join(map(re.escape, choices)))
-
-
 def _of_format(asked: ResponseFormat | None) -> Grammar | None:
     if asked is None or asked.type == "text":
         return None
@@ -139,7 +133,7 @@ def _of_regex(source: str | None) -> Grammar | None:
 
 
 def _of_choice(choices: list[str] | None) -> Grammar | None:
-    return None if choices is None else choice_grammar(choices)
+    return None if choices is None else one_of(choices)
 
 
 def _of_lark(source: str | None, path: str) -> Grammar | None:

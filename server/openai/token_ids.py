@@ -1,8 +1,9 @@
-"""Token ids that a request brings, and the text that they stand for."""
+"""Token ids that a request brings in place of texts, and the text that they stand for."""
 
 import asyncio
 
 from server.errors import InvalidRequest
+from server.openai.checked import invalid
 from server.registry import ServedModel
 from server.text import Detokenizer
 
@@ -10,7 +11,32 @@ _INLINE_IDS = 2000
 """Below this, decoding is quicker than going to a thread and back."""
 
 
-def is_token_ids(value: object) -> bool:
+TextOrIds = str | tuple[int, ...]
+"""A text, or its token ids."""
+
+TEXTS_OR_IDS = str | list[int] | list[str] | list[list[int]]
+"""What ``texts_or_ids`` reads, for the JSON schema of its field."""
+
+
+def texts_or_ids(value: object, most: int, name: str) -> tuple[TextOrIds, ...]:
+    """Return a text or token ids, or a list of ``most`` of them; each is a ``name``. Raises for a validator."""
+    several = [value] if isinstance(value, str) or _is_token_ids(value) else value
+    if not isinstance(several, list) or not several:
+        raise invalid("must be a text, token ids, or a list of these that is not empty")
+    if len(several) > most:
+        raise invalid(f"may have at most {most} {name}s, not {len(several)}")
+    return tuple(_text_or_ids(item, f"{name} {index}") for index, item in enumerate(several))
+
+
+def _text_or_ids(value: object, name: str) -> TextOrIds:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and _is_token_ids(value):
+        return tuple(value)
+    raise invalid(f"{name} must be a text, or a list of token ids that is not empty")
+
+
+def _is_token_ids(value: object) -> bool:
     """Return whether ``value`` is a list of token ids, one at least."""
     return isinstance(value, list) and bool(value) and all(type(item) is int for item in value)
 

@@ -25,7 +25,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from server.engine.grammar import Grammar, GrammarKind
+from server.engine.grammar import Grammar, GrammarKind, one_of
 from server.tasks.task import Task, TaskSampling, TemplateError, check_template
 
 if sys.version_info >= (3, 11):
@@ -68,7 +68,7 @@ class _GrammarTable(_Checked):
 
     def grammar(self) -> Grammar:
         if self.choice is not None:
-            return Grammar(GrammarKind.REGEX, "|".join(map(re.escape, self.choice)))
+            return one_of(self.choice)
         if self.regex is not None:
             return Grammar(GrammarKind.REGEX, self.regex)
         if self.json_schema is not None:

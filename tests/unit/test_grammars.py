@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from server.engine.grammar import Grammar, GrammarKind
+from server.engine.grammar import Grammar, GrammarKind, one_of
 from server.errors import InvalidRequest
 from server.openai.checked import parse
-from server.openai.grammars import GrammarFields, choice_grammar, to_grammar
+from server.openai.grammars import GrammarFields, to_grammar
 
 SCHEMA = {"type": "object", "properties": {"z": {"const": "é"}, "a": {}}}
 SOURCE = '{"type":"object","properties":{"z":{"const":"é"},"a":{}}}'
@@ -68,7 +68,7 @@ def test_expressions_grammars_and_choices_are_passed_on() -> None:
 
 def test_a_choice_is_taken_literally() -> None:
     choices = ["a.b|c", "(", "x\ny", "中 文", "<&~#>"]
-    pattern = choice_grammar(choices).source
+    pattern = one_of(choices).source
     assert all(re.fullmatch(pattern, choice) for choice in choices)
     assert not re.fullmatch(pattern, "axb")
 
