@@ -96,8 +96,3 @@ class Batch:
     ops: tuple[CacheOp, ...]
     admitted: tuple[Sequence, ...]
     items: tuple[BatchItem, ...]
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of all items, drafts included."""
-        return sum(len(item.tokens) + len(item.drafts) for item in self.items)
