@@ -8,7 +8,7 @@ from server.errors import InvalidRequest
 from server.generation import GenerationRequest, room_for_answer
 from server.openai.grammars import schema_grammar
 from server.openai.sampling import SamplingFields, to_sampling
-from server.openai.tool_schemas import AskedChoice, FunctionDefinition, offer_functions
+from server.openai.tool_schemas import AskedChoice, FunctionDefinition, answer_grammar, offer_functions
 from server.prompts.message import Message, Role
 from server.registry import ServedModel
 from server.tools.tool import ToolOffer
@@ -62,15 +62,8 @@ async def to_generation(body: MessagesRequest, model: ServedModel) -> Generation
     fields = SamplingFields(temperature=body.temperature, top_p=body.top_p, top_k=body.top_k)
     params = to_sampling(fields, model.card, max_tokens)
     asked = None if body.output_config is None else body.output_config.format
-    if asked is not None:
-        if prompt.offer is not None:
-            raise InvalidRequest(
-                "an answer that may call tools cannot be held to a format as well: leave one of them out",
-                param="output_config.format",
-            )
-        params = replace(params, grammar=schema_grammar(asked.json_schema))
-    if prompt.offer is not None:
-        params = replace(params, grammar=model.tool_grammar(prompt.offer))
+    format_grammar = None if asked is None else schema_grammar(asked.json_schema)
+    params = replace(params, grammar=answer_grammar(model, prompt.offer, format_grammar, "output_config.format"))
     return GenerationRequest(
         prompt.ids, params, stop=body.stop_sequences, tools=prompt.offer, continued=prompt.continued
     )

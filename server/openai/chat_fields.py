@@ -20,7 +20,7 @@ _HONOURED = (
     Honoured("repetition_penalty", "extension; above 0, at most 2"),
     Honoured("max_tokens", "at least 1; cut to what the context leaves"),
     Honoured("max_completion_tokens", "the same; wins over max_tokens"),
-    Honoured("min_tokens", "extension; no end of the answer before so many tokens"),
+    Honoured("min_tokens", "extension; no end token before so many; a stop string ends the answer anyway"),
     Honoured("ignore_eos", "extension; goes on to max_tokens"),
     Honoured("stop", "a string or up to 16; empty strings are left out"),
     Honoured("seed", "any integer; answer i of n uses seed + i"),

@@ -5,8 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from server.engine.grammar import Grammar
 from server.errors import InvalidRequest, shown
 from server.openai.checked import Wire, invalid, parse
+from server.registry import ServedModel
 from server.tools.tool import NAME_PATTERN, ToolChoice, ToolOffer, make_offer, make_tool
 
 FunctionName = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -169,3 +171,27 @@ def offer_functions(
     if not tools or asked.mode == "none":
         return None
     return make_offer(tools, ToolChoice(asked.mode), allowed, parallel=parallel)
+
+
+def answer_grammar(model: ServedModel, offer: ToolOffer | None, asked: Grammar | None, field: str) -> Grammar | None:
+    """Return what an answer is held to: the family's form of calls, or the format that was ``asked`` for.
+
+    Args:
+        model: that answers.
+        offer: the tools that may be called, if any.
+        asked: the grammar of the format.
+        field: where the request says so.
+
+    Raises:
+        InvalidRequest: there are both.
+        PromptError: the model can be told of no tools.
+    """
+    if offer is None:
+        return asked
+    if asked is not None:
+        raise InvalidRequest(
+            "an answer that may call tools cannot be held to a format as well: leave one of them out, or set "
+            "tool_choice to none",
+            param=field,
+        )
+    return model.tool_grammar(offer)

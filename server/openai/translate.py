@@ -8,7 +8,7 @@ from server.openai.conversation import to_messages
 from server.openai.grammars import to_grammar
 from server.openai.sampling import answer_tokens, number_of_answers, to_sampling
 from server.openai.schemas import ChatRequest
-from server.openai.tool_schemas import to_offer
+from server.openai.tool_schemas import answer_grammar, to_offer
 from server.registry import ServedModel
 from server.tools.tool import ToolOffer
 
@@ -32,16 +32,7 @@ async def to_generation(body: ChatRequest, model: ServedModel) -> GenerationRequ
     params = to_sampling(body, model.card, max_tokens)
     if body.logprobs:
         params = replace(params, logprobs=body.top_logprobs or 0)
-    grammar = to_grammar(body)
-    if grammar is not None and offer is not None:
-        raise InvalidRequest(
-            "an answer that may call tools cannot be held to a format as well: leave one of them out, or set "
-            "tool_choice to none",
-            param="tools",
-        )
-    params = replace(params, grammar=grammar)
-    if offer is not None:
-        params = replace(params, grammar=model.tool_grammar(offer))
+    params = replace(params, grammar=answer_grammar(model, offer, to_grammar(body), "tools"))
     return GenerationRequest(
         prompt_ids, params, stop=body.stop, n=n, tools=offer, continued=bool(body.continue_final_message)
     )

@@ -27,7 +27,7 @@ RESPONSES = FieldTable(
         Honoured("presence_penalty", "extension; -2 to 2"),
         Honoured("frequency_penalty", "extension; -2 to 2"),
         Honoured("repetition_penalty", "extension; above 0, at most 2"),
-        Honoured("min_tokens", "extension; no end of the answer before so many tokens"),
+        Honoured("min_tokens", "extension; no end token before so many; a stop string ends the answer anyway"),
         Honoured("ignore_eos", "extension; goes on to max_output_tokens"),
         Honoured("stop", "extension; a string or up to 16"),
         Honoured("seed", "extension; any integer"),

@@ -8,6 +8,7 @@ from server.errors import InvalidRequest
 from server.fitting import encode_latest
 from server.generation import GenerationRequest, room_for_answer
 from server.openai.sampling import answer_tokens, to_sampling
+from server.openai.tool_schemas import answer_grammar
 from server.prompts.message import Message, Role
 from server.registry import ServedModel
 from server.responses.items import Item, parse_items, to_messages, user_item
@@ -61,10 +62,12 @@ async def to_generation(
     room = room_for_answer(model, len(prompt_ids))
     max_tokens = answer_tokens(body.max_output_tokens, body.min_tokens, model.card.default_max_tokens, room)
     offer = to_offer(body)
-    grammar = format_grammar(body.text) or (None if task is None else task.grammar)
     if offer is not None:
-        _check_agreement(body)
-        grammar = model.tool_grammar(offer)
+        _check_text_only(body)
+    asked = format_grammar(body.text)
+    stored = None if task is None else task.grammar
+    field = "prompt" if asked is None else "text.format"
+    grammar = answer_grammar(model, offer, asked or stored, field)
     params = replace(to_sampling(body, model.card, max_tokens), logprobs=body.logprobs, grammar=grammar)
     return GenerationRequest(prompt_ids, params, stop=body.stop, tools=offer)
 
@@ -87,14 +90,8 @@ async def encode(body: ResponsesRequest, items: Sequence[Item], model: ServedMod
     return await encode_latest(encode_from, len(starts) - 1, model.context_length)
 
 
-def _check_agreement(body: ResponsesRequest) -> None:
-    """Refuse what does not go with tools. Raises InvalidRequest."""
-    if format_grammar(body.text) is not None:
-        raise InvalidRequest(
-            "an answer that may call tools cannot be held to a format as well: leave one of them out, or set "
-            "tool_choice to none",
-            param="text.format",
-        )
+def _check_text_only(body: ResponsesRequest) -> None:
+    """Refuse what goes with a text and not with calls. Raises InvalidRequest."""
     if body.logprobs is not None:
         field = "include" if body.top_logprobs is None else "top_logprobs"
         raise InvalidRequest(

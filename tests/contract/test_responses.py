@@ -449,6 +449,7 @@ async def test_what_may_be_called_can_be_chosen(
         ({"tools": [WEATHER], "tool_choice": {"type": "function", "name": "x"}}, "tool_choice"),
         ({"tools": [WEATHER], "tool_choice": "some"}, "tool_choice"),
         ({"tools": [WEATHER], "top_logprobs": 2}, "top_logprobs"),
+        ({"tools": [WEATHER], "prompt": {"id": "review", "variables": {"text": "好"}}}, "prompt"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"input": [{"type": "function_call_output", "call_id": "none", "output": "x"}]}, "input"),
         ({"input": [{"type": "function_call", "name": "x", "arguments": "{}"}]}, "input[0].call_id"),
