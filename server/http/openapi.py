@@ -15,8 +15,10 @@ both in one line, and nothing is written by hand::
 - ``tag``: what kind of route it is. Requests to those of ``GENERATION`` are counted as such in ``/metrics``.
 """
 
-from collections.abc import Collection, Mapping
+import json
+from collections.abc import Collection, Hashable, Mapping
 from enum import Enum
+from functools import cache
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import cast
@@ -172,12 +174,19 @@ def _headers(status: int) -> dict[str, object]:
 
 def _refer(kind: object, mode: JsonSchemaMode, schemas: dict[str, object]) -> dict[str, object]:
     """Return a reference to the schema of ``kind``, which is put into ``schemas`` with all that it refers to."""
-    schema = TypeAdapter[object](cast(type[object], kind)).json_schema(mode=mode, ref_template=_REFERENCE)
-    schemas.update(schema.pop("$defs", {}))
+    schema: dict[str, object] = json.loads(_schema(kind, mode))
+    schemas.update(cast(dict[str, object], schema.pop("$defs", {})))
     if not isinstance(kind, type) or set(schema) == {"$ref"} or "title" not in schema:
         return schema
     schemas[kind.__name__] = schema
     return {"$ref": _REFERENCE.format(model=kind.__name__)}
+
+
+@cache
+def _schema(kind: Hashable, mode: JsonSchemaMode) -> str:
+    """Return the schema of a type as JSON; made once, as it takes longer than all else that an application is."""
+    adapter = TypeAdapter[object](cast(type[object], kind))
+    return json.dumps(adapter.json_schema(mode=mode, ref_template=_REFERENCE))
 
 
 def _statuses(kinds: Collection[type[Exception]]) -> list[tuple[int, str]]:
