@@ -64,10 +64,8 @@ async def to_generation(
     offer = to_offer(body)
     if offer is not None:
         _check_text_only(body)
-    asked = format_grammar(body.text)
     stored = None if task is None else task.grammar
-    field = "prompt" if asked is None else "text.format"
-    grammar = answer_grammar(model, offer, asked or stored, field)
+    grammar = answer_grammar(model, offer, format_grammar(body.text), "text.format") or stored
     params = replace(to_sampling(body, model.card, max_tokens), logprobs=body.logprobs, grammar=grammar)
     return GenerationRequest(prompt_ids, params, stop=body.stop, tools=offer)
 

@@ -287,6 +287,15 @@ async def test_a_request_may_say_more_than_its_stored_prompt(http: httpx.AsyncCl
     assert (params.temperature, params.max_tokens, params.top_p) == (0.7, 5, 0.8)
 
 
+async def test_the_grammar_of_a_stored_prompt_gives_way_to_tools(
+    http: httpx.AsyncClient, engine: ScriptedEngine
+) -> None:
+    await create(http, prompt={"id": "review", "variables": {"text": "好"}}, tools=[WEATHER])
+    grammar = engine.submissions[-1].params.grammar
+    assert grammar is not None
+    assert "get_weather" in grammar.source
+
+
 @pytest.mark.parametrize(
     ("prompt", "refused"),
     [
@@ -449,7 +458,7 @@ async def test_what_may_be_called_can_be_chosen(
         ({"tools": [WEATHER], "tool_choice": {"type": "function", "name": "x"}}, "tool_choice"),
         ({"tools": [WEATHER], "tool_choice": "some"}, "tool_choice"),
         ({"tools": [WEATHER], "top_logprobs": 2}, "top_logprobs"),
-        ({"tools": [WEATHER], "prompt": {"id": "review", "variables": {"text": "好"}}}, "prompt"),
+        ({"tools": [WEATHER], "text": {"format": {"type": "json_object"}}}, "text.format"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"input": [{"type": "function_call_output", "call_id": "none", "output": "x"}]}, "input"),
         ({"input": [{"type": "function_call", "name": "x", "arguments": "{}"}]}, "input[0].call_id"),
