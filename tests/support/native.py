@@ -38,13 +38,19 @@ def logits_of(path: Path, prompts: Sequence[Sequence[int]], *, threads: int = 2)
         return [compute_logits(model, prompt, threads=threads) for prompt in prompts]
 
 
-def compute_logits(model: llama_cpp.llama_model_p, prompt: Sequence[int], *, threads: int = 2) -> NDArray[np.float32]:
-    """Return the logits at every position of ``prompt``; cache in float32."""
+def compute_logits(
+    model: llama_cpp.llama_model_p,
+    prompt: Sequence[int],
+    *,
+    threads: int = 2,
+    cache_type: int = llama_cpp.GGML_TYPE_F32,
+) -> NDArray[np.float32]:
+    """Return the logits at every position of ``prompt``; a cache other than float32 goes with flash attention."""
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = params.n_batch = len(prompt) + 8
     params.n_seq_max = 1
-    params.type_k = params.type_v = llama_cpp.GGML_TYPE_F32
-    params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    params.type_k = params.type_v = cache_type
+    params.flash_attn_type = int(cache_type != llama_cpp.GGML_TYPE_F32)
     params.n_threads = params.n_threads_batch = threads
     context = llama_cpp.llama_init_from_model(model, params)
     batch = llama_cpp.llama_batch_init(len(prompt), 0, 1)
