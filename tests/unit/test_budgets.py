@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 
 from server.errors import RateLimited
 from server.http.budgets import Bucket, Budget
-from server.request_record import Limits, RequestRecord
+from server.request_record import Limits, Progress, RequestRecord
 
 
 def ask(budget: Budget, now: float, tokens: int = 0) -> None:
     record = RequestRecord()
     budget.enter(record, now)
-    record.completion_tokens = tokens
+    record.generations.append(Progress("m", 0, completion_tokens=tokens))
     budget.leave(record, now)
 
 
@@ -53,7 +53,7 @@ def test_what_a_running_request_has_had_so_far_counts() -> None:
     running = RequestRecord()
     budget.enter(running, 0.0)
     ask(budget, 0.0)
-    running.prompt_tokens = 600
+    running.generations.append(Progress("m", 600))
     assert refused(budget, 0.0) == 1
     assert budget.headers(0.0)["x-ratelimit-remaining-tokens"] == "0"
 
