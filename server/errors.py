@@ -33,6 +33,7 @@ from server.engine.errors import (
     ModelLoadError,
     PromptTooLong,
     QueueFull,
+    ReaderTooSlow,
     UnknownToken,
 )
 from server.prompts.errors import PromptError
@@ -247,6 +248,7 @@ _TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
         RouteNotServed: _Row(404, "invalid_request_error", "route_not_served"),
         PromptNotFound: _Row(404, "invalid_request_error", "prompt_not_found"),
         ResponseNotFound: _Row(404, "invalid_request_error", "response_not_found"),
+        ReaderTooSlow: _Row(408, "invalid_request_error", "reader_too_slow"),
         BodyTooLarge: _Row(413, "invalid_request_error", "request_too_large"),
         RateLimited: _Row(429, "rate_limit_error", "rate_limit_exceeded"),
         QueueFull: _Row(429, "rate_limit_error", "queue_full"),

@@ -21,6 +21,8 @@ from server.settings import Settings
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.1
+_SEND_BYTES = 256 * 1024
+"""Of a reply that the system may hold for a caller who reads slowly (Linux takes it times two). It would take 4 MB."""
 _LAST_WORDS_SECONDS = 2
 """For the ends of requests that did not end by themselves to reach their callers."""
 _SETTLED = (EngineState.READY, EngineState.FAILED, EngineState.IDLE)
@@ -41,6 +43,7 @@ def bind(host: str, port: int) -> socket.socket:
     bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)  # connections inherit it
         bound.bind((host, port))
     except OSError as error:
         bound.close()
@@ -73,7 +76,7 @@ class Server(uvicorn.Server):
                 server_header=False,
                 timeout_graceful_shutdown=settings.shutdown_seconds + _LAST_WORDS_SECONDS,
                 lifespan="on",
-                http=bounded_protocol(lambda: registry.stopping),
+                http=bounded_protocol(settings.stall_seconds, lambda: registry.stopping),
             )
         )
         AppStatus.enable_automatic_graceful_drain = False  # it would cut all streams as soon as a signal comes

@@ -163,6 +163,9 @@ class Settings(ModelDefaults):
     request_timeout: float = Field(
         3600.0, ge=0, description="Seconds after which a request is ended, done or not; 0 is never."
     )
+    stall_seconds: float = Field(
+        60.0, ge=0, description="Seconds a caller may take nothing of its reply before it is dropped; 0 is any number."
+    )
     max_body_mb: float = Field(8.0, gt=0, description="Largest request body in megabytes.")
     shutdown_seconds: int = Field(8, ge=0, description="Time that running answers get when the server stops.")
     drain_seconds: float = Field(

@@ -30,7 +30,6 @@ from server.engine.messages import (
     Embedded,
     EngineInfo,
     EngineStats,
-    FinishReason,
     FromWorker,
     LoadFailed,
     Pin,
@@ -41,6 +40,7 @@ from server.engine.messages import (
 )
 from server.engine.params import SamplingParams
 from server.engine.process import WorkerProcess
+from server.engine.streams import Outcomes, OutcomeStream
 from server.engine.watchdog import Watchdog
 from server.engine.worker import BackendFactory, load_llama
 
@@ -50,8 +50,6 @@ _BACKOFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Before the first, second, … restart in a row; the last one repeats."""
 _KILL_SECONDS = 10.0
 """After so long a killed process counts as gone, whether the system has seen to it or not."""
-
-Outcome = StepOutput | Embedded | EngineError
 
 
 class EngineClient:
@@ -65,7 +63,7 @@ class EngineClient:
         self._info: EngineInfo | None = None
         self._stats = EngineStats()
         self._ids = itertools.count(1)
-        self._streams: dict[int, asyncio.Queue[Outcome]] = {}
+        self._streams: dict[int, Outcomes] = {}
         self._process: WorkerProcess | None = None
         self._pins: dict[Pin, None] = {}
         """In order: each fresh process gets all of them."""
@@ -133,7 +131,7 @@ class EngineClient:
                 raise UnknownToken(token_id, self.info.vocab_size)
         request_id, outcomes = self._enter()
         process.send(Submit(request_id, prompt_ids, params, variant))
-        return _Stream(self, request_id, outcomes)
+        return OutcomeStream(outcomes, lambda finished: self.forget(request_id, finished=finished))
 
     async def embed(self, inputs: tuple[tuple[int, ...], ...]) -> tuple[bytes, ...]:
         """Return a vector for each input; see ``Engine.embed``."""
@@ -161,14 +159,14 @@ class EngineClient:
             raise EngineUnavailable(self._unavailable())
         return self._process
 
-    def _enter(self) -> "tuple[int, asyncio.Queue[Outcome]]":
+    def _enter(self) -> tuple[int, Outcomes]:
         """Return the id of a request that is let in, and where its outcomes go. Raises QueueFull."""
         if len(self._streams) >= self._config.parallel + self._config.max_waiting:
             raise QueueFull(len(self._streams) - self._config.parallel)
         if not self._streams:
             self._watchdog.start()
         request_id = next(self._ids)
-        outcomes = self._streams[request_id] = asyncio.Queue()
+        outcomes = self._streams[request_id] = Outcomes()
         return request_id, outcomes
 
     def pin(self, prompt_ids: tuple[int, ...], variant: str = "") -> None:
@@ -263,7 +261,8 @@ class EngineClient:
             outcomes = self._streams.get(output.request_id)
             if outcomes is not None:
                 self._restarts = 0  # it answers, so the next death counts from the start again
-                outcomes.put_nowait(output)
+                if not outcomes.put(output):
+                    self.forget(output.request_id, finished=False)
 
     def _hung(self) -> None:
         if (process := self._process) is not None:
@@ -296,7 +295,7 @@ class EngineClient:
 
     def _end_all(self, error: EngineError) -> None:
         for outcomes in self._streams.values():
-            outcomes.put_nowait(error)
+            outcomes.put(error)
         self._streams.clear()
 
     def _set_soon(self, state: EngineState, reason: str) -> None:
@@ -314,42 +313,3 @@ class EngineClient:
 
     def _unavailable(self) -> str:
         return f"the engine takes no requests now: {self._status.reason or self._status.state.value}"
-
-
-class _Stream(AsyncGenerator[StepOutput, None]):
-    """The outputs of one sequence. Not a generator function: one of those that was never started cannot be closed."""
-
-    def __init__(self, client: EngineClient, request_id: int, outcomes: "asyncio.Queue[Outcome]") -> None:
-        self._client = client
-        self._request_id = request_id
-        self._outcomes = outcomes
-        self._ended = False
-
-    async def asend(self, _value: None) -> StepOutput:
-        if self._ended:
-            raise StopAsyncIteration
-        outcome = await self._outcomes.get()
-        if not isinstance(outcome, StepOutput) or outcome.finish_reason is not None:
-            self._end(finished=True)
-        return _checked(outcome)
-
-    async def athrow(self, error: object, *_: object) -> StepOutput:
-        self._end(finished=False)
-        raise error if isinstance(error, BaseException) else GeneratorExit
-
-    async def aclose(self) -> None:
-        self._end(finished=False)
-
-    def _end(self, *, finished: bool) -> None:
-        if not self._ended:
-            self._ended = True
-            self._client.forget(self._request_id, finished=finished)
-
-
-def _checked(outcome: Outcome) -> StepOutput:
-    if isinstance(outcome, EngineError):
-        raise outcome
-    assert isinstance(outcome, StepOutput), outcome
-    if outcome.finish_reason is FinishReason.ERROR:
-        raise DecodeFailed(f"this request failed in the engine: {outcome.error}")
-    return outcome

@@ -9,6 +9,7 @@ EngineError
 ├── EngineUnavailable        no engine to take the request just now
 ├── EngineDied               the engine process ended while the request ran
 ├── DecodeFailed             llama.cpp refused the batch that held this request
+├── ReaderTooSlow            nobody took what was computed for this request
 └── ModelLoadError           the model file could not be loaded
 """
 
@@ -65,6 +66,15 @@ class EngineDied(EngineError):
 
 class DecodeFailed(EngineError):
     """llama.cpp refused to decode this request's tokens."""
+
+
+class ReaderTooSlow(EngineError):
+    """The outputs of the request were not read, so it was ended."""
+
+    def __init__(self, unread: int) -> None:
+        """``unread`` is how many outputs wait."""
+        super().__init__(f"the reply was not read: it was {unread} tokens behind, so the request was ended")
+        self.unread = unread
 
 
 class ModelLoadError(EngineError):

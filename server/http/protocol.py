@@ -1,12 +1,23 @@
-"""HTTP/1.1 with bounds on what stands before a body, which uvicorn itself takes at any length."""
+"""HTTP/1.1 with bounds on what uvicorn itself takes at any length: the head of a request, a reader who does not read.
+
+What is sent and not read is bounded: the system holds what ``server.serving.bind`` says, the transport 64 KiB and one
+message beyond that, and then whoever sends waits, until it is told that the caller is gone.
+"""
 
 import asyncio
+import contextlib
+import fcntl
 import json
+import logging
+import struct
+import termios
 from collections.abc import Callable
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from server.errors import HeadTooLarge, describe
+
+log = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of request line and headers together."""
@@ -16,7 +27,10 @@ HEAD_SECONDS = 30.0
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Refuses a head that is too large (431), and hangs up on one that takes too long."""
+    """Refuses a head that is too large (431), and hangs up on one that takes too long, or who does not read."""
+
+    stall_seconds = 60.0
+    """How long a caller may take nothing of what waits for it; 0 is for ever."""
 
     is_stopping: Callable[[], bool] = staticmethod(lambda: False)
     """Whether the server ends, so that callers should come back by another connection, which may lead elsewhere."""
@@ -28,6 +42,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """Of what it may still hold back: a header that does not end."""
     _too_large = False
     _timer: asyncio.TimerHandle | None = None
+    _stall: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
@@ -37,7 +52,18 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         self._stop_waiting()
+        self._end_stall()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Have whoever sends wait, and begin to look whether the caller reads."""
+        super().pause_writing()
+        self._look_for_progress()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._end_stall()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Take in a piece of what the caller sends."""
@@ -52,6 +78,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a head."""
         super().on_message_begin()
+        if not self.flow.write_paused:
+            self._end_stall()  # what waits from now on is of another reply
         self._in_head = True
         self._head_bytes = self._unfinished = 0
         self._wait_for_head()
@@ -90,6 +118,43 @@ class BoundedProtocol(HttpToolsProtocol):
             self._too_large = True
             raise HeadTooLarge(MAX_HEAD_BYTES, MAX_HEADERS)  # the parser stops, and uvicorn sends the 400 above
 
+    def on_response_complete(self) -> None:
+        """Look whether the caller reads the rest."""
+        super().on_response_complete()
+        self._look_for_progress()
+
+    def _look_for_progress(self) -> None:
+        """Look again in a while, and hang up where none has gone by then of the bytes that wait now."""
+        self._end_stall()
+        if not self.stall_seconds or not self.transport.get_write_buffer_size():
+            return
+        before = self._unread_bytes()
+
+        def look() -> None:
+            if self._unread_bytes() < before:
+                self._look_for_progress()
+            else:
+                log.warning("a caller took nothing for %g s (--stall-seconds) and was dropped", self.stall_seconds)
+                self.transport.abort()
+
+        self._stall = self.loop.call_later(self.stall_seconds, look)
+
+    def _unread_bytes(self) -> int:
+        """Return how much the caller has not taken, here and in the system.
+
+        The system takes more only once a good part of what it has is gone: that alone would look like a stall.
+        """
+        waiting = self.transport.get_write_buffer_size()
+        with contextlib.suppress(OSError):  # no socket of a kind that can be asked
+            descriptor = self.transport.get_extra_info("socket").fileno()
+            waiting += struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)))[0]
+        return waiting
+
+    def _end_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
     def _wait_for_head(self) -> None:
         self._stop_waiting()
         self._timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
@@ -100,6 +165,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._timer = None
 
 
-def bounded_protocol(is_stopping: Callable[[], bool]) -> type[BoundedProtocol]:
+def bounded_protocol(stall_seconds: float, is_stopping: Callable[[], bool]) -> type[BoundedProtocol]:
     """Return the protocol of one server; uvicorn makes an instance for each connection."""
-    return type("ServedProtocol", (BoundedProtocol,), {"is_stopping": staticmethod(is_stopping)})
+    bounds = {"stall_seconds": stall_seconds, "is_stopping": staticmethod(is_stopping)}
+    return type("ServedProtocol", (BoundedProtocol,), bounds)

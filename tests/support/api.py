@@ -46,10 +46,10 @@ async def connect(app: FastAPI, *, loaded: bool = True) -> AsyncIterator[httpx.A
 
 
 @contextlib.contextmanager
-def serve(app: FastAPI) -> Iterator[str]:
+def serve(app: FastAPI, protocol: type[BoundedProtocol] = BoundedProtocol) -> Iterator[str]:
     """Yield the address of ``app`` on a real server in a thread."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2, http=BoundedProtocol))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2, http=protocol))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"

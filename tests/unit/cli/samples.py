@@ -62,6 +62,7 @@ SAMPLES = {
     "response_store_max": Sample("7", "7", 7),
     "request_timeout": Sample("90", "90", 90.0),
     "max_output_tokens": Sample("300", "300", 300),
+    "stall_seconds": Sample("5", "5", 5.0),
     "max_body_mb": Sample("0.5", "0.5", 0.5),
     "shutdown_seconds": Sample("3", "3", 3),
     "drain_seconds": Sample("2.5", "2.5", 2.5),
