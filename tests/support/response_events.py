@@ -1,17 +1,39 @@
-"""The events of a response, checked against the client's types and against each other."""
+"""Requests for responses, and what comes back, checked against the client's types and against each other."""
 
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
+import httpx
 from openai.types.responses import Response, ResponseStreamEvent
 
 from tests.support.wire_models import checked
 
 Json = dict[str, Any]
+URL = "/v1/responses"
 
 _KINDS = {kind.model_fields["type"].annotation.__args__[0]: kind for kind in get_args(get_args(ResponseStreamEvent)[0])}
 _ENDS = ("response.completed", "response.incomplete", "response.failed")
+
+
+async def create(http: httpx.AsyncClient, **fields: object) -> Json:
+    reply = await http.post(URL, json={"input": "你好", **fields})
+    assert reply.status_code == 200, reply.text
+    check_response(reply.json())
+    result: Json = reply.json()
+    return result
+
+
+async def events(http: httpx.AsyncClient, **fields: object) -> list[Json]:
+    reply = await http.post(URL, json={"input": "你好", "stream": True, **fields})
+    assert reply.headers["content-type"].startswith("text/event-stream")
+    return read_events(reply.text)
+
+
+async def refusal(http: httpx.AsyncClient, **fields: object) -> tuple[int, str | None, str | None]:
+    reply = await http.post(URL, json={"input": "你好", **fields})
+    error = reply.json()["error"]
+    return reply.status_code, error["param"], error["code"]
 
 
 def check_response(data: Json) -> Response:
