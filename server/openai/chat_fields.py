@@ -59,6 +59,7 @@ _IGNORED = (
     Ignored("verbosity"),
     Ignored("moderation"),
     Ignored("request_id"),
+    Ignored("function", "what the client beside ChatGLM3's server calls its functions; without effect there, too"),
     Ignored("skip_special_tokens", "special tokens never appear as text"),
     Ignored("spaces_between_special_tokens"),
 )

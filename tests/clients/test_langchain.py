@@ -1,16 +1,22 @@
-"""LangChain: its OpenAI chat model, and the ChatGLM class that it has for the original ``api.py``."""
+"""LangChain: its OpenAI models, and the classes it has for the original ``api.py`` and for ChatGLM3's server."""
 
+import math
 import warnings
 
 import httpx
 import pytest
+import tiktoken
+import tiktoken.registry
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
-from langchain_openai import ChatOpenAI
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
+
+from tests.clients.conftest import Deployment
 
 with warnings.catch_warnings():
     # The package announces its end at import.
     warnings.simplefilter("ignore")
     from langchain_community.llms import ChatGLM
+    from langchain_community.llms.chatglm3 import ChatGLM3
 
 
 @pytest.fixture
@@ -67,3 +73,39 @@ def test_chatglm_keeps_the_history_that_comes_back(server_url: str, path: str) -
 def test_chatglm_stops_where_it_is_told(server_url: str) -> None:
     llm = ChatGLM(endpoint_url=f"{server_url}/chatglm")
     assert "。" not in llm.invoke("你好", stop=["。"])
+
+
+def test_chatglm3_answers_by_the_name_it_asks_for(server_url: str) -> None:
+    # It sends no key, and max_tokens 20000.
+    llm = ChatGLM3(endpoint_url=f"{server_url}/v1/chat/completions", prefix_messages=[AIMessage("我是小张")])
+    assert (llm.model_name, llm.max_tokens) == ("chatglm3-6b", 20000)
+    assert llm.invoke("你好")
+    assert "。" not in llm.invoke("你好", stop=["。"])
+
+
+def vectors_of(deployment: Deployment, **settings: object) -> OpenAIEmbeddings:
+    return OpenAIEmbeddings(model="bert", base_url=f"{deployment.url}/v1", api_key=deployment.key, **settings)  # type: ignore[arg-type]
+
+
+def test_embeddings_of_texts(deployment: Deployment) -> None:
+    embeddings = vectors_of(deployment, check_embedding_ctx_length=False)
+    first, second = embeddings.embed_documents(["a cat", "a mat"])
+    assert first == pytest.approx(embeddings.embed_query("a cat"))
+    assert math.hypot(*first) == pytest.approx(1)
+    assert first != second
+
+
+def test_embeddings_of_token_ids(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it sends unless told otherwise: the ids of a tokenizer of its own, here one that knows three letters."""
+    known = tiktoken.Encoding(
+        "cl100k_base", pat_str=".", mergeable_ranks={b"a": 4, b"b": 5, b"c": 6}, special_tokens={}
+    )
+    monkeypatch.setitem(tiktoken.registry.ENCODINGS, "cl100k_base", known)
+    embeddings = vectors_of(deployment)
+    first, second = embeddings.embed_documents(["abc", "ca"])
+    same = httpx.post(
+        f"{deployment.url}/v1/embeddings",
+        json={"model": "bert", "input": [[4, 5, 6], [6, 4]]},
+        headers={"Authorization": f"Bearer {deployment.key}"},
+    ).json()
+    assert [first, second] == [pytest.approx(item["embedding"], abs=1e-5) for item in same["data"]]
