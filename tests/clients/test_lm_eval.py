@@ -1,4 +1,4 @@
-"""lm-eval: answers written in a chat, and answers scored as texts go on, by the tokens of the server's own tokenizer."""
+"""lm-eval: answers that are written, and answers that are scored, by the tokens of the server's own tokenizer."""
 
 import json
 from pathlib import Path

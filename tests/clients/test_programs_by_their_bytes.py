@@ -61,7 +61,7 @@ def test_dify_cuts_a_stream_at_empty_lines(caller: Caller) -> None:
         reply.encoding = "utf-8"
     text, model = "", None
     for event in reply.iter_lines(decode_unicode=True, delimiter="\n\n"):
-        data = event.strip().lstrip("data: ").lstrip()
+        data = event.strip().removeprefix("data: ")
         if not data or data == "[DONE]":
             continue
         chunk = json.loads(data)

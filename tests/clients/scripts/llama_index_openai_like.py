@@ -13,20 +13,16 @@ address, key = sys.argv[1:]
 PROMPT = "[Round 1]\n\n问：你好\n\n答："
 
 
-def make(**settings: object) -> OpenAILike:
-    return OpenAILike(
-        model="chatglm2-tiny", api_base=f"{address}/v1", api_key=key, temperature=0, max_tokens=40, **settings
-    )
-
-
 def get_weather(city: Literal["北京", "上海"]) -> str:
     """查询一个城市的天气。"""
     return f"{city}：晴"
 
 
-text = make()
-chat = make(is_chat_model=True)
-caller = make(is_chat_model=True, is_function_calling_model=True)
+SHORT = {"temperature": 0, "max_tokens": 40}
+text = OpenAILike(model="chatglm2-tiny", api_base=f"{address}/v1", api_key=key, **SHORT)
+llm = OpenAILike(model="chatglm2-tiny", api_base=f"{address}/v1", api_key=key, is_chat_model=True)
+chat = llm.model_copy(update=SHORT)
+caller = chat.model_copy(update={"is_function_calling_model": True})
 hello = [ChatMessage(role="system", content="简短回答"), ChatMessage(role="user", content="你好")]
 asked = caller.chat_with_tools(
     [FunctionTool.from_defaults(get_weather)], user_msg="北京的天气怎么样？", tool_required=True
