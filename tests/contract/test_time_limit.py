@@ -35,6 +35,24 @@ async def test_a_whole_answer_that_takes_too_long_is_a_504(engine: ScriptedEngin
     assert engine.running == 0
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"prompt": ["a", "b"], "max_tokens": 4000, "n": 2}),
+        ("/v1/responses", {"input": "hi", "max_output_tokens": 4000}),
+        ("/v1/messages", HELLO),
+    ],
+)
+async def test_every_dialect_has_the_limit(engine: ScriptedEngine, path: str, body: dict[str, object]) -> None:
+    async with connect(make_app(engine, LIMITED)) as http:
+        whole = await http.post(path, json=body)
+        streamed = await http.post(path, json={**body, "stream": True})
+    assert (whole.status_code, streamed.status_code) == (504, 200)
+    for reply in (whole, streamed):
+        assert "more than 0.2 s" in reply.text
+    assert engine.running == 0
+
+
 async def test_a_legacy_caller_is_told_in_his_own_shape(engine: ScriptedEngine) -> None:
     async with connect(make_app(engine, LIMITED)) as http:
         reply = await http.post("/chatglm", json={"prompt": "hi"})
