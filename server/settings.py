@@ -141,7 +141,9 @@ class Settings(ModelDefaults):
     pinned_disk_mb: float = Field(
         2048.0, ge=0, description="Most megabytes in the cache folder for the state of what is pinned; 0 keeps none."
     )
-    default_model: str = Field("", description="Name of the model for requests that name none; empty is the first.")
+    default_model: str = Field(
+        "", description="Name of the model for requests that name none; empty is the first that answers."
+    )
     cache_dir: Path = Field(description="Where converted models lie; unless set, glmserve in the user's cache.")
     api_key: Names = Field(
         (), repr=False, description="Key that callers need, as NAME:SECRET or SECRET; repeatable. Better in a file."
