@@ -178,8 +178,7 @@ class EngineCore:
         """Let those who plan steps know what this one took."""
         decoding = [item.sequence for item in batch.items if item.sequence.is_decoding]
         prompt = sum(len(item.tokens) for item in batch.items) - len(decoding)
-        if not any(item.drafts for item in batch.items):
-            self._pacer.observe(seconds, len(decoding), prompt)
+        self._pacer.observe(seconds, sum(len(item.ids) for item in batch.items))
         if self._speculation is None:
             return
         if not prompt:

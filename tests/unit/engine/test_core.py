@@ -217,14 +217,18 @@ def test_a_batch_that_fails_hurts_only_the_request_that_caused_it() -> None:
     assert _answer(outputs[2]) == lone_run((4, 5), 1)
 
 
-def test_the_pacer_sizes_pieces_by_time_and_never_below_its_floor() -> None:
+def test_the_pacer_sizes_steps_by_time_in_whole_rows_and_leaves_prompts_some_room() -> None:
     pacer = StepPacer(0.25, 512)
     assert pacer.budget(decoding=0) == 512
-    pacer.observe(0.05, decoding=2, prompt_tokens=0)
-    pacer.observe(0.05 + 100 * 0.002, decoding=2, prompt_tokens=100)
-    assert pacer.budget(decoding=2) == 102
-    pacer.observe(500.0, decoding=2, prompt_tokens=100)
-    assert pacer.budget(decoding=2) == 18
+    assert pacer.budget(decoding=2) == 16
+    pacer.observe(0.03, tokens=2)
+    assert pacer.budget(decoding=2) == 16, "two tokens say nothing of a batch"
+    pacer.observe(0.5, tokens=100)
+    assert pacer.budget(decoding=2) == 48
+    pacer.observe(500.0, tokens=100)
+    assert pacer.budget(decoding=2) == 16
+    assert pacer.budget(decoding=9) == 32
+    assert pacer.budget(decoding=600) == 512
 
 
 class _Constrained(ScriptedBackend):

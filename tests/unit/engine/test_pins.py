@@ -143,7 +143,7 @@ def test_a_step_without_a_request_stays_short() -> None:
     core = EngineCore(backend, 100, StepPacer(0.25, 512), clock=lambda: 0.0)
     core.pin(Pin(tuple(1 + i % 40 for i in range(500))))
     core.step()
-    assert backend.batches == [17]
+    assert backend.batches == [16]
 
 
 def test_the_same_prefix_is_pinned_once() -> None:
