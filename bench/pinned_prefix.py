@@ -7,21 +7,16 @@ model takes half a minute, a 6B on two cores some five.
 """
 
 import argparse
-import contextlib
 import os
-import re
 import signal
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 
-from bench.memory import family
+from bench.served import engine_of, running
 
 _TOKENS = 800
 _SHOTS = ("今天很高兴 -> 积极", "这里太吵了 -> 消极", "服务很周到 -> 积极", "等了两个小时 -> 消极", "味道不错 -> 积极")
@@ -40,24 +35,24 @@ def main() -> None:
 
 def measure(model: list[str], folder: Path) -> None:
     """Run all cases on ``model``, with everything that is written below ``folder``."""
-    with _server(model, folder) as (url, _):
+    with running(model, folder) as (url, _):
         fixed, other = _prompt(url, "情感分类：\n"), _prompt(url, "判断语气：\n")
     pinned = folder / "few-shot.txt"
     pinned.write_text(fixed, "utf-8")
     arguments = [*model, "--pin", str(pinned)]
     started = time.monotonic()
-    with _server(arguments, folder) as (url, _):
+    with running(arguments, folder) as (url, _):
         while not list((folder / "prefixes").glob("*.state")):
             time.sleep(0.05)
         print(f"first start, until the prompt is computed and saved: {time.monotonic() - started:.1f} s")
         warm = statistics.median(_ask(url, fixed + question) for question in _QUESTIONS)
         _report("cached", warm, warm)
         _report("not cached", _ask(url, other + _QUESTIONS[0]), warm)
-    with _server(arguments, folder) as (url, pid):
+    with running(arguments, folder) as (url, pid):
         _report("first request after a restart", _ask(url, fixed + "第一句"), warm)
         _report("cached, after a restart", statistics.median(_ask(url, fixed + q) for q in _QUESTIONS), warm)
         killed = time.monotonic()
-        os.kill(next(child for child in family(pid) if child != pid and _is_engine(child)), signal.SIGKILL)
+        os.kill(engine_of(pid), signal.SIGKILL)
         while httpx.get(f"{url}/health").status_code == 200:
             time.sleep(0.01)
         while httpx.get(f"{url}/health").status_code != 200:
@@ -95,32 +90,6 @@ def _count(url: str, text: str) -> int:
     body = {"messages": [{"role": "user", "content": text}], "max_tokens": 1}
     reply = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=_PATIENCE).raise_for_status()
     return int(reply.json()["usage"]["prompt_tokens"])
-
-
-def _is_engine(pid: int) -> bool:
-    return "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text("utf-8")
-
-
-@contextlib.contextmanager
-def _server(arguments: list[str], folder: Path) -> Iterator[tuple[str, int]]:
-    """Yield address and process id of a server that is ready."""
-    command = [sys.executable, "-m", "server.cli", "serve", *arguments, "--port", "0", "--cache-dir", str(folder)]
-    log = folder / "server.log"
-    with log.open("wb") as sink, subprocess.Popen(command, stdout=sink, stderr=sink) as process:
-        try:
-            yield _address(process, log), process.pid
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
-    while process.poll() is None:
-        found = re.search(r"is ready on (http://127\.0\.0\.1:\d+)", log.read_text("utf-8"))
-        if found:
-            return found.group(1)
-        time.sleep(0.02)
-    raise SystemExit(log.read_text("utf-8"))
 
 
 if __name__ == "__main__":
