@@ -17,6 +17,7 @@ from server.engine.pacing import StepPacer
 from server.engine.params import SamplingParams
 from server.engine.parking import IDLE_CELLS
 from tests.support.scripted_backend import ScriptedBackend, lone_run
+from tests.support.stepping import drain, tokens_of
 
 
 def _core(
@@ -27,21 +28,6 @@ def _core(
 
 def _submit(core: EngineCore, request_id: int, prompt: tuple[int, ...], max_tokens: int) -> StepOutput | None:
     return core.submit(Submit(request_id, prompt, SamplingParams(max_tokens=max_tokens)))
-
-
-def _drain(core: EngineCore, most: int = 2000) -> dict[int, list[StepOutput]]:
-    outputs: dict[int, list[StepOutput]] = defaultdict(list)
-    for _ in range(most):
-        if not core.has_work:
-            return outputs
-        for output in core.step().outputs:
-            outputs[output.request_id].append(output)
-        core.check_integrity()
-    raise AssertionError("the engine does not come to an end")
-
-
-def _answer(outputs: list[StepOutput]) -> list[int]:
-    return [token for output in outputs for token in output.token_ids]
 
 
 _PROMPT = st.lists(st.integers(1, 3), min_size=1, max_size=40).map(tuple)
@@ -88,10 +74,10 @@ def test_every_request_ends_once_with_the_answer_it_gets_alone(requests, bounds,
         expected = lone_run(prompt, max_tokens)
         if request_id in aborted:
             assert not ends
-            assert _answer(outputs[request_id]) == expected[: len(_answer(outputs[request_id]))]
+            assert tokens_of(outputs[request_id]) == expected[: len(tokens_of(outputs[request_id]))]
         else:
             assert ends == [FinishReason.STOP if expected[-1] == 0 else FinishReason.LENGTH]
-            assert _answer(outputs[request_id]) == expected
+            assert tokens_of(outputs[request_id]) == expected
 
 
 def test_sequences_past_the_limit_of_a_step_take_turns() -> None:
@@ -104,8 +90,8 @@ def test_sequences_past_the_limit_of_a_step_take_turns() -> None:
     given = Counter(output.request_id for _ in range(8) for output in core.step().outputs)
     assert given == dict.fromkeys(range(8), 3)
     assert max(backend.batches[1:]) == 3
-    outputs = _drain(core)
-    assert all(_answer(outputs[i]) == lone_run((1, 2, i), 40)[4:] for i in range(8))
+    outputs = drain(core)
+    assert all(tokens_of(outputs[i]) == lone_run((1, 2, i), 40)[4:] for i in range(8))
 
 
 def test_eight_equal_prompts_are_computed_once() -> None:
@@ -114,7 +100,7 @@ def test_eight_equal_prompts_are_computed_once() -> None:
     prompt = tuple(1 + i % 40 for i in range(300))
     for request_id in range(8):
         _submit(core, request_id, prompt, 4)
-    outputs = _drain(core)
+    outputs = drain(core)
     assert backend.computed <= 300 + 8 * 4
     assert [outputs[i][0].cached_tokens for i in range(8)] == [0] + [299] * 7
 
@@ -127,7 +113,7 @@ def test_a_shared_start_that_is_being_computed_is_waited_for() -> None:
     core.step()
     for request_id in range(1, 6):
         _submit(core, request_id, (*shared, 41 + request_id), 3)
-    outputs = _drain(core)
+    outputs = drain(core)
     assert all(outputs[i][0].cached_tokens == 200 for i in range(1, 6))
 
 
@@ -138,8 +124,8 @@ def test_a_leader_that_is_aborted_does_not_leave_its_followers_waiting() -> None
     _submit(core, 1, prompt, 3)
     core.step()
     core.abort(0)
-    outputs = _drain(core)
-    assert _answer(outputs[1]) == lone_run(prompt, 3)
+    outputs = drain(core)
+    assert tokens_of(outputs[1]) == lone_run(prompt, 3)
     assert outputs[1][0].cached_tokens > 0
 
 
@@ -147,9 +133,9 @@ def test_the_next_turn_of_a_chat_starts_from_the_whole_turn_before() -> None:
     core = _core(ScriptedBackend())
     prompt = (1, 2, 3, 4, 5)
     _submit(core, 0, prompt, 6)
-    answer = _answer(_drain(core)[0])
+    answer = tokens_of(drain(core)[0])
     _submit(core, 1, (*prompt, *answer, 9, 9), 2)
-    assert _drain(core)[1][0].cached_tokens == len(prompt) + len(answer) - 1
+    assert drain(core)[1][0].cached_tokens == len(prompt) + len(answer) - 1
 
 
 def test_a_running_stream_gets_a_token_in_every_step_while_a_long_prompt_is_computed() -> None:
@@ -188,7 +174,7 @@ def test_past_the_bounded_queue_a_request_is_refused_at_once() -> None:
     refused = [_submit(core, request_id, (1, 2), 5) for request_id in range(5)]
     assert [r is not None for r in refused] == [False, False, False, True, True]
     assert refused[3].finish_reason is FinishReason.ERROR
-    assert set(_drain(core)) == {0, 1, 2}
+    assert set(drain(core)) == {0, 1, 2}
 
 
 @pytest.mark.parametrize("prompt", [(), tuple([1] * 128)])
@@ -201,7 +187,7 @@ def test_a_prompt_that_can_never_run_is_refused_at_once(prompt: tuple[int, ...])
 def test_an_answer_is_cut_where_the_context_ends() -> None:
     core = _core(ScriptedBackend(context_length=20))
     _submit(core, 0, tuple([5] * 15), 1000)
-    answer = _answer(_drain(core)[0])
+    answer = tokens_of(drain(core)[0])
     assert answer == lone_run(tuple([5] * 15), 5)
 
 
@@ -211,10 +197,10 @@ def test_a_batch_that_fails_hurts_only_the_request_that_caused_it() -> None:
     backend.poison = 49
     for request_id, prompt in enumerate([(1, 2), (3, 49, 3), (4, 5)]):
         _submit(core, request_id, prompt, 1)
-    outputs = _drain(core)
+    outputs = drain(core)
     assert [outputs[i][-1].finish_reason for i in range(3)].count(FinishReason.ERROR) == 1
     assert outputs[1][-1].error == "poisoned"
-    assert _answer(outputs[2]) == lone_run((4, 5), 1)
+    assert tokens_of(outputs[2]) == lone_run((4, 5), 1)
 
 
 def test_the_pacer_sizes_steps_by_time_in_whole_rows_and_leaves_prompts_some_room() -> None:
@@ -262,10 +248,10 @@ def test_a_request_waits_for_its_grammar_while_others_go_on():
     _submit_constrained(core, 1)
     assert (core.has_work, core.is_preparing) == (False, True)
     _submit(core, 2, (3,), 4)
-    assert _answer(_drain(core)[2]) == lone_run((3,), 4)
+    assert tokens_of(drain(core)[2]) == lone_run((3,), 4)
     backend.prepared[1].set_result(None)
     assert core.has_work
-    assert _answer(_drain(core)[1]) == lone_run((1, 2), 5)
+    assert tokens_of(drain(core)[1]) == lone_run((1, 2), 5)
     assert not core.is_preparing
 
 
@@ -277,7 +263,7 @@ def test_a_grammar_that_fails_ends_its_request_and_an_aborted_one_never_starts()
     core.abort(2)
     backend.prepared[1].set_exception(ValueError("too large"))
     backend.prepared[2].set_result(None)
-    ((only,),) = _drain(core).values()
+    ((only,),) = drain(core).values()
     assert (only.request_id, only.finish_reason, only.token_ids) == (1, FinishReason.ERROR, ())
     assert "too large" in only.error
 
@@ -288,9 +274,9 @@ def test_a_sequence_that_cannot_be_sampled_fails_alone_and_leaves_no_cells():
     core = _core(backend)
     _submit(core, 1, (1, 2, 3), 5)
     _submit(core, 2, (3, 1), 5)
-    outputs = _drain(core)
+    outputs = drain(core)
     assert (outputs[1][-1].finish_reason, outputs[1][-1].error) == (FinishReason.ERROR, "no token fits")
-    assert _answer(outputs[2]) == lone_run((3, 1), 5)
+    assert tokens_of(outputs[2]) == lone_run((3, 1), 5)
     assert not backend.samplers
 
 
@@ -299,7 +285,7 @@ def test_a_final_token_ends_an_answer_whatever_it_was_told():
     backend.final.add(1)
     core = _core(backend)
     core.submit(Submit(1, (1, 2), SamplingParams(max_tokens=9, min_tokens=5, ignore_eos=True)))
-    (output,) = _drain(core)[1]
+    (output,) = drain(core)[1]
     assert (len(output.token_ids), output.finish_reason) == (1, FinishReason.STOP)
 
 
@@ -308,10 +294,10 @@ def test_a_scored_prompt_is_computed_anew_in_small_pieces_and_told_once():
     core = _core(backend, budget=200)
     prompt = tuple(1 + i % 3 for i in range(150))
     _submit(core, 1, prompt, 1)
-    _drain(core)
+    drain(core)
     backend.batches.clear()
     core.submit(Submit(2, prompt, SamplingParams(max_tokens=1, prompt_logprobs=0)))
-    outputs = _drain(core)[2]
+    outputs = drain(core)[2]
     scores = [token for output in outputs for token in output.prompt_logprobs]
     assert tuple(token.token_id for token in scores) == prompt
     assert [token.logprob for token in scores] == [None] + [-1.0] * 149

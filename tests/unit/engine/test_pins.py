@@ -13,6 +13,7 @@ from server.engine.params import SamplingParams
 from server.engine.saved_state import Fingerprint
 from server.engine.variants import PLAIN, LoadedVariant
 from tests.support.scripted_backend import ScriptedBackend, lone_run
+from tests.support.stepping import drain, tokens_of
 
 PREFIX = tuple(1 + i % 40 for i in range(60))
 VARIANTS = {"lora": LoadedVariant(1, has_adapter=True), "prefix": LoadedVariant(2, prefix_length=20)}
@@ -43,32 +44,17 @@ def _submit(core: EngineCore, request_id: int, prompt: tuple[int, ...], max_toke
     assert core.submit(Submit(request_id, prompt, SamplingParams(max_tokens=max_tokens), variant)) is None
 
 
-def _drain(core: EngineCore) -> dict[int, list[StepOutput]]:
-    outputs: dict[int, list[StepOutput]] = defaultdict(list)
-    for _ in range(3000):
-        if not core.has_work:
-            return outputs
-        for output in core.step().outputs:
-            outputs[output.request_id].append(output)
-        core.check_integrity()
-    raise AssertionError("the engine does not come to an end")
-
-
-def _answer(outputs: list[StepOutput]) -> list[int]:
-    return [token for output in outputs for token in output.token_ids]
-
-
 @pytest.mark.parametrize("variant", ["", "lora", "prefix"])
 def test_a_pinned_prefix_is_found_by_the_first_request_before_and_after_a_restart(variant: str) -> None:
     states, answers = _Memory(), []
     for restored in (0, 1):
         core, backend = _core(states)
         core.pin(Pin(PREFIX, variant))
-        _drain(core)
+        drain(core)
         computed = backend.computed
         _submit(core, 0, (*PREFIX, 7, 7), 5, variant)
-        outputs = _drain(core)[0]
-        answers.append(_answer(outputs))
+        outputs = drain(core)[0]
+        answers.append(tokens_of(outputs))
         assert outputs[0].cached_tokens == len(PREFIX)
         assert (core.stats.pins_restored, core.stats.pins_computed) == (restored, 1 - restored)
         assert computed == (0 if restored else len(PREFIX))
@@ -81,10 +67,10 @@ def test_a_state_that_the_backend_does_not_take_is_computed_again() -> None:
         core, backend = _core(states)
         backend.takes_states = takes
         core.pin(Pin(PREFIX))
-        _drain(core)
+        drain(core)
         _submit(core, 0, (*PREFIX, 7), 3)
-        outputs = _drain(core)[0]
-        assert (outputs[0].cached_tokens, _answer(outputs)) == (len(PREFIX), lone_run((*PREFIX, 7), 3))
+        outputs = drain(core)[0]
+        assert (outputs[0].cached_tokens, tokens_of(outputs)) == (len(PREFIX), lone_run((*PREFIX, 7), 3))
 
 
 def test_a_pinned_prefix_outlives_any_number_of_requests_that_fill_the_cache() -> None:
@@ -92,9 +78,9 @@ def test_a_pinned_prefix_outlives_any_number_of_requests_that_fill_the_cache() -
     core.pin(Pin(PREFIX))
     for request_id in range(20):
         _submit(core, request_id, tuple(1 + (request_id + i) % 40 for i in range(70)), 5)
-    _drain(core)
+    drain(core)
     _submit(core, 20, (*PREFIX, 49), 1)
-    assert _drain(core)[20][0].cached_tokens == len(PREFIX)
+    assert drain(core)[20][0].cached_tokens == len(PREFIX)
 
 
 def test_a_prefix_that_would_leave_no_room_for_the_longest_request_is_not_pinned() -> None:
@@ -103,11 +89,11 @@ def test_a_prefix_that_would_leave_no_room_for_the_longest_request_is_not_pinned
     assert not core.has_work
     core.pin(Pin(PREFIX[:-1]))
     core.pin(Pin((5, 5)))  # the room is given away by then
-    _drain(core)
+    drain(core)
     assert core.stats.pins_computed == 1
     assert core.stats.cells_held == 20 + 59
     _submit(core, 0, (9,) * 50, 50)
-    assert _answer(_drain(core)[0]) == lone_run((9,) * 50, 50)
+    assert tokens_of(drain(core)[0]) == lone_run((9,) * 50, 50)
 
 
 def test_a_prefix_that_fills_the_context_is_not_pinned() -> None:
@@ -122,7 +108,7 @@ def test_a_prefix_is_not_computed_while_somebody_else_is_answered() -> None:
     _submit(core, 0, (4, 5), 10)
     while not any(output.finish_reason for output in core.step().outputs):
         assert backend.batches[-1] <= 2
-    _drain(core)
+    drain(core)
     assert core.stats.pins_computed == 1
 
 
@@ -132,7 +118,7 @@ def test_a_request_that_starts_with_a_prefix_in_the_making_has_it_computed_at_on
     core.step()
     for request_id in range(3):
         _submit(core, request_id, (*PREFIX, 41 + request_id), 2)
-    outputs = _drain(core)
+    outputs = drain(core)
     assert all(outputs[i][0].cached_tokens == len(PREFIX) for i in range(3))
     assert backend.computed <= len(PREFIX) + 3 * 2
 
@@ -150,7 +136,7 @@ def test_the_same_prefix_is_pinned_once() -> None:
     core, _ = _core()
     for _ in range(3):
         core.pin(Pin(PREFIX))
-        _drain(core)
+        drain(core)
     assert core.stats.cells_held == 20 + len(PREFIX)
 
 
@@ -158,11 +144,11 @@ def test_a_prefix_that_cannot_be_computed_is_given_up_and_may_be_pinned_again() 
     core, backend = _core()
     backend.poison = PREFIX[-1]
     core.pin(Pin(PREFIX))
-    _drain(core)
+    drain(core)
     assert core.stats.cells_held == 20
     backend.poison = None
     core.pin(Pin(PREFIX))
-    _drain(core)
+    drain(core)
     assert core.stats.pins_computed == 1
 
 
@@ -193,14 +179,14 @@ def test_pins_and_requests_in_any_order_end_with_right_answers_and_every_pin_in_
                 for output in core.step().outputs:
                     outputs[output.request_id].append(output)
                 core.check_integrity()
-        for request_id, more in _drain(core).items():
+        for request_id, more in drain(core).items():
             outputs[request_id] += more
         assert not backend.samplers
         lanes = [[cell[0] for cell in lane] for lane in backend.lanes.values()]
         assert all(list(key) in lanes for key in pinned)
         for request_id, (is_pin, variant, tokens, max_tokens, _steps) in enumerate(work):
             if not is_pin:
-                assert _answer(outputs[request_id]) == _expected(VARIANTS.get(variant, PLAIN), tokens, max_tokens)
+                assert tokens_of(outputs[request_id]) == _expected(VARIANTS.get(variant, PLAIN), tokens, max_tokens)
 
 
 def _expected(variant: LoadedVariant, prompt: tuple[int, ...], max_tokens: int) -> list[int]:

@@ -1,7 +1,5 @@
 """Tuned variants: each computes and caches apart from the others, and a prefix is never computed or thrown out."""
 
-from collections import defaultdict
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +10,7 @@ from server.engine.pacing import StepPacer
 from server.engine.params import SamplingParams
 from server.engine.variants import PLAIN, LoadedVariant, adapter_number
 from tests.support.scripted_backend import ScriptedBackend, lone_run
+from tests.support.stepping import drain
 
 LORA = LoadedVariant(1, has_adapter=True)
 PREFIX = LoadedVariant(2, prefix_length=20)
@@ -28,14 +27,7 @@ def _core(cells: int = 400, parallel: int = 4, budget: int = 16) -> tuple[Engine
 def _run(core: EngineCore, requests: list[tuple[str, tuple[int, ...], int]]) -> dict[int, list[StepOutput]]:
     for request_id, (variant, prompt, max_tokens) in enumerate(requests):
         core.submit(Submit(request_id, prompt, SamplingParams(max_tokens=max_tokens), variant))
-    outputs: dict[int, list[StepOutput]] = defaultdict(list)
-    for _ in range(2000):
-        if not core.has_work:
-            return outputs
-        for output in core.step().outputs:
-            outputs[output.request_id].append(output)
-        core.check_integrity()
-    raise AssertionError("the engine does not come to an end")
+    return drain(core)
 
 
 def _expected(variant: str, prompt: tuple[int, ...], max_tokens: int) -> list[int]:
