@@ -17,7 +17,7 @@ from server.engine.step_cost import StepCost
 SHARE = 0.02
 """Of the decoding time: what speculation may cost where it does not pay."""
 
-_FIRST_CREDIT = 10
+_FIRST_CREDIT = 2
 _MOST_CREDIT = 50
 """In single steps: what it starts with, and the most it can save up."""
 
