@@ -12,10 +12,10 @@ from typing_extensions import TypedDict
 from compat.schemas import LegacyBody, LegacyRequest, parse_legacy_request
 from server.engine.params import SamplingParams
 from server.errors import ErrorReply, RouteNotServed
-from server.fitting import encode_latest
-from server.generation import GenerationRequest, complete, room_for_answer, unless_gone
+from server.generation.generate import GenerationRequest, complete, room_for_answer, unless_gone
+from server.hosting.fitting import encode_latest
+from server.hosting.registry import ModelCard, ModelRegistry, ServedModel
 from server.http.openapi import GENERATES, documented
-from server.registry import ModelCard, ModelRegistry, ServedModel
 from server.wire import hung_up, read_json_object
 
 Clock = Callable[[], datetime]

@@ -19,6 +19,7 @@ from server.anthropic import router as anthropic
 from server.anthropic.errors import failure
 from server.engine.errors import EngineError
 from server.errors import ApiError
+from server.hosting.registry import ModelRegistry
 from server.http.authorization import Authorization
 from server.http.body_limit import BodyLimit
 from server.http.cors import cross_origin
@@ -35,7 +36,6 @@ from server.metrics.engines import EngineFigures
 from server.metrics.ledger import Ledger
 from server.openai import chat, completions, embeddings, models, tokenize
 from server.prompts.errors import PromptError
-from server.registry import ModelRegistry
 from server.request_record import Limits
 from server.responses import router as responses
 from server.responses.answering import Answering

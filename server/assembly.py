@@ -12,14 +12,14 @@ from fastapi import FastAPI
 from models.catalog import CATALOG, SamplingDefaults
 from server.app import ApiOptions, create_app
 from server.engine.client import EngineClient
-from server.engine_settings import ModelPlan, engine_config
-from server.host import EngineHost, LoadPolicy
+from server.hosting.host import EngineHost, LoadPolicy
+from server.hosting.pinning import pins
+from server.hosting.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, ServedModel
 from server.http.keys import KeyRing, parse_keys
-from server.pinning import pins
 from server.prompts.format import prompt_format
-from server.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, ServedModel
 from server.request_record import Limits
-from server.settings import Load, ModelSettings, Settings
+from server.settings.engine import ModelPlan, engine_config
+from server.settings.table import Load, ModelSettings, Settings
 from server.sources import ModelSource
 from server.tasks.task import Task
 from server.tokenizer import load_tokenizer

@@ -8,8 +8,8 @@ from fastapi.responses import JSONResponse
 from server.engine.errors import EngineUnavailable
 from server.engine.interface import EngineState
 from server.engine.messages import EngineInfo, EngineStats
+from server.hosting.registry import ModelRegistry, NamedModel
 from server.http.openapi import Tag, documented
-from server.registry import ModelRegistry, NamedModel
 
 _HEALTHY = (EngineState.READY, EngineState.IDLE)
 

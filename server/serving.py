@@ -14,9 +14,9 @@ from sse_starlette.sse import AppStatus
 
 from server.assembly import Assembly
 from server.engine.interface import EngineState
-from server.generation import cancel_all
+from server.generation.generate import cancel_all
 from server.http.protocol import bounded_protocol
-from server.settings import Settings
+from server.settings.table import Settings
 
 log = logging.getLogger(__name__)
 

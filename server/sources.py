@@ -11,7 +11,7 @@ import models
 from convert.mixture import QuantType
 from convert.pipeline import ProgressSink, convert_checkpoint
 from models.catalog import EMBEDDED, CatalogEntry, find
-from server.settings import Quant
+from server.settings.table import Quant
 
 _CHECKPOINT_FILES = ("*.json", "*.model", "*.safetensors", "*.bin")
 

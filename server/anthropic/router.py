@@ -14,9 +14,9 @@ from server.anthropic.schemas import MessagesRequest, PromptRequest, parse_count
 from server.anthropic.translate import to_generation, to_prompt
 from server.anthropic.writer import MessageWriter
 from server.errors import ErrorReply, prompt_in
-from server.generation import Generation, generate, unless_gone
+from server.generation.generate import Generation, generate, unless_gone
+from server.hosting.registry import ModelRegistry, ServedModel
 from server.http.openapi import Tag, documented
-from server.registry import ModelRegistry, ServedModel
 from server.sse import Event, EventStream
 from server.wire import hung_up, read_json_object
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from server.anthropic.blocks import to_messages
 from server.anthropic.schemas import MessagesRequest, PromptRequest
 from server.errors import InvalidRequest
-from server.generation import GenerationRequest, room_for_answer
+from server.generation.generate import GenerationRequest, room_for_answer
+from server.hosting.registry import ServedModel
 from server.openai.grammars import schema_grammar
 from server.openai.sampling import SamplingFields, to_sampling
 from server.openai.tool_schemas import AskedChoice, FunctionDefinition, answer_grammar, offer_functions
 from server.prompts.message import Message, Role
-from server.registry import ServedModel
 from server.tools.tool import ToolOffer
 
 

@@ -6,9 +6,9 @@ A message that is not streamed is made the same way, its events being left out, 
 from collections.abc import Iterator, Mapping
 
 from server.anthropic.reply_types import MessageObject, MessageUsage, StopReason, TextBlock, ToolUseBlock
-from server.choice import TextDelta
 from server.engine.messages import FinishReason
-from server.generation import Usage
+from server.generation.choice import TextDelta
+from server.generation.generate import Usage
 from server.sse import Event
 from server.tools.tool import CallDelta, ToolCall
 

@@ -9,7 +9,7 @@ from compat.baichuan import BAICHUAN
 from compat.chatglm import CHATGLM
 from compat.legacy import Contract
 from server.engine.interface import EngineState
-from server.registry import NamedModel
+from server.hosting.registry import NamedModel
 
 _GREETING = "你好"
 _LEGACY: tuple[tuple[Contract, Mapping[str, object]], ...] = (

@@ -17,7 +17,7 @@ from server.commands.options import UsageProblem, read_settings, settings_option
 from server.commands.prepare import configure_logging, prepare
 from server.engine.interface import EngineState, EngineStatus
 from server.serving import Server, base_url, bind
-from server.settings import Settings
+from server.settings.table import Settings
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 

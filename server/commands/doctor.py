@@ -22,8 +22,8 @@ from server.commands.machine import (
 from server.commands.options import read_settings, settings_options
 from server.engine.errors import ModelLoadError
 from server.engine.gguf_check import ModelFacts, check_gguf
-from server.engine_settings import ModelPlan, engine_config
-from server.settings import ModelSettings, Settings
+from server.settings.engine import ModelPlan, engine_config
+from server.settings.table import ModelSettings, Settings
 from server.sources import UnknownModelError, find_source
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TypeVar
 import click
 from pydantic.fields import FieldInfo
 
-from server.settings import FLAGS, Settings
-from server.settings_layers import SettingsError, flag_name, load_settings, variable_name
+from server.settings.layers import SettingsError, flag_name, load_settings, variable_name
+from server.settings.table import FLAGS, Settings
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 _METAVARS: Mapping[object, str] = MappingProxyType({int: "INTEGER", float: "NUMBER", str: "TEXT"})

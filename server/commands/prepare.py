@@ -13,10 +13,10 @@ from server.assembly import Assembly, AssemblyError, api_options, assemble, chec
 from server.commands.options import UsageProblem
 from server.engine.errors import ModelLoadError
 from server.engine.gguf_check import check_gguf
-from server.engine_settings import ModelPlan
-from server.pinning import PinnedFileError, pinned_prompts
+from server.hosting.pinning import PinnedFileError, pinned_prompts
 from server.request_record import RequestIdFilter
-from server.settings import LogLevel, ModelSettings, Settings
+from server.settings.engine import ModelPlan
+from server.settings.table import LogLevel, ModelSettings, Settings
 from server.sources import ModelSource, UnknownModelError, convert_source, find_source
 from server.tasks.files import TaskFileError, load_tasks
 

@@ -10,9 +10,9 @@ from server.commands.banner import announced, ready_banner
 from server.commands.options import read_settings, settings_options
 from server.commands.prepare import configure_logging, prepare
 from server.engine.interface import EngineState
-from server.registry import ModelRegistry
+from server.hosting.registry import ModelRegistry
 from server.serving import AddressError, Server, base_url, bind
-from server.settings import Settings
+from server.settings.table import Settings
 
 log = logging.getLogger(__name__)
 

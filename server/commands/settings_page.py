@@ -6,13 +6,13 @@ from enum import Enum
 import click
 from pydantic.fields import FieldInfo
 
-from server.settings import FLAGS, SHARED, ModelSettings, Settings, VariantSettings
-from server.settings_layers import flag_name, variable_name
+from server.settings.layers import flag_name, variable_name
+from server.settings.table import FLAGS, SHARED, ModelSettings, Settings, VariantSettings
 
 _HEAD = """\
 # Settings
 
-<!-- Made by `make docs` from server/settings.py. -->
+<!-- Made by `make docs` from server/settings/table.py. -->
 
 A setting comes from the first of these that has it:
 

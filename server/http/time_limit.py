@@ -14,9 +14,9 @@ GRACE_S = 1.0
 class TimeLimit:
     """Ends requests that take more than so many seconds.
 
-    Whoever generates keeps to the limit itself (``server.deadline``), as only there a stream can be ended with a last
-    event. Here is ended what takes its time elsewhere: a body that does not come, a model that loads; and what hangs
-    because the caller does not read, whose connection is cut.
+    Whoever generates keeps to the limit itself (``server.generation.deadline``), as only there a stream can be ended
+    with a last event. Here is ended what takes its time elsewhere: a body that does not come, a model that loads; and
+    what hangs because the caller does not read, whose connection is cut.
     """
 
     def __init__(self, app: ASGIApp, seconds: float, wording: Wording) -> None:

@@ -8,10 +8,10 @@ from prometheus_client.registry import Collector
 
 from server.engine.errors import EngineUnavailable
 from server.engine.interface import EngineState
-from server.host import EngineHost
+from server.hosting.host import EngineHost
+from server.hosting.registry import ModelRegistry
 from server.metrics import meters
 from server.metrics.meters import Kind, Meter
-from server.registry import ModelRegistry
 
 _TAKES_REQUESTS = (EngineState.READY, EngineState.IDLE)
 

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from server.errors import ErrorEnvelope
-from server.generation import Completion, complete, generate, unless_gone
+from server.generation.generate import Completion, complete, generate, unless_gone
+from server.hosting.registry import ModelRegistry, ServedModel
 from server.http.openapi import documented
 from server.openai.calls import CallShape
 from server.openai.envelope import new_head
@@ -15,7 +16,6 @@ from server.openai.reply_types import ChatChunk, ChatCompletion
 from server.openai.schemas import ChatRequest, parse_chat_request
 from server.openai.stream import chat_stream
 from server.openai.translate import to_generation
-from server.registry import ModelRegistry, ServedModel
 from server.sse import EventStream
 from server.wire import hung_up, read_json_object
 

@@ -3,16 +3,16 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from server.choice import TextDelta
-from server.generation import Answer, Completion, Usage
-from server.host import Tokenizer
+from server.generation.choice import TextDelta
+from server.generation.generate import Answer, Completion, Usage
+from server.generation.prompt_batch import total
+from server.generation.token_scores import ScoredToken
+from server.hosting.host import Tokenizer
 from server.openai.completion_request import CompletionRequest, PromptAsk
 from server.openai.completion_types import CompletionChoice, LegacyLogprobs, TextCompletion
 from server.openai.envelope import FINISH_REASONS, ReplyHead, usage_object
 from server.openai.legacy_logprobs import joined, legacy_logprobs
 from server.openai.reply_types import Finish, UsageObject
-from server.prompt_batch import total
-from server.token_scores import ScoredToken
 
 
 @dataclass(frozen=True, slots=True)

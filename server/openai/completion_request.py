@@ -9,14 +9,14 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from server.engine.params import MAX_LOGPROBS
 from server.errors import InvalidRequest, prompt_in
-from server.generation import GenerationRequest, room_for_answer
+from server.generation.generate import GenerationRequest, room_for_answer
+from server.generation.prompt_batch import SEQUENCES_AT_MOST
+from server.hosting.registry import ServedModel
 from server.openai.checked import parse
 from server.openai.completion_fields import COMPLETION
 from server.openai.grammars import GrammarFields, to_grammar
 from server.openai.sampling import SamplingFields, StreamOptions, answer_tokens, number_of_answers, to_sampling
 from server.openai.token_ids import TEXTS_OR_IDS, TextOrIds, decoded, known_ids, texts_or_ids
-from server.prompt_batch import SEQUENCES_AT_MOST
-from server.registry import ServedModel
 
 _DEFAULT_MAX_TOKENS = 16
 

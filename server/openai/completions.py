@@ -8,15 +8,15 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from server.errors import ErrorEnvelope, prompt_in
-from server.generation import unless_gone
+from server.generation.generate import unless_gone
+from server.generation.prompt_batch import PromptBatch, generate_all
+from server.hosting.registry import ModelRegistry, ServedModel
 from server.http.openapi import documented
 from server.openai.completion_replies import CompletionWriter
 from server.openai.completion_request import CompletionRequest, parse_completion_request, to_asks
 from server.openai.completion_types import TextCompletion
 from server.openai.envelope import new_head
 from server.openai.stream import DONE, failure
-from server.prompt_batch import PromptBatch, generate_all
-from server.registry import ModelRegistry, ServedModel
 from server.sse import Event, EventStream
 from server.wire import hung_up, read_json_object
 

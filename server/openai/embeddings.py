@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
 from server.errors import InvalidRequest
-from server.generation import unless_gone
+from server.generation.generate import unless_gone
+from server.hosting.registry import EmbeddingModel, ModelRegistry
 from server.http.openapi import documented
 from server.openai.embedding_request import EmbeddingRequest, parse_embedding_request
 from server.openai.token_ids import TextOrIds, known_ids
-from server.registry import EmbeddingModel, ModelRegistry
 from server.request_record import Progress, current_request
 from server.wire import hung_up, read_json_object
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from server.engine.messages import FinishReason
-from server.generation import Timings, Usage
+from server.generation.generate import Timings, Usage
 from server.openai.reply_types import Finish, TimingsObject, UsageObject
 
 FINISH_REASONS: Mapping[FinishReason, Finish] = MappingProxyType(

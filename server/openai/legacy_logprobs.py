@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from server.host import Tokenizer
+from server.generation.token_scores import ScoredPiece, ScoredToken
+from server.hosting.host import Tokenizer
 from server.openai.completion_types import LegacyLogprobs
 from server.openai.logprobs import finite_logprob
-from server.token_scores import ScoredPiece, ScoredToken
 
 
 def legacy_logprobs(tokens: Iterable[ScoredToken], tokenizer: Tokenizer, *, top: int, offset: int) -> LegacyLogprobs:

@@ -2,8 +2,8 @@
 
 import math
 
+from server.generation.token_scores import ScoredPiece, ScoredToken
 from server.openai.reply_types import Logprobs, TokenLogprobObject
-from server.token_scores import ScoredPiece, ScoredToken
 
 _IMPOSSIBLE = -9999.0
 """OpenAI's word for a token that has no probability."""

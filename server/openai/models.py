@@ -5,9 +5,9 @@ from fastapi.responses import JSONResponse
 
 from server.engine.errors import EngineUnavailable
 from server.errors import ModelNotFound
+from server.hosting.registry import EmbeddingModel, ModelRegistry, NamedModel
 from server.http.openapi import Tag, documented
 from server.openai.reply_types import ModelList, ModelObject
-from server.registry import EmbeddingModel, ModelRegistry, NamedModel
 
 
 def create_router(registry: ModelRegistry) -> APIRouter:

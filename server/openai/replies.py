@@ -1,7 +1,7 @@
 """The JSON of chat answers, whole and in chunks, in OpenAI's words."""
 
-from server.choice import TextDelta
-from server.generation import Answer, Completion, Timings, Usage
+from server.generation.choice import TextDelta
+from server.generation.generate import Answer, Completion, Timings, Usage
 from server.openai.calls import CallShape
 from server.openai.envelope import ReplyHead, timings_object, usage_object
 from server.openai.logprobs import logprobs_object

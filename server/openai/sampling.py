@@ -6,9 +6,9 @@ from pydantic import BeforeValidator, Field
 
 from server.engine.params import MAX_BIAS, SamplingParams
 from server.errors import InvalidRequest, shown
-from server.generation import SEED_SPAN
+from server.generation.generate import SEED_SPAN
+from server.hosting.registry import ModelCard, ServedModel
 from server.openai.checked import Wire, invalid
-from server.registry import ModelCard, ServedModel
 
 _MAX_STOPS = 16
 _MAX_BIASES = 4096

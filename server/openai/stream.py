@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 
 from server.errors import ErrorReply
-from server.generation import Generation
+from server.generation.generate import Generation
 from server.openai.replies import ChunkWriter
 from server.sse import Event, EventStream
 

@@ -3,9 +3,9 @@
 import asyncio
 
 from server.errors import InvalidRequest
+from server.generation.text import Detokenizer
+from server.hosting.registry import ServedModel
 from server.openai.checked import invalid
-from server.registry import ServedModel
-from server.text import Detokenizer
 
 _INLINE_IDS = 2000
 """Below this, decoding is quicker than going to a thread and back."""

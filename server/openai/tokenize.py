@@ -10,6 +10,7 @@ from typing_extensions import TypedDict
 
 from server.engine.errors import EngineUnavailable, ModelLoadError
 from server.errors import InvalidRequest, ModelNotFound, prompt_in
+from server.hosting.registry import ModelRegistry, ServedModel
 from server.http.openapi import Tag, documented
 from server.openai.checked import Wire, parse
 from server.openai.fields import FieldTable, Honoured, Refused
@@ -18,7 +19,6 @@ from server.openai.token_ids import decoded, known_ids
 from server.openai.tool_schemas import to_offer
 from server.openai.translate import to_prompt
 from server.prompts.errors import PromptError
-from server.registry import ModelRegistry, ServedModel
 from server.wire import read_json_object
 
 _IDS_AT_MOST = 1 << 17

@@ -7,8 +7,8 @@ from pydantic import BeforeValidator, Field
 
 from server.engine.grammar import Grammar
 from server.errors import InvalidRequest, shown
+from server.hosting.registry import ServedModel
 from server.openai.checked import Wire, invalid, parse
-from server.registry import ServedModel
 from server.tools.tool import NAME_PATTERN, ToolChoice, ToolOffer, make_offer, make_tool
 
 FunctionName = Annotated[str, Field(pattern=NAME_PATTERN)]

@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 from server.errors import InvalidRequest
-from server.generation import GenerationRequest, room_for_answer
+from server.generation.generate import GenerationRequest, room_for_answer
+from server.hosting.registry import ServedModel
 from server.openai.conversation import to_messages
 from server.openai.grammars import to_grammar
 from server.openai.sampling import answer_tokens, number_of_answers, to_sampling
 from server.openai.schemas import ChatRequest
 from server.openai.tool_schemas import answer_grammar, to_offer
-from server.registry import ServedModel
 from server.tools.tool import ToolOffer
 
 

@@ -5,8 +5,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from server.errors import PromptNotFound, ResponseNotFound, prompt_in
-from server.generation import Generation, generate
-from server.registry import ModelRegistry, ServedModel
+from server.generation.generate import Generation, generate
+from server.hosting.registry import ModelRegistry, ServedModel
 from server.responses.items import Item, conversation, kept
 from server.responses.replies import response_head
 from server.responses.reply_types import ResponseObject

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from server.errors import InvalidRequest, PromptNotFound, ResponseNotFound
-from server.generation import unless_gone
+from server.generation.generate import unless_gone
 from server.http.openapi import GENERATES, Tag, documented
 from server.request_record import current_request
 from server.responses.answering import Answering

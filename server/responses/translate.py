@@ -5,12 +5,12 @@ from dataclasses import replace
 from itertools import takewhile
 
 from server.errors import InvalidRequest
-from server.fitting import encode_latest
-from server.generation import GenerationRequest, room_for_answer
+from server.generation.generate import GenerationRequest, room_for_answer
+from server.hosting.fitting import encode_latest
+from server.hosting.registry import ServedModel
 from server.openai.sampling import answer_tokens, to_sampling
 from server.openai.tool_schemas import answer_grammar
 from server.prompts.message import Message, Role
-from server.registry import ServedModel
 from server.responses.items import Item, parse_items, to_messages, user_item
 from server.responses.schemas import ResponsesRequest
 from server.responses.text_format import format_grammar

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Literal
 
-from server.choice import TextDelta
 from server.engine.messages import FinishReason
 from server.errors import ErrorReply
-from server.generation import Usage
+from server.generation.choice import TextDelta
+from server.generation.generate import Usage
 from server.openai.logprobs import logprobs_object
 from server.responses.output import Body, CallItem, TextItem
 from server.responses.reply_types import (

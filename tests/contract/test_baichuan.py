@@ -8,8 +8,8 @@ import pytest
 
 from models.catalog import find
 from server.app import create_app
-from server.host import EngineHost
-from server.registry import ModelCard, ModelRegistry, ServedModel
+from server.hosting.host import EngineHost
+from server.hosting.registry import ModelCard, ModelRegistry, ServedModel
 from tests.support.api import NOW, connect
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 

@@ -10,8 +10,8 @@ from openai import AsyncOpenAI, BadRequestError, RateLimitError
 
 from server.app import ApiOptions, create_app
 from server.engine.errors import QueueFull
-from server.host import EngineHost
-from server.registry import EmbeddingModel, ModelCard, ModelRegistry
+from server.hosting.host import EngineHost
+from server.hosting.registry import EmbeddingModel, ModelCard, ModelRegistry
 from server.request_record import Limits
 from tests.support.api import MODEL, connect, served_model
 from tests.support.scripted_engine import EOS, ByteTokenizer, ScriptedEngine

@@ -9,8 +9,8 @@ from fastapi import FastAPI
 from server.app import create_app
 from server.engine.errors import EngineUnavailable, ModelLoadError
 from server.engine.interface import EngineState
-from server.host import EngineHost
-from server.registry import ModelCard, ModelRegistry, ServedModel
+from server.hosting.host import EngineHost
+from server.hosting.registry import ModelCard, ModelRegistry, ServedModel
 from tests.support.api import connect, make_app, served_model
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 

@@ -4,8 +4,8 @@ import httpx
 import pytest
 
 from server.app import create_app
-from server.host import EngineHost
-from server.registry import ModelCard, ModelRegistry, ServedModel
+from server.hosting.host import EngineHost
+from server.hosting.registry import ModelCard, ModelRegistry, ServedModel
 from tests.support.api import connect
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 

@@ -9,8 +9,8 @@ import pytest
 from server.app import create_app
 from server.engine.errors import ModelLoadError
 from server.engine.interface import EngineState
-from server.host import EngineHost, LoadPolicy
-from server.registry import ModelCard, ModelRegistry, ServedModel
+from server.hosting.host import EngineHost, LoadPolicy
+from server.hosting.registry import ModelCard, ModelRegistry, ServedModel
 from tests.support.api import NOW, connect, served_model
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 

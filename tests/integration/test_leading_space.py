@@ -9,7 +9,7 @@ from sentencepiece import SentencePieceProcessor
 from convert.family import FamilyName
 from convert.mixture import QuantType
 from convert.pipeline import convert_checkpoint
-from server.text import Detokenizer
+from server.generation.text import Detokenizer
 from server.tokenizer import load_tokenizer
 from tests.support import baichuan_checkpoint
 from tests.support.chatglm2_checkpoint import Shape, make_weights, train_tokenizer, write_checkpoint

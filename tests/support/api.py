@@ -13,9 +13,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from server.app import ApiOptions, create_app
-from server.host import EngineHost
+from server.hosting.host import EngineHost
+from server.hosting.registry import ModelCard, ModelRegistry, ServedModel
 from server.http.protocol import BoundedProtocol
-from server.registry import ModelCard, ModelRegistry, ServedModel
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 
 MODEL = "chatglm2-tiny"

@@ -4,8 +4,8 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from server.choice import Choice, TextDelta
 from server.engine.messages import FinishReason, SampledToken, StepOutput, TokenLogprob
+from server.generation.choice import Choice, TextDelta
 from tests.support.scripted_engine import EOS, ByteTokenizer
 
 pytestmark = pytest.mark.anyio

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from server.deadline import Deadline
 from server.errors import RequestTimedOut
+from server.generation.deadline import Deadline
 from server.request_record import RequestRecord
 
 pytestmark = pytest.mark.anyio

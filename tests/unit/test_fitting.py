@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.fitting import next_stride
+from server.hosting.fitting import next_stride
 
 
 @given(st.integers(1, 5000), st.integers(0, 3000))

@@ -8,7 +8,7 @@ import pytest
 from server.engine.errors import EngineDied, PromptTooLong
 from server.engine.params import SamplingParams
 from server.errors import ClientGone
-from server.generation import (
+from server.generation.generate import (
     Generation,
     GenerationRequest,
     Usage,
@@ -17,8 +17,8 @@ from server.generation import (
     room_for_answer,
     unless_gone,
 )
+from server.hosting.registry import ServedModel
 from server.prompts.message import Message, Role
-from server.registry import ServedModel
 from tests.support.api import served_model
 from tests.support.scripted_engine import ScriptedEngine, Submission
 

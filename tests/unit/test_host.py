@@ -7,8 +7,8 @@ import pytest
 
 from server.engine.errors import EngineError, EngineUnavailable, ModelLoadError
 from server.engine.interface import EngineState
-from server.host import EngineHost, LoadPolicy
-from server.lifecycle import RETRY_SECONDS
+from server.hosting.host import EngineHost, LoadPolicy
+from server.hosting.lifecycle import RETRY_SECONDS
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 
 pytestmark = pytest.mark.anyio

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from server.engine.errors import ModelLoadError
-from server.lifecycle import RETRY_SECONDS, Lifecycle, Phase
+from server.hosting.lifecycle import RETRY_SECONDS, Lifecycle, Phase
 
 
 def ready(idle_seconds: float = 10.0, now: float = 0.0) -> Lifecycle:

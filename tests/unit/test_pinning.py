@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from server.engine.messages import Pin
-from server.host import EngineHost
-from server.pinning import PinnedFileError, PinnedPrompt, pinned_prompts, pins
+from server.hosting.host import EngineHost
+from server.hosting.pinning import PinnedFileError, PinnedPrompt, pinned_prompts, pins
 from server.prompts.beginning import common_beginning
 from server.prompts.format import prompt_format
 from server.prompts.message import Message, Role
-from server.settings import ModelSettings, VariantSettings
+from server.settings.table import ModelSettings, VariantSettings
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 
 FEW_SHOT = "问：一\n答：1\n问："

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.text import Detokenizer, StopChecker
+from server.generation.text import Detokenizer, StopChecker
 
 
 def cut(data: bytes, sizes: list[int]) -> list[bytes]:

@@ -4,7 +4,7 @@ import pytest
 
 from server.engine.grammar import GrammarKind
 from server.errors import InvalidRequest, TextTooLong
-from server.generation import GenerationRequest
+from server.generation.generate import GenerationRequest
 from server.openai.schemas import parse_chat_request
 from server.openai.tool_schemas import to_offer
 from server.openai.translate import to_generation

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.engine.config import Device, KvType
-from server.settings import Load, LogLevel, Quant
+from server.settings.table import Load, LogLevel, Quant
 
 
 @dataclass(frozen=True)

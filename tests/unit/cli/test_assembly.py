@@ -9,15 +9,15 @@ from models.catalog import CATALOG, EMBEDDED, SamplingDefaults
 from server.assembly import Assembly, AssemblyError, api_options, assemble, load_policy
 from server.engine.config import EngineConfig
 from server.engine.gguf_check import ModelFacts, RopeFacts
-from server.engine_settings import ModelPlan, engine_config
-from server.host import LoadPolicy
-from server.pinning import PinnedPrompt
+from server.hosting.host import LoadPolicy
+from server.hosting.pinning import PinnedPrompt
+from server.hosting.registry import ModelCard
 from server.prompts.message import Message, Role
-from server.registry import ModelCard
 from server.request_record import Limits
 from server.serving import Server
-from server.settings import FLAGS, Settings
-from server.settings_layers import load_settings
+from server.settings.engine import ModelPlan, engine_config
+from server.settings.layers import load_settings
+from server.settings.table import FLAGS, Settings
 from server.sources import ModelSource
 from tests.unit.cli.samples import SAMPLES
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from server.engine.config import Device, Variant
-from server.engine_settings import engine_config
-from server.settings import Load, ModelSettings, Settings
-from server.settings_layers import SettingsError, load_settings
+from server.settings.engine import engine_config
+from server.settings.layers import SettingsError, load_settings
+from server.settings.table import Load, ModelSettings, Settings
 from tests.unit.cli.test_assembly import assembled, plan
 
 TWO = """

@@ -7,8 +7,8 @@ from click.testing import CliRunner, Result
 from server.commands.options import read_settings, settings_options
 from server.commands.serve import serve
 from server.commands.settings_page import settings_page
-from server.settings import Settings
-from server.settings_layers import flag_name, variable_name
+from server.settings.layers import flag_name, variable_name
+from server.settings.table import Settings
 from tests.unit.cli.samples import SAMPLES
 
 

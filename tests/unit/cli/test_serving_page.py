@@ -9,7 +9,7 @@ import pytest
 
 from models.catalog import CATALOG
 from server.cli import main
-from server.settings_layers import load_settings
+from server.settings.layers import load_settings
 
 PAGE = (Path(__file__).parents[3] / "docs" / "serving.md").read_text("utf-8")
 FILES = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from server.settings import FLAGS
-from server.settings_layers import SettingsError, load_settings, variable_name
+from server.settings.layers import SettingsError, load_settings, variable_name
+from server.settings.table import FLAGS
 from tests.unit.cli.samples import SAMPLES
 
 

@@ -6,7 +6,7 @@ import pytest
 from convert.mixture import QuantType
 from models.catalog import EMBEDDED
 from server import sources
-from server.settings import Quant
+from server.settings.table import Quant
 from server.sources import ModelSource, UnknownModelError, convert_source, find_source
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from server.engine.errors import EngineDied
 from server.engine.messages import FinishReason, SampledToken, StepOutput
-from server.host import Tokenizer
+from server.generation.text import Detokenizer, StopChecker
+from server.generation.token_scores import HeldScores, ScoredPiece, ScoredToken
+from server.hosting.host import Tokenizer
 from server.request_record import Progress
-from server.text import Detokenizer, StopChecker
-from server.token_scores import HeldScores, ScoredPiece, ScoredToken
 from server.tools.form import AnswerParser
 from server.tools.tool import AnswerPiece, CallDelta
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from server.settings import FLAGS, ModelSettings, Settings, VariantSettings
-from server.settings_models import TableError, model_tables
+from server.settings.models import TableError, model_tables
+from server.settings.table import FLAGS, ModelSettings, Settings, VariantSettings
 
 if sys.version_info >= (3, 11):
     import tomllib

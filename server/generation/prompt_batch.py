@@ -5,9 +5,17 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 
 from anyio import CancelScope
 
-from server.choice import TextDelta
-from server.generation import Completion, Generation, GenerationRequest, Usage, cancel_all, completion, generate
-from server.registry import ServedModel
+from server.generation.choice import TextDelta
+from server.generation.generate import (
+    Completion,
+    Generation,
+    GenerationRequest,
+    Usage,
+    cancel_all,
+    completion,
+    generate,
+)
+from server.hosting.registry import ServedModel
 
 SEQUENCES_AT_MOST = 32
 """Of one request: about half of what is queued by default, so that one caller does not shut out all others."""

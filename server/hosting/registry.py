@@ -12,7 +12,7 @@ from server.engine.errors import EngineError
 from server.engine.grammar import Grammar
 from server.engine.interface import EngineState, EngineStatus
 from server.errors import ModelNotFound, RouteNotServed, TextTooLong, WrongModelKind
-from server.host import EngineHost, Tokenizer
+from server.hosting.host import EngineHost, Tokenizer
 from server.prompts.errors import PromptError
 from server.prompts.format import prefix_ids, prompt_format
 from server.prompts.message import Message

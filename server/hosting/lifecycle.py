@@ -61,7 +61,7 @@ class Lifecycle:
         """Return the seconds until the model is to be unloaded, 0 where it is due, None where it stays for now."""
         if self.phase is not Phase.READY or self._requests or not self._idle_seconds:
             return None
-        return max(0.0, self._since + self._idle_seconds - now)
+        return max(0.0, self._idle_seconds - (now - self._since))
 
     def loading(self) -> None:
         """Loading has begun, because of a request."""

@@ -11,7 +11,7 @@ from server.engine.messages import Pin
 from server.prompts.beginning import common_beginning
 from server.prompts.format import Encoder, PromptFormat
 from server.prompts.message import Message, Role
-from server.settings import ModelSettings
+from server.settings.table import ModelSettings
 
 
 class PinnedFileError(Exception):

@@ -11,7 +11,7 @@ from typing import Protocol
 from server.engine.errors import EngineError, EngineUnavailable, ModelLoadError
 from server.engine.interface import Engine, EngineState, EngineStatus
 from server.engine.messages import EngineInfo, Pin
-from server.lifecycle import Lifecycle, Phase
+from server.hosting.lifecycle import Lifecycle, Phase
 from server.prompts.format import Encoder
 
 log = logging.getLogger(__name__)

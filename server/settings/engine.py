@@ -5,8 +5,8 @@ from pathlib import Path
 
 from server.engine.config import EngineConfig, Variant
 from server.engine.gguf_check import ModelFacts
-from server.pinning import PinnedPrompt
-from server.settings import ModelSettings
+from server.hosting.pinning import PinnedPrompt
+from server.settings.table import ModelSettings
 from server.sources import ModelSource
 
 

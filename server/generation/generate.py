@@ -10,17 +10,17 @@ from typing import TypeVar
 
 from anyio import CancelScope
 
-from server.choice import Choice, TextDelta, scored_token
-from server.deadline import Deadline
 from server.engine.errors import PromptTooLong
 from server.engine.messages import FinishReason, StepOutput
 from server.engine.params import SamplingParams
 from server.errors import ClientGone
-from server.host import Tokenizer
-from server.registry import ServedModel
+from server.generation.choice import Choice, TextDelta, scored_token
+from server.generation.deadline import Deadline
+from server.generation.text import Detokenizer
+from server.generation.token_scores import ScoredToken
+from server.hosting.host import Tokenizer
+from server.hosting.registry import ServedModel
 from server.request_record import Progress, current_request
-from server.text import Detokenizer
-from server.token_scores import ScoredToken
 from server.tools.tool import ToolCall, ToolOffer, gather_calls
 
 _T = TypeVar("_T")
