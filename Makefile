@@ -3,6 +3,7 @@
 #   PYTHON=python3.12             the interpreter that makes .venv
 #   ARGS="--port 9000"            passed to `glmserve serve` by `make run`
 #   PYTEST_ARGS="-k cli"          passed to pytest by `make test`
+#   SOAK_ARGS="-k overload"       passed to pytest by `make soak`
 #   LLAMA_CMAKE_ARGS="-DGGML_CUDA=ON"   more arguments to the build of llama.cpp
 #   LLAMA_WHEEL="FILE.whl"        a llama-cpp-python built elsewhere, used instead of building one
 # The last two are remembered until one of them is given again, be it empty.
@@ -11,7 +12,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install install-test run test fmt docs lock clean
+.PHONY: help install install-test run test soak fmt docs lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -20,6 +21,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --require-hashes --no-build-isolation
 ARGS ?=
 PYTEST_ARGS ?=
+SOAK_ARGS ?=
 CLIENTS := openai2 openai3
 NODE_CLIENTS := tests/clients/node/node_modules/.package-lock.json
 
@@ -54,6 +56,9 @@ test: install-test ## run every check and every test
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+soak: install-test ## run the long tests of tests/soak, which print what they measure
+	$(BIN)/pytest tests/soak -v -s --timeout 3600 $(SOAK_ARGS)
 
 fmt: install-test ## format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .
