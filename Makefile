@@ -12,7 +12,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install install-test run test soak fmt docs lock clean
+.PHONY: help install install-test run test soak fmt docs site lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -23,6 +23,7 @@ ARGS ?=
 PYTEST_ARGS ?=
 SOAK_ARGS ?=
 CLIENTS := openai2 openai3
+VENV_DOCS := .venv-docs
 NODE_CLIENTS := tests/clients/node/node_modules/.package-lock.json
 
 # Without the parts of llama.cpp that nothing here uses, it compiles in well under half of the time.
@@ -44,7 +45,7 @@ help: ## list the targets
 
 install: $(VENV)/.installed ## make .venv with all that serving needs
 
-install-test: $(VENV)/.installed-test $(CLIENTS:%=.venv-clients/%/.installed) $(NODE_CLIENTS) ## add what the checks and tests need
+install-test: $(VENV)/.installed-test $(CLIENTS:%=.venv-clients/%/.installed) $(VENV_DOCS)/.installed $(NODE_CLIENTS) ## add what the checks and tests need
 
 run: install ## serve the embedded model on http://127.0.0.1:8000 (ARGS="…" for another one)
 	@exec $(BIN)/glmserve serve $(ARGS)
@@ -69,6 +70,9 @@ docs: install ## write the pages that are made from the code
 	$(BIN)/python -m server.commands.fields_page > docs/fields.md
 	$(BIN)/python -m server.commands.metrics_page > docs/metrics.md
 
+site: $(VENV_DOCS)/.installed ## build the documentation site, in English and Chinese, into build/site
+	$(VENV_DOCS)/bin/python docs/sphinx/build.py build/site
+
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	--no-annotate --custom-compile-command "make lock" $(LOCK_ARGS)
 lock: $(VENV)/.made ## resolve the locked requirements again (LOCK_ARGS=--upgrade for newer versions)
@@ -76,10 +80,11 @@ lock: $(VENV)/.made ## resolve the locked requirements again (LOCK_ARGS=--upgrad
 	$(LOCK) requirements/build.in -o requirements/build.txt
 	$(LOCK) pyproject.toml -o requirements/run.txt
 	$(LOCK) pyproject.toml --extra test -c requirements/run.txt -o requirements/test.txt
+	$(LOCK) requirements/docs.in -o requirements/docs.txt
 	$(foreach group,$(CLIENTS),$(LOCK) requirements/clients-$(group).in -o requirements/clients-$(group).txt &&) true
 
 clean: ## remove .venv and everything that the checks leave behind
-	rm -rf $(VENV) .venv-clients tests/clients/node/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV_DOCS) .venv-clients tests/clients/node/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made: requirements/build.txt
@@ -112,6 +117,13 @@ $(VENV)/.installed: requirements/run.txt pyproject.toml $(LLAMA_STAMP)
 	rm -rf $(@D)
 	$(PYTHON) -m venv $(@D)
 	$(BIN)/uv pip install --quiet --python $(@D) --require-hashes -r $<
+	@touch $@
+
+# In an environment of its own: on Python 3.10 it needs another markdown-it-py than the server does.
+$(VENV_DOCS)/.installed: requirements/docs.txt $(VENV)/.made
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r $<
 	@touch $@
 
 $(NODE_CLIENTS): tests/clients/node/package-lock.json $(VENV)/.installed-test

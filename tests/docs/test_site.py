@@ -1,0 +1,62 @@
+"""The documentation site: builds in both languages without a warning, and each of its links leads somewhere."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PYTHON = ROOT / ".venv-docs" / "bin" / "python"
+
+
+def build(docs: Path, out: Path) -> "subprocess.CompletedProcess[str]":
+    command = [PYTHON, docs / "sphinx" / "build.py", out]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("built") / "site"
+    done = build(ROOT / "docs", out)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return out
+
+
+def test_every_page_is_there_in_its_language(site: Path) -> None:
+    for language, code, sources in (("en", "en", ROOT / "docs"), ("zh", "zh-CN", ROOT / "docs" / "zh")):
+        for source in sources.glob("*.md"):
+            built = (site / language / f"{source.stem}.html").read_text("utf-8")
+            assert f'<html class="no-js" lang="{code}"' in built
+
+
+def test_a_page_leads_to_itself_in_the_other_language(site: Path) -> None:
+    assert 'href="../zh/index.html" lang="zh-CN"' in (site / "en" / "index.html").read_text("utf-8")
+    assert 'href="../en/index.html" lang="en"' in (site / "zh" / "index.html").read_text("utf-8")
+    # A page that is in English alone leads to the beginning of the other.
+    assert 'href="../zh/index.html" lang="zh-CN"' in (site / "en" / "benchmarks.html").read_text("utf-8")
+
+
+def test_chinese_is_found_by_pairs_of_characters(site: Path) -> None:
+    index = (site / "zh" / "searchindex.js").read_text("utf-8")
+    terms = json.loads(index.removeprefix("Search.setIndex(").removesuffix(")"))["terms"]
+    assert {"模型", "型提", "量化"} <= terms.keys()
+
+
+def test_a_page_in_no_list_and_a_link_to_nowhere_are_told(tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    shutil.copytree(ROOT / "docs" / "sphinx", docs / "sphinx", ignore=shutil.ignore_patterns("__pycache__"))
+    (docs / "zh").mkdir()
+    (docs / "zh" / "index.md").write_text("# 首页\n\n[没有](../none.md)\n", "utf-8")
+    (docs / "index.md").write_text("# Start\n\n## Part\n\n- [One](one.md): a page.\n", "utf-8")
+    (docs / "one.md").write_text("# One\n", "utf-8")
+    done = build(docs, tmp_path / "site")
+    assert done.returncode == 1
+    assert "zh/index.html: ../en/none.html: no such file" in done.stderr
+    (docs / "one.md").write_text("# One\n\n[two](#nowhere)\n", "utf-8")
+    (docs / "two.md").write_text("# Two\n", "utf-8")
+    done = build(docs, tmp_path / "site")
+    assert done.returncode == 1
+    assert "two.md: WARNING: document isn't included in any toctree" in done.stderr
+    assert "one.md:3: WARNING: 'myst' cross-reference target not found: 'nowhere'" in done.stderr
