@@ -1,6 +1,7 @@
 """What the engine core asks of a model: the real llama.cpp, or a scripted one in tests."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from server.engine.batch import BatchItem, CacheOp
@@ -25,6 +26,20 @@ class SampleError(Exception):
 
 class DecodeError(Exception):
     """A batch was refused; nothing of it counts as computed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a backend keeps, for whoever compares it with the books."""
+
+    tokens: Mapping[int, int]
+    """How many each slot holds, of those that hold any."""
+    copies: frozenset[int]
+    """Keys of parked prefixes."""
+    samplers: frozenset[int]
+    """Request ids."""
+    grammars: frozenset[int]
+    """Request ids of those whose grammar is compiled, or being compiled, and who have no sampler yet."""
 
 
 class Backend(Protocol):
@@ -85,6 +100,9 @@ class Backend(Protocol):
 
     def score_prompt(self, item: BatchItem) -> tuple[SampledToken, ...]:
         """Score the prompt's tokens that follow those of an item of the last batch that ``scores``."""
+
+    def kept(self) -> Kept:
+        """Return what is kept just now."""
 
     def close(self) -> None:
         """Free everything."""

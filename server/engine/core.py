@@ -1,11 +1,11 @@
 """One step after another: schedule, decode, sample, update."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from server.engine.backend import Backend, DecodeError, Preparation, SampleError
-from server.engine.batch import Batch, BatchItem
+from server.engine.batch import Batch, BatchItem, CacheOp
 from server.engine.errors import QueueFull
 from server.engine.messages import EngineStats, FinishReason, Pin, SampledToken, StepOutput, StepReport, Submit
 from server.engine.pacing import StepPacer
@@ -65,6 +65,7 @@ class EngineCore:
         self._pacer = pacer
         self._clock = clock
         self._times = SequenceTimes(clock)
+        self._checks = 0
 
     @property
     def has_work(self) -> bool:
@@ -79,7 +80,10 @@ class EngineCore:
     @property
     def stats(self) -> EngineStats:
         """A snapshot."""
-        return replace(self._scheduler.stats, pins_restored=self._pins.restored, pins_computed=self._pins.computed)
+        pins = self._pins
+        return replace(
+            self._scheduler.stats, pins_restored=pins.restored, pins_computed=pins.computed, checks=self._checks
+        )
 
     def pin(self, message: Pin) -> bool:
         """Keep a beginning of prompts in the cache for ever. False where it would leave no room for a request.
@@ -121,8 +125,7 @@ class EngineCore:
         refused = self._add_prepared()
         somebody = 1 if self._scheduler.is_unhurried else self._scheduler.decoding
         batch = self._scheduler.schedule(self._pacer.budget(somebody), self._pacer.target_seconds)
-        for op in batch.ops:
-            self._backend.apply(op)
+        self._apply(batch.ops)
         self._times.admitted(sequence.request_id for sequence in batch.admitted)
         for sequence in batch.admitted:
             if not sequence.held:
@@ -135,6 +138,10 @@ class EngineCore:
                 self._backend.close_sampler(output.request_id)
         self._pins.after_step(batch)
         return StepReport(self._times.stamp(outputs), self.stats)
+
+    def _apply(self, ops: Iterable[CacheOp]) -> None:
+        for op in ops:
+            self._backend.apply(op)
 
     def _add(self, sequence: Sequence) -> StepOutput | None:
         try:
@@ -158,8 +165,18 @@ class EngineCore:
         return refused
 
     def check_integrity(self) -> None:
-        """Check the scheduler's books. Raises AssertionError."""
-        self._scheduler.check_integrity()
+        """Check the books, and that the backend keeps what they say and no more. Raises AssertionError."""
+        scheduler = self._scheduler
+        scheduler.check_integrity()
+        self._apply(scheduler.take_ops())
+        kept, promised = self._backend.kept(), scheduler.promised
+        assert kept.tokens == promised.tokens, "slots hold more or fewer tokens than the books say"
+        assert kept.copies == promised.copies, "other prefixes are parked than the books say"
+        assert kept.samplers == promised.samplers, "samplers without a sequence, or the reverse"
+        waiting = promised.grammars | self._preparing.keys()
+        assert kept.grammars <= waiting, "a grammar is kept for a sequence that has ended"
+        assert self._times.request_ids == waiting | promised.samplers, "times of other sequences than there are"
+        self._checks += 1
 
     def _compute(self, batch: Batch) -> tuple[_Sampled, dict[int, str]]:
         """Decode and sample; tokens by request id, and errors by request id."""

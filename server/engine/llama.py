@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import llama_cpp
 
-from server.engine.backend import DecodeError, Preparation
+from server.engine.backend import DecodeError, Kept, Preparation
 from server.engine.batch import BatchItem, CacheOp, CopyPrefix, Forget, FreeSlot, Park, Recall, Truncate
 from server.engine.config import Device, EngineConfig, KvType
 from server.engine.constraint import ConstraintFactory
@@ -179,6 +179,16 @@ class LlamaBackend:
         return tuple(
             score(logits_at(self._context, index, self._vocab_size), token, top)
             for index, token in enumerate(item.following_prompt_ids, start)
+        )
+
+    def kept(self) -> Kept:
+        """Return what is kept just now."""
+        lengths = {slot: int(llama_cpp.llama_memory_seq_pos_max(self._memory, slot)) + 1 for slot in range(self.slots)}
+        return Kept(
+            tokens={slot: length for slot, length in lengths.items() if length},
+            copies=frozenset(self._parked),
+            samplers=frozenset(self._samplers),
+            grammars=self._constraints.request_ids,
         )
 
     def close(self) -> None:

@@ -97,9 +97,9 @@ class EngineStats:
     running: int = 0
     waiting: int = 0
     cells_used: int = 0
+    """Cells that hold a running sequence or a cached prefix."""
     tokens_parked: int = 0
     """Of cached prefixes that lie outside the cells."""
-    """Cells that hold a running sequence or a cached prefix."""
     cells_running: int = 0
     """Cells that running sequences hold or have reserved, and those of prefixes that stay."""
     cells_held: int = 0
@@ -118,6 +118,8 @@ class EngineStats:
     """Tokens of answers that were guessed and computed along."""
     accepted_tokens: int = 0
     """Of these, how many came true."""
+    checks: int = 0
+    """Times that all books were compared with each other and with what the model keeps, and were right."""
 
 
 @dataclass(frozen=True, slots=True)

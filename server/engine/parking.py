@@ -50,6 +50,11 @@ class ParkedPrefixes:
         self.num_tokens = 0
         """Tokens of all that is parked."""
 
+    @property
+    def keys(self) -> frozenset[int]:
+        """Of all copies."""
+        return frozenset(self._prefixes)
+
     def add(self, tokens: Sequence[int]) -> tuple[int, list[Forget]]:
         """Enter a prefix; return the key of its copy, and what it makes superfluous."""
         inside = [key for key, other in self._prefixes.items() if common_prefix(other, tokens) == len(other)]

@@ -21,6 +21,11 @@ class PreparedConstraints:
         self._compiled: OrderedDict[Grammar, Constraint] = OrderedDict()
         self._prepared: dict[int, Future[Constraint]] = {}
 
+    @property
+    def request_ids(self) -> frozenset[int]:
+        """Of those for whom something is prepared that they have not taken."""
+        return frozenset(self._prepared)
+
     def prepare(self, request_id: int, params: SamplingParams) -> Future[Constraint]:
         """Compile the request's grammar; what is wrong with it is the future's exception."""
         assert params.grammar is not None, "a request without a grammar"

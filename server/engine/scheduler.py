@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from server.engine.backend import Kept
 from server.engine.batch import Batch, BatchItem, CacheOp, CopyPrefix, FreeSlot, Park, Recall, Truncate
 from server.engine.errors import QueueFull
 from server.engine.messages import EngineStats, FinishReason, SampledToken, StepOutput
@@ -22,6 +23,7 @@ from server.engine.pieces import item_of, pieces, with_one_scored
 from server.engine.prefix_cache import Match, PrefixCache, common_prefix
 from server.engine.sequence import Sequence, SequenceStatus
 from server.engine.speculation import Speculation
+from server.engine.turns import AdapterTurns
 
 MIN_SHARED = 32
 """Tokens of a prefix that make waiting for another sequence's computation worth a step."""
@@ -66,7 +68,7 @@ class Scheduler:
         self._cached_tokens = 0
         self._generated_tokens = 0
         self._steps = 0
-        self._last_salt = -1
+        self._turns = AdapterTurns()
         self._speculation = speculation
 
     @property
@@ -100,6 +102,17 @@ class Scheduler:
             steps=self._steps,
             drafted_tokens=0 if self._speculation is None else self._speculation.drafted_tokens,
             accepted_tokens=0 if self._speculation is None else self._speculation.accepted_tokens,
+        )
+
+    @property
+    def promised(self) -> Kept:
+        """What the backend keeps, if all is right and ``take_ops`` are applied; a grammar for any that waits."""
+        slots = (slot for slot in range(self._config.slots) if slot in self.cache)
+        return Kept(
+            tokens={slot: length for slot in slots if (length := self.cache.length(slot))},
+            copies=self._parked.keys,
+            samplers=frozenset(s.request_id for s in self._running.values() if not s.held),
+            grammars=frozenset(s.request_id for s in self._waiting),
         )
 
     def add(self, sequence: Sequence) -> None:
@@ -166,7 +179,7 @@ class Scheduler:
         admitted = list(iter(self._admit, None))
         while self.cache.cells_used - self.cache.cells_pinned > self._config.idle_cells:
             self._evict()
-        together = self._same_salt()
+        together = self._turns.next_of(self._wanted())
         decoding = self._in_turn([s for s in together if s.is_decoding])
         catching_up = with_one_scored([s for s in together if not s.is_decoding])
         room = max(0, budget - len(decoding))
@@ -212,6 +225,8 @@ class Scheduler:
         for sequence in self._running.values():
             computed = sequence.tokens[: sequence.num_computed_tokens]
             assert self.cache.tokens(sequence.slot) == computed, "a slot holds other tokens than its sequence"
+        if self._speculation is not None:
+            assert self._speculation.request_ids <= self._running.keys(), "drafts for a sequence that has ended"
 
     def _admit(self) -> Sequence | None:
         """Start the first prefix to hold or waiting sequence that need not wait for another one, if it fits."""
@@ -357,18 +372,6 @@ class Scheduler:
         awaited = {id(sequence.leader) for sequence in self._waiting}
         running = list(self._running.values())
         return [s for s in running if not s.held or id(s) in awaited] or running
-
-    def _same_salt(self) -> list[Sequence]:
-        """The running sequences that may share a batch: llama.cpp's adapters are set for a whole one.
-
-        Adapters take turns, each after the one that ran longest ago.
-        """
-        wanted = self._wanted()
-        salts = {sequence.salt for sequence in wanted}
-        if len(salts) > 1:
-            later = [salt for salt in salts if salt > self._last_salt]
-            self._last_salt = min(later or salts)
-        return [s for s in wanted if len(salts) == 1 or s.salt == self._last_salt]
 
     def _free_slot(self) -> int:
         if not self._free_slots:

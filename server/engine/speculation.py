@@ -79,6 +79,11 @@ class Speculation:
         self.drafted_tokens = 0
         self.accepted_tokens = 0
 
+    @property
+    def request_ids(self) -> frozenset[int]:
+        """Of the sequences that something is kept of."""
+        return frozenset(self._lookups)
+
     def forget(self, request_id: int) -> None:
         """Drop what is kept of a sequence that has ended."""
         self._lookups.pop(request_id, None)

@@ -20,6 +20,11 @@ class SequenceTimes:
         self._clock = clock
         self._times: dict[int, _Times] = {}
 
+    @property
+    def request_ids(self) -> frozenset[int]:
+        """Of the sequences that are waiting or running."""
+        return frozenset(self._times)
+
     def submitted(self, request_id: int) -> None:
         """A sequence has come."""
         self._times[request_id] = _Times(self._clock())

@@ -31,6 +31,9 @@ from server.engine.state_folder import StateFolder
 _PREPARING_SECONDS = 0.005
 """How often to look whether a grammar is compiled, while there is nothing else to do."""
 
+IDLE_SECONDS = 1.0
+"""Without work for so long, the engine checks its books: it takes a millisecond that nobody waits for."""
+
 BackendFactory = Callable[[EngineConfig], Backend | EmbeddingBackend]
 
 
@@ -80,13 +83,21 @@ def serve(core: EngineCore, connection: Connection) -> None:
 
     Raises:
         EOFError: the parent is gone.
+        AssertionError: the books are wrong. The process ends rather than give wrong answers out of its cache.
     """
+    unchecked = False
     while True:
         refused: list[StepOutput] = []
-        timeout = 0.0 if core.has_work else _PREPARING_SECONDS if core.is_preparing else None
+        idle = IDLE_SECONDS if unchecked else None
+        timeout = 0.0 if core.has_work else _PREPARING_SECONDS if core.is_preparing else idle
         messages = tuple(_messages(connection, timeout))
         if not messages and not core.has_work:
+            if unchecked and not core.is_preparing:
+                core.check_integrity()
+                unchecked = False
+                connection.send(StepReport((), core.stats))
             continue
+        unchecked = True
         for message in messages:
             if isinstance(message, Shutdown):
                 return

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 
-from server.engine.backend import DecodeError, Preparation
+from server.engine.backend import DecodeError, Kept, Preparation
 from server.engine.batch import BatchItem, CacheOp, CopyPrefix, Forget, Park, Recall, Truncate
 from server.engine.messages import EngineInfo, SampledToken
 from server.engine.params import SamplingParams
@@ -130,6 +130,10 @@ class ScriptedBackend:
 
     def score_prompt(self, item: BatchItem) -> tuple[SampledToken, ...]:
         return tuple(SampledToken(token, -1.0) for token in item.following_prompt_ids)
+
+    def kept(self) -> Kept:
+        tokens = {slot: len(lane) for slot, lane in self.lanes.items() if lane}
+        return Kept(tokens, frozenset(self.copies), frozenset(self.samplers), frozenset())
 
     def close(self) -> None:
         pass
