@@ -20,6 +20,7 @@ from server.anthropic.errors import failure
 from server.engine.errors import EngineError
 from server.errors import ApiError
 from server.hosting.registry import ModelRegistry
+from server.http.access_log import AccessLog
 from server.http.authorization import Authorization
 from server.http.body_limit import BodyLimit
 from server.http.cors import cross_origin
@@ -62,6 +63,10 @@ class ApiOptions:
     """Those of callers without a key, where there are no keys."""
     request_timeout: float = 0.0
     """Seconds that a request may take; 0 is any number."""
+    access_log: bool = False
+    """Log a line for each request."""
+    log_prompts: bool = False
+    """Log what is asked and answered."""
 
 
 def create_app(
@@ -92,7 +97,9 @@ def create_app(
         app.add_exception_handler(kind, _handler(wording))
     _surround(app, options, wording)
     app.add_middleware(Counting, ledger=Ledger(figures), generating=_generating(routers))
-    app.add_middleware(RequestIds)
+    if options.access_log:
+        app.add_middleware(AccessLog)
+    app.add_middleware(RequestIds, log_texts=options.log_prompts)
     return app
 
 

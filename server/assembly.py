@@ -91,6 +91,8 @@ def api_options(settings: Settings, tasks: Mapping[str, Task] = _NO_TASKS) -> Ap
         keys=_keys(settings, limits),
         limits=limits,
         request_timeout=settings.request_timeout,
+        access_log=settings.access_log,
+        log_prompts=settings.log_prompts,
     )
 
 

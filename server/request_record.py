@@ -4,10 +4,12 @@ Logging and the door to generation are far from the HTTP layer, so the record is
 Where there is none, as in a test of a part, everybody gets a fresh one.
 """
 
-import logging
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+
+CLIENT_CLOSED = 499
+"""The status of a request whose caller hung up before there was one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,10 @@ class Progress:
     completion_tokens: int = 0
     queue_seconds: float | None = None
     """How long the first of them waited in the engine; None until a token has come."""
+    prefill_seconds: float = 0.0
+    """From its admission to its first token."""
+    cached_tokens: int = 0
+    """Tokens of the prompt that it found computed."""
     first_token: float = 0.0
     """When that was, on the monotonic clock."""
     gaps: list[float] = field(default_factory=list)
@@ -37,12 +43,16 @@ class Progress:
     cut: bool = False
     """An answer ended because it had become as long as it may."""
 
-    def token(self, count: int, queue_seconds: float, last: float) -> float:
+    def begin(self, queue_seconds: float, prefill_seconds: float, cached_tokens: int) -> None:
+        """Note that an answer has its first token; only the first of all answers counts."""
+        if self.queue_seconds is None:
+            self.queue_seconds, self.prefill_seconds = queue_seconds, prefill_seconds
+            self.cached_tokens, self.first_token = cached_tokens, time.monotonic()
+
+    def token(self, count: int, last: float) -> float:
         """Note ``count`` tokens of an answer whose last ones came at ``last`` (0: none yet); return the time."""
         now = time.monotonic()
         self.completion_tokens += count
-        if self.queue_seconds is None:
-            self.queue_seconds, self.first_token = queue_seconds, now
         if last:
             self.gaps.append(now - last)
         return now
@@ -68,6 +78,12 @@ class RequestRecord:
     """Code of the error that it was told, if any."""
     failed: bool = False
     """A stream that had begun ended with an error."""
+    status: int | None = None
+    """Of the reply, once it has begun."""
+    complete: bool = False
+    """The reply was sent to its end."""
+    log_texts: bool = False
+    """What is asked and answered may be logged."""
 
     @property
     def tokens(self) -> int:
@@ -90,12 +106,3 @@ def current_request() -> RequestRecord:
 def enter_request(record: RequestRecord) -> None:
     """Make ``record`` the current one of this task and of all that it starts."""
     _current.set(record)
-
-
-class RequestIdFilter(logging.Filter):
-    """Gives every line of the log the ``request_id`` that it is about; "-" where it is about none."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Complete ``record``; keep it in any case."""
-        record.request_id = current_request().id
-        return True

@@ -72,7 +72,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 assembly.app,
                 log_config=None,
-                access_log=settings.access_log,
+                access_log=False,  # ours says more: server/http/access_log.py
                 server_header=False,
                 timeout_graceful_shutdown=settings.shutdown_seconds + _LAST_WORDS_SECONDS,
                 lifespan="on",

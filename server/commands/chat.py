@@ -14,8 +14,9 @@ import click
 from server.commands.chat_client import ChatClient, ChatError
 from server.commands.chat_session import Session, Terminal
 from server.commands.options import UsageProblem, read_settings, settings_options
-from server.commands.prepare import configure_logging, prepare
+from server.commands.prepare import prepare
 from server.engine.interface import EngineState, EngineStatus
+from server.logs import configure_logging
 from server.serving import Server, base_url, bind
 from server.settings.table import Settings
 
@@ -71,7 +72,7 @@ def started(settings: Settings) -> Iterator[str]:
     Raises:
         ClickException: the model cannot be served.
     """
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format, with_texts=settings.log_prompts)
     settled: Queue[EngineStatus] = Queue()
     with closing(bind("127.0.0.1", 0)) as listener:
         assembly = prepare(settings)

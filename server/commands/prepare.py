@@ -1,7 +1,5 @@
 """From the MODELs and the settings of a command to an assembled server, with one clear line where that fails."""
 
-import logging
-import sys
 from pathlib import Path
 
 import click
@@ -14,9 +12,8 @@ from server.commands.options import UsageProblem
 from server.engine.errors import ModelLoadError
 from server.engine.gguf_check import check_gguf
 from server.hosting.pinning import PinnedFileError, pinned_prompts
-from server.request_record import RequestIdFilter
 from server.settings.engine import ModelPlan
-from server.settings.table import LogLevel, ModelSettings, Settings
+from server.settings.table import ModelSettings, Settings
 from server.sources import ModelSource, UnknownModelError, convert_source, find_source
 from server.tasks.files import TaskFileError, load_tasks
 
@@ -84,14 +81,3 @@ def convert_with_bar(source: ModelSource) -> None:
     click.echo(f"converting {source.checkpoint} to {source.quant.value}, once", err=True)
     with progress_bar(Console(stderr=True)) as sink:
         convert_source(source, sink)
-
-
-def configure_logging(level: LogLevel) -> None:
-    """Log to standard error, without what uvicorn and httpx say of their own accord."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(RequestIdFilter())
-    form = "%(asctime)s %(levelname)s %(name)s [%(request_id)s]: %(message)s"
-    logging.basicConfig(level=level.value.upper(), handlers=[handler], format=form)
-    if level is not LogLevel.DEBUG:
-        for chatty in ("uvicorn.error", "httpx", "asyncio"):
-            logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import AsyncGenerator
+from contextvars import copy_context
 
 from server.engine.config import EngineConfig
 from server.engine.errors import (
@@ -24,6 +25,7 @@ from server.engine.errors import (
 from server.engine.grammar import Grammar
 from server.engine.grammar_check import GrammarChecker
 from server.engine.interface import EngineState, EngineStatus
+from server.engine.log_pipe import log_record
 from server.engine.messages import (
     Abort,
     Embed,
@@ -32,6 +34,7 @@ from server.engine.messages import (
     EngineStats,
     FromWorker,
     LoadFailed,
+    Logged,
     Pin,
     Ready,
     StepOutput,
@@ -238,9 +241,11 @@ class EngineClient:
             self._set_soon(EngineState.FAILED, reason)
 
     def _receive(self, sender: WorkerProcess, message: FromWorker) -> None:
-        if sender is not self._process:
+        if isinstance(message, Logged):
+            self._log(message)
+        elif sender is not self._process:
             return
-        if isinstance(message, StepReport):
+        elif isinstance(message, StepReport):
             self._deliver(message)
         elif isinstance(message, Ready):
             self._info = message.info
@@ -253,6 +258,12 @@ class EngineClient:
             log.error("%s could not be loaded: %s", self._config.model_path.name, message.reason)
             self._process = None
             self._set_soon(EngineState.FAILED, message.reason)
+
+    def _log(self, line: Logged) -> None:
+        record = log_record(line, self._config.model_path.name)
+        outcomes = None if line.request_id is None else self._streams.get(line.request_id)
+        context = copy_context() if outcomes is None else outcomes.context
+        context.run(logging.getLogger(line.logger).handle, record)
 
     def _deliver(self, report: StepReport) -> None:
         self._watchdog.heard()

@@ -1,5 +1,6 @@
 """One step after another: schedule, decode, sample, update."""
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -7,6 +8,7 @@ from dataclasses import replace
 from server.engine.backend import Backend, DecodeError, Preparation, SampleError
 from server.engine.batch import Batch, BatchItem, CacheOp
 from server.engine.errors import QueueFull
+from server.engine.log_pipe import about
 from server.engine.messages import EngineStats, FinishReason, Pin, SampledToken, StepOutput, StepReport, Submit
 from server.engine.pacing import StepPacer
 from server.engine.parking import IDLE_CELLS
@@ -16,6 +18,8 @@ from server.engine.sequence import Sequence
 from server.engine.speculation import Speculation
 from server.engine.times import SequenceTimes
 from server.engine.variants import PLAIN
+
+log = logging.getLogger(__name__)
 
 _Sampled = dict[int, tuple[SampledToken, ...]]
 """By request id."""
@@ -215,6 +219,7 @@ class EngineCore:
                 failed.update(one_failed)
             except DecodeError as error:
                 failed[item.sequence.request_id] = str(error)
+                log.warning("a request failed: %s", error, extra=about(item.sequence.request_id))
         return sampled, failed
 
     def _decode(self, items: tuple[BatchItem, ...]) -> tuple[_Sampled, dict[int, str]]:

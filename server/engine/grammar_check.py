@@ -110,6 +110,7 @@ def _run(connection: Connection, path: Path) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    logging.getLogger().addHandler(logging.NullHandler())  # what llama.cpp says, it has said in the engine too
     route_log()
     _, vocab = load_vocabulary(path)
     factory = ConstraintFactory(vocab, stop_ids(vocab))

@@ -179,5 +179,19 @@ class StepReport:
     stats: EngineStats
 
 
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """Worker to parent, which writes the log of both: a line of it."""
+
+    level: int
+    logger: str
+    text: str
+    created: float
+    """Seconds since the epoch."""
+    traceback: str = ""
+    request_id: int | None = None
+    """The request that it is about, where it is about one."""
+
+
 ToWorker = Submit | Embed | Abort | Pin | Shutdown
-FromWorker = Ready | LoadFailed | StepReport
+FromWorker = Ready | LoadFailed | StepReport | Logged

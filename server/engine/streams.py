@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from contextvars import copy_context
 
 from server.engine.errors import DecodeFailed, EngineError, ReaderTooSlow
 from server.engine.messages import Embedded, FinishReason, StepOutput
@@ -17,6 +18,8 @@ class Outcomes:
 
     def __init__(self) -> None:
         """Nothing has, so far."""
+        self.context = copy_context()
+        """In which the request came: what is logged of it is logged there."""
         self._queue: asyncio.Queue[Outcome] = asyncio.Queue()
 
     def put(self, outcome: Outcome) -> bool:

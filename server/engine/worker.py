@@ -1,8 +1,8 @@
 """The child process: take in messages, step, send what the step gave."""
 
-import contextlib
 import logging
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 
@@ -11,10 +11,10 @@ from server.engine.config import EngineConfig
 from server.engine.core import EngineCore
 from server.engine.embedding import EmbeddingBackend, EmbeddingCore
 from server.engine.errors import ModelLoadError
+from server.engine.log_pipe import LogPipe, Outgoing
 from server.engine.messages import (
     Abort,
     Embed,
-    FromWorker,
     LoadFailed,
     Pin,
     Ready,
@@ -27,6 +27,8 @@ from server.engine.messages import (
 from server.engine.pacing import StepPacer
 from server.engine.speculation import Speculation
 from server.engine.state_folder import StateFolder
+
+log = logging.getLogger(__name__)
 
 _PREPARING_SECONDS = 0.005
 """How often to look whether a grammar is compiled, while there is nothing else to do."""
@@ -53,19 +55,29 @@ def run_worker(connection: Connection, config: EngineConfig, load: BackendFactor
     """Entry point of the process. Ends with exit code 0 when told to, or when the parent is gone."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # a terminal or systemd sends it to all; the parent ends this process
-    logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)s engine: %(message)s")
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        try:
-            backend = load(config)
-        except ModelLoadError as error:
-            connection.send(LoadFailed(str(error)))
-            return
-        connection.send(Ready(backend.info))
-        if isinstance(backend, EmbeddingBackend):
-            serve_embeddings(EmbeddingCore(backend), connection)
-        else:
-            serve(_core(backend, config), connection)
-        backend.close()
+    outgoing = Outgoing(connection)
+    logging.basicConfig(level=log_level, handlers=[LogPipe(outgoing.send)])
+    try:
+        _run(connection, outgoing, config, load)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass  # nobody is left to work for
+    except Exception:
+        log.critical("the engine process ends by an error that nobody expected", exc_info=True)
+        sys.exit(1)
+
+
+def _run(connection: Connection, outgoing: Outgoing, config: EngineConfig, load: BackendFactory) -> None:
+    try:
+        backend = load(config)
+    except ModelLoadError as error:
+        outgoing.send(LoadFailed(str(error)))
+        return
+    outgoing.send(Ready(backend.info))
+    if isinstance(backend, EmbeddingBackend):
+        serve_embeddings(EmbeddingCore(backend), connection, outgoing)
+    else:
+        serve(_core(backend, config), connection, outgoing)
+    backend.close()
 
 
 def _core(backend: Backend, config: EngineConfig) -> EngineCore:
@@ -78,7 +90,7 @@ def _states(config: EngineConfig) -> StateFolder | None:
     return StateFolder(config.state_dir, config.state_bytes) if config.state_dir and config.state_bytes else None
 
 
-def serve(core: EngineCore, connection: Connection) -> None:
+def serve(core: EngineCore, connection: Connection, outgoing: Outgoing) -> None:
     """Step while there is work, sleep on the pipe while there is none, until Shutdown.
 
     Raises:
@@ -108,11 +120,10 @@ def serve(core: EngineCore, connection: Connection) -> None:
             elif isinstance(message, Submit) and (output := core.submit(message)) is not None:
                 refused.append(output)
         report = core.step() if core.has_work else StepReport((), core.stats)
-        reply: FromWorker = StepReport((*refused, *report.outputs), report.stats)
-        connection.send(reply)
+        outgoing.send(StepReport((*refused, *report.outputs), report.stats))
 
 
-def serve_embeddings(core: EmbeddingCore, connection: Connection) -> None:
+def serve_embeddings(core: EmbeddingCore, connection: Connection, outgoing: Outgoing) -> None:
     """The same of a model that makes vectors. Raises EOFError."""
     while True:
         for message in _messages(connection, 0.0 if core.has_work else None):
@@ -123,7 +134,7 @@ def serve_embeddings(core: EmbeddingCore, connection: Connection) -> None:
             elif isinstance(message, Embed):
                 core.submit(message)
         if core.has_work:
-            connection.send(core.step())
+            outgoing.send(core.step())
 
 
 def _messages(connection: Connection, timeout: float | None) -> Iterator[ToWorker]:

@@ -122,8 +122,9 @@ class Choice:
     def _note_times(self, output: StepOutput) -> None:
         if not self._last:
             self.queue_seconds, self.prompt_seconds = output.queue_seconds, output.run_seconds
+            self._progress.begin(output.queue_seconds, output.run_seconds, output.cached_tokens)
         self.run_seconds = output.run_seconds
-        self._last = self._progress.token(len(output.token_ids), output.queue_seconds, self._last)
+        self._last = self._progress.token(len(output.token_ids), self._last)
 
     def _parse(self, text: str, *, ended: bool) -> AnswerPiece:
         if self._parser is None:

@@ -17,6 +17,7 @@ from server.errors import ClientGone
 from server.generation.choice import Choice, TextDelta, scored_token
 from server.generation.deadline import Deadline
 from server.generation.text import Detokenizer
+from server.generation.texts_log import log_prompt, logged
 from server.generation.token_scores import ScoredToken
 from server.hosting.host import Tokenizer
 from server.hosting.registry import ServedModel
@@ -100,6 +101,7 @@ class Generation:
         resources: ExitStack,
         *,
         scores_prompt: bool = False,
+        log_answers: bool = False,
     ) -> None:
         """Take over ``choices``, the first of which may score the prompt, and ``resources`` that they need."""
         self._tokenizer = tokenizer
@@ -110,7 +112,8 @@ class Generation:
         self._scores_prompt = scores_prompt
         self._pending: dict[asyncio.Task[TextDelta], Choice] = {}
         # Most requests have one answer, which needs no task for each of its deltas.
-        self._deltas = _single(choices[0], deadline) if len(choices) == 1 else self._merge()
+        deltas = _single(choices[0], deadline) if len(choices) == 1 else self._merge()
+        self._deltas = logged(deltas) if log_answers else deltas
 
     @property
     def prompt(self) -> tuple[ScoredToken, ...]:
@@ -200,6 +203,8 @@ async def generate(model: ServedModel, request: GenerationRequest) -> Generation
             raise
         record = current_request()
         record.generations.append(progress)
+        if record.log_texts:
+            log_prompt(request.prompt_ids, tokenizer)
         deadline = Deadline(record)
         resources.callback(deadline.close)
         return Generation(
@@ -209,6 +214,7 @@ async def generate(model: ServedModel, request: GenerationRequest) -> Generation
             deadline,
             resources.pop_all(),
             scores_prompt=request.params.prompt_logprobs is not None,
+            log_answers=record.log_texts,
         )
 
 

@@ -203,7 +203,7 @@ class EngineHost:
         except EngineError as error:
             self._life.failed(error, self._clock())
         except Exception as error:
-            log.exception("the tokenizer could not be loaded")
+            log.exception("the tokenizer could not be loaded: %s", error)
             await self.engine.stop()
             self._life.failed(ModelLoadError(f"the tokenizer could not be loaded: {error}"), self._clock())
         else:

@@ -19,15 +19,16 @@ class RequestIds:
     The reply also says in ``openai-processing-ms`` how long it took until it began.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        """Wrap ``app``."""
+    def __init__(self, app: ASGIApp, *, log_texts: bool = False) -> None:
+        """Wrap ``app``; ``log_texts`` lets prompts and answers be logged."""
         self._app = app
+        self._log_texts = log_texts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        record = RequestRecord(_request_id(Headers(scope=scope).get("x-request-id", "")))
+        record = RequestRecord(_request_id(Headers(scope=scope).get("x-request-id", "")), log_texts=self._log_texts)
         enter_request(record)
 
         async def named(message: Message) -> None:
@@ -37,6 +38,10 @@ class RequestIds:
                 headers["request-id"] = record.id  # where Anthropic's clients look for it
                 headers["openai-processing-ms"] = str(round((time.monotonic() - record.arrived) * 1000))
             await send(message)
+            if message["type"] == "http.response.start":
+                record.status = message["status"]
+            elif message["type"] == "http.response.body":
+                record.complete = not message.get("more_body", False)
 
         return await self._app(scope, receive, named)
 

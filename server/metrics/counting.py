@@ -2,13 +2,12 @@
 
 from collections.abc import Collection
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.metrics.ledger import Ledger
 from server.metrics.outcome import End, Outcome, outcome_of
-from server.request_record import current_request
+from server.request_record import CLIENT_CLOSED, current_request
 
-_CLIENT_CLOSED = 499
 _OTHER = "other"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -26,24 +25,23 @@ class Counting:
         """Handle one connection."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        reply = _Reply(send)
         try:
             if scope["method"] == "POST" and scope["path"] in self._generating:
-                await self._generation(scope, receive, reply)
+                await self._generation(scope, receive, send)
             else:
-                await self._app(scope, receive, reply)
+                await self._app(scope, receive, send)
         finally:
             method = scope["method"] if scope["method"] in _METHODS else _OTHER
-            self._ledger.http(self._route(scope), method, reply.status or _CLIENT_CLOSED)
+            self._ledger.http(self._route(scope), method, current_request().status or CLIENT_CLOSED)
         return None
 
-    async def _generation(self, scope: Scope, receive: Receive, reply: "_Reply") -> None:
+    async def _generation(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = current_request()
         outcome = Outcome(End.FAILED, "internal_error")
         self._ledger.open(record)
         try:
-            await self._app(scope, receive, reply)
-            outcome = outcome_of(record, reply.status, complete=reply.complete)
+            await self._app(scope, receive, send)
+            outcome = outcome_of(record)
         finally:
             self._ledger.close(record, outcome)
 
@@ -51,19 +49,3 @@ class Counting:
         """Return the template of the address; one that did not get as far as routing is known by its path at most."""
         path = scope["path"] if scope["path"] in self._generating else _OTHER
         return str(getattr(scope.get("route"), "path_format", path))
-
-
-class _Reply:
-    """Sends on, and notes what was sent."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.status: int | None = None
-        self.complete = False
-
-    async def __call__(self, message: Message) -> None:
-        await self._send(message)
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-        elif message["type"] == "http.response.body":
-            self.complete = not message.get("more_body", False)

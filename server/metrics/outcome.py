@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from server.request_record import RequestRecord
-
-_CLIENT_CLOSED = 499
+from server.request_record import CLIENT_CLOSED, RequestRecord
 
 
 class End(str, Enum):
@@ -26,17 +24,12 @@ class Outcome:
     """Of a refusal and a failure the code of the error; of a success why its answers ended."""
 
 
-def outcome_of(record: RequestRecord, status: int | None, *, complete: bool) -> Outcome:
-    """Return how a request ended.
-
-    Args:
-        record: what is known of it.
-        status: of the reply; None where there was none.
-        complete: whether the reply was sent to its end.
-    """
+def outcome_of(record: RequestRecord) -> Outcome:
+    """Return how the request of ``record`` ended."""
+    status = record.status
     if record.failed or (status is not None and status >= 500):
         return Outcome(End.FAILED, record.refusal or "internal_error")
-    if status is None or status == _CLIENT_CLOSED or not complete:
+    if status is None or status == CLIENT_CLOSED or not record.complete:
         return Outcome(End.ABORTED)
     if status >= 400:
         return Outcome(End.REFUSED, record.refusal or f"http_{status}")

@@ -22,6 +22,13 @@ class LogLevel(str, Enum):
     ERROR = "error"
 
 
+class LogFormat(str, Enum):
+    """How a line of the log is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 class Quant(str, Enum):
     """Type of the weights where a checkpoint folder is served; AUTO is q8_0 for the embedded model, else q4_k_m."""
 
@@ -174,6 +181,11 @@ class Settings(ModelDefaults):
         0.0, ge=0, description="Time before that in which requests are still taken while /health says 503."
     )
     log_level: LogLevel = Field(LogLevel.INFO, description="How much is logged.")
+    log_format: LogFormat = Field(LogFormat.TEXT, description="How: a line for people, or an object for programs.")
+    log_prompts: bool = Field(
+        False,
+        description="Log prompts and answers, which hold what people wrote; they are never logged otherwise.",
+    )
     access_log: bool = Field(False, description="Log a line for each HTTP request.")
     models: tuple[ModelSettings, ...] = Field(min_length=1, description="The models that are served.")
 

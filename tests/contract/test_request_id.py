@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from server.http.cors import EXPOSED
-from server.request_record import RequestIdFilter
+from server.logs import RequestIdFilter
 from tests.support.scripted_engine import ScriptedEngine
 
 pytestmark = pytest.mark.anyio

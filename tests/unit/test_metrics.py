@@ -30,13 +30,13 @@ from tests.support.scripted_engine import ScriptedEngine
     ],
 )
 def test_the_end_of_a_request(status: int | None, complete: bool, refusal: str, failed: bool, end: Outcome) -> None:
-    record = RequestRecord(refusal=refusal, failed=failed)
-    assert outcome_of(record, status, complete=complete) == end
+    record = RequestRecord(refusal=refusal, failed=failed, status=status, complete=complete)
+    assert outcome_of(record) == end
 
 
 def test_an_answer_that_was_cut_off_is_told_apart() -> None:
-    record = RequestRecord(generations=[Progress("m", 1), Progress("m", 1, cut=True)])
-    assert outcome_of(record, 200, complete=True) == Outcome(End.SUCCESS, "length")
+    record = RequestRecord(generations=[Progress("m", 1), Progress("m", 1, cut=True)], status=200, complete=True)
+    assert outcome_of(record) == Outcome(End.SUCCESS, "length")
 
 
 def test_the_page_is_made_from_the_list() -> None:

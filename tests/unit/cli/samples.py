@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.engine.config import Device, KvType
-from server.settings.table import Load, LogLevel, Quant
+from server.settings.table import Load, LogFormat, LogLevel, Quant
 
 
 @dataclass(frozen=True)
@@ -67,5 +67,7 @@ SAMPLES = {
     "shutdown_seconds": Sample("3", "3", 3),
     "drain_seconds": Sample("2.5", "2.5", 2.5),
     "log_level": Sample("error", '"error"', LogLevel.ERROR),
+    "log_format": Sample("json", '"json"', LogFormat.JSON),
+    "log_prompts": Sample("true", "true", True),
     "access_log": Sample("true", "true", True),
 }

@@ -14,7 +14,6 @@ from server.hosting.pinning import PinnedPrompt
 from server.hosting.registry import ModelCard
 from server.prompts.message import Message, Role
 from server.request_record import Limits
-from server.serving import Server
 from server.settings.engine import ModelPlan, engine_config
 from server.settings.layers import load_settings
 from server.settings.table import FLAGS, Settings
@@ -50,12 +49,13 @@ CARD_FIELDS = {"model_name": "name", "alias": "aliases", "default_max_tokens": "
 API_FIELDS = {
     "cors_origin": "cors_origins",
     "request_timeout": "request_timeout",
+    "access_log": "access_log",
+    "log_prompts": "log_prompts",
     "response_store_max": "max_responses",
 }
-SERVER_FIELDS = {"access_log": "access_log"}
 # Seen where they act: by test_serve (listening, logging), test_sources, and the tests below.
-ELSEWHERE = {"model", "host", "port", "log_level", "quant", "cache_dir", "prompt_format", "max_body_mb", "lora",
-             "prefix", "default_model", "pin", "pinned_disk_mb",
+ELSEWHERE = {"model", "host", "port", "log_level", "log_format", "quant", "cache_dir", "max_body_mb", "lora",
+             "prompt_format", "prefix", "default_model", "pin", "pinned_disk_mb",
              "prompts", "response_store_mb", "shutdown_seconds", "drain_seconds", "stall_seconds",
              "api_key", "api_key_file", "key_requests", "key_tokens", "key_concurrent"}  # fmt: skip
 
@@ -83,7 +83,7 @@ def card(of: Settings, source: ModelSource = SOURCE, facts: ModelFacts = FACTS) 
 
 
 def test_every_setting_has_a_place() -> None:
-    assert set(FLAGS) == {*ENGINE_FIELDS, *POLICY_FIELDS, *CARD_FIELDS, *API_FIELDS, *SERVER_FIELDS, *ELSEWHERE}
+    assert set(FLAGS) == {*ENGINE_FIELDS, *POLICY_FIELDS, *CARD_FIELDS, *API_FIELDS, *ELSEWHERE}
 
 
 def test_every_figure_of_the_engine_can_be_set() -> None:
@@ -113,12 +113,6 @@ def test_when_a_model_is_loaded_and_unloaded_can_be_set() -> None:
 @pytest.mark.parametrize("name", CARD_FIELDS)
 def test_a_setting_reaches_the_model_card(name: str) -> None:
     assert getattr(card(sampled()), CARD_FIELDS[name]) == SAMPLES[name].value
-
-
-@pytest.mark.parametrize("name", SERVER_FIELDS)
-def test_a_setting_reaches_the_http_server(name: str) -> None:
-    server = Server(assembled(sampled()), sampled(), lambda: None)
-    assert getattr(server.config, SERVER_FIELDS[name]) == SAMPLES[name].value
 
 
 def test_keys_come_from_the_setting_and_from_a_file_with_the_limits_for_all_or_their_own(tmp_path: Path) -> None:

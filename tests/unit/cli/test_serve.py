@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from server.cli import main
 from server.commands.banner import Announced, ready_banner
-from server.commands.prepare import configure_logging
+from server.logs import configure_logging
 from server.serving import AddressError, base_url, bind
 from server.settings.table import LogLevel
 from tests.support.minimal_gguf import write_gguf
