@@ -27,6 +27,11 @@ class SampleError(Exception):
 class DecodeError(Exception):
     """A batch was refused; nothing of it counts as computed."""
 
+    def __init__(self, message: str, *, fatal: bool = False) -> None:
+        """``fatal``: it was not the batch that was wrong, but computing it; whether another one can be is not known."""
+        super().__init__(message)
+        self.fatal = fatal
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:

@@ -2,8 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from server.engine.backend import Backend, DecodeError, Preparation, SampleError
 from server.engine.batch import Batch, BatchItem, CacheOp
@@ -21,8 +21,24 @@ from server.engine.variants import PLAIN
 
 log = logging.getLogger(__name__)
 
-_Sampled = dict[int, tuple[SampledToken, ...]]
-"""By request id."""
+_MOST_FATAL = 3
+"""Sequences in a row that could not be decoded, by no fault of their own, with none between that could."""
+
+
+class EngineBroken(Exception):
+    """Nothing can be computed any more: a GPU is gone, say. A fresh process may do better."""
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What became of a batch."""
+
+    sampled: dict[int, tuple[SampledToken, ...]] = field(default_factory=dict)
+    """By request id."""
+    failed: dict[int, str] = field(default_factory=dict)
+    """Why, by request id."""
+    whole: bool = True
+    """Whether it was computed in one."""
 
 
 class EngineCore:
@@ -66,6 +82,9 @@ class EngineCore:
         self._pins = PinnedPrefixes(backend, self._scheduler, states)
         self._preparing: dict[int, tuple[Preparation, Sequence]] = {}
         self._prompt_scores: list[StepOutput] = []
+        self._unsampled: dict[int, str] = {}
+        """Why there is no sampler for these sequences, which fail with the first tokens that are computed."""
+        self._fatal = 0
         self._pacer = pacer
         self._clock = clock
         self._times = SequenceTimes(clock)
@@ -121,6 +140,7 @@ class EngineCore:
     def abort(self, request_id: int) -> None:
         """Stop a request, if it still runs."""
         self._times.forget(request_id)
+        self._unsampled.pop(request_id, None)
         if self._scheduler.abort(request_id) or self._preparing.pop(request_id, None) is not None:
             self._backend.close_sampler(request_id)
 
@@ -131,12 +151,10 @@ class EngineCore:
         batch = self._scheduler.schedule(self._pacer.budget(somebody), self._pacer.target_seconds)
         self._apply(batch.ops)
         self._times.admitted(sequence.request_id for sequence in batch.admitted)
-        for sequence in batch.admitted:
-            if not sequence.held:
-                self._backend.open_sampler(sequence.request_id, sequence.params, sequence.real_prompt_ids)
+        self._open_samplers(batch)
         self._prompt_scores.clear()
-        sampled, failed = self._compute(batch)
-        outputs = [*refused, *self._prompt_scores, *self._scheduler.update(batch, sampled, failed)]
+        outcome = self._compute(batch)
+        outputs = [*refused, *self._prompt_scores, *self._scheduler.update(batch, outcome.sampled, outcome.failed)]
         for output in outputs:
             if output.finish_reason is not None:
                 self._backend.close_sampler(output.request_id)
@@ -176,26 +194,74 @@ class EngineCore:
         kept, promised = self._backend.kept(), scheduler.promised
         assert kept.tokens == promised.tokens, "slots hold more or fewer tokens than the books say"
         assert kept.copies == promised.copies, "other prefixes are parked than the books say"
-        assert kept.samplers == promised.samplers, "samplers without a sequence, or the reverse"
+        assert kept.samplers == promised.samplers - self._unsampled.keys(), (
+            "samplers without a sequence, or the reverse"
+        )
         waiting = promised.grammars | self._preparing.keys()
         assert kept.grammars <= waiting, "a grammar is kept for a sequence that has ended"
         assert self._times.request_ids == waiting | promised.samplers, "times of other sequences than there are"
         self._checks += 1
 
-    def _compute(self, batch: Batch) -> tuple[_Sampled, dict[int, str]]:
-        """Decode and sample; tokens by request id, and errors by request id."""
-        if not batch.items:
-            return {}, {}
-        started = self._clock()
-        try:
-            sampled, failed = self._decode(batch.items)
-        except DecodeError:
-            return self._compute_apart(batch)
-        if not failed:
-            self._learn(batch, sampled, self._clock() - started)
-        return sampled, failed
+    def _open_samplers(self, batch: Batch) -> None:
+        for sequence in batch.admitted:
+            if not sequence.held:
+                try:
+                    self._backend.open_sampler(sequence.request_id, sequence.params, sequence.real_prompt_ids)
+                except Exception as error:
+                    self._unsampled[sequence.request_id] = _reason(error, sequence)
 
-    def _learn(self, batch: Batch, sampled: _Sampled, seconds: float) -> None:
+    def _compute(self, batch: Batch) -> _Outcome:
+        """Decode and sample. A part that cannot be decoded is halved until what is to blame fails alone."""
+        outcome = _Outcome()
+        started = self._clock()
+        items = self._sampled_ones(batch.items, outcome)
+        parts = [items] if items else []
+        while parts:
+            part = parts.pop()
+            try:
+                self._backend.decode(part)
+            except (DecodeError, MemoryError) as error:
+                outcome.whole = False
+                if len(part) > 1:
+                    middle = len(part) // 2
+                    parts += (part[middle:], part[:middle])
+                else:
+                    outcome.failed[part[0].sequence.request_id] = self._undecoded(error, part[0])
+                continue
+            self._fatal = 0
+            for item in part:
+                self._finish(item, outcome)
+        if outcome.whole and not outcome.failed and items:
+            self._learn(batch, outcome.sampled, self._clock() - started)
+        return outcome
+
+    def _sampled_ones(self, items: tuple[BatchItem, ...], outcome: _Outcome) -> tuple[BatchItem, ...]:
+        """Return the items without those of sequences that have no sampler, which fail."""
+        if not self._unsampled:
+            return items
+        for request_id in {item.sequence.request_id for item in items} & self._unsampled.keys():
+            outcome.failed[request_id] = self._unsampled.pop(request_id)
+        return tuple(item for item in items if item.sequence.request_id not in outcome.failed)
+
+    def _undecoded(self, error: Exception, item: BatchItem) -> str:
+        """Return why one sequence could not be decoded. Raises EngineBroken where nothing can be any more."""
+        if isinstance(error, DecodeError) and error.fatal:
+            self._fatal += 1
+            if self._fatal >= _MOST_FATAL:
+                raise EngineBroken(f"{_MOST_FATAL} sequences in a row could not be computed ({error})") from error
+        return _reason(error, item.sequence)
+
+    def _finish(self, item: BatchItem, outcome: _Outcome) -> None:
+        """Score and sample what was decoded; what goes wrong then is the business of one sequence alone."""
+        try:
+            if item.scores:
+                self._prompt_scores.append(self._score(item))
+            if item.samples:
+                outcome.sampled[item.sequence.request_id] = self._sample(item)
+        except Exception as error:
+            outcome.failed[item.sequence.request_id] = _reason(error, item.sequence)
+
+    def _learn(self, batch: Batch, sampled: Mapping[int, tuple[SampledToken, ...]], seconds: float) -> None:
         """Let those who plan steps know what this one took."""
         decoding = [item.sequence for item in batch.items if item.sequence.is_decoding]
         prompt = sum(len(item.tokens) for item in batch.items) - len(decoding)
@@ -207,33 +273,6 @@ class EngineCore:
             self._speculation.observe(decoding, accepted, seconds)
         elif not decoding:
             self._speculation.observe_prompt(prompt, seconds)
-
-    def _compute_apart(self, batch: Batch) -> tuple[_Sampled, dict[int, str]]:
-        """Decode each item by itself, so that the one that cannot be decoded hurts nobody else."""
-        sampled: _Sampled = {}
-        failed: dict[int, str] = {}
-        for item in batch.items:
-            try:
-                one_sampled, one_failed = self._decode((item,))
-                sampled.update(one_sampled)
-                failed.update(one_failed)
-            except DecodeError as error:
-                failed[item.sequence.request_id] = str(error)
-                log.warning("a request failed: %s", error, extra=about(item.sequence.request_id))
-        return sampled, failed
-
-    def _decode(self, items: tuple[BatchItem, ...]) -> tuple[_Sampled, dict[int, str]]:
-        self._backend.decode(items)
-        self._prompt_scores += (self._score(item) for item in items if item.scores)
-        sampled: _Sampled = {}
-        failed: dict[int, str] = {}
-        for item in items:
-            if item.samples:
-                try:
-                    sampled[item.sequence.request_id] = self._sample(item)
-                except SampleError as error:
-                    failed[item.sequence.request_id] = str(error)
-        return sampled, failed
 
     def _score(self, item: BatchItem) -> StepOutput:
         scores = self._backend.score_prompt(item)
@@ -249,3 +288,15 @@ class EngineCore:
                 break
             sampled.append(self._backend.sample(item, len(sampled)))
         return tuple(sampled)
+
+
+def _reason(error: Exception, sequence: Sequence) -> str:
+    """Return what the caller of ``sequence`` is told, and log it. Raises ``error`` where the books are wrong."""
+    if isinstance(error, AssertionError):
+        raise error
+    extra = about(sequence.request_id)
+    if isinstance(error, (DecodeError, SampleError)):
+        log.warning("a request failed: %s", error, extra=extra)
+        return str(error)
+    log.error("a request failed in a way that nobody expected", exc_info=error, extra=extra)
+    return "there is no memory for it" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"

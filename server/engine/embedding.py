@@ -77,19 +77,29 @@ class EmbeddingCore:
         batch = self._next_batch()
         self._steps += 1
         outputs: list[Embedded] = []
-        try:
-            vectors = self._backend.embed([job.request.inputs[index] for job, index in batch])
-        except DecodeError as error:
-            failed = dict.fromkeys(job for job, _ in batch)
-            outputs += (Embedded(job.request.request_id, error=str(error)) for job in failed)
-            self._jobs = deque(job for job in self._jobs if job not in failed)
-            return StepReport(tuple(outputs), self.stats)
-        for (job, _), vector in zip(batch, vectors, strict=True):
+        vectors = self._embed([job.request.inputs[index] for job, index in batch])
+        for (job, index), vector in zip(batch, vectors, strict=True):
+            if job not in self._jobs:
+                continue  # another of its inputs has failed
+            if isinstance(vector, DecodeError):
+                outputs.append(Embedded(job.request.request_id, error=f"input {index}: {vector}"))
+                self._jobs.remove(job)
+                continue
             job.vectors.append(vector)
             if len(job.vectors) == len(job.request.inputs):
                 outputs.append(Embedded(job.request.request_id, tuple(job.vectors)))
                 self._jobs.remove(job)
         return StepReport(tuple(outputs), self.stats)
+
+    def _embed(self, inputs: Sequence[tuple[int, ...]]) -> list[bytes | DecodeError]:
+        """Compute ``inputs``, in ever smaller parts where that fails, so that what cannot be computed fails alone."""
+        try:
+            return list(self._backend.embed(inputs))
+        except (DecodeError, MemoryError) as error:
+            if len(inputs) == 1:
+                return [error if isinstance(error, DecodeError) else DecodeError("there is no memory for it")]
+        middle = len(inputs) // 2
+        return self._embed(inputs[:middle]) + self._embed(inputs[middle:])
 
     def _next_batch(self) -> list[tuple[_Job, int]]:
         """Take inputs of the requests in turn, as long as they fit."""

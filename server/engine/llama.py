@@ -165,7 +165,7 @@ class LlamaBackend:
             return
         for item in items:  # parts of a batch that failed may have been computed
             llama_cpp.llama_memory_seq_rm(self._memory, item.slot, item.start, -1)
-        raise DecodeError(f"llama_decode answered {code}: {_DECODE_ERRORS.get(code, 'a fatal error')}")
+        raise DecodeError(f"llama_decode answered {code}: {_DECODE_ERRORS.get(code, 'a fatal error')}", fatal=code < -1)
 
     def sample(self, item: BatchItem, draft: int = 0) -> SampledToken:
         """Sample what follows the tokens and ``draft`` drafts of an item of the last batch that ``samples``."""

@@ -6,9 +6,10 @@ import sys
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 
+from server.engine import faults
 from server.engine.backend import Backend
 from server.engine.config import EngineConfig
-from server.engine.core import EngineCore
+from server.engine.core import EngineBroken, EngineCore
 from server.engine.embedding import EmbeddingBackend, EmbeddingCore
 from server.engine.errors import ModelLoadError
 from server.engine.log_pipe import LogPipe, Outgoing
@@ -61,6 +62,9 @@ def run_worker(connection: Connection, config: EngineConfig, load: BackendFactor
         _run(connection, outgoing, config, load)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # nobody is left to work for
+    except EngineBroken as error:
+        log.critical("%s; this process ends, for a fresh one to be started", error)
+        sys.exit(1)
     except Exception:
         log.critical("the engine process ends by an error that nobody expected", exc_info=True)
         sys.exit(1)
@@ -68,10 +72,19 @@ def run_worker(connection: Connection, config: EngineConfig, load: BackendFactor
 
 def _run(connection: Connection, outgoing: Outgoing, config: EngineConfig, load: BackendFactory) -> None:
     try:
+        plan = faults.read_plan()
+        faults.fail_load(plan)
         backend = load(config)
     except ModelLoadError as error:
         outgoing.send(LoadFailed(str(error)))
         return
+    except Exception as error:
+        log.exception("loading failed in a way that nobody expected")
+        reason = "there is not enough memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"
+        outgoing.send(LoadFailed(f"{config.model_path.name}: {reason}"))
+        return
+    if plan:
+        faults.install(plan, backend, connection)
     outgoing.send(Ready(backend.info))
     if isinstance(backend, EmbeddingBackend):
         serve_embeddings(EmbeddingCore(backend), connection, outgoing)
@@ -107,7 +120,7 @@ def serve(core: EngineCore, connection: Connection, outgoing: Outgoing) -> None:
             if unchecked and not core.is_preparing:
                 core.check_integrity()
                 unchecked = False
-                connection.send(StepReport((), core.stats))
+                outgoing.send(StepReport((), core.stats))
             continue
         unchecked = True
         for message in messages:

@@ -2,7 +2,8 @@
 
 A setting comes from the first of these that has it: a command-line flag, an environment variable ``GLMSERVE_…``,
 the TOML file, its default. What a ``[[models]]`` table says of its model comes before all of them, as it is about
-that model alone. This is the only module that reads the environment.
+that model alone. This is the only module that reads the environment, but for what tests do to an engine
+(``server/engine/faults.py``).
 """
 
 import difflib
@@ -15,6 +16,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from server.engine import faults
 from server.settings.models import TableError, model_tables
 from server.settings.table import FLAGS, ModelSettings, Settings, VariantSettings
 
@@ -102,7 +104,7 @@ def _environment_layer(environ: Mapping[str, str]) -> _Layer:
     values = {
         name.removeprefix(PREFIX).lower(): value
         for name, value in environ.items()
-        if name.startswith(PREFIX) and name != CONFIG_VARIABLE and value
+        if name.startswith(PREFIX) and name not in (CONFIG_VARIABLE, faults.VARIABLE) and value
     }
     return _Layer(values, variable_name)
 

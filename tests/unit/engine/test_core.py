@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from concurrent.futures import Future
 from dataclasses import replace
+from multiprocessing import Pipe
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from server.engine.backend import SampleError
 from server.engine.batch import BatchItem
-from server.engine.core import EngineCore
+from server.engine.core import EngineBroken, EngineCore
+from server.engine.faults import install, parse
 from server.engine.grammar import Grammar, GrammarKind
 from server.engine.messages import FinishReason, SampledToken, StepOutput, Submit
 from server.engine.pacing import StepPacer
@@ -303,3 +305,70 @@ def test_a_scored_prompt_is_computed_anew_in_small_pieces_and_told_once():
     assert [token.logprob for token in scores] == [None] + [-1.0] * 149
     assert backend.batches == [64, 64, 22]
     assert outputs[-1].cached_tokens == 0
+
+
+def test_of_many_sequences_the_one_to_blame_is_found_by_halving() -> None:
+    backend = _Counting(cells=400, slots=40, parallel=32)
+    core = _core(backend, budget=64)
+    for request_id in range(32):
+        _submit(core, request_id, (1, 2, 49 if request_id == 11 else request_id), 1)
+    backend.poison = 49
+    outputs = drain(core)
+    assert [i for i in range(32) if outputs[i][-1].finish_reason is FinishReason.ERROR] == [11]
+    assert backend.decodes <= 1 + 2 * 5
+
+
+def test_streams_beside_one_that_fails_go_on_as_they_would_alone() -> None:
+    backend = ScriptedBackend(cells=400)
+    core = _core(backend, budget=64)
+    _submit(core, 0, (1, 2, 3), 30)
+    _submit(core, 1, (3, 2, 1), 30)
+    core.step()
+    backend.poison = 49
+    _submit(core, 2, (5, 49), 30)
+    outputs = drain(core)
+    assert tokens_of(outputs[0]) == lone_run((1, 2, 3), 30)[1:]
+    assert tokens_of(outputs[1]) == lone_run((3, 2, 1), 30)[1:]
+    assert outputs[2][-1].error == "poisoned"
+
+
+@pytest.mark.parametrize("place", ["sample", "score_prompt", "open_sampler"])
+def test_what_nobody_expected_of_one_sequence_hurts_it_alone(place: str) -> None:
+    """An exception in a sampler took the engine down, and every stream with it."""
+    backend = ScriptedBackend(cells=400)
+    install(parse(f"{place}@49=error"), backend, Pipe()[0])
+    core = _core(backend, budget=64)
+    _submit(core, 0, (1, 2, 3), 30)
+    core.submit(Submit(1, (5, 49), SamplingParams(max_tokens=9, prompt_logprobs=1)))
+    outputs = drain(core)
+    assert tokens_of(outputs[0]) == lone_run((1, 2, 3), 30)
+    assert (outputs[1][-1].finish_reason, outputs[1][-1].error) == (FinishReason.ERROR, "RuntimeError: on purpose")
+    assert not backend.samplers
+
+
+def test_a_device_that_is_gone_is_no_fault_of_the_requests() -> None:
+    backend = ScriptedBackend(cells=400)
+    install(parse("decode:2+=-3"), backend, Pipe()[0])
+    core = _core(backend, budget=64)
+    for request_id in range(3):
+        _submit(core, request_id, (1, 2, request_id), 9)
+    core.step()
+    with pytest.raises(EngineBroken, match="-3"):
+        core.step()
+
+
+def test_single_failures_of_computing_are_forgiven() -> None:
+    backend = ScriptedBackend(cells=400)
+    install(parse("decode:1=-3,decode:3=-3,decode:5=-3,decode:7=-3"), backend, Pipe()[0])
+    core = _core(backend, budget=64)
+    for request_id in range(8):
+        _submit(core, request_id, (1, 2, request_id), 1)
+        drain(core)
+
+
+class _Counting(ScriptedBackend):
+    decodes = 0
+
+    def decode(self, items: tuple[BatchItem, ...]) -> None:
+        self.decodes += 1
+        super().decode(items)

@@ -62,13 +62,18 @@ def test_a_long_request_does_not_keep_a_short_one_waiting() -> None:
     assert done == [2]
 
 
-def test_what_cannot_be_computed_fails_its_batch_and_nothing_else() -> None:
+def test_an_input_that_cannot_be_computed_fails_its_request_and_nobody_else_in_the_batch() -> None:
+    """The whole batch failed, and with it every request that had an input there."""
     core = EmbeddingCore(Lengths())
-    core.submit(Embed(1, ((13,) * 10,)))
-    core.submit(ask(2, 10))
+    core.submit(ask(1, 2))
+    core.submit(Embed(2, ((7,), (13,), (7,))))
+    core.submit(ask(3, 3))
     assert sorted(run(core), key=lambda output: output.request_id) == [
-        Embedded(1, error="unlucky"), Embedded(2, (bytes([10]),)),
-    ]  # fmt: skip
+        Embedded(1, (bytes([2]),)),
+        Embedded(2, error="input 1: unlucky"),
+        Embedded(3, (bytes([3]),)),
+    ]
+    assert not core.has_work
 
 
 def test_a_request_that_nobody_waits_for_is_dropped() -> None:

@@ -1,0 +1,84 @@
+"""What goes wrong with one request in the real engine is the business of that one: the streams beside it go on."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from server.engine.client import EngineClient
+from server.engine.config import Device, EngineConfig
+from server.engine.errors import DecodeFailed, EngineDied
+from server.engine.faults import VARIABLE
+from server.engine.params import SamplingParams
+from tests.support.bert import CLS, SEP, random_bert
+
+PROMPT = (5, 6, 7, 8)
+OTHER_PROMPT = (20, 21, 22, 23, 24)
+GREEDY = SamplingParams(max_tokens=40, ignore_eos=True, temperature=0.0)
+GONE = 13
+PLAN = f"decode@9=-1,decode@10=1,decode@11=oom,sample@12=error,open_sampler@14=error,decode@{GONE}=-3"
+"""Tokens of single bytes, which no answer has."""
+
+
+@pytest.fixture
+async def engine(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EngineClient]:
+    monkeypatch.setenv(VARIABLE, PLAN)
+    engine = EngineClient(EngineConfig(tiny_gguf, context_length=2048, device=Device.CPU))
+    await engine.start()
+    await engine.wait_ready(60)
+    yield engine
+    await engine.stop()
+
+
+async def _answer(engine: EngineClient, prompt: tuple[int, ...], params: SamplingParams) -> list[int]:
+    return [token for output in [o async for o in await engine.submit(prompt, params)] for token in output.token_ids]
+
+
+async def test_the_one_to_blame_fails_and_those_beside_it_get_what_they_would_get_alone(engine: EngineClient) -> None:
+    prompts = (PROMPT, OTHER_PROMPT)
+    alone = [await _answer(engine, prompt, GREEDY) for prompt in prompts]
+    streams = [await engine.submit(prompt, GREEDY) for prompt in prompts]
+    beside = [list((await anext(stream)).token_ids) for stream in streams]
+    for bad, says in (
+        (9, "answered -1"),
+        (10, "answered 1"),
+        (11, "no memory"),
+        (12, "on purpose"),
+        (14, "on purpose"),
+    ):
+        with pytest.raises(DecodeFailed, match=says):
+            await _answer(engine, (*PROMPT, bad), GREEDY)
+    for tokens, stream in zip(beside, streams, strict=True):
+        tokens += [token async for output in stream for token in output.token_ids]
+    assert beside == alone
+    assert engine.restarts_total == 0
+
+
+async def test_a_device_that_is_gone_costs_three_requests_and_then_the_process(engine: EngineClient) -> None:
+    for _ in range(2):
+        with pytest.raises(DecodeFailed, match="answered -3"):
+            await _answer(engine, (*PROMPT, GONE), GREEDY)
+    with pytest.raises(EngineDied, match="exit code 1"):
+        await _answer(engine, (*PROMPT, GONE), GREEDY)
+    assert await _answer(engine, PROMPT, GREEDY)
+    assert engine.restarts_total == 1
+
+
+async def test_an_input_without_a_vector_fails_its_request_and_nobody_else_in_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "embed:1=slow,embed@6=-1")
+    engine = EngineClient(EngineConfig(random_bert().write(tmp_path / "bert.gguf"), device=Device.CPU))
+    await engine.start()
+    try:
+        await engine.wait_ready(60)
+        good, bad = (CLS, 4, 5, SEP), (CLS, 6, SEP)
+        first, ok, failed = await asyncio.gather(
+            engine.embed((good,)), engine.embed((good, good)), engine.embed((good, bad)), return_exceptions=True
+        )
+    finally:
+        await engine.stop()
+    assert ok == (*first, *first)
+    assert isinstance(failed, DecodeFailed)
+    assert "input 1" in str(failed)
