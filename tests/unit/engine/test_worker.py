@@ -8,6 +8,7 @@ import pytest
 
 from server.engine import worker
 from server.engine.core import EngineCore
+from server.engine.log_pipe import Outgoing
 from server.engine.messages import Shutdown, StepReport, Submit
 from server.engine.pacing import StepPacer
 from server.engine.params import SamplingParams
@@ -33,7 +34,7 @@ class Loop:
 
     def _run(self, theirs: Connection) -> None:
         try:
-            worker.serve(self._core, theirs)
+            worker.serve(self._core, theirs, Outgoing(theirs))
         except AssertionError as error:
             self.error = error
 
