@@ -15,6 +15,7 @@ from server.engine.client import EngineClient
 from server.hosting.host import EngineHost, LoadPolicy
 from server.hosting.pinning import pins
 from server.hosting.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, ServedModel
+from server.hosting.task_model import task_models
 from server.http.keys import KeyRing, parse_keys
 from server.prompts.format import prompt_format
 from server.request_record import Limits
@@ -53,7 +54,7 @@ def assemble(settings: Settings, plans: Sequence[ModelPlan], tasks: Mapping[str,
     try:
         turn = asyncio.Lock()
         models = [served for plan in plans for served in _served(settings, plan, turn)]
-        registry = ModelRegistry(models, settings.default_model)
+        registry = ModelRegistry(models, settings.default_model, task_models(models, tasks.values()))
     except ValueError as error:
         raise AssemblyError(str(error)) from None
     return Assembly(registry, create_app(registry, api_options(settings, tasks)))

@@ -64,8 +64,8 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
 
 @pytest.fixture(scope="session")
 def server_url(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real server on the embedded model, with the stored prompts of the documentation, and names of other models."""
-    options = ("--prompts", str(ROOT / "docs" / "prompts"), "--alias", "gpt-3.5-turbo", "--alias", "chatglm3-6b")
+    """A real server on the embedded model, with the tasks of the package, and names of other models."""
+    options = ("--alias", "gpt-3.5-turbo", "--alias", "chatglm3-6b")
     log = tmp_path_factory.mktemp("server") / "log"
     with running_server(str(tiny_gguf), *options, log=log) as (url, _):
         yield url

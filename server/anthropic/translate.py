@@ -11,6 +11,7 @@ from server.openai.grammars import schema_grammar
 from server.openai.sampling import SamplingFields, to_sampling
 from server.openai.tool_schemas import AskedChoice, FunctionDefinition, answer_grammar, offer_functions
 from server.prompts.message import Message, Role
+from server.tasks.task import AnswerForm
 from server.tools.tool import ToolOffer
 
 
@@ -19,6 +20,7 @@ class Prompt:
     """What the model is given."""
 
     ids: tuple[int, ...]
+    form: AnswerForm
     offer: ToolOffer | None
     continued: bool
     """It ends within the answer, which the last message began."""
@@ -47,7 +49,8 @@ async def to_prompt(body: PromptRequest, model: ServedModel) -> Prompt:
     if continued and messages[-1].tool_calls:
         raise InvalidRequest("the results of the last message's tools are missing after it", param="messages")
     tools = () if offer is None else offer.tools
-    return Prompt(await model.encode(messages, tools, continued=continued), offer, continued)
+    ids = await model.encode(messages, tools, continued=continued)
+    return Prompt(ids, model.answer_form(messages), offer, continued)
 
 
 async def to_generation(body: MessagesRequest, model: ServedModel) -> GenerationRequest:
@@ -63,9 +66,13 @@ async def to_generation(body: MessagesRequest, model: ServedModel) -> Generation
     params = to_sampling(fields, model.card, max_tokens)
     asked = None if body.output_config is None else body.output_config.format
     format_grammar = None if asked is None else schema_grammar(asked.json_schema)
-    params = replace(params, grammar=answer_grammar(model, prompt.offer, format_grammar, "output_config.format"))
+    asked_grammar = answer_grammar(model, prompt.offer, format_grammar, "output_config.format")
     return GenerationRequest(
-        prompt.ids, params, stop=body.stop_sequences, tools=prompt.offer, continued=prompt.continued
+        prompt.ids,
+        replace(params, grammar=asked_grammar or prompt.form.grammar),
+        stop=body.stop_sequences or prompt.form.stop,
+        tools=prompt.offer,
+        continued=prompt.continued,
     )
 
 

@@ -30,7 +30,7 @@ def prepare(settings: Settings) -> Assembly:
         check_variants(model)
     try:
         check_names(settings, sources)
-        tasks = load_tasks(settings.prompts)
+        tasks = load_tasks(settings.prompts, builtin=settings.builtin_tasks)
         pinned = [pinned_prompts(model) for model in settings.models]
         api_options(settings)  # a faulty key should show before a model is converted
         for source in sources:

@@ -21,6 +21,8 @@ class Grammar:
     kind: GrammarKind
     source: str
     """The JSON text of a schema, a regular expression, or a Lark grammar, which may embed schemas as ``%json {…}``."""
+    trusted: bool = False
+    """It is the operator's and not a caller's, so that operators whose cost has no bound are let through."""
 
 
 def one_of(texts: Iterable[str]) -> Grammar:

@@ -17,6 +17,7 @@ from server.prompts.errors import PromptError
 from server.prompts.format import prefix_ids, prompt_format
 from server.prompts.message import Message
 from server.prompts.tool_messages import check_results
+from server.tasks.task import AnswerForm
 from server.tools.tool import Tool, ToolOffer
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class ModelCard:
     max_output_tokens: int = 0
     """More tokens an answer never has; 0 is what the context leaves."""
     parent: str = ""
-    """Of a tuned variant: the model it is a variant of."""
+    """Of a tuned variant: the model it is a variant of. Of a task: the model or variant that does it."""
 
 
 class NamedModel:
@@ -133,6 +134,10 @@ class ServedModel(NamedModel):
         characters = sum(message.characters for message in messages) + sum(tool.characters for tool in tools)
         return await self._encoded(characters, lambda: form.encode(messages, tokenizer, tools, continued=continued))
 
+    def answer_form(self, messages: Sequence[Message]) -> AnswerForm:  # noqa: ARG002 - a task's depends on them
+        """Return what an answer to ``messages`` is held to, unless the request says otherwise."""
+        return AnswerForm()
+
     @property
     def text_prefix(self) -> tuple[int, ...]:
         """The special ids that the model's own tokenizer puts in front of every text."""
@@ -174,8 +179,10 @@ class ModelRegistry:
     It answers, where any does: callers that take the first model of the list mean to talk to it.
     """
 
-    def __init__(self, models: Sequence[NamedModel], default: str = "") -> None:
+    def __init__(self, models: Sequence[NamedModel], default: str = "", tasks: Sequence[ServedModel] = ()) -> None:
         """Register ``models``; the one called ``default``, or else the first that answers, is the default.
+
+        ``tasks`` are what they do under names of their own: found by these, and never one of ``models``.
 
         Raises:
             ValueError: there is none, two share a name, or none is called ``default``.
@@ -183,7 +190,8 @@ class ModelRegistry:
         if not models:
             raise ValueError("at least one model must be served")
         self._by_name: dict[str, NamedModel] = {}
-        for model in models:
+        self.tasks = tuple(tasks)
+        for model in (*models, *tasks):
             for name in (model.card.name, *model.card.aliases):
                 if name in self._by_name:
                     raise ValueError(f"two served models are called {name!r}")
@@ -216,7 +224,8 @@ class ModelRegistry:
     def find(self, name: str) -> NamedModel:
         """Return the model called ``name``, of whatever kind. Raises ModelNotFound."""
         if name not in self._by_name:
-            raise ModelNotFound(name, self._names())
+            tasks = (task.card.name for task in self.tasks if name.startswith(f"{task.card.parent}:"))
+            raise ModelNotFound(name, tuple(tasks) or self._names())
         return self._by_name[name]
 
     def get(self, name: str | None) -> ServedModel:
@@ -230,6 +239,19 @@ class ModelRegistry:
         model = self._first(ServedModel, "answers") if name is None else self.find(name)
         if not isinstance(model, ServedModel):
             raise WrongModelKind(model.card.name, "makes embeddings and does not answer", self._of(ServedModel))
+        return model
+
+    def completer(self, name: str | None) -> ServedModel:
+        """Return the model called ``name``, or the default one for None, to go on with a text and not to do a task.
+
+        Raises:
+            ModelNotFound: none is called that.
+            WrongModelKind: it makes vectors, or it is a task.
+            RouteNotServed: none that answers is served.
+        """
+        model = self.get(name)
+        if model in self.tasks:
+            raise WrongModelKind(model.card.name, "is a task, which takes messages and no text", self._of(ServedModel))
         return model
 
     def embedder(self, name: str | None) -> EmbeddingModel:

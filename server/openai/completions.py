@@ -31,7 +31,7 @@ def create_router(registry: ModelRegistry) -> APIRouter:
     async def completions(request: Request) -> Response:
         """Go on with texts, whole or as a stream of events."""
         body = parse_completion_request(await read_json_object(request))
-        model = registry.get(body.model)
+        model = registry.completer(body.model)
         if body.stream:
             return await _stream(body, model)
         return await unless_gone(_complete(body, model), partial(hung_up, request))

@@ -1,13 +1,17 @@
 """GET /v1/models and /v1/models/{id}."""
 
+from typing import Literal
+
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from server.engine.errors import EngineUnavailable
 from server.errors import ModelNotFound
 from server.hosting.registry import EmbeddingModel, ModelRegistry, NamedModel
+from server.hosting.task_model import TaskModel
 from server.http.openapi import Tag, documented
-from server.openai.reply_types import ModelList, ModelObject
+from server.openai.reply_types import ModelList, ModelObject, TaskObject, WordsObject
+from server.tasks.task import Task, Words
 
 
 def create_router(registry: ModelRegistry) -> APIRouter:
@@ -16,8 +20,8 @@ def create_router(registry: ModelRegistry) -> APIRouter:
 
     @router.get("/v1/models", **documented(ModelList, errors=(), tag=Tag.MODELS))
     async def list_models() -> JSONResponse:
-        """List the served models, the default one first, those included that are not loaded now."""
-        return JSONResponse({"object": "list", "data": [_card(model) for model in registry.models]})
+        """List the served models, the default one first, those included that are not loaded now; then their tasks."""
+        return JSONResponse({"object": "list", "data": [_card(model) for model in (*registry.models, *registry.tasks)]})
 
     # A path, because names of models may have slashes.
     @router.get("/v1/models/{name:path}", **documented(ModelObject, errors=(ModelNotFound,), tag=Tag.MODELS))
@@ -36,10 +40,39 @@ def _card(model: NamedModel) -> ModelObject:
         "owned_by": "glmserve",
         "aliases": list(model.card.aliases),
         "parent": model.card.parent or None,
-        "kind": "embedding" if isinstance(model, EmbeddingModel) else "generation",
+        "kind": _kind(model),
         "context_length": _context_length(model),
         "state": model.status.state.value,
+        "task": _task_card(model.task) if isinstance(model, TaskModel) else None,
     }
+
+
+def _kind(model: NamedModel) -> Literal["generation", "embedding", "task"]:
+    if isinstance(model, TaskModel):
+        return "task"
+    return "embedding" if isinstance(model, EmbeddingModel) else "generation"
+
+
+def _task_card(task: Task) -> TaskObject:
+    return {
+        "id": task.id,
+        "title": _words(task.title),
+        "description": _words(task.description),
+        "slots": [
+            {
+                "name": slot.name,
+                "description": _words(slot.description),
+                "example": slot.example,
+                "default": slot.default,
+            }
+            for slot in task.slots
+        ],
+        "main_slot": task.main,
+    }
+
+
+def _words(words: Words) -> WordsObject:
+    return {"zh": words.zh, "en": words.en}
 
 
 def _context_length(model: NamedModel) -> int | None:

@@ -150,8 +150,34 @@ class ChatChunk(TypedDict):
     timings: NotRequired[TimingsObject]
 
 
+class WordsObject(TypedDict):
+    """A text for people in two languages."""
+
+    zh: str
+    en: str
+
+
+class SlotObject(TypedDict):
+    """What a task needs to be given, or may be where there is a default."""
+
+    name: str
+    description: WordsObject
+    example: str
+    default: str | None
+
+
+class TaskObject(TypedDict):
+    """A task; a message to it fills its main slot."""
+
+    id: str
+    title: WordsObject
+    description: WordsObject
+    slots: list[SlotObject]
+    main_slot: str | None
+
+
 class ModelObject(TypedDict):
-    """A served model."""
+    """A served model, or a task that one does."""
 
     id: str
     object: Literal["model"]
@@ -159,9 +185,10 @@ class ModelObject(TypedDict):
     owned_by: str
     aliases: list[str]
     parent: str | None
-    kind: Literal["generation", "embedding"]
+    kind: Literal["generation", "embedding", "task"]
     context_length: int | None
     state: str
+    task: TaskObject | None
 
 
 class ModelList(TypedDict):

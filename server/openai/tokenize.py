@@ -133,7 +133,7 @@ async def _tokenize_text(body: Mapping[str, object], registry: ModelRegistry) ->
     if text is None or None not in (ask.prompt, ask.content):
         raise InvalidRequest("one of prompt, content and messages is required", param="prompt")
     special = bool(ask.add_special) if ask.prompt is None else ask.add_special_tokens is not False
-    model = registry.get(ask.model)
+    model = registry.completer(ask.model)
     async with model.in_use():
         with prompt_in("prompt"):
             ids = await model.encode_text(text)

@@ -32,9 +32,15 @@ async def to_generation(body: ChatRequest, model: ServedModel) -> GenerationRequ
     params = to_sampling(body, model.card, max_tokens)
     if body.logprobs:
         params = replace(params, logprobs=body.top_logprobs or 0)
-    params = replace(params, grammar=answer_grammar(model, offer, to_grammar(body), "tools"))
+    form = model.answer_form(to_messages(body.messages))
+    grammar = answer_grammar(model, offer, to_grammar(body), "tools") or form.grammar
     return GenerationRequest(
-        prompt_ids, params, stop=body.stop, n=n, tools=offer, continued=bool(body.continue_final_message)
+        prompt_ids,
+        replace(params, grammar=grammar),
+        stop=body.stop or form.stop,
+        n=n,
+        tools=offer,
+        continued=bool(body.continue_final_message),
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from server.errors import PromptNotFound, ResponseNotFound, prompt_in
+from server.errors import InvalidRequest, PromptNotFound, ResponseNotFound, prompt_in
 from server.generation.generate import Generation, generate
 from server.hosting.registry import ModelRegistry, ServedModel
 from server.responses.items import Item, conversation, kept
@@ -43,7 +43,7 @@ class Answering:
         """Return ``body`` with all that it refers to.
 
         Raises:
-            InvalidRequest: it has nothing to answer.
+            InvalidRequest: it has nothing to answer, or two tasks to do.
             ModelNotFound: the model is not there.
             PromptNotFound: the stored prompt is not.
             ResponseNotFound: the response before it is not, or not any more.
@@ -52,7 +52,10 @@ class Answering:
         if task is not None:
             body = with_defaults(body, task)
         items = (*self._earlier(body.previous_response_id, owner), *new_items(body, task))
-        return Ask(body, self.registry.get(body.model), items, task, owner)
+        model = self.registry.get(body.model)
+        if task is not None and model in self.registry.tasks:
+            raise InvalidRequest(f"{model.card.name} is a task itself, so it takes no stored prompt", param="prompt")
+        return Ask(body, model, items, task, owner)
 
     async def complete(self, ask: Ask) -> ResponseObject:
         """Return the whole response."""

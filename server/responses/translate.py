@@ -1,6 +1,6 @@
 """From the wire's request to what the door to generation takes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 
@@ -27,9 +27,8 @@ def with_defaults(body: ResponsesRequest, task: Task) -> ResponsesRequest:
         "top_k": sampling.top_k,
         "repetition_penalty": sampling.repetition_penalty,
         "max_output_tokens": sampling.max_tokens,
-        "stop": task.stop,
     }
-    return body.model_copy(update={name: value for name, value in defaults.items() if not _is_said(body, name)})
+    return body.model_copy(update={name: value for name, value in defaults.items() if getattr(body, name) is None})
 
 
 def new_items(body: ResponsesRequest, task: Task | None) -> tuple[Item, ...]:
@@ -64,10 +63,10 @@ async def to_generation(
     offer = to_offer(body)
     if offer is not None:
         _check_text_only(body)
-    stored = None if task is None else task.grammar
-    grammar = answer_grammar(model, offer, format_grammar(body.text), "text.format") or stored
+    form = model.answer_form(to_messages(items)) if task is None else task.answer_form(_values(body))
+    grammar = answer_grammar(model, offer, format_grammar(body.text), "text.format") or form.grammar
     params = replace(to_sampling(body, model.card, max_tokens), logprobs=body.logprobs, grammar=grammar)
-    return GenerationRequest(prompt_ids, params, stop=body.stop, tools=offer)
+    return GenerationRequest(prompt_ids, params, stop=body.stop or form.stop, tools=offer)
 
 
 async def encode(body: ResponsesRequest, items: Sequence[Item], model: ServedModel) -> tuple[int, ...]:
@@ -97,13 +96,12 @@ def _check_text_only(body: ResponsesRequest) -> None:
         )
 
 
+def _values(body: ResponsesRequest) -> Mapping[str, str]:
+    return (body.prompt and body.prompt.variables) or {}
+
+
 def _filled(task: Task, body: ResponsesRequest) -> str:
-    values = (body.prompt and body.prompt.variables) or {}
     try:
-        return task.fill(values)
+        return task.fill(_values(body))
     except VariableError as error:
         raise InvalidRequest(str(error), param=f"prompt.variables.{error.variable}") from None
-
-
-def _is_said(body: ResponsesRequest, name: str) -> bool:
-    return getattr(body, name) not in (None, ())

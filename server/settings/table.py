@@ -164,7 +164,8 @@ class Settings(ModelDefaults):
     cors_origin: Names = Field(
         ("*",), description="Origin whose pages may call the API from a browser; * is all, none is none; repeatable."
     )
-    prompts: Path | None = Field(None, description="Folder of stored prompts, one TOML file for each.")
+    prompts: Path | None = Field(None, description="Folder of tasks of your own, one TOML file for each.")
+    builtin_tasks: bool = Field(True, description="Serve the tasks that come with the package, too.")
     response_store_mb: float = Field(
         64.0, ge=0, description="Most megabytes of responses that are kept to be gone on from; 0 keeps none."
     )

@@ -1,11 +1,14 @@
-"""Stored prompts as files: a folder with one TOML file for each, all read when the server starts.
+"""Tasks as files: one TOML file for each, those of the package and those of a folder, read when the server starts.
 
-``review.toml`` is the prompt ``review``::
+``review.toml`` is the task ``review``::
 
-    description = "A review: 正面 or 负面"
+    title = { zh = "评论分类", en = "Classify a review" }
     template = '''
     输入文本：{{text}}
     输出类别：'''
+
+    [slots.text]
+    example = "这部电影真是太精彩了！"
 
     [sampling]
     temperature = 0
@@ -13,6 +16,8 @@
 
     [grammar]
     choice = ["正面", "负面"]
+
+``docs/tasks.md`` tells of every key.
 """
 
 import json
@@ -23,10 +28,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from server.engine.grammar import Grammar, GrammarKind, one_of
-from server.tasks.task import Task, TaskSampling, TemplateError, check_template
+from server.tasks.task import Slot, Task, TaskSampling, TemplateError, Words, check_template, slots_in
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -34,14 +39,36 @@ else:
     import tomli as tomllib
 
 _SUFFIX = ".toml"
+_BUILTIN = Path(__file__).with_name("builtin")
+_ID = re.compile(r"[\w.-]+")
+"""What can stand behind the colon of a model's name, and in a shell."""
 
 
 class TaskFileError(Exception):
-    """A stored prompt cannot be used; the message names the file and the line."""
+    """A task cannot be used; the message names the file and the line."""
 
 
 class _Checked(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class _WordsTable(_Checked):
+    zh: str = ""
+    en: str = ""
+
+
+def _words(value: object) -> object:
+    return {"zh": value, "en": value} if isinstance(value, str) else value
+
+
+_Words = Annotated[_WordsTable, BeforeValidator(_words)]
+"""A text in both languages, or one text for both."""
+
+
+class _SlotTable(_Checked):
+    description: _Words = _WordsTable()
+    example: str = ""
+    default: str | None = None
 
 
 class _SamplingTable(_Checked):
@@ -73,39 +100,47 @@ class _GrammarTable(_Checked):
             return Grammar(GrammarKind.REGEX, self.regex)
         if self.json_schema is not None:
             return Grammar(GrammarKind.JSON_SCHEMA, json.dumps(self.json_schema, ensure_ascii=False))
-        return Grammar(GrammarKind.LARK, self.lark or "")
+        return Grammar(GrammarKind.LARK, self.lark or "", trusted=True)
 
 
 class _TaskTable(_Checked):
     template: Annotated[str, Field(min_length=1)]
-    description: str = ""
+    title: _Words = _WordsTable()
+    description: _Words = _WordsTable()
+    slots: dict[str, _SlotTable] = {}
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     sampling: _SamplingTable = _SamplingTable()
     grammar: _GrammarTable | None = None
 
 
-def load_tasks(folder: Path | None) -> Mapping[str, Task]:
-    """Return the stored prompts of ``folder`` by id; none where there is no folder.
+def load_tasks(folder: Path | None, *, builtin: bool = True) -> Mapping[str, Task]:
+    """Return the tasks by id: those of the package, unless they are not wanted, and those of ``folder``.
+
+    A file of the folder takes the place of a task of the package that has its id.
 
     Raises:
         TaskFileError: one of the files cannot be used, or the folder not be read.
     """
-    if folder is None:
-        return MappingProxyType({})
+    folders = [_BUILTIN] if builtin else []
+    folders += [] if folder is None else [folder]
     try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix == _SUFFIX)
+        paths = [path for each in folders for path in sorted(each.iterdir()) if path.suffix == _SUFFIX]
         return MappingProxyType({path.stem: read_task(path) for path in paths})
     except OSError as error:
         raise TaskFileError(f"{error.filename}: cannot be read ({error.strerror})") from None
 
 
 def read_task(path: Path) -> Task:
-    """Return the stored prompt that ``path`` holds; the file's name without its ending is the id.
+    """Return the task that ``path`` holds; the file's name without its ending is the id.
 
     Raises:
         TaskFileError: it is none.
         OSError: the file cannot be read.
     """
+    if not _ID.fullmatch(path.stem):
+        raise TaskFileError(
+            f"{path}: a task is called as its file, so rename this one: letters, digits, . _ and - alone"
+        )
     data = path.read_bytes()
     try:
         text = data.decode()
@@ -122,6 +157,16 @@ def read_task(path: Path) -> Task:
         raise TaskFileError(f"{path}:{_line_of_key(text, keys)}: {'.'.join(keys)}: {detail['msg']}") from None
     except TemplateError as error:
         raise TaskFileError(f"{path}:{_line_of_brace(text)}: template: {error}") from None
+    except _WrongKeyError as error:
+        raise TaskFileError(f"{path}:{_line_of_key(text, error.keys)}: {'.'.join(error.keys)}: {error}") from None
+
+
+class _WrongKeyError(ValueError):
+    """What is said at ``keys`` does not fit the rest of the file."""
+
+    def __init__(self, message: str, *keys: str) -> None:
+        super().__init__(message)
+        self.keys = keys
 
 
 def _task(name: str, table: _TaskTable) -> Task:
@@ -129,14 +174,38 @@ def _task(name: str, table: _TaskTable) -> Task:
     template = table.template.removesuffix("\n")
     check_template(template)
     grammar = None if table.grammar is None else table.grammar.grammar()
-    sampling = TaskSampling(**table.sampling.model_dump())
-    return Task(name, template, table.description, sampling, table.stop, grammar)
+    variables = slots_in(template)
+    known = f"the template has: {', '.join(variables) or 'none'}"
+    for slot in table.slots:
+        if slot not in variables:
+            raise _WrongKeyError(f"the template has no such slot; {known}", "slots", slot)
+    for slot in slots_in(grammar.source) if grammar is not None and grammar.kind is GrammarKind.LARK else ():
+        if slot not in variables:
+            raise _WrongKeyError(f"there is no slot {slot!r}; {known}", "grammar", "lark")
+    return Task(
+        name,
+        template,
+        title=_as_words(table.title),
+        description=_as_words(table.description),
+        notes={name: _as_slot(name, slot) for name, slot in table.slots.items()},
+        sampling=TaskSampling(**table.sampling.model_dump()),
+        stop=table.stop,
+        grammar=grammar,
+    )
+
+
+def _as_slot(name: str, table: _SlotTable) -> Slot:
+    return Slot(name, _as_words(table.description), table.example, table.default)
+
+
+def _as_words(table: _WordsTable) -> Words:
+    return Words(table.zh, table.en)
 
 
 def _line_of_key(text: str, keys: Sequence[str]) -> int:
     """Return the line that sets the last of ``keys`` that is there, or the first line."""
     for key in reversed(keys):
-        found = re.search(rf"^\s*(?:\[{re.escape(key)}\]|{re.escape(key)}\s*=)", text, re.MULTILINE)
+        found = re.search(rf"^\s*(?:\[(?:[^\]\n]*\.)?{re.escape(key)}\]|{re.escape(key)}\s*=)", text, re.MULTILINE)
         if found:
             return text.count("\n", 0, found.end()) + 1
     return 1

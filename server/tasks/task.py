@@ -1,10 +1,11 @@
-"""A stored prompt: a template with named slots, how to sample its answer, and what that has to look like. Pure."""
+"""A task: a prompt with named slots, how its answer is sampled, and what that has to look like. Pure."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
-from server.engine.grammar import Grammar
+from server.engine.grammar import Grammar, GrammarKind
 
 _SLOT = re.compile(r"\{\{\s*([^\W\d]\w*)\s*\}\}")
 _OPENING = "{{"
@@ -13,8 +14,8 @@ _OPENING = "{{"
 class TemplateError(ValueError):
     """A template has braces that are no slot; ``offset`` is where, in characters."""
 
-    def __init__(self, offset: int) -> None:
-        super().__init__("{{ must be followed by the name of a variable and }}, as in {{text}}")
+    def __init__(self, offset: int, problem: str = "{{ must be followed by the name of a variable and }}") -> None:
+        super().__init__(f"{problem}, as in {{{{text}}}}")
         self.offset = offset
 
 
@@ -24,6 +25,25 @@ class VariableError(ValueError):
     def __init__(self, message: str, variable: str) -> None:
         super().__init__(message)
         self.variable = variable
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A text for people, in both languages of the project."""
+
+    zh: str = ""
+    en: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What is filled into a template, and what people are told of it."""
+
+    name: str
+    description: Words = Words()
+    example: str = ""
+    default: str | None = None
+    """What stands there unless something is given; None is nothing, so that something has to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +58,55 @@ class TaskSampling:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerForm:
+    """What an answer is held to unless the request says otherwise."""
+
+    grammar: Grammar | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
-    """One stored prompt. A slot is written ``{{name}}``; what is filled in is never looked at for slots."""
+    """A stored prompt. A slot is written ``{{name}}``; what is filled in is never looked at for slots."""
 
     id: str
     template: str
-    description: str = ""
+    title: Words = Words()
+    description: Words = Words()
+    notes: Mapping[str, Slot] = field(default_factory=lambda: MappingProxyType({}))
+    """What is said of the slots, by name; of some nothing need be."""
     sampling: TaskSampling = field(default_factory=TaskSampling)
     stop: tuple[str, ...] = ()
     grammar: Grammar | None = None
+    """A Lark one may have slots, which become string literals."""
 
     @property
     def variables(self) -> tuple[str, ...]:
         """The names of the slots, in the order of the template."""
-        return tuple(dict.fromkeys(_SLOT.findall(self.template)))
+        return slots_in(self.template)
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """All slots, in the order of the template."""
+        return tuple(self.notes.get(name) or Slot(name) for name in self.variables)
+
+    @property
+    def main(self) -> str | None:
+        """The one slot that must be given something: a message fills it. None where there is none, or several."""
+        needed = [slot.name for slot in self.slots if slot.default is None]
+        return needed[0] if len(needed) == 1 else None
+
+    @property
+    def examples(self) -> Mapping[str, str]:
+        """An example for each slot that must be filled."""
+        return {slot.name: slot.example or slot.name for slot in self.slots if slot.default is None}
+
+    @property
+    def beginning(self) -> str:
+        """The text that all prompts with the defaults begin with."""
+        defaults = {slot.name: slot.default for slot in self.slots}
+        end = next((slot.start() for slot in _SLOT.finditer(self.template) if defaults[slot[1]] is None), None)
+        return _SLOT.sub(lambda slot: defaults[slot[1]] or "", self.template[:end])
 
     def fill(self, values: Mapping[str, str]) -> str:
         """Return the template with every slot filled.
@@ -59,15 +114,35 @@ class Task:
         Raises:
             VariableError: a slot has no value, or a value no slot.
         """
-        names = self.variables
-        for name in names:
-            if name not in values:
-                raise VariableError(f"the prompt {self.id!r} needs the variable {name!r}", name)
-        for name in values:
-            if name not in names:
-                known = ", ".join(names) or "none"
+        complete = self._complete(values)
+        return _SLOT.sub(lambda slot: complete[slot[1]], self.template)
+
+    def answer_form(self, values: Mapping[str, str]) -> AnswerForm:
+        """Return what the answer to the task with ``values`` looks like.
+
+        Raises:
+            VariableError: a slot has no value, or a value no slot.
+        """
+        complete, grammar = self._complete(values), self.grammar
+        if grammar is not None and grammar.kind is GrammarKind.LARK:
+            source = _SLOT.sub(lambda slot: _literal(complete[slot[1]]), grammar.source)
+            grammar = replace(grammar, source=source)
+        return AnswerForm(grammar, self.stop)
+
+    def _complete(self, values: Mapping[str, str]) -> Mapping[str, str]:
+        complete = {slot.name: slot.default for slot in self.slots} | dict(values)
+        for name, value in complete.items():
+            if name not in self.variables:
+                known = ", ".join(self.variables) or "none"
                 raise VariableError(f"the prompt {self.id!r} has no variable {name!r}; it has: {known}", name)
-        return _SLOT.sub(lambda slot: values[slot[1]], self.template)
+            if value is None:
+                raise VariableError(f"the prompt {self.id!r} needs the variable {name!r}", name)
+        return {name: value for name, value in complete.items() if value is not None}
+
+
+def slots_in(template: str) -> tuple[str, ...]:
+    """Return the names of the slots of ``template``, each once, in its order."""
+    return tuple(dict.fromkeys(_SLOT.findall(template)))
 
 
 def check_template(template: str) -> None:
@@ -76,3 +151,13 @@ def check_template(template: str) -> None:
     rest = _SLOT.sub(lambda slot: "." * len(slot[0]), template)
     if _OPENING in rest:
         raise TemplateError(rest.index(_OPENING))
+
+
+def _literal(value: str) -> str:
+    """Return ``value`` as a string of Lark and of JSON, which nothing in it can end: all but letters is escaped."""
+    return '"' + "".join(c if c.isalnum() else _escaped(c) for c in value) + '"'
+
+
+def _escaped(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from server.app import ApiOptions, create_app
 from server.hosting.host import EngineHost
 from server.hosting.registry import ModelCard, ModelRegistry, ServedModel
+from server.hosting.task_model import task_models
 from server.http.protocol import BoundedProtocol
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 
@@ -31,7 +32,9 @@ def served_model(
 
 
 def make_app(engine: ScriptedEngine, options: ApiOptions | None = None) -> FastAPI:
-    return create_app(ModelRegistry([served_model(engine)]), options, clock=lambda: NOW)
+    models = [served_model(engine)]
+    tasks = task_models(models, options.tasks.values() if options else ())
+    return create_app(ModelRegistry(models, tasks=tasks), options, clock=lambda: NOW)
 
 
 @contextlib.asynccontextmanager

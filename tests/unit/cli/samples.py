@@ -58,6 +58,7 @@ SAMPLES = {
         ("https://a.example", "https://b.example"),
     ),
     "prompts": Sample("/prompts", '"/prompts"', Path("/prompts")),
+    "builtin_tasks": Sample("false", "false", False),
     "response_store_mb": Sample("1.5", "1.5", 1.5),
     "response_store_max": Sample("7", "7", 7),
     "request_timeout": Sample("90", "90", 90.0),

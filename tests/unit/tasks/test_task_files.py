@@ -1,4 +1,4 @@
-"""Stored prompts: what a file says, and what is told of one that cannot be used."""
+"""Tasks: what a file says, and what is told of one that cannot be used."""
 
 from pathlib import Path
 
@@ -6,17 +6,23 @@ import pytest
 
 from server.engine.grammar import Grammar, GrammarKind
 from server.tasks.files import TaskFileError, load_tasks
-from server.tasks.task import Task, TaskSampling, VariableError
+from server.tasks.task import Slot, Task, TaskSampling, Words
 
 ROOT = Path(__file__).parents[3]
 
 FULL = """
-description = "示例"
+title = "示例"
+description = { zh = "一个示例", en = "An example" }
 template = '''
 评论：{{ text }}
 类别：
 '''
 stop = ["\\n"]
+
+[slots.text]
+description = { zh = "评论" }
+example = "不错"
+default = "好"
 
 [sampling]
 temperature = 0
@@ -32,14 +38,15 @@ choice = ["正面", "负面(!)"]
 
 def load(folder: Path, text: str | bytes) -> Task:
     (folder / "示例.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
-    return load_tasks(folder)["示例"]
+    return load_tasks(folder, builtin=False)["示例"]
 
 
 def test_a_file_has_all_that_is_said_of_a_prompt(tmp_path: Path) -> None:
     task = load(tmp_path, FULL)
     assert task.id == "示例"
-    assert task.description == "示例"
-    assert task.variables == ("text",)
+    assert task.title == Words("示例", "示例")
+    assert task.description == Words("一个示例", "An example")
+    assert task.slots == (Slot("text", Words("评论"), "不错", "好"),)
     assert task.fill({"text": "好"}) == "评论：好\n类别："
     assert task.sampling == TaskSampling(0.0, 0.5, 1, 1.1, 8)
     assert task.stop == ("\n",)
@@ -51,7 +58,7 @@ def test_a_file_has_all_that_is_said_of_a_prompt(tmp_path: Path) -> None:
     [
         ('regex = "[01]+"', Grammar(GrammarKind.REGEX, "[01]+")),
         ('json_schema = {type = "string"}', Grammar(GrammarKind.JSON_SCHEMA, '{"type": "string"}')),
-        ('lark = "start: NAME"', Grammar(GrammarKind.LARK, "start: NAME")),
+        ('lark = "start: NAME"', Grammar(GrammarKind.LARK, "start: NAME", trusted=True)),
     ],
 )
 def test_a_grammar_can_be_written_in_several_ways(tmp_path: Path, line: str, grammar: Grammar) -> None:
@@ -64,8 +71,8 @@ def test_no_more_than_a_template_is_needed(tmp_path: Path) -> None:
 
 def test_other_files_of_the_folder_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("no prompt")
-    assert load_tasks(tmp_path) == {}
-    assert load_tasks(None) == {}
+    assert load_tasks(tmp_path, builtin=False) == {}
+    assert load_tasks(None, builtin=False) == {}
 
 
 @pytest.mark.parametrize(
@@ -78,6 +85,9 @@ def test_other_files_of_the_folder_are_left_alone(tmp_path: Path) -> None:
         ('template = "x"\n[grammar]\nregex = "a"\nlark = "b"', "示例.toml:2: grammar"),
         ('description = "x"', "示例.toml:1: template"),
         ("template = '''\n{{a}}\n{{ b c }}'''", "示例.toml:3: template: {{ must be followed"),
+        ('template = "{{a}}"\n[slots.b]\ndefault = ""', "示例.toml:2: slots.b: the template has no such slot"),
+        ('template = "{{a}}"\n[grammar]\nlark = "start: {{b}}"', "示例.toml:3: grammar.lark: there is no slot 'b'"),
+        ('template = "{{a}}"\n[slots.a]\nsample = ""', "示例.toml:3: slots.a.sample"),
         ('template = "a"\n\x00', "line 2"),
         ("template = ", "not a TOML file (Invalid value (at end of document))"),
         (b'template = "x"\ndescription = "\xff"', "示例.toml:2: not valid UTF-8"),
@@ -90,26 +100,34 @@ def test_a_file_that_cannot_be_used_is_named_with_the_line(tmp_path: Path, text:
     assert str(tmp_path) in str(caught.value)
 
 
+def test_a_file_that_no_model_name_could_end_with_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "my task.toml").write_text('template = "x"')
+    with pytest.raises(TaskFileError, match="a task is called as its file, so rename this one"):
+        load_tasks(tmp_path)
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(TaskFileError, match="nowhere: cannot be read"):
         load_tasks(tmp_path / "nowhere")
 
 
-def test_every_slot_is_filled_and_nothing_in_a_value_is_a_slot() -> None:
-    task = Task("t", "{{a}}-{{b}}-{{a}}")
-    assert task.fill({"a": "{{b}}", "b": r"\1"}) == r"{{b}}-\1-{{b}}"
+def test_a_file_of_ones_own_takes_the_place_of_one_of_the_package(tmp_path: Path) -> None:
+    (tmp_path / "review.toml").write_text('template = "mine: {{text}}"')
+    assert load_tasks(tmp_path)["review"].template == "mine: {{text}}"
+    assert load_tasks(tmp_path)["intent"] == load_tasks(None)["intent"]
 
 
-def test_values_must_fit_the_slots() -> None:
-    task = Task("t", "{{a}}-{{b}}")
-    with pytest.raises(VariableError, match="needs the variable 'b'"):
-        task.fill({"a": "1"})
-    with pytest.raises(VariableError, match="no variable 'c'; it has: a, b") as caught:
-        task.fill({"a": "1", "b": "2", "c": "3"})
-    assert caught.value.variable == "c"
+@pytest.mark.parametrize("task", ["review", "intent"])
+def test_what_the_embedded_model_was_trained_on_is_what_the_package_has(task: str) -> None:
+    form = (ROOT / "models" / "tiny" / "prompts" / f"{task}.txt").read_text("utf-8").strip()
+    assert load_tasks(None)[task].fill({"text": "不错"}) == form.replace("{text}", "不错")
 
 
-def test_the_example_of_the_documentation_is_what_the_embedded_model_was_trained_on() -> None:
-    prompts = ROOT / "models" / "tiny" / "prompts"
-    task = load_tasks(ROOT / "docs" / "prompts")["review"]
-    assert task.fill({"text": "不错"}) == (prompts / "review.txt").read_text("utf-8").strip().replace("{text}", "不错")
+@pytest.mark.parametrize("task", load_tasks(None).values(), ids=str)
+def test_each_task_of_the_package_says_what_people_need_to_know(task: Task) -> None:
+    said = [task.title, task.description, *(slot.description for slot in task.slots)]
+    assert all(words.zh and words.en for words in said)
+    assert task.main == "text"
+    assert all(slot.example or slot.default for slot in task.slots)
+    assert task.sampling.max_tokens
+    assert task.grammar
