@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from compat import baichuan, chatglm, legacy
 from server import ops
@@ -36,6 +37,7 @@ from server.metrics.counting import Counting
 from server.metrics.engines import EngineFigures
 from server.metrics.ledger import Ledger
 from server.openai import chat, completions, embeddings, models, tokenize
+from server.page import router as page
 from server.prompts.errors import PromptError
 from server.request_record import Limits
 from server.responses import router as responses
@@ -67,6 +69,8 @@ class ApiOptions:
     """Log a line for each request."""
     log_prompts: bool = False
     """Log what is asked and answered."""
+    page: bool = True
+    """Whether browsers get the chat page at ``/``."""
 
 
 def create_app(
@@ -120,6 +124,7 @@ def _routers(
         metrics.create_router(figures),
         chatglm.create_router(registry, clock),
         baichuan.create_router(registry, clock),
+        *([page.create_router()] if options.page else []),
     )
 
 
@@ -130,9 +135,14 @@ def _surround(app: FastAPI, options: ApiOptions, wording: Wording) -> None:
         app.add_middleware(TimeLimit, seconds=options.request_timeout, wording=wording)
     app.add_middleware(RateLimit, limits=options.limits, wording=wording)
     if options.keys:
-        app.add_middleware(Authorization, keys=options.keys, wording=wording)
+        public = page.is_page if options.page else _nothing
+        app.add_middleware(Authorization, keys=options.keys, wording=wording, public=public)
     app.add_middleware(LastResort, wording=wording)
     app.add_middleware(cross_origin, origins=options.cors_origins)
+
+
+def _nothing(_: Scope) -> bool:
+    return False
 
 
 def _generating(routers: Iterable[APIRouter]) -> frozenset[str]:

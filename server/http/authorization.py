@@ -1,5 +1,7 @@
 """Who is let in: a key on every path but /health."""
 
+from collections.abc import Callable
+
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -15,15 +17,16 @@ OPEN_PATHS = frozenset({"/health"})
 class Authorization:
     """Answers 401 to whoever has no key, and notes the key of the others in the record of their request."""
 
-    def __init__(self, app: ASGIApp, keys: KeyRing, wording: Wording) -> None:
-        """Wrap ``app``."""
+    def __init__(self, app: ASGIApp, keys: KeyRing, wording: Wording, public: Callable[[Scope], bool]) -> None:
+        """Wrap ``app``; ``public`` tells which further requests need no key."""
         self._app = app
         self._keys = keys
         self._wording = wording
+        self._public = public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._public(scope):
             return await self._app(scope, receive, send)
         secrets = _presented(Headers(scope=scope))
         key = self._find(secrets)

@@ -166,6 +166,7 @@ class Settings(ModelDefaults):
     )
     prompts: Path | None = Field(None, description="Folder of tasks of your own, one TOML file for each.")
     builtin_tasks: bool = Field(True, description="Serve the tasks that come with the package, too.")
+    page: bool = Field(True, description="Show browsers the chat page at /.")
     response_store_mb: float = Field(
         64.0, ge=0, description="Most megabytes of responses that are kept to be gone on from; 0 keeps none."
     )

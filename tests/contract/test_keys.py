@@ -54,7 +54,7 @@ async def http(engine: ScriptedEngine) -> AsyncIterator[httpx.AsyncClient]:
         ("POST", CHAT),
         ("POST", "/v1/nowhere"),
         ("PUT", "/health/"),
-        ("GET", "//health"),
+        ("GET", "/health//"),
         ("GET", "/chatglm"),
     ],
 )

@@ -71,4 +71,5 @@ SAMPLES = {
     "log_format": Sample("json", '"json"', LogFormat.JSON),
     "log_prompts": Sample("true", "true", True),
     "access_log": Sample("true", "true", True),
+    "page": Sample("false", "false", False),
 }

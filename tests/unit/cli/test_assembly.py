@@ -48,6 +48,7 @@ CARD_FIELDS = {"model_name": "name", "alias": "aliases", "default_max_tokens": "
                "max_output_tokens": "max_output_tokens"}  # fmt: skip
 API_FIELDS = {
     "cors_origin": "cors_origins",
+    "page": "page",
     "request_timeout": "request_timeout",
     "access_log": "access_log",
     "log_prompts": "log_prompts",

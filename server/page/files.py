@@ -1,0 +1,66 @@
+"""The files of the page, read once, with what a browser is told of each."""
+
+import gzip
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+_STATIC = Path(__file__).with_name("static")
+_ENTRY = "index.html"
+_VERSION = b"{{version}}"
+_DIGITS = 16
+_MEDIA_TYPES: Mapping[str, str] = MappingProxyType(
+    {
+        ".html": "text/html; charset=utf-8",
+        ".css": "text/css; charset=utf-8",
+        ".js": "text/javascript; charset=utf-8",
+        ".svg": "image/svg+xml",
+        ".txt": "text/plain; charset=utf-8",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PageFile:
+    """One file as it is sent."""
+
+    content: bytes
+    packed: bytes
+    """The same by gzip."""
+    media_type: str
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class PageFiles:
+    """The page itself, and what it loads."""
+
+    version: str
+    """Changes with every byte of any file: part of their addresses, so that those may be kept for ever."""
+    entry: PageFile
+    parts: Mapping[str, PageFile]
+    """By path below the folder of the version."""
+
+
+@cache
+def read_page() -> PageFiles:
+    """Return the files of the installed package; they do not change while a server runs."""
+    contents = {path.relative_to(_STATIC).as_posix(): path.read_bytes() for path in sorted(_paths())}
+    version = _digest(repr(contents).encode())
+    entry = contents.pop(_ENTRY).replace(_VERSION, version.encode())
+    return PageFiles(version, _file(_ENTRY, entry), {name: _file(name, content) for name, content in contents.items()})
+
+
+def _paths() -> list[Path]:
+    return [path for path in _STATIC.rglob("*") if path.suffix in _MEDIA_TYPES]
+
+
+def _file(name: str, content: bytes) -> PageFile:
+    return PageFile(content, gzip.compress(content, mtime=0), _MEDIA_TYPES[Path(name).suffix], f'"{_digest(content)}"')
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:_DIGITS]

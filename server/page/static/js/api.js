@@ -1,0 +1,100 @@
+/** The server, by its public API: which models there are, and answers as they come. */
+
+import { Failure, failureOf } from "./failure.js";
+import { EventParser } from "./sse.js";
+
+/**
+ * @typedef {object} Model an entry of /v1/models, as far as it is used here
+ * @property {string} id
+ * @property {string} [kind] "generation" or "embedding"
+ * @property {string} [state]
+ * @property {string | null} [parent]
+ * @property {number | null} [context_length]
+ * @property {{ temperature: number, top_p: number, max_tokens: number } | null} [defaults]
+ */
+
+/**
+ * @typedef {object} Chunk a chunk of a streamed chat completion, as far as it is used here
+ * @property {{ delta: { content?: string }, finish_reason: string | null }[]} [choices]
+ * @property {import("./figures.js").Told["usage"] | null} [usage]
+ * @property {import("./figures.js").Told["timings"]} [timings]
+ * @property {object} [error]
+ */
+
+export class Api {
+  #base;
+  #key;
+
+  /**
+   * @param {URL} base the folder that `v1/` lies in
+   * @param {() => string} key the API key, or nothing
+   */
+  constructor(base, key) {
+    this.#base = base;
+    this.#key = key;
+  }
+
+  /** @returns {Promise<Model[]>} those that answer */
+  async models() {
+    const reply = await this.#fetch("v1/models", {});
+    const body = await reply.json();
+    return body.data.filter((/** @type {Model} */ model) => model.kind !== "embedding");
+  }
+
+  /**
+   * @param {object} body of /v1/chat/completions
+   * @param {AbortSignal} signal hangs up
+   * @returns {AsyncGenerator<Chunk>}
+   */
+  async *chat(body, signal) {
+    const reply = await this.#fetch("v1/chat/completions", { method: "POST", body: JSON.stringify(body), signal });
+    let done = false;
+    for await (const data of events(reply)) {
+      if (data === "[DONE]") {
+        done = true;
+        continue;
+      }
+      const chunk = JSON.parse(data);
+      if (chunk.error) throw failureOf(503, chunk, null);
+      yield chunk;
+    }
+    if (!done) throw new Failure("lost");
+  }
+
+  /** @param {string} path @param {RequestInit} init */
+  async #fetch(path, init) {
+    /** @type {Record<string, string>} */
+    const headers = init.body ? { "Content-Type": "application/json" } : {};
+    if (this.#key()) headers.Authorization = `Bearer ${this.#key()}`;
+    const reply = await fetch(new URL(path, this.#base), { ...init, headers, cache: "no-store" }).catch(unreachable);
+    if (reply.ok) return reply;
+    const body = await reply.json().catch(() => null);
+    throw failureOf(reply.status, body, reply.headers.get("Retry-After"));
+  }
+}
+
+/** @param {Response} reply @returns {AsyncGenerator<string>} the data of each event */
+async function* events(reply) {
+  if (!reply.body) throw new Failure("lost");
+  const parser = new EventParser();
+  const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
+  try {
+    for (;;) {
+      const { done, value } = await reader.read().catch(broken);
+      if (done) return;
+      yield* parser.feed(value);
+    }
+  } finally {
+    await reader.cancel().catch(() => undefined);
+  }
+}
+
+/** @param {Error} error @returns {never} */
+function unreachable(error) {
+  throw error.name === "AbortError" ? error : new Failure("offline");
+}
+
+/** @param {Error} error @returns {never} */
+function broken(error) {
+  throw error.name === "AbortError" ? error : new Failure("lost");
+}

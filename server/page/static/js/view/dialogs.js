@@ -1,0 +1,73 @@
+/** Questions that have to be answered before all else. */
+
+import { byId, el } from "./dom.js";
+
+/** @typedef {import("../texts.js").Text} Text */
+
+/**
+ * @param {Text} text
+ * @param {string} title of the conversation
+ * @returns {Promise<boolean>}
+ */
+export async function confirmRemoval(text, title) {
+  const body = [el("p", { text: text("removeText", { title }) })];
+  return (await ask(text, text("removeTitle"), body, text("remove"))) !== null;
+}
+
+/** @param {Text} text @param {string} title @returns {Promise<string>} the new one, or nothing */
+export async function askTitle(text, title) {
+  const field = el("input", { name: "title", value: title, maxlength: "120", required: true, autocomplete: "off" });
+  const answer = await ask(text, text("renameTitle"), [labelled(text("name"), field)], text("save"));
+  return String(answer?.get("title") ?? "").trim();
+}
+
+/**
+ * @param {Text} text
+ * @param {boolean} wrong whether the server refused the one it had
+ * @returns {Promise<{ key: string, keep: boolean } | null>}
+ */
+export async function askKey(text, wrong) {
+  const field = el("input", { name: "key", type: "password", required: true, autocomplete: "off", spellcheck: "false" });
+  const keep = el("label", { class: "check" }, el("input", { type: "checkbox", name: "keep" }), text("keyKeep"));
+  const note = el("p", { text: text(wrong ? "keyWrong" : "keyText") });
+  const answer = await ask(text, text("keyTitle"), [note, labelled(text("key"), field), keep], text("keyUse"));
+  return answer && { key: String(answer.get("key")).trim(), keep: answer.has("keep") };
+}
+
+/** @param {string} label @param {HTMLElement} field */
+function labelled(label, field) {
+  return el("label", { class: "field" }, el("span", { text: label }), field);
+}
+
+/**
+ * @param {Text} text
+ * @param {string} title
+ * @param {HTMLElement[]} body
+ * @param {string} yes
+ * @returns {Promise<FormData | null>} null where it was called off
+ */
+function ask(text, title, body, yes) {
+  const dialog = /** @type {HTMLDialogElement} */ (byId("dialog"));
+  const buttons = el(
+    "p",
+    { class: "row" },
+    el("button", { type: "button", class: "small", text: text("cancel"), click: () => dialog.close() }),
+    el("button", { type: "submit", class: "small primary", text: yes }),
+  );
+  const form = /** @type {HTMLFormElement} */ (
+    el("form", {}, el("h2", { id: "dialog-title", text: title }), ...body, buttons)
+  );
+  if (dialog.open) dialog.close();
+  dialog.replaceChildren(form);
+  dialog.showModal();
+  return new Promise((resolve) => {
+    /** @type {FormData | null} */
+    let answer = null;
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      answer = new FormData(form);
+      dialog.close();
+    });
+    dialog.addEventListener("close", () => resolve(answer), { once: true });
+  });
+}
