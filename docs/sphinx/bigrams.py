@@ -16,11 +16,12 @@ class SearchBigrams(SearchEnglish):
     """Latin words as in English; Chinese as single characters and pairs of them."""
 
     lang = "zh"
-    language_name = "Chinese"
+    # Sphinx names the stemmer that it puts into the page by this.
+    language_name = "English"
     # A query of one character looks for that; of a longer run the pairs are enough.
     js_splitter_code = """
 function splitQuery(query) {
-  return [...query.matchAll(/[\\u3400-\\u9fff]+|-?[A-Za-z0-9_]+/g)].flatMap(([run]) =>
+  return [...query.matchAll(/[\\u3400-\\u9fff]+|[A-Za-z0-9_]+/g)].flatMap(([run]) =>
     run.length < 2 || !/[\\u3400-\\u9fff]/.test(run)
       ? [run]
       : [...run].slice(1).map((character, index) => run[index] + character));

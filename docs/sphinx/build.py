@@ -36,7 +36,7 @@ def main() -> int:
 
 
 def _sphinx(language: str, out: Path) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-c", str(HERE)]
+    command = [sys.executable, "-m", "sphinx", "-q", "-E", "-W", "--keep-going", "-b", "html", "-c", str(HERE)]
     command += ["-t", language, "-d", str(out.with_name(f"{out.name}-doctrees") / language)]
     return subprocess.Popen([*command, str(SITES[language]), str(out / language)])
 

@@ -9,6 +9,7 @@ import re
 from sphinx.application import Sphinx
 
 _PART = re.compile(r"^## (.+)$")
+_BARE = re.compile(r"\[[\w-]+\.md\]\(([\w-]+\.md)\)")
 _PAGE = re.compile(r"^- \[[^\]]+\]\(([\w-]+)\.md\)")
 
 
@@ -27,12 +28,14 @@ def toctrees(index: str) -> str:
     )
 
 
-def _append(_: Sphinx, docname: str, source: list[str]) -> None:
+def _read(_: Sphinx, docname: str, source: list[str]) -> None:
+    # What is called by its file in the repository is called by its title here.
+    source[0] = _BARE.sub(r"[](\1)", source[0])
     if docname == "index":
         source[0] += toctrees(source[0])
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register with Sphinx."""
-    app.connect("source-read", _append)
+    app.connect("source-read", _read)
     return {"parallel_read_safe": True}

