@@ -40,7 +40,7 @@ class _Page(HTMLParser):
 
 def check(site: Path) -> Findings:
     """Return what is wrong with the links of all pages under ``site``."""
-    pages = {file.resolve(): _Page(file.resolve()) for file in site.rglob("*.html")}
+    pages = {file.resolve(): _Page(file.resolve()) for file in sorted(site.rglob("*.html"))}
     external: set[str] = set()
     problems: list[str] = []
     internal = 0

