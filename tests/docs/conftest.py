@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, running_server
+from tests.conftest import running_server
 from tests.support.bert import random_bert
 
 NAMES = ("chatglm2-6b", "gpt-3.5-turbo", "chatglm3-6b", "claude-sonnet-4-5")
@@ -14,12 +14,11 @@ NAMES = ("chatglm2-6b", "gpt-3.5-turbo", "chatglm3-6b", "claude-sonnet-4-5")
 
 @pytest.fixture(scope="session")
 def documented(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server that has every model, name and stored prompt of the examples."""
+    """The address of a server that has every model and name of the examples."""
     folder = tmp_path_factory.mktemp("documented")
     vectors = random_bert().write(folder / "bert.gguf")
     config = folder / "glmserve.toml"
     config.write_text(
-        f'prompts = "{ROOT / "docs" / "prompts"}"\n'
         f'[[models]]\nmodel = "{tiny_gguf}"\nname = "chatglm2-tiny"\nalias = {list(NAMES)}\n'
         f'[[models]]\nmodel = "{vectors}"\nname = "minilm"\n'
     )

@@ -179,7 +179,6 @@ def stage(folder: Path) -> None:
     for each in STAGE:
         (folder / each).parent.mkdir(parents=True, exist_ok=True)
         (folder / each).symlink_to(ROOT / "models" / "tiny")
-    (folder / "docs").symlink_to(ROOT / "docs")
     (folder / "glmserve.toml").write_text('[[models]]\nmodel = "chatglm2-6b"\n')
     (folder / "imatrix.gguf").touch()
 
