@@ -71,7 +71,7 @@ class Bench:
     def run(self, prompts: Sequence[tuple[int, ...]], *, drafting: bool) -> Run:
         """Answer ``prompts``, as many at once as there are clients. What drafts have taught is kept between runs."""
         speculation = self._speculation if drafting else None
-        core = EngineCore(self._backend, len(prompts), StepPacer(0.25, 512), speculation=speculation)
+        core = EngineCore(self._backend, StepPacer(0.25, 512), speculation=speculation)
         for index, prompt in enumerate(prompts):
             core.submit(Submit(index, prompt, SamplingParams(max_tokens=_MAX_TOKENS, temperature=0.0)))
         answers: dict[int, list[int]] = {index: [] for index in range(len(prompts))}

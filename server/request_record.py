@@ -4,6 +4,7 @@ Logging and the door to generation are far from the HTTP layer, so the record is
 Where there is none, as in a test of a part, everybody gets a fresh one.
 """
 
+import math
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -70,6 +71,8 @@ class RequestRecord:
     """Id of the API key that it came with, which is no secret; empty where the server has no keys."""
     limits: Limits | None = None
     """Those of the key."""
+    address: str = ""
+    """Where it came from: an address, or the network of one caller."""
     time_limit: float = 0.0
     """Seconds that it may take; 0 is any number."""
     generations: list[Progress] = field(default_factory=list)
@@ -86,13 +89,18 @@ class RequestRecord:
     """What is asked and answered may be logged."""
 
     @property
+    def caller(self) -> str:
+        """Whose turn it takes: that of its key, or of its address where there are no keys."""
+        return self.key or self.address
+
+    @property
     def tokens(self) -> int:
         """All tokens that it has had so far."""
         return sum(one.prompt_tokens + one.completion_tokens for one in self.generations)
 
     def seconds_left(self) -> float:
-        """Return what is left of the time limit, which there must be."""
-        return max(0.0, self.arrived + self.time_limit - time.monotonic())
+        """Return what is left of the time limit; infinity where there is none."""
+        return max(0.0, self.arrived + self.time_limit - time.monotonic()) if self.time_limit else math.inf
 
 
 _current: ContextVar[RequestRecord] = ContextVar("request_record")

@@ -7,10 +7,13 @@ by two threads of the process's own ``WorkerProcess``, because a full pipe would
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
 
 from server.engine.config import EngineConfig
+from server.engine.door import ANYBODY, Caller, Door
 from server.engine.errors import (
     DecodeFailed,
     EngineDied,
@@ -19,7 +22,6 @@ from server.engine.errors import (
     GrammarRejected,
     ModelLoadError,
     PromptTooLong,
-    QueueFull,
     UnknownToken,
 )
 from server.engine.grammar import Grammar
@@ -75,7 +77,7 @@ class EngineClient:
         self._restarts = 0
         self._restarting: asyncio.Task[None] | None = None
         self._checker: GrammarChecker | None = None
-        self._checking = 0
+        self._door = Door(config.parallel, config.max_waiting)
         self.restarts_total = 0
 
     @property
@@ -120,27 +122,33 @@ class EngineClient:
             raise EngineUnavailable(self._unavailable())
 
     async def submit(
-        self, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str = ""
+        self, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str = "", caller: Caller = ANYBODY
     ) -> AsyncGenerator[StepOutput, None]:
         """Queue a sequence; see ``Engine.submit``."""
-        if params.grammar is not None:
-            await self._check_grammar(params.grammar)
-        process = await self._ready_process()
+        with self._entered(caller) as request_id:
+            if params.grammar is not None:
+                await self._check_grammar(params.grammar)
+            process = await self._ready_process()
+            self._check(prompt_ids, params, variant)
+            outcomes = self._open(request_id)
+            process.send(Submit(request_id, prompt_ids, params, variant, caller.id))
+        return OutcomeStream(outcomes, lambda finished: self.forget(request_id, finished=finished))
+
+    def _check(self, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str) -> None:
+        """Raises PromptTooLong or UnknownToken."""
         room = self.info.context_length - self.info.prefix_tokens.get(variant, 0)
         if not 0 < len(prompt_ids) < room:
             raise PromptTooLong(len(prompt_ids), room)
         for token_id, _ in params.logit_bias:
             if token_id >= self.info.vocab_size:
                 raise UnknownToken(token_id, self.info.vocab_size)
-        request_id, outcomes = self._enter()
-        process.send(Submit(request_id, prompt_ids, params, variant))
-        return OutcomeStream(outcomes, lambda finished: self.forget(request_id, finished=finished))
 
-    async def embed(self, inputs: tuple[tuple[int, ...], ...]) -> tuple[bytes, ...]:
+    async def embed(self, inputs: tuple[tuple[int, ...], ...], caller: Caller = ANYBODY) -> tuple[bytes, ...]:
         """Return a vector for each input; see ``Engine.embed``."""
-        process = await self._ready_process()
-        request_id, outcomes = self._enter()
-        process.send(Embed(request_id, inputs))
+        with self._entered(caller) as request_id:
+            process = await self._ready_process()
+            outcomes = self._open(request_id)
+            process.send(Embed(request_id, inputs, caller.id))
         finished = False
         try:
             outcome = await outcomes.get()
@@ -162,15 +170,23 @@ class EngineClient:
             raise EngineUnavailable(self._unavailable())
         return self._process
 
-    def _enter(self) -> tuple[int, Outcomes]:
-        """Return the id of a request that is let in, and where its outcomes go. Raises QueueFull."""
-        if len(self._streams) >= self._config.parallel + self._config.max_waiting:
-            raise QueueFull(len(self._streams) - self._config.parallel)
+    @contextmanager
+    def _entered(self, caller: Caller) -> Iterator[int]:
+        """Yield the id of a request that is let in, and leaves again where the block fails. Raises QueueFull."""
+        request_id = next(self._ids)
+        self._door.enter(request_id, caller, time.monotonic())
+        try:
+            yield request_id
+        except BaseException:
+            self._door.leave(request_id, time.monotonic(), served=False)
+            raise
+
+    def _open(self, request_id: int) -> Outcomes:
+        """Return where the outcomes of a request will go."""
         if not self._streams:
             self._watchdog.start()
-        request_id = next(self._ids)
         outcomes = self._streams[request_id] = Outcomes()
-        return request_id, outcomes
+        return outcomes
 
     def pin(self, prompt_ids: tuple[int, ...], variant: str = "") -> None:
         """Keep a beginning of prompts in the cache; see ``Engine.pin``."""
@@ -182,21 +198,15 @@ class EngineClient:
             self._process.send(pin)
 
     async def _check_grammar(self, grammar: Grammar) -> None:
-        """Find out, off the event loop, whether the grammar can be used. Raises GrammarRejected or QueueFull."""
+        """Find out, off the event loop, whether the grammar can be used. Raises GrammarRejected."""
         if self._status.state not in (EngineState.READY, EngineState.RESTARTING):
             raise EngineUnavailable(self._unavailable())
         if self._checker is None:
             self._checker = GrammarChecker(self._config.model_path)
         verdict = self._checker.remembered(grammar)
         if verdict is None:
-            if self._checking >= self._config.parallel + self._config.max_waiting:
-                raise QueueFull(self._checking)
-            self._checking += 1
-            try:
-                loop = asyncio.get_running_loop()
-                verdict = await loop.run_in_executor(self._checker.thread, self._checker.verdict, grammar)
-            finally:
-                self._checking -= 1
+            loop = asyncio.get_running_loop()
+            verdict = await loop.run_in_executor(self._checker.thread, self._checker.verdict, grammar)
         if verdict:
             raise GrammarRejected(f"the grammar of the answer cannot be used: {verdict}")
 
@@ -218,6 +228,7 @@ class EngineClient:
     def forget(self, request_id: int, *, finished: bool) -> None:
         """Drop a stream that nobody reads any more, and stop its sequence if it still runs."""
         self._streams.pop(request_id, None)
+        self._door.leave(request_id, time.monotonic())
         if not finished and self._process is not None:
             self._process.send(Abort(request_id))
 
@@ -305,8 +316,9 @@ class EngineClient:
         self._spawn()
 
     def _end_all(self, error: EngineError) -> None:
-        for outcomes in self._streams.values():
+        for request_id, outcomes in self._streams.items():
             outcomes.put(error)
+            self._door.leave(request_id, time.monotonic(), served=False)
         self._streams.clear()
 
     def _set_soon(self, state: EngineState, reason: str) -> None:

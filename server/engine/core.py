@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 
 from server.engine.backend import Backend, DecodeError, Preparation, SampleError
 from server.engine.batch import Batch, BatchItem, CacheOp
-from server.engine.errors import QueueFull
 from server.engine.log_pipe import about
 from server.engine.messages import EngineStats, FinishReason, Pin, SampledToken, StepOutput, StepReport, Submit
 from server.engine.pacing import StepPacer
@@ -47,7 +46,6 @@ class EngineCore:
     def __init__(
         self,
         backend: Backend,
-        max_waiting: int,
         pacer: StepPacer,
         *,
         speculation: Speculation | None = None,
@@ -67,7 +65,6 @@ class EngineCore:
                 parallel=info.parallel,
                 slots=backend.slots,
                 cells=info.cache_cells,
-                max_waiting=max_waiting,
                 longest=info.context_length,
                 stop_ids=backend.stop_ids,
                 decoding_limit=backend.decoding_limit,
@@ -131,11 +128,20 @@ class EngineCore:
             error = f"a prompt of {len(prompt)} tokens in a context of {self._context_length}"
             return StepOutput(message.request_id, finish_reason=FinishReason.ERROR, error=error)
         max_tokens = min(message.params.max_tokens, room)
-        sequence = Sequence(message.request_id, prompt, message.params, max_tokens, variant.salt, variant.prefix_length)
+        sequence = Sequence(
+            message.request_id,
+            prompt,
+            message.params,
+            max_tokens,
+            variant.salt,
+            variant.prefix_length,
+            message.caller,
+        )
         if message.params.grammar is not None:
             self._preparing[message.request_id] = (self._backend.prepare(message.request_id, message.params), sequence)
             return None
-        return self._add(sequence)
+        self._scheduler.add(sequence)
+        return None
 
     def abort(self, request_id: int) -> None:
         """Stop a request, if it still runs."""
@@ -165,13 +171,6 @@ class EngineCore:
         for op in ops:
             self._backend.apply(op)
 
-    def _add(self, sequence: Sequence) -> StepOutput | None:
-        try:
-            self._scheduler.add(sequence)
-        except QueueFull as error:
-            return StepOutput(sequence.request_id, finish_reason=FinishReason.ERROR, error=str(error))
-        return None
-
     def _add_prepared(self) -> list[StepOutput]:
         """Queue the sequences whose grammars are compiled; return the last outputs of those that cannot be."""
         done = [(future, sequence) for future, sequence in self._preparing.values() if future.done()]
@@ -182,8 +181,8 @@ class EngineCore:
             if failure is not None:
                 error = f"its grammar: {failure}"
                 refused.append(StepOutput(sequence.request_id, finish_reason=FinishReason.ERROR, error=error))
-            elif (output := self._add(sequence)) is not None:
-                refused.append(output)
+            else:
+                self._scheduler.add(sequence)
         return refused
 
     def check_integrity(self) -> None:

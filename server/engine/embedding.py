@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from server.engine.backend import DecodeError
 from server.engine.messages import Embed, Embedded, EngineInfo, EngineStats, StepReport
+from server.engine.waiting import by_caller
 
 
 class EmbeddingBackend(ABC):
@@ -44,7 +45,8 @@ class _Job:
 class EmbeddingCore:
     """Takes requests, and computes a batch of their inputs at a time.
 
-    It takes an input of each request in turn, so that one of thousands does not keep a single one waiting.
+    It takes an input of each caller in turn, and of each of his requests, so that one of thousands does not keep a
+    single one waiting.
     """
 
     def __init__(self, backend: EmbeddingBackend) -> None:
@@ -105,7 +107,7 @@ class EmbeddingCore:
         """Take inputs of the requests in turn, as long as they fit."""
         batch: list[tuple[_Job, int]] = []
         tokens = 0
-        turn = deque(self._jobs)
+        turn = deque(by_caller(self._jobs, lambda job: job.request.caller))
         while turn and len(batch) < self._backend.most_inputs:
             job = turn.popleft()
             size = len(job.request.inputs[job.taken])

@@ -3,6 +3,7 @@
 EngineError
 ├── RequestRejected          never admitted; nothing was computed
 │   ├── QueueFull            too many are waiting: try again later
+│   │   └── QueueTooSlow     it would wait for longer than it may take
 │   ├── PromptTooLong        can never fit, whatever the load
 │   ├── UnknownToken         names a token that the model does not have
 │   └── GrammarRejected      its grammar cannot be used
@@ -29,6 +30,19 @@ class QueueFull(RequestRejected):
         """``waiting`` requests are queued already; ``retry_after`` is in seconds."""
         super().__init__(f"{waiting} requests are waiting already, which is the limit; try again in {retry_after} s")
         self.waiting = waiting
+        self.retry_after = retry_after
+
+
+class QueueTooSlow(QueueFull):
+    """The request would wait for longer than it may take, so it need not begin."""
+
+    def __init__(self, wait: float, patience: float, retry_after: int) -> None:
+        """All are in seconds."""
+        RequestRejected.__init__(
+            self,
+            f"this request would wait for some {wait:.0f} s and has {patience:.0f} s in all; "
+            f"try again in {retry_after} s",
+        )
         self.retry_after = retry_after
 
 

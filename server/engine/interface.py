@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from server.engine.door import ANYBODY, Caller
 from server.engine.messages import EngineInfo, EngineStats, StepOutput
 from server.engine.params import SamplingParams
 
@@ -54,7 +55,7 @@ class Engine(Protocol):
         """Wait until READY, at most ``timeout`` seconds. Raises EngineUnavailable or ModelLoadError."""
 
     async def submit(
-        self, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str = ""
+        self, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str = "", caller: Caller = ANYBODY
     ) -> AsyncGenerator[StepOutput, None]:
         """Queue a sequence and return the stream of its outputs; closing the stream aborts the sequence.
 
@@ -63,19 +64,19 @@ class Engine(Protocol):
 
         Raises:
             PromptTooLong: the prompt leaves no room for an answer.
-            QueueFull: as many as allowed are waiting.
+            QueueFull: as many as allowed are waiting, or it would wait for longer than ``caller`` does.
             EngineUnavailable: loading, failed or stopped.
             EngineDied: (from the stream) the process ended while the sequence ran.
             DecodeFailed: (from the stream) llama.cpp refused this sequence.
         """
 
-    async def embed(self, inputs: tuple[tuple[int, ...], ...]) -> tuple[bytes, ...]:
+    async def embed(self, inputs: tuple[tuple[int, ...], ...], caller: Caller = ANYBODY) -> tuple[bytes, ...]:
         """Return a vector of length 1 for each input, as float32 in the machine's order. For an embedding model.
 
         Inputs have at least one token, and at most as many as the context. Cancelling drops the request.
 
         Raises:
-            QueueFull: as many as allowed are waiting.
+            QueueFull: as many as allowed are waiting, or it would wait for longer than ``caller`` does.
             EngineUnavailable: loading, failed or stopped.
             EngineDied: the process ended while the request ran.
             DecodeFailed: llama.cpp refused it.

@@ -25,6 +25,8 @@ class Submit:
     params: SamplingParams
     variant: str = ""
     """Name of the tuned variant; empty for the model as it is."""
+    caller: str = ""
+    """Callers take turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class Embed:
 
     request_id: int
     inputs: tuple[tuple[int, ...], ...]
+    caller: str = ""
+    """Callers take turns."""
 
 
 @dataclass(frozen=True, slots=True)

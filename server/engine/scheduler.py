@@ -3,7 +3,7 @@
 A step gives one token to every sequence that is decoding (up to a limit, in turn), and fills the rest of its token
 budget with pieces of prompts. There are no phases; ``num_computed_tokens`` catches up with ``tokens``. A prefix that a
 running sequence is computing just now is waited for rather than computed again. Cells are reserved at admission for
-prompt and answer, so nothing that runs is ever thrown out.
+prompt and answer, so nothing that runs is ever thrown out. Who is next among those that wait: see ``waiting``.
 
 Some prefixes are *held*: never evicted. They are put into the cells by somebody else, or computed while no request
 runs, or as soon as one waits for them. Of the others
@@ -11,34 +11,38 @@ only a few stay in the cells while nobody uses them; see ``parking``.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 
 from server.engine.backend import Kept
 from server.engine.batch import Batch, BatchItem, CacheOp, CopyPrefix, FreeSlot, Park, Recall, Truncate
-from server.engine.errors import QueueFull
+from server.engine.leading import MIN_SHARED, has_leader
 from server.engine.messages import EngineStats, FinishReason, SampledToken, StepOutput
 from server.engine.parking import IDLE_CELLS, ParkedPrefixes, is_worth_parking
 from server.engine.pieces import item_of, pieces, with_one_scored
-from server.engine.prefix_cache import Match, PrefixCache, common_prefix
+from server.engine.prefix_cache import Match, PrefixCache
 from server.engine.sequence import Sequence, SequenceStatus
 from server.engine.speculation import Speculation
 from server.engine.turns import AdapterTurns
+from server.engine.waiting import WaitingQueue, by_caller
 
-MIN_SHARED = 32
-"""Tokens of a prefix that make waiting for another sequence's computation worth a step."""
+MOST_OVERTAKEN = 32
+"""Sequences that may begin before one for which there is no room: short ones do not wait behind it, nor it for ever."""
+
+_LOOK_AHEAD = 8
+"""Sequences without room that are passed in a step: a look at the cache for each."""
 
 
 @dataclass(frozen=True, slots=True)
 class SchedulerConfig:
-    """Bounds; all but ``max_waiting`` are those of the llama.cpp context."""
+    """Bounds: those of the llama.cpp context."""
 
     parallel: int
     """Sequences that run at once."""
     slots: int
     """``llama_seq_id`` lanes: those of running sequences and those that hold cached prefixes."""
     cells: int
-    max_waiting: int
     longest: int
     """Cells that one sequence may need; held prefixes leave as many free."""
     stop_ids: frozenset[int] = frozenset()
@@ -57,7 +61,7 @@ class Scheduler:
         self._config = config
         self.cache = PrefixCache()
         self._parked = ParkedPrefixes()
-        self._waiting: deque[Sequence] = deque()
+        self._waiting = WaitingQueue()
         self._to_hold: deque[Sequence] = deque()
         self._running: dict[int, Sequence] = {}
         self._held_slots = 0
@@ -116,10 +120,8 @@ class Scheduler:
         )
 
     def add(self, sequence: Sequence) -> None:
-        """Queue ``sequence``. Raises QueueFull."""
-        if len(self._waiting) >= self._config.max_waiting + self._config.parallel - self._num_answering:
-            raise QueueFull(len(self._waiting))
-        self._waiting.append(sequence)
+        """Queue ``sequence``; whoever calls bounds how many wait."""
+        self._waiting.add(sequence)
 
     def abort(self, request_id: int) -> bool:
         """End the sequence without another output for it. False if it has ended already."""
@@ -127,12 +129,10 @@ class Scheduler:
         if running is not None:
             self._finish(running, FinishReason.ABORT)
             return True
-        for sequence in self._waiting:
-            if sequence.request_id == request_id:
-                self._waiting.remove(sequence)
-                sequence.status, sequence.finish_reason = SequenceStatus.FINISHED, FinishReason.ABORT
-                return True
-        return False
+        waiting = self._waiting.drop(request_id)
+        if waiting is not None:
+            waiting.status, waiting.finish_reason = SequenceStatus.FINISHED, FinishReason.ABORT
+        return waiting is not None
 
     def hold(self, tokens: tuple[int, ...]) -> int:
         """Give ``tokens`` a slot for ever; apply ``take_ops``, then put them into its cells. See ``can_hold``."""
@@ -229,17 +229,24 @@ class Scheduler:
             assert self._speculation.request_ids <= self._running.keys(), "drafts for a sequence that has ended"
 
     def _admit(self) -> Sequence | None:
-        """Start the first prefix to hold or waiting sequence that need not wait for another one, if it fits."""
-        waiting = self._waiting if self._num_answering < self._config.parallel else ()
-        for queue in (self._to_hold, waiting):
-            for sequence in queue:
-                if self._has_leader(sequence):
-                    continue
-                match = self._match(sequence)
-                if not self._fits(sequence, match):
-                    break
+        """Start the next prefix to hold or waiting sequence that fits and need not wait for another one."""
+        waiting = self._waiting.in_turn() if self._num_answering < self._config.parallel else ()
+        return self._admit_from(self._to_hold) or self._admit_from(waiting)
+
+    def _admit_from(self, queue: Iterable[Sequence]) -> Sequence | None:
+        passed: list[Sequence] = []
+        for sequence in queue:
+            if has_leader(sequence, self._running.values(), self._cached):
+                continue
+            match = self._match(sequence)
+            if self._fits(sequence, match):
                 self._start(sequence, match)
+                for other in passed:
+                    other.overtaken += 1
                 return sequence
+            passed.append(sequence)
+            if sequence.held or sequence.overtaken >= MOST_OVERTAKEN or len(passed) >= _LOOK_AHEAD:
+                break
         return None
 
     def _match(self, sequence: Sequence) -> Match | None:
@@ -262,13 +269,17 @@ class Scheduler:
         self._ops.append(Recall(slot, parked.key))
         return self.cache.match(prompt, limit)
 
+    def _cached(self, sequence: Sequence) -> int:
+        prompt, limit = sequence.prompt_ids, sequence.num_matchable_tokens
+        match, parked = self.cache.match(prompt, limit), self._parked.match(prompt, limit)
+        return max(match.length if match else 0, parked.shared if parked else 0)
+
     def _fits(self, sequence: Sequence, match: Match | None) -> bool:
         shared, unpinned = (0, 0) if match is None else (match.length, match.unpinned)
         wanted = unpinned + sequence.cells_to_come - shared
         return self.cache.cells_pinned + self._reserved() + wanted <= self._config.cells
 
     def _start(self, sequence: Sequence, match: Match | None) -> None:
-        (self._to_hold if sequence.held else self._waiting).remove(sequence)
         if match is not None:
             self.cache.touch(match.slot)  # or it might be the one that is evicted for its own copy
         slot = self._free_slot()
@@ -282,26 +293,11 @@ class Scheduler:
         sequence.slot, sequence.status, sequence.leader = slot, SequenceStatus.RUNNING, None
         self._running[sequence.request_id] = sequence
         if sequence.held:
+            self._to_hold.remove(sequence)
             return
+        self._waiting.take(sequence, sequence.num_uncomputed_tokens)
         self._prompt_tokens += sequence.num_prompt_tokens - sequence.num_prefix_tokens
         self._cached_tokens += sequence.cached_tokens
-
-    def _has_leader(self, waiting: Sequence) -> bool:
-        """Whether a running sequence is about to compute more of this prompt than the cache holds."""
-        leader = waiting.leader
-        if leader is not None and leader.status is SequenceStatus.RUNNING:
-            if leader.num_computed_tokens < waiting.leader_length:
-                return True
-            waiting.leader = None
-        prompt, limit = waiting.prompt_ids, waiting.num_matchable_tokens
-        for running in self._running.values():
-            if running.is_decoding or running.num_uncomputed_tokens < MIN_SHARED:
-                continue
-            shared = min(limit, common_prefix(prompt, running.prompt_ids))
-            if shared >= running.num_computed_tokens + MIN_SHARED:
-                waiting.leader, waiting.leader_length = running, shared
-                return True
-        return False
 
     def _enter(self, item: BatchItem, computed: tuple[int, ...]) -> None:
         """Book what was computed and stays; drafts that did not come true are taken out of the cells."""
@@ -314,6 +310,7 @@ class Scheduler:
         ids = tuple(token.token_id for token in sampled)
         sequence.tokens.extend(token + sequence.salt for token in ids)
         self._generated_tokens += len(ids)
+        self._waiting.generated(sequence, len(ids))
         reason = None
         if sampled[-1].final or (ids[-1] in self._config.stop_ids and not sequence.params.ignore_eos):
             reason = FinishReason.STOP
@@ -343,10 +340,10 @@ class Scheduler:
             self._release(other)
 
     def _in_turn(self, decoding: list[Sequence]) -> list[Sequence]:
-        """Those that decode in this step, where not all may: the next time they come after those that did not."""
+        """Those that decode in this step, where not all may: callers take turns, and each one's sequences."""
         if len(decoding) <= self._config.decoding_limit:
             return decoding
-        chosen = decoding[: self._config.decoding_limit]
+        chosen = by_caller(decoding, attrgetter("caller"))[: self._config.decoding_limit]
         for sequence in chosen:
             self._running[sequence.request_id] = self._running.pop(sequence.request_id)
         return chosen
@@ -358,6 +355,8 @@ class Scheduler:
 
     def _end(self, sequence: Sequence, reason: FinishReason) -> None:
         del self._running[sequence.request_id]
+        if not sequence.held:
+            self._waiting.end(sequence)
         if self._speculation is not None:
             self._speculation.forget(sequence.request_id)
         sequence.status, sequence.finish_reason = SequenceStatus.FINISHED, reason

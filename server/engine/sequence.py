@@ -31,6 +31,8 @@ class Sequence:
     """Added to every token id: what an adapter computes is another adapter's business in the prefix cache."""
     num_prefix_tokens: int = 0
     """How many of the prompt's tokens stand for a tuned prefix; they are negative and always cached."""
+    caller: str = ""
+    """Who asked for it: callers take turns."""
     held: bool = False
     """Not a request: its prompt is computed in time that nobody else needs, nothing is sampled, and it stays."""
     status: SequenceStatus = SequenceStatus.WAITING
@@ -43,6 +45,8 @@ class Sequence:
     """While waiting: the running sequence that computes a prefix of this prompt just now."""
     leader_length: int = 0
     """How long that prefix is."""
+    overtaken: int = 0
+    """How many began before it because there was no room for it."""
 
     def __post_init__(self) -> None:
         self.tokens = list(self.prompt_ids)

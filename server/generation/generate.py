@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from anyio import CancelScope
 
+from server.engine.door import Caller
 from server.engine.errors import PromptTooLong
 from server.engine.messages import FinishReason, StepOutput
 from server.engine.params import SamplingParams
@@ -191,17 +192,18 @@ async def generate(model: ServedModel, request: GenerationRequest) -> Generation
     tokenizer = model.tokenizer
     progress = Progress(model.card.name, len(request.prompt_ids))
     choices: list[Choice] = []
+    record = current_request()
+    caller = Caller(record.caller, record.seconds_left())
     with ExitStack() as resources:
         resources.enter_context(model.held())
         try:
             for index in range(request.n):
                 params = _params_of(request.params, index)
-                outputs = await model.host.engine.submit(request.prompt_ids, params, model.variant)
+                outputs = await model.host.engine.submit(request.prompt_ids, params, model.variant, caller)
                 choices.append(_choice(model, request, index, outputs, progress))
         except BaseException:
             await _close_all(choices)
             raise
-        record = current_request()
         record.generations.append(progress)
         if record.log_texts:
             log_prompt(request.prompt_ids, tokenizer)

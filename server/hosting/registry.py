@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from models.catalog import SamplingDefaults
+from server.engine.door import Caller
 from server.engine.errors import EngineError
 from server.engine.grammar import Grammar
 from server.engine.interface import EngineState, EngineStatus
@@ -86,9 +87,9 @@ class EmbeddingModel(NamedModel):
             return tokenizer.encode_framed(text)
         return await asyncio.to_thread(tokenizer.encode_framed, text)
 
-    async def embed(self, inputs: tuple[tuple[int, ...], ...]) -> tuple[bytes, ...]:
+    async def embed(self, inputs: tuple[tuple[int, ...], ...], caller: Caller) -> tuple[bytes, ...]:
         """Return a vector of length 1 for each input, as float32; see ``Engine.embed``."""
-        return await self.host.engine.embed(inputs)
+        return await self.host.engine.embed(inputs, caller)
 
 
 class ServedModel(NamedModel):

@@ -1,5 +1,6 @@
 """X-Request-Id in and out, and how long the server took to answer."""
 
+import ipaddress
 import re
 import time
 import uuid
@@ -28,7 +29,11 @@ class RequestIds:
         """Handle one connection."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        record = RequestRecord(_request_id(Headers(scope=scope).get("x-request-id", "")), log_texts=self._log_texts)
+        record = RequestRecord(
+            _request_id(Headers(scope=scope).get("x-request-id", "")),
+            address=_address(scope),
+            log_texts=self._log_texts,
+        )
         enter_request(record)
 
         async def named(message: Message) -> None:
@@ -44,6 +49,18 @@ class RequestIds:
                 record.complete = not message.get("more_body", False)
 
         return await self._app(scope, receive, named)
+
+
+def _address(scope: Scope) -> str:
+    """Return where a request came from: an IPv4 address, or the network of /64 that one caller has of IPv6."""
+    host = scope["client"][0] if scope.get("client") else ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return str(host)
+    if address.version == 4:
+        return str(address)
+    return str(address.ipv4_mapped or ipaddress.ip_network((int(address) >> 64 << 64, 64)))
 
 
 def _request_id(given: str) -> str:

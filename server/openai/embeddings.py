@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
+from server.engine.door import Caller
 from server.errors import InvalidRequest
 from server.generation.generate import unless_gone
 from server.hosting.registry import EmbeddingModel, ModelRegistry
@@ -64,7 +65,8 @@ async def _embed(body: EmbeddingRequest, model: EmbeddingModel) -> EmbeddingList
         if body.dimensions is not None and body.dimensions > size:
             raise InvalidRequest(f"dimensions must be at most {size} with this model", param="dimensions")
         inputs = tuple([await _ids(value, index, model) for index, value in enumerate(body.input)])
-        vectors = [np.frombuffer(vector, np.float32) for vector in await model.embed(inputs)]
+        caller = Caller(current_request().caller, current_request().seconds_left())
+        vectors = [np.frombuffer(vector, np.float32) for vector in await model.embed(inputs, caller)]
     tokens = sum(map(len, inputs))
     current_request().generations.append(Progress(model.card.name, tokens))
     return {

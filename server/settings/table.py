@@ -87,7 +87,9 @@ class ModelDefaults(_Checked):
     cache_tokens: int = Field(
         0, ge=0, description="Tokens kept of running requests and known prefixes; 0 goes by context and memory."
     )
-    max_waiting: int = Field(64, ge=0, description="Requests that may wait; one more is refused with 429.")
+    max_waiting: int = Field(
+        64, ge=0, description="Requests that may wait; one more is refused (429), unless its caller has few of them."
+    )
     kv_type: KvType = Field(
         KvType.F16, description="Type of the KV cache; q8_0 and q4_0 take half and a quarter of the memory."
     )

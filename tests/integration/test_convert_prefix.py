@@ -139,7 +139,7 @@ def core(weights: Weights, tmp_path: Path) -> Iterator[EngineCore]:
         variants.append(Variant(name, prefix=tmp_path / f"{name}.gguf"))
     with exact_cache():
         backend = backend_with(model, *variants, context=256, parallel=6)
-    yield EngineCore(backend, 64, StepPacer(10.0, 128))
+    yield EngineCore(backend, StepPacer(10.0, 128))
     backend.close()
 
 

@@ -36,7 +36,7 @@ def prompt(tokenizer: LlamaTokenizer, text: str) -> tuple[int, ...]:
 def engine(model: Path, kv_type: KvType, idle_cells: int) -> Iterator[EngineCore]:
     config = EngineConfig(model, context_length=1024, parallel=4, device=Device.CPU, kv_type=kv_type)
     backend = LlamaBackend(config, check_gguf(model))
-    yield EngineCore(backend, 9, StepPacer(1e9, 512), idle_cells=idle_cells)
+    yield EngineCore(backend, StepPacer(1e9, 512), idle_cells=idle_cells)
     backend.close()
 
 

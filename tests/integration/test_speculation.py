@@ -39,7 +39,7 @@ class _AlwaysWorthIt(Speculation):
 def _answers(path: Path, drafting: bool, temperature: float) -> tuple[dict[int, list[int]], EngineStats]:
     backend = LlamaBackend(EngineConfig(path, context_length=1024, parallel=2, threads=1), check_gguf(path))
     speculation = _AlwaysWorthIt(backend.stop_ids) if drafting else None
-    core = EngineCore(backend, 100, StepPacer(0.25, 512), speculation=speculation)
+    core = EngineCore(backend, StepPacer(0.25, 512), speculation=speculation)
     params = SamplingParams(max_tokens=80, temperature=temperature, seed=7)
     for request_id, prompt in enumerate(_prompts(path, 8)):
         assert core.submit(Submit(request_id, prompt, params)) is None

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from server.engine.door import ANYBODY, Caller
 from server.engine.errors import EngineUnavailable, PromptTooLong
 from server.engine.interface import EngineState, EngineStatus
 from server.engine.messages import EngineInfo, EngineStats, FinishReason, SampledToken, StepOutput, TokenLogprob
@@ -51,6 +52,7 @@ class Submission:
     prompt_ids: tuple[int, ...]
     params: SamplingParams
     variant: str = ""
+    caller: Caller = ANYBODY
     closed: bool = False
     finished: bool = False
 
@@ -140,7 +142,7 @@ class ScriptedEngine:
         self.state, self.reason = EngineState.READY, ""
 
     async def submit(
-        self, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str = ""
+        self, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str = "", caller: Caller = ANYBODY
     ) -> AsyncGenerator[StepOutput, None]:
         if self.reject is not None and len(self.submissions) >= self.reject_from:
             raise self.reject
@@ -148,14 +150,14 @@ class ScriptedEngine:
         if len(prompt_ids) >= room:
             raise PromptTooLong(len(prompt_ids), room)
         prompt = ByteTokenizer().decode(prompt_ids)
-        submission = Submission(prompt, prompt_ids, params, variant)
+        submission = Submission(prompt, prompt_ids, params, variant, caller)
         self.submissions.append(submission)
         return _Stream(self, submission, index=len(self.submissions) - 1)
 
     def pin(self, prompt_ids: tuple[int, ...], variant: str = "") -> None:
         self.pins.append((prompt_ids, variant))
 
-    async def embed(self, inputs: tuple[tuple[int, ...], ...]) -> tuple[bytes, ...]:
+    async def embed(self, inputs: tuple[tuple[int, ...], ...], caller: Caller = ANYBODY) -> tuple[bytes, ...]:
         """Give each input a vector that points the way of its length."""
         if self.reject is not None:
             raise self.reject

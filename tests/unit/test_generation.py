@@ -98,8 +98,8 @@ async def test_usage_counts_a_shared_prompt_once_and_only_what_nobody_computed_a
 
 async def test_an_engine_that_ends_without_a_reason_is_a_failure() -> None:
     class Broken(ScriptedEngine):
-        async def submit(self, prompt_ids, params, variant=""):  # type: ignore[no-untyped-def]
-            stream = await super().submit(prompt_ids, params)
+        async def submit(self, *arguments):  # type: ignore[no-untyped-def]
+            stream = await super().submit(*arguments)
             await stream.aclose()
             return stream
 

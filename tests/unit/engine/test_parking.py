@@ -59,7 +59,7 @@ def run(core: EngineCore, request_id: int, prompt: tuple[int, ...], max_tokens: 
 
 def engine(cells: int = 2000, idle_cells: int = 60) -> tuple[EngineCore, ScriptedBackend]:
     backend = ScriptedBackend(cells=cells, slots=12, context_length=500)
-    return EngineCore(backend, 9, StepPacer(1e9, 64), clock=lambda: 0.0, idle_cells=idle_cells), backend
+    return EngineCore(backend, StepPacer(1e9, 64), clock=lambda: 0.0, idle_cells=idle_cells), backend
 
 
 def prompt_of(number: int, length: int = 100) -> tuple[int, ...]:

@@ -41,7 +41,7 @@ class _Timed(ScriptedBackend):
 
 def _run(backend: _Timed, prompts: list[tuple[int, ...]], max_tokens: int, **params: object) -> dict[int, list[int]]:
     speculation = Speculation(backend.stop_ids) if params.pop("speculation", True) else None
-    core = EngineCore(backend, 100, StepPacer(1e9, 512), speculation=speculation, clock=lambda: backend.now)
+    core = EngineCore(backend, StepPacer(1e9, 512), speculation=speculation, clock=lambda: backend.now)
     answers: dict[int, list[int]] = defaultdict(list)
     for request_id, prompt in enumerate(prompts):
         core.submit(Submit(request_id, prompt, SamplingParams(max_tokens=max_tokens, **params)))
@@ -180,7 +180,7 @@ def test_luck_follows_what_was_seen_and_keeps_greedy_apart() -> None:
 def test_ends_are_told_as_without_drafts() -> None:
     backend = _Timed(_gpu, _copies)
     speculation = Speculation(backend.stop_ids)
-    core = EngineCore(backend, 9, StepPacer(1e9, 512), speculation=speculation, clock=lambda: backend.now)
+    core = EngineCore(backend, StepPacer(1e9, 512), speculation=speculation, clock=lambda: backend.now)
     core.submit(Submit(1, PROMPT, SamplingParams(max_tokens=50, temperature=0.0)))
     reasons = [output.finish_reason for _ in range(50) if core.has_work for output in core.step().outputs]
     assert reasons[-1] is FinishReason.LENGTH

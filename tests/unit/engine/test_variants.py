@@ -21,7 +21,7 @@ VARIANTS = {"lora": LORA, "prefix": PREFIX, "both": BOTH}
 def _core(cells: int = 400, parallel: int = 4, budget: int = 16) -> tuple[EngineCore, ScriptedBackend]:
     backend = ScriptedBackend(cells, parallel + 6, parallel, context_length=100)
     backend.variants = VARIANTS
-    return EngineCore(backend, 100, StepPacer(1e9, budget), clock=lambda: 0.0), backend
+    return EngineCore(backend, StepPacer(1e9, budget), clock=lambda: 0.0), backend
 
 
 def _run(core: EngineCore, requests: list[tuple[str, tuple[int, ...], int]]) -> dict[int, list[StepOutput]]:

@@ -28,7 +28,7 @@ class Loop:
     def __init__(self, backend: ScriptedBackend) -> None:
         self.connection, theirs = Pipe()
         self.error: BaseException | None = None
-        self._core = EngineCore(backend, 8, StepPacer(1.0, 64))
+        self._core = EngineCore(backend, StepPacer(1.0, 64))
         self._thread = threading.Thread(target=self._run, args=(theirs,), daemon=True)
         self._thread.start()
 
