@@ -278,7 +278,7 @@ class EngineClient:
 
     def _deliver(self, report: StepReport) -> None:
         self._watchdog.heard()
-        self._stats = report.stats
+        self._stats = report.stats or self._stats
         for output in report.outputs:
             outcomes = self._streams.get(output.request_id)
             if outcomes is not None:

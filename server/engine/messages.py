@@ -180,7 +180,8 @@ class StepReport:
     """Worker to parent: all outputs of one step, in one message."""
 
     outputs: tuple[StepOutput | Embedded, ...]
-    stats: EngineStats
+    stats: EngineStats | None = None
+    """None where the last ones still tell enough: nothing came or ended, and they are a few steps old."""
 
 
 @dataclass(frozen=True, slots=True)

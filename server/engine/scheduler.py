@@ -71,7 +71,7 @@ class Scheduler:
         self._prompt_tokens = 0
         self._cached_tokens = 0
         self._generated_tokens = 0
-        self._steps = 0
+        self.steps = 0
         self._turns = AdapterTurns()
         self._speculation = speculation
 
@@ -103,7 +103,7 @@ class Scheduler:
             prompt_tokens=self._prompt_tokens,
             cached_tokens=self._cached_tokens,
             generated_tokens=self._generated_tokens,
-            steps=self._steps,
+            steps=self.steps,
             drafted_tokens=0 if self._speculation is None else self._speculation.drafted_tokens,
             accepted_tokens=0 if self._speculation is None else self._speculation.accepted_tokens,
         )
@@ -198,7 +198,7 @@ class Scheduler:
 
         There is one token, and one more for each draft that came true.
         """
-        self._steps += 1
+        self.steps += 1
         outputs = []
         for item in batch.items:
             sequence = item.sequence

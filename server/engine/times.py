@@ -1,7 +1,7 @@
 """When each sequence came and was admitted, so that its outputs can say how long that took."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from server.engine.messages import StepOutput
 
@@ -51,4 +51,15 @@ class SequenceTimes:
             self.forget(output.request_id)
         if times is None or not times.admitted:
             return output
-        return replace(output, queue_seconds=times.admitted - times.submitted, run_seconds=now - times.admitted)
+        # Not ``replace``, which takes four times as long and is in every step.
+        return StepOutput(
+            output.request_id,
+            output.token_ids,
+            output.finish_reason,
+            output.cached_tokens,
+            output.error,
+            output.logprobs,
+            output.prompt_logprobs,
+            queue_seconds=times.admitted - times.submitted,
+            run_seconds=now - times.admitted,
+        )

@@ -133,7 +133,7 @@ def serve(core: EngineCore, connection: Connection, outgoing: Outgoing) -> None:
             elif isinstance(message, Submit) and (output := core.submit(message)) is not None:
                 refused.append(output)
         report = core.step() if core.has_work else StepReport((), core.stats)
-        outgoing.send(StepReport((*refused, *report.outputs), report.stats))
+        outgoing.send(StepReport((*refused, *report.outputs), core.stats) if refused else report)
 
 
 def serve_embeddings(core: EmbeddingCore, connection: Connection, outgoing: Outgoing) -> None:
