@@ -110,7 +110,7 @@ def logits_at(context: llama_cpp.llama_context_p, index: int, vocab_size: int) -
     """Return the logits after the batch's token at ``index``: a view, good until the next decode."""
     row = llama_cpp.llama_get_logits_ith(context, index).contents
     # Not ``np.ctypeslib.as_array``, which takes three times as long and is in every step.
-    return np.frombuffer((ctypes.c_float * vocab_size).from_address(ctypes.addressof(row)), np.float32)
+    return np.frombuffer(memoryview((ctypes.c_float * vocab_size).from_address(ctypes.addressof(row))), np.float32)
 
 
 def _is_plain(params: SamplingParams) -> bool:
