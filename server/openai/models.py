@@ -7,10 +7,10 @@ from fastapi.responses import JSONResponse
 
 from server.engine.errors import EngineUnavailable
 from server.errors import ModelNotFound
-from server.hosting.registry import EmbeddingModel, ModelRegistry, NamedModel
+from server.hosting.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, ServedModel
 from server.hosting.task_model import TaskModel
 from server.http.openapi import Tag, documented
-from server.openai.reply_types import ModelList, ModelObject, TaskObject, WordsObject
+from server.openai.reply_types import DefaultsObject, ModelList, ModelObject, TaskObject, WordsObject
 from server.tasks.task import Task, Words
 
 
@@ -43,6 +43,7 @@ def _card(model: NamedModel) -> ModelObject:
         "kind": _kind(model),
         "context_length": _context_length(model),
         "state": model.status.state.value,
+        "defaults": _defaults(model.card) if isinstance(model, ServedModel) else None,
         "task": _task_card(model.task) if isinstance(model, TaskModel) else None,
     }
 
@@ -68,6 +69,14 @@ def _task_card(task: Task) -> TaskObject:
             for slot in task.slots
         ],
         "main_slot": task.main,
+    }
+
+
+def _defaults(card: ModelCard) -> DefaultsObject:
+    return {
+        "temperature": card.defaults.temperature,
+        "top_p": card.defaults.top_p,
+        "max_tokens": card.default_max_tokens,
     }
 
 

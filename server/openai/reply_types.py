@@ -176,6 +176,14 @@ class TaskObject(TypedDict):
     main_slot: str | None
 
 
+class DefaultsObject(TypedDict):
+    """What an answer gets that is asked for without saying it."""
+
+    temperature: float
+    top_p: float
+    max_tokens: int
+
+
 class ModelObject(TypedDict):
     """A served model, or a task that one does."""
 
@@ -188,6 +196,7 @@ class ModelObject(TypedDict):
     kind: Literal["generation", "embedding", "task"]
     context_length: int | None
     state: str
+    defaults: DefaultsObject | None
     task: TaskObject | None
 
 

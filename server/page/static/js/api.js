@@ -6,11 +6,21 @@ import { EventParser } from "./sse.js";
 /**
  * @typedef {object} Model an entry of /v1/models, as far as it is used here
  * @property {string} id
- * @property {string} [kind] "generation" or "embedding"
+ * @property {string} [kind] "generation", "embedding" or "task"
  * @property {string} [state]
  * @property {string | null} [parent]
  * @property {number | null} [context_length]
  * @property {{ temperature: number, top_p: number, max_tokens: number } | null} [defaults]
+ * @property {Task | null} [task]
+ *
+ * @typedef {{ zh: string, en: string }} Words
+ *
+ * @typedef {object} Task what a message to a task is put into
+ * @property {string} id
+ * @property {Words} title
+ * @property {Words} description
+ * @property {{ name: string, example: string }[]} slots
+ * @property {string | null} main_slot the one that the message fills
  */
 
 /**

@@ -3,7 +3,7 @@
 import { Api } from "./api.js";
 import { asJson, asMarkdown, asked, begun, cutAt } from "./conversation.js";
 import { Library } from "./library.js";
-import { hintOf } from "./models.js";
+import { hintOf, isTask } from "./models.js";
 import { Preferences } from "./preferences.js";
 import { Runs } from "./runs.js";
 import { slidersFor } from "./sliders.js";
@@ -32,6 +32,8 @@ class Page {
   #library = new Library(this.#local.storage, this.#prefix);
   #api = new Api(new URL(".", location.href), () => this.#preferences.key);
   #runs = new Runs(this.#api, this.#library, (...told) => this.#changed(...told), () => performance.now());
+  /** @type {import("./texts.js").Language} */
+  #language = "en";
   #text = textIn("en");
   /** @type {import("./api.js").Model[]} */
   #models = [];
@@ -46,6 +48,8 @@ class Page {
     announce: (what) => this.#announce(what),
     edited: (index, content) => this.#edited(index, content),
     regenerate: () => this.#regenerate(),
+    canGoOn: (message) => !this.#isTask(message.model),
+    retry: () => (this.#isTask(this.#current.messages.at(-1)?.model) ? this.#regenerate() : this.#answer()),
     goOn: () => this.#answer(),
     cancel: () => this.#runs.stop(this.#current.id),
   });
@@ -93,9 +97,9 @@ class Page {
   }
 
   #speak() {
-    const language = languageFor(this.#preferences.get("language"), navigator.languages);
-    this.#text = textIn(language);
-    document.documentElement.lang = language;
+    this.#language = languageFor(this.#preferences.get("language"), navigator.languages);
+    this.#text = textIn(this.#language);
+    document.documentElement.lang = this.#language === "zh" ? "zh-CN" : "en";
     fillIn(this.#text);
     this.#showAll();
   }
@@ -118,6 +122,11 @@ class Page {
     return this.#models.find((model) => model.id === chosen) ?? this.#models[0];
   }
 
+  /** @param {string | undefined} id */
+  #isTask(id) {
+    return this.#models.some((model) => model.id === id && isTask(model));
+  }
+
   /** @param {string} id */
   #chooseModel(id) {
     this.#preferences.set("model", id);
@@ -125,8 +134,8 @@ class Page {
   }
 
   #showModel() {
-    this.#picker.show(this.#models, this.#model?.id ?? "", this.#text);
-    this.#composer.hint(hintOf(this.#model), this.#text("example"));
+    this.#picker.show(this.#models, this.#model?.id ?? "", this.#language, this.#text);
+    this.#composer.hint(hintOf(this.#model, this.#language), this.#text("example"));
     this.#showOptions();
   }
 

@@ -1,8 +1,9 @@
-/** Models and the tasks that are served as models of their own, named MODEL:TASK. Pure. */
+/** Models and the tasks that are served as models of their own. Pure. */
 
 /**
  * @typedef {import("./api.js").Model} Model
- * @typedef {{ id: string, label: string, model: Model }} Choice
+ * @typedef {import("./texts.js").Language} Language
+ * @typedef {{ id: string, label: string }} Choice
  * @typedef {{ label: string, choices: Choice[] }} Group
  * @typedef {{ description: string, example: string }} TaskHint
  */
@@ -10,44 +11,46 @@
 /**
  * What the picker shows: the models, then the tasks of each.
  * @param {Model[]} models
+ * @param {Language} language
  * @returns {{ plain: Choice[], tasks: Group[] }}
  */
-export function grouped(models) {
-  const plain = models.filter((model) => !isTask(model)).map((model) => choice(model, model.id));
+export function grouped(models, language) {
+  const plain = models.filter((model) => !isTask(model)).map(({ id }) => ({ id, label: id }));
   /** @type {Map<string, Choice[]>} */
   const tasks = new Map();
   for (const model of models.filter(isTask)) {
-    const owner = ownerOf(model);
-    tasks.set(owner, [...(tasks.get(owner) ?? []), choice(model, model.id.slice(owner.length + 1))]);
+    const parent = model.parent ?? "";
+    tasks.set(parent, [...(tasks.get(parent) ?? []), { id: model.id, label: titleOf(model, language) }]);
   }
   return { plain, tasks: [...tasks].map(([label, choices]) => ({ label, choices })) };
 }
 
 /** @param {Model} model */
 export function isTask(model) {
-  return taskOf(model) !== null;
+  return Boolean(model.task);
 }
 
-/** What is said of a task; empty strings of any other model. @param {Model | undefined} model @returns {TaskHint} */
-export function hintOf(model) {
-  const task = model ? taskOf(model) : null;
-  return { description: String(task?.description ?? ""), example: String(task?.example ?? "") };
+/**
+ * What is said of a task; empty strings of any other model.
+ * @param {Model | undefined} model
+ * @param {Language} language
+ * @returns {TaskHint}
+ */
+export function hintOf(model, language) {
+  const task = model?.task;
+  if (!task) return { description: "", example: "" };
+  const example = task.slots.find((slot) => slot.name === task.main_slot)?.example ?? "";
+  return { description: inLanguage(task.description, language) || inLanguage(task.title, language), example };
 }
 
-/** @param {Model} model @returns {{ description?: unknown, example?: unknown } | null} */
-function taskOf(model) {
-  const told = /** @type {{ task?: unknown }} */ (model).task;
-  if (told === undefined || told === null) return null;
-  return typeof told === "object" ? told : {};
+/** @param {Model} model @param {Language} language */
+function titleOf(model, language) {
+  const id = model.task?.id ?? model.id;
+  const title = model.task ? inLanguage(model.task.title, language) : "";
+  return title ? `${title} (${id})` : id;
 }
 
-/** @param {Model} model */
-function ownerOf(model) {
-  const cut = model.id.lastIndexOf(":");
-  return model.parent || (cut > 0 ? model.id.slice(0, cut) : "");
-}
-
-/** @param {Model} model @param {string} label @returns {Choice} */
-function choice(model, label) {
-  return { id: model.id, label, model };
+/** In the other language where there is nothing in this one. @param {import("./api.js").Words} words @param {Language} language */
+function inLanguage(words, language) {
+  return words[language] || words.en || words.zh;
 }

@@ -9,6 +9,7 @@ import { el } from "./dom.js";
  * @typedef {object} Answering what goes on with it
  * @property {boolean} running
  * @property {number} secondsLeft until it is asked again by itself
+ * @property {boolean} goesOn whether trying again goes on with what there is
  * @property {() => void} retry
  * @property {() => void} cancel
  */
@@ -52,7 +53,7 @@ export class AnswerView {
   #stateOf(message, answering) {
     const { text } = this.#page;
     if (answering.running) return [];
-    if (message.failure) return [this.#failure(message.failure, message.content !== "", answering)];
+    if (message.failure) return [this.#failure(message.failure, answering)];
     if (message.end === "stop" && message.content === "") return [el("p", { class: "end", text: text("empty") })];
     const end = ENDS[message.end ?? ""];
     return end ? [el("p", { class: "end", text: text(end) })] : [];
@@ -60,13 +61,12 @@ export class AnswerView {
 
   /**
    * @param {import("../failure.js").FailureRecord} failure
-   * @param {boolean} started whether there is something to go on with
    * @param {Answering} answering
    */
-  #failure(failure, started, { secondsLeft, retry, cancel }) {
+  #failure(failure, { secondsLeft, goesOn, retry, cancel }) {
     const { text } = this.#page;
     const waits = secondsLeft > 0;
-    const label = waits ? "retryNow" : started ? "goOn" : "retry";
+    const label = waits ? "retryNow" : goesOn ? "goOn" : "retry";
     return el(
       "div",
       { class: "failure" },

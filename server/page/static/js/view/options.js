@@ -33,7 +33,7 @@ export class Options {
    */
   constructor(actions) {
     this.#actions = actions;
-    this.#button.addEventListener("click", () => this.toggle(this.#root.hidden));
+    this.#button.addEventListener("click", () => this.toggle(this.#root.hidden !== false));
     this.#root.addEventListener("keydown", (event) => {
       if (event.key !== "Escape") return;
       event.stopPropagation();

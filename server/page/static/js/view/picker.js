@@ -16,9 +16,14 @@ export class Picker {
     this.#select.addEventListener("change", () => chosen(this.#select.value));
   }
 
-  /** @param {Model[]} models @param {string} current @param {import("../texts.js").Text} text */
-  show(models, current, text) {
-    const { plain, tasks } = grouped(models);
+  /**
+   * @param {Model[]} models
+   * @param {string} current
+   * @param {import("../texts.js").Language} language
+   * @param {import("../texts.js").Text} text
+   */
+  show(models, current, language, text) {
+    const { plain, tasks } = grouped(models, language);
     const option = (/** @type {import("../models.js").Choice} */ choice) => el("option", { value: choice.id, text: choice.label });
     const groups = tasks.map(({ label, choices }) =>
       el("optgroup", { label: label ? text("tasksOf", { model: label }) : text("tasks") }, ...choices.map(option)),

@@ -14,6 +14,8 @@ import { questionBody, questionEditor } from "./question.js";
  * @property {(what: string) => void} announce
  * @property {(index: number, content: string) => void} edited
  * @property {() => void} regenerate
+ * @property {(message: Message) => boolean} canGoOn tasks begin their answers themselves
+ * @property {() => void} retry from where it broke off, if that can be
  * @property {() => void} goOn
  * @property {() => void} cancel
  */
@@ -64,8 +66,9 @@ export class Thread {
     const message = conversation.messages.at(-1);
     if (!this.#last || !message) return;
     const follows = this.#isAtEnd();
-    const { goOn, cancel } = this.#actions;
-    this.#last.update(message, { running, secondsLeft, retry: goOn, cancel });
+    const { retry, cancel } = this.#actions;
+    const goesOn = message.content !== "" && this.#actions.canGoOn(message);
+    this.#last.update(message, { running, secondsLeft, goesOn, retry, cancel });
     if (follows) this.scrollToEnd();
     this.#markEnd();
   }
@@ -94,17 +97,17 @@ export class Thread {
     const article = el("article", { class: `message ${message.role}`, "aria-label": text(message.role) });
     article.append(el("p", { class: "who", text: name }));
     if (message.role === "user") article.append(questionBody(message.content));
-    else article.append(...this.#answer(message, last, running));
+    else article.append(...this.#answer(message, last));
     article.append(this.#row(message, index, last, running, article));
     return article;
   }
 
-  /** @param {Message} message @param {boolean} last @param {boolean} running */
-  #answer(message, last, running) {
+  /** @param {Message} message @param {boolean} last */
+  #answer(message, last) {
     const text = this.#actions.text();
     const view = new AnswerView({ text, codeCopied: (code, button) => this.#copied(code, button) });
     if (last) this.#last = view;
-    else view.update(message, { running: false, secondsLeft: 0, retry: () => {}, cancel: () => {} });
+    else view.update(message, { running: false, secondsLeft: 0, goesOn: false, retry: () => {}, cancel: () => {} });
     return view.elements;
   }
 
@@ -119,7 +122,7 @@ export class Thread {
       if (!running) row.append(iconButton("edit", text("edit"), () => this.#edit(message, index, article)));
     } else if (last) {
       row.append(iconButton("regenerate", text("regenerate"), this.#actions.regenerate));
-      const open = message.content && message.end !== "stop";
+      const open = message.content && message.end !== "stop" && this.#actions.canGoOn(message);
       if (open && !message.failure) row.append(iconButton("goOn", text("goOn"), this.#actions.goOn));
     }
     return row;

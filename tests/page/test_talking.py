@@ -1,0 +1,121 @@
+"""Talking to a model by the chat page: on the embedded model, and on an engine that says the question again."""
+
+import re
+
+from playwright.sync_api import expect
+
+from tests.page.conftest import Visit
+from tests.support.scripted_engine import ScriptedEngine
+
+
+def test_the_embedded_model_answers_and_its_figures_are_told(visit: Visit, server_url: str) -> None:
+    chat = visit(server_url)
+    assert "glmserve" in chat.ask("你好")
+    assert "glmserve" in chat.ask("你是谁？")
+    expect(chat.figures).to_have_text(
+        re.compile(r"\d+ tokens · [\d.]+ tokens/s · first token after [\d.]+ s · [1-9]\d* of \d+ prompt tokens cached")
+    )
+
+
+def test_a_task_is_chosen_from_the_list_and_tried_with_its_example(visit: Visit, server_url: str) -> None:
+    chat = visit(server_url)
+    chat.page.locator("#model").select_option("chatglm2-tiny:intent")
+    chat.button("Insert the example").click()
+    assert chat.field.input_value()
+    chat.field.press("Enter")
+    chat.wait()
+    assert chat.answer.inner_text().startswith("话题：")
+    expect(chat.page.locator(".message.assistant .who")).to_have_text("chatglm2-tiny:intent")
+
+
+def test_an_answer_is_shown_while_it_comes_and_can_be_stopped(visit: Visit, url: str, engine: ScriptedEngine) -> None:
+    engine.endless, engine.step_seconds, engine.per_step = True, 0.02, 3
+    chat = visit(url)
+    chat.send("一二三四")
+    expect(chat.answer).to_contain_text("一二三四")
+    expect(chat.figures).to_contain_text("tokens")
+    chat.button("Stop").click()
+    expect(chat.page.locator(".end")).to_have_text("Stopped.")
+    kept = chat.answer.inner_text()
+    assert kept.startswith("一二三四")
+    assert engine.submissions[0].closed
+    chat.page.reload()
+    expect(chat.answer).to_have_text(kept)
+
+
+def test_a_reload_keeps_the_conversation_and_its_figures(visit: Visit, url: str) -> None:
+    chat = visit(url)
+    chat.ask("第一个问题")
+    figures = chat.figures.inner_text()
+    chat.page.reload()
+    expect(chat.questions).to_have_text(["第一个问题"])
+    expect(chat.answers).to_have_text(["第一个问题"])
+    expect(chat.figures).to_have_text(figures)
+
+
+def test_the_whole_conversation_is_sent_with_its_system_prompt(visit: Visit, url: str, engine: ScriptedEngine) -> None:
+    engine.reply = lambda _: "好"
+    chat = visit(url)
+    chat.button("Options").click()
+    chat.page.get_by_label("System prompt of this conversation").fill("简短。")
+    chat.ask("甲")
+    chat.ask("乙")
+    assert engine.submissions[-1].prompt == "[Round 1]\n\n问：简短。\n\n甲\n\n答：好\n\n[Round 2]\n\n问：乙\n\n答："
+
+
+def test_an_answer_is_asked_for_again(visit: Visit, url: str, engine: ScriptedEngine) -> None:
+    chat = visit(url)
+    chat.ask("甲")
+    engine.reply = lambda _: "another"
+    chat.button("Answer again").click()
+    expect(chat.answers).to_have_text(["another"])
+    assert engine.submissions[0].prompt == engine.submissions[1].prompt
+
+
+def test_an_edited_message_replaces_what_followed_it(visit: Visit, url: str, engine: ScriptedEngine) -> None:
+    chat = visit(url)
+    chat.ask("one")
+    chat.ask("two")
+    chat.button("Edit").first.click()
+    chat.page.get_by_label("Edit your message").fill("three")
+    chat.button("Send again").click()
+    expect(chat.answers).to_have_text(["three"])
+    expect(chat.questions).to_have_text(["three"])
+    assert "one" not in engine.submissions[-1].prompt
+
+
+def test_an_edit_can_be_called_off(visit: Visit, url: str) -> None:
+    chat = visit(url)
+    chat.ask("one")
+    chat.button("Edit").click()
+    chat.page.get_by_label("Edit your message").press("Escape")
+    expect(chat.questions).to_have_text(["one"])
+    expect(chat.button("Edit")).to_be_focused()
+
+
+def test_an_answer_that_reached_its_length_is_gone_on_with(visit: Visit, url: str, engine: ScriptedEngine) -> None:
+    chat = visit(url)
+    chat.button("Options").click()
+    chat.page.get_by_label("Maximum length").fill("4")
+    chat.send("abcdefgh")
+    expect(chat.page.locator(".end")).to_have_text("The answer reached its greatest length.")
+    expect(chat.answer).to_have_text("abc")
+    engine.reply = lambda _: "and more"
+    chat.button("As the model has it").click()
+    chat.button("Go on").click()
+    expect(chat.answer).to_have_text("abc and more")
+    assert engine.submissions[-1].prompt.endswith("问：abcdefgh\n\n答：abc")
+
+
+def test_what_was_not_chosen_is_left_to_the_model(visit: Visit, url: str, engine: ScriptedEngine) -> None:
+    chat = visit(url)
+    chat.ask("甲")
+    model = engine.submissions[0].params
+    assert (model.temperature, model.top_p, model.max_tokens) == (0.8, 0.8, 2048)
+    chat.button("Options").click()
+    chat.page.get_by_label("Temperature").fill("0.3")
+    chat.page.get_by_label("Top P").fill("0.5")
+    chat.page.reload()
+    chat.ask("乙")
+    chosen = engine.submissions[1].params
+    assert (chosen.temperature, chosen.top_p, chosen.max_tokens) == (0.3, 0.5, 2048)

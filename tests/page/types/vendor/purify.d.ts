@@ -1,0 +1,1 @@
+export { default } from "../../node_modules/dompurify/dist/purify.es.mjs";
