@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 
 from fastapi import FastAPI
@@ -12,18 +13,20 @@ from fastapi import FastAPI
 from models.catalog import CATALOG, SamplingDefaults
 from server.app import ApiOptions, create_app
 from server.engine.client import EngineClient
+from server.engine.errors import ModelLoadError
 from server.hosting.host import EngineHost, LoadPolicy
 from server.hosting.pinning import pins
 from server.hosting.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, ServedModel
 from server.hosting.task_model import task_models
 from server.http.keys import KeyRing, parse_keys
 from server.prompts.format import prompt_format
+from server.prompts.message import Message, Role
 from server.request_record import Limits
 from server.settings.engine import ModelPlan, engine_config
 from server.settings.table import Load, ModelSettings, Settings
 from server.sources import ModelSource
 from server.tasks.task import Task
-from server.tokenizer import load_tokenizer
+from server.tokenizer import LlamaTokenizer, load_tokenizer
 
 _NO_TASKS: Mapping[str, Task] = MappingProxyType({})
 
@@ -117,6 +120,23 @@ def load_policy(settings: ModelSettings) -> LoadPolicy:
     return LoadPolicy(settings.load is Load.FIRST_USE, settings.idle_seconds, settings.load_timeout)
 
 
+def load_fitting(path: Path, format_name: str) -> LlamaTokenizer:
+    """Load the vocabulary at ``path``, which has to have the special tokens of a prompt format.
+
+    Raises:
+        ModelLoadError: it has not.
+    """
+    tokenizer = load_tokenizer(path)
+    try:
+        prompt_format(format_name).encode((Message(Role.USER, ""),), tokenizer)
+    except KeyError as error:
+        raise ModelLoadError(
+            f"{path.name} has no token {error}, which the prompt format {format_name} needs; say another with "
+            "--prompt-format"
+        ) from None
+    return tokenizer
+
+
 def _served(settings: Settings, plan: ModelPlan, turn: asyncio.Lock) -> Iterator[NamedModel]:
     """Yield the model and its variants, which share one engine."""
     if plan.facts.embeds:
@@ -127,7 +147,7 @@ def _served(settings: Settings, plan: ModelPlan, turn: asyncio.Lock) -> Iterator
     engine = EngineClient(engine_config(plan, settings.cache_dir / "prefixes", state_bytes))
     host = EngineHost(
         engine,
-        partial(load_tokenizer, plan.facts.path),
+        partial(load_fitting, plan.facts.path, card.prompt_format),
         load_policy(plan.settings),
         turn=turn,
         pins=partial(pins, plan.pinned, prompt_format(card.prompt_format)),

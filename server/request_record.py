@@ -30,6 +30,8 @@ class Progress:
 
     model: str
     prompt_tokens: int
+    scores_only: bool = False
+    """No answer is wanted: the token that the engine gives all the same counts nowhere."""
     completion_tokens: int = 0
     queue_seconds: float | None = None
     """How long the first of them waited in the engine; None until a token has come."""
@@ -53,7 +55,7 @@ class Progress:
     def token(self, count: int, last: float) -> float:
         """Note ``count`` tokens of an answer whose last ones came at ``last`` (0: none yet); return the time."""
         now = time.monotonic()
-        self.completion_tokens += count
+        self.completion_tokens += 0 if self.scores_only else count
         if last:
             self.gaps.append(now - last)
         return now

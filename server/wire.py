@@ -5,8 +5,9 @@ import re
 from collections.abc import Iterator
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
-from server.errors import InvalidRequest, shown_name
+from server.errors import ClientGone, InvalidRequest, shown_name
 
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -21,8 +22,12 @@ async def read_json_object(request: Request, *, unique_keys: bool = True) -> dic
     Raises:
         InvalidRequest: it is none, or holds what is no text or no number.
         BodyTooLarge: it is past the limit.
+        ClientGone: the caller hung up before its end.
     """
-    text = _decode(await request.body())
+    try:
+        text = _decode(await request.body())
+    except ClientDisconnect:
+        raise ClientGone from None
     value = _parse(text, unique_keys=unique_keys)
     if not isinstance(value, dict):
         raise InvalidRequest(f"the body must be a JSON object, not {_json_type(value)}", code="invalid_json")

@@ -44,6 +44,8 @@ class GenerationRequest:
     """Whose calls the answer is read for. The prompt tells of them, and ``params.grammar`` holds the model to them."""
     continued: bool = False
     """The prompt ends within an answer, which is gone on with."""
+    scores_only: bool = False
+    """No answer is wanted. The engine gives one token all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +192,7 @@ async def generate(model: ServedModel, request: GenerationRequest) -> Generation
         EngineUnavailable: there is no engine to take it.
     """
     tokenizer = model.tokenizer
-    progress = Progress(model.card.name, len(request.prompt_ids))
+    progress = Progress(model.card.name, len(request.prompt_ids), request.scores_only)
     choices: list[Choice] = []
     record = current_request()
     caller = Caller(record.caller, record.seconds_left())

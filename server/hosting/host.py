@@ -201,6 +201,8 @@ class EngineHost:
             for pin in await asyncio.to_thread(self._pins, self._tokenizer):
                 self.engine.pin(pin.prompt_ids, pin.variant)
         except EngineError as error:
+            if self.engine.status.state is EngineState.READY:  # it was the tokenizer
+                await self.engine.stop()
             self._life.failed(error, self._clock())
         except Exception as error:
             log.exception("the tokenizer could not be loaded: %s", error)

@@ -36,7 +36,7 @@ class EngineFigures(Collector):
 
 def _share(cells: int, host: EngineHost) -> float:
     try:
-        return cells / host.info.cache_cells
+        return cells / (host.info.cache_cells or 1)  # an embedding model has no cache
     except EngineUnavailable:
         return 0.0
 

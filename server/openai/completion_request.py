@@ -106,4 +106,5 @@ async def _ask(prompt: TextOrIds, n: int, body: CompletionRequest, model: Served
     scored = body.logprobs if body.echo else None
     params = replace(params, logprobs=body.logprobs, prompt_logprobs=scored, grammar=to_grammar(body))
     continued = len(ids) > len(prefix)
-    return PromptAsk(text, len(prefix), GenerationRequest(ids, params, body.stop, n, continued=continued))
+    request = GenerationRequest(ids, params, body.stop, n, continued=continued, scores_only=body.scores_only)
+    return PromptAsk(text, len(prefix), request)

@@ -10,6 +10,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import running_server
+from tests.support.api import connect, make_app
+from tests.support.scripted_engine import ScriptedEngine
 
 CHAT = "/v1/chat/completions"
 OPEN = {"Authorization": "Bearer key-of-ann"}
@@ -122,6 +124,17 @@ async def test_requests_and_tokens_add_up_over_a_mixed_workload(tiny_gguf, tmp_p
     assert later["request_success_total"] == statuses[200] + 1
     assert later["prompt_tokens_total"] > now["prompt_tokens_total"]
     assert "key-of" not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.anyio
+async def test_a_prompt_that_is_only_scored_has_no_answer_in_the_books_either() -> None:
+    """The engine cannot give less than a token, which was counted, and taken off the caller's budget."""
+    async with connect(make_app(ScriptedEngine())) as http:
+        body = {"prompt": [7, 8, 9], "max_tokens": 0, "echo": True, "logprobs": 1}
+        usage = (await http.post("/v1/completions", json=body)).json()["usage"]
+        now = figures((await http.get("/metrics")).text)
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (3, 0)
+    assert (now["prompt_tokens_total"], now["generation_tokens_total"]) == (3, 0)
 
 
 @pytest.mark.anyio

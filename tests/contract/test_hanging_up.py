@@ -97,6 +97,22 @@ def test_a_stream_whose_caller_never_read_a_byte(url: str, engine: ScriptedEngin
     wait_for(0, engine)
 
 
+def test_a_body_that_breaks_off_is_no_fault_of_the_server(
+    url: str, engine: ScriptedEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was counted as a failure, with a traceback in the log."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{")
+    deadline = time.monotonic() + 5
+    while "request_aborted_total{" not in (figures := httpx.get(f"{url}/metrics").text):
+        assert time.monotonic() < deadline, figures
+        time.sleep(0.01)
+    assert "request_failed_total{" not in figures
+    assert not caplog.records
+    assert not engine.submissions
+
+
 def test_the_others_go_on(url: str, engine: ScriptedEngine) -> None:
     body = {**CHAT, "stream": True, "max_tokens": 60}
     with httpx.stream("POST", f"{url}/v1/chat/completions", json=body) as stays:

@@ -114,3 +114,10 @@ def test_a_file_that_does_not_say_how_to_pool_is_refused(tmp_path: Path) -> None
     path = RandomBert(BERT.weights, 0).write(tmp_path / "bert.gguf")
     with pytest.raises(ModelLoadError, match=r"bert\.pooling_type does not say"):
         check_gguf(path)
+
+
+def test_the_figures_are_there_though_an_embedding_model_has_no_cache(url: str) -> None:
+    """The share of no cells that is in use was once divided by them."""
+    figures = httpx.get(f"{url}/metrics")
+    assert figures.status_code == 200
+    assert 'kv_cache_usage_perc{model_name="bert"} 0.0' in figures.text

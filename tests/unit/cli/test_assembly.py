@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from models.catalog import CATALOG, EMBEDDED, SamplingDefaults
-from server.assembly import Assembly, AssemblyError, api_options, assemble, load_policy
+from server.assembly import Assembly, AssemblyError, api_options, assemble, load_fitting, load_policy
 from server.engine.config import EngineConfig
+from server.engine.errors import ModelLoadError
 from server.engine.gguf_check import ModelFacts, RopeFacts
 from server.hosting.host import LoadPolicy
 from server.hosting.pinning import PinnedPrompt
@@ -209,3 +210,10 @@ def test_an_unknown_prompt_format_is_refused_with_the_known_ones() -> None:
 
 def test_an_alias_that_is_the_models_name_is_refused() -> None:
     assert "'some'" in refusal(lambda: assembled(settings(alias=("some",)), SOURCE, FACTS))
+
+
+def test_a_prompt_format_whose_tokens_the_model_lacks_is_told_when_it_loads(tiny_gguf: Path) -> None:
+    """Each request was a 500 before."""
+    assert load_fitting(tiny_gguf, "chatglm2").special_id("sop")
+    with pytest.raises(ModelLoadError, match=r"has no token '<user>'.*say another with --prompt-format"):
+        load_fitting(tiny_gguf, "baichuan")

@@ -1,0 +1,8 @@
+"""What can be said to ``make soak``, by ``SOAK_ARGS``."""
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--requests", type=int, default=50_000, help="of the long run")
+    parser.addoption("--seed", type=int, default=1, help="of the plan of the long run")

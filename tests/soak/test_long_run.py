@@ -1,0 +1,41 @@
+"""Fifty thousand short requests of all kinds, of which an eighth are left at random moments, to three engines.
+
+What each request is was drawn from a seed. Those whose greedy answer is sure are compared with what they got alone.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.load.long_run import LongRun, Report
+from tests.support.load.server import serving
+from tests.support.load.vitals import growth
+
+CALLERS, STAGES, CASES = 24, 20, 12
+
+GROWTH = 4 * 2**20
+"""Bytes that the median of the last quarter of the stages may be above that of the quarter before. In between are
+12,500 requests, so this is 335 bytes for each: less than the least that is kept of a request while it runs."""
+
+
+@pytest.mark.anyio
+async def test_long_run(tiny_gguf: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    requests, seed = request.config.getoption("--requests"), request.config.getoption("--seed")
+    with serving(tiny_gguf, tmp_path, everything=True) as server:
+        run = LongRun(server, seed, CALLERS)
+        await run.prepare(CASES)
+        for stage in range(STAGES):
+            await run.stage(requests // STAGES)
+            print(f"{(stage + 1) * (requests // STAGES)} requests:", run.progress(), flush=True)
+        await run.check()
+    print(run.report)
+    check_flat(run.report)
+
+
+def check_flat(report: Report) -> None:
+    """Raise AssertionError where a process holds more and more of something."""
+    for name in report.vitals[0]:
+        vitals = [at[name] for at in report.vitals]
+        assert growth([at.memory for at in vitals]) <= GROWTH, f"{name}: {[at.memory for at in vitals]}"
+        assert growth([at.files for at in vitals]) <= 0, f"{name}: {[at.files for at in vitals]}"
+        assert growth([at.threads for at in vitals]) <= 0, f"{name}: {[at.threads for at in vitals]}"
