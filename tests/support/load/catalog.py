@@ -64,14 +64,21 @@ async def make_catalog(server: Served, rng: random.Random, size: int) -> Catalog
             sure += asks_of(case, rng.randint(1, 8))
     assert found == size, f"only {found} conversations have sure answers"
     sure += [ask async for ask in _pieces(link)]
-    sure += [
-        post("response", "/v1/responses", {"prompt": {"id": "review", "variables": {"text": text}}})
-        for text in _REVIEWS
-    ]
+    sure += [ask for text in _REVIEWS[:4] for ask in _tasks(text)]
     repeated = [*refused(), *asides()]
     if server.everything:
         repeated.append(post("legacy", "/baichuan", {"prompt": "你好", "max_length": 9}))
     return Catalog(sure, repeated)
+
+
+def _tasks(text: str) -> list[Ask]:
+    """Return the ways to fill the slot of a task."""
+    chat: Json = {"model": "tiny:review", "messages": [{"role": "user", "content": text}]}
+    return [
+        post("response", "/v1/responses", {"prompt": {"id": "review", "variables": {"text": text}}}),
+        post("chat", "/v1/chat/completions", chat),
+        post("message_stream", "/v1/messages", {**chat, "max_tokens": 8, "stream": True}),
+    ]
 
 
 def _candidates(rng: random.Random, models: tuple[str, ...]) -> Iterator[tuple[str, tuple[Json, ...]]]:

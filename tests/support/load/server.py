@@ -1,4 +1,4 @@
-"""The server that long runs ask: three engines, tuned variants, a pinned beginning, stored prompts, a small cache."""
+"""The server that long runs ask: three engines, tuned variants, a pinned beginning, a small cache."""
 
 import contextlib
 from collections.abc import Iterator
@@ -19,7 +19,6 @@ PREFIX_TOKENS = 16
 _ATTENTION = ("self_attention.query_key_value", "self_attention.dense")
 
 _CONFIG = """
-prompts = "{prompts}"
 cache_dir = "{folder}/cache"
 
 [[models]]
@@ -64,7 +63,7 @@ def serving(tiny: Path, folder: Path, *, everything: bool) -> Iterator[Served]:
         _make_others(folder)
     config = folder / "glmserve.toml"
     text = (_CONFIG + _MORE) if everything else _CONFIG
-    config.write_text(text.format(prompts=ROOT / "docs" / "prompts", tiny=tiny, folder=folder), "utf-8")
+    config.write_text(text.format(tiny=tiny, folder=folder), "utf-8")
     log = folder / "log"
     with running_server("--config", str(config), log=log) as (url, process):
         host, port = url.removeprefix("http://").split(":")
