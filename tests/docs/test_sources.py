@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -26,7 +27,7 @@ def test_each_link_of_a_page_leads_somewhere(path: Path) -> None:
 def leads_somewhere(path: Path, link: str) -> bool:
     if re.match(r"https?://", link):
         return True
-    file, _, anchor = link.partition("#")
+    file, _, anchor = unquote(link).partition("#")
     target = path.parent / file if file else path
     return target.exists() and (not anchor or anchor in Page(target).anchors)
 
