@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterable
 
@@ -13,23 +12,11 @@ from llguidance.llamacpp import lltokenizer_from_vocab
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 from numpy.typing import NDArray
 
-from server.engine.grammar import Grammar, GrammarKind
-
-MAX_BYTES = 65536
-"""Of a grammar's source. Chains of rules overflow llguidance's stack at several times that."""
-
-_WHITE_SPACE = r" |\n {0,12}"
-"""At each place of a JSON text that has any: enough to indent, and an end for a model that repeats itself."""
+from server.engine.grammar import Grammar
+from server.engine.grammar_source import GrammarError, cleaned, internal_form
 
 _MAX_LEXER_STATES = 50_000
 """Of about 2 kB each, for each running sequence; llguidance's own limit is five times that."""
-
-_LITERAL = re.compile(r'"(?:\\.|[^"\\])*"|/(?:\\.|[^/\\\n])+/|(?://|#)[^\n]*', re.DOTALL)
-_SOURCE_LINES = re.compile(r"\n *\d+ \|.*", re.DOTALL)
-
-
-class GrammarError(Exception):
-    """The grammar cannot be used; the message says why in one line."""
 
 
 class Constraint:
@@ -88,12 +75,7 @@ class ConstraintFactory:
 
     def make(self, grammar: Grammar) -> Constraint:
         """Compile ``grammar``. Raises GrammarError."""
-        check_source(grammar)
-        try:
-            text = _SOURCES[grammar.kind](grammar.source)
-        except ValueError as error:
-            raise GrammarError(cleaned(str(error))) from None
-        matcher = LLMatcher(self._make_tokenizer(), text, log_level=0, limits=self._limits)
+        matcher = LLMatcher(self._make_tokenizer(), internal_form(grammar), log_level=0, limits=self._limits)
         if matcher.is_error():
             raise GrammarError(cleaned(matcher.get_error()))
         return Constraint(matcher, self._stop_ids, self._vocab_size)
@@ -111,37 +93,6 @@ class ConstraintFactory:
     def _end_tokens(self) -> list[int]:
         first = int(llama_cpp.llama_vocab_eos(self._vocab))
         return [first, *sorted(self._stop_ids - {first})]
-
-
-def _json_grammar(source: str) -> str:
-    return str(LLMatcher.grammar_from_json_schema(source, overrides={"whitespace_pattern": _WHITE_SPACE}))
-
-
-_SOURCES = {
-    GrammarKind.JSON_SCHEMA: _json_grammar,
-    GrammarKind.REGEX: LLMatcher.grammar_from_regex,
-    GrammarKind.LARK: LLMatcher.grammar_from_lark,
-}
-
-
-def check_source(grammar: Grammar) -> None:
-    """Refuse what need not be compiled to be known as impossible. Raises GrammarError."""
-    size = len(grammar.source.encode())
-    if size > MAX_BYTES:
-        raise GrammarError(f"{size} bytes, which is more than the {MAX_BYTES} that a grammar may have")
-    # llguidance's limits do not count the work that these two make while an answer is written.
-    if grammar.kind is GrammarKind.LARK and not grammar.trusted and re.search("[&~]", _LITERAL.sub("", grammar.source)):
-        raise GrammarError("the operators & and ~ are not supported")
-
-
-def cleaned(message: str) -> str:
-    """Return llguidance's message as one line that can be shown: it quotes megabytes, and its own state."""
-    if "NoExtension" in message:
-        return "nothing can be written that it allows"
-    first = _SOURCE_LINES.sub("", message).replace("<non-verbose/>", "")
-    lines = [line.strip(" ^") for line in first.splitlines()]
-    text = " ".join(line for line in lines if line)
-    return text if len(text) <= 300 else f"{text[:150]} … {text[-150:]}"
 
 
 def walk(constraint: Constraint, choose: Iterable[float]) -> None:

@@ -137,7 +137,8 @@ def _limit_time(seconds: float) -> None:
 
 
 def _answer(connection: Connection, factory: "ConstraintFactory") -> None:
-    from server.engine.constraint import GrammarError, walk  # noqa: PLC0415
+    from server.engine.constraint import walk  # noqa: PLC0415
+    from server.engine.grammar_source import GrammarError  # noqa: PLC0415
 
     while True:
         try:

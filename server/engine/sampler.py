@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.engine.backend import SampleError
-from server.engine.constraint import Constraint, GrammarError
+from server.engine.constraint import Constraint
+from server.engine.grammar_source import GrammarError
 from server.engine.logprobs import score
 from server.engine.messages import SampledToken
 from server.engine.params import SamplingParams

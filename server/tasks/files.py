@@ -31,6 +31,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from server.engine.grammar import Grammar, GrammarKind, one_of
+from server.engine.grammar_source import fault
 from server.tasks.task import Slot, Task, TaskSampling, TemplateError, Words, check_template, slots_in
 
 if sys.version_info >= (3, 11):
@@ -182,7 +183,7 @@ def _task(name: str, table: _TaskTable) -> Task:
     for slot in slots_in(grammar.source) if grammar is not None and grammar.kind is GrammarKind.LARK else ():
         if slot not in variables:
             raise _WrongKeyError(f"there is no slot {slot!r}; {known}", "grammar", "lark")
-    return Task(
+    task = Task(
         name,
         template,
         title=_as_words(table.title),
@@ -192,6 +193,16 @@ def _task(name: str, table: _TaskTable) -> Task:
         stop=table.stop,
         grammar=grammar,
     )
+    _check_grammar(task)
+    return task
+
+
+def _check_grammar(task: Task) -> None:
+    """Compile the grammar once, with the examples in its slots, so that what is wrong shows at the start."""
+    grammar = task.answer_form(task.examples).grammar
+    problem = "" if grammar is None else fault(grammar)
+    if problem:
+        raise _WrongKeyError(f"llguidance cannot use it: {problem}", "grammar")
 
 
 def _as_slot(name: str, table: _SlotTable) -> Slot:

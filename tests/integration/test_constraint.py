@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from server.engine.constraint import Constraint, ConstraintFactory, GrammarError
+from server.engine.constraint import Constraint, ConstraintFactory
 from server.engine.grammar import Grammar, GrammarKind
+from server.engine.grammar_source import GrammarError
 from server.engine.vocabulary import load_vocabulary, stop_ids
 
 STOPS = frozenset({2, 1652, 1654})

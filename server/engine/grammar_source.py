@@ -1,0 +1,74 @@
+"""Grammars as llguidance takes them: its form of each kind, what is refused, and its messages. Needs no vocabulary."""
+
+import re
+from functools import lru_cache
+
+from llguidance import LLMatcher, LLTokenizer
+
+from server.engine.grammar import Grammar, GrammarKind
+
+MAX_BYTES = 65536
+"""Of a grammar's source. Chains of rules overflow llguidance's stack at several times that."""
+
+_WHITE_SPACE = r" |\n {0,12}"
+"""At each place of a JSON text that has any: enough to indent, and an end for a model that repeats itself."""
+
+_LITERAL = re.compile(r'"(?:\\.|[^"\\])*"|/(?:\\.|[^/\\\n])+/|(?://|#)[^\n]*', re.DOTALL)
+_SOURCE_LINES = re.compile(r"\n *\d+ \|.*", re.DOTALL)
+
+
+class GrammarError(Exception):
+    """The grammar cannot be used; the message says why in one line."""
+
+
+def internal_form(grammar: Grammar) -> str:
+    """Return ``grammar`` in llguidance's own form. Raises GrammarError."""
+    check_source(grammar)
+    try:
+        return str(_SOURCES[grammar.kind](grammar.source))
+    except ValueError as error:
+        raise GrammarError(cleaned(str(error))) from None
+
+
+def fault(grammar: Grammar) -> str:
+    """Return why ``grammar`` cannot be used on any vocabulary, or nothing; for grammars that are no caller's."""
+    try:
+        return cleaned(LLMatcher.validate_grammar(internal_form(grammar), _bytes()))
+    except GrammarError as error:
+        return str(error)
+
+
+@lru_cache
+def _bytes() -> LLTokenizer:
+    return LLTokenizer("byte")
+
+
+def _json_grammar(source: str) -> str:
+    return str(LLMatcher.grammar_from_json_schema(source, overrides={"whitespace_pattern": _WHITE_SPACE}))
+
+
+_SOURCES = {
+    GrammarKind.JSON_SCHEMA: _json_grammar,
+    GrammarKind.REGEX: LLMatcher.grammar_from_regex,
+    GrammarKind.LARK: LLMatcher.grammar_from_lark,
+}
+
+
+def check_source(grammar: Grammar) -> None:
+    """Refuse what need not be compiled to be known as impossible. Raises GrammarError."""
+    size = len(grammar.source.encode())
+    if size > MAX_BYTES:
+        raise GrammarError(f"{size} bytes, which is more than the {MAX_BYTES} that a grammar may have")
+    # llguidance's limits do not count the work that these two make while an answer is written.
+    if grammar.kind is GrammarKind.LARK and not grammar.trusted and re.search("[&~]", _LITERAL.sub("", grammar.source)):
+        raise GrammarError("the operators & and ~ are not supported")
+
+
+def cleaned(message: str) -> str:
+    """Return llguidance's message as one line that can be shown: it quotes megabytes, and its own state."""
+    if "NoExtension" in message:
+        return "nothing can be written that it allows"
+    first = _SOURCE_LINES.sub("", message).replace("<non-verbose/>", "")
+    lines = [line.strip(" ^") for line in first.splitlines()]
+    text = " ".join(line for line in lines if line)
+    return text if len(text) <= 300 else f"{text[:150]} … {text[-150:]}"
