@@ -25,7 +25,7 @@ from server.request_record import Limits
 from server.settings.engine import ModelPlan, engine_config
 from server.settings.table import Load, ModelSettings, Settings
 from server.sources import ModelSource
-from server.tasks.task import Task
+from server.tasks.task import Task, task_name
 from server.tokenizer import LlamaTokenizer, load_tokenizer
 
 _NO_TASKS: Mapping[str, Task] = MappingProxyType({})
@@ -71,12 +71,26 @@ def check_names(settings: Settings, sources: Sequence[ModelSource]) -> None:
     """
     names: set[str] = set()
     for model, source in zip(settings.models, sources, strict=True):
-        for name in (model.name or source.name, *model.alias, *(variant.name for variant in model.variants)):
+        for name in (*_own_names(model, source), *model.alias):
             if name in names:
                 raise AssemblyError(f"two served models are called {name!r}; give one of them another name")
             names.add(name)
     if settings.default_model and settings.default_model not in names:
         raise AssemblyError(f"no served model is called {settings.default_model!r}; served: {', '.join(sorted(names))}")
+
+
+def check_pinned_tasks(settings: Settings, sources: Sequence[ModelSource], tasks: Mapping[str, Task]) -> None:
+    """Check that each task that is to be pinned is there. Raises AssemblyError."""
+    each = zip(settings.models, sources, strict=True)
+    names = [name for model, source in each for name in _own_names(model, source)]
+    known = {*tasks, *(task_name(name, task_id) for name in names for task_id in tasks)}
+    for name in settings.pin_task:
+        if name not in known:
+            raise AssemblyError(f"--pin-task {name}: there is no such task; there are: {', '.join(tasks) or 'none'}")
+
+
+def _own_names(model: ModelSettings, source: ModelSource) -> tuple[str, ...]:
+    return (model.name or source.name, *(variant.name for variant in model.variants))
 
 
 def api_options(settings: Settings, tasks: Mapping[str, Task] = _NO_TASKS) -> ApiOptions:

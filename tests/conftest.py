@@ -33,9 +33,15 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextlib.contextmanager
 def running_server(*arguments: str, log: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """`glmserve serve` in a process of its own on a free port; yields its address once it is ready."""
+    """`glmserve serve` in a process of its own on a free port; yields its address once it is ready.
+
+    Its cache folder lies beside ``log``, unless the arguments name another one.
+    """
     command = [str(Path(sys.executable).with_name("glmserve")), "serve", "--port", "0", *arguments]
-    with log.open("wb") as sink, subprocess.Popen(command, stdout=sink, stderr=sink, env=_environment()) as process:
+    with (
+        log.open("wb") as sink,
+        subprocess.Popen(command, stdout=sink, stderr=sink, env=_environment(log.parent / "cache")) as process,
+    ):
         try:
             yield _address(process, log), process
         finally:
@@ -46,9 +52,9 @@ def running_server(*arguments: str, log: Path) -> Iterator[tuple[str, subprocess
                 process.kill()
 
 
-def _environment() -> dict[str, str]:
+def _environment(cache: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GLMSERVE_")}
-    return {**kept, "PYTHONUNBUFFERED": "1"}
+    return {**kept, "PYTHONUNBUFFERED": "1", "GLMSERVE_CACHE_DIR": str(cache)}
 
 
 def _address(process: subprocess.Popen[bytes], log: Path) -> str:

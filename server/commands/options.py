@@ -15,7 +15,14 @@ from server.settings.table import FLAGS, Settings
 _Command = TypeVar("_Command", bound=Callable[..., None])
 _METAVARS: Mapping[object, str] = MappingProxyType({int: "INTEGER", float: "NUMBER", str: "TEXT"})
 _MANY: Mapping[str, str] = MappingProxyType(
-    {"lora": "NAME=FILE", "prefix": "NAME=FILE", "cors_origin": "ORIGIN", "api_key": "KEY", "pin": "FILE"}
+    {
+        "lora": "NAME=FILE",
+        "prefix": "NAME=FILE",
+        "cors_origin": "ORIGIN",
+        "api_key": "KEY",
+        "pin": "FILE",
+        "pin_task": "TASK",
+    }
 )
 
 

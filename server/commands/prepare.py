@@ -7,11 +7,11 @@ from rich.console import Console
 
 from convert.cli import progress_bar
 from convert.errors import ConvertError
-from server.assembly import Assembly, AssemblyError, api_options, assemble, check_names
+from server.assembly import Assembly, AssemblyError, api_options, assemble, check_names, check_pinned_tasks
 from server.commands.options import UsageProblem
 from server.engine.errors import ModelLoadError
 from server.engine.gguf_check import check_gguf
-from server.hosting.pinning import PinnedFileError, pinned_prompts
+from server.hosting.pinning import PinnedFileError, pinned_prompts, pinned_tasks
 from server.settings.engine import ModelPlan
 from server.settings.table import ModelSettings, Settings
 from server.sources import ModelSource, UnknownModelError, convert_source, find_source
@@ -31,7 +31,11 @@ def prepare(settings: Settings) -> Assembly:
     try:
         check_names(settings, sources)
         tasks = load_tasks(settings.prompts, builtin=settings.builtin_tasks)
-        pinned = [pinned_prompts(model) for model in settings.models]
+        check_pinned_tasks(settings, sources, tasks)
+        pinned = [
+            (*pinned_prompts(model), *pinned_tasks(model, model.name or source.name, tasks.values(), settings.pin_task))
+            for model, source in zip(settings.models, sources, strict=True)
+        ]
         api_options(settings)  # a faulty key should show before a model is converted
         for source in sources:
             convert_with_bar(source)

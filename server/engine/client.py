@@ -188,10 +188,9 @@ class EngineClient:
         outcomes = self._streams[request_id] = Outcomes()
         return outcomes
 
-    def pin(self, prompt_ids: tuple[int, ...], variant: str = "") -> None:
+    def pin(self, pin: Pin) -> None:
         """Keep a beginning of prompts in the cache; see ``Engine.pin``."""
-        pin = Pin(prompt_ids, variant)
-        if pin in self._pins or not prompt_ids:
+        if pin in self._pins or not pin.prompt_ids:
             return
         self._pins[pin] = None
         if self._status.state is EngineState.READY and self._process is not None:

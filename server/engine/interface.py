@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Protocol
 
 from server.engine.door import ANYBODY, Caller
-from server.engine.messages import EngineInfo, EngineStats, StepOutput
+from server.engine.messages import EngineInfo, EngineStats, Pin, StepOutput
 from server.engine.params import SamplingParams
 
 
@@ -82,7 +82,7 @@ class Engine(Protocol):
             DecodeFailed: llama.cpp refused it.
         """
 
-    def pin(self, prompt_ids: tuple[int, ...], variant: str = "") -> None:
+    def pin(self, pin: Pin) -> None:
         """Keep a beginning of prompts in the cache as long as the engine lives, through restarts of its process.
 
         Requests are answered meanwhile. One that leaves no room for a request is not pinned, which is logged.

@@ -42,6 +42,8 @@ class Pin:
 
     prompt_ids: tuple[int, ...]
     variant: str = ""
+    if_saved: bool = False
+    """Only where its state lies on the disk: it was pinned once before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,19 +41,22 @@ class PinnedPrefixes:
         self.computed = 0
 
     def pin(self, message: Pin) -> bool:
-        """Keep a prefix for ever. False where it would leave no room for a request."""
+        """Keep a prefix for ever. False where it would leave no room for a request, or is not saved and should be."""
         variant = self._backend.variants.get(message.variant, PLAIN)
         tokens = variant.key(message.prompt_ids)
         if tokens in self._pinned:
             return True
+        key = fingerprint(self._backend.state_identity(message.variant), message.prompt_ids)
+        if self._restore(key, tokens):
+            self._pinned.add(tokens)
+            self.restored += 1
+            return True
+        if message.if_saved:
+            return False
         if not self._scheduler.can_hold(len(tokens)):
             log.warning("a prefix of %d tokens is not pinned: it would leave no room for a request", len(tokens))
             return False
         self._pinned.add(tokens)
-        key = fingerprint(self._backend.state_identity(message.variant), message.prompt_ids)
-        if self._restore(key, tokens):
-            self.restored += 1
-            return True
         request_id = next(self._ids)
         self._keys[request_id] = key
         params, salt = SamplingParams(max_tokens=1), variant.salt

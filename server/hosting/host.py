@@ -199,7 +199,7 @@ class EngineHost:
                 await self._wait_ready()
             self._tokenizer = await asyncio.to_thread(self._load_tokenizer)
             for pin in await asyncio.to_thread(self._pins, self._tokenizer):
-                self.engine.pin(pin.prompt_ids, pin.variant)
+                self.engine.pin(pin)
         except EngineError as error:
             if self.engine.status.state is EngineState.READY:  # it was the tokenizer
                 await self.engine.stop()

@@ -1,8 +1,8 @@
 """Beginnings of prompts that stay cached: from the files of the settings to token ids."""
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -12,6 +12,9 @@ from server.prompts.beginning import common_beginning
 from server.prompts.format import Encoder, PromptFormat
 from server.prompts.message import Message, Role
 from server.settings.table import ModelSettings
+from server.tasks.task import Task, task_name
+
+_LEAST_TOKENS = 16
 
 
 class PinnedFileError(Exception):
@@ -25,6 +28,8 @@ class PinnedPrompt:
     messages: tuple[Message, ...]
     variant: str = ""
     """The tuned variant that is asked; empty is the model as it is."""
+    if_saved: bool = False
+    """Only where it was pinned before, and its state kept."""
 
     @property
     def most_tokens(self) -> int:
@@ -51,9 +56,33 @@ def pinned_prompts(model: ModelSettings) -> tuple[PinnedPrompt, ...]:
     return tuple(PinnedPrompt(_read(Path(file)), name) for name, files in owners for file in files)
 
 
+def pinned_tasks(
+    model: ModelSettings, name: str, tasks: Iterable[Task], named: Collection[str]
+) -> Iterator[PinnedPrompt]:
+    """Yield what tasks begin with, done by ``model``, called ``name``, and by its variants.
+
+    Those among ``named`` (each as ``TASK``, of the model as it is, or as ``MODEL:TASK``) are pinned when the model
+    loads; the others were on their first use, so that their state is looked for.
+    """
+    for task in tasks:
+        for variant in ("", *(variant.name for variant in model.variants)):
+            at_load = task_name(variant or name, task.id) in named or (not variant and task.id in named)
+            yield replace(task_prompt(task, variant), if_saved=not at_load)
+
+
+def task_prompt(task: Task, variant: str) -> PinnedPrompt:
+    """Return what all prompts of ``task`` begin with."""
+    return PinnedPrompt((Message(Role.USER, task.beginning),), variant)
+
+
 def pins(prompts: Iterable[PinnedPrompt], prompt_format: PromptFormat, encoder: Encoder) -> Sequence[Pin]:
-    """Return what the engine is asked to keep. Raises PromptError."""
-    return [Pin(common_beginning(prompt.messages, prompt_format, encoder), prompt.variant) for prompt in prompts]
+    """Return what the engine is asked to keep: what is long enough to be found sooner than computed.
+
+    Raises:
+        PromptError: a prompt cannot be put that way.
+    """
+    found = ((prompt, common_beginning(prompt.messages, prompt_format, encoder)) for prompt in prompts)
+    return [Pin(ids, prompt.variant, prompt.if_saved) for prompt, ids in found if len(ids) >= _LEAST_TOKENS]
 
 
 def _read(file: Path) -> tuple[Message, ...]:

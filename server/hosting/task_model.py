@@ -1,17 +1,16 @@
 """A model under whose name a task is done: the last question of a conversation fills the slot of its prompt."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from models.catalog import SamplingDefaults
+from server.hosting.pinning import pins, task_prompt
 from server.hosting.registry import ModelCard, NamedModel, ServedModel
 from server.prompts.errors import PromptError
 from server.prompts.message import Message, Role
-from server.tasks.task import AnswerForm, Task, TaskSampling, VariableError
+from server.tasks.task import AnswerForm, Task, TaskSampling, VariableError, task_name
 from server.tools.tool import Tool
-
-SEPARATOR = ":"
-"""Between the name of a model and that of a task."""
 
 
 class TaskModel(ServedModel):
@@ -26,6 +25,7 @@ class TaskModel(ServedModel):
         super().__init__(_card(base.card, task), base.host)
         self.base = base
         self.task = task
+        self._is_pinned = False
 
     @property
     def variant(self) -> str:
@@ -47,7 +47,18 @@ class TaskModel(ServedModel):
             raise PromptError(f"{self.card.name} is a task, which {what}; ask {self.base.card.name} instead")
         system = [message for message in messages if message.role is Role.SYSTEM]
         question = Message(Role.USER, self.task.fill(self._values(messages)))
+        if not system:
+            await self.pin()
         return await super().encode([*system, question])
+
+    async def pin(self) -> None:
+        """Keep what the prompts of the task begin with in the cache, from the first of them on."""
+        if self._is_pinned:
+            return
+        self._is_pinned = True
+        prompt, tokenizer = task_prompt(self.task, self.variant), self.tokenizer
+        for pin in await asyncio.to_thread(pins, [prompt], self.prompt_format, tokenizer):
+            self.host.engine.pin(pin)
 
     def answer_form(self, messages: Sequence[Message]) -> AnswerForm:
         """Return what the answer looks like; see ``ServedModel.answer_form``."""
@@ -72,11 +83,6 @@ def task_models(models: Iterable[NamedModel], tasks: Iterable[Task]) -> tuple[Ta
     """Return each of ``tasks`` as done by each of ``models`` that answers."""
     tasks = tuple(tasks)
     return tuple(TaskModel(model, task) for model in models if isinstance(model, ServedModel) for task in tasks)
-
-
-def task_name(model: str, task_id: str) -> str:
-    """Return the name under which the model called ``model`` does a task."""
-    return f"{model}{SEPARATOR}{task_id}"
 
 
 def _card(base: ModelCard, task: Task) -> ModelCard:

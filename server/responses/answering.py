@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from server.errors import InvalidRequest, PromptNotFound, ResponseNotFound, prompt_in
 from server.generation.generate import Generation, generate
 from server.hosting.registry import ModelRegistry, ServedModel
+from server.hosting.task_model import TaskModel
 from server.responses.items import Item, conversation, kept
 from server.responses.replies import response_head
 from server.responses.reply_types import ResponseObject
@@ -15,7 +16,7 @@ from server.responses.store import ResponseStore
 from server.responses.translate import encode, new_items, to_generation, with_defaults
 from server.responses.writer import ResponseWriter
 from server.sse import Event, EventStream
-from server.tasks.task import Task
+from server.tasks.task import Task, task_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +83,18 @@ class Answering:
 
     async def _begin(self, ask: Ask) -> tuple[Generation, ResponseWriter]:
         with prompt_in("input"):
+            await self._pin(ask)
             request = await to_generation(ask.body, ask.items, ask.task, ask.model)
             writer = ResponseWriter(response_head(ask.body, ask.model.card.name, request.params))
             return await generate(ask.model, request), writer
+
+    async def _pin(self, ask: Ask) -> None:
+        """Keep the beginning of a stored prompt that nothing stands in front of, as the task of its name would."""
+        if ask.task is None or ask.body.instructions or ask.body.previous_response_id:
+            return
+        task = self.registry.find(task_name(ask.model.card.name, ask.task.id))
+        if isinstance(task, TaskModel):
+            await task.pin()
 
     async def _events(self, ask: Ask, generation: Generation, writer: ResponseWriter) -> AsyncGenerator[Event, None]:
         for event in writer.start():

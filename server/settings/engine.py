@@ -47,7 +47,7 @@ def engine_config(plan: ModelPlan, state_dir: Path | None = None, state_bytes: i
         restart_wait=settings.restart_wait,
         max_restarts=settings.max_restarts,
         variants=tuple(Variant(v.name, v.lora, v.prefix) for v in settings.variants),
-        pinned_cells=sum(prompt.most_tokens for prompt in plan.pinned),
+        pinned_cells=sum(prompt.most_tokens for prompt in plan.pinned if not prompt.if_saved),
         state_dir=state_dir if plan.pinned else None,
         state_bytes=state_bytes,
     )

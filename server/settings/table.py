@@ -168,6 +168,11 @@ class Settings(ModelDefaults):
     )
     prompts: Path | None = Field(None, description="Folder of tasks of your own, one TOML file for each.")
     builtin_tasks: bool = Field(True, description="Serve the tasks that come with the package, too.")
+    pin_task: Names = Field(
+        (),
+        description="TASK or MODEL:TASK whose beginning is cached when the model loads, not from its first use on; "
+        "repeatable.",
+    )
     page: bool = Field(True, description="Show browsers the chat page at /.")
     response_store_mb: float = Field(
         64.0, ge=0, description="Most megabytes of responses that are kept to be gone on from; 0 keeps none."

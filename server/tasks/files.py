@@ -202,7 +202,7 @@ def _check_grammar(task: Task) -> None:
     grammar = task.answer_form(task.examples).grammar
     problem = "" if grammar is None else fault(grammar)
     if problem:
-        raise _WrongKeyError(f"llguidance cannot use it: {problem}", "grammar")
+        raise _WrongKeyError(f"it cannot be used: {problem}", "grammar")
 
 
 def _as_slot(name: str, table: _SlotTable) -> Slot:

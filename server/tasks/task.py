@@ -140,6 +140,11 @@ class Task:
         return {name: value for name, value in complete.items() if value is not None}
 
 
+def task_name(model: str, task_id: str) -> str:
+    """Return the name under which the model called ``model`` does a task."""
+    return f"{model}:{task_id}"
+
+
 def slots_in(template: str) -> tuple[str, ...]:
     """Return the names of the slots of ``template``, each once, in its order."""
     return tuple(dict.fromkeys(_SLOT.findall(template)))

@@ -101,6 +101,31 @@ async def test_other_dialects_do_tasks_too(
         assert submission.params.grammar == REGEX
 
 
+async def test_what_a_task_begins_with_is_pinned_from_its_first_use_on(
+    openai: AsyncOpenAI, engine: ScriptedEngine
+) -> None:
+    assert engine.pins == []
+    prompt = {"id": "review", "variables": {"text": "好"}}
+    for _ in range(2):
+        await ask(openai, "好")
+        await openai.responses.create(prompt=prompt)  # type: ignore[call-overload]
+    (pin,) = engine.pins
+    assert not pin.if_saved
+    assert engine.submissions[0].prompt_ids[: len(pin.prompt_ids)] == pin.prompt_ids
+    await ask(openai, "差")
+    assert engine.submissions[-1].prompt_ids[: len(pin.prompt_ids)] == pin.prompt_ids
+
+
+async def test_a_beginning_that_system_text_stands_in_front_of_is_not_pinned(
+    openai: AsyncOpenAI, engine: ScriptedEngine
+) -> None:
+    messages = [{"role": "system", "content": "简短"}, {"role": "user", "content": "差"}]
+    await openai.chat.completions.create(model=REVIEW, messages=messages)  # type: ignore[arg-type]
+    prompt = {"id": "review", "variables": {"text": "好"}}
+    await openai.responses.create(prompt=prompt, instructions="简短")  # type: ignore[call-overload]
+    assert engine.pins == []
+
+
 async def test_every_name_of_a_model_has_its_tasks(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:
     completion = await openai.chat.completions.create(
         model=f"{ALIAS}:review", messages=[{"role": "user", "content": "好"}]

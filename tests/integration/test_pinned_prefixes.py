@@ -19,6 +19,7 @@ from server.engine.config import Device, EngineConfig, Variant
 from server.engine.gguf_check import check_gguf
 from server.engine.interface import EngineState
 from server.engine.llama import LlamaBackend
+from server.engine.messages import Pin
 from server.engine.params import SamplingParams
 from server.engine.sequence import Sequence
 from server.prompts.beginning import common_beginning
@@ -64,7 +65,7 @@ async def _running(config: EngineConfig, *pins: tuple[tuple[int, ...], str]) -> 
     await engine.start()
     await engine.wait_ready(60)
     for ids, variant in pins:
-        engine.pin(ids, variant)
+        engine.pin(Pin(ids, variant))
     yield engine
     await engine.stop()
 

@@ -9,7 +9,7 @@ import numpy as np
 from server.engine.door import ANYBODY, Caller
 from server.engine.errors import EngineUnavailable, PromptTooLong
 from server.engine.interface import EngineState, EngineStatus
-from server.engine.messages import EngineInfo, EngineStats, FinishReason, SampledToken, StepOutput, TokenLogprob
+from server.engine.messages import EngineInfo, EngineStats, FinishReason, Pin, SampledToken, StepOutput, TokenLogprob
 from server.engine.params import SamplingParams
 
 EOS = 2
@@ -100,7 +100,7 @@ class ScriptedEngine:
     submissions: list[Submission] = field(default_factory=list)
     embedded: list[tuple[int, ...]] = field(default_factory=list)
     """Inputs of an embedding model."""
-    pins: list[tuple[tuple[int, ...], str]] = field(default_factory=list)
+    pins: list[Pin] = field(default_factory=list)
 
     @property
     def status(self) -> EngineStatus:
@@ -154,8 +154,8 @@ class ScriptedEngine:
         self.submissions.append(submission)
         return _Stream(self, submission, index=len(self.submissions) - 1)
 
-    def pin(self, prompt_ids: tuple[int, ...], variant: str = "") -> None:
-        self.pins.append((prompt_ids, variant))
+    def pin(self, pin: Pin) -> None:
+        self.pins.append(pin)
 
     async def embed(self, inputs: tuple[tuple[int, ...], ...], caller: Caller = ANYBODY) -> tuple[bytes, ...]:
         """Give each input a vector that points the way of its length."""

@@ -4,13 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from server.engine.messages import Pin
 from server.hosting.host import EngineHost
-from server.hosting.pinning import PinnedFileError, PinnedPrompt, pinned_prompts, pins
+from server.hosting.pinning import (
+    PinnedFileError,
+    PinnedPrompt,
+    pinned_prompts,
+    pinned_tasks,
+    pins,
+    task_prompt,
+)
 from server.prompts.beginning import common_beginning
 from server.prompts.format import prompt_format
 from server.prompts.message import Message, Role
 from server.settings.table import ModelSettings, VariantSettings
+from server.tasks.task import Task
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 
 FEW_SHOT = "问：一\n答：1\n问："
@@ -95,6 +102,25 @@ def test_a_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
         pinned_prompts(ModelSettings(pin=(str(tmp_path / "gone.txt"),)))
 
 
+def test_tasks_are_looked_for_on_the_disk_and_those_that_are_named_are_computed() -> None:
+    model = ModelSettings(variants=(VariantSettings(name="tuned", prefix=Path("p")),))
+    tasks = [Task("a", FEW_SHOT + "{{text}}"), Task("b", "{{text}}")]
+    found = {
+        named: [(pin.messages[0].content, pin.variant, pin.if_saved) for pin in pinned_tasks(model, "m", tasks, named)]
+        for named in [(), ("a",), ("tuned:a", "m:b")]
+    }
+    assert found == {
+        (): [(FEW_SHOT, "", True), (FEW_SHOT, "tuned", True), ("", "", True), ("", "tuned", True)],
+        ("a",): [(FEW_SHOT, "", False), (FEW_SHOT, "tuned", True), ("", "", True), ("", "tuned", True)],
+        ("tuned:a", "m:b"): [(FEW_SHOT, "", True), (FEW_SHOT, "tuned", False), ("", "", False), ("", "tuned", True)],
+    }
+
+
+def test_what_is_computed_as_soon_as_found_is_not_pinned() -> None:
+    prompts = [task_prompt(Task("a", beginning + "{{text}}"), "") for beginning in (FEW_SHOT, "")]
+    assert len(pins(prompts, prompt_format("glm4"), ByteTokenizer())) == 1
+
+
 async def test_an_engine_that_has_loaded_gets_its_pins_before_any_request() -> None:
     prompt = PinnedPrompt((Message(Role.USER, FEW_SHOT),), "tuned")
     form = prompt_format("chatglm2")
@@ -102,5 +128,5 @@ async def test_an_engine_that_has_loaded_gets_its_pins_before_any_request() -> N
     host = EngineHost(engine, ByteTokenizer, pins=lambda tokenizer: pins([prompt], form, tokenizer))
     await host.start()
     (expected,) = pins([prompt], form, ByteTokenizer())
-    assert engine.pins == [(expected.prompt_ids, "tuned")]
-    assert isinstance(expected, Pin)
+    assert engine.pins == [expected]
+    assert expected.variant == "tuned"

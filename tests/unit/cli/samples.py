@@ -59,6 +59,7 @@ SAMPLES = {
     ),
     "prompts": Sample("/prompts", '"/prompts"', Path("/prompts")),
     "builtin_tasks": Sample("false", "false", False),
+    "pin_task": Sample("a, m:b", '["a", "m:b"]', ("a", "m:b")),
     "response_store_mb": Sample("1.5", "1.5", 1.5),
     "response_store_max": Sample("7", "7", 7),
     "request_timeout": Sample("90", "90", 90.0),

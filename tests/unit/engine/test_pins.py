@@ -73,6 +73,21 @@ def test_a_state_that_the_backend_does_not_take_is_computed_again() -> None:
         assert (outputs[0].cached_tokens, tokens_of(outputs)) == (len(PREFIX), lone_run((*PREFIX, 7), 3))
 
 
+def test_a_prefix_that_is_wanted_only_where_it_is_saved_is_restored_and_never_computed() -> None:
+    states = _Memory()
+    core, backend = _core(states)
+    assert not core.pin(Pin(PREFIX, if_saved=True))
+    assert not core.has_work
+    assert core.pin(Pin(PREFIX))  # its first use
+    drain(core)
+    again, backend = _core(states)
+    assert again.pin(Pin(PREFIX, if_saved=True))
+    assert again.pin(Pin(PREFIX))
+    drain(again)
+    assert (again.stats.pins_restored, again.stats.pins_computed, backend.computed) == (1, 0, 0)
+    assert again.stats.cells_held == 20 + len(PREFIX)
+
+
 def test_a_pinned_prefix_outlives_any_number_of_requests_that_fill_the_cache() -> None:
     core, _ = _core(cells=190)
     core.pin(Pin(PREFIX))

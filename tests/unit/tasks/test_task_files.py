@@ -58,7 +58,7 @@ def test_a_file_has_all_that_is_said_of_a_prompt(tmp_path: Path) -> None:
     [
         ('regex = "[01]+"', Grammar(GrammarKind.REGEX, "[01]+")),
         ('json_schema = {type = "string"}', Grammar(GrammarKind.JSON_SCHEMA, '{"type": "string"}')),
-        ('lark = "start: NAME"', Grammar(GrammarKind.LARK, "start: NAME", trusted=True)),
+        ('lark = "start: /a+/"', Grammar(GrammarKind.LARK, "start: /a+/", trusted=True)),
     ],
 )
 def test_a_grammar_can_be_written_in_several_ways(tmp_path: Path, line: str, grammar: Grammar) -> None:
@@ -87,6 +87,7 @@ def test_other_files_of_the_folder_are_left_alone(tmp_path: Path) -> None:
         ("template = '''\n{{a}}\n{{ b c }}'''", "示例.toml:3: template: {{ must be followed"),
         ('template = "{{a}}"\n[slots.b]\ndefault = ""', "示例.toml:2: slots.b: the template has no such slot"),
         ('template = "{{a}}"\n[grammar]\nlark = "start: {{b}}"', "示例.toml:3: grammar.lark: there is no slot 'b'"),
+        ('template = "a"\n\n[grammar]\nregex = "("', "示例.toml:3: grammar: it cannot be used: "),
         ('template = "{{a}}"\n[slots.a]\nsample = ""', "示例.toml:3: slots.a.sample"),
         ('template = "a"\n\x00', "line 2"),
         ("template = ", "not a TOML file (Invalid value (at end of document))"),
