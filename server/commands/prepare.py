@@ -11,8 +11,8 @@ from server.assembly import Assembly, AssemblyError, api_options, assemble, chec
 from server.commands.options import UsageProblem
 from server.engine.errors import ModelLoadError
 from server.engine.gguf_check import check_gguf
-from server.hosting.pinning import PinnedFileError, pinned_prompts, pinned_tasks
 from server.settings.engine import ModelPlan
+from server.settings.pinned import PinnedFileError, pinned_prompts, pinned_tasks
 from server.settings.table import ModelSettings, Settings
 from server.sources import ModelSource, UnknownModelError, convert_source, find_source
 from server.tasks.files import TaskFileError, load_tasks

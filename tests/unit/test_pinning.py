@@ -5,17 +5,11 @@ from pathlib import Path
 import pytest
 
 from server.hosting.host import EngineHost
-from server.hosting.pinning import (
-    PinnedFileError,
-    PinnedPrompt,
-    pinned_prompts,
-    pinned_tasks,
-    pins,
-    task_prompt,
-)
+from server.hosting.pinning import PinnedPrompt, pins, task_prompt
 from server.prompts.beginning import common_beginning
 from server.prompts.format import prompt_format
 from server.prompts.message import Message, Role
+from server.settings.pinned import PinnedFileError, pinned_prompts, pinned_tasks
 from server.settings.table import ModelSettings, VariantSettings
 from server.tasks.task import Task
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
