@@ -4,7 +4,6 @@ import http.server
 import json
 import queue
 import re
-import shutil
 import socket
 import subprocess
 import threading
@@ -12,14 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from tests.clients.conftest import Deployment
 from tests.clients.programs import Told
+from tests.support.chromium import find_chromium
 
 PAGE = Path(__file__).with_name("browser_page.html")
-BROWSERS = ("chromium", "chromium-headless-shell")
-FOUND = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 # As Chromium 150 sends them for browser_page.html.
 AGENT = (
@@ -118,8 +114,8 @@ def page(content: bytes) -> Iterator[tuple[str, "queue.Queue[Told]"]]:
         server.shutdown()
 
 
-@pytest.mark.skipif(FOUND is None, reason=f"no browser on this machine: none of {', '.join(BROWSERS)} is installed")
 def test_a_page_in_chromium(deployment: Deployment, tmp_path: Path) -> None:
+    chromium = find_chromium()
     content = PAGE.read_text("utf-8").replace("ADDRESS", deployment.url).replace("KEY", deployment.key)
     options = (
         "--headless",
@@ -129,8 +125,8 @@ def test_a_page_in_chromium(deployment: Deployment, tmp_path: Path) -> None:
         f"--user-data-dir={tmp_path}",
     )
     with page(content.encode()) as (address, seen), (tmp_path / "log").open("wb") as log:
-        assert FOUND is not None
-        with subprocess.Popen([FOUND, *options, address], stdout=log, stderr=log) as browser:
+        command = [chromium.path, *options, address]
+        with subprocess.Popen(command, stdout=log, stderr=log, env=chromium.environment) as browser:
             try:
                 told = seen.get(timeout=60)
             finally:

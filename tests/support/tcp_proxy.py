@@ -19,6 +19,7 @@ class TcpProxy:
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.served: Counter[str] = Counter()
         """How many connections each has got."""
+        self._clients: list[socket.socket] = []
 
     def __enter__(self) -> "TcpProxy":
         threading.Thread(target=self._accept, daemon=True).start()
@@ -29,10 +30,17 @@ class TcpProxy:
     ) -> None:
         self._listener.close()
 
+    def cut(self) -> None:
+        """Break all connections there are, as a network does."""
+        for client in self._clients:
+            with suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
+
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                self._clients.append(client)
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:

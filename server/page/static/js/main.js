@@ -154,6 +154,7 @@ class Page {
 
   #showSidebar() {
     this.#sidebar.show(this.#library.list(), this.#current.id, this.#text);
+    byId("heading").textContent = this.#current.title || "glmserve";
     document.title = this.#current.title ? `${this.#current.title} · glmserve` : "glmserve";
   }
 

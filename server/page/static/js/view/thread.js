@@ -87,7 +87,7 @@ export class Thread {
 
   #welcome() {
     const text = this.#actions.text();
-    return el("div", { class: "welcome" }, el("h1", { text: text("welcome") }), el("p", { text: text("welcomeText") }));
+    return el("div", { class: "welcome" }, el("h2", { text: text("welcome") }), el("p", { text: text("welcomeText") }));
   }
 
   /** @param {Message} message @param {number} index @param {boolean} last @param {boolean} running */
