@@ -3,6 +3,7 @@
 What each request is was drawn from a seed. Those whose greedy answer is sure are compared with what they got alone.
 """
 
+import time
 from pathlib import Path
 
 import pytest
@@ -20,15 +21,19 @@ GROWTH = 4 * 2**20
 
 @pytest.mark.anyio
 async def test_long_run(tiny_gguf: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    requests, seed = request.config.getoption("--requests"), request.config.getoption("--seed")
+    option = request.config.getoption
+    seed, size, until = option("--seed"), option("--requests") // STAGES, time.monotonic() + 60 * option("--minutes")
     with serving(tiny_gguf, tmp_path, everything=True) as server:
         run = LongRun(server, seed, CALLERS)
         await run.prepare(CASES)
-        for stage in range(STAGES):
-            await run.stage(requests // STAGES)
-            print(f"{(stage + 1) * (requests // STAGES)} requests:", run.progress(), flush=True)
+        for _ in range(STAGES):
+            await run.stage(size)
+            print(run.progress(), flush=True)
+            if time.monotonic() > until:
+                break
         await run.check()
-    print(run.report)
+    print(run.callers.tally, {name: value for name, value in run.report.figures.items() if name.endswith("_total")})
+    print(f"{run.report.checks} checks of the books")
     check_flat(run.report)
 
 

@@ -79,7 +79,8 @@ class LongRun:
             f"{name} {at.memory / 2**20:.1f} MB {at.files} files {at.threads} threads"
             for name, at in self.report.vitals[-1].items()
         )
-        return f"{self._sent / self.report.seconds:.0f} a second, {len(self.callers.tally.wrong)} wrong; {held}"
+        rate, wrong = self._sent / self.report.seconds, len(self.callers.tally.wrong)
+        return f"{self._sent} requests, {rate:.0f} a second, {wrong} wrong; {held}"
 
     async def settle(self) -> None:
         """Wait until nothing runs and every engine that ran has checked its books since."""

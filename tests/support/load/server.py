@@ -26,6 +26,7 @@ model = "{tiny}"
 name = "tiny"
 context = 2048
 cache_tokens = 6144
+threads = 1
 pin = ["{folder}/pinned.txt"]
 """
 _MORE = """
