@@ -5,15 +5,12 @@ by two threads of the process's own ``WorkerProcess``, because a full pipe would
 """
 
 import asyncio
-import itertools
 import logging
-import time
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Iterable
 from contextvars import copy_context
 
 from server.engine.config import EngineConfig
-from server.engine.door import ANYBODY, Caller, Door
+from server.engine.door import ANYBODY, Caller
 from server.engine.errors import (
     DecodeFailed,
     EngineDied,
@@ -43,6 +40,8 @@ from server.engine.messages import (
     StepReport,
     Submit,
 )
+from server.engine.model_files import ModelFiles
+from server.engine.open_requests import OpenRequests
 from server.engine.params import SamplingParams
 from server.engine.process import WorkerProcess
 from server.engine.streams import Outcomes, OutcomeStream
@@ -53,6 +52,8 @@ log = logging.getLogger(__name__)
 
 _BACKOFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Before the first, second, … restart in a row; the last one repeats."""
+_FILES_SECONDS = 5.0
+"""How often to look whether the model file was overwritten."""
 _KILL_SECONDS = 10.0
 """After so long a killed process counts as gone, whether the system has seen to it or not."""
 
@@ -67,17 +68,19 @@ class EngineClient:
         self._status = EngineStatus(EngineState.STOPPED, "not started")
         self._info: EngineInfo | None = None
         self._stats = EngineStats()
-        self._ids = itertools.count(1)
-        self._streams: dict[int, Outcomes] = {}
+        self._requests = OpenRequests(config.parallel, config.max_waiting)
         self._process: WorkerProcess | None = None
         self._pins: dict[Pin, None] = {}
         """In order: each fresh process gets all of them."""
         self._changed = asyncio.Condition()
-        self._watchdog = Watchdog(config.step_timeout, lambda: bool(self._streams), self._hung)
+        self._watchdog = Watchdog(config.step_timeout, self._is_working, self._hung)
+        self._files = ModelFiles(config)
+        self._was_ready = False
+        """Whether it has loaded since it was started: only then is trying again worth anything."""
         self._restarts = 0
         self._restarting: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._checker: GrammarChecker | None = None
-        self._door = Door(config.parallel, config.max_waiting)
         self.restarts_total = 0
 
     @property
@@ -106,7 +109,7 @@ class EngineClient:
         """Start loading; returns at once."""
         if self._status.state is EngineState.STOPPED:
             await self._set(EngineState.LOADING, "the model is being loaded")
-            self._spawn()
+            await self._spawn()
 
     async def wait_ready(self, timeout: float) -> None:
         """Wait until READY, at most ``timeout`` seconds. Raises EngineUnavailable or ModelLoadError."""
@@ -125,13 +128,12 @@ class EngineClient:
         self, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str = "", caller: Caller = ANYBODY
     ) -> AsyncGenerator[StepOutput, None]:
         """Queue a sequence; see ``Engine.submit``."""
-        with self._entered(caller) as request_id:
+        with self._requests.let_in(caller) as request_id:
             if params.grammar is not None:
                 await self._check_grammar(params.grammar)
             process = await self._ready_process()
             self._check(prompt_ids, params, variant)
-            outcomes = self._open(request_id)
-            process.send(Submit(request_id, prompt_ids, params, variant, caller.id))
+            outcomes = self._enter(Submit(request_id, prompt_ids, params, variant, caller.id), process)
         return OutcomeStream(outcomes, lambda finished: self.forget(request_id, finished=finished))
 
     def _check(self, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str) -> None:
@@ -145,10 +147,9 @@ class EngineClient:
 
     async def embed(self, inputs: tuple[tuple[int, ...], ...], caller: Caller = ANYBODY) -> tuple[bytes, ...]:
         """Return a vector for each input; see ``Engine.embed``."""
-        with self._entered(caller) as request_id:
+        with self._requests.let_in(caller) as request_id:
             process = await self._ready_process()
-            outcomes = self._open(request_id)
-            process.send(Embed(request_id, inputs, caller.id))
+            outcomes = self._enter(Embed(request_id, inputs, caller.id), process)
         finished = False
         try:
             outcome = await outcomes.get()
@@ -170,23 +171,10 @@ class EngineClient:
             raise EngineUnavailable(self._unavailable())
         return self._process
 
-    @contextmanager
-    def _entered(self, caller: Caller) -> Iterator[int]:
-        """Yield the id of a request that is let in, and leaves again where the block fails. Raises QueueFull."""
-        request_id = next(self._ids)
-        self._door.enter(request_id, caller, time.monotonic())
-        try:
-            yield request_id
-        except BaseException:
-            self._door.leave(request_id, time.monotonic(), served=False)
-            raise
-
-    def _open(self, request_id: int) -> Outcomes:
-        """Return where the outcomes of a request will go."""
-        if not self._streams:
+    def _enter(self, request: Submit | Embed, process: WorkerProcess) -> Outcomes:
+        if not self._requests:
             self._watchdog.start()
-        outcomes = self._streams[request_id] = Outcomes()
-        return outcomes
+        return self._requests.enter(request, process.send)
 
     def pin(self, pin: Pin) -> None:
         """Keep a beginning of prompts in the cache; see ``Engine.pin``."""
@@ -212,26 +200,34 @@ class EngineClient:
     async def stop(self) -> None:
         """End the process; every open stream ends with EngineUnavailable. ``start`` may start a fresh one."""
         process, self._process = self._process, None
-        if self._restarting is not None:
-            self._restarting.cancel()
-        self._restarts = 0
+        loaded = self._status.state is EngineState.READY
+        for task in (self._restarting, self._watching):
+            if task is not None:
+                task.cancel()
+        self._restarts, self._was_ready = 0, False
         checker, self._checker = self._checker, None
         if checker is not None:
             checker.close()
         await self._set(EngineState.STOPPED, "the server is shutting down")
-        self._end_all(EngineUnavailable("the server is shutting down and did not finish this request; send it again"))
+        self._requests.end(
+            EngineUnavailable("the server is shutting down and did not finish this request; send it again")
+        )
         if process is not None:
-            await asyncio.to_thread(process.stop)
+            await asyncio.to_thread(process.stop, loaded=loaded)
             log.info("%s was unloaded", self._config.model_path.name)
 
     def forget(self, request_id: int, *, finished: bool) -> None:
         """Drop a stream that nobody reads any more, and stop its sequence if it still runs."""
-        self._streams.pop(request_id, None)
-        self._door.leave(request_id, time.monotonic())
+        self._requests.drop(request_id)
         if not finished and self._process is not None:
             self._process.send(Abort(request_id))
 
-    def _spawn(self) -> None:
+    async def _spawn(self) -> None:
+        if (replaced := await asyncio.to_thread(self._files.replaced)) is not None:
+            self._give_up(f"{replaced.name} is not the file any more that this server was started with; restart it")
+            return
+        if self._status.state is EngineState.STOPPED:
+            return
         loop = asyncio.get_running_loop()
         process = WorkerProcess(
             self._config,
@@ -245,10 +241,17 @@ class EngineClient:
 
     def _check_loaded(self, process: WorkerProcess) -> None:
         if process is self._process and self._status.state is not EngineState.READY:
-            self._process = None
             process.kill()
-            reason = f"loading took more than {self._config.load_timeout:g} s (--load-timeout)"
-            self._set_soon(EngineState.FAILED, reason)
+            self._load_failed(f"loading took more than {self._config.load_timeout:g} s (--load-timeout)")
+
+    async def _watch_files(self, process: WorkerProcess) -> None:
+        """End ``process`` when its model is overwritten: its answers would be those of a mixture."""
+        while process is self._process:
+            await asyncio.sleep(_FILES_SECONDS)
+            overwritten = await asyncio.to_thread(self._files.overwritten)
+            if overwritten is not None and process is self._process:
+                process.kill(f"was killed, as {overwritten.name} was overwritten while it was served")
+                return
 
     def _receive(self, sender: WorkerProcess, message: FromWorker) -> None:
         if isinstance(message, Logged):
@@ -261,17 +264,27 @@ class EngineClient:
             self._info = message.info
             file, info = self._config.model_path.name, message.info
             log.info("%s was loaded in %.1f s on %s", file, info.load_seconds, info.device)
-            for pin in self._pins:
-                sender.send(pin)  # ahead of every request
-            self._set_soon(EngineState.READY, "")
+            self._loaded(sender)
         elif isinstance(message, LoadFailed):
-            log.error("%s could not be loaded: %s", self._config.model_path.name, message.reason)
-            self._process = None
-            self._set_soon(EngineState.FAILED, message.reason)
+            self._load_failed(message.reason)
+
+    def _loaded(self, process: WorkerProcess) -> None:
+        self._was_ready = True
+        for pin in self._pins:
+            process.send(pin)  # ahead of every request
+        self._requests.send_all(process.send)
+        self._set_soon(EngineState.READY, "")
+        self._watchdog.start()
+        self._watching = asyncio.ensure_future(self._watch_files(process))
+
+    def _load_failed(self, reason: str) -> None:
+        log.error("%s could not be loaded: %s", self._config.model_path.name, reason)
+        self._process = None
+        self._try_again(reason)
 
     def _log(self, line: Logged) -> None:
         record = log_record(line, self._config.model_path.name)
-        outcomes = None if line.request_id is None else self._streams.get(line.request_id)
+        outcomes = None if line.request_id is None else self._requests.get(line.request_id)
         context = copy_context() if outcomes is None else outcomes.context
         context.run(logging.getLogger(line.logger).handle, record)
 
@@ -279,46 +292,61 @@ class EngineClient:
         self._watchdog.heard()
         self._stats = report.stats or self._stats
         for output in report.outputs:
-            outcomes = self._streams.get(output.request_id)
-            if outcomes is not None:
-                self._restarts = 0  # it answers, so the next death counts from the start again
-                if not outcomes.put(output):
-                    self.forget(output.request_id, finished=False)
+            if _is_answer(output):
+                self._restarts = 0  # so the next death counts from the start again
+            if not self._requests.put(output):
+                self.forget(output.request_id, finished=False)
+
+    def _is_working(self) -> bool:
+        return bool(self._requests) and self._status.state is EngineState.READY
 
     def _hung(self) -> None:
         if (process := self._process) is not None:
+            self._requests.spend()  # they have waited long enough, and one of them may be to blame
             how = f"did not end a step within {self._config.step_timeout:g} s (--step-timeout) and was killed"
             process.kill(how)
             asyncio.get_running_loop().call_later(_KILL_SECONDS, self._ended, process, how)
 
     def _ended(self, sender: WorkerProcess, how: str) -> None:
-        """The process is gone: tell every waiting request at once, then start a fresh one."""
+        """The process is gone: tell those at once who have read a part of their answer, then start a fresh one."""
         if sender is not self._process:
             return
         self._process = None
         self._stats = EngineStats()
         file = self._config.model_path.name
-        log.error("the engine process of %s %s; %d requests were lost", file, how, len(self._streams))
-        self._end_all(EngineDied(f"the engine process {how} while this request ran; it is being restarted, try again"))
-        if self._info is None or self._restarts >= self._config.max_restarts:
-            times = f" {self._restarts + 1} times in a row" if self._restarts else ""
-            self._set_soon(EngineState.FAILED, f"the engine process {how}{times} on {self._config.model_path.name}")
+        died = EngineDied(f"the engine process {how} while this request ran; it is being restarted, try again")
+        open_before = len(self._requests)
+        kept = self._requests.end_lost(died)
+        lost = open_before - len(kept)
+        log.error("the engine process of %s %s; %d requests were lost, %d are sent again", file, how, lost, len(kept))
+        asyncio.get_running_loop().call_later(self._config.restart_wait, self._end_unsent, kept, died)
+        self._try_again(f"the engine process of {file} {how}")
+
+    def _end_unsent(self, request_ids: Iterable[int], error: EngineError) -> None:
+        """End those of the requests that a fresh process should have, as there is none yet."""
+        if self._status.state is not EngineState.READY:
+            self._requests.end(error, request_ids)
+
+    def _try_again(self, problem: str) -> None:
+        """Start a fresh process after ``problem``, unless there have been too many in a row or none that loaded."""
+        if not self._was_ready or self._restarts >= self._config.max_restarts:
+            self._give_up(f"{problem}, {self._restarts + 1} times in a row" if self._restarts else problem)
             return
-        self._set_soon(EngineState.RESTARTING, f"the engine process {how} and is being restarted")
+        self._set_soon(EngineState.RESTARTING, f"{problem}; it is being restarted")
         self._restarting = asyncio.ensure_future(self._restart())
+
+    def _give_up(self, reason: str) -> None:
+        if self._was_ready:
+            log.error("%s takes no more requests: %s", self._config.model_path.name, reason)
+        self._set_soon(EngineState.FAILED, reason)
+        self._requests.end(EngineDied(f"{reason}; this request was not answered"))
 
     async def _restart(self) -> None:
         delay = _BACKOFF_SECONDS[min(self._restarts, len(_BACKOFF_SECONDS) - 1)]
         self._restarts += 1
         self.restarts_total += 1
         await asyncio.sleep(delay)
-        self._spawn()
-
-    def _end_all(self, error: EngineError) -> None:
-        for request_id, outcomes in self._streams.items():
-            outcomes.put(error)
-            self._door.leave(request_id, time.monotonic(), served=False)
-        self._streams.clear()
+        await self._spawn()
 
     def _set_soon(self, state: EngineState, reason: str) -> None:
         self._status = EngineStatus(state, reason)
@@ -335,3 +363,8 @@ class EngineClient:
 
     def _unavailable(self) -> str:
         return f"the engine takes no requests now: {self._status.reason or self._status.state.value}"
+
+
+def _is_answer(output: StepOutput | Embedded) -> bool:
+    """Whether something was computed; a process that only tells of failures is no better than one that dies."""
+    return bool(output.vectors if isinstance(output, Embedded) else output.token_ids or output.prompt_logprobs)

@@ -20,10 +20,19 @@ def identify_file(path: Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
+    return _identify(path, with_time=True)
+
+
+def identify_content(path: Path) -> str:
+    """Return text that changes with size, header or, most probably, any other content of a file. Raises OSError."""
+    return _identify(path, with_time=False)
+
+
+def _identify(path: Path, *, with_time: bool) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
-        digest.update(f"{status.st_size} {status.st_mtime_ns} ".encode())
+        digest.update(f"{status.st_size} {status.st_mtime_ns if with_time else '-'} ".encode())
         digest.update(file.read(_HEAD))
         for start in _spread(status.st_size):
             file.seek(start)

@@ -12,7 +12,10 @@ from multiprocessing.connection import Connection
 
 from server.engine.config import EngineConfig
 from server.engine.messages import FromWorker, Shutdown, ToWorker
+from server.engine.spawning import start_shielded
 from server.engine.worker import BackendFactory, run_worker
+
+log = logging.getLogger(__name__)
 
 _STOP_SECONDS = 5.0
 """How long a process may take to end by itself before it is killed."""
@@ -52,7 +55,7 @@ class WorkerProcess:
     def start(self) -> None:
         """Start the process and its threads."""
         os.environ.setdefault("GOMP_SPINCOUNT", _SPIN_COUNT)  # OpenMP reads it when the child starts
-        self._process.start()
+        start_shielded(self._process)
         atexit.register(self.kill)  # multiprocessing would send a SIGTERM at exit, and wait
         self._theirs.close()  # or the end of the process would not be an EOF here
         for target in (self._read, self._write):
@@ -62,10 +65,10 @@ class WorkerProcess:
         """Hand ``message`` to the writing thread; never blocks."""
         self._outbox.put(message)
 
-    def stop(self) -> None:
-        """End the process, by force if it does not listen. Blocks."""
+    def stop(self, *, loaded: bool = True) -> None:
+        """End the process, by force if it does not listen, which it does once it has ``loaded``. Blocks."""
         self.send(Shutdown())
-        self._process.join(_STOP_SECONDS)
+        self._process.join(_STOP_SECONDS if loaded else 0)
         if self._process.is_alive():
             self.kill()
             self._process.join()
@@ -83,13 +86,18 @@ class WorkerProcess:
             pass
         except RuntimeError:  # the event loop that listened is closed
             self._process.kill()
+        except Exception as error:  # unpickling raises anything
+            log.exception("the engine process sent what is no message")
+            self.kill(f"sent what is no message ({type(error).__name__}) and was killed")
+        self._process.join(_STOP_SECONDS)  # it may have closed its end and go on
+        self._process.kill()
         self._process.join()
         atexit.unregister(self.kill)
         self._outbox.put(None)
         try:
             self._on_end(self._killed_how or _how(self._process.exitcode))
         except RuntimeError:
-            logging.getLogger(__name__).debug("the engine ended after its event loop")
+            log.debug("the engine ended after its event loop")
 
     def _write(self) -> None:
         connection: Connection = self._connection
@@ -98,6 +106,10 @@ class WorkerProcess:
                 connection.send(message)
             except OSError:
                 return  # the reading thread sees the end and reports it
+            except Exception as error:  # pickling raises anything
+                log.exception("a message to the engine process could not be sent")
+                self.kill(f"could not be told of a request ({type(error).__name__}) and was killed")
+                return
         connection.close()
 
 

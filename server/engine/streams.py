@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextvars import copy_context
 
 from server.engine.errors import DecodeFailed, EngineError, ReaderTooSlow
-from server.engine.messages import Embedded, FinishReason, StepOutput
+from server.engine.messages import Embed, Embedded, FinishReason, StepOutput, Submit
 
 MOST_UNREAD = 4096
 """Outputs of a request that may wait for their reader. They take 1.1 MB; with 20 log-probabilities each, 11.6 MB."""
@@ -16,14 +16,20 @@ Outcome = StepOutput | Embedded | EngineError
 class Outcomes:
     """What has become of one request, in order, as far as nobody has read it."""
 
-    def __init__(self) -> None:
+    def __init__(self, request: Submit | Embed) -> None:
         """Nothing has, so far."""
+        self.request = request
+        self.sent = 0
+        """How many processes were asked."""
+        self.answered = False
+        """Whether anything has come of it."""
         self.context = copy_context()
         """In which the request came: what is logged of it is logged there."""
         self._queue: asyncio.Queue[Outcome] = asyncio.Queue()
 
     def put(self, outcome: Outcome) -> bool:
         """Add ``outcome``; return False where too many are unread, which is then the last that is told."""
+        self.answered = True
         if self._queue.qsize() >= MOST_UNREAD and not isinstance(outcome, EngineError):
             self._queue.put_nowait(ReaderTooSlow(MOST_UNREAD))
             return False

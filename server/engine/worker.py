@@ -26,6 +26,7 @@ from server.engine.messages import (
     ToWorker,
 )
 from server.engine.pacing import StepPacer
+from server.engine.spawning import end_with_parent
 from server.engine.speculation import Speculation
 from server.engine.state_folder import StateFolder
 
@@ -56,6 +57,7 @@ def run_worker(connection: Connection, config: EngineConfig, load: BackendFactor
     """Entry point of the process. Ends with exit code 0 when told to, or when the parent is gone."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # a terminal or systemd sends it to all; the parent ends this process
+    end_with_parent()
     outgoing = Outgoing(connection)
     logging.basicConfig(level=log_level, handlers=[LogPipe(outgoing.send)])
     try:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from server.engine.errors import ReaderTooSlow
-from server.engine.messages import FinishReason, StepOutput
+from server.engine.messages import Embed, FinishReason, StepOutput
 from server.engine.streams import MOST_UNREAD, Outcomes, OutcomeStream
 from server.http.protocol import bounded_protocol
 from tests.conftest import running_server
@@ -83,7 +83,7 @@ def test_an_answer_that_is_whole_and_not_read_does_not_keep_its_connection(url: 
 
 
 async def test_the_outputs_that_wait_for_a_reader_are_bounded() -> None:
-    outcomes, ends = Outcomes(), []
+    outcomes, ends = Outcomes(Embed(1, ((1,),))), []
     stream = OutcomeStream(outcomes, ends.append)
     put = [outcomes.put(StepOutput(1, (number,))) for number in range(MOST_UNREAD + 1)]
     assert put == [True] * MOST_UNREAD + [False]
@@ -94,7 +94,7 @@ async def test_the_outputs_that_wait_for_a_reader_are_bounded() -> None:
 
 
 async def test_an_end_is_told_to_a_reader_who_is_far_behind() -> None:
-    outcomes = Outcomes()
+    outcomes = Outcomes(Embed(1, ((1,),)))
     for number in range(MOST_UNREAD):
         outcomes.put(StepOutput(1, (number,), FinishReason.STOP if number == MOST_UNREAD - 1 else None))
     outputs = [output async for output in OutcomeStream(outcomes, lambda _: None)]

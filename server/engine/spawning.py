@@ -1,0 +1,34 @@
+"""Starting a child process that outlives whatever ends its parent's group, and never its parent."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from multiprocessing import resource_tracker
+from multiprocessing.context import SpawnProcess
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+"""A terminal or systemd sends these to all processes of a service. The parent alone decides what they mean."""
+
+
+def start_shielded(process: SpawnProcess) -> None:
+    """Start ``process`` so that Ctrl-C and SIGTERM never reach it, not even while Python is starting there."""
+    resource_tracker.ensure_running()  # or starting the process would start it, and that lets the signals through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_with_parent() -> None:
+    """In the child: end as soon as the parent is gone, whatever this process is doing then."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="parent-watch", daemon=True).start()
