@@ -4,6 +4,7 @@ ApiError
 ├── InvalidRequest       the body or one field of it; ``param`` names which
 ├── TextTooLong          so long that it need not even be tokenised
 ├── BodyTooLarge         past the size limit
+├── BodyTooSlow          it did not come in time
 ├── ModelNotFound        no served model has that name
 ├── RouteNotServed       no served model is of the kind that this address is for
 ├── WrongModelKind       the model that was named is of another kind
@@ -13,6 +14,7 @@ ApiError
 ├── RateLimited          past the budget of its key
 ├── RequestTimedOut      past the time that a request may take
 ├── HeadTooLarge         more or longer headers than the server takes
+├── TooManyConnections   all that there may be are being answered
 └── ClientGone           the caller hung up; nobody reads the reply
 """
 
@@ -86,6 +88,14 @@ class BodyTooLarge(ApiError):
     def __init__(self, limit: int) -> None:
         """``limit`` is in bytes."""
         super().__init__(f"the request body is larger than {limit} bytes, which is the limit")
+
+
+class BodyTooSlow(ApiError):
+    """The rest of the body did not come in time, or what had come of it had to go for others."""
+
+    def __init__(self, seconds: float, rate: int) -> None:
+        """``seconds`` and, for every ``rate`` bytes of it, one more is what it may take."""
+        super().__init__(f"the request body took more than {seconds:g} s and 1 s for each {rate} bytes of it")
 
 
 class ModelNotFound(ApiError):
@@ -170,6 +180,13 @@ class HeadTooLarge(ApiError):
         super().__init__(f"the request has more than {number} headers or {size} bytes of them, which is the limit")
 
 
+class TooManyConnections(ApiError):
+    """As many connections as there may be are open, and something is asked for on each of them."""
+
+    def __init__(self) -> None:
+        super().__init__("the server has as many connections as it takes; try again in a second")
+
+
 class ClientGone(ApiError):
     """The caller hung up before the answer was complete."""
 
@@ -249,12 +266,14 @@ _TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
         PromptNotFound: _Row(404, "invalid_request_error", "prompt_not_found"),
         ResponseNotFound: _Row(404, "invalid_request_error", "response_not_found"),
         ReaderTooSlow: _Row(408, "invalid_request_error", "reader_too_slow"),
+        BodyTooSlow: _Row(408, "invalid_request_error", "body_too_slow"),
         BodyTooLarge: _Row(413, "invalid_request_error", "request_too_large"),
         RateLimited: _Row(429, "rate_limit_error", "rate_limit_exceeded"),
         QueueFull: _Row(429, "rate_limit_error", "queue_full"),
         HeadTooLarge: _Row(431, "invalid_request_error", "headers_too_large"),
         ClientGone: _Row(499, "client_closed_request", "client_closed_request"),
         DecodeFailed: _Row(500, "server_error", "decode_failed"),
+        TooManyConnections: _Row(503, "server_error", "too_many_connections", retry_after=1),
         EngineDied: _Row(503, "server_error", "engine_died", retry_after=2),
         EngineUnavailable: _Row(503, "server_error", "engine_unavailable", retry_after=2),
         ModelLoadError: _Row(503, "server_error", "model_load_failed", retry_after=60),

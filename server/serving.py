@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 import time
@@ -25,6 +26,8 @@ _SEND_BYTES = 256 * 1024
 """Of a reply that the system may hold for a caller who reads slowly (Linux takes it times two). It would take 4 MB."""
 _LAST_WORDS_SECONDS = 2
 """For the ends of requests that did not end by themselves to reach their callers."""
+_OTHER_FILES = 64
+"""Files and pipes that are open besides connections: some 30 with one model, and 5 for each further one."""
 _SETTLED = (EngineState.READY, EngineState.FAILED, EngineState.IDLE)
 
 
@@ -62,6 +65,18 @@ def base_url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def room_for(connections: int) -> int:
+    """Return how many of so many connections the system lets this process have, having asked it for as many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        if soft < wanted:
+            log.warning("only %d files may be open (ulimit -n), so there may be fewer connections", soft)
+    return connections if soft == resource.RLIM_INFINITY else max(1, min(connections, soft - _OTHER_FILES))
+
+
 class Server(uvicorn.Server):
     """Uvicorn, telling when each model takes requests, and ending so that every caller gets an end."""
 
@@ -76,7 +91,10 @@ class Server(uvicorn.Server):
                 server_header=False,
                 timeout_graceful_shutdown=settings.shutdown_seconds + _LAST_WORDS_SECONDS,
                 lifespan="on",
-                http=bounded_protocol(settings.stall_seconds, lambda: registry.stopping),
+                http=bounded_protocol(
+                    settings.stall_seconds, lambda: registry.stopping, room_for(settings.max_connections)
+                ),
+                ws="none",
             )
         )
         AppStatus.enable_automatic_graceful_drain = False  # it would cut all streams as soon as a signal comes

@@ -1,4 +1,6 @@
-"""HTTP/1.1 with bounds on what uvicorn itself takes at any length: the head of a request, a reader who does not read.
+"""HTTP/1.1 with bounds on what uvicorn takes in any number, size or time.
+
+These are connections, the head of a request, requests ahead of their answers, and a reader who does not read.
 
 What is sent and not read is bounded: the system holds what ``server.serving.bind`` says, the transport 64 KiB and one
 message beyond that, and then whoever sends waits, until it is told that the caller is gone.
@@ -15,7 +17,8 @@ from collections.abc import Callable
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from server.errors import HeadTooLarge, describe
+from server.errors import HeadTooLarge, TooManyConnections, describe
+from server.http.connections import Connections
 
 log = logging.getLogger(__name__)
 
@@ -24,15 +27,22 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 128
 HEAD_SECONDS = 30.0
 """How long a caller may take to send them."""
+REST_SECONDS = 5.0
+"""How long the rest of a body may take that was answered before it had come."""
+MOST_AHEAD = 16
+"""Requests that may be sent on a connection before the first of them is answered."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """Refuses a head that is too large (431), and hangs up on one that takes too long, or who does not read."""
 
-    stall_seconds = 60.0
+    open_connections: Connections
+    """Those of the server."""
+
+    stall_seconds: float
     """How long a caller may take nothing of what waits for it; 0 is for ever."""
 
-    is_stopping: Callable[[], bool] = staticmethod(lambda: False)
+    is_stopping: Callable[[], bool]
     """Whether the server ends, so that callers should come back by another connection, which may lead elsewhere."""
 
     _in_head = False
@@ -41,16 +51,27 @@ class BoundedProtocol(HttpToolsProtocol):
     _unfinished = 0
     """Of what it may still hold back: a header that does not end."""
     _too_large = False
+    _too_far_ahead = False
+    _has_asked = False
+    """The request is complete."""
     _timer: asyncio.TimerHandle | None = None
     _stall: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
         super().connection_made(transport)
-        self._wait_for_head()
+        if self.open_connections.enter(self):
+            self._hang_up_in(HEAD_SECONDS)
+        else:
+            self._refuse(TooManyConnections())
+
+    def hang_up(self) -> None:
+        """Close at once, whatever is still to be sent."""
+        self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
+        self.open_connections.leave(self)
         self._stop_waiting()
         self._end_stall()
         super().connection_lost(exc)
@@ -74,15 +95,23 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._unfinished > MAX_HEAD_BYTES:
                 self._too_large = True
                 self.send_400_response("")
+        if self._is_answered and self._timer is None:
+            self._hang_up_in(HEAD_SECONDS)  # uvicorn waits no more once anything comes, be it an empty line
 
     def on_message_begin(self) -> None:
         """Begin a head."""
+        if len(self.pipeline) >= MOST_AHEAD:
+            self._too_far_ahead = True
+            raise ValueError("too many requests ahead of their answers")  # the parser stops
         super().on_message_begin()
         if not self.flow.write_paused:
             self._end_stall()  # what waits from now on is of another reply
         self._in_head = True
+        self._has_asked = False
         self._head_bytes = self._unfinished = 0
-        self._wait_for_head()
+        if self.cycle is None or self._is_answered:
+            self.open_connections.owes(self)
+        self._hang_up_in(HEAD_SECONDS)
 
     def on_url(self, url: bytes) -> None:
         """Count a piece of the request line."""
@@ -102,15 +131,28 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.is_stopping():
             self.cycle.keep_alive = False  # uvicorn then says so in the reply
 
+    def on_message_complete(self) -> None:
+        """End a request."""
+        self._has_asked = True
+        self._stop_waiting()
+        self.open_connections.asked(self)
+        super().on_message_complete()
+
     def send_400_response(self, msg: str) -> None:
         """Answer what is no request, in the envelope of all errors, and hang up."""
-        if not self._too_large:
-            return super().send_400_response(msg)
-        reply = describe(HeadTooLarge(MAX_HEAD_BYTES, MAX_HEADERS))
+        if self._too_far_ahead:
+            return self.hang_up()
+        if self._too_large:
+            return self._refuse(HeadTooLarge(MAX_HEAD_BYTES, MAX_HEADERS))
+        return super().send_400_response(msg)
+
+    def _refuse(self, error: Exception) -> None:
+        reply = describe(error)
         body = json.dumps(reply.envelope()).encode()
-        head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        self.transport.write(STATUS_LINE[reply.status] + head.encode() + body)
-        return self.transport.close()
+        fields = {"content-type": "application/json", "content-length": len(body), "connection": "close"}
+        head = "".join(f"{name}: {value}\r\n" for name, value in {**fields, **reply.headers()}.items())
+        self.transport.write(STATUS_LINE[reply.status] + head.encode() + b"\r\n" + body)
+        self.transport.close()
 
     def _count(self, size: int) -> None:
         self._head_bytes += size
@@ -119,8 +161,12 @@ class BoundedProtocol(HttpToolsProtocol):
             raise HeadTooLarge(MAX_HEAD_BYTES, MAX_HEADERS)  # the parser stops, and uvicorn sends the 400 above
 
     def on_response_complete(self) -> None:
-        """Look whether the caller reads the rest."""
+        """Look whether the caller reads the rest, and ends what he sends."""
         super().on_response_complete()
+        if self._is_answered:
+            self.open_connections.owes(self)
+            if not self._has_asked and not self._in_head:
+                self._hang_up_in(REST_SECONDS)
         self._look_for_progress()
 
     def _look_for_progress(self) -> None:
@@ -155,9 +201,14 @@ class BoundedProtocol(HttpToolsProtocol):
             self._stall.cancel()
             self._stall = None
 
-    def _wait_for_head(self) -> None:
+    @property
+    def _is_answered(self) -> bool:
+        """Whether there was a request, and the last one of which a head has come was answered."""
+        return self.cycle is not None and self.cycle.response_complete
+
+    def _hang_up_in(self, seconds: float) -> None:
         self._stop_waiting()
-        self._timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+        self._timer = self.loop.call_later(seconds, self.transport.close)
 
     def _stop_waiting(self) -> None:
         if self._timer is not None:
@@ -165,7 +216,15 @@ class BoundedProtocol(HttpToolsProtocol):
             self._timer = None
 
 
-def bounded_protocol(stall_seconds: float, is_stopping: Callable[[], bool]) -> type[BoundedProtocol]:
+def bounded_protocol(
+    stall_seconds: float = 60.0,
+    is_stopping: Callable[[], bool] = lambda: False,
+    most_connections: int = 4096,
+) -> type[BoundedProtocol]:
     """Return the protocol of one server; uvicorn makes an instance for each connection."""
-    bounds = {"stall_seconds": stall_seconds, "is_stopping": staticmethod(is_stopping)}
+    bounds = {
+        "stall_seconds": stall_seconds,
+        "is_stopping": staticmethod(is_stopping),
+        "open_connections": Connections(most_connections),
+    }
     return type("ServedProtocol", (BoundedProtocol,), bounds)

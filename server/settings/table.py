@@ -184,6 +184,9 @@ class Settings(ModelDefaults):
     stall_seconds: float = Field(
         60.0, ge=0, description="Seconds a caller may take nothing of its reply before it is dropped; 0 is any number."
     )
+    max_connections: int = Field(
+        4096, ge=1, description="Connections at once; for one more, one on which nothing is asked for is dropped."
+    )
     max_body_mb: float = Field(8.0, gt=0, description="Largest request body in megabytes.")
     shutdown_seconds: int = Field(8, ge=0, description="Time that running answers get when the server stops.")
     drain_seconds: float = Field(

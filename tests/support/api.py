@@ -16,7 +16,7 @@ from server.app import ApiOptions, create_app
 from server.hosting.host import EngineHost
 from server.hosting.registry import ModelCard, ModelRegistry, ServedModel
 from server.hosting.task_model import task_models
-from server.http.protocol import BoundedProtocol
+from server.http.protocol import BoundedProtocol, bounded_protocol
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 
 MODEL = "chatglm2-tiny"
@@ -49,10 +49,12 @@ async def connect(app: FastAPI, *, loaded: bool = True) -> AsyncIterator[httpx.A
 
 
 @contextlib.contextmanager
-def serve(app: FastAPI, protocol: type[BoundedProtocol] = BoundedProtocol) -> Iterator[str]:
+def serve(app: FastAPI, protocol: type[BoundedProtocol] | None = None) -> Iterator[str]:
     """Yield the address of ``app`` on a real server in a thread."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2, http=protocol))
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2, http=protocol or bounded_protocol())
+    )
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"

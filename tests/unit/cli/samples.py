@@ -46,6 +46,7 @@ SAMPLES = {
     "step_timeout": Sample("45", "45", 45.0),
     "restart_wait": Sample("1.5", "1.5", 1.5),
     "max_restarts": Sample("2", "2", 2),
+    "max_connections": Sample("99", "99", 99),
     "default_max_tokens": Sample("100", "100", 100),
     "api_key": Sample("secret-1, ann:secret-2", '["secret-1", "ann:secret-2"]', ("secret-1", "ann:secret-2")),
     "api_key_file": Sample("/keys", '"/keys"', Path("/keys")),

@@ -59,7 +59,7 @@ API_FIELDS = {
 ELSEWHERE = {"model", "host", "port", "log_level", "log_format", "quant", "cache_dir", "max_body_mb", "lora",
              "prompt_format", "prefix", "default_model", "pin", "pinned_disk_mb",
              "prompts", "builtin_tasks", "pin_task", "response_store_mb",
-             "shutdown_seconds", "drain_seconds", "stall_seconds",
+             "shutdown_seconds", "drain_seconds", "stall_seconds", "max_connections",
              "api_key", "api_key_file", "key_requests", "key_tokens", "key_concurrent"}  # fmt: skip
 
 
