@@ -6,8 +6,9 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -32,15 +33,24 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextlib.contextmanager
-def running_server(*arguments: str, log: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def running_server(
+    *arguments: str, log: Path, environment: Mapping[str, str] = MappingProxyType({}), group: bool = False
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """`glmserve serve` in a process of its own on a free port; yields its address once it is ready.
 
     Its cache folder lies beside ``log``, unless the arguments name another one.
+
+    Args:
+        arguments: of the command.
+        log: where its output goes.
+        environment: more variables than those of this process.
+        group: whether it leads a process group of its own.
     """
     command = [str(Path(sys.executable).with_name("glmserve")), "serve", "--port", "0", *arguments]
+    variables = {**_environment(log.parent / "cache"), **environment}
     with (
         log.open("wb") as sink,
-        subprocess.Popen(command, stdout=sink, stderr=sink, env=_environment(log.parent / "cache")) as process,
+        subprocess.Popen(command, stdout=sink, stderr=sink, env=variables, start_new_session=group) as process,
     ):
         try:
             yield _address(process, log), process

@@ -18,7 +18,9 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from server.engine.errors import EngineUnavailable
 from server.engine.grammar import Grammar
+from server.engine.spawning import end_with_parent, start_shielded
 
 if TYPE_CHECKING:
     from server.engine.constraint import ConstraintFactory
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
 CPU_SECONDS = 2.0
 """That a grammar may take, compiled and followed for a few tokens."""
 
+_TRIES = 2
 _WALL_SECONDS = 30.0
+_END_SECONDS = 1.0
+"""For a process that has closed its pipe to be gone, so that the way it ended can be told."""
 _MEMORY_BYTES = 6 << 30
 _STACK_BYTES = 2 << 20
 """A quarter of what the engine's threads have, as deep grammars make llguidance use it up."""
@@ -55,7 +60,11 @@ class GrammarChecker:
         return self._verdicts.get(grammar)
 
     def verdict(self, grammar: Grammar) -> str:
-        """Return why ``grammar`` cannot be used, or nothing if it can."""
+        """Return why ``grammar`` cannot be used, or nothing if it can.
+
+        Raises:
+            EngineUnavailable: that could not be found out.
+        """
         known = self._verdicts.get(grammar)
         if known is None:
             known = self._verdicts[grammar] = self._ask(grammar)
@@ -70,36 +79,60 @@ class GrammarChecker:
         self._end()
 
     def _ask(self, grammar: Grammar) -> str:
-        try:
+        """Have ``grammar`` looked at. Raises EngineUnavailable where that cannot be done."""
+        for _ in range(_TRIES):
             connection = self._connected()
-            connection.send(grammar)
-            if connection.poll(_WALL_SECONDS):
-                return str(connection.recv())
-        except (EOFError, OSError):
-            log.info("a grammar of %d characters was too much for the process that checks them", len(grammar.source))
-        self._end()
+            try:
+                connection.send(grammar)
+                if connection.poll(_WALL_SECONDS):
+                    return str(connection.recv())
+            except (EOFError, OSError):
+                if self._end(_END_SECONDS) == -signal.SIGKILL:
+                    continue  # by somebody else, for want of memory say: perhaps not over this grammar
+                break
+            self._end()
+            raise EngineUnavailable(f"the answer's grammar was not checked within {_WALL_SECONDS:g} s; try again")
+        log.info("a grammar of %d characters was too much for the process that checks them", len(grammar.source))
         return f"it takes more than {CPU_SECONDS:g} s, or too much memory, to work out what it allows; make it simpler"
 
     def _connected(self) -> Connection:
+        """Return the pipe to a process that works. Raises EngineUnavailable where none can be started."""
+        if self._process is not None and not self._process.is_alive():
+            self._end()  # while it had nothing to do
         if self._connection is None:
             context = multiprocessing.get_context("spawn")
             self._connection, theirs = context.Pipe()
             self._process = context.Process(
                 target=_run, args=(theirs, self._path), name="glmserve-grammars", daemon=True
             )
-            self._process.start()
+            start_shielded(self._process)
             atexit.register(self._process.kill)  # multiprocessing would send a SIGTERM at exit, and wait
             theirs.close()
+            self._wait_until_it_works(self._connection)
         return self._connection
 
-    def _end(self) -> None:
+    def _wait_until_it_works(self, connection: Connection) -> None:
+        try:
+            if connection.poll(_WALL_SECONDS):
+                connection.recv()
+                return
+        except (EOFError, OSError):
+            pass
+        self._end()
+        raise EngineUnavailable("the process that checks grammars could not be started; the log says why")
+
+    def _end(self, patience: float = 0.0) -> int | None:
+        """End the process, or let it end by itself within ``patience`` seconds; return its exit code."""
         process, connection, self._process, self._connection = self._process, self._connection, None, None
         if connection is not None:
             connection.close()
-        if process is not None:
-            atexit.unregister(process.kill)
-            process.kill()
-            process.join()
+        if process is None:
+            return None
+        process.join(patience)
+        atexit.unregister(process.kill)
+        process.kill()
+        process.join()
+        return process.exitcode
 
 
 def _run(connection: Connection, path: Path) -> None:
@@ -111,10 +144,12 @@ def _run(connection: Connection, path: Path) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     logging.getLogger().addHandler(logging.NullHandler())  # what llama.cpp says, it has said in the engine too
+    end_with_parent()
     route_log()
     _, vocab = load_vocabulary(path)
     factory = ConstraintFactory(vocab, stop_ids(vocab))
     factory.warm_up()
+    connection.send("")
     _limit_memory()
     threading.stack_size(_STACK_BYTES)
     thread = threading.Thread(target=_answer, args=(connection, factory))

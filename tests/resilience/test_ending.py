@@ -1,8 +1,11 @@
 """The server is told to stop: what runs gets an end, what comes goes elsewhere, and the exit code is 0."""
 
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -11,8 +14,11 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
+import pytest
 
+from server.engine.faults import VARIABLE
 from tests.conftest import running_server
+from tests.support.processes import engine_pid, is_alive, wait_running
 from tests.support.tcp_proxy import TcpProxy
 
 ASK = {"messages": [{"role": "user", "content": "你好"}], "stream": True, "ignore_eos": True}
@@ -141,3 +147,73 @@ def assert_is_refused(url: str) -> None:
             return
         time.sleep(0.02)
     raise AssertionError("the server still takes connections")
+
+
+def test_ctrl_c_in_a_terminal_reaches_all_processes_and_cuts_no_answer(tiny_gguf: Path, tmp_path: Path) -> None:
+    """A terminal sends it to the whole group; an engine that ended by it would take every stream with it."""
+    with running_server(str(tiny_gguf), log=tmp_path / "log", group=True) as (url, server):
+        ask = Ask(url, "/v1/chat/completions", {**ASK, "max_tokens": 300})
+        os.killpg(server.pid, signal.SIGINT)
+        os.killpg(server.pid, signal.SIGTERM)
+        events = ask.events()
+        assert server.wait(20) == 0
+    assert json.loads(events[-2])["choices"][0]["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_while_it_loads_it_stops_at_once(tiny_gguf: Path, tmp_path: Path, sent: signal.Signals) -> None:
+    command = [sys.executable, "-m", "server.cli", "serve", str(tiny_gguf), "--port", "0"]
+    environment = {**os.environ, VARIABLE: "load=hang"}
+    with (tmp_path / "log").open("wb") as sink:
+        server = subprocess.Popen(command, stderr=sink, env=environment, start_new_session=True)
+    _wait_until(lambda: "this engine fails on purpose" in (tmp_path / "log").read_text("utf-8"))
+    engine = engine_pid(server.pid)
+    began = time.monotonic()
+    os.killpg(server.pid, sent)
+    assert server.wait(20) == 0
+    assert time.monotonic() - began < 5
+    assert not is_alive(engine)
+    assert "Traceback" not in (tmp_path / "log").read_text("utf-8")
+
+
+def test_told_to_stop_while_the_engine_restarts_it_stops_at_once(tiny_gguf: Path, tmp_path: Path) -> None:
+    (tmp_path / "plan").write_text("")
+    environment = {VARIABLE: f"once {tmp_path / 'plan'}"}
+    log = tmp_path / "log"
+    with running_server(str(tiny_gguf), "--shutdown-seconds", "1", log=log, environment=environment) as (url, server):
+        (tmp_path / "plan").write_text("load=hang")
+        os.kill(engine_pid(server.pid), signal.SIGKILL)
+        _wait_until(lambda: "fails on purpose" in log.read_text("utf-8"))
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(httpx.post, f"{url}/v1/chat/completions", json={**ASK, "stream": False}, timeout=30)
+            _wait_until(lambda: httpx.get(f"{url}/health").json()["status"] == "restarting")
+            began = time.monotonic()
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(30) == 0
+            assert waiting.result().status_code == 503
+    assert time.monotonic() - began < 8
+    assert "Traceback" not in log.read_text("utf-8")
+
+
+def test_a_caller_who_reads_nothing_holds_no_server_up(tiny_gguf: Path, tmp_path: Path) -> None:
+    with running_server(str(tiny_gguf), "--shutdown-seconds", "1", log=tmp_path / "log") as (url, server):
+        host, port = url.removeprefix("http://").split(":")
+        body = json.dumps({**LONG, "logprobs": True, "top_logprobs": 20, "n": 8}).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        with socket.create_connection((host, int(port))) as unread:
+            unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            unread.sendall(head.encode() + body)
+            wait_running(url, 8)
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(12) == 0
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_no_engine_outlives_its_server(tiny_gguf: Path, tmp_path: Path, *, busy: bool) -> None:
+    with running_server(str(tiny_gguf), log=tmp_path / "log") as (url, server):
+        engine = engine_pid(server.pid)
+        ask = Ask(url, "/v1/chat/completions", LONG) if busy else None
+        server.kill()
+        _wait_until(lambda: not is_alive(engine))
+        if ask is not None:
+            ask.events()
