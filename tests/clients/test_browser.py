@@ -132,7 +132,7 @@ def test_a_page_in_chromium(deployment: Deployment, tmp_path: Path) -> None:
             finally:
                 browser.kill()
     assert "failed" not in told
-    assert told["models"] == ["chatglm2-tiny", "bert"]
+    assert told["models"][:2] == ["chatglm2-tiny", "bert"]
     assert "glmserve" in told["streamed"]["content"]
     assert told["streamed"]["done"]
     assert told["streamed"]["id"].startswith("req_")
