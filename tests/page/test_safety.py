@@ -88,6 +88,19 @@ def test_the_policy_stops_what_would_get_past_the_page(visit: Visit, url: str) -
     chat.complaints.clear()
 
 
+def test_markdown_is_read_as_chinese_is_written(visit: Visit, url: str) -> None:
+    """Emphasis beside Chinese marks, which CommonMark does not find; single line breaks, which models mean."""
+    chat = visit(url)
+    chat.ask("这是**“重点”**内容。**注意：**后面\n第二行 2**3**4 和 `**不是“重点”**内容`")
+    expect(chat.answer.locator("strong")).to_have_text(["“重点”", "注意：", "3"])
+    expect(chat.answer.locator("code")).to_have_text("**不是“重点”**内容")
+    expect(chat.answer.locator("br")).to_have_count(1)
+    chat.ask("|甲|乙|\n|:-|-:|\n|一|2|\n\n3. 三\n4. 四\n\n- [x] 完成\n- [ ] 待办")
+    expect(chat.answer.locator("td").last).to_have_attribute("align", "right")
+    expect(chat.answer.locator("ol")).to_have_attribute("start", "3")
+    expect(chat.answer.locator("ul li")).to_have_text(["☑ 完成", "☐ 待办"])
+
+
 def test_a_question_is_never_read_as_markup(visit: Visit, url: str) -> None:
     chat = visit(url)
     chat.ask("<b>bold</b> **bold** \n  indented")

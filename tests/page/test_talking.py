@@ -28,6 +28,14 @@ def test_a_task_is_chosen_from_the_list_and_tried_with_its_example(visit: Visit,
     expect(chat.page.locator(".message.assistant .who")).to_have_text("chatglm2-tiny:intent")
 
 
+def test_a_new_conversation_suggests_what_can_be_tried(visit: Visit, server_url: str) -> None:
+    chat = visit(server_url, locale="zh-CN")
+    chat.button("意图与信息抽取").click()
+    expect(chat.page.locator("#model")).to_have_value("chatglm2-tiny:intent")
+    expect(chat.field).not_to_have_value("")
+    expect(chat.field).to_be_focused()
+
+
 def test_an_answer_is_shown_while_it_comes_and_can_be_stopped(visit: Visit, url: str, engine: ScriptedEngine) -> None:
     engine.endless, engine.step_seconds, engine.per_step = True, 0.02, 3
     chat = visit(url)

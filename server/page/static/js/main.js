@@ -3,7 +3,7 @@
 import { Api } from "./api.js";
 import { asJson, asMarkdown, asked, begun, cutAt } from "./conversation.js";
 import { Library } from "./library.js";
-import { hintOf, isTask } from "./models.js";
+import { hintOf, isTask, suggestions } from "./models.js";
 import { Preferences } from "./preferences.js";
 import { Runs } from "./runs.js";
 import { slidersFor } from "./sliders.js";
@@ -46,6 +46,7 @@ class Page {
   #thread = new Thread({
     text: () => this.#text,
     announce: (what) => this.#announce(what),
+    suggestions: () => this.#suggestions(),
     edited: (index, content) => this.#edited(index, content),
     regenerate: () => this.#regenerate(),
     canGoOn: (message) => !this.#isTask(message.model),
@@ -115,11 +116,23 @@ class Page {
       this.#notice.show(this.#text(`failure.${kind ?? "server"}`), this.#text("retry"), () => this.#load());
     }
     this.#showModel();
+    if (this.#current.messages.length === 0) this.#showThread();
   }
 
   get #model() {
     const chosen = this.#preferences.get("model");
     return this.#models.find((model) => model.id === chosen) ?? this.#models[0];
+  }
+
+  #suggestions() {
+    return suggestions(this.#models, this.#language).map(({ id, label, example }) => ({
+      label,
+      choose: () => {
+        this.#chooseModel(id);
+        this.#composer.write(example);
+        this.#composer.focus();
+      },
+    }));
   }
 
   /** @param {string | undefined} id */

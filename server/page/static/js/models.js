@@ -43,11 +43,27 @@ export function hintOf(model, language) {
   return { description: inLanguage(task.description, language) || inLanguage(task.title, language), example };
 }
 
+/**
+ * Tasks that can be tried with an example, those of one model.
+ * @param {Model[]} models
+ * @param {Language} language
+ * @returns {(Choice & { example: string })[]}
+ */
+export function suggestions(models, language) {
+  const tasks = models.filter((model) => isTask(model) && hintOf(model, language).example);
+  const first = tasks.filter((model) => model.parent === tasks[0].parent);
+  return first.map((model) => ({ id: model.id, label: shortTitle(model, language), example: hintOf(model, language).example }));
+}
+
+/** @param {Model} model @param {Language} language */
+function shortTitle(model, language) {
+  return (model.task && inLanguage(model.task.title, language)) || model.task?.id || model.id;
+}
+
 /** @param {Model} model @param {Language} language */
 function titleOf(model, language) {
-  const id = model.task?.id ?? model.id;
-  const title = model.task ? inLanguage(model.task.title, language) : "";
-  return title ? `${title} (${id})` : id;
+  const [title, id] = [shortTitle(model, language), model.task?.id];
+  return title === id ? title : `${title} (${id})`;
 }
 
 /** In the other language where there is nothing in this one. @param {import("./api.js").Words} words @param {Language} language */

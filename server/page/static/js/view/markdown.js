@@ -11,6 +11,10 @@ const ATTRIBUTES = ["align", "class", "href", "start", "title"];
 const LINKS = /^(?:https?|mailto):/i;
 const LANGUAGE = /^language-[\w+#.-]{1,30}$/;
 
+/** Characters that are written without blanks between words, and the marks among them. */
+const UNSPACED = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}\u2010-\u2027\u3000-\u303f\uff00-\uffef]/u;
+const STRONG = /^\*\*(?=\S)([^*`\n]*[^*`\s])\*\*(?!\*)/;
+
 const marked = new Marked({ gfm: true, breaks: true });
 marked.use({
   renderer: {
@@ -18,6 +22,14 @@ marked.use({
     // A picture would tell its server that the answer is being read, and the policy of the page does not load it.
     image: ({ href, text }) => `<a href="${escaped(href)}">${escaped(text || href)}</a>`,
     checkbox: ({ checked }) => (checked ? "☑ " : "☐ "),
+  },
+  tokenizer: {
+    // CommonMark finds no emphasis in 这是**“重点”**内容: it looks for blanks beside marks, where Chinese has none.
+    emStrong(source, _, before = "") {
+      const [raw, text] = STRONG.exec(source) ?? [];
+      if (!raw || !(UNSPACED.test(before) || UNSPACED.test(source[raw.length] ?? ""))) return false;
+      return { type: "strong", raw, text, tokens: this.lexer.inlineTokens(text) };
+    },
   },
 });
 
@@ -50,6 +62,8 @@ export function blockElement(block, page) {
       ALLOWED_TAGS: TAGS,
       ALLOWED_ATTR: ATTRIBUTES,
       ALLOWED_URI_REGEXP: LINKS,
+      // No addresses, which the line above is about.
+      ADD_URI_SAFE_ATTR: ["align", "start"],
       ALLOW_DATA_ATTR: false,
       ALLOW_ARIA_ATTR: false,
       RETURN_DOM_FRAGMENT: true,

@@ -12,6 +12,7 @@ import { questionBody, questionEditor } from "./question.js";
  * @typedef {object} ThreadActions
  * @property {() => import("../texts.js").Text} text
  * @property {(what: string) => void} announce
+ * @property {() => { label: string, choose: () => void }[]} suggestions what can be tried
  * @property {(index: number, content: string) => void} edited
  * @property {() => void} regenerate
  * @property {(message: Message) => boolean} canGoOn tasks begin their answers themselves
@@ -46,13 +47,15 @@ export class Thread {
    */
   show(conversation, running, secondsLeft) {
     cancelAnimationFrame(this.#frame);
-    const follows = this.#isAtEnd();
+    const [follows, top] = [this.#isAtEnd(), this.#root.scrollTop];
     this.#last = null;
     const { messages } = conversation;
     const elements = messages.map((message, index) => this.#element(message, index, index === messages.length - 1, running));
     this.#root.replaceChildren(...(elements.length ? elements : [this.#welcome()]));
-    this.update(conversation, running, secondsLeft);
+    this.#refresh(conversation, running, secondsLeft);
     if (follows) this.scrollToEnd();
+    else this.#root.scrollTop = top;
+    this.#markEnd();
   }
 
   /** Show what changed in the last answer, at most once for each frame. @param {Conversation} conversation */
@@ -63,14 +66,19 @@ export class Thread {
 
   /** @param {Conversation} conversation @param {boolean} running @param {number} secondsLeft */
   update(conversation, running, secondsLeft) {
+    const follows = this.#isAtEnd();
+    this.#refresh(conversation, running, secondsLeft);
+    if (follows) this.scrollToEnd();
+    this.#markEnd();
+  }
+
+  /** @param {Conversation} conversation @param {boolean} running @param {number} secondsLeft */
+  #refresh(conversation, running, secondsLeft) {
     const message = conversation.messages.at(-1);
     if (!this.#last || !message) return;
-    const follows = this.#isAtEnd();
     const { retry, cancel } = this.#actions;
     const goesOn = message.content !== "" && this.#actions.canGoOn(message);
     this.#last.update(message, { running, secondsLeft, goesOn, retry, cancel });
-    if (follows) this.scrollToEnd();
-    this.#markEnd();
   }
 
   scrollToEnd() {
@@ -87,7 +95,16 @@ export class Thread {
 
   #welcome() {
     const text = this.#actions.text();
-    return el("div", { class: "welcome" }, el("h2", { text: text("welcome") }), el("p", { text: text("welcomeText") }));
+    const suggestions = this.#actions
+      .suggestions()
+      .map(({ label, choose }) => el("button", { type: "button", class: "small", text: label, click: choose }));
+    return el(
+      "div",
+      { class: "welcome" },
+      el("h2", { text: text("welcome") }),
+      el("p", { text: text("welcomeText") }),
+      el("div", { class: "suggestions" }, ...suggestions),
+    );
   }
 
   /** @param {Message} message @param {number} index @param {boolean} last @param {boolean} running */
