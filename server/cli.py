@@ -13,6 +13,7 @@ _COMMANDS: Mapping[str, str] = MappingProxyType(
         "pull": "server.commands.pull:pull",
         "list": "server.commands.listing:list_models",
         "chat": "server.commands.chat:chat",
+        "task": "server.commands.task:task",
         "bench": "server.commands.bench:bench",
         "doctor": "server.commands.doctor:doctor",
     }

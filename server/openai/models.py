@@ -44,7 +44,7 @@ def _card(model: NamedModel) -> ModelObject:
         "context_length": _context_length(model),
         "state": model.status.state.value,
         "defaults": _defaults(model.card) if isinstance(model, ServedModel) else None,
-        "task": _task_card(model.task) if isinstance(model, TaskModel) else None,
+        "task": task_card(model.task) if isinstance(model, TaskModel) else None,
     }
 
 
@@ -54,7 +54,8 @@ def _kind(model: NamedModel) -> Literal["generation", "embedding", "task"]:
     return "embedding" if isinstance(model, EmbeddingModel) else "generation"
 
 
-def _task_card(task: Task) -> TaskObject:
+def task_card(task: Task) -> TaskObject:
+    """Return what people and programs are told of a task."""
     return {
         "id": task.id,
         "title": _words(task.title),

@@ -1,6 +1,9 @@
 """Tasks on a real server: held to their form whatever is asked, found by every client, pinned through a restart."""
 
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -118,3 +121,10 @@ def test_a_file_that_cannot_be_used_keeps_the_server_from_starting(own: Path, ti
         running_server(str(tiny_gguf), "--prompts", str(own), log=tmp_path / "log"),
     ):
         pass
+
+
+def test_the_command_does_a_task_with_a_model_of_its_own(tiny_gguf: Path, tmp_path: Path) -> None:
+    arguments = ["task", "review", "-", "--model", str(tiny_gguf), "--cache-dir", str(tmp_path), "--json"]
+    glmserve = str(Path(sys.executable).with_name("glmserve"))
+    done = subprocess.run([glmserve, *arguments], input="这个酒店太差了\n", capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {"task": "review", "model": tiny_gguf.stem, "text": "负面"}
