@@ -88,7 +88,8 @@ lock: $(VENV)/.made ## resolve the locked requirements again (LOCK_ARGS=--upgrad
 	$(PIP) install --quiet uv
 	$(LOCK) requirements/build.in -o requirements/build.txt
 	$(LOCK) pyproject.toml -o requirements/run.txt
-	$(LOCK) pyproject.toml --extra test -c requirements/run.txt -o requirements/test.txt
+	$(LOCK) pyproject.toml --extra otel -c requirements/run.txt -o requirements/otel.txt
+	$(LOCK) pyproject.toml --extra test --extra otel -c requirements/run.txt -o requirements/test.txt
 	$(LOCK) requirements/docs.in -o requirements/docs.txt
 	$(foreach group,$(CLIENTS),$(LOCK) requirements/clients-$(group).in -o requirements/clients-$(group).txt &&) true
 

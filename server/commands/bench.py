@@ -5,6 +5,7 @@ import json
 import random
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from typing import TypeVar
@@ -19,6 +20,7 @@ from server.commands.bench_report import Report, summarise
 from server.commands.bench_stream import BenchError
 from server.commands.bench_workloads import WORKLOADS, Size, Workload
 from server.commands.chat_client import ChatClient, ChatError
+from server.commands.options import DEFAULT_URL, client_key
 
 _T = TypeVar("_T")
 
@@ -27,7 +29,8 @@ _PLAIN_WIDTH = 120
 
 
 @click.command()
-@click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="The server to measure.")
+@click.option("--url", default=DEFAULT_URL, show_default=True, help="The server to measure.")
+@click.option("--api-key", default="", metavar="KEY", help="A key, where it asks for one.  [GLMSERVE_API_KEY]")
 @click.option("--model", default="", help="One of its models; the first one unless said.")
 @click.option(
     "--workload", "names", multiple=True, type=click.Choice(list(WORKLOADS)), help="Which to run; all unless said."
@@ -39,6 +42,7 @@ _PLAIN_WIDTH = 120
 def bench(
     *,
     url: str,
+    api_key: str,
     model: str,
     names: tuple[str, ...],
     clients: int,
@@ -58,7 +62,9 @@ def bench(
     rng = random.Random(seed)
     workloads = [workload for name in names or WORKLOADS for workload in WORKLOADS[name](rng, Size(clients))]
     try:
-        reports = run_fast(measure(BenchClient(url, model or _first_model(url), max_tokens), workloads))
+        key = client_key((api_key,))
+        client = BenchClient(url, model or _first_model(url, key), max_tokens, key=key)
+        reports = run_fast(measure(client, workloads))
     except (BenchError, ChatError) as error:
         raise click.ClickException(str(error)) from None
     if as_json:
@@ -68,12 +74,9 @@ def bench(
         Console(width=screen.width if screen.is_terminal else _PLAIN_WIDTH).print(_table(reports))
 
 
-def _first_model(url: str) -> str:
-    client = ChatClient(url)
-    try:
-        return client.model_name()
-    finally:
-        client.close()
+def _first_model(url: str, key: str) -> str:
+    with closing(ChatClient(url, key)) as client:
+        return client.model_names()[0]
 
 
 def run_fast(main: Coroutine[object, object, _T]) -> _T:

@@ -21,11 +21,18 @@ class BenchClient:
     """
 
     def __init__(
-        self, url: str, model: str, max_tokens: int | None = None, extra: Mapping[str, object] | None = None
+        self,
+        url: str,
+        model: str,
+        max_tokens: int | None = None,
+        extra: Mapping[str, object] | None = None,
+        *,
+        key: str = "",
     ) -> None:
         """Measure the server at ``url``, which is without ``/v1``.
 
-        ``max_tokens`` stands in for that of every client; ``extra`` goes into the body of every request.
+        ``max_tokens`` stands in for that of every client; ``extra`` goes into the body of every request; ``key`` is
+        an API key, where the server asks for one.
         """
         parts = urlsplit(url)
         self._host, self._tls = parts.hostname or "127.0.0.1", parts.scheme == "https"
@@ -34,6 +41,7 @@ class BenchClient:
         self._model = model
         self._max_tokens = max_tokens
         self._extra = dict(extra or {})
+        self._authorization = f"Authorization: Bearer {key}\r\n" if key else ""
 
     async def run(self, workload: Workload, on_answer: Callable[[], object] = lambda: None) -> tuple[RequestTimes, ...]:
         """Let all clients of ``workload`` ask at once; ``on_answer`` is called at each answer's end.
@@ -106,7 +114,7 @@ class BenchClient:
         ).encode()
         head = (
             f"POST {self._path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nConnection: close\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"{self._authorization}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body
 

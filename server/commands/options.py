@@ -1,6 +1,6 @@
 """Command-line options made from the fields of ``Settings``, and settings read for a command."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
@@ -9,7 +9,7 @@ from typing import TypeVar
 import click
 from pydantic.fields import FieldInfo
 
-from server.settings.layers import SettingsError, flag_name, load_settings, variable_name
+from server.settings.layers import SettingsError, flag_name, key_variable, load_settings, variable_name
 from server.settings.table import FLAGS, Settings
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
@@ -30,6 +30,22 @@ class UsageProblem(click.ClickException):
     """The command was called wrongly: one line, and the exit status of a usage error."""
 
     exit_code = 2
+
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+"""Where `serve` listens unless it is told otherwise."""
+
+
+def client_key(given: Sequence[str]) -> str:
+    """Return the secret that a running server is asked with: the first one ``given``, or of GLMSERVE_API_KEY.
+
+    Raises:
+        UsageProblem: it cannot be one.
+    """
+    first = next(iter(given), "") or key_variable().split(",")[0].strip()
+    if not (first.isascii() and first.isprintable()):
+        raise UsageProblem("--api-key: a key has printable ASCII characters alone")
+    return first.rpartition(":")[2]
 
 
 def settings_options(command: _Command) -> _Command:

@@ -48,6 +48,21 @@ def default_cache_dir(environ: Mapping[str, str]) -> Path:
         raise SettingsError(message) from None
 
 
+def chat_history(environ: Mapping[str, str] | None = None) -> Path | None:
+    """Return the file of what was typed in `chat`, in the user's state folder; None for a user without a home."""
+    environ = os.environ if environ is None else environ
+    base = Path(environ.get("XDG_STATE_HOME", ""))
+    try:
+        return (base if base.is_absolute() else Path.home() / ".local" / "state") / "glmserve" / "chat_history"
+    except RuntimeError:
+        return None
+
+
+def key_variable(environ: Mapping[str, str] | None = None) -> str:
+    """Return the API keys of the environment, as they stand there."""
+    return (os.environ if environ is None else environ).get(PREFIX + "API_KEY", "")
+
+
 def load_settings(
     flags: Mapping[str, object],
     environ: Mapping[str, str] | None = None,

@@ -1,12 +1,16 @@
 """``glmserve chat`` against the application on a scripted engine."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
 from click.testing import CliRunner, Result
 
+from server.app import ApiOptions
 from server.cli import main
 from server.engine.errors import EngineDied, QueueFull
+from server.http.keys import KeyRing, parse_keys
+from server.request_record import Limits
 from tests.support.api import make_app, serve
 from tests.support.scripted_engine import ScriptedEngine
 
@@ -66,3 +70,19 @@ def test_no_server_is_said_in_one_line(url: str) -> None:
 @pytest.mark.parametrize("args", [["--url", "http://h", "some.gguf"], ["--threads", "2"]])
 def test_contradictory_arguments_are_a_usage_error(args: list[str]) -> None:
     assert CliRunner().invoke(main, ["chat", *args]).exit_code == 2
+
+
+def test_a_server_with_keys_is_asked_with_the_one_that_is_given(engine: ScriptedEngine) -> None:
+    keys = KeyRing(parse_keys(("ann:secret-of-ann",), Limits(), "test"))
+    with serve(make_app(engine, ApiOptions(keys=keys))) as address:
+        runner = CliRunner()
+        refused = runner.invoke(main, ["chat", "--url", address], input="hi\n", env={"GLMSERVE_API_KEY": None})
+        assert refused.exit_code == 1
+        assert "--api-key or GLMSERVE_API_KEY gives it one" in refused.stderr
+        for key in ("secret-of-ann", "ann:secret-of-ann"):
+            arguments = ["chat", "--url", address, "--api-key", key]
+            assert runner.invoke(main, arguments, input="hi\n").output == "你问的是：hi\n"
+        arguments = ["bench", "--url", address, "--workload", "single", "--max-tokens", "2", "--json"]
+        bench = runner.invoke(main, arguments, env={"GLMSERVE_API_KEY": "secret-of-ann"})
+        assert json.loads(bench.stdout)[0]["workload"] == "single"
+        assert runner.invoke(main, arguments, env={"GLMSERVE_API_KEY": "another-one"}).exit_code == 1

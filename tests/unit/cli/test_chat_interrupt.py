@@ -3,16 +3,22 @@
 import contextlib
 import os
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 
 from server.commands.chat_client import ChatMessage
+from server.commands.chat_commands import Conversation
 from server.commands.chat_session import Session, Terminal
 
 
 class Swallowing:
     """Answers for ever, and loses the exception of a Ctrl-C as a finaliser does."""
 
-    def stream(self, model: str, messages: tuple[ChatMessage, ...]) -> Generator[str, None, None]:
+    def model_names(self) -> tuple[str, ...]:
+        return ("tiny",)
+
+    def stream(
+        self, model: str, messages: tuple[ChatMessage, ...], sampling: Mapping[str, object]
+    ) -> Generator[str, None, None]:
         yield "one "
         with contextlib.suppress(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
@@ -32,6 +38,6 @@ def test_an_interrupt_that_a_finaliser_swallows_still_stops_the_answer() -> None
             raise EOFError from None
 
     handler = signal.getsignal(signal.SIGINT)
-    assert Session(Swallowing(), "model", Terminal(read, written.append, is_interactive=True)).run()
+    assert Session(Swallowing(), Conversation("model"), Terminal(read, written.append, is_interactive=True)).run()
     assert "".join(written) == "one more  [stopped]\n"
     assert signal.getsignal(signal.SIGINT) is handler

@@ -1,12 +1,14 @@
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
-from server.commands.chat_client import ChatError, ChatMessage
+from server.commands.chat_client import AnswerFigures, ChatError, ChatMessage
+from server.commands.chat_commands import COMMANDS, Conversation
 from server.commands.chat_session import Session, Terminal
 
-Step = str | BaseException | type[BaseException]
+Step = str | AnswerFigures | BaseException | type[BaseException]
 
 
 @dataclass
@@ -15,13 +17,20 @@ class FakeAnswers:
 
     answers: list[list[Step]] = field(default_factory=list)
     sent: list[list[tuple[str, str]]] = field(default_factory=list)
+    asked: list[tuple[str, dict[str, object]]] = field(default_factory=list)
     closed: int = 0
 
-    def stream(self, model: str, messages: tuple[ChatMessage, ...]) -> Generator[str, None, None]:
+    def model_names(self) -> tuple[str, ...]:
+        return ("tiny", "large")
+
+    def stream(
+        self, model: str, messages: tuple[ChatMessage, ...], sampling: Mapping[str, object]
+    ) -> Generator[str | AnswerFigures, None, None]:
         self.sent.append([(message.role, message.content) for message in messages])
+        self.asked.append((model, dict(sampling)))
         try:
             for step in self.answers.pop(0) if self.answers else ["fine"]:
-                if not isinstance(step, str):
+                if not isinstance(step, str | AnswerFigures):
                     raise step
                 yield step
         finally:
@@ -40,7 +49,7 @@ def hold(client: FakeAnswers, *lines: Step, interactive: bool = False) -> tuple[
             raise line
         return line
 
-    ok = Session(client, "tiny", Terminal(read_line, written.append, interactive)).run()
+    ok = Session(client, Conversation("tiny"), Terminal(read_line, written.append, interactive)).run()
     return ok, "".join(written)
 
 
@@ -73,13 +82,13 @@ def test_exit_leaves_what_follows_unread() -> None:
 
 def test_an_unknown_command_is_not_sent() -> None:
     client = FakeAnswers()
-    assert "/bogus is not a command" in hold(client, "/bogus")[1]
+    assert not hold(client, "/bogus")[0]
     assert client.sent == []
 
 
 def test_help_names_every_command() -> None:
-    text = hold(FakeAnswers(), "/help")[1]
-    assert all(name in text for name in ("/system", "/clear", "/exit", "Ctrl-C"))
+    text = " ".join(hold(FakeAnswers(), "/help")[1].split())
+    assert all(command.name in text and command.help in text for command in COMMANDS)
 
 
 def test_a_backslash_goes_on_in_the_next_line() -> None:
@@ -112,3 +121,85 @@ def test_an_error_is_said_and_its_question_forgotten(capsys: pytest.CaptureFixtu
 def test_only_a_terminal_gets_a_prompt() -> None:
     assert hold(FakeAnswers(), "a\\", "b", interactive=True)[1] == "> … fine\n> "
     assert hold(FakeAnswers(), "a\\", "b")[1] == "fine\n"
+
+
+def test_three_quotes_hold_a_message_of_several_lines_as_it_is() -> None:
+    client = FakeAnswers()
+    hold(client, '"""one', "", "two\\", '"""', '"""all at once"""', '"""', "open at the end")
+    assert [sent[-1][1] for sent in client.sent] == ["one\n\ntwo\\", "all at once", "open at the end"]
+
+
+def test_an_editor_may_give_a_message_of_several_lines_at_once() -> None:
+    client = FakeAnswers()
+    hold(client, "one\\\n  two\n")
+    assert client.sent[-1][-1] == ("user", "one\\\n  two")
+
+
+def test_regenerate_asks_the_last_question_again_without_its_answer() -> None:
+    client = FakeAnswers([["one"], ["two"], ["three"], ["four"]])
+    hold(client, "a", "b", "/regenerate", "c")
+    assert client.sent[2] == client.sent[1] == [("user", "a"), ("assistant", "one"), ("user", "b")]
+    assert client.sent[3][:4] == [*client.sent[1], ("assistant", "three")]
+
+
+def test_regenerate_that_fails_keeps_the_answer_there_was(capsys: pytest.CaptureFixture[str]) -> None:
+    client = FakeAnswers([["one"], [ChatError("busy")], ["three"]])
+    hold(client, "a", "/regenerate", "b")
+    assert client.sent[-1] == [("user", "a"), ("assistant", "one"), ("user", "b")]
+    assert hold(client, "/regenerate") == (False, "")
+    assert "nothing was asked yet" in capsys.readouterr().err
+
+
+def test_what_is_set_goes_along_until_it_is_taken_back() -> None:
+    client = FakeAnswers()
+    hold(client, "/set temperature 0.2", "/set max_tokens=9", "a", "/set temperature", "b")
+    assert client.asked == [("tiny", {"temperature": 0.2, "max_tokens": 9}), ("tiny", {"max_tokens": 9})]
+    assert "temperature 0.2\ntop_p as the server does" in hold(client, "/set temperature 0.2", "/set")[1]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("/set temperature warm", "temperature is a number, not warm"),
+        ("/set seed 1.5", "seed is a whole number, not 1.5"),
+        ("/set colour red", "colour cannot be set; what can: temperature"),
+        ("/model huge", "no model is called huge; there are tiny, large"),
+        ("/sysem x", "is /system meant?"),
+        ("/save", "/save needs the name of a file"),
+        ("/load /nowhere/at/all", "/nowhere/at/all: cannot be read (No such file"),
+        ("/save /nowhere/at/all", "/nowhere/at/all: cannot be written (No such file"),
+    ],
+)
+def test_a_command_that_cannot_be_carried_out_says_why(
+    line: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not hold(FakeAnswers(), line)[0]
+    assert told in capsys.readouterr().err
+
+
+def test_another_model_goes_on_with_the_conversation() -> None:
+    client = FakeAnswers()
+    assert "* tiny\n  large\n" in hold(client, "/model", "a", "/model large", "b")[1]
+    assert [model for model, _ in client.asked] == ["tiny", "large"]
+    assert len(client.sent[1]) == 3
+
+
+def test_a_conversation_is_saved_and_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "talk.json"
+    hold(FakeAnswers(), "/system be brief", "/set seed 3", "你好", f"/save {file}")
+    client = FakeAnswers()
+    hold(client, f"/load {file}", "b")
+    assert client.sent == [[("system", "be brief"), ("user", "你好"), ("assistant", "fine"), ("user", "b")]]
+    assert client.asked == [("tiny", {"seed": 3})]
+    file.write_text('{"messages": 3}')
+    hold(client, f"/load {file}")
+    assert "is no conversation that /save wrote" in capsys.readouterr().err
+
+
+def test_figures_are_shown_on_demand_and_not_into_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = AnswerFigures(812, 780, 11, 0.5, 2.0)
+    client = FakeAnswers([["fine", figures], ["fine", figures], ["fine", figures]])
+    _, written = hold(client, "a", "/stats", "b", "/stats", "c")
+    line = "11 tokens, 5.0 tokens/s, first after 0.50 s, prompt 812 tokens, 780 cached"
+    assert written == f"fine\n{line}\nfine\nfine\n"
+    assert capsys.readouterr().err == f"[{line}]\n"
