@@ -10,8 +10,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from server.commands.chat import DEFAULT_URL, started
-from server.commands.options import UsageProblem, read_settings, settings_options
+from server.commands.chat_server import started
+from server.commands.options import DEFAULT_URL, UsageProblem, client_key, read_settings, settings_options
 from server.commands.task_client import ServedTask, TaskCallError, TaskCard, TaskClient
 from server.openai.models import task_card
 from server.settings.table import Settings
@@ -50,7 +50,7 @@ def task(
     A running server does it, or a --model that is loaded for this task alone; the settings are those of `serve`, and
     --api-key is for a running server that asks for one. TEXT fills the slot that has no default, --var any slot.
     """
-    key = next(iter(api_key), "")
+    key = client_key(api_key)
     if as_list:
         listed = _local(read_settings((), config, flags)) if url is None else _served(url, key, model)
         show(listed, as_json=as_json)
