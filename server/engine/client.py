@@ -6,6 +6,7 @@ by two threads of the process's own ``WorkerProcess``, because a full pipe would
 
 import asyncio
 import logging
+import weakref
 from collections.abc import AsyncGenerator, Iterable
 from contextvars import copy_context
 
@@ -232,16 +233,18 @@ class EngineClient:
         process = WorkerProcess(
             self._config,
             self._load,
-            on_message=lambda message: loop.call_soon_threadsafe(self._receive, process, message),
-            on_end=lambda how: loop.call_soon_threadsafe(self._ended, process, how),
+            on_message=lambda sender, message: loop.call_soon_threadsafe(self._receive, sender, message),
+            on_end=lambda sender, how: loop.call_soon_threadsafe(self._ended, sender, how),
         )
         self._process = process
         process.start()
-        loop.call_later(self._config.load_timeout, self._check_loaded, process)
+        # Held by the timer, a process that has ended would keep its file descriptors for that long.
+        loop.call_later(self._config.load_timeout, self._check_loaded, weakref.ref(process))
 
-    def _check_loaded(self, process: WorkerProcess) -> None:
-        if process is self._process and self._status.state is not EngineState.READY:
-            process.kill()
+    def _check_loaded(self, process: "weakref.ref[WorkerProcess]") -> None:
+        started = process()
+        if started is not None and started is self._process and self._status.state is not EngineState.READY:
+            started.kill()
             self._load_failed(f"loading took more than {self._config.load_timeout:g} s (--load-timeout)")
 
     async def _watch_files(self, process: WorkerProcess) -> None:

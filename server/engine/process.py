@@ -32,10 +32,18 @@ class WorkerProcess:
         self,
         config: EngineConfig,
         load: BackendFactory,
-        on_message: Callable[[FromWorker], object],
-        on_end: Callable[[str], object],
+        on_message: "Callable[[WorkerProcess, FromWorker], object]",
+        on_end: "Callable[[WorkerProcess, str], object]",
     ) -> None:
-        """``on_end`` gets how the process ended, once, in words that follow "the engine process"."""
+        """Nothing is started yet.
+
+        Args:
+            config: what the process gets.
+            load: the same.
+            on_message: gets this object, and what the process says. Whoever has this object only while it is needed
+                lets its file descriptors be closed with the last reference: callbacks must not hold it.
+            on_end: gets this object and how the process ended, once, in words that follow "the engine process".
+        """
         context = multiprocessing.get_context("spawn")
         self._connection, self._theirs = context.Pipe()
         level = logging.getLogger().getEffectiveLevel()
@@ -81,7 +89,7 @@ class WorkerProcess:
     def _read(self) -> None:
         try:
             while True:
-                self._on_message(self._connection.recv())
+                self._on_message(self, self._connection.recv())
         except (EOFError, OSError):
             pass
         except RuntimeError:  # the event loop that listened is closed
@@ -95,7 +103,7 @@ class WorkerProcess:
         atexit.unregister(self.kill)
         self._outbox.put(None)
         try:
-            self._on_end(self._killed_how or _how(self._process.exitcode))
+            self._on_end(self, self._killed_how or _how(self._process.exitcode))
         except RuntimeError:
             log.debug("the engine ended after its event loop")
 

@@ -1,11 +1,11 @@
 """Requests as bytes, and the catalog that a long run draws from."""
 
-import itertools
 import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from server.prompts.chatglm2 import render
 from tests.support.load.connection import Leave
 
 Json = dict[str, object]
@@ -74,7 +74,7 @@ def asks_of(case: Case, tokens: int) -> Iterator[Ask]:
     text: Json = {**plain, "prompt": case.prompt_ids, "max_tokens": tokens}
     bodies += [
         ("completion", "/v1/completions", text),
-        ("completion", "/v1/completions", {**text, "prompt": [case.prompt_ids, case.prompt_ids[:-1]], "logprobs": 2}),
+        ("completion", "/v1/completions", {**text, "prompt": [case.prompt_ids, case.prompt_ids], "logprobs": 2}),
         ("completion", "/v1/completions", {**text, "max_tokens": 0, "echo": True, "logprobs": 1}),
         ("completion_stream", "/v1/completions", {**text, **_COUNTED, **stops}),
     ]
@@ -209,20 +209,33 @@ _DRAWN = (_chat, _chat, _chat, _text, _response, _message)
 _COUNTED: Json = {"stream": True, "stream_options": {"include_usage": True}}
 
 LONG_TOKENS, SHORT_TOKENS = 100, 3
+HI_TOKENS = 18
+"""Of a prompt that asks 你好."""
 
 
 def to_leave() -> list[Ask]:
-    """Return requests that somebody leaves: the prompt and the length of each are one of two, whatever the address."""
+    """Return requests that somebody leaves: all with one prompt and one of two lengths, whatever their address."""
     plain: Json = {"temperature": 0, "ignore_eos": True}
+    hi: list[Json] = [{"role": "user", "content": "你好"}]
     asks: list[Ask] = []
-    for question, tokens in itertools.product(("你好",), (LONG_TOKENS, SHORT_TOKENS)):
-        chat: Json = {**plain, "messages": [{"role": "user", "content": question}], "max_tokens": tokens}
-        response: Json = {**plain, "input": question, "max_output_tokens": tokens}
+    for tokens in (LONG_TOKENS, SHORT_TOKENS):
+        chat: Json = {**plain, "messages": hi, "max_tokens": tokens}
+        text: Json = {**plain, "prompt": render([], "你好"), "max_tokens": tokens}
+        response: Json = {**plain, "input": "你好", "max_output_tokens": tokens}
         asks += [
             post("chat", "/v1/chat/completions", chat),
             post("chat_stream", "/v1/chat/completions", {**chat, "stream": True}),
+            post("chat_stream", "/v1/chat/completions", {**chat, "stream": True, "guided_regex": "[甲乙]{400}"}),
+            post("completion", "/v1/completions", text),
+            post("completion_stream", "/v1/completions", {**text, "stream": True}),
             post("response", "/v1/responses", response),
             post("response_stream", "/v1/responses", {**response, "stream": True}),
-            post("chat_stream", "/v1/chat/completions", {**chat, "stream": True, "guided_regex": "[甲乙]{400}"}),
         ]
-    return asks
+    message: Json = {"temperature": 0, "messages": hi, "max_tokens": SHORT_TOKENS}
+    legacy: Json = {"prompt": "你好", "temperature": 0.01, "max_length": HI_TOKENS + SHORT_TOKENS}
+    return [
+        *asks,
+        post("message", "/v1/messages", message),
+        post("message_stream", "/v1/messages", {**message, "stream": True}),
+        post("legacy", "/chatglm", legacy),
+    ]

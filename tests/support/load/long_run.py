@@ -103,7 +103,8 @@ class LongRun:
         self.report.checks = now[0]["checks"]
 
     async def check(self) -> None:
-        """Raise AssertionError where requests or tokens were lost, or counted twice."""
+        """Raise AssertionError where requests or tokens were lost, or counted twice, or a model is still in use."""
+        await self._unloaded()
         assert "Traceback" not in self._server.log.read_text("utf-8")
         tally, now = self.callers.tally, await self.callers.figures()
         sums = {name: value - self._before.get(name, 0) for name, value in now.items()}
@@ -119,6 +120,17 @@ class LongRun:
         assert now["num_requests_running"] == now["num_requests_waiting"] == now["engine_restarts_total"] == 0
         told = sums["prompt_tokens_total"] + sums["generation_tokens_total"] - sums["wasted_tokens_total"]
         assert _adds_up(int(told) - tally.tokens, int(unseen), sorted(self._left)), (told, tally.tokens, unseen)
+
+    async def _unloaded(self) -> None:
+        """Wait until the model that is there for its requests alone is gone: each has let go of it."""
+        for _ in range(100):
+            waits = [
+                model for model in await self._models() if model["name"] == "baichuan" and model["state"] != "idle"
+            ]
+            if not waits:
+                return
+            await asyncio.sleep(0.2)
+        raise AssertionError(f"a request that has ended keeps its model loaded: {waits}")
 
     async def _models(self) -> list[dict[str, Any]]:
         reply = await self._link.send(get("/health").request)

@@ -108,6 +108,7 @@ class Callers:
             except (AssertionError, ConnectionError, ValueError, KeyError, IndexError, TypeError) as error:
                 got = reply.body[-600:] if reply else "nothing"
                 self.tally.wrong.append(f"{error!r}: {ask.request[:2000]!r} got {got!r}")
+                print(self.tally.wrong[-1], flush=True)
                 connection.close()
 
     async def _send(self, connection: Connection, ask: Ask) -> Reply | None:

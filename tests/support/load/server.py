@@ -1,4 +1,4 @@
-"""The server that long runs ask: three engines, tuned variants, a pinned beginning, a small cache."""
+"""The server that long runs ask: tuned variants, a pinned beginning, a small cache, engines that come and go."""
 
 import contextlib
 from collections.abc import Iterator
@@ -39,6 +39,8 @@ variants = [
 model = "{folder}/baichuan.gguf"
 context = 1024
 threads = 1
+load = "first_use"
+idle_seconds = 3
 
 [[models]]
 model = "{folder}/vectors.gguf"
