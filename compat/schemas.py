@@ -11,6 +11,8 @@ from server.prompts.message import Message, Role
 
 _LARGEST_TEMPERATURE = 2.0
 
+_MOST_TURNS = 20_000
+"""More rounds than any context holds; reading a million of them would keep all other callers waiting."""
 
 _Number = float | str | bool | None
 
@@ -33,7 +35,7 @@ class LegacyRequest:
     history: tuple[object, ...]
     """As it was sent, to be sent back."""
     turns: tuple[tuple[str, str], ...]
-    """The same as text."""
+    """The latest of it as text."""
     max_length: int | None
     """Tokens of prompt and answer together."""
     top_p: float | None
@@ -59,10 +61,11 @@ def parse_legacy_request(body: Mapping[str, object]) -> LegacyRequest:
     if not isinstance(prompt, str):
         raise InvalidRequest("prompt must be a string", param="prompt")
     history = _history(body.get("history"))
+    left_out = max(0, len(history) - _MOST_TURNS)
     return LegacyRequest(
         prompt=prompt,
         history=tuple(history),
-        turns=tuple(_turn(pair, index) for index, pair in enumerate(history)),
+        turns=tuple(_turn(pair, index) for index, pair in enumerate(history[left_out:], left_out)),
         max_length=_whole(body, "max_length"),
         top_p=_positive(body, "top_p", 1.0),
         temperature=_positive(body, "temperature", _LARGEST_TEMPERATURE),

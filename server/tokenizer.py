@@ -19,6 +19,9 @@ from server.prompts.normalize import NormalizationTable, Normalizer
 _PIECE_BYTES = 512
 """Longest piece that is read at once; SentencePiece's are at most 16 characters."""
 
+_TABLE_BYTES = 16 << 20
+"""Most that a normalisation table may have; that of nmt_nfkc has a quarter of a megabyte."""
+
 _ATTR_UNUSED = 1 << 1
 """LLAMA_TOKEN_ATTR_UNUSED of llama.h."""
 
@@ -42,7 +45,7 @@ class LlamaTokenizer:
         self._specials = {self.name(i): i for i in ids if llama_cpp.llama_vocab_is_control(self._vocab, i)}
         for role, key in _ROLE_KEYS.items():
             if token_id := _metadata(self._model, key):
-                self._specials[role] = int(token_id)
+                self._specials[role] = _token_id(token_id, len(ids), f"{path.name}: metadata {key}")
         attributes = ((i, llama_cpp.llama_vocab_get_attr(self._vocab, i)) for i in ids)
         self._user_defined = {self.name(i): i for i, attribute in attributes if attribute & _ATTR_USER_DEFINED}
         self._normalizer = self._read_normalizer(path)
@@ -104,7 +107,7 @@ class LlamaTokenizer:
             return None
         try:
             packed = _metadata(self._model, "glmserve.normalizer_table")
-            table = NormalizationTable(zlib.decompress(base64.b64decode(packed))) if packed else None
+            table = NormalizationTable(_unpacked(packed)) if packed else None
         except (ValueError, zlib.error) as error:
             raise ModelLoadError(f"{path}: glmserve.normalizer_table is damaged; convert the model again") from error
         space = _metadata(self._model, "glmserve.space_prefix") == "true"
@@ -118,6 +121,15 @@ class LlamaTokenizer:
         return buffer.raw[:length] if length > 0 else b""
 
 
+def _unpacked(packed: str) -> bytes:
+    """Return what was packed by zlib and base64. Raises ValueError where it is none, or too much."""
+    unpacker = zlib.decompressobj()
+    data = unpacker.decompress(base64.b64decode(packed), _TABLE_BYTES)
+    if not unpacker.eof:
+        raise ValueError("cut off, or larger than any table")
+    return data
+
+
 def _metadata(model: llama_cpp.llama_model_p, key: str) -> str:
     """Return a value of the file's metadata as text; empty where there is none."""
     size = llama_cpp.llama_model_meta_val_str(model, key.encode(), None, 0)
@@ -126,6 +138,12 @@ def _metadata(model: llama_cpp.llama_model_p, key: str) -> str:
     buffer = ctypes.create_string_buffer(size + 1)
     llama_cpp.llama_model_meta_val_str(model, key.encode(), buffer, size + 1)
     return buffer.value.decode("utf-8")
+
+
+def _token_id(value: str, vocab_size: int, what: str) -> int:
+    if not value.isdecimal() or len(value) > 9 or int(value) >= vocab_size:
+        raise ModelLoadError(f"{what} is {value[:40]!r}, which is no token; convert the model again")
+    return int(value)
 
 
 def load_tokenizer(path: Path) -> LlamaTokenizer:

@@ -9,6 +9,9 @@ from starlette.requests import ClientDisconnect
 
 from server.errors import ClientGone, InvalidRequest, shown_name
 
+_MOST_FIELDS = 50_000
+"""In all objects of a body together: the longest chats have some thousands, and checking each takes microseconds."""
+
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -55,7 +58,7 @@ def _parse(text: str, *, unique_keys: bool) -> object:
         value: object = json.loads(
             text,
             parse_constant=_refuse_constant,
-            object_pairs_hook=_refuse_duplicates if unique_keys else None,
+            object_pairs_hook=_Objects(unique_keys=unique_keys).make,
         )
     except json.JSONDecodeError as error:
         message = f"the body is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}"
@@ -72,16 +75,31 @@ def _refuse_constant(name: str) -> object:
     raise InvalidRequest(f"the body is not valid JSON: {name} is not a number", code="invalid_json")
 
 
-def _refuse_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                name = _printable(key)
-                raise InvalidRequest(f"{name} appears twice in one object", param=name, code="invalid_json")
-            seen.add(key)
-    return result
+class _Objects:
+    """Makes the objects of one body, and counts what is in them."""
+
+    def __init__(self, *, unique_keys: bool) -> None:
+        self._unique_keys = unique_keys
+        self._fields = 0
+
+    def make(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
+        """Return an object of ``pairs``."""
+        self._fields += 1 + len(pairs)
+        if self._fields > _MOST_FIELDS:
+            raise InvalidRequest(f"the body has more than {_MOST_FIELDS} fields, which is the limit")
+        result = dict(pairs)
+        if self._unique_keys and len(result) < len(pairs):
+            _refuse_duplicates(pairs)
+        return result
+
+
+def _refuse_duplicates(pairs: list[tuple[str, object]]) -> None:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            name = _printable(key)
+            raise InvalidRequest(f"{name} appears twice in one object", param=name, code="invalid_json")
+        seen.add(key)
 
 
 def _refuse_surrogates(value: object) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from server.engine.errors import ModelLoadError
 from server.engine.gguf_header import GgufHeader, HeaderError, Metadata, TensorEntry, read_header
+from server.engine.gguf_limits import find_lie
 
 ARCHITECTURES = ("chatglm", "baichuan")
 """Architectures whose prompts and cache behaviour are known here."""
@@ -89,8 +90,8 @@ def _facts(path: Path, header: GgufHeader) -> ModelFacts:
     heads = metadata_number(path, metadata, f"{architecture}.attention.head_count")
     kv_heads = heads if embeds else metadata_number(path, metadata, f"{architecture}.attention.head_count_kv")
     width = metadata_number(path, metadata, f"{architecture}.embedding_length")
-    if layers > 1024 or heads < 1 or width % heads:
-        raise ModelLoadError(f"{path.name}: impossible shape ({layers} layers, width {width}, {heads} heads)")
+    if lie := find_lie(metadata, architecture):
+        raise ModelLoadError(f"{path.name}: {lie}; convert the model again")
     if embeds and metadata.get(f"{architecture}.pooling_type") not in _POOLINGS:
         raise ModelLoadError(
             f"{path.name}: metadata {architecture}.pooling_type does not say how a vector is made of those of the "

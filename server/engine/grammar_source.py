@@ -14,6 +14,7 @@ _WHITE_SPACE = r" |\n {0,12}"
 """At each place of a JSON text that has any: enough to indent, and an end for a model that repeats itself."""
 
 _LITERAL = re.compile(r'"(?:\\.|[^"\\])*"|/(?:\\.|[^/\\\n])+/|(?://|#)[^\n]*', re.DOTALL)
+_HALF_ESCAPE = re.compile(r"(?<!\\)\\(?:\\\\)*\Z")
 _SOURCE_LINES = re.compile(r"\n *\d+ \|.*", re.DOTALL)
 
 
@@ -59,6 +60,9 @@ def check_source(grammar: Grammar) -> None:
     size = len(grammar.source.encode())
     if size > MAX_BYTES:
         raise GrammarError(f"{size} bytes, which is more than the {MAX_BYTES} that a grammar may have")
+    # llguidance would drop that backslash, and hold the answer to another expression.
+    if grammar.kind is GrammarKind.REGEX and _HALF_ESCAPE.search(grammar.source):
+        raise GrammarError("the regular expression ends in a backslash that escapes nothing")
     # llguidance's limits do not count the work that these two make while an answer is written.
     if grammar.kind is GrammarKind.LARK and not grammar.trusted and re.search("[&~]", _LITERAL.sub("", grammar.source)):
         raise GrammarError("the operators & and ~ are not supported")

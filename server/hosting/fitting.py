@@ -25,10 +25,12 @@ async def encode_latest(encode: EncodeFrom, last: int, context_length: int) -> t
     Raises:
         TextTooLong: even the last prompt is so long that it was not tokenised.
     """
-    prompt_ids = await _encode_if_fits(encode, 0, context_length)
+    # A part is a token at least: of a million parts, most need not be looked at.
+    hopeless = max(0, last - context_length)
+    prompt_ids = None if hopeless else await _encode_if_fits(encode, 0, context_length)
     if prompt_ids is not None:
         return prompt_ids
-    low, high = 1, last
+    low, high = max(1, hopeless), last
     while low < high:
         middle = (low + high) // 2
         if await _encode_if_fits(encode, middle, context_length) is None:

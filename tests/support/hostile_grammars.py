@@ -26,6 +26,8 @@ HOSTILE = {
     "open groups": _regex("(" * 60_000),
     "stars": _regex("^****"),
     "repeated repeats": _regex("(a{1000}){1000}"),
+    "half an escape": _regex("a\\"),
+    "half an escape behind a whole one": _regex("\\\\\\"),
     "look-ahead": _regex("(?=a)b"),
     "nested rules": _lark("start: " + "(" * 30_000 + '"a"' + ")" * 30_000),
     "intersected terminals": _lark('start: "x" A', "A: " + " & ".join(f"/{pattern}/" for pattern in _PATTERNS)),

@@ -1,0 +1,141 @@
+"""Model files that lie: what the check lets through, llama.cpp loads or refuses, and never dies of.
+
+Crafted GGUF files were CVE-2025-49847 and GHSA reports against llama.cpp, CVE-2024-39720 and CVE-2025-0317 against
+Ollama. Here the check in front has to refuse what would end the process. `make soak` tries far more of them.
+"""
+
+import base64
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from server.engine.errors import ModelLoadError
+from server.engine.gguf_check import check_gguf
+from server.prompts.format import prompt_format
+from server.prompts.message import Message, Role
+from server.tokenizer import load_tokenizer
+from tests.conftest import running_server
+from tests.support.bert import random_bert
+from tests.support.gguf_file import Entry, GgufFile, read_gguf
+from tests.support.gguf_lies import lie
+from tests.support.native_loader import NativeLoader
+
+U32, F32, BOOL = 4, 6, 7
+
+
+@pytest.fixture(scope="module")
+def loader() -> Iterator[NativeLoader]:
+    loader = NativeLoader()
+    yield loader
+    loader.close()
+
+
+@pytest.fixture(scope="module")
+def good(tiny_gguf: Path) -> GgufFile:
+    return read_gguf(tiny_gguf)
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> GgufFile:
+    return read_gguf(random_bert().write(tmp_path_factory.mktemp("bert") / "bert.gguf"))
+
+
+def passes(path: Path) -> bool:
+    """Whether the check takes the file; anything but a ModelLoadError of one line is the test's failure."""
+    refusal = ""
+    try:
+        check_gguf(path)
+    except ModelLoadError as error:
+        refusal = str(error)
+    assert "\n" not in refusal
+    assert len(refusal) < 500
+    return not refusal
+
+
+def test_a_good_file_is_loaded(good: GgufFile, bert: GgufFile, loader: NativeLoader, tmp_path: Path) -> None:
+    """Taken apart and put together again; what the other tests change."""
+    for file in (good, bert):
+        path = file.write(tmp_path / "good.gguf")
+        assert passes(path)
+        assert loader.load(path) == "loaded"
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(random=st.randoms(use_true_random=False))
+@pytest.mark.parametrize("kind", ["good", "bert"])
+def test_what_the_check_lets_through_does_not_end_the_process(
+    kind: str, request: pytest.FixtureRequest, loader: NativeLoader, tmp_path: Path, random: Random
+) -> None:
+    path = lie(request.getfixturevalue(kind), random).write(tmp_path / "lie.gguf")
+    if passes(path):
+        assert loader.load(path) in ("loaded", "refused")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Entry.scalar("chatglm.rope.dimension_count", U32, 63),
+        Entry.scalar("chatglm.rope.dimension_count", U32, 4096),
+        Entry.scalar("chatglm.attention.layer_norm_rms_epsilon", F32, float("nan")),
+        Entry.scalar("chatglm.attention.layer_norm_rms_epsilon", F32, -1.0),
+        Entry.scalar("chatglm.expert_count", U32, 2**32 - 1),
+        Entry.scalar("chatglm.expert_group_count", U32, 2),
+        Entry.scalar("chatglm.block_count", U32, 513),
+        Entry.scalar("chatglm.nextn_predict_layers", U32, 9),
+        Entry.scalar("chatglm.attention.key_length", U32, 64),
+        Entry.scalar("chatglm.attention.head_count_kv", U32, 3),
+        Entry.scalar("chatglm.context_length", U32, 2**32 - 1),
+    ],
+    ids=lambda entry: entry.key.decode(),
+)
+def test_figures_that_end_llama_cpp_are_refused_by_name(good: GgufFile, entry: Entry, tmp_path: Path) -> None:
+    """Each of them was an assertion of the vendored llama.cpp, when it loads or at the first token, or no bound."""
+    path = good.put(entry).write(tmp_path / "lie.gguf")
+    with pytest.raises(ModelLoadError, match=r"metadata chatglm|impossible shape"):
+        check_gguf(path)
+
+
+@pytest.mark.parametrize("said", [b"-1", b"1664", b"x", b"9" * 30])
+def test_a_role_that_is_no_token_is_refused(good: GgufFile, said: bytes, tmp_path: Path) -> None:
+    path = good.put(Entry.text("glmserve.user_token_id", said)).write(tmp_path / "lie.gguf")
+    with pytest.raises(ModelLoadError, match="no token"):
+        load_tokenizer(path)
+
+
+def test_a_packed_table_is_not_unpacked_without_bound(good: GgufFile, tmp_path: Path) -> None:
+    """Ollama was made to unpack gigabytes from kilobytes (CVE-2024-8063 and others)."""
+    bomb = base64.b64encode(zlib.compress(bytes(1 << 28)))
+    file = good.put(Entry.text("glmserve.normalizer", b"nmt_nfkc"), Entry.text("glmserve.normalizer_table", bomb))
+    with pytest.raises(ModelLoadError, match="damaged"):
+        load_tokenizer(file.write(tmp_path / "lie.gguf"))
+
+
+def test_a_template_in_a_file_is_never_run(good: GgufFile, tmp_path: Path) -> None:
+    """Jinja in a GGUF ran code in llama-cpp-python (CVE-2024-34359) and SGLang (CVE-2026-5760). Here it is not even
+    read: the prompt is that of the same file with an honest template, token by token."""
+    flag = tmp_path / "flag"
+    hostile = (
+        "{% for c in [].__class__.__base__.__subclasses__() %}{% if c.__name__ == 'Popen' %}"
+        f"{{{{ c(['touch', '{flag}']) }}}}{{% endif %}}{{% endfor %}}{{% for i in range(10**9) %}}x{{% endfor %}}"
+    )
+    path = good.put(Entry.text("tokenizer.chat_template", hostile.encode())).write(tmp_path / "lie.gguf")
+    honest = load_tokenizer(good.write(tmp_path / "good.gguf"))
+    expected = prompt_format("chatglm2").encode([Message(Role.USER, "你好")], honest)
+    asked = {"messages": [{"role": "user", "content": "你好"}]}
+    with running_server(str(path), log=tmp_path / "log") as (url, _):
+        assert httpx.post(f"{url}/tokenize", json=asked).json()["tokens"] == list(expected)
+        assert httpx.post(f"{url}/v1/chat/completions", json={**asked, "max_tokens": 4}, timeout=60).status_code == 200
+    assert not flag.exists()
+
+
+def test_offsets_outside_the_file_are_refused(good: GgufFile, tmp_path: Path) -> None:
+    for offset in (len(good.data), 2**62, 2**63, 2**64 - 32):
+        tensors = (*good.tensors[:-1], replace(good.tensors[-1], offset=offset))
+        assert not passes(replace(good, tensors=tensors).write(tmp_path / "lie.gguf")), offset
