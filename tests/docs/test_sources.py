@@ -10,8 +10,23 @@ from tests.docs.markdown import Page
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "zh").glob("*.md")])
-PAIRS = [(ROOT / "docs" / page.name, page) for page in sorted((ROOT / "docs" / "zh").glob("*.md"))]
+INTRODUCTIONS = {"settings.md", "fields.md", "metrics.md"}
+"""Pages whose English is made from the code: their Chinese says how to read them, and leads there."""
+CHINESE = sorted((ROOT / "docs" / "zh").glob("*.md"))
+PAIRS = [(ROOT / "docs" / page.name, page) for page in CHINESE if page.name not in INTRODUCTIONS]
 PAIRS += [(ROOT / "README.md", page) for page in ROOT.glob("README.zh.md")]
+OTHER_WORDS = {
+    "词元": "token",
+    "令牌": "token",
+    "提示语": "提示词",
+    "响应": "应答",
+    "校验点": "检查点",
+    "键值缓存": "KV 缓存",
+    "插槽": "槽位",
+    "缺省": "默认",
+    "模版": "模板",
+}
+"""What others say for a thing that has its word in docs/glossary.md, and that word."""
 
 
 def name(value: object) -> str | None:
@@ -46,3 +61,24 @@ def test_the_two_languages_have_the_same_parts(english: Path, chinese: Path) -> 
     assert (theirs.levels, theirs.rows) == (ours.levels, ours.rows), (
         f"{name(chinese)} has the headings\n{theirs.headings}\nand {name(english)} has\n{ours.headings}"
     )
+
+
+@pytest.mark.parametrize("path", [*CHINESE, *ROOT.glob("README.zh.md")], ids=name)
+def test_a_chinese_page_has_one_word_for_each_thing(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert {wrong: right for wrong, right in OTHER_WORDS.items() if wrong in text} == {}
+
+
+def test_the_settings_that_are_told_in_chinese_exist() -> None:
+    """And have the defaults that are told."""
+    cells = re.compile(r"^\| (`--[\w-]+`) \|(?: `GLMSERVE\w+` \| `\w+` \|)? (\S*) ?\|", re.MULTILINE)
+    told = cells.findall((ROOT / "docs" / "zh" / "settings.md").read_text("utf-8"))
+    assert told
+    assert set(told) <= set(cells.findall((ROOT / "docs" / "settings.md").read_text("utf-8")))
+
+
+def test_the_figures_that_are_told_in_chinese_exist() -> None:
+    figures = re.compile(r"`(glmserve:\w+)`")
+    told = figures.findall((ROOT / "docs" / "zh" / "metrics.md").read_text("utf-8"))
+    assert told
+    assert set(told) <= set(figures.findall((ROOT / "docs" / "metrics.md").read_text("utf-8")))
