@@ -38,6 +38,16 @@ GLMSERVE_NOT_RUN = {
 """Commands of glmserve whose arguments are only parsed, and why."""
 
 
+ASK_A_SERVER = ("task",)
+"""Commands of glmserve that ask the server at the usual address; here they are told where it is."""
+
+FILES = {
+    "item.txt": "芯源科技完成1.2亿元A轮融资，由蓝海资本领投。",
+    "examples.txt": "主题：晚霞\n文案：天边烧了一小会儿。",
+}
+"""What commands in the examples read."""
+
+
 def blocks(*languages: str) -> list[Block]:
     """Return the examples in one of ``languages`` of all English pages."""
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -20,6 +20,8 @@ from server.cli import main
 from server.settings.layers import load_settings
 from server.tasks.files import load_tasks
 from tests.docs.examples import (
+    ASK_A_SERVER,
+    FILES,
     GLMSERVE_NOT_RUN,
     NOT_RUN_HERE,
     ROOT,
@@ -162,7 +164,7 @@ def test_a_command_runs_or_is_one_that_cannot_run_here(
     words = shlex.split(line, comments=True)
     program = Path(words[0]).name
     if program == "glmserve":
-        run_glmserve(words[1:], request)
+        run_glmserve(line.partition("glmserve ")[2], request)
     elif reason := next((why for begin, why in NOT_RUN_HERE.items() if line.startswith(begin)), None):
         assert reason
         subprocess.run(["bash", "-n", "-c", line], check=True)
@@ -179,20 +181,32 @@ def stage(folder: Path) -> None:
     for each in STAGE:
         (folder / each).parent.mkdir(parents=True, exist_ok=True)
         (folder / each).symlink_to(ROOT / "models" / "tiny")
+    for file, text in FILES.items():
+        (folder / file).write_text(text, "utf-8")
     (folder / "glmserve.toml").write_text('[[models]]\nmodel = "chatglm2-6b"\n')
     (folder / "imatrix.gguf").touch()
 
 
-def run_glmserve(words: list[str], request: pytest.FixtureRequest) -> None:
+def run_glmserve(line: str, request: pytest.FixtureRequest) -> None:
     """Run a command, or see at least that its arguments are such as it takes."""
+    words, given = expanded(line.replace("/path/to/", ""))
     command = main.get_command(click.Context(main), words[0])
     assert command is not None, words[0]
-    command.make_context(words[0], [word.removeprefix("/path/to/") for word in words[1:]])
-    if words[0] in GLMSERVE_NOT_RUN:
+    command.make_context(words[0], words[1:])
+    if words[0] in GLMSERVE_NOT_RUN or "--model" in words:
         return
-    url = request.getfixturevalue("documented") if any("http://" in word for word in words) else ""
-    done = CliRunner().invoke(main, [here(word, url) for word in words])
+    if words[0] in ASK_A_SERVER and "--list" not in words:
+        words += ["--url", request.getfixturevalue("documented")]
+    done = CliRunner().invoke(main, words, input=given)
     assert done.exit_code == 0, done.output
+
+
+def expanded(line: str) -> tuple[list[str], bytes]:
+    """Return the arguments and the input that a shell gives to a command of glmserve."""
+    shell = f"glmserve() {{ printf '%s\\0' \"$@\"; printf '\\1\\0'; cat; }}; glmserve {line}"
+    said = subprocess.run(["bash", "-c", shell], stdin=subprocess.DEVNULL, capture_output=True, check=True).stdout
+    words, _, given = said.partition(b"\1\0")
+    return words.decode().split("\0")[:-1], given
 
 
 def make_target(words: list[str]) -> None:

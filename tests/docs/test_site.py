@@ -54,7 +54,7 @@ def test_a_page_in_no_list_and_an_anchor_to_nowhere_are_told(tmp_path: Path) -> 
     (tmp_path / "index.md").write_text("# Start\n\n## Part\n\n- [One](one.md): a page.\n", "utf-8")
     (tmp_path / "one.md").write_text("# One\n\n[two](#nowhere)\n", "utf-8")
     (tmp_path / "two.md").write_text("# Two\n", "utf-8")
-    command = [PYTHON, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", ROOT / "docs" / "sphinx"]
+    command = [PYTHON, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "dummy", "-c", ROOT / "docs" / "sphinx"]
     done = subprocess.run([*command, tmp_path, tmp_path / "out"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "two.md: WARNING: document isn't included in any toctree" in done.stderr
