@@ -32,6 +32,7 @@ class PageFile:
     """The same by gzip."""
     media_type: str
     etag: str
+    """Weak, as it stands for both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,8 @@ def _paths() -> list[Path]:
 
 
 def _file(name: str, content: bytes) -> PageFile:
-    return PageFile(content, gzip.compress(content, mtime=0), _MEDIA_TYPES[Path(name).suffix], f'"{_digest(content)}"')
+    media_type, etag = _MEDIA_TYPES[Path(name).suffix], f'W/"{_digest(content)}"'
+    return PageFile(content, gzip.compress(content, mtime=0), media_type, etag)
 
 
 def _digest(content: bytes) -> str:

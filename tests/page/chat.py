@@ -60,7 +60,7 @@ class Chat:
 
     def send(self, text: str) -> None:
         self.field.fill(text)
-        self.field.press("Enter")
+        self.button("Send").click()
 
     def ask(self, text: str) -> str:
         """Send a message; returns the answer once it is whole."""

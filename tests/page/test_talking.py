@@ -1,11 +1,21 @@
 """Talking to a model by the chat page: on the embedded model, and on an engine that says the question again."""
 
 import re
+import time
+from collections.abc import Callable
 
 from playwright.sync_api import expect
 
 from tests.page.conftest import Visit
 from tests.support.scripted_engine import ScriptedEngine
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    """Whether something of the server comes true within seconds."""
+    deadline = time.monotonic() + 5
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return holds()
 
 
 def test_the_embedded_model_answers_and_its_figures_are_told(visit: Visit, server_url: str) -> None:
@@ -46,9 +56,20 @@ def test_an_answer_is_shown_while_it_comes_and_can_be_stopped(visit: Visit, url:
     expect(chat.page.locator(".end")).to_have_text("Stopped.")
     kept = chat.answer.inner_text()
     assert kept.startswith("一二三四")
-    assert engine.submissions[0].closed
+    assert eventually(lambda: engine.submissions[0].closed), "the engine goes on for nobody"
     chat.page.reload()
     expect(chat.answer).to_have_text(kept)
+
+
+def test_an_answer_that_a_reload_cut_off_is_gone_on_with(visit: Visit, url: str, engine: ScriptedEngine) -> None:
+    engine.step_seconds, engine.per_step = 0.2, 2
+    chat = visit(url)
+    chat.send("abcdefghijklmnopqrstuvwxyz")
+    expect(chat.answer).to_contain_text("abc")
+    chat.page.reload()
+    engine.step_seconds, engine.reply = 0.0, lambda _: "and the rest"
+    chat.button("Go on").click()
+    expect(chat.answer).to_have_text(re.compile("^abc.* and the rest"))
 
 
 def test_a_reload_keeps_the_conversation_and_its_figures(visit: Visit, url: str) -> None:

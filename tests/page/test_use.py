@@ -157,6 +157,17 @@ def test_dark_follows_the_browser_until_something_is_chosen(visit: Visit, url: s
     assert max(ground()) < 60
 
 
+def test_on_a_phone_enter_starts_a_new_line(visit: Visit, url: str) -> None:
+    """Its keyboard has no other key for that."""
+    chat = visit(url, **PHONE)
+    chat.field.tap()
+    chat.page.keyboard.type("one")
+    chat.page.keyboard.press("Enter")
+    chat.page.keyboard.type("two")
+    chat.button("Send").tap()
+    assert chat.questions.inner_text() == "one\ntwo"
+
+
 def test_on_a_phone_the_list_opens_over_the_messages(visit: Visit, url: str) -> None:
     chat = visit(url, **PHONE)
     chat.ask("question")

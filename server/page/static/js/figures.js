@@ -54,7 +54,7 @@ export class Meter {
  */
 export function figuresLine(figures, text) {
   const rate = figures.rate >= 100 ? figures.rate.toFixed(0) : figures.rate.toFixed(1);
-  const parts = [text("tokens", { count: figures.tokens })];
+  const parts = [text("tokens", { count: figures.exact ? figures.tokens : `≈ ${figures.tokens}` })];
   if (figures.rate > 0) parts.push(text("rate", { rate }));
   if (figures.first !== null) parts.push(text("first", { seconds: figures.first.toFixed(2) }));
   if (figures.exact) parts.push(text("cached", { cached: figures.cached, prompt: figures.prompt }));

@@ -17,7 +17,7 @@ export class Library {
   constructor(storage, prefix) {
     this.#storage = storage;
     this.#prefix = `${prefix}conversation.`;
-    for (let index = 0; index < storage.length; index += 1) this.#read(storage.key(index) ?? "");
+    for (let index = 0; index < storage.length; index += 1) this.#read(storage.key(index) ?? "", restored);
   }
 
   /** The latest first. @returns {Conversation[]} */
@@ -66,16 +66,16 @@ export class Library {
     if (!key.startsWith(this.#prefix)) return "";
     const id = key.slice(this.#prefix.length);
     if (this.#storage.getItem(key) === null) this.#all.delete(id);
-    else this.#read(key);
+    else this.#read(key, (conversation) => conversation);
     return id;
   }
 
-  /** @param {string} key */
-  #read(key) {
+  /** @param {string} key @param {(conversation: Conversation) => Conversation} taken as which it is taken over */
+  #read(key, taken) {
     if (!key.startsWith(this.#prefix)) return;
     try {
       const read = JSON.parse(this.#storage.getItem(key) ?? "");
-      if (isConversation(read)) this.#all.set(read.id, restored(read));
+      if (isConversation(read)) this.#all.set(read.id, taken(read));
     } catch {
       // What is not ours to read stays as it is.
     }

@@ -236,6 +236,8 @@ class Page {
   #tellEnd() {
     const { content = "", failure } = this.#current.messages.at(-1) ?? {};
     if (failure?.kind === "key") void this.#askKey(this.#preferences.key !== "");
+    // A model that was loaded by this answer is ready now.
+    if (this.#model && this.#model.state !== "ready") void this.#load();
     this.#announce(failure ? this.#text(`failure.${failure.kind}`) : this.#text("answered", { text: content }));
   }
 
@@ -284,7 +286,8 @@ class Page {
 
   /** @param {KeyboardEvent} event */
   #key(event) {
-    if (event.key === "Escape" && !event.isComposing && this.#runs.isRunning(this.#current.id)) {
+    const elsewhere = event.isComposing || document.querySelector("dialog[open]");
+    if (event.key === "Escape" && !elsewhere && this.#runs.isRunning(this.#current.id)) {
       this.#runs.stop(this.#current.id);
     }
   }

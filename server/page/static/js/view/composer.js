@@ -26,7 +26,8 @@ export class Composer {
       submit();
     });
     this.#field.addEventListener("keydown", (event) => {
-      if (!sendsOnEnter(event)) return;
+      // The keyboards of phones have no Shift+Enter.
+      if (!sendsOnEnter(event) || matchMedia("(pointer: coarse)").matches) return;
       event.preventDefault();
       submit();
     });

@@ -81,7 +81,7 @@ export function fillIn(text) {
   for (const element of document.querySelectorAll("[data-placeholder]")) {
     element.setAttribute("placeholder", text(/** @type {HTMLElement} */ (element).dataset.placeholder ?? ""));
   }
-  for (const element of document.querySelectorAll("[data-icon]:not(:has(> svg))")) {
-    element.prepend(icon(/** @type {HTMLElement} */ (element).dataset.icon ?? ""));
+  for (const element of document.querySelectorAll("[data-icon]")) {
+    if (!element.querySelector("svg")) element.prepend(icon(/** @type {HTMLElement} */ (element).dataset.icon ?? ""));
   }
 }

@@ -86,6 +86,6 @@ export class Sidebar {
     );
     const link = el("button", { type: "button", class: "title", text: name, title: name, click: open });
     if (id === current) link.setAttribute("aria-current", "true");
-    return el("li", {}, link, menu);
+    return el("li", { class: id === current && "current" }, link, menu);
   }
 }

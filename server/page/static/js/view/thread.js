@@ -139,7 +139,7 @@ export class Thread {
       if (!running) row.append(iconButton("edit", text("edit"), () => this.#edit(message, index, article)));
     } else if (last) {
       row.append(iconButton("regenerate", text("regenerate"), this.#actions.regenerate));
-      const open = message.content && message.end !== "stop" && this.#actions.canGoOn(message);
+      const open = message.content && message.end && message.end !== "stop" && this.#actions.canGoOn(message);
       if (open && !message.failure) row.append(iconButton("goOn", text("goOn"), this.#actions.goOn));
     }
     return row;
