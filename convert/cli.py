@@ -1,7 +1,9 @@
 """``glmserve convert``: the command around the pipeline."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -71,6 +73,7 @@ Types, with the size of ChatGLM2-6B in GB:
     "--verify", is_flag=True,
     help="Re-open the file: check its tensors, its tokenizer and that llama.cpp computes with it.",
 )  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 def convert(
     *,
     source: Path,
@@ -81,6 +84,7 @@ def convert(
     imatrix: Path | None,
     merge_lora: Path | None,
     verify: bool,
+    as_json: bool,
 ) -> None:
     """Convert a checkpoint folder SOURCE to a GGUF file.
 
@@ -97,10 +101,16 @@ def convert(
             report = convert_checkpoint(
                 source, out, kind, sink, threads=threads, family=member, merge_lora=merge_lora, imatrix=imatrix
             )
-        _print_report(report)
+        if not as_json:
+            _print_report(report)
+        verdict = ""
         if verify:
             plan = plan_conversion(source, kind, member, merge_lora=merge_lora, imatrix=imatrix)
-            click.echo(f"  {verify_file(out, plan)}")
+            verdict = str(verify_file(out, plan))
+        if as_json:
+            click.echo(json.dumps(_as_json(report, verdict), ensure_ascii=False, indent=2, default=str))
+        elif verify:
+            click.echo(f"  {verdict}")
     except ConvertError as error:
         raise click.ClickException(str(error)) from error
 
@@ -133,3 +143,9 @@ def _print_report(report: ConversionReport) -> None:
         groups[line] = groups.get(line, 0) + 1
     for line, count in groups.items():
         click.echo(f"  {count} tensor{'s' if count > 1 else ''} {line}")
+
+
+def _as_json(report: ConversionReport, verdict: str) -> dict[str, object]:
+    """Return the report for programs; ``verdict`` is what --verify found."""
+    fallbacks = [{"tensor": one.tensor, "wanted": one.wanted.name, "used": one.used.name} for one in report.fallbacks]
+    return {**asdict(report), "quant": report.quant.value, "fallbacks": fallbacks, "verified": verdict}

@@ -1,5 +1,6 @@
 """``glmserve``: the group of commands."""
 
+import signal
 from collections.abc import Mapping
 from importlib import import_module
 from types import MappingProxyType
@@ -16,8 +17,11 @@ _COMMANDS: Mapping[str, str] = MappingProxyType(
         "task": "server.commands.task:task",
         "bench": "server.commands.bench:bench",
         "doctor": "server.commands.doctor:doctor",
+        "completion": "server.commands.completion:completion",
     }
 )
+
+_INTERRUPTED = 128 + signal.SIGINT
 
 
 class LazyGroup(click.Group):
@@ -35,11 +39,23 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(import_module(module), attribute)
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; one that Ctrl-C ended has the status that shells expect of it."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo(err=True)
+            ctx.exit(_INTERRUPTED)
+
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="glmserve", prog_name="glmserve")
 def main() -> None:
-    """Serve ChatGLM2-6B and its relatives to OpenAI clients and to programs written for /chatglm."""
+    """Serve ChatGLM2-6B and its relatives to OpenAI clients and to programs written for /chatglm.
+
+    Every command ends with status 0 when it did what it was asked to, 1 when it could not, 2 when it was called
+    wrongly, and 130 when Ctrl-C ended it.
+    """
 
 
 if __name__ == "__main__":

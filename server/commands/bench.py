@@ -21,11 +21,9 @@ from server.commands.bench_stream import BenchError
 from server.commands.bench_workloads import WORKLOADS, Size, Workload
 from server.commands.chat_client import ChatClient, ChatError
 from server.commands.options import DEFAULT_URL, client_key
+from server.commands.screen import output
 
 _T = TypeVar("_T")
-
-_PLAIN_WIDTH = 120
-"""Columns of the table where the output is no terminal."""
 
 
 @click.command()
@@ -70,8 +68,7 @@ def bench(
     if as_json:
         click.echo(json.dumps([asdict(report) for report in reports], ensure_ascii=False, indent=2))
     else:
-        screen = Console()
-        Console(width=screen.width if screen.is_terminal else _PLAIN_WIDTH).print(_table(reports))
+        output().print(_table(reports))
 
 
 def _first_model(url: str, key: str) -> str:

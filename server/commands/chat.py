@@ -9,12 +9,13 @@ from server.commands.chat_client import ChatClient, ChatError
 from server.commands.chat_commands import Conversation
 from server.commands.chat_session import Session
 from server.commands.chat_terminal import open_terminal
+from server.commands.completion import complete_model
 from server.commands.options import DEFAULT_URL, UsageProblem, client_key, read_settings, settings_options
 from server.settings.layers import chat_history
 
 
 @click.command()
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=complete_model)
 @click.option("--url", default=None, help=f"A running server.  [default: {DEFAULT_URL}, unless MODEL is given]")
 @click.option("--stats", is_flag=True, help="Show tokens and times after each answer.")
 @click.option("--history/--no-history", default=True, help="Keep what is typed for the next time.  [default: yes]")

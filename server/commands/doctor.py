@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
+from server.commands.completion import complete_model
 from server.commands.doctor_page import show
 from server.commands.machine import (
     CachedFile,
@@ -20,6 +20,7 @@ from server.commands.machine import (
     probe,
 )
 from server.commands.options import read_settings, settings_options
+from server.commands.screen import output
 from server.engine.errors import ModelLoadError
 from server.engine.gguf_check import ModelFacts, check_gguf
 from server.settings.engine import ModelPlan, engine_config
@@ -68,7 +69,7 @@ class Report:
 
 
 @click.command()
-@click.argument("model", nargs=-1)
+@click.argument("model", nargs=-1, shell_complete=complete_model)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @settings_options
 def doctor(model: tuple[str, ...], as_json: bool, config: Path | None, **flags: object) -> None:
@@ -81,7 +82,7 @@ def doctor(model: tuple[str, ...], as_json: bool, config: Path | None, **flags: 
     if as_json:
         click.echo(json.dumps(to_json(report), indent=2, ensure_ascii=False, default=str))
     else:
-        show(report, Console())
+        show(report, output())
     if not report.healthy:
         raise SystemExit(1)
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from server.commands.doctor_page import in_units
 from server.commands.machine import find_cached
 from server.commands.options import cache_options, read_settings
+from server.commands.screen import output
 from server.hub import local_checkpoints
 
 _CHECKPOINT = "checkpoint"
@@ -40,9 +41,9 @@ def list_models(*, as_json: bool, cache_dir: str | None, config: Path | None) ->
     """List the converted models, and the checkpoints of known models in the hub's cache."""
     models = find_models(read_settings((), config, {"cache_dir": cache_dir}).cache_dir)
     if as_json:
-        click.echo(json.dumps([asdict(model) for model in models], indent=2, ensure_ascii=False, default=str))
+        click.echo(json_list(models))
     elif models:
-        show(models, Console())
+        show(models, output())
     else:
         click.echo("no models yet; glmserve pull gets one, and glmserve serve has one built in", err=True)
 
@@ -55,6 +56,11 @@ def find_models(cache_dir: Path) -> tuple[ListedModel, ...]:
         for found in local_checkpoints()
     )
     return converted + checkpoints
+
+
+def json_list(models: Sequence[ListedModel]) -> str:
+    """Return ``models`` for programs."""
+    return json.dumps([asdict(model) for model in models], indent=2, ensure_ascii=False, default=str)
 
 
 def describe_file(path: Path) -> ListedModel:

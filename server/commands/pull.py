@@ -13,8 +13,10 @@ from convert.mixture import QuantType
 from convert.pipeline import convert_checkpoint, kind_of_file
 from models.catalog import CATALOG, find
 from server import hub
-from server.commands.listing import describe_file, show
+from server.commands.completion import complete_known
+from server.commands.listing import describe_file, json_list, show
 from server.commands.options import UsageProblem, cache_options, read_settings
+from server.commands.screen import output
 
 # A little more than each type comes to, as shares of 16 bits.
 _SHARE: Mapping[QuantType, float] = MappingProxyType(
@@ -28,15 +30,17 @@ _SHARE_OF_FOUR_BITS = 0.35
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=complete_known)
 @click.option("-q", "--quant", type=click.Choice([q.value for q in QuantType], case_sensitive=False),
               default=DEFAULT_QUANT.value, show_default=True, help="Type of the weights.")  # fmt: skip
 @click.option("--revision", default=None, help="Branch, tag or commit.  [default: the main branch]")
 @click.option("--local-files-only", is_flag=True, help="Ask nobody: convert what was downloaded before.")
+@click.option("--json", "as_json", is_flag=True, help="Print the file as JSON, as `list` does.")
 @cache_options
 def pull(
     *,
     model: str,
+    as_json: bool,
     quant: str,
     revision: str | None,
     local_files_only: bool,
@@ -62,8 +66,12 @@ def pull(
         out = _convert(checkpoint, folder, name, kind)
     except (hub.HubError, ConvertError, OSError) as error:
         raise click.ClickException(str(error)) from None
-    show([describe_file(out)], Console())
-    click.echo(f"glmserve serve {name}")
+    found = describe_file(out)
+    if as_json:
+        click.echo(json_list((found,)))
+    else:
+        show([found], output())
+        click.echo(f"glmserve serve {name}")
 
 
 def expected_bytes(weight_bytes: int, kind: QuantType) -> int:

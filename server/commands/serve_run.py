@@ -1,0 +1,54 @@
+"""What ``glmserve serve`` does. Apart from its flags, as help and completion ask for those and shall be quick."""
+
+import logging
+from contextlib import closing
+
+import click
+
+from server.commands.banner import announced, ready_banner
+from server.commands.prepare import prepare
+from server.engine.interface import EngineState
+from server.hosting.registry import ModelRegistry
+from server.logs import configure_logging
+from server.serving import AddressError, Server, base_url, bind
+from server.settings.table import LogFormat, Settings
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings) -> None:
+    """Serve until told to stop.
+
+    Raises:
+        ClickException: the server cannot be started, or has nothing left to serve.
+    """
+    configure_logging(settings.log_level, settings.log_format, with_texts=settings.log_prompts)
+    if settings.log_prompts:
+        log.warning("prompts and answers are written to this log (--log-prompts): keep it as you would keep them")
+    try:
+        listener = bind(settings.host, settings.port)
+    except AddressError as error:
+        raise click.ClickException(str(error)) from None
+    with closing(listener):
+        url = base_url(listener)
+        assembly = prepare(settings)
+        names = ", ".join(model.card.name for model in assembly.registry.models)
+        log.info("starting with %s; the server answers on %s meanwhile", names, url)
+        server = Server(assembly, settings, lambda: announce(url, assembly.registry, settings.log_format))
+        server.run(sockets=[listener])
+    if server.has_given_up:
+        raise click.ClickException("no model is left to serve, in spite of restarts (--max-restarts); the log says why")
+    log.info("stopped")
+
+
+def announce(url: str, registry: ModelRegistry, log_format: LogFormat = LogFormat.TEXT) -> None:
+    """Say what is served, and what is not: in the log alone where programs read it."""
+    failed = [model for model in registry.models if model.status.state is EngineState.FAILED]
+    if log_format is LogFormat.JSON:
+        names = [model.card.name for model in registry.models if model not in failed]
+        log.info("glmserve is ready on %s", url, extra={"fields": {"url": url, "models": names}})
+    elif len(failed) < len(registry.models):
+        click.echo(ready_banner(url, [announced(model) for model in registry.models]))
+    for model in failed:
+        # Why has been logged. Whoever watches the server asks /health, so it stays.
+        log.error("the server stays up without %s; /health says why, Ctrl-C stops it", model.card.name)
