@@ -42,6 +42,7 @@ ASK_A_SERVER = ("task",)
 """Commands of glmserve that ask the server at the usual address; here they are told where it is."""
 
 FILES = {
+    "questions.txt": "你好\n再见\n",
     "item.txt": "芯源科技完成1.2亿元A轮融资，由蓝海资本领投。",
     "examples.txt": "主题：晚霞\n文案：天边烧了一小会儿。",
 }
