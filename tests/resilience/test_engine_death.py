@@ -163,27 +163,43 @@ async def test_a_truncated_file_is_refused_in_one_line(tiny_gguf: Path, tmp_path
         await engine.wait_ready(60)
 
 
-def _stream_until_it_ends(url: str, lines: list[str]) -> None:
-    body = {"messages": [{"role": "user", "content": "你好"}], "stream": True, "ignore_eos": True, "max_tokens": 1900}
-    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=60) as reply:
+_ASK = {"messages": [{"role": "user", "content": "你好"}]}
+_ENDLESS = {"stream": True, "ignore_eos": True}
+_LONG = {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "boolean"}, "minItems": 500}}}
+_LONG_FORM = {"format": {"type": "json_schema", "schema": {**_LONG, "required": ["a"]}}}
+_STREAMS = {
+    "/v1/chat/completions": {**_ASK, **_ENDLESS, "max_tokens": 1900},
+    "/v1/completions": {"prompt": "你好", **_ENDLESS, "max_tokens": 1900},
+    "/v1/responses": {"input": "你好", **_ENDLESS, "max_output_tokens": 1900},
+    "/v1/messages": {**_ASK, "model": "chatglm2-tiny", "stream": True, "max_tokens": 1900, "output_config": _LONG_FORM},
+}
+
+
+def _stream_until_it_ends(url: str, path: str, lines: list[str]) -> None:
+    with httpx.stream("POST", url + path, json=_STREAMS[path], timeout=60) as reply:
         lines += [line.removeprefix("data: ") for line in reply.iter_lines() if line.startswith("data: ")]
 
 
-def test_over_http_each_open_stream_ends_with_an_error_event_and_the_server_answers_again(
+def test_over_http_each_open_stream_ends_as_its_dialect_tells_of_errors_and_the_server_answers_again(
     tiny_gguf: Path, tmp_path: Path
 ) -> None:
     with running_server(str(tiny_gguf), log=tmp_path / "log") as (url, server):
-        streams: list[list[str]] = [[] for _ in range(4)]
-        threads = [threading.Thread(target=_stream_until_it_ends, args=(url, lines)) for lines in streams]
+        streams: dict[str, list[str]] = {path: [] for path in _STREAMS}
+        threads = [threading.Thread(target=_stream_until_it_ends, args=(url, *stream)) for stream in streams.items()]
         for thread in threads:
             thread.start()
-        wait_running(url, 4)
+        wait_running(url, len(streams))
+        time.sleep(0.2)
         os.kill(engine_pid(server.pid), signal.SIGKILL)
         for thread in threads:
             thread.join(30)
-        for lines in streams:
-            assert lines[-1] == "[DONE]"
-            assert "SIGKILL" in json.loads(lines[-2])["error"]["message"]
+        for path in ("/v1/chat/completions", "/v1/completions"):
+            assert streams[path][-1] == "[DONE]"
+            assert "SIGKILL" in json.loads(streams[path][-2])["error"]["message"]
+        failed = json.loads(streams["/v1/responses"][-1])
+        assert (failed["type"], failed["response"]["error"]["code"]) == ("response.failed", "server_error")
+        error = json.loads(streams["/v1/messages"][-1])
+        assert (error["type"], error["error"]["type"]) == ("error", "overloaded_error")
         answer = httpx.post(f"{url}/chatglm", json={"prompt": "你好", "max_length": 64}, timeout=60)
         assert (answer.status_code, answer.json()["status"]) == (200, 200)
         assert server.poll() is None

@@ -1,0 +1,52 @@
+"""There is not enough memory for the model: one line says so, and the server lives."""
+
+import resource
+from pathlib import Path
+
+import pytest
+
+from server.engine.backend import Backend
+from server.engine.client import EngineClient
+from server.engine.config import Device, EngineConfig
+from server.engine.embedding import EmbeddingBackend
+from server.engine.errors import ModelLoadError
+from server.engine.worker import BackendFactory, load_llama
+
+CACHE = 1 << 20
+"""Tokens, which take 512 MB."""
+
+
+def _load_within(spare: int, config: EngineConfig) -> Backend | EmbeddingBackend:
+    """Load with ``spare`` bytes more than are mapped now. Runs in the engine process."""
+    import llama_cpp  # noqa: F401
+    import llguidance  # noqa: F401
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + spare
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    return load_llama(config)
+
+
+def load_without_room_for_the_file(config: EngineConfig) -> Backend | EmbeddingBackend:
+    return _load_within(4 << 20, config)
+
+
+def load_without_room_for_the_cache(config: EngineConfig) -> Backend | EmbeddingBackend:
+    return _load_within(256 << 20, config)
+
+
+@pytest.mark.parametrize(
+    ("load", "says"),
+    [
+        (load_without_room_for_the_file, r"chatglm2-tiny\.gguf"),
+        (load_without_room_for_the_cache, f"no memory for a cache of {CACHE} tokens; lower --context"),
+    ],
+)
+async def test_a_model_that_finds_no_memory_is_one_clear_error(
+    tiny_gguf: Path, load: BackendFactory, says: str
+) -> None:
+    engine = EngineClient(EngineConfig(tiny_gguf, device=Device.CPU, cache_cells=CACHE), load=load)
+    await engine.start()
+    with pytest.raises(ModelLoadError, match=says):
+        await engine.wait_ready(60)
+    await engine.stop()
