@@ -18,6 +18,7 @@ from compat import baichuan, chatglm, legacy
 from server import ops
 from server.anthropic import router as anthropic
 from server.anthropic.errors import failure
+from server.engine.door import Caller
 from server.engine.errors import EngineError
 from server.errors import ApiError
 from server.hosting.registry import ModelRegistry
@@ -30,6 +31,7 @@ from server.http.last_resort import LastResort
 from server.http.openapi import Tag, openapi_of
 from server.http.rate_limit import RateLimit
 from server.http.request_id import RequestIds
+from server.http.shedding import Shedding
 from server.http.time_limit import TimeLimit
 from server.http.wording import Wording
 from server.metrics import router as metrics
@@ -39,7 +41,7 @@ from server.metrics.ledger import Ledger
 from server.openai import chat, completions, embeddings, models, tokenize
 from server.page import router as page
 from server.prompts.errors import PromptError
-from server.request_record import Limits
+from server.request_record import Limits, current_request
 from server.responses import router as responses
 from server.responses.answering import Answering
 from server.responses.store import ResponseStore
@@ -99,8 +101,11 @@ def create_app(
     wording = _wording(clock)
     for kind in (ApiError, EngineError, PromptError, ToolError, HTTPException):
         app.add_exception_handler(kind, _handler(wording))
+    generating = _generating(routers)
+    app.add_middleware(BodyLimit, limit=options.max_body_bytes)
+    app.add_middleware(Shedding, paths=generating, check_room=partial(_check_room, registry), wording=wording)
     _surround(app, options, wording)
-    app.add_middleware(Counting, ledger=Ledger(figures), generating=_generating(routers))
+    app.add_middleware(Counting, ledger=Ledger(figures), generating=generating)
     if options.access_log:
         app.add_middleware(AccessLog)
     app.add_middleware(RequestIds, log_texts=options.log_prompts)
@@ -130,7 +135,6 @@ def _routers(
 
 def _surround(app: FastAPI, options: ApiOptions, wording: Wording) -> None:
     """Put around all routes what may end a request without them; each of these lies around those before it."""
-    app.add_middleware(BodyLimit, limit=options.max_body_bytes)
     if options.request_timeout:
         app.add_middleware(TimeLimit, seconds=options.request_timeout, wording=wording)
     app.add_middleware(RateLimit, limits=options.limits, wording=wording)
@@ -143,6 +147,11 @@ def _surround(app: FastAPI, options: ApiOptions, wording: Wording) -> None:
 
 def _nothing(_: Scope) -> bool:
     return False
+
+
+def _check_room(registry: ModelRegistry) -> None:
+    record = current_request()
+    registry.check_room(Caller(record.caller, record.seconds_left()))
 
 
 def _generating(routers: Iterable[APIRouter]) -> frozenset[str]:

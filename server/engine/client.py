@@ -177,6 +177,10 @@ class EngineClient:
             self._watchdog.start()
         return self._requests.enter(request, process.send)
 
+    def check_room(self, caller: Caller) -> None:
+        """Raise QueueFull where a request would be refused; see ``Engine.check_room``."""
+        self._requests.check_room(caller)
+
     def pin(self, pin: Pin) -> None:
         """Keep a beginning of prompts in the cache; see ``Engine.pin``."""
         if pin in self._pins or not pin.prompt_ids:

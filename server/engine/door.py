@@ -76,7 +76,14 @@ class Door:
         return len(self._inside)
 
     def enter(self, request_id: int, caller: Caller, now: float) -> None:
-        """Let a request in, until it leaves.
+        """Let a request in, until it leaves. Raises QueueFull, as ``check`` does."""
+        self.check(caller, now)
+        self._inside[request_id] = caller.id
+        self._of_caller[caller.id] += 1
+        self._look(now)
+
+    def check(self, caller: Caller, now: float) -> None:
+        """Raise what is told to a caller whose request would not be let in.
 
         Raises:
             QueueFull: as many wait as may.
@@ -91,9 +98,6 @@ class Door:
         wait = each * self._ahead(caller.id)
         if wait > caller.patience:
             raise QueueTooSlow(wait, caller.patience, _retry_after(wait - caller.patience))
-        self._inside[request_id] = caller.id
-        self._of_caller[caller.id] += 1
-        self._look(now)
 
     def leave(self, request_id: int, now: float, *, served: bool = True) -> None:
         """A request ended, or was not taken after all; one that has left already may do so again."""

@@ -82,6 +82,9 @@ class Engine(Protocol):
             DecodeFailed: llama.cpp refused it.
         """
 
+    def check_room(self, caller: Caller) -> None:
+        """Raise QueueFull where a request of ``caller`` would be refused now. Costs next to nothing."""
+
     def pin(self, pin: Pin) -> None:
         """Keep a beginning of prompts in the cache as long as the engine lives, through restarts of its process.
 

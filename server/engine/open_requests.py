@@ -28,6 +28,10 @@ class OpenRequests:
         """How many there are."""
         return len(self._open)
 
+    def check_room(self, caller: Caller) -> None:
+        """Raise QueueFull where a request of ``caller`` would not be let in."""
+        self._door.check(caller, self._clock())
+
     @contextmanager
     def let_in(self, caller: Caller) -> Iterator[int]:
         """Yield the id of a request that is let in, and leaves again where the block fails. Raises QueueFull."""

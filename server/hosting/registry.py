@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from models.catalog import SamplingDefaults
 from server.engine.door import Caller
-from server.engine.errors import EngineError
+from server.engine.errors import EngineError, QueueFull
 from server.engine.grammar import Grammar
 from server.engine.interface import EngineState, EngineStatus
 from server.errors import ModelNotFound, RouteNotServed, TextTooLong, WrongModelKind
@@ -221,6 +221,18 @@ class ModelRegistry:
         hosts = self.hosts
         given_up = any(host.has_given_up for host in hosts)
         return given_up and all(host.status.state is EngineState.FAILED for host in hosts)
+
+    def check_room(self, caller: Caller) -> None:
+        """Raise QueueFull where no engine would take a request of ``caller`` now, whichever model it is for."""
+        refusal: QueueFull | None = None
+        for host in self.hosts:
+            try:
+                return host.engine.check_room(caller)
+            except QueueFull as error:
+                refusal = error
+        if refusal is not None:
+            raise refusal
+        return None
 
     def find(self, name: str) -> NamedModel:
         """Return the model called ``name``, of whatever kind. Raises ModelNotFound."""

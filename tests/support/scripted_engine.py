@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from server.engine.door import ANYBODY, Caller
-from server.engine.errors import EngineUnavailable, PromptTooLong
+from server.engine.errors import EngineUnavailable, PromptTooLong, QueueFull
 from server.engine.interface import EngineState, EngineStatus
 from server.engine.messages import EngineInfo, EngineStats, FinishReason, Pin, SampledToken, StepOutput, TokenLogprob
 from server.engine.params import SamplingParams
@@ -80,6 +80,8 @@ class ScriptedEngine:
     reject: Exception | None = None
     """Raised by ``submit``, from submission ``reject_from`` on."""
     reject_from: int = 0
+    is_full: QueueFull | None = None
+    """Raised where it is asked whether there is room."""
     fail: Exception | None = None
     """Raised by the stream after its first step."""
     fail_choice: int | None = None
@@ -153,6 +155,10 @@ class ScriptedEngine:
         submission = Submission(prompt, prompt_ids, params, variant, caller)
         self.submissions.append(submission)
         return _Stream(self, submission, index=len(self.submissions) - 1)
+
+    def check_room(self, caller: Caller) -> None:
+        if self.is_full is not None:
+            raise self.is_full
 
     def pin(self, pin: Pin) -> None:
         self.pins.append(pin)
