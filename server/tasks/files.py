@@ -32,7 +32,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from server.engine.grammar import Grammar, GrammarKind, one_of
 from server.engine.grammar_source import fault
-from server.tasks.task import Slot, Task, TaskSampling, TemplateError, Words, check_template, slots_in
+from server.tasks.task import Slot, Task, TaskSampling, TemplateError, Words, check_template, slots_in, slots_in_grammar
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -180,7 +180,7 @@ def _task(name: str, table: _TaskTable) -> Task:
     for slot in table.slots:
         if slot not in variables:
             raise _WrongKeyError(f"the template has no such slot; {known}", "slots", slot)
-    for slot in slots_in(grammar.source) if grammar is not None and grammar.kind is GrammarKind.LARK else ():
+    for slot in slots_in_grammar(grammar.source) if grammar is not None and grammar.kind is GrammarKind.LARK else ():
         if slot not in variables:
             raise _WrongKeyError(f"there is no slot {slot!r}; {known}", "grammar", "lark")
     task = Task(

@@ -8,6 +8,10 @@ from types import MappingProxyType
 from server.engine.grammar import Grammar, GrammarKind
 
 _SLOT = re.compile(r"\{\{\s*([^\W\d]\w*)\s*\}\}")
+_GRAMMAR_SLOT = re.compile(r"\{\{\s*([^\W\d]\w*)\s*(?:\|\s*(numbers)\s*)?\}\}")
+_NUMBER = re.compile(r"[0-9]+(?:[.,:][0-9]+)*")
+_NEVER = "\ufdd0"
+"""In place of the numbers of a text without any: what is no character, by Unicode, and in no text."""
 _OPENING = "{{"
 
 
@@ -78,7 +82,7 @@ class Task:
     sampling: TaskSampling = field(default_factory=TaskSampling)
     stop: tuple[str, ...] = ()
     grammar: Grammar | None = None
-    """A Lark one may have slots, which become string literals."""
+    """A Lark one may have slots: ``{{text}}`` becomes a string literal, ``{{text|numbers}}`` any number of the text."""
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -125,7 +129,7 @@ class Task:
         """
         complete, grammar = self._complete(values), self.grammar
         if grammar is not None and grammar.kind is GrammarKind.LARK:
-            source = _SLOT.sub(lambda slot: _literal(complete[slot[1]]), grammar.source)
+            source = _GRAMMAR_SLOT.sub(lambda slot: _in_lark(complete[slot[1]], slot[2]), grammar.source)
             grammar = replace(grammar, source=source)
         return AnswerForm(grammar, self.stop)
 
@@ -150,12 +154,25 @@ def slots_in(template: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_SLOT.findall(template)))
 
 
+def slots_in_grammar(source: str) -> tuple[str, ...]:
+    """Return the names of the slots of a Lark grammar, each once, in its order."""
+    return tuple(dict.fromkeys(slot[1] for slot in _GRAMMAR_SLOT.finditer(source)))
+
+
 def check_template(template: str) -> None:
     """Check that every ``{{`` opens a slot. Raises TemplateError."""
     # Filled with as many other characters, so that offsets stay.
     rest = _SLOT.sub(lambda slot: "." * len(slot[0]), template)
     if _OPENING in rest:
         raise TemplateError(rest.index(_OPENING))
+
+
+def _in_lark(value: str, what: str | None) -> str:
+    """Return the Lark expression that stands for ``value``, or for each of its numbers."""
+    if what is None:
+        return _literal(value)
+    numbers = sorted(set(_NUMBER.findall(value))) or [_NEVER]
+    return f"({' | '.join(map(_literal, numbers))})"
 
 
 def _literal(value: str) -> str:

@@ -54,6 +54,19 @@ def test_a_slot_of_a_grammar_becomes_a_literal_that_nothing_in_the_value_ends() 
     assert set(first[1:-1]) <= set("\\0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("完成1.2亿元A轮，2019年12月，12人，10:30", '("1\\u002e2" | "10\\u003a30" | "12" | "2019")'),
+        ("没有数字，只有一二三", '("\\ufdd0")'),
+    ],
+)
+def test_a_grammar_can_ask_for_the_numbers_of_a_text(text: str, numbers: str) -> None:
+    grammar = Task("t", "{{a}}", grammar=lark("start: {{ a | numbers }}")).answer_form({"a": text}).grammar
+    assert grammar is not None
+    assert grammar.source == f"start: {numbers}"
+
+
 def test_only_a_lark_grammar_has_slots() -> None:
     grammar = Grammar(GrammarKind.REGEX, r"\{\{a}}|{{a}}")
     assert Task("t", "{{a}}", grammar=grammar).answer_form({"a": "1"}).grammar == grammar
