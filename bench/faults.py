@@ -78,9 +78,7 @@ def main() -> None:
                     print(f"| {fault.name} | {ended} | {answered:.2f} s |", flush=True)
             log = (folder / "server.log").read_text("utf-8")
     print("\nThe log:")
-    print(
-        "\n".join(re.findall(r"(?:the engine process of|a request failed|.* could not be loaded|.* failed in) .*", log))
-    )
+    print("\n".join(re.findall(r"(?:the engine process of|a request failed|\S+ could not be loaded).*", log)))
 
 
 def _measure(url: str, pid: int, fault: Fault, plan: Path) -> tuple[str, float]:

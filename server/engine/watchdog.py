@@ -3,6 +3,9 @@
 import asyncio
 from collections.abc import Callable
 
+_LATE_SECONDS = 1.0
+"""A timer that comes later than that tells of a pause of this very process, which has heard nothing meanwhile."""
+
 
 class Watchdog:
     """Tells when nothing was heard for too long while there was work. Belongs to one event loop."""
@@ -15,6 +18,7 @@ class Watchdog:
         self._heard = 0.0
         """When something was last heard, on the loop's clock."""
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
 
     def start(self) -> None:
         """Begin to watch: there was no work, and now there is."""
@@ -30,11 +34,16 @@ class Watchdog:
         self._timer = None
         if not self._has_work():
             return
-        left = self._heard + self._seconds - asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time()
+        if now - self._due > _LATE_SECONDS:
+            self._heard = now
+        left = self._heard + self._seconds - now
         if left > 0:
             self._look_in(left)
         else:
             self._on_silence()
 
     def _look_in(self, seconds: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
+        loop = asyncio.get_running_loop()
+        self._due = loop.time() + seconds
+        self._timer = loop.call_at(self._due, self._look)

@@ -1,4 +1,5 @@
 import asyncio
+import time
 
 import pytest
 
@@ -56,3 +57,14 @@ async def test_no_limit_is_no_watching() -> None:
     watched.dog.start()
     await asyncio.sleep(0.02)
     assert watched.alarms == 0
+
+
+async def test_a_pause_of_the_whole_server_is_no_silence_of_the_engine() -> None:
+    """After a machine had been frozen, the engine was killed for what it could not have said."""
+    watched = Watched(0.05)
+    watched.dog.start()
+    time.sleep(1.1)
+    await asyncio.sleep(0.02)
+    assert watched.alarms == 0
+    await asyncio.sleep(0.2)
+    assert watched.alarms == 1
