@@ -11,8 +11,6 @@ from server.engine.messages import EngineInfo, EngineStats
 from server.hosting.registry import ModelRegistry, NamedModel
 from server.http.openapi import Tag, documented
 
-_HEALTHY = (EngineState.READY, EngineState.IDLE)
-
 
 @dataclass(frozen=True, slots=True)
 class ModelReport:
@@ -47,7 +45,7 @@ def create_router(registry: ModelRegistry) -> APIRouter:
     @router.head("/health", include_in_schema=False)
     @router.get("/health", **_DOCS)
     async def health() -> JSONResponse:
-        """Report 200 when every model takes requests or waits for its first one, else 503 with the reason."""
+        """Report 200 when every model takes requests, if only to be loaded by one, else 503 with the reason."""
         status, reason = _overall(registry)
         report = HealthReport(status, reason, tuple(map(_report, registry.models)))
         return JSONResponse(asdict(report), 200 if status == "ok" else 503)
@@ -58,7 +56,7 @@ def create_router(registry: ModelRegistry) -> APIRouter:
 def _overall(registry: ModelRegistry) -> tuple[str, str]:
     if registry.stopping:
         return "stopping", "the server is shutting down"
-    waiting = (model.status for model in registry.models if model.status.state not in _HEALTHY)
+    waiting = (model.status for model in registry.models if not model.host.takes_requests)
     first = next(waiting, None)
     return ("ok", "") if first is None else (first.state.value, first.reason)
 

@@ -107,6 +107,11 @@ class EngineHost:
         return EngineStatus(EngineState.LOADING, reason)
 
     @property
+    def takes_requests(self) -> bool:
+        """Whether a request that comes now is answered, if need be after the model was loaded because of one."""
+        return self._life.phase is Phase.LOADING or self.status.state in (EngineState.READY, EngineState.IDLE)
+
+    @property
     def has_given_up(self) -> bool:
         """Whether the model was served, and its engine then failed in spite of all restarts."""
         return self._tokenizer is not None and self.engine.status.state is EngineState.FAILED

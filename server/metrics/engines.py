@@ -7,13 +7,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from server.engine.errors import EngineUnavailable
-from server.engine.interface import EngineState
 from server.hosting.host import EngineHost
 from server.hosting.registry import ModelRegistry
 from server.metrics import meters
 from server.metrics.meters import Kind, Meter
-
-_TAKES_REQUESTS = (EngineState.READY, EngineState.IDLE)
 
 
 class EngineFigures(Collector):
@@ -52,6 +49,6 @@ _READ: Mapping[Meter, Callable[[EngineHost], float]] = MappingProxyType(
         meters.DRAFTED: lambda host: host.engine.stats.drafted_tokens,
         meters.ACCEPTED: lambda host: host.engine.stats.accepted_tokens,
         meters.RESTARTS: lambda host: host.engine.restarts_total,
-        meters.READY: lambda host: host.status.state in _TAKES_REQUESTS,
+        meters.READY: lambda host: host.takes_requests,
     }
 )

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 
 import httpx
 import pytest
@@ -82,6 +83,25 @@ async def test_a_model_on_first_use_is_healthy_listed_and_loaded_by_its_first_re
         assert reply.json()["choices"][0]["message"]["content"] == "late"
         card = (await http.get("/v1/models/later")).json()
         assert (card["state"], card["context_length"], engine.starts) == ("ready", 4096, 1)
+
+
+async def test_a_server_stays_healthy_while_a_request_has_a_model_loaded() -> None:
+    """It said 503 meanwhile, by which a load balancer takes away the models that are ready."""
+    may_end = threading.Event()
+
+    def load() -> ByteTokenizer:
+        may_end.wait(10)
+        return ByteTokenizer()
+
+    later = lazy("later", says("late"))
+    later = ServedModel(later.card, EngineHost(later.host.engine, load, LoadPolicy(True, 0.0, 5.0)))
+    async with connect(app(model("now", "chatglm2"), later)) as http:
+        asking = asyncio.ensure_future(http.post("/v1/chat/completions", json={**CHAT, "model": "later"}))
+        while (health := await http.get("/health")).json()["models"][1]["state"] == "idle":
+            await asyncio.sleep(0.001)
+        may_end.set()
+        assert (await asking).status_code == 200
+    assert (health.status_code, health.json()["models"][1]["state"]) == (200, "loading")
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -123,7 +123,7 @@ class LongRun:
 
     async def _unloaded(self) -> None:
         """Wait until the model that is there for its requests alone is gone: each has let go of it."""
-        for _ in range(100):
+        for _ in range(200):
             waits = [
                 model for model in await self._models() if model["name"] == "baichuan" and model["state"] != "idle"
             ]

@@ -40,7 +40,7 @@ model = "{folder}/baichuan.gguf"
 context = 1024
 threads = 1
 load = "first_use"
-idle_seconds = 3
+idle_seconds = 20
 
 [[models]]
 model = "{folder}/vectors.gguf"
