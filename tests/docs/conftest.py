@@ -1,13 +1,15 @@
-"""One server for all examples of the documentation, under the names that the examples use."""
+"""The built site; and one server for all examples, under the names that the examples use."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import running_server
+from tests.conftest import ROOT, running_server
 from tests.support.bert import random_bert
 
+SITE_PYTHON = ROOT / ".venv-docs" / "bin" / "python"
 NAMES = ("chatglm2-6b", "gpt-3.5-turbo", "chatglm3-6b", "claude-sonnet-4-5")
 """What the examples call the embedded model besides its own name."""
 
@@ -24,3 +26,13 @@ def documented(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     )
     with running_server("--config", str(config), log=folder / "log") as (url, _):
         yield url
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the site, built."""
+    out = tmp_path_factory.mktemp("built") / "site"
+    command = [SITE_PYTHON, ROOT / "docs" / "sphinx" / "build.py", out]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return out
