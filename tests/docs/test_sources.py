@@ -24,6 +24,7 @@ OTHER_WORDS = {
     "键值缓存": "KV 缓存",
     "插槽": "槽位",
     "缺省": "默认",
+    "额度": "限额",
     "模版": "模板",
 }
 """What others say for a thing that has its word in docs/glossary.md, and that word."""
