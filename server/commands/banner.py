@@ -43,9 +43,10 @@ def announced(model: NamedModel) -> Announced:
     return Announced(card.name, card.prompt_format, f"{note} (a variant of {card.parent})" if card.parent else note)
 
 
-def ready_banner(url: str, models: Sequence[Announced]) -> str:
-    """Return the address, a line for each model, and one to try for each kind of caller."""
-    return "\n".join((*_head(url, models), "", *_examples(url, models), "", "Ctrl-C stops the server."))
+def ready_banner(url: str, models: Sequence[Announced], *, page: bool = True) -> str:
+    """Return the address, a line for each model, and one to try for each kind of caller; ``page``: there is one."""
+    browser = ("In a browser:", f"  {url}/") if page else ()
+    return "\n".join((*_head(url, models), "", *browser, *_examples(url, models), "", "Ctrl-C stops the server."))
 
 
 def _head(url: str, models: Sequence[Announced]) -> Iterator[str]:

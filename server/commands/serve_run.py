@@ -34,21 +34,21 @@ def run(settings: Settings) -> None:
         assembly = prepare(settings)
         names = ", ".join(model.card.name for model in assembly.registry.models)
         log.info("starting with %s; the server answers on %s meanwhile", names, url)
-        server = Server(assembly, settings, lambda: announce(url, assembly.registry, settings.log_format))
+        server = Server(assembly, settings, lambda: announce(url, assembly.registry, settings))
         server.run(sockets=[listener])
     if server.has_given_up:
         raise click.ClickException("no model is left to serve, in spite of restarts (--max-restarts); the log says why")
     log.info("stopped")
 
 
-def announce(url: str, registry: ModelRegistry, log_format: LogFormat = LogFormat.TEXT) -> None:
+def announce(url: str, registry: ModelRegistry, settings: Settings) -> None:
     """Say what is served, and what is not: in the log alone where programs read it."""
     failed = [model for model in registry.models if model.status.state is EngineState.FAILED]
-    if log_format is LogFormat.JSON:
+    if settings.log_format is LogFormat.JSON:
         names = [model.card.name for model in registry.models if model not in failed]
         log.info("glmserve is ready on %s", url, extra={"fields": {"url": url, "models": names}})
     elif len(failed) < len(registry.models):
-        click.echo(ready_banner(url, [announced(model) for model in registry.models]))
+        click.echo(ready_banner(url, [announced(model) for model in registry.models], page=settings.page))
     for model in failed:
         # Why has been logged. Whoever watches the server asks /health, so it stays.
         log.error("the server stays up without %s; /health says why, Ctrl-C stops it", model.card.name)

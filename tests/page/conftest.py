@@ -30,7 +30,15 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def visit(browser: Browser) -> Iterator[Visit]:
+def servers() -> Iterator[ExitStack]:
+    """Those of a test."""
+    with ExitStack() as stack:
+        yield stack
+
+
+# Asks for the servers so that windows are closed before: a server waits for the connections it has.
+@pytest.fixture
+def visit(browser: Browser, servers: ExitStack) -> Iterator[Visit]:
     """Open the page in a window of its own; in the end nothing must have been wrong with any of them."""
     chats = []
     with ExitStack() as stack:
@@ -55,18 +63,16 @@ def asked_of(prompt: str) -> str:
 
 
 @pytest.fixture
-def url(engine: ScriptedEngine) -> Iterator[str]:
-    """The address of a server whose answers are the questions."""
-    with serve(make_app(engine)) as url:
-        yield url
+def serve_with(servers: ExitStack) -> Serve:
+    """Start a server on an engine; returns its address."""
+
+    def start(engine: ScriptedEngine, **options: object) -> str:
+        return servers.enter_context(serve(make_app(engine, ApiOptions(**options))))
+
+    return start
 
 
 @pytest.fixture
-def serve_with() -> Iterator[Serve]:
-    """The same with other options of the server."""
-    with ExitStack() as stack:
-
-        def start(engine: ScriptedEngine, **options: object) -> str:
-            return stack.enter_context(serve(make_app(engine, ApiOptions(**options))))
-
-        yield start
+def url(engine: ScriptedEngine, serve_with: Serve) -> str:
+    """The address of a server whose answers are the questions."""
+    return serve_with(engine)

@@ -3,10 +3,14 @@
 import re
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from playwright.sync_api import expect
 
+from server.app import create_app
+from server.hosting.registry import ModelRegistry
 from tests.page.conftest import Visit
+from tests.support.api import serve, served_model
 from tests.support.scripted_engine import ScriptedEngine
 
 
@@ -134,6 +138,20 @@ def test_an_answer_that_reached_its_length_is_gone_on_with(visit: Visit, url: st
     chat.button("Go on").click()
     expect(chat.answer).to_have_text("abc and more")
     assert engine.submissions[-1].prompt.endswith("问：abcdefgh\n\n答：abc")
+
+
+def test_another_model_is_chosen_and_the_choice_stays(visit: Visit, servers: ExitStack) -> None:
+    first, second = ScriptedEngine(reply=lambda _: "I am one"), ScriptedEngine(reply=lambda _: "I am two")
+    models = [served_model(first, "one", "a"), served_model(second, "two", "b")]
+    chat = visit(servers.enter_context(serve(create_app(ModelRegistry(models)))))
+    assert chat.ask("question") == "I am one"
+    chat.page.get_by_label("Model", exact=True).select_option("two")
+    assert chat.ask("again") == "I am two"
+    chat.page.reload()
+    expect(chat.page.get_by_label("Model", exact=True)).to_have_value("two")
+    assert chat.ask("and again") == "I am two"
+    expect(chat.page.locator(".message.assistant .who")).to_have_text(["one", "two", "two"])
+    assert "I am one" in second.submissions[0].prompt
 
 
 def test_what_was_not_chosen_is_left_to_the_model(visit: Visit, url: str, engine: ScriptedEngine) -> None:

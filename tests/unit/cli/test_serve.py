@@ -141,6 +141,11 @@ def test_the_banner_has_a_line_for_each_kind_of_caller() -> None:
     assert bodies[0] == {"model": "it's", "messages": [{"role": "user", "content": "你好"}]}
     assert bodies[1] == {**bodies[0], "stream": True}
     assert bodies[2] == {"prompt": "你好", "history": []}
+    assert "In a browser:\n  http://h:1/\n" in banner
+
+
+def test_the_banner_names_no_page_where_there_is_none() -> None:
+    assert "browser" not in ready_banner("http://h:1", [Announced("a", "chatglm2", "CPU")], page=False)
 
 
 def test_the_banner_of_several_models_has_a_line_for_each_and_the_addresses_that_they_answer() -> None:
