@@ -10,12 +10,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from server.commands.chat_server import started
 from server.commands.options import DEFAULT_URL, UsageProblem, client_key, read_settings, settings_options
 from server.commands.task_client import ServedTask, TaskCallError, TaskCard, TaskClient
-from server.openai.models import task_card
 from server.settings.table import Settings
-from server.tasks.files import TaskFileError, load_tasks
+from server.tasks.card import task_card
 
 
 @click.command()
@@ -83,6 +81,9 @@ def show(tasks: Sequence[TaskCard], *, as_json: bool) -> None:
 
 
 def _local(settings: Settings) -> tuple[TaskCard, ...]:
+    # A task of a running server does without what compiles grammars, and what serves.
+    from server.tasks.files import TaskFileError, load_tasks  # noqa: PLC0415
+
     try:
         tasks = load_tasks(settings.prompts, builtin=settings.builtin_tasks)
     except TaskFileError as error:
@@ -102,6 +103,8 @@ def _served(url: str, key: str, model: str | None) -> tuple[TaskCard, ...]:
 def _server(url: str | None, model: str | None, config: Path | None, flags: Mapping[str, object]) -> Iterator[str]:
     """Yield the address of the server that does the task: one that runs, or one for the time of the block."""
     if url is None and model is not None:
+        from server.commands.chat_server import started  # noqa: PLC0415
+
         settings = read_settings((model,), config, {**flags, "log_level": flags["log_level"] or "warning"})
         # Nobody else gets at the server of this task, so it needs none of the keys of others.
         with started(settings.model_copy(update={"api_key": (), "api_key_file": None})) as own:

@@ -191,7 +191,6 @@ class ModelRegistry:
         if not models:
             raise ValueError("at least one model must be served")
         self._by_name: dict[str, NamedModel] = {}
-        self.tasks = tuple(tasks)
         for model in (*models, *tasks):
             for name in (model.card.name, *model.card.aliases):
                 if name in self._by_name:
@@ -202,6 +201,8 @@ class ModelRegistry:
         answering = (model for model in models if isinstance(model, ServedModel))
         first = self._by_name[default] if default else next(answering, models[0])
         self._models = (first, *(model for model in models if model is not first))
+        self.tasks = tuple(sorted(tasks, key=lambda task: task.card.parent != first.card.name))
+        """The default model's first."""
         self.stopping = False
         """The server is about to end: whoever balances loads should send requests elsewhere."""
 

@@ -10,8 +10,8 @@ from server.errors import ModelNotFound
 from server.hosting.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, ServedModel
 from server.hosting.task_model import TaskModel
 from server.http.openapi import Tag, documented
-from server.openai.reply_types import DefaultsObject, ModelList, ModelObject, TaskObject, WordsObject
-from server.tasks.task import Task, Words
+from server.openai.reply_types import DefaultsObject, ModelList, ModelObject
+from server.tasks.card import task_card
 
 
 def create_router(registry: ModelRegistry) -> APIRouter:
@@ -54,35 +54,12 @@ def _kind(model: NamedModel) -> Literal["generation", "embedding", "task"]:
     return "embedding" if isinstance(model, EmbeddingModel) else "generation"
 
 
-def task_card(task: Task) -> TaskObject:
-    """Return what people and programs are told of a task."""
-    return {
-        "id": task.id,
-        "title": _words(task.title),
-        "description": _words(task.description),
-        "slots": [
-            {
-                "name": slot.name,
-                "description": _words(slot.description),
-                "example": slot.example,
-                "default": slot.default,
-            }
-            for slot in task.slots
-        ],
-        "main_slot": task.main,
-    }
-
-
 def _defaults(card: ModelCard) -> DefaultsObject:
     return {
         "temperature": card.defaults.temperature,
         "top_p": card.defaults.top_p,
         "max_tokens": card.default_max_tokens,
     }
-
-
-def _words(words: Words) -> WordsObject:
-    return {"zh": words.zh, "en": words.en}
 
 
 def _context_length(model: NamedModel) -> int | None:

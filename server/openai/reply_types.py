@@ -4,6 +4,8 @@ from typing import Literal
 
 from typing_extensions import NotRequired, TypedDict
 
+from server.tasks.card import TaskObject
+
 Finish = Literal["stop", "length", "tool_calls", "function_call"]
 
 
@@ -148,32 +150,6 @@ class ChatChunk(TypedDict):
     choices: list[ChunkChoice]
     usage: NotRequired[UsageObject | None]
     timings: NotRequired[TimingsObject]
-
-
-class WordsObject(TypedDict):
-    """A text for people in two languages."""
-
-    zh: str
-    en: str
-
-
-class SlotObject(TypedDict):
-    """What a task needs to be given, or may be where there is a default."""
-
-    name: str
-    description: WordsObject
-    example: str
-    default: str | None
-
-
-class TaskObject(TypedDict):
-    """A task; a message to it fills its main slot."""
-
-    id: str
-    title: WordsObject
-    description: WordsObject
-    slots: list[SlotObject]
-    main_slot: str | None
 
 
 class DefaultsObject(TypedDict):

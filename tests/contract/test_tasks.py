@@ -8,8 +8,10 @@ from openai import AsyncOpenAI, BadRequestError, NotFoundError
 
 from server.app import ApiOptions
 from server.engine.grammar import Grammar, GrammarKind
+from server.hosting.registry import ModelRegistry
+from server.hosting.task_model import task_models
 from server.tasks.task import Slot, Task, TaskSampling, Words
-from tests.support.api import ALIAS, MODEL, connect, make_app
+from tests.support.api import ALIAS, MODEL, connect, make_app, served_model
 from tests.support.scripted_engine import ScriptedEngine
 
 pytestmark = pytest.mark.anyio
@@ -152,6 +154,12 @@ async def test_tasks_are_listed_after_the_models(openai: AsyncOpenAI) -> None:
         "slots": [slot],
         "main_slot": "text",
     }
+
+
+def test_the_tasks_of_the_default_model_come_first(engine: ScriptedEngine) -> None:
+    models = [served_model(engine, "a", "x"), served_model(engine, "b", "y")]
+    registry = ModelRegistry(models, "y", task_models(models, [TASKS["said"]]))
+    assert [task.card.name for task in registry.tasks] == ["b:said", "a:said"]
 
 
 @pytest.mark.parametrize(
