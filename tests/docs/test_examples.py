@@ -223,5 +223,15 @@ def module_flags(words: list[str]) -> None:
     assert [word for word in words[3:] if word.startswith("--") and f'"{word}"' not in text] == []
 
 
-PARSED = {"make": make_target, "python": module_flags}
+def named_files(words: list[str]) -> None:
+    assert [word for word in words if word.startswith("deploy/") and not (ROOT / word).exists()] == []
+
+
+PARSED = {
+    "make": make_target,
+    "python": module_flags,
+    "docker": named_files,
+    "kubectl": named_files,
+    "sudo": named_files,
+}
 """What is seen of commands that do not run here."""
