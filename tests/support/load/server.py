@@ -16,6 +16,8 @@ from tests.support.tuned_checkpoint import make_lora, tensors_of, write_adapter,
 FORM = (ROOT / "models" / "tiny" / "prompts" / "review.txt").read_text("utf-8")
 PINNED = FORM.partition("{text}")[0]
 PREFIX_TOKENS = 16
+BYTES_PER_TOKEN = 3072
+"""Of the embedded model's cache: 3 layers with keys and values of 2 groups of 128 numbers of 2 bytes."""
 _ATTENTION = ("self_attention.query_key_value", "self_attention.dense")
 
 _CONFIG = """
