@@ -25,7 +25,7 @@ _MOST_FATAL = 3
 
 
 class EngineBroken(Exception):
-    """Nothing can be computed any more: a GPU is gone, say. A fresh process may do better."""
+    """Nothing can be computed any more, or not rightly: a GPU is gone, say. A fresh process may do better."""
 
 
 @dataclass(slots=True)

@@ -110,7 +110,7 @@ def serve(core: EngineCore, connection: Connection, outgoing: Outgoing) -> None:
 
     Raises:
         EOFError: the parent is gone.
-        AssertionError: the books are wrong. The process ends rather than give wrong answers out of its cache.
+        EngineBroken: nothing can be computed, or the books are wrong: wrong answers might come out of the cache.
     """
     unchecked = False
     while True:
@@ -120,7 +120,7 @@ def serve(core: EngineCore, connection: Connection, outgoing: Outgoing) -> None:
         messages = tuple(_messages(connection, timeout))
         if not messages and not core.has_work:
             if unchecked and not core.is_preparing:
-                core.check_integrity()
+                _check(core)
                 unchecked = False
                 outgoing.send(StepReport((), core.stats))
             continue
@@ -136,6 +136,13 @@ def serve(core: EngineCore, connection: Connection, outgoing: Outgoing) -> None:
                 refused.append(output)
         report = core.step() if core.has_work else StepReport((), core.stats)
         outgoing.send(StepReport((*refused, *report.outputs), core.stats) if refused else report)
+
+
+def _check(core: EngineCore) -> None:
+    try:
+        core.check_integrity()
+    except AssertionError as error:
+        raise EngineBroken(f"the books of the cache are wrong: {error}") from error
 
 
 def serve_embeddings(core: EmbeddingCore, connection: Connection, outgoing: Outgoing) -> None:

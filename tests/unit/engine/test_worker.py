@@ -7,7 +7,7 @@ from multiprocessing.connection import Connection
 import pytest
 
 from server.engine import worker
-from server.engine.core import EngineCore
+from server.engine.core import EngineBroken, EngineCore
 from server.engine.log_pipe import Outgoing
 from server.engine.messages import Shutdown, StepReport, Submit
 from server.engine.pacing import StepPacer
@@ -35,7 +35,7 @@ class Loop:
     def _run(self, theirs: Connection) -> None:
         try:
             worker.serve(self._core, theirs, Outgoing(theirs))
-        except AssertionError as error:
+        except EngineBroken as error:
             self.error = error
 
     def ask(self, request_id: int) -> None:
