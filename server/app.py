@@ -32,6 +32,7 @@ from server.http.openapi import Tag, openapi_of
 from server.http.rate_limit import RateLimit
 from server.http.request_id import RequestIds
 from server.http.shedding import Shedding
+from server.http.spans import Spans, SpanWriter
 from server.http.time_limit import TimeLimit
 from server.http.wording import Wording
 from server.metrics import router as metrics
@@ -71,6 +72,8 @@ class ApiOptions:
     """Log a line for each request."""
     log_prompts: bool = False
     """Log what is asked and answered."""
+    spans: SpanWriter | None = None
+    """Gets each request for an answer, and is closed when the server ends."""
     page: bool = True
     """Whether browsers get the chat page at ``/``."""
 
@@ -89,7 +92,9 @@ def create_app(
     """
     options = options or ApiOptions()
     # FastAPI's own documentation pages load their scripts from elsewhere, so there is only the schema.
-    app = FastAPI(title="glmserve", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan(registry))
+    app = FastAPI(
+        title="glmserve", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan(registry, options.spans)
+    )
     figures = CollectorRegistry()
     figures.register(EngineFigures(registry))
     routers = _routers(registry, options, clock, figures)
@@ -108,6 +113,8 @@ def create_app(
     app.add_middleware(Counting, ledger=Ledger(figures), generating=generating)
     if options.access_log:
         app.add_middleware(AccessLog)
+    if options.spans is not None:
+        app.add_middleware(Spans, writer=options.spans, generating=generating)
     app.add_middleware(RequestIds, log_texts=options.log_prompts)
     return app
 
@@ -173,7 +180,9 @@ def _handler(wording: Wording) -> Callable[[Request, Exception], Awaitable[JSONR
     return handle
 
 
-def _lifespan(registry: ModelRegistry) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
+def _lifespan(
+    registry: ModelRegistry, spans: SpanWriter | None
+) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     """Return the lifespan: models load beside the server, so that /health can say how it stands."""
 
     @contextlib.asynccontextmanager
@@ -185,5 +194,7 @@ def _lifespan(registry: ModelRegistry) -> Callable[[FastAPI], contextlib.Abstrac
             loading.cancel()
             await asyncio.gather(loading, return_exceptions=True)
             await registry.stop()
+            if spans is not None:
+                await asyncio.to_thread(spans.close)
 
     return lifespan

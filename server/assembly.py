@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 
@@ -19,6 +20,7 @@ from server.hosting.pinning import pins
 from server.hosting.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, ServedModel
 from server.hosting.task_model import task_models
 from server.http.keys import KeyRing, parse_keys
+from server.http.spans import SpanWriter
 from server.prompts.format import prompt_format
 from server.prompts.message import Message, Role
 from server.request_record import Limits
@@ -60,7 +62,8 @@ def assemble(settings: Settings, plans: Sequence[ModelPlan], tasks: Mapping[str,
         registry = ModelRegistry(models, settings.default_model, task_models(models, tasks.values()))
     except ValueError as error:
         raise AssemblyError(str(error)) from None
-    return Assembly(registry, create_app(registry, api_options(settings, tasks)))
+    spans = _spans()() if settings.tracing else None
+    return Assembly(registry, create_app(registry, replace(api_options(settings, tasks), spans=spans)))
 
 
 def check_names(settings: Settings, sources: Sequence[ModelSource]) -> None:
@@ -97,8 +100,10 @@ def api_options(settings: Settings, tasks: Mapping[str, Task] = _NO_TASKS) -> Ap
     """Return what the HTTP side goes by; ``tasks`` are the stored prompts.
 
     Raises:
-        AssemblyError: a key is not written as one, or their file cannot be read.
+        AssemblyError: a key is not written as one, their file cannot be read, or what traces need is not installed.
     """
+    if settings.tracing:
+        _spans()
     limits = Limits(settings.key_requests, settings.key_tokens, settings.key_concurrent)
     return ApiOptions(
         max_body_bytes=int(settings.max_body_mb * 1e6),
@@ -113,6 +118,15 @@ def api_options(settings: Settings, tasks: Mapping[str, Task] = _NO_TASKS) -> Ap
         log_prompts=settings.log_prompts,
         page=settings.page,
     )
+
+
+def _spans() -> Callable[[], SpanWriter]:
+    """Return what makes what sends traces. Raises AssemblyError where the extra is not installed."""
+    try:
+        from server.tracing import RequestSpans, exporter  # noqa: PLC0415 - not even imported where nobody asks for it
+    except ImportError as error:
+        raise AssemblyError(f"--tracing needs the extra otel: pip install 'glmserve[otel]' ({error})") from None
+    return lambda: RequestSpans(exporter(), version("glmserve"))
 
 
 def _keys(settings: Settings, limits: Limits) -> KeyRing:

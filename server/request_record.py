@@ -41,6 +41,8 @@ class Progress:
     """Tokens of the prompt that it found computed."""
     first_token: float = 0.0
     """When that was, on the monotonic clock."""
+    last_token: float = 0.0
+    """When the latest one was."""
     gaps: list[float] = field(default_factory=list)
     """Seconds between the tokens of an answer, or between the batches of them that came together."""
     cut: bool = False
@@ -54,7 +56,7 @@ class Progress:
 
     def token(self, count: int, last: float) -> float:
         """Note ``count`` tokens of an answer whose last ones came at ``last`` (0: none yet); return the time."""
-        now = time.monotonic()
+        now = self.last_token = time.monotonic()
         self.completion_tokens += 0 if self.scores_only else count
         if last:
             self.gaps.append(now - last)

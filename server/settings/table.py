@@ -199,6 +199,9 @@ class Settings(ModelDefaults):
         description="Log prompts and answers, which hold what people wrote; they are never logged otherwise.",
     )
     access_log: bool = Field(False, description="Log a line for each HTTP request.")
+    tracing: bool = Field(
+        False, description="Send OpenTelemetry traces, as the OTEL_ variables say; needs the extra otel."
+    )
     models: tuple[ModelSettings, ...] = Field(min_length=1, description="The models that are served.")
 
 

@@ -22,6 +22,7 @@ NOT_RUN_HERE = {
     "sudo": "changes the machine",
     "kubectl": "there is no cluster",
     "lm_eval": "tests/clients/test_lm_eval.py runs it, with tasks of its own",
+    ".venv/bin/pip": "needs the network, and the environment that is running now",
     "make": "its targets are what is running now; that they exist is checked",
     "python": "measures for minutes; that the module and its flags exist is checked",
     "curl http://127.0.0.1:7030/baichuan": "needs a Baichuan; tests/contract/test_baichuan.py sends it",

@@ -72,6 +72,7 @@ SAMPLES = {
     "log_level": Sample("error", '"error"', LogLevel.ERROR),
     "log_format": Sample("json", '"json"', LogFormat.JSON),
     "log_prompts": Sample("true", "true", True),
+    "tracing": Sample("true", "true", True),
     "access_log": Sample("true", "true", True),
     "page": Sample("false", "false", False),
 }

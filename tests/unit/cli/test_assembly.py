@@ -56,7 +56,7 @@ API_FIELDS = {
     "response_store_max": "max_responses",
 }
 # Seen where they act: by test_serve (listening, logging), test_sources, and the tests below.
-ELSEWHERE = {"model", "host", "port", "log_level", "log_format", "quant", "cache_dir", "max_body_mb", "lora",
+ELSEWHERE = {"model", "host", "port", "log_level", "log_format", "tracing", "quant", "cache_dir", "max_body_mb", "lora",
              "prompt_format", "prefix", "default_model", "pin", "pinned_disk_mb",
              "prompts", "builtin_tasks", "pin_task", "response_store_mb",
              "shutdown_seconds", "drain_seconds", "stall_seconds", "max_connections",
