@@ -23,6 +23,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import uvloop
+
 from bench.memory import family, measure
 from bench.served import running
 
@@ -245,11 +247,11 @@ def main() -> None:
     for part in [options.part] if options.part else ["load", "fairness", "prompts"]:
         with server(options.model) as (url, pid):
             if part == "load":
-                asyncio.run(measure_load(url, pid, options.seconds))
+                uvloop.run(measure_load(url, pid, options.seconds))
             elif part == "fairness":
-                asyncio.run(measure_fairness(url, options.seconds))
+                uvloop.run(measure_fairness(url, options.seconds))
             else:
-                asyncio.run(measure_prompts(url, options.seconds))
+                uvloop.run(measure_prompts(url, options.seconds))
         print()
 
 

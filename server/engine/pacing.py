@@ -7,6 +7,12 @@ ROWS = 16
 MIN_PIECE = 8
 """Prompt tokens that a step has room for at least, so that prompts never stand still."""
 
+UNWATCHED = 2
+"""How much longer a step may be where nobody streams: who asks meanwhile waits for its end."""
+
+LEAST_UNWATCHED = 32
+"""Prompt tokens of such a step at least."""
+
 _FORGET = 0.25
 """Weight of the newest observation in the moving average."""
 
@@ -22,11 +28,12 @@ class StepPacer:
         self.target_seconds = target_seconds
         self._max_tokens = max_tokens
         self._per_token = 0.0
+        self._unwatched = max_tokens
 
     def budget(self, decoding: int) -> int:
         """Tokens for the next step, in which ``decoding`` sequences take one each."""
         if decoding == 0:
-            return self._max_tokens
+            return self._unwatched
         affordable = self.target_seconds / self._per_token if self._per_token else 0.0
         least = -(-(decoding + MIN_PIECE) // ROWS) * ROWS
         return min(self._max_tokens, max(least, round(affordable / ROWS) * ROWS))
@@ -37,3 +44,9 @@ class StepPacer:
             return
         new = seconds / tokens
         self._per_token = new if self._per_token == 0.0 else self._per_token + _FORGET * (new - self._per_token)
+        # In powers of two, and only where it is off by as much, so that a prompt is mostly computed in the same pieces.
+        fits = UNWATCHED * self.target_seconds / self._per_token if self._per_token else self._max_tokens
+        while self._unwatched > max(LEAST_UNWATCHED, 2 * fits):
+            self._unwatched = max(LEAST_UNWATCHED, self._unwatched // 2)
+        if self._unwatched < fits / 2:
+            self._unwatched = min(self._max_tokens, 2 * self._unwatched)

@@ -209,6 +209,23 @@ def test_the_pacer_sizes_steps_by_time_in_whole_rows_and_leaves_prompts_some_roo
     assert pacer.budget(decoding=600) == 512
 
 
+def test_where_nobody_streams_a_step_is_longer_but_not_as_long_as_a_batch_may_take() -> None:
+    """512 tokens take 20 s on a slow machine, and so long whoever asked meanwhile waited."""
+    pacer = StepPacer(0.25, 512)
+    pacer.observe(0.256, tokens=512)
+    assert pacer.budget(decoding=0) == 512
+    pacer.observe(20.0, tokens=512)
+    for _ in range(20):
+        pacer.observe(pacer.budget(0) * 0.01, tokens=pacer.budget(0))
+    assert pacer.budget(decoding=0) == 64
+    for _ in range(20):
+        pacer.observe(pacer.budget(0) * 0.1, tokens=pacer.budget(0))
+    assert pacer.budget(decoding=0) == 32
+    for _ in range(20):
+        pacer.observe(pacer.budget(0) * 0.0001, tokens=pacer.budget(0))
+    assert pacer.budget(decoding=0) == 512
+
+
 class _Constrained(ScriptedBackend):
     """One whose grammars are futures that the test completes, and whose sampling may end or fail."""
 
