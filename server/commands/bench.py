@@ -68,7 +68,7 @@ def bench(
     if as_json:
         click.echo(json.dumps([asdict(report) for report in reports], ensure_ascii=False, indent=2))
     else:
-        output().print(_table(reports))
+        show(reports, output())
 
 
 def _first_model(url: str, key: str) -> str:
@@ -114,8 +114,22 @@ _COLUMNS: tuple[tuple[str, Callable[[Report], str]], ...] = (
 )
 
 
-def _table(reports: Sequence[Report]) -> Table:
-    table = Table(*(heading for heading, _ in _COLUMNS))
+_FITS = 104
+"""Columns of a terminal that the table takes."""
+
+
+def show(reports: Sequence[Report], console: Console) -> None:
+    """Print a row for each report; in a narrow terminal, a block of lines."""
+    if console.width < _FITS:
+        for report in reports:
+            block = Table(box=None, show_header=False)
+            for heading, figure in _COLUMNS:
+                block.add_row(heading, figure(report))
+            console.print(block, "")
+        return
+    table = Table(box=None, header_style="bold")
+    for index, (heading, _) in enumerate(_COLUMNS):
+        table.add_column(heading, no_wrap=True, justify="right" if index else "left")
     for report in reports:
-        table.add_row(*(show(report) for _, show in _COLUMNS))
-    return table
+        table.add_row(*(figure(report) for _, figure in _COLUMNS))
+    console.print(table)

@@ -17,6 +17,8 @@ from server.commands.options import cache_options, read_settings
 from server.commands.screen import output
 from server.hub import local_checkpoints
 
+_FITS = 72
+"""Columns of a terminal that leave some room for paths."""
 _CHECKPOINT = "checkpoint"
 
 
@@ -84,7 +86,12 @@ def _name(path: Path, weights: str) -> str:
 
 
 def show(models: Sequence[ListedModel], console: Console) -> None:
-    """Print a table."""
+    """Print a table; in a narrow terminal, a path below each of its rows."""
+    if console.width < _FITS:
+        for model in models:
+            console.print(model.name, model.type, in_units(model.size_bytes), model.family, markup=False)
+            console.print(f"  {model.path}", markup=False, overflow="fold")
+        return
     table = Table(box=None, header_style="bold")
     for column in ("name", "type", "size", "family"):
         table.add_column(column, no_wrap=True)

@@ -3,10 +3,13 @@
 import json
 import random
 from dataclasses import replace
+from io import StringIO
 
 import pytest
+from rich.console import Console
 
-from server.commands.bench_report import summarise
+from server.commands.bench import show
+from server.commands.bench_report import Report, summarise
 from server.commands.bench_stream import BenchError, RequestTimes, read_reply
 from server.commands.bench_workloads import WORKLOADS, Size
 
@@ -76,3 +79,26 @@ def test_pauses_are_those_of_the_streams_that_late_clients_disturb() -> None:
     late = replace(_times(1.0, (6.0, 16.0), 2), late=True)
     report = summarise("arriving", [early, late])
     assert (report.longest_pause, report.ttft_median) == (2.0, 5.0)
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_every_figure_can_be_read_at_every_width(width: int) -> None:
+    report = Report("arriving", 1024, 123.45, 1234.5, 1.5, 12.345, 0.1234, 1.234, 123456, 0.99)
+    console = Console(width=width, file=StringIO())
+    show((report, report), console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    for word in (
+        "arriving",
+        "1024",
+        "123.45",
+        "1234.5",
+        "12345",
+        "123.4",
+        "123456",
+        "99%",
+        "ITL worst",
+        "prompt tokens",
+    ):
+        assert text.count(word) >= 1, word
