@@ -2,7 +2,7 @@
 
 import gzip
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,6 +11,9 @@ from types import MappingProxyType
 _STATIC = Path(__file__).with_name("static")
 _ENTRY = "index.html"
 _VERSION = b"{{version}}"
+_SCRIPT = "js/theme.js"
+"""The one that is no module."""
+_MODULES = b"{{modules}}"
 _DIGITS = 16
 _MEDIA_TYPES: Mapping[str, str] = MappingProxyType(
     {
@@ -51,8 +54,14 @@ def read_page() -> PageFiles:
     """Return the files of the installed package; they do not change while a server runs."""
     contents = {path.relative_to(_STATIC).as_posix(): path.read_bytes() for path in sorted(_paths())}
     version = _digest(repr(contents).encode())
-    entry = contents.pop(_ENTRY).replace(_VERSION, version.encode())
+    entry = contents.pop(_ENTRY).replace(_MODULES, _preloading(contents)).replace(_VERSION, version.encode())
     return PageFiles(version, _file(_ENTRY, entry), {name: _file(name, content) for name, content in contents.items()})
+
+
+def _preloading(names: Iterable[str]) -> bytes:
+    """Return what has a browser fetch all modules at once, rather than each when it has read who imports it."""
+    modules = [name for name in names if name.endswith(".js") and name != _SCRIPT]
+    return "\n  ".join(f'<link rel="modulepreload" href="page/{{{{version}}}}/{name}">' for name in modules).encode()
 
 
 def _paths() -> list[Path]:
