@@ -1,0 +1,40 @@
+"""A line that an engine process logs about one request is logged by the server under the id of that request."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+import pytest
+
+from server.engine.client import EngineClient
+from server.engine.config import EngineConfig
+from server.engine.errors import DecodeFailed
+from server.engine.params import SamplingParams
+from server.logs import RequestIdFilter
+from server.request_record import RequestRecord, enter_request
+from tests.support.poisoned_engine import POISON, load_poisoned
+
+
+@pytest.mark.anyio
+async def test_a_request_that_cannot_be_computed_is_logged_under_its_id(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.handler.addFilter(RequestIdFilter())
+    caplog.set_level(logging.INFO)
+    engine = EngineClient(EngineConfig(model_path=Path("none.gguf")), load_poisoned)
+
+    async def ask(request_id: str, prompt: tuple[int, ...]) -> None:
+        enter_request(RequestRecord(request_id))
+        outputs = await engine.submit(prompt, SamplingParams(max_tokens=3))
+        async for _ in outputs:
+            pass
+
+    await engine.start()
+    try:
+        await engine.wait_ready(60)
+        well, ill = (asyncio.create_task(ask(*each)) for each in (("well", (1, 2, 3)), ("ill", (4, POISON))))
+        await well
+        with pytest.raises(DecodeFailed):
+            await ill
+    finally:
+        await engine.stop()
+    told = [record for record in caplog.records if record.name == "server.engine.core"]
+    assert [(record.getMessage(), record.request_id) for record in told] == [("a request failed: poisoned", "ill")]  # type: ignore[attr-defined]
