@@ -1,12 +1,13 @@
-"""A browser, and servers for its pages: a scripted engine that echoes, or the real one."""
+"""A browser, and servers for its pages: a scripted engine that says the question again, or others."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 from server.app import ApiOptions
+from server.engine.interface import EngineState
 from tests.page.chat import Chat
 from tests.support.api import make_app, serve
 from tests.support.chromium import find_chromium
@@ -29,6 +30,12 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="package")
+def profiles(browser: Browser) -> dict[str, BrowserContext]:
+    """Browsers with different settings; each has its own cache, which saves most of the time of opening the page."""
+    return {}
+
+
 @pytest.fixture
 def servers() -> Iterator[ExitStack]:
     """Those of a test."""
@@ -38,23 +45,53 @@ def servers() -> Iterator[ExitStack]:
 
 # Asks for the servers so that windows are closed before: a server waits for the connections it has.
 @pytest.fixture
-def visit(browser: Browser, servers: ExitStack) -> Iterator[Visit]:
-    """Open the page in a window of its own; in the end nothing must have been wrong with any of them."""
-    chats = []
-    with ExitStack() as stack:
+def visit(browser: Browser, profiles: dict[str, BrowserContext], servers: ExitStack) -> Iterator[Visit]:
+    """Open the page in a new window; in the end nothing must have been wrong with any, and nothing is kept of them."""
+    chats: list[Chat] = []
 
-        def open_window(url: str, **options: object) -> Chat:
-            context = stack.enter_context(browser.new_context(**{"locale": "en-US", **options}))
-            chats.append(Chat(context.new_page()))
-            return chats[-1].open(url)
+    def open_window(url: str, **options: object) -> Chat:
+        kind = repr(options)
+        if kind not in profiles:
+            profiles[kind] = browser.new_context(**{"locale": "en-US", **options})
+        chats.append(Chat(profiles[kind].new_page()))
+        return chats[-1].open(url)
 
-        yield open_window
-        assert [complaint for chat in chats for complaint in chat.complaints] == []
+    yield open_window
+    for chat in chats:
+        if not chat.page.is_closed():
+            forget(chat)
+    assert [complaint for chat in chats for complaint in chat.complaints] == []
+
+
+def forget(chat: Chat) -> None:
+    """Close all windows of a profile; what the page wrote down as it was left goes, too."""
+    page, profile = chat.page, chat.page.context
+    origin = page.evaluate("location.origin")
+    for other in profile.pages:
+        if other is not page:
+            other.close()
+    page.goto("about:blank")
+    devtools = profile.new_cdp_session(page)
+    devtools.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "local_storage"})
+    page.close()
+
+
+@pytest.fixture(scope="package")
+def scripted() -> Iterator[tuple[ScriptedEngine, str]]:
+    """One engine and the address that it is served at."""
+    engine = ScriptedEngine()
+    with serve(make_app(engine)) as url:
+        yield engine, url
 
 
 @pytest.fixture
-def engine() -> ScriptedEngine:
-    return ScriptedEngine(reply=lambda submission: asked_of(submission.prompt), per_step=16)
+def engine(scripted: tuple[ScriptedEngine, str]) -> ScriptedEngine:
+    """The engine behind ``url``: its script is a fresh one, which a test may change."""
+    fresh = ScriptedEngine(
+        reply=lambda submission: asked_of(submission.prompt), per_step=16, starts=1, state=EngineState.READY
+    )
+    vars(scripted[0]).update(vars(fresh))
+    return scripted[0]
 
 
 def asked_of(prompt: str) -> str:
@@ -63,16 +100,16 @@ def asked_of(prompt: str) -> str:
 
 
 @pytest.fixture
+def url(engine: ScriptedEngine, scripted: tuple[ScriptedEngine, str]) -> str:
+    """The address of a server whose answers are the questions."""
+    return scripted[1]
+
+
+@pytest.fixture
 def serve_with(servers: ExitStack) -> Serve:
-    """Start a server on an engine; returns its address."""
+    """Start another server on an engine, with options of its own; returns its address."""
 
     def start(engine: ScriptedEngine, **options: object) -> str:
         return servers.enter_context(serve(make_app(engine, ApiOptions(**options))))
 
     return start
-
-
-@pytest.fixture
-def url(engine: ScriptedEngine, serve_with: Serve) -> str:
-    """The address of a server whose answers are the questions."""
-    return serve_with(engine)

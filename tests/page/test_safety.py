@@ -20,10 +20,10 @@ HOSTILE = (
 )
 
 
-@pytest.fixture
-def engine() -> ScriptedEngine:
-    # In pieces of three bytes: halves of tags and of code fences come by, too.
-    return ScriptedEngine(reply=lambda submission: submission.prompt.rpartition("问：")[2][: -len("\n\n答：")])
+@pytest.fixture(autouse=True)
+def in_small_pieces(engine: ScriptedEngine) -> None:
+    """Halves of tags and of code fences come by, too."""
+    engine.per_step = 3
 
 
 def test_html_of_an_answer_is_shown_as_text(visit: Visit, url: str) -> None:

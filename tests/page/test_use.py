@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.page.chat import Chat
-from tests.page.conftest import Serve, Visit
+from tests.page.conftest import Visit
 from tests.support.scripted_engine import ScriptedEngine
 
 AXE = Path(__file__).with_name("node_modules") / "axe-core" / "axe.min.js"
@@ -42,11 +42,9 @@ def test_axe_finds_nothing(visit: Visit, url: str, scheme: str, window: dict[str
     assert violations(chat.page) == []
 
 
-def test_axe_finds_nothing_in_dialogs_menus_and_failures(
-    visit: Visit, serve_with: Serve, engine: ScriptedEngine
-) -> None:
+def test_axe_finds_nothing_in_dialogs_menus_and_failures(visit: Visit, url: str, engine: ScriptedEngine) -> None:
     engine.reject = RuntimeError("broken")
-    chat = visit(serve_with(engine))
+    chat = visit(url)
     chat.send("question")
     expect(chat.failure).to_be_visible()
     chat.button("Edit").click()
