@@ -25,7 +25,7 @@ _PATIENCE = 600.0
 _STREAMS = 4
 _BAD_TOKEN = 9
 """Of a single byte, which no answer has."""
-_ASK = {"messages": [{"role": "user", "content": "你好"}]}
+_ASK = {"messages": [{"role": "user", "content": "你好"}], "temperature": 0}
 
 
 @dataclass(frozen=True, slots=True)
