@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 
 _ENGLISH = re.compile(r"\[([^\]]+)\]\(\.\./([\w-]+)\.md(#[\w-]+)?\)")
@@ -17,6 +18,13 @@ def english_links(page: str) -> str:
 def _rewrite(app: Sphinx, _: str, source: list[str]) -> None:
     if app.tags.has("zh"):
         source[0] = english_links(source[0])
+
+
+def _anchors(_: Sphinx, doctree: nodes.document) -> None:
+    # The anchors of a code host: older versions of MyST know them, but do not put them into the page.
+    for section in doctree.findall(nodes.section):
+        if section.get("slug") and section["slug"] not in section["ids"]:
+            section["ids"].append(section["slug"])
 
 
 def _switch(app: Sphinx, page: str, _: str, context: dict[str, Any], __: object) -> None:
@@ -34,5 +42,6 @@ def _switch(app: Sphinx, page: str, _: str, context: dict[str, Any], __: object)
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register with Sphinx."""
     app.connect("source-read", _rewrite)
+    app.connect("doctree-read", _anchors)
     app.connect("html-page-context", _switch)
     return {"parallel_read_safe": True}

@@ -51,7 +51,7 @@ LINES = sorted(
         for line in block.text.splitlines()
     }
 )
-COMMANDS = [(f"{block.page}:{block.line}", line) for block in blocks("console") for line in commands(block)]
+COMMANDS = {line: f"{block.page}:{block.line}" for block in blocks("console") for line in commands(block)}
 
 
 def test_each_block_is_of_a_kind_that_is_tested() -> None:
@@ -155,7 +155,7 @@ def test_a_block_of_yaml_can_be_read(block: Block) -> None:
     assert list(yaml.safe_load_all(block.text.replace("{address}", "http://127.0.0.1:8000")))
 
 
-@pytest.mark.parametrize(("place", "line"), COMMANDS)
+@pytest.mark.parametrize(("line", "place"), COMMANDS.items())
 def test_a_command_runs_or_is_one_that_cannot_run_here(
     place: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

@@ -1,6 +1,7 @@
 """The documentation site: builds in both languages without a warning, and each of its links leads somewhere."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def test_a_page_in_no_list_and_an_anchor_to_nowhere_are_told(tmp_path: Path) -> 
     done = subprocess.run([*command, tmp_path, tmp_path / "out"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "two.md: WARNING: document isn't included in any toctree" in done.stderr
-    assert "one.md:3: WARNING: 'myst' cross-reference target not found: 'nowhere'" in done.stderr
+    assert re.search(r"one\.md:3: WARNING: .*'nowhere' \[myst\.xref_missing\]", done.stderr)
 
 
 def test_links_to_nowhere_and_what_is_loaded_from_elsewhere_are_told(tmp_path: Path) -> None:
