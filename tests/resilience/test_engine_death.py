@@ -218,7 +218,7 @@ def test_a_server_with_nothing_left_to_serve_says_so_and_exits_for_a_supervisor_
     assert "no model is left to serve" in (tmp_path / "log").read_text("utf-8")
 
 
-def test_a_server_with_another_model_stays(tiny_gguf: Path, tmp_path: Path) -> None:
+def test_a_server_with_another_model_stays_as_long_as_there_is_one(tiny_gguf: Path, tmp_path: Path) -> None:
     config = tmp_path / "glmserve.toml"
     names = ("a", "b")
     config.write_text("".join(f'[[models]]\nmodel = "{tiny_gguf}"\nname = "{name}"\n' for name in names))
@@ -232,6 +232,8 @@ def test_a_server_with_another_model_stays(tiny_gguf: Path, tmp_path: Path) -> N
         answers = [httpx.post(f"{url}/v1/chat/completions", json={**ask, "model": name}).status_code for name in names]
         assert sorted(answers) == [200, 503]
         assert server.poll() is None
+        os.kill(engine_pid(server.pid), signal.SIGKILL)
+        assert server.wait(20) == 1
 
 
 def _states_until_ok(url: str) -> list[int]:
