@@ -1,5 +1,6 @@
 """``glmserve``: the group of commands."""
 
+import errno
 import signal
 from collections.abc import Mapping
 from importlib import import_module
@@ -40,12 +41,20 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; one that Ctrl-C ended has the status that shells expect of it."""
+        """Run the command; one that Ctrl-C ended has the status that shells expect of it.
+
+        Raises:
+            ClickException: what it had to say did not fit on the disk.
+        """
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             click.echo(err=True)
             ctx.exit(_INTERRUPTED)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise click.ClickException(f"{error.filename or 'the output'}: {error.strerror}") from None
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -1,5 +1,6 @@
 """From the MODELs and the settings of a command to an assembled server, with one clear line where that fails."""
 
+import logging
 from pathlib import Path
 
 import click
@@ -16,6 +17,8 @@ from server.settings.pinned import PinnedFileError, pinned_prompts, pinned_tasks
 from server.settings.table import ModelSettings, Settings
 from server.sources import ModelSource, UnknownModelError, convert_source, find_source
 from server.tasks.files import TaskFileError, load_tasks
+
+log = logging.getLogger(__name__)
 
 
 def prepare(settings: Settings) -> Assembly:
@@ -82,6 +85,6 @@ def convert_with_bar(source: ModelSource) -> None:
     """
     if not source.needs_conversion or source.quant is None:
         return
-    click.echo(f"converting {source.checkpoint} to {source.quant.value}, once", err=True)
+    log.info("converting %s to %s, once", source.checkpoint, source.quant.value)
     with progress_bar(Console(stderr=True)) as sink:
         convert_source(source, sink)

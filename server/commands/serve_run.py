@@ -26,6 +26,16 @@ def run(settings: Settings) -> None:
     if settings.log_prompts:
         log.warning("prompts and answers are written to this log (--log-prompts): keep it as you would keep them")
     try:
+        _serve(settings)
+    except click.ClickException as error:
+        if settings.log_format is not LogFormat.JSON:
+            raise
+        log.critical("%s", error.format_message())
+        raise SystemExit(error.exit_code) from None
+
+
+def _serve(settings: Settings) -> None:
+    try:
         listener = bind(settings.host, settings.port)
     except AddressError as error:
         raise click.ClickException(str(error)) from None

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,10 +16,10 @@ from tests.support.processes import engine_pid
 SECRET = "昨天的晚饭很好吃 zebra-crossing"
 
 
-def test_every_line_is_json_and_none_has_the_text_of_a_prompt_or_an_answer(tiny_gguf: Path, tmp_path: Path) -> None:
+def test_every_line_is_json_and_none_has_the_text_of_a_prompt_or_an_answer(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    flags = ("--log-format", "json", "--log-level", "debug", "--access-log")
-    with running_server(str(tiny_gguf), *flags, log=log) as (url, process), httpx.Client(base_url=url) as http:
+    flags = ("--cache-dir", str(tmp_path), "--log-format", "json", "--log-level", "debug", "--access-log")
+    with running_server(*flags, log=log) as (url, process), httpx.Client(base_url=url) as http:
         answers = ask_in_every_way(http)
         os.kill(engine_pid(process.pid), signal.SIGKILL)
         wait_for(log, "the engine process of")
@@ -26,7 +28,8 @@ def test_every_line_is_json_and_none_has_the_text_of_a_prompt_or_an_answer(tiny_
     lines = [json.loads(line) for line in text.splitlines()]
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
     assert {"server.engine.llama_cpp", "uvicorn.error", "server.http.access_log"} <= {line["logger"] for line in lines}
-    assert tiny_gguf.name in {line.get("engine") for line in lines if line["logger"] == "server.engine.llama_cpp"}
+    (model,) = (tmp_path / "converted").iterdir()
+    assert model.name in {line.get("engine") for line in lines if line["logger"] == "server.engine.llama_cpp"}
     assert [line["request_id"] for line in lines if line.get("path") == "/v1/messages"] == ["from-claude"]
     for word in (SECRET, SECRET[:6], "zebra", json.dumps(SECRET)[1:20], *answers):
         assert word not in text, word
@@ -59,3 +62,11 @@ def wait_for(log: Path, text: str, times: int = 1) -> None:
     while log.read_text("utf-8").count(text) < times:
         assert time.monotonic() < deadline, log.read_text("utf-8")
         time.sleep(0.05)
+
+
+def test_what_keeps_the_server_from_starting_is_a_line_of_json_too(tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).with_name("glmserve")), "serve", "--log-format", "json", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    (line,) = map(json.loads, done.stderr.splitlines())
+    assert (done.returncode, line["level"], done.stdout) == (2, "critical", "")
+    assert "no such file or folder" in line["message"]

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -109,3 +111,10 @@ def test_rows_are_whole_lines_where_nobody_watches(tmp_path: Path) -> None:
     assert len(wide.encode("gb18030")) == heading.index("type"), "columns stand below their headings"
     listed = CliRunner().invoke(main, ["list", "--json", "--cache-dir", str(tmp_path)], env={"HF_HOME": str(tmp_path)})
     assert json.loads(listed.output)[0]["size_bytes"] == 8
+
+
+def test_a_full_disk_is_told_in_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "server.cli", "completion", "fish"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (1, "Error: the output: No space left on device\n")
