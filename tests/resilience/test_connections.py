@@ -5,8 +5,8 @@ import json
 import resource
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -18,24 +18,9 @@ from server.http.protocol import bounded_protocol
 from server.serving import room_for
 from tests.conftest import running_server
 from tests.support.api import make_app, serve
+from tests.support.load import vitals
 from tests.support.scripted_engine import ScriptedEngine
-
-HELLO = {"messages": [{"role": "user", "content": "hi"}]}
-STREAM = {**HELLO, "stream": True, "max_tokens": 10**5}
-
-
-@contextmanager
-def connected(url: str, sent: bytes = b"") -> Iterator[socket.socket]:
-    host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
-        connection.sendall(sent)
-        yield connection
-
-
-def post(body: dict[str, object], length: int | None = None, path: str = "/v1/chat/completions") -> bytes:
-    content = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length or len(content)}\r\n\r\n"
-    return head.encode() + content
+from tests.support.slow_callers import HELLO, STREAM, connected, post, wait_until
 
 
 def drip(connection: socket.socket, piece: bytes, seconds: float = 5.0) -> bytes:
@@ -52,13 +37,6 @@ def drip(connection: socket.socket, piece: bytes, seconds: float = 5.0) -> bytes
                 said += received
     assert time.monotonic() < until, "the connection is still open"
     return said
-
-
-def wait_until(is_so: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 10
-    while not is_so():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def is_closed(connection: socket.socket) -> bool:
@@ -189,25 +167,25 @@ def answer(url: str) -> None:
 def test_hundreds_of_slow_connections_cost_others_nothing_and_leave_nothing(server: tuple[str, int]) -> None:
     url, pid = server
     slow = (b"", b"POST /chatglm HTTP/1.1\r\nHost:", post(HELLO, 10**6), post({**STREAM, "max_tokens": 1})[:-1])
-    files, memory = count_files(pid), resident(pid)
+    files, memory = vitals.measure(pid).files, vitals.measure(pid).memory
     with ExitStack() as stack:
         for number in range(600):
             stack.enter_context(connected(url, slow[number % len(slow)]))
-        wait_until(lambda: count_files(pid) >= 600, "not all were taken")
+        wait_until(lambda: vitals.measure(pid).files >= 600, "not all were taken")
         answer(url)
-        assert resident(pid) - memory < 64 * 2**20
-    wait_until(lambda: count_files(pid) <= files, "files are still open")
+        assert vitals.measure(pid).memory - memory < 64 * 2**20
+    wait_until(lambda: vitals.measure(pid).files <= files, "files are still open")
 
 
 def test_a_server_without_file_descriptors_goes_on_once_there_are_some(server: tuple[str, int]) -> None:
     url, pid = server
-    files, (soft, hard) = count_files(pid), resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    files, (soft, hard) = vitals.measure(pid).files, resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (files + 5, hard))
     with ExitStack() as stack:
         for _ in range(50):
             stack.enter_context(connected(url))
         time.sleep(0.5)
-        assert count_files(pid) <= files + 5
+        assert vitals.measure(pid).files <= files + 5
     answer(url)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -221,12 +199,3 @@ def test_there_are_no_more_connections_than_the_system_has_files_for(
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
     assert room_for(4096) == room
     assert all(soft < got <= hard == still for got, still in asked) or soft == hard
-
-
-def count_files(pid: int) -> int:
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
-
-
-def resident(pid: int) -> int:
-    """Return bytes."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
