@@ -33,6 +33,7 @@ def test_one_is_renamed(visit: Visit, url: str) -> None:
     chat.page.get_by_label("Name", exact=True).fill("生日")
     chat.button("Save").click()
     expect(chat.titles).to_have_text(["second question", "生日"])
+    expect(chat.field).to_be_focused()
     chat.page.reload()
     expect(chat.titles).to_have_text(["second question", "生日"])
 

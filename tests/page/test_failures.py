@@ -47,6 +47,7 @@ def test_an_engine_that_dies_leaves_the_text_to_be_gone_on_with(visit: Visit, ur
     engine.fail, engine.reply = None, lambda _: "and the rest"
     chat.button("Go on").click()
     expect(chat.answer).to_have_text("abcdefg and the rest")
+    expect(chat.field).to_be_focused()
     assert engine.submissions[-1].prompt.endswith("答：abcdefg")
 
 

@@ -50,8 +50,8 @@ class Page {
     edited: (index, content) => this.#edited(index, content),
     regenerate: () => this.#regenerate(),
     canGoOn: (message) => !this.#isTask(message.model),
-    retry: () => (this.#isTask(this.#current.messages.at(-1)?.model) ? this.#regenerate() : this.#answer()),
-    goOn: () => this.#answer(),
+    retry: () => (this.#isTask(this.#current.messages.at(-1)?.model) ? this.#regenerate() : this.#goOn()),
+    goOn: () => this.#goOn(),
     cancel: () => this.#runs.stop(this.#current.id),
   });
   #sidebar = new Sidebar({
@@ -212,7 +212,12 @@ class Page {
 
   #regenerate() {
     this.#keep(cutAt(this.#current, this.#current.messages.length - 1));
+    this.#goOn();
+  }
+
+  #goOn() {
     this.#answer();
+    // What was pressed is gone.
     this.#composer.focus();
   }
 
@@ -258,6 +263,7 @@ class Page {
       if (id === this.#current.id) return this.#begin();
     }
     this.#showSidebar();
+    this.#composer.focus();
   }
 
   /** @param {boolean} wrong */

@@ -6,6 +6,10 @@ import { sendsOnEnter } from "./keys.js";
 /** Pixels that the field may grow to. */
 const TALLEST = 220;
 
+function onPhone() {
+  return matchMedia("(pointer: coarse)").matches;
+}
+
 export class Composer {
   #field = /** @type {HTMLTextAreaElement} */ (byId("prompt"));
   #send = /** @type {HTMLButtonElement} */ (byId("send"));
@@ -27,7 +31,7 @@ export class Composer {
     });
     this.#field.addEventListener("keydown", (event) => {
       // The keyboards of phones have no Shift+Enter.
-      if (!sendsOnEnter(event) || matchMedia("(pointer: coarse)").matches) return;
+      if (!sendsOnEnter(event) || onPhone()) return;
       event.preventDefault();
       submit();
     });
@@ -45,8 +49,9 @@ export class Composer {
     this.#fit();
   }
 
+  /** Where to go on from; not the field on a phone, whose keyboard would cover the answer. */
   focus() {
-    this.#field.focus();
+    (onPhone() ? byId("thread") : this.#field).focus();
   }
 
   /** @param {boolean} running */
