@@ -39,6 +39,8 @@ def access_fields(scope: Scope, record: RequestRecord) -> Iterator[tuple[str, ob
         "path",
         quote(scope["path"]),
     )
+    if scope.get("client"):
+        yield "client", scope["client"][0]
     yield "status", record.status or CLIENT_CLOSED
     yield "seconds", round(time.monotonic() - record.arrived, 4)
     if not record.complete:

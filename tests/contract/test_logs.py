@@ -67,7 +67,8 @@ async def test_the_access_log_has_a_line_for_each_request_with_what_it_took(
     assert reply.status_code == 200
     usage = reply.json()["usage"]
     expected = {
-        "method": "POST", "path": CHAT, "status": 200, "key": "ann", "model": "chatglm2-tiny", "request_id": "r-1",
+        "method": "POST", "path": CHAT, "client": "127.0.0.1", "status": 200, "key": "ann",
+        "model": "chatglm2-tiny", "request_id": "r-1",
         "prompt_tokens": usage["prompt_tokens"], "completion_tokens": usage["completion_tokens"],
     }  # fmt: skip
     assert {name: answered.get(name) for name in expected} == expected
