@@ -224,7 +224,9 @@ def module_flags(words: list[str]) -> None:
 
 
 def named_files(words: list[str]) -> None:
-    assert [word for word in words if word.startswith("deploy/") and not (ROOT / word).exists()] == []
+    assert [
+        word for word in words if word.startswith(("deploy/", "requirements/")) and not (ROOT / word).exists()
+    ] == []
 
 
 PARSED = {
@@ -233,5 +235,6 @@ PARSED = {
     "docker": named_files,
     "kubectl": named_files,
     "sudo": named_files,
+    "pip": named_files,
 }
 """What is seen of commands that do not run here."""
