@@ -53,6 +53,7 @@ export class Meter {
  * @param {(key: string, values?: Record<string, string | number>) => string} text
  */
 export function figuresLine(figures, text) {
+  if (figures.tokens === 0) return "";
   const rate = figures.rate >= 100 ? figures.rate.toFixed(0) : figures.rate.toFixed(1);
   const parts = [text("tokens", { count: figures.exact ? figures.tokens : `≈ ${figures.tokens}` })];
   if (figures.rate > 0) parts.push(text("rate", { rate }));
