@@ -220,7 +220,7 @@ def test_where_nobody_streams_a_step_is_longer_but_not_as_long_as_a_batch_may_ta
     assert pacer.budget(decoding=0) == 64
     for _ in range(20):
         pacer.observe(pacer.budget(0) * 0.1, tokens=pacer.budget(0))
-    assert pacer.budget(decoding=0) == 32
+    assert pacer.budget(decoding=0) == 64
     for _ in range(20):
         pacer.observe(pacer.budget(0) * 0.0001, tokens=pacer.budget(0))
     assert pacer.budget(decoding=0) == 512
