@@ -12,7 +12,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install install-test run test soak fmt docs vendor site lock clean
+.PHONY: help install install-test run test soak audit fmt docs vendor site lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -24,6 +24,7 @@ PYTEST_ARGS ?=
 SOAK_ARGS ?=
 CLIENTS := openai2 openai3
 VENV_DOCS := .venv-docs
+VENV_AUDIT := .venv-audit
 NODE := tests/clients/node tests/page
 NODE_MODULES := $(NODE:%=%/node_modules/.package-lock.json)
 BROWSER := tests/page/node_modules/.browser
@@ -64,6 +65,10 @@ test: install-test ## run every check and every test
 soak: install-test ## run the long tests of tests/soak, which print what they measure
 	$(BIN)/pytest tests/soak -v -s --timeout 3600 $(SOAK_ARGS)
 
+# Strict: a package that the service does not know of is a failure, and so is a machine that cannot ask it.
+audit: $(VENV_AUDIT)/.installed ## look up known faults of what is installed with the server, which needs the internet
+	$(VENV_AUDIT)/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r requirements/run.txt
+
 fmt: install-test ## format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -72,6 +77,7 @@ docs: install ## write the pages that are made from the code
 	$(BIN)/python -m server.commands.settings_page > docs/settings.md
 	$(BIN)/python -m server.commands.fields_page > docs/fields.md
 	$(BIN)/python -m server.commands.metrics_page > docs/metrics.md
+	$(BIN)/python -m server.commands.licences_page > docs/licences.md
 
 vendor: tests/page/node_modules/.package-lock.json ## copy the libraries of the chat page, as tests/page/package.json names them
 	cp $(<D)/marked/lib/marked.esm.js $(VENDOR)/marked.js
@@ -91,10 +97,11 @@ lock: $(VENV)/.made ## resolve the locked requirements again (LOCK_ARGS=--upgrad
 	$(LOCK) pyproject.toml --extra otel -c requirements/run.txt -o requirements/otel.txt
 	$(LOCK) pyproject.toml --extra test --extra otel -c requirements/run.txt -o requirements/test.txt
 	$(LOCK) requirements/docs.in -o requirements/docs.txt
+	$(LOCK) requirements/audit.in -o requirements/audit.txt
 	$(foreach group,$(CLIENTS),$(LOCK) requirements/clients-$(group).in -o requirements/clients-$(group).txt &&) true
 
 clean: ## remove .venv and everything that the checks leave behind
-	rm -rf $(VENV) $(VENV_DOCS) .venv-clients $(NODE:%=%/node_modules) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV_DOCS) $(VENV_AUDIT) .venv-clients $(NODE:%=%/node_modules) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made: requirements/build.txt
@@ -129,8 +136,8 @@ $(VENV)/.installed: requirements/run.txt pyproject.toml $(LLAMA_STAMP)
 	$(BIN)/uv pip install --quiet --python $(@D) --require-hashes -r $<
 	@touch $@
 
-# In an environment of its own: on Python 3.10 it needs another markdown-it-py than the server does.
-$(VENV_DOCS)/.installed: requirements/docs.txt $(VENV)/.made
+# In environments of their own: on Python 3.10 Sphinx needs another markdown-it-py than the server does.
+$(VENV_DOCS)/.installed $(VENV_AUDIT)/.installed: .venv-%/.installed: requirements/%.txt $(VENV)/.made
 	rm -rf $(@D)
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r $<

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from convert.baichuan_vocabulary import RoleIds, baichuan_vocabulary, read_role_ids
 from convert.checkpoint import TensorSource
-from convert.config import ConfigFile
+from convert.config import MOST_LAYERS, ConfigFile
 from convert.errors import TensorShapeError, UnsupportedModelError
 from convert.family import FamilyName, TensorMapping
 from convert.metadata import Metadata
@@ -140,12 +140,14 @@ def read_family(file: ConfigFile, family: FamilyName | None) -> Baichuan:
 def _read_config(file: ConfigFile) -> BaichuanConfig:
     config = BaichuanConfig(
         name=file.name,
-        layers=file.positive_int("num_hidden_layers"),
+        layers=file.positive_int("num_hidden_layers", MOST_LAYERS),
         hidden=file.positive_int("hidden_size"),
         ffn=file.positive_int("intermediate_size"),
         heads=file.positive_int("num_attention_heads"),
         vocabulary=file.positive_int("vocab_size"),
-        context=file.positive_int("model_max_length" if "model_max_length" in file.raw else "max_position_embeddings"),
+        context=file.positive_int(
+            "model_max_length" if "model_max_length" in file.raw else "max_position_embeddings", 1 << 24
+        ),
         epsilon=file.positive_number("rms_norm_eps"),
     )
     if config.layers not in (ROTARY_LAYERS, ALIBI_LAYERS):

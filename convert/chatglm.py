@@ -7,7 +7,7 @@ architecture (``src/models/chatglm.cpp``), which takes the fused matrices as the
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from convert.config import ConfigFile
+from convert.config import MOST_LAYERS, ConfigFile
 from convert.errors import UnsupportedModelError
 from convert.family import TensorMapping
 from convert.metadata import Metadata
@@ -79,14 +79,14 @@ def read_shape(file: ConfigFile, rope: Rope) -> ChatGLMConfig:
     _check_variant(file)
     config = ChatGLMConfig(
         name=file.name,
-        num_layers=file.positive_int("num_layers"),
+        num_layers=file.positive_int("num_layers", MOST_LAYERS),
         hidden_size=file.positive_int("hidden_size"),
         ffn_hidden_size=file.positive_int("ffn_hidden_size"),
         num_attention_heads=file.positive_int("num_attention_heads"),
         kv_channels=file.positive_int("kv_channels"),
         multi_query_group_num=file.positive_int("multi_query_group_num"),
         padded_vocab_size=file.positive_int("padded_vocab_size"),
-        seq_length=file.positive_int("seq_length"),
+        seq_length=file.positive_int("seq_length", 1 << 24),
         layernorm_epsilon=file.positive_number("layernorm_epsilon"),
         rope=rope,
     )

@@ -8,6 +8,12 @@ from pathlib import Path
 
 from convert.errors import CorruptFileError, MissingFileError
 
+MOST_LAYERS = 512
+"""LLAMA_MAX_LAYERS of the vendored llama.cpp."""
+
+_MOST_BYTES = 32 << 20
+"""Of a JSON file; the index of the largest checkpoint has some megabytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
@@ -47,19 +53,34 @@ class ConfigFile:
         value = self.raw.get(key)
         return value if isinstance(value, str) else ""
 
-    def positive_int(self, key: str) -> int:
-        """Return a positive whole number; raises CorruptFileError where it is none."""
+    def positive_int(self, key: str, most: int = 1 << 20) -> int:
+        """Return a positive whole number; raises CorruptFileError where it is none, or more than any model has."""
         value = self.raw.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-            raise CorruptFileError(self.path, f"{key} is {value!r} and must be a positive whole number")
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= most:
+            shown = repr(value)[:80]
+            raise CorruptFileError(self.path, f"{key} is {shown} and must be a positive whole number up to {most}")
         return value
 
     def positive_number(self, key: str) -> float:
         """Return a positive number; raises CorruptFileError where it is none."""
         value = self.raw.get(key)
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < inf:
-            raise CorruptFileError(self.path, f"{key} is {value!r} and must be a positive number")
+            raise CorruptFileError(self.path, f"{key} is {repr(value)[:80]} and must be a positive number")
         return float(value)
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """Return what a small file holds.
+
+    Raises:
+        CorruptFileError: it is no file but a device or a pipe, or has more than ``most`` bytes.
+        OSError: it cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        raise CorruptFileError(path, "it is no regular file")
+    if path.stat().st_size > most:
+        raise CorruptFileError(path, f"it has more than {most:,} bytes")
+    return path.read_bytes()
 
 
 def read_json_object(path: Path, advice: str) -> Mapping[str, object]:
@@ -70,7 +91,7 @@ def read_json_object(path: Path, advice: str) -> Mapping[str, object]:
         CorruptFileError: it is not a JSON object.
     """
     try:
-        raw: object = json.loads(path.read_text(encoding="utf-8"))
+        raw: object = json.loads(read_file(path, _MOST_BYTES).decode("utf-8"))
     except FileNotFoundError as error:
         raise MissingFileError(path, advice) from error
     except (OSError, ValueError, RecursionError) as error:

@@ -6,6 +6,7 @@ against the file before anybody relies on it.
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from convert.errors import CorruptFileError, MissingFileError
@@ -23,6 +24,8 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
         CorruptFileError: the header makes no sense, or the file is shorter than the header says.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise CorruptFileError(path, "it is no regular file")
         with path.open("rb") as file:
             size = path.stat().st_size
             length = int.from_bytes(file.read(8), "little")
@@ -35,6 +38,10 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     end = max((t.offset + t.nbytes for t in tensors.values()), default=0)
     if end > size:
         raise CorruptFileError(path, f"it has {size:,} bytes where its header asks for {end:,}")
+    in_order = sorted(tensors.items(), key=lambda item: item[1].offset)
+    for (_, before), (name, tensor) in pairwise(in_order):
+        if tensor.offset < before.offset + before.nbytes:
+            raise CorruptFileError(path, f"its header gives tensor {name} bytes of another one")
     return tensors
 
 

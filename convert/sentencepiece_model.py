@@ -11,7 +11,11 @@ from enum import IntEnum
 from pathlib import Path
 from typing import TypeAlias
 
+from convert.config import read_file
 from convert.errors import MissingFileError, VocabularyError
+
+_MOST_BYTES = 64 << 20
+"""That of ChatGLM2 has one megabyte."""
 
 Field: TypeAlias = tuple[int, int | bytes]
 """Field number, and its value: a whole number (varint), or bytes (all other wire types)."""
@@ -62,7 +66,7 @@ def read_model(path: Path) -> SentencePieceModel:
         VocabularyError: it is not a SentencePiece model.
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path, _MOST_BYTES)
     except FileNotFoundError as error:
         raise MissingFileError(path, "the vocabulary comes from it: copy it from the original checkpoint") from error
     try:

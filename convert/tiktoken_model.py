@@ -9,6 +9,8 @@ from convert.errors import MissingFileError, VocabularyError
 
 def is_tiktoken(path: Path) -> bool:
     """Tell whether the file starts like one; SentencePiece's are binary."""
+    if not path.is_file():
+        return False
     try:
         with path.open("rb") as file:
             start = file.readline(1000)

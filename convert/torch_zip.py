@@ -47,6 +47,8 @@ def read_shard(path: Path) -> dict[str, StoredTensor]:
 
 
 def _check_start(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise CorruptFileError(path, "it is no regular file")
     with path.open("rb") as file:
         start = file.read(32)
     if start.startswith(_LEGACY_START):

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gguf import GGMLQuantizationType
+
 from server.engine.errors import ModelLoadError
 from server.engine.gguf_header import GgufHeader, HeaderError, Metadata, TensorEntry, read_header
 from server.engine.gguf_limits import find_lie
@@ -18,6 +20,12 @@ _POOLINGS = (1, 2, 3)
 """enum llama_pooling_type of llama.h: mean, first token, last token. 0 is none, and 4 ranks."""
 
 _F16_BYTES = 2
+
+# The last two are what llama.cpp makes of activations: as weights they end the process.
+_NO_WEIGHTS = frozenset(GGMLQuantizationType[name] for name in ("I8", "I16", "I32", "I64", "F64", "Q8_1", "Q8_K"))
+
+_ADDED = frozenset({"token_types.weight"})
+"""Matrices that are added rather than multiplied by, as vectors are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +176,12 @@ def _check_vocabulary(path: Path, metadata: Metadata) -> int:
 def _check_tensors(path: Path, tensors: Sequence[TensorEntry]) -> None:
     size = path.stat().st_size
     for tensor in tensors:
+        # llama.cpp adds what is of this type alone, and computes with no whole numbers at all.
+        is_added = len(tensor.shape) == 1 or tensor.name in _ADDED
+        if tensor.type in _NO_WEIGHTS or (is_added and tensor.type is not GGMLQuantizationType.F32):
+            raise ModelLoadError(
+                f"{path.name}: tensor {tensor.name} is of the type {tensor.type.name}; convert it again"
+            )
         if tensor.offset + tensor.nbytes > size:
             raise ModelLoadError(f"{path.name}: cut off inside tensor {tensor.name}; copy or convert it again")
 

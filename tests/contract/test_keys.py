@@ -1,6 +1,7 @@
 """Where the server has keys, nobody gets anything without one, and nobody more than his key allows."""
 
 import logging
+import secrets
 from collections.abc import AsyncIterator
 
 import httpx
@@ -41,6 +42,23 @@ async def http(engine: ScriptedEngine) -> AsyncIterator[httpx.AsyncClient]:
     app = make_app(engine, ApiOptions(keys=KeyRing(parse_keys(KEYS, Limits(), "test"))))
     async with connect(app) as client:
         yield client
+
+
+def test_each_key_is_compared_in_constant_time_whichever_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What broke: vLLM compared keys byte by byte until one differed (CVE-2025-59425)."""
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return secrets.compare_digest(one, other)
+
+    ring = KeyRing(parse_keys(KEYS, Limits(), "test"))
+    monkeypatch.setattr("server.http.keys.hmac.compare_digest", compare)
+    for secret in (b"secret-of-ann", b"secret-of-bob", b"wrong", b"", b"x" * 10_000):
+        compared.clear()
+        ring.find(secret)
+        assert len(compared) == len(KEYS)
+        assert {len(part) for pair in compared for part in pair} == {32}
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from random import Random
 
 import httpx
 import pytest
+from gguf import GGMLQuantizationType
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -133,6 +134,22 @@ def test_a_template_in_a_file_is_never_run(good: GgufFile, tmp_path: Path) -> No
         assert httpx.post(f"{url}/tokenize", json=asked).json()["tokens"] == list(expected)
         assert httpx.post(f"{url}/v1/chat/completions", json={**asked, "max_tokens": 4}, timeout=60).status_code == 200
     assert not flag.exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "type_"),
+    [("good", "output.weight", "Q8_K"), ("good", "output.weight", "Q8_1"), ("good", "blk.0.attn_qkv.bias", "I32"),
+     ("bert", "token_types.weight", "Q4_0")],
+)  # fmt: skip
+def test_types_that_llama_cpp_does_not_compute_with_are_refused(
+    kind: str, name: str, type_: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """They were a SIGSEGV or a SIGABRT at the first token."""
+    file = request.getfixturevalue(kind)
+    kinds = {name.encode(): int(GGMLQuantizationType[type_])}
+    tensors = tuple(replace(one, type=kinds.get(one.name, one.type)) for one in file.tensors)
+    with pytest.raises(ModelLoadError, match=rf"tensor {name} is of the type {type_}"):
+        check_gguf(replace(file, tensors=tensors).write(tmp_path / "lie.gguf"))
 
 
 def test_offsets_outside_the_file_are_refused(good: GgufFile, tmp_path: Path) -> None:

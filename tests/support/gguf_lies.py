@@ -1,9 +1,12 @@
 """Makes lies about a model file: what a header may say that is not so, each as a change of a good one."""
 
+import math
 import struct
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
+
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from tests.support.gguf_file import ARRAY, SCALARS, STRING, Described, Entry, GgufFile, packed
 
@@ -145,6 +148,28 @@ def _change_tensor(file: GgufFile, random: Random) -> GgufFile:
     return replace(file, tensors=(*file.tensors[:at], new, *file.tensors[at + 1 :]))
 
 
+def _other_layout(file: GgufFile, random: Random) -> GgufFile:
+    """A tensor of another type, all others moved so that the file still agrees with itself."""
+    if not file.tensors:
+        return file
+    chosen = random.randrange(len(file.tensors))
+    kind = random.choice(list(GGML_QUANT_SIZES))
+    tensors, end = [], 0
+    for at, tensor in enumerate(file.tensors):
+        changed = replace(tensor, type=int(kind) if at == chosen else tensor.type, offset=end)
+        tensors.append(changed)
+        try:
+            block, size = GGML_QUANT_SIZES[GGMLQuantizationType(changed.type)]
+        except (ValueError, KeyError):  # an earlier lie
+            return file
+        end += -(-math.prod(changed.dimensions) // block) * size
+        end += -end % 32
+        if end > 1 << 26:
+            return file
+    data = random.choice((bytes(end), (file.data * (end // max(len(file.data), 1) + 1))[:end]))
+    return replace(file, tensors=tuple(tensors), data=data)
+
+
 def _drop_tensor(file: GgufFile, random: Random) -> GgufFile:
     at = random.randrange(len(file.tensors) + 1)
     return replace(file, tensors=(*file.tensors[:at], *file.tensors[at + 1 :]))
@@ -166,6 +191,6 @@ def _cut(file: GgufFile, random: Random) -> GgufFile:
 
 _LIES: tuple[Lie, ...] = (
     _change_number, _change_number, _known_key, _known_key, _known_key, _other_type, _drop_key, _double_key,
-    _change_array, _change_array, _change_tensor, _change_tensor, _change_tensor, _drop_tensor, _double_tensor,
-    _change_counts, _cut,
+    _change_array, _change_array, _change_tensor, _change_tensor, _other_layout, _other_layout, _drop_tensor,
+    _double_tensor, _change_counts, _cut,
 )  # fmt: skip
