@@ -15,7 +15,7 @@ def told(deployment: Deployment) -> Told:
 
 
 def test_models_are_listed_and_found_by_an_alias(told: Told) -> None:
-    assert told["models"] == ["chatglm2-tiny", "bert"]
+    assert told["models"][:2] == ["chatglm2-tiny", "bert"]
     assert told["model"] == "chatglm2-tiny"
 
 
