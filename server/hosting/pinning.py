@@ -38,6 +38,11 @@ def pins(prompts: Iterable[PinnedPrompt], prompt_format: PromptFormat, encoder: 
 
     Raises:
         PromptError: a prompt cannot be put that way.
+        ValueError: the vocabulary lacks what every prompt of the format needs.
     """
+    try:
+        prompt_format.encode([Message(Role.USER, "x")], encoder)
+    except KeyError as error:
+        raise ValueError(f"it has no token {error}, which all prompts need; is --prompt-format right?") from None
     found = ((prompt, common_beginning(prompt.messages, prompt_format, encoder)) for prompt in prompts)
     return [Pin(ids, prompt.variant, prompt.if_saved) for prompt, ids in found if len(ids) >= _LEAST_TOKENS]

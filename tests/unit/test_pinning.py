@@ -124,3 +124,17 @@ async def test_an_engine_that_has_loaded_gets_its_pins_before_any_request() -> N
     (expected,) = pins([prompt], form, ByteTokenizer())
     assert engine.pins == [expected]
     assert expected.variant == "tuned"
+
+
+class NoRoles(ByteTokenizer):
+    def special_id(self, piece: str) -> int:
+        if piece.startswith("<|"):
+            raise KeyError(piece)
+        return super().special_id(piece)
+
+
+def test_a_format_whose_tokens_the_vocabulary_lacks_is_told_when_the_model_loads() -> None:
+    """It was a 500 for every request."""
+    with pytest.raises(ValueError, match=r"no token '<\|user\|>'"):
+        pins((), prompt_format("chatglm3"), NoRoles())
+    assert pins((), prompt_format("chatglm2"), NoRoles()) == []
