@@ -52,18 +52,19 @@ class Reply:
 class Asker:
     """Asks a server for answers of a fixed length, each question another one."""
 
-    def __init__(self, url: str) -> None:
-        """Ask the server at ``url``."""
+    def __init__(self, url: str, tokens: int = _TOKENS) -> None:
+        """Ask the server at ``url`` for answers of so many tokens."""
+        self._tokens = tokens
         host, port = url.removeprefix("http://").split(":")
         self._address = (host, int(port))
         self._number = 0
 
-    async def ask(self, key: str = "many", tokens: int = _TOKENS, words: int = 8) -> Reply:
+    async def ask(self, key: str = "many", tokens: int = 0, words: int = 8) -> Reply:
         """Return what became of a request with a prompt of so many words."""
         self._number += 1
         text = f"{self._number} " + " ".join(str((self._number * 7919 + place) % 9973) for place in range(words))
         body = {"messages": [{"role": "user", "content": text}], "timings": True}
-        content = json.dumps({**body, "max_tokens": tokens, "ignore_eos": True}).encode()
+        content = json.dumps({**body, "max_tokens": tokens or self._tokens, "ignore_eos": True}).encode()
         head = f"{_CHATS.format(key=key)}Content-Length: {len(content)}\r\n\r\n".encode()
         began = time.monotonic()
         reader, writer = await asyncio.open_connection(*self._address)
@@ -111,9 +112,9 @@ async def offered(asker: Asker, rate: float, seconds: float) -> list[Reply]:
     return list(await asyncio.gather(*asking))
 
 
-async def measure_load(url: str, pid: int, seconds: float) -> None:
+async def measure_load(url: str, pid: int, seconds: float, tokens: int) -> None:
     """Print a line for each offered load."""
-    asker = Asker(url)
+    asker = Asker(url, tokens)
     await capacity(asker, 3.0)
     most = await capacity(asker, seconds)
     print(f"Capacity: {most:.1f} answers a second.\n")
@@ -243,11 +244,12 @@ def main() -> None:
     parser.add_argument("model", nargs="?", default="", help="as for glmserve serve; the embedded model unless said")
     parser.add_argument("--part", choices=["load", "fairness", "prompts"], help="only this one")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
+    parser.add_argument("--tokens", type=int, default=_TOKENS, help="of each answer, under load")
     options = parser.parse_args()
     for part in [options.part] if options.part else ["load", "fairness", "prompts"]:
         with server(options.model) as (url, pid):
             if part == "load":
-                uvloop.run(measure_load(url, pid, options.seconds))
+                uvloop.run(measure_load(url, pid, options.seconds, options.tokens))
             elif part == "fairness":
                 uvloop.run(measure_fairness(url, options.seconds))
             else:
