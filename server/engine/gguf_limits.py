@@ -1,7 +1,7 @@
 """What the metadata of a model file may say of its shape, so that llama.cpp computes with it instead of aborting. Pure.
 
 llama.cpp checks some of its figures by assertions, which end the process: when it loads, or at the first token. The
-rules were found by loading some hundred thousand files that lie (tests/soak/test_hostile_files.py).
+rules were found by loading thousands of files that lie (tests/soak/test_hostile_files.py).
 """
 
 import math
