@@ -18,6 +18,10 @@ GROWTH = 4 * 2**20
 """Bytes that the median of the last quarter of the stages may be above that of the quarter before. In between are
 12,500 requests, so this is 335 bytes for each: less than the least that is kept of a request while it runs."""
 
+ENGINE_GROWTH = 16 * 2**20
+"""The same of an engine, which goes up and down by so much: it copies prefixes of up to 5 MB out of its cells and into
+them, and the C library gives their memory back late."""
+
 
 @pytest.mark.anyio
 async def test_long_run(tiny_gguf: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
@@ -42,7 +46,8 @@ def check_flat(report: Report) -> None:
     # All but the engine that comes and goes.
     for name in set.intersection(*map(set, report.vitals)):
         vitals = [at[name] for at in report.vitals]
-        assert growth([at.memory for at in vitals]) <= GROWTH, f"{name}: {[at.memory for at in vitals]}"
+        most = GROWTH if name.startswith("server") else ENGINE_GROWTH
+        assert growth([at.memory for at in vitals]) <= most, f"{name}: {[at.memory for at in vitals]}"
         assert growth([at.files for at in vitals]) <= 0, f"{name}: {[at.files for at in vitals]}"
         # A pool of six has one more now and then, until it has all.
         assert growth([at.threads for at in vitals]) <= 1, f"{name}: {[at.threads for at in vitals]}"
