@@ -59,6 +59,7 @@ _IGNORED = (
     Ignored("verbosity"),
     Ignored("moderation"),
     Ignored("request_id"),
+    Ignored("max_length", "without effect in the openai_api.py of 2023, too; max_tokens bounds an answer"),
     Ignored("function", "what the client beside ChatGLM3's server calls its functions; without effect there, too"),
     Ignored("skip_special_tokens", "special tokens never appear as text"),
     Ignored("spaces_between_special_tokens"),

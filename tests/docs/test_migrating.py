@@ -179,7 +179,7 @@ OPENAI: dict[str, Row] = {
     "leading system message": _system_first,
     "odd number of earlier messages": _odd,
     "`temperature`, `top_p`": _greedy,
-    "`max_length`": lambda s: _code(s.chat(max_length=2048)) == (400, "unknown_parameter", "max_length"),
+    "`max_length`": lambda s: s.chat(max_length=1).json()["choices"] == s.chat().json()["choices"],
     "`max_tokens`, `stop`, `n`, `seed`": _lengths,
     "unknown fields": lambda s: _code(s.chat(anything=1)) == (400, "unknown_parameter", "anything"),
     "reply": lambda s: (
