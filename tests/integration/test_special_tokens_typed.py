@@ -19,6 +19,7 @@ from convert.pipeline import convert_checkpoint
 from server.app import ApiOptions, create_app
 from server.hosting.host import EngineHost
 from server.hosting.registry import ModelCard, ModelRegistry, ServedModel
+from server.hosting.task_model import task_models
 from server.tasks.task import Task
 from server.tokenizer import LlamaTokenizer, load_tokenizer
 from tests.integration.test_convert_families import byte_pairs, model_file
@@ -110,9 +111,10 @@ def engine() -> ScriptedEngine:
 @pytest.fixture
 async def http(vocabulary: Vocabulary, engine: ScriptedEngine) -> AsyncIterator[httpx.AsyncClient]:
     card = ModelCard("m", 0, (), vocabulary.prompt_format)
-    models = ModelRegistry([ServedModel(card, EngineHost(engine, lambda: vocabulary.tokenizer))])
-    options = ApiOptions(tasks={"t": Task("t", "读 {{text}} 好", stop=("<|user|>",))})
-    async with connect(create_app(models, options)) as client:
+    tasks = {"t": Task("t", "读 {{text}} 好", stop=("<|user|>",))}
+    models = [ServedModel(card, EngineHost(engine, lambda: vocabulary.tokenizer))]
+    registry = ModelRegistry(models, tasks=task_models(models, tasks.values()))
+    async with connect(create_app(registry, ApiOptions(tasks=tasks))) as client:
         yield client
 
 
