@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 _STOP_SECONDS = 5.0
 """How long a process may take to end by itself before it is killed."""
 
-_SPIN_COUNT = "3000"
+_SPIN_COUNT = "10000"
 """How long a thread of llama.cpp spins before it sleeps. OpenMP's own choice is for ever, as long as there are as
 many cores as threads; where anything else runs on those cores, a step was then seen to take fifteen times as long.
 A token of a 0.9B model on two cores takes 33 ms with 1000, 25 with 3000 and 25 with no end; beside a busy process 60
