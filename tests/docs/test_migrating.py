@@ -144,6 +144,10 @@ def _greedy(server: Server) -> bool:
     return len(answers) == 1
 
 
+def _greedy_choices(server: Server, **fields: object) -> object:
+    return server.chat(temperature=0, **fields).json()["choices"]
+
+
 def _lengths(server: Server) -> bool:
     reply = server.chat(max_tokens=3, n=2, seed=1, stop=["。"]).json()
     return len(reply["choices"]) == 2 and reply["usage"]["completion_tokens"] <= 6
@@ -179,7 +183,7 @@ OPENAI: dict[str, Row] = {
     "leading system message": _system_first,
     "odd number of earlier messages": _odd,
     "`temperature`, `top_p`": _greedy,
-    "`max_length`": lambda s: s.chat(max_length=1).json()["choices"] == s.chat().json()["choices"],
+    "`max_length`": lambda s: _greedy_choices(s, max_length=1) == _greedy_choices(s),
     "`max_tokens`, `stop`, `n`, `seed`": _lengths,
     "unknown fields": lambda s: _code(s.chat(anything=1)) == (400, "unknown_parameter", "anything"),
     "reply": lambda s: (
