@@ -12,7 +12,6 @@ Prints a Markdown table. Answers that differ are counted, and should be none.
 
 import argparse
 import json
-import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -126,7 +125,6 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--clients", type=int, default=1)
     arguments = parser.parse_args()
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as in the engine process
     bench = Bench(arguments.model, arguments.clients)
     print("| workload | tokens | drafted | came true | speed-up | answers that differ |\n|---|---|---|---|---|---|")
     for name, prompts in bench.workloads().items():

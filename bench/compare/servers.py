@@ -68,7 +68,7 @@ def command(kind: Kind, built: Built, load: Load, port: int) -> list[str]:
     if kind is OURS:
         return [
             *(sys.executable, "-m", "server.cli", "serve", sizes["model"], "--port", sizes["port"]),
-            *("--model-name", MODEL_NAME, "--parallel", sizes["parallel"], "--threads", sizes["threads"]),
+            *("--model-name", MODEL_NAME, "--parallel", sizes["parallel"]),
             *("--context", str(load.context), "--cache-tokens", str(load.cells), "--batch-size", "512"),
         ]
     if kind is LLAMA_SERVER:

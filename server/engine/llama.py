@@ -24,6 +24,7 @@ from server.engine.prepared import PreparedConstraints
 from server.engine.resident import release_file, zeros_released
 from server.engine.sampler import Sampler, logits_at
 from server.engine.sequence import Sequence
+from server.engine.stepping_threads import SteppingThreads
 from server.engine.thread_trial import settle_threads
 from server.engine.token_batch import TokenBatch
 from server.engine.tuned import TunedVariants
@@ -67,6 +68,7 @@ class LlamaBackend:
         params = _context_params(config, placement, self.slots, cells)
         self._context = _open(self._model, params)
         placement = settle_threads(self._context, placement)
+        self._threads = SteppingThreads(self._context, placement)
         computed_by = (build.version, build.system_info, str(placement.gpu_layers), *_layout(params))
         self._identities = {name: " ".join([identity, *computed_by]) for name, identity in identities.items()}
         self._memory = llama_cpp.llama_get_memory(self._context)
@@ -160,7 +162,7 @@ class LlamaBackend:
         """Compute the tokens of ``items`` in one batch. Raises DecodeError."""
         self._starts = self._batch.fill(items)
         self._tuned.use_adapter(self._context, items[0].sequence.salt)
-        code = int(llama_cpp.llama_decode(self._context, self._batch.native))
+        code = self._threads.decode(self._batch.native)
         if code == 0:
             return
         for item in items:  # parts of a batch that failed may have been computed

@@ -60,6 +60,8 @@ class Placement:
     threads_batch: int
     threads_to_try: tuple[int, ...]
     """Numbers of threads that may generate faster, to be measured with the model; empty where it is decided."""
+    threads_vary: bool
+    """Whether a small step may do with fewer while other programs use the cores."""
     device: str
     """In words, for the log and for ``glmserve doctor``."""
     on_cpu: bool
@@ -146,6 +148,7 @@ def place(config: EngineConfig, facts: ModelFacts, build: BuildFacts) -> Placeme
         threads=config.threads or build.cores.physical,
         threads_batch=config.threads_batch or config.threads or build.cores.physical,
         threads_to_try=to_try if len(to_try) > 1 else (),
+        threads_vary=not gpu_layers and not config.threads and build.cores.physical > 1,
         device=_in_words(gpu_layers, facts, build),
         on_cpu=on_cpu,
     )

@@ -3,7 +3,6 @@
 import atexit
 import logging
 import multiprocessing
-import os
 import queue
 import signal
 import threading
@@ -19,12 +18,6 @@ log = logging.getLogger(__name__)
 
 _STOP_SECONDS = 5.0
 """How long a process may take to end by itself before it is killed."""
-
-_SPIN_COUNT = "10000"
-"""How long a thread of llama.cpp spins before it sleeps. OpenMP's own choice is for ever, as long as there are as
-many cores as threads; where anything else runs on those cores, a step was then seen to take fifteen times as long.
-A token of a 0.9B model on two cores takes 33 ms with 1000, 25 with 3000 and 25 with no end; beside a busy process 60
-with 1000, 73 with 3000, 97 with 10000 and 160 with 30000."""
 
 
 class WorkerProcess:
@@ -64,7 +57,6 @@ class WorkerProcess:
 
     def start(self) -> None:
         """Start the process and its threads."""
-        os.environ.setdefault("GOMP_SPINCOUNT", _SPIN_COUNT)  # OpenMP reads it when the child starts
         start_shielded(self._process)
         atexit.register(self.kill)  # multiprocessing would send a SIGTERM at exit, and wait
         self._theirs.close()  # or the end of the process would not be an EOF here

@@ -146,3 +146,11 @@ def test_threads_are_the_cores_and_which_generate_best_is_left_to_a_measurement(
     ):
         assert decided.threads_to_try == ()
     assert place(CONFIG, SIX_B, CPU_ONLY).threads_batch == 2
+
+
+def test_threads_vary_only_where_nobody_asked_for_a_number_and_the_cpu_computes_it_all() -> None:
+    open_choice = replace(CONFIG, threads=0)
+    assert place(open_choice, SIX_B, CPU_ONLY).threads_vary
+    assert not place(CONFIG, SIX_B, CPU_ONLY).threads_vary
+    assert not place(open_choice, SIX_B, replace(CPU_ONLY, cores=Cores(2, 1))).threads_vary
+    assert not place(open_choice, SIX_B, _with_gpu(24 * 2**30)).threads_vary

@@ -1,0 +1,93 @@
+"""How fast one stream is while another program uses the cores, with all threads and with those that are best.
+
+python -m bench.crowded_cores MODEL.gguf
+
+The other program computes for a share of each 20 ms and sleeps for the rest; there is one of it. Both ways are measured
+in turn, each time with a model that is loaded anew.
+"""
+
+import argparse
+import multiprocessing
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from server.engine.config import Device, EngineConfig
+from server.engine.core import EngineCore
+from server.engine.cores import find_cores
+from server.engine.gguf_check import check_gguf
+from server.engine.llama import LlamaBackend
+from server.engine.messages import Submit
+from server.engine.pacing import StepPacer
+from server.engine.params import SamplingParams
+
+TOKENS = 150
+SHARES = (0.0, 0.2, 0.5, 1.0)
+_PERIOD = 0.02
+_PROMPT = tuple(range(300, 340))
+
+
+def keep_busy(share: float) -> None:
+    """Compute for ``share`` of the time, for ever."""
+    while True:
+        until = time.perf_counter() + share * _PERIOD
+        while time.perf_counter() < until:
+            pass
+        if share < 1:
+            time.sleep((1 - share) * _PERIOD)
+
+
+@contextmanager
+def crowd(share: float) -> Iterator[None]:
+    """Have another program for a while."""
+    other = multiprocessing.get_context("spawn").Process(target=keep_busy, args=(share,), daemon=True)
+    if share:
+        other.start()
+    try:
+        yield
+    finally:
+        if share:
+            other.kill()
+            other.join()
+
+
+def rate(model: Path, threads: int) -> float:
+    """Return the tokens a second of one stream after its first token; ``threads`` of 0 vary."""
+    config = EngineConfig(model, context_length=1024, parallel=1, device=Device.CPU, threads=threads)
+    backend = LlamaBackend(config, check_gguf(model))
+    core = EngineCore(backend, StepPacer(0.25, 512))
+    core.submit(Submit(1, _PROMPT, SamplingParams(max_tokens=TOKENS + 1, temperature=0.0, ignore_eos=True)))
+    core.step()
+    started = time.perf_counter()
+    while core.has_work:
+        core.step()
+    seconds = time.perf_counter() - started
+    backend.close()
+    return TOKENS / seconds
+
+
+def _cell(rates: list[float]) -> str:
+    return f"{statistics.median(rates):.1f} ({min(rates):.1f} to {max(rates):.1f})"
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--repeat", type=int, default=3)
+    arguments = parser.parse_args()
+    ways = (find_cores().physical, 0)
+    print("| the other program | all threads | as many as are best |\n|---|---|---|")
+    for share in SHARES:
+        rates: dict[int, list[float]] = {threads: [] for threads in ways}
+        for _ in range(arguments.repeat):
+            for threads in ways:
+                with crowd(share):
+                    rates[threads].append(rate(arguments.model, threads))
+        print(f"| {share:.0%} of a core | {' | '.join(_cell(rates[threads]) for threads in ways)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
