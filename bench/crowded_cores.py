@@ -1,4 +1,4 @@
-"""How fast one stream is while another program uses the cores, with all threads and with those that are best.
+"""How fast one stream is while another program uses the cores, with all threads and with those that have a core.
 
 python -m bench.crowded_cores MODEL.gguf
 
@@ -54,7 +54,7 @@ def crowd(share: float) -> Iterator[None]:
 
 
 def rate(model: Path, threads: int) -> float:
-    """Return the tokens a second of one stream after its first token; ``threads`` of 0 vary."""
+    """Return the tokens a second of one stream after its first token; ``threads`` of 0 are those that have a core."""
     config = EngineConfig(model, context_length=1024, parallel=1, device=Device.CPU, threads=threads)
     backend = LlamaBackend(config, check_gguf(model))
     core = EngineCore(backend, StepPacer(0.25, 512))
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     arguments = parser.parse_args()
     ways = (find_cores().physical, 0)
-    print("| the other program | all threads | as many as are best |\n|---|---|---|")
+    print("| the other program | all threads | those that have a core |\n|---|---|---|")
     for share in SHARES:
         rates: dict[int, list[float]] = {threads: [] for threads in ways}
         for _ in range(arguments.repeat):

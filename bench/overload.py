@@ -84,8 +84,8 @@ class Asker:
         )
 
 
-async def capacity(asker: Asker, seconds: float) -> float:
-    """Return how many answers there are in a second while 16 ask without a pause."""
+async def crowd(asker: Asker, seconds: float) -> list[float]:
+    """Return when answers ended, in order, while 16 asked without a pause."""
     ends: list[float] = []
     until = time.monotonic() + seconds
 
@@ -95,7 +95,12 @@ async def capacity(asker: Asker, seconds: float) -> float:
             ends.append(reply.began + reply.took)
 
     await asyncio.gather(*(client() for _ in range(16)))
-    ends.sort()
+    return sorted(ends)
+
+
+async def capacity(asker: Asker, seconds: float) -> float:
+    """Return how many answers there are in a second while 16 ask without a pause."""
+    ends = await crowd(asker, seconds)
     half = ends[len(ends) // 4 : -16]  # without the first ones, and those that had the machine for themselves
     return (len(half) - 1) / (half[-1] - half[0])
 
@@ -115,7 +120,7 @@ async def offered(asker: Asker, rate: float, seconds: float) -> list[Reply]:
 async def measure_load(url: str, pid: int, seconds: float, tokens: int) -> None:
     """Print a line for each offered load."""
     asker = Asker(url, tokens)
-    await capacity(asker, 3.0)
+    await crowd(asker, 3.0)
     most = await capacity(asker, seconds)
     print(f"Capacity: {most:.1f} answers a second.\n")
     print(
@@ -146,7 +151,7 @@ def _load_row(replies: Sequence[Reply], most: float) -> str:
 async def measure_fairness(url: str, seconds: float) -> None:
     """Print how long the answers of one caller take alone, and beside another one with a hundred requests."""
     asker = Asker(url)
-    await capacity(asker, 3.0)
+    await crowd(asker, 3.0)
     print("| one request after the other | answers | p50 | p99 | refused |\n|---|---|---|---|---|")
     print(_row("of a caller who is alone", await _after_each_other(seconds / 2, lambda: asker.ask("one"))))
     many: list[Reply] = []
@@ -160,7 +165,7 @@ async def measure_fairness(url: str, seconds: float) -> None:
 async def measure_prompts(url: str, seconds: float) -> None:
     """Print how long the first tokens of short prompts take alone, and beside long prompts."""
     asker = Asker(url)
-    await capacity(asker, 3.0)
+    await crowd(asker, 3.0)
     print("| one short prompt after the other, a token of answer each | answers | p50 | p99 | refused |")
     print("|---|---|---|---|---|")
     print(_row("alone", await _after_each_other(seconds / 2, lambda: asker.ask("one", 1))))

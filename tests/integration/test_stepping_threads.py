@@ -15,7 +15,7 @@ from server.engine.messages import Submit
 from server.engine.pacing import StepPacer
 from server.engine.params import SamplingParams
 from server.engine.placement import Placement
-from server.engine.spare_cores import SMALL_ROWS, SpareCores
+from server.engine.spare_cores import SpareCores
 
 PROMPT = tuple(range(300, 340))
 
@@ -23,10 +23,12 @@ PROMPT = tuple(range(300, 340))
 class Restless(SpareCores):
     """Changes its mind after every step."""
 
-    seen: ClassVar[list[tuple[int, float, float]]] = []
+    seen: ClassVar[list[int]] = []
 
-    def observe(self, rows: int, seconds: float, cpu_seconds: float) -> None:
-        self.seen.append((rows, seconds, cpu_seconds))
+    def observe(self, threads: int, seconds: float, cpu_seconds: float) -> None:
+        assert seconds > 0
+        assert cpu_seconds >= 0
+        self.seen.append(threads)
         self.spared = 1 - self.spared
 
 
@@ -40,22 +42,20 @@ def answer(model: Path) -> list[int]:
     return tokens
 
 
-@pytest.mark.parametrize("threads", [2, 1])
+@pytest.mark.parametrize(("threads", "seen"), [((2, 3), [3] + [1, 2] * 49 + [1]), ((1, 1), [1] * 100)])
 def test_an_answer_is_the_same_whatever_threads_its_steps_have(
-    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch, threads: tuple[int, int], seen: list[int]
 ) -> None:
-    """A machine with one core gets two threads here, and one thread is what it can spare."""
     steady = answer(tiny_gguf)
-    settle = stepping_threads.SteppingThreads.__init__
+    take_over = stepping_threads.SteppingThreads.__init__
 
     def unsettled(self: stepping_threads.SteppingThreads, context: object, placement: Placement) -> None:
-        settle(self, context, replace(placement, threads=threads, threads_vary=True))
+        varying = replace(placement, threads=threads[0], threads_batch=threads[1], threads_vary=True)
+        take_over(self, context, varying)
 
     monkeypatch.setattr(stepping_threads.SteppingThreads, "__init__", unsettled)
     monkeypatch.setattr(stepping_threads, "SpareCores", Restless)
     Restless.seen.clear()
     assert answer(tiny_gguf) == steady
     assert len(steady) == 100
-    assert [rows for rows, _, _ in Restless.seen] == [1] * 99, "the prompt's step is not a small one"
-    assert all(seconds > 0 and cpu_seconds >= 0 for _, seconds, cpu_seconds in Restless.seen)
-    assert len(PROMPT) > SMALL_ROWS
+    assert Restless.seen == seen, "the first step is the prompt's"
