@@ -61,8 +61,9 @@ KINDS = (OURS, LLAMA_SERVER, EXAMPLE)
 def command(kind: Kind, built: Built, load: Load, port: int) -> list[str]:
     """Return the command line of a server.
 
-    All have one KV cache of the same size for all requests, a thread for each core and batches of 512 tokens at the
-    most. llama-server keeps its own logical batch of 2048 and its prompt cache in memory, which are its defaults.
+    All have one KV cache of the same size for all requests, a thread for each core, which is this server's own choice,
+    and batches of 512 tokens at the most. llama-server keeps its own logical batch of 2048 and its prompt cache in
+    memory, which are its defaults.
     """
     sizes = {"model": str(load.model), "port": str(port), "parallel": str(load.parallel), "threads": str(load.threads)}
     if kind is OURS:

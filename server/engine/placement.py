@@ -60,12 +60,12 @@ class Placement:
     threads_batch: int
     threads_to_try: tuple[int, ...]
     """Numbers of threads that may generate faster, to be measured with the model; empty where it is decided."""
-    threads_vary: bool
-    """Whether a small step may do with fewer while other programs use the cores."""
     device: str
     """In words, for the log and for ``glmserve doctor``."""
     on_cpu: bool
     """Whether the CPU computes any of it."""
+    threads_vary: bool = False
+    """Whether a step may do with fewer while other programs use the cores."""
 
     @property
     def in_words(self) -> str:
