@@ -62,7 +62,7 @@ def assemble(settings: Settings, plans: Sequence[ModelPlan], tasks: Mapping[str,
         registry = ModelRegistry(models, settings.default_model, task_models(models, tasks.values()))
     except ValueError as error:
         raise AssemblyError(str(error)) from None
-    spans = _spans()() if settings.tracing else None
+    spans = _span_maker()() if settings.tracing else None
     return Assembly(registry, create_app(registry, replace(api_options(settings, tasks), spans=spans)))
 
 
@@ -103,7 +103,7 @@ def api_options(settings: Settings, tasks: Mapping[str, Task] = _NO_TASKS) -> Ap
         AssemblyError: a key is not written as one, their file cannot be read, or what traces need is not installed.
     """
     if settings.tracing:
-        _spans()
+        _span_maker()
     limits = Limits(settings.key_requests, settings.key_tokens, settings.key_concurrent)
     return ApiOptions(
         max_body_bytes=int(settings.max_body_mb * 1e6),
@@ -120,7 +120,7 @@ def api_options(settings: Settings, tasks: Mapping[str, Task] = _NO_TASKS) -> Ap
     )
 
 
-def _spans() -> Callable[[], SpanWriter]:
+def _span_maker() -> Callable[[], SpanWriter]:
     """Return what makes what sends traces. Raises AssemblyError where the extra is not installed."""
     try:
         from server.tracing import RequestSpans, exporter  # noqa: PLC0415 - not even imported where nobody asks for it

@@ -11,7 +11,7 @@ are tried again from time to time.
 
 import math
 
-ROWS = 48
+MOST_ROWS = 48
 """Steps of more rows do best with all threads: their work lies in so many pieces that a thread without a core leaves
 its own to the others. 64 streams of the embedded model are a tenth slower with one thread."""
 

@@ -8,7 +8,7 @@ import time
 import llama_cpp
 
 from server.engine.placement import Placement
-from server.engine.spare_cores import ROWS, SpareCores
+from server.engine.spare_cores import MOST_ROWS, SpareCores
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class SteppingThreads:
 
     def decode(self, batch: llama_cpp.llama_batch) -> int:
         """Compute ``batch``; return what ``llama_decode`` does."""
-        if self._cores is None or batch.n_tokens > ROWS:
+        if self._cores is None or batch.n_tokens > MOST_ROWS:
             self._give_up(0)
             return int(llama_cpp.llama_decode(self._context, batch))
         self._give_up(self._cores.spared)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+import llama_cpp
 import pytest
 
 from server.engine import stepping_threads
@@ -15,7 +16,7 @@ from server.engine.messages import Submit
 from server.engine.pacing import StepPacer
 from server.engine.params import SamplingParams
 from server.engine.placement import Placement
-from server.engine.spare_cores import ROWS, SpareCores
+from server.engine.spare_cores import MOST_ROWS, SpareCores
 
 PROMPT = tuple(range(300, 360))
 
@@ -23,12 +24,13 @@ PROMPT = tuple(range(300, 360))
 class Restless(SpareCores):
     """Changes its mind after every step."""
 
-    seen: ClassVar[list[int]] = []
+    seen: ClassVar[list[tuple[int, int]]] = []
+    context: ClassVar[object] = None
 
     def observe(self, threads: int, seconds: float, cpu_seconds: float) -> None:
         assert seconds > 0
         assert cpu_seconds >= 0
-        self.seen.append(threads)
+        self.seen.append((threads, llama_cpp.llama_n_threads(self.context)))
         self.spared = 1 - self.spared
 
 
@@ -52,11 +54,14 @@ def test_an_answer_is_the_same_whatever_threads_its_steps_have(
     def unsettled(self: stepping_threads.SteppingThreads, context: object, placement: Placement) -> None:
         varying = replace(placement, threads=threads[0], threads_batch=threads[1], threads_vary=True)
         take_over(self, context, varying)
+        llama_cpp.llama_set_n_threads(context, *threads)
+        Restless.context = context
 
     monkeypatch.setattr(stepping_threads.SteppingThreads, "__init__", unsettled)
     monkeypatch.setattr(stepping_threads, "SpareCores", Restless)
     Restless.seen.clear()
     assert answer(tiny_gguf) == steady
     assert len(steady) == 100
-    assert Restless.seen == seen, "the prompt's step, which has all threads, is not among them"
-    assert len(PROMPT) > ROWS
+    assert [told for told, _ in Restless.seen] == seen, "the prompt's step, which has all threads, is not among them"
+    assert [computed for _, computed in Restless.seen] == seen, "llama.cpp was told of each change"
+    assert len(PROMPT) > MOST_ROWS
