@@ -79,7 +79,8 @@ def test_a_stream_left_in_the_middle(url: str, engine: ScriptedEngine, n: int) -
 def test_a_stream_of_several_prompts_left_in_the_middle(url: str, engine: ScriptedEngine) -> None:
     body = {"prompt": ["a", "b"], "n": 2, "max_tokens": 4000, "stream": True}
     with httpx.stream("POST", f"{url}/v1/completions", json=body) as reply:
-        assert next(reply.iter_lines()).startswith("data: ")
+        lines = reply.iter_lines()
+        assert next(lines).startswith("data: ")
         wait_for(4, engine)
     wait_for(0, engine)
 
