@@ -59,6 +59,10 @@ class Backend(Protocol):
         """How many ``llama_seq_id`` lanes there are."""
 
     @property
+    def attention_tile(self) -> int:
+        """From how many tokens on a batch's attention computes each with the cells of all; 0 where it never does."""
+
+    @property
     def decoding_limit(self) -> int:
         """How many sequences may decode in one batch before it grows slow."""
 

@@ -63,7 +63,7 @@ class EngineConfig:
     batch_size: int = 512
     """Most tokens of one step."""
     step_seconds: float = 0.25
-    """What a step should stay under while somebody is streaming."""
+    """What a step should take while somebody is streaming; see ``pacing`` for steps of prompts alone."""
     speculation: bool = True
     """Guess tokens from where the last ones stood before, and compute the guesses along where that pays."""
     device: Device = Device.AUTO

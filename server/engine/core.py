@@ -159,7 +159,7 @@ class EngineCore:
         """Compute one batch."""
         refused = self._add_prepared()
         somebody = 1 if self._scheduler.is_unhurried else self._scheduler.decoding
-        batch = self._scheduler.schedule(self._pacer.budget(somebody), self._pacer.target_seconds)
+        batch = self._scheduler.schedule(self._pacer.pace(somebody), self._pacer.target_seconds)
         self._apply(batch.ops)
         self._times.admitted(sequence.request_id for sequence in batch.admitted)
         self._open_samplers(batch)
@@ -270,7 +270,7 @@ class EngineCore:
         """Let those who plan steps know what this one took."""
         decoding = [item.sequence for item in batch.items if item.sequence.is_decoding]
         prompt = sum(len(item.tokens) for item in batch.items) - len(decoding)
-        self._pacer.observe(seconds, sum(len(item.ids) for item in batch.items))
+        self._pacer.observe(seconds, prompt, sum(len(item.ids) for item in batch.items) - prompt)
         if self._speculation is None:
             return
         if not prompt:

@@ -38,10 +38,13 @@ CACHED_SLOTS = 64
 MAX_SLOTS = 256
 """LLAMA_MAX_SEQ of the vendored llama.cpp."""
 
-_DECODING_LIMIT_CPU = 60
-"""In a batch of 64 rows and more, llama.cpp's attention on the CPU computes every sequence with the cells of all of
-them (GGML_FA_TILE_Q of ggml-cpu/common.h); in a smaller one it passes over cells of others. A multiple of four, as the
-kernels for matrices take four rows at a time. 64 streams of the embedded model are more than twice as fast by it."""
+_ATTENTION_TILE_CPU = 64
+"""In a batch of so many rows and more, llama.cpp's attention on the CPU computes every sequence with the cells of all
+of them (GGML_FA_TILE_Q of ggml-cpu/common.h); in a smaller one it passes over cells of others."""
+
+_DECODING_LIMIT_CPU = _ATTENTION_TILE_CPU - 4
+"""A multiple of four, as the kernels for matrices take four rows at a time. 64 streams of the embedded model are more
+than twice as fast by it."""
 
 _DECODE_ERRORS = {1: "no free cells in the KV cache", 2: "aborted", -1: "the batch was invalid"}
 
@@ -61,6 +64,7 @@ class LlamaBackend:
         identities = identify_variants(config) if config.state_dir else {}
         self.slots = min(MAX_SLOTS, config.parallel + CACHED_SLOTS)
         self._model, placement = load_weights(config, facts, placement)
+        self.attention_tile = 0 if placement.gpu_layers else _ATTENTION_TILE_CPU
         self.decoding_limit = MAX_SLOTS if placement.gpu_layers else _DECODING_LIMIT_CPU
         self._tuned = TunedVariants(config.variants, facts, self._model)
         self.variants = self._tuned.loaded

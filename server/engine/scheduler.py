@@ -1,13 +1,14 @@
 """Decides what each step computes. Pure: no llama_cpp, no clock, no I/O.
 
 A step gives one token to every sequence that is decoding (up to a limit, in turn), and fills the rest of its token
-budget with pieces of prompts. There are no phases; ``num_computed_tokens`` catches up with ``tokens``. A prefix that a
-running sequence is computing just now is waited for rather than computed again. Cells are reserved at admission for
-prompt and answer, so nothing that runs is ever thrown out. Who is next among those that wait: see ``waiting``.
+budget with pieces of prompts; where long prompts are cheaper alone, both take turns (``pacing``). There are no phases;
+``num_computed_tokens`` catches up with ``tokens``. A prefix that a running sequence is computing just now is waited for
+rather than computed again. Cells are reserved at admission for prompt and answer, so nothing that runs is ever thrown
+out. Who is next among those that wait: see ``waiting``.
 
 Some prefixes are *held*: never evicted. They are put into the cells by somebody else, or computed while no request
-runs, or as soon as one waits for them. Of the others
-only a few stay in the cells while nobody uses them; see ``parking``.
+runs, or as soon as one waits for them. Of the others only a few stay in the cells while nobody uses them; see
+``parking``.
 """
 
 from collections import deque
@@ -19,8 +20,9 @@ from server.engine.backend import Kept
 from server.engine.batch import Batch, BatchItem, CacheOp, CopyPrefix, FreeSlot, Park, Recall, Truncate
 from server.engine.leading import MIN_SHARED, has_leader
 from server.engine.messages import EngineStats, FinishReason, SampledToken, StepOutput
+from server.engine.pacing import Pace
 from server.engine.parking import IDLE_CELLS, ParkedPrefixes, is_worth_parking
-from server.engine.pieces import item_of, pieces, with_one_scored
+from server.engine.pieces import PromptTurns, item_of
 from server.engine.prefix_cache import Match, PrefixCache
 from server.engine.sequence import Sequence, SequenceStatus
 from server.engine.speculation import Speculation
@@ -72,6 +74,7 @@ class Scheduler:
         self._cached_tokens = 0
         self._generated_tokens = 0
         self.steps = 0
+        self._prompt_turns = PromptTurns()
         self._turns = AdapterTurns()
         self._speculation = speculation
 
@@ -171,21 +174,20 @@ class Scheduler:
         ops, self._ops = tuple(self._ops), []
         return ops
 
-    def schedule(self, budget: int, seconds: float = 0.0) -> Batch:
-        """Plan a step of ``budget`` tokens, or of one for each decoding sequence if those are more.
+    def schedule(self, pace: Pace, seconds: float = 0.0) -> Batch:
+        """Plan a step at ``pace``, where answers take part with a token for each, even if those are more than it says.
 
         A step without prompts gets drafts, as far as it stays under ``seconds``.
         """
         admitted = list(iter(self._admit, None))
         while self.cache.cells_used - self.cache.cells_pinned > self._config.idle_cells:
             self._evict()
-        together = self._turns.next_of(self._wanted())
-        decoding = self._in_turn([s for s in together if s.is_decoding])
-        catching_up = with_one_scored([s for s in together if not s.is_decoding])
-        room = max(0, budget - len(decoding))
+        decoding, catching_up, tokens = pace.share(self._turns.next_of(self._wanted()))
+        decoding = self._in_turn(decoding)
+        room = max(0, tokens - len(decoding))
         drafts = self._drafts(decoding, 0 if catching_up else room, seconds)
         items = [item_of(sequence, 1, drafts.get(sequence.request_id, ())) for sequence in decoding]
-        items += pieces(catching_up, room)
+        items += self._prompt_turns.pieces(catching_up, room)
         size = sum(len(item.ids) for item in items)
         self._evict_for(size)
         self._ops += self._parked.shrink(self._config.cells - self.cache.cells_used - size)

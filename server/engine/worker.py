@@ -96,7 +96,7 @@ def _run(connection: Connection, outgoing: Outgoing, config: EngineConfig, load:
 
 
 def _core(backend: Backend, config: EngineConfig) -> EngineCore:
-    pacer = StepPacer(config.step_seconds, config.batch_size)
+    pacer = StepPacer(config.step_seconds, config.batch_size, backend.attention_tile)
     speculation = Speculation(backend.stop_ids) if config.speculation else None
     return EngineCore(backend, pacer, speculation=speculation, states=_states(config))
 

@@ -97,7 +97,10 @@ class ModelDefaults(_Checked):
     threads_batch: int = Field(0, ge=0, description="Threads that read prompts; 0 is one for each usable core.")
     batch_size: int = Field(512, ge=1, le=65536, description="Most tokens that one step computes.")
     step_seconds: float = Field(
-        0.25, gt=0, le=60, description="Time a step should stay under while somebody is streaming."
+        0.25,
+        gt=0,
+        le=60,
+        description="Time of a step while somebody is streaming; of long prompts alone, on a CPU, up to four times it.",
     )
     speculation: bool = Field(
         True, description="Guess tokens that repeat the prompt and compute the guesses along, where that pays."

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from concurrent.futures import Future
 from dataclasses import replace
+from itertools import count
 from multiprocessing import Pipe
 
 import pytest
@@ -38,12 +39,14 @@ _PROMPT = st.lists(st.integers(1, 3), min_size=1, max_size=40).map(tuple)
     requests=st.lists(st.tuples(_PROMPT, st.integers(1, 30)), min_size=1, max_size=14),
     bounds=st.tuples(st.integers(70, 300), st.integers(1, 5), st.integers(0, 4), st.integers(1, 40)),
     idle_cells=st.sampled_from([0, 20, 1000]),
+    tile=st.sampled_from([0, 4]),
     data=st.data(),
 )
-def test_every_request_ends_once_with_the_answer_it_gets_alone(requests, bounds, idle_cells, data):
+def test_every_request_ends_once_with_the_answer_it_gets_alone(requests, bounds, idle_cells, tile, data):
     cells, parallel, spare_slots, budget = bounds
     backend = ScriptedBackend(cells, parallel + spare_slots, parallel, context_length=70)
-    core = _core(backend, budget=budget, idle_cells=idle_cells)
+    pacer = StepPacer(1e9, budget, tile)
+    core = EngineCore(backend, pacer, clock=count().__next__, idle_cells=idle_cells)
     aborted, outputs = set(), defaultdict(list)
 
     def step() -> None:
@@ -159,6 +162,16 @@ def test_a_short_prompt_does_not_wait_behind_a_long_one() -> None:
     assert [o.request_id for o in core.step().outputs] == [1]
 
 
+def test_it_is_computed_in_the_second_step_at_the_latest_though_the_oldest_has_turns() -> None:
+    for steps in range(8):
+        core = _core(ScriptedBackend(cells=4000, context_length=2000), budget=20)
+        _submit(core, 0, tuple(1 + i % 7 for i in range(1000)), 1)
+        for _ in range(steps):
+            core.step()
+        _submit(core, 1, (8, 8, 8), 1)
+        assert [o.request_id for _ in range(2) for o in core.step().outputs] == [1]
+
+
 def test_a_long_prompt_is_not_starved_by_short_ones() -> None:
     core = _core(ScriptedBackend(cells=4000, context_length=2000), budget=20)
     _submit(core, 0, tuple(1 + i % 7 for i in range(100)), 1)
@@ -193,37 +206,6 @@ def test_a_batch_that_fails_hurts_only_the_request_that_caused_it() -> None:
     assert [outputs[i][-1].finish_reason for i in range(3)].count(FinishReason.ERROR) == 1
     assert outputs[1][-1].error == "poisoned"
     assert tokens_of(outputs[2]) == lone_run((4, 5), 1)
-
-
-def test_the_pacer_sizes_steps_by_time_in_whole_rows_and_leaves_prompts_some_room() -> None:
-    pacer = StepPacer(0.25, 512)
-    assert pacer.budget(decoding=0) == 512
-    assert pacer.budget(decoding=2) == 16
-    pacer.observe(0.03, tokens=2)
-    assert pacer.budget(decoding=2) == 16, "two tokens say nothing of a batch"
-    pacer.observe(0.5, tokens=100)
-    assert pacer.budget(decoding=2) == 48
-    pacer.observe(500.0, tokens=100)
-    assert pacer.budget(decoding=2) == 16
-    assert pacer.budget(decoding=9) == 32
-    assert pacer.budget(decoding=600) == 512
-
-
-def test_where_nobody_streams_a_step_is_longer_but_not_as_long_as_a_batch_may_take() -> None:
-    """512 tokens take 20 s on a slow machine, and so long whoever asked meanwhile waited."""
-    pacer = StepPacer(0.25, 512)
-    pacer.observe(0.256, tokens=512)
-    assert pacer.budget(decoding=0) == 512
-    pacer.observe(20.0, tokens=512)
-    for _ in range(20):
-        pacer.observe(pacer.budget(0) * 0.01, tokens=pacer.budget(0))
-    assert pacer.budget(decoding=0) == 64
-    for _ in range(20):
-        pacer.observe(pacer.budget(0) * 0.1, tokens=pacer.budget(0))
-    assert pacer.budget(decoding=0) == 64
-    for _ in range(20):
-        pacer.observe(pacer.budget(0) * 0.0001, tokens=pacer.budget(0))
-    assert pacer.budget(decoding=0) == 512
 
 
 class _Constrained(ScriptedBackend):

@@ -1,0 +1,101 @@
+"""What long prompts cost streams and streams cost long prompts, in common steps and where they take turns.
+
+python -m bench.beside_streams MODEL.gguf
+
+Four streams are running when four prompts of a thousand tokens come, each another. Both ways are measured in turn, each
+time with a model that is loaded anew. A pause is of tokens; text waits longer where it takes several.
+"""
+
+import argparse
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.engine.config import Device, EngineConfig
+from server.engine.core import EngineCore
+from server.engine.gguf_check import check_gguf
+from server.engine.llama import LlamaBackend
+from server.engine.messages import Submit
+from server.engine.pacing import StepPacer
+from server.engine.params import SamplingParams
+
+STREAMS = 4
+_STREAM = (140, 96)
+"""Tokens of prompt and answer."""
+_LONG = (1000, 16)
+_IDS = 50_000
+"""Token ids of prompts are below that, so that no two of them begin alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one way gave."""
+
+    seconds: float
+    """Until all is answered, from when the long prompts came."""
+    pause: float
+    """The longest one between two tokens of a stream."""
+    per_token: float
+    """Seconds a token of a stream, from when the long prompts came."""
+
+
+def submit(core: EngineCore, request_id: int, size: tuple[int, int]) -> None:
+    """Ask with a prompt that nobody else asks with."""
+    prompt = tuple(1000 + (request_id * 61 + i * 7919) % (_IDS - 1000) for i in range(size[0]))
+    core.submit(Submit(request_id, prompt, SamplingParams(max_tokens=size[1], temperature=0.0, ignore_eos=True)))
+
+
+def drive(core: EngineCore) -> Run:
+    """Drive ``core`` through the workload."""
+    for request_id in range(STREAMS):
+        submit(core, request_id, _STREAM)
+    last: dict[int, float] = {}
+    while len(last) < STREAMS:
+        last.update({output.request_id: time.perf_counter() for output in core.step().outputs})
+    for request_id in range(STREAMS, 2 * STREAMS):
+        submit(core, request_id, _LONG)
+    started = ended = time.perf_counter()
+    pause, tokens = 0.0, 0
+    while core.has_work:
+        outputs = core.step().outputs
+        now = time.perf_counter()
+        for output in (output for output in outputs if output.request_id < STREAMS):
+            pause = max(pause, now - last[output.request_id])
+            last[output.request_id] = ended = now
+            tokens += len(output.token_ids)
+    return Run(time.perf_counter() - started, pause, STREAMS * (ended - started) / tokens)
+
+
+def measure(model: Path, *, in_turn: bool) -> Run:
+    """Load the model and measure one way."""
+    config = EngineConfig(model, context_length=2048, parallel=2 * STREAMS, device=Device.CPU)
+    backend = LlamaBackend(config, check_gguf(model))
+    tile = backend.attention_tile if in_turn else 0
+    run = drive(EngineCore(backend, StepPacer(config.step_seconds, config.batch_size, tile)))
+    backend.close()
+    return run
+
+
+def _cell(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--repeat", type=int, default=3)
+    arguments = parser.parse_args()
+    runs: dict[bool, list[Run]] = {False: [], True: []}
+    for _ in range(arguments.repeat):
+        for in_turn, of in runs.items():
+            of.append(measure(arguments.model, in_turn=in_turn))
+    print("| | s until all is answered | longest pause, s | s a token of a stream |\n|---|---|---|---|")
+    for in_turn, of in runs.items():
+        figures = ([run.seconds for run in of], [run.pause for run in of], [run.per_token for run in of])
+        print(f"| {'in turn' if in_turn else 'in common steps'} | {' | '.join(map(_cell, figures))} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
