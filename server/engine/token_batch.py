@@ -37,22 +37,26 @@ class TokenBatch:
 
     def fill(self, items: tuple[BatchItem, ...]) -> dict[int, int]:
         """Enter ``items``; return the index of each one's first token, by request id."""
-        sizes = [len(item.tokens) + len(item.drafts) for item in items]
-        total = sum(sizes)
-        self.native.n_tokens = total
-        self._tokens[:total] = list(chain.from_iterable(item.ids for item in items))
-        self._slots[:total] = np.repeat([item.slot for item in items], sizes)
-        self._wanted[:total] = 0
+        # Lists, each of which becomes an array at once: most steps have few tokens, for which numpy takes longer.
+        tokens: list[int] = []
+        positions: list[int] = []
+        slots: list[int] = []
+        wanted: list[int] = []
         starts: dict[int, int] = {}
-        at = 0
-        for item, size in zip(items, sizes, strict=True):
-            self._positions[at : at + size] = np.arange(item.start, item.start + size)
-            starts[item.sequence.request_id] = at
-            if item.scores:
-                self._wanted[at : at + size] = 1
-            elif item.samples:
-                self._wanted[at + len(item.tokens) - 1 : at + size] = 1
-            at += size
+        for item in items:
+            ids = item.ids
+            size = len(ids)
+            starts[item.sequence.request_id] = len(tokens)
+            tokens += ids
+            positions += range(item.start, item.start + size)
+            slots += [item.slot] * size
+            outputs = size if item.scores else len(item.drafts) + 1 if item.samples else 0
+            wanted += [0] * (size - outputs) + [1] * outputs
+        self.native.n_tokens = total = len(tokens)
+        self._tokens[:total] = tokens
+        self._positions[:total] = positions
+        self._slots[:total] = slots
+        self._wanted[:total] = wanted
         return starts
 
     def fill_whole(self, inputs: Sequence[tuple[int, ...]]) -> None:

@@ -1,7 +1,8 @@
 """Drafts change nothing but the time: the same answers, sooner where text repeats, and hardly later where not."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Ordered
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from server.engine.messages import FinishReason, Submit
 from server.engine.pacing import StepPacer
 from server.engine.params import SamplingParams
 from server.engine.prompt_lookup import Lookup, PromptLookup
+from server.engine.sequence import Sequence
 from server.engine.speculation import SHARE, Luck, Speculation
 from server.engine.step_cost import STALE, StepCost
 from tests.support.scripted_backend import STOP_ID, Rule, ScriptedBackend, copied_token, lone_run, next_token
@@ -92,7 +94,38 @@ def test_where_nothing_comes_true_it_costs_at_most_its_share() -> None:
         backend = _Timed(_two_cores, breaks)
         _run(backend, [PROMPT], 2000, speculation=speculation, ignore_eos=True, **GREEDY)
         times[speculation] = backend.now
-    assert times[True] <= (1 + SHARE) * times[False] + 10
+    assert times[True] <= (1 + SHARE) * times[False] + 2
+
+
+def _drafts_after(copied: Ordered[int]) -> int:
+    """How many tokens are drafted after runs of so many tokens, each copied from another place without drafts."""
+    speculation = Speculation(frozenset())
+    sequence = Sequence(1, tuple(range(1000)), SamplingParams(max_tokens=1000, temperature=0.0), 1000)
+    speculation.observe_prompt(512, _two_cores(512))
+    answer = [100 * place + index for place, length in enumerate(copied) for index in range(length)]
+    drafts: Mapping[int, tuple[int, ...]] = {}
+    for count, token in enumerate(answer, 1):
+        sequence.tokens.append(token)
+        sequence.num_computed_tokens = len(sequence.tokens) - 1
+        drafts = speculation.propose([sequence], 100, 1e9 if count == len(answer) else 0.0)
+        speculation.observe([sequence], dict.fromkeys(drafts, 0), 1.0)
+    return len(drafts.get(1, ()))
+
+
+def test_luck_is_learnt_from_guesses_that_nobody_paid_for() -> None:
+    assert _drafts_after([5]) == 0
+    assert _drafts_after([*[9] * 6, 5]) == 3, "copying has gone on for longer each time"
+    assert _drafts_after([16]) == 3
+    assert _drafts_after([*[17] * 6, 16]) == 1, "copying has ended with the seventeenth token each time"
+
+
+def test_a_step_with_drafts_has_two_rows_or_a_multiple_of_four() -> None:
+    """Kernels for matrices take rows by four: three cost as much as four."""
+    backend = _Timed(_two_cores, _copies, parallel=3)
+    _run(backend, [PROMPT, PROMPT[:50], PROMPT[:70]], 100, **GREEDY)
+    sizes = {rows for rows in backend.batches if 3 < rows < 50}
+    assert sizes
+    assert all(rows % 4 == 0 for rows in sizes), sizes
 
 
 @settings(max_examples=100, deadline=None)
@@ -175,6 +208,14 @@ def test_luck_follows_what_was_seen_and_keeps_greedy_apart() -> None:
         luck.observe(4, 8, 8, greedy=True)
     assert luck.probability(4, greedy=False) < 0.15
     assert luck.probability(5, greedy=True) > 0.97
+
+
+def test_a_token_further_on_in_a_guess_is_as_sure_as_one_from_a_longer_match() -> None:
+    luck = Luck()
+    for _ in range(100):
+        luck.observe(4, 4, 5, greedy=True)  # the fifth token of a match of 4 is like the first of one of 8
+    assert luck.probability(4, greedy=True) > 0.9
+    assert luck.probability(8, greedy=True) < 0.1
 
 
 def test_ends_are_told_as_without_drafts() -> None:
