@@ -198,9 +198,10 @@ class Speculation:
         best, best_gain = 0, 0.0
         rate = _MARGIN * expected / cost if cost else 0.0
         for length, gain in enumerate(accumulate(chances), 1):
-            if length > 1 and (tokens + length) % _ROWS:
+            rows = tokens + length
+            if rows > 2 and rows % _ROWS:
                 continue
-            cost = self._cost.of(tokens + length)
+            cost = self._cost.of(rows)
             if cost is None or cost > seconds:
                 break
             if (expected + gain) / cost > rate:
