@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.engine.config import Device, EngineConfig
-from server.engine.core import EngineCore
-from server.engine.gguf_check import check_gguf
-from server.engine.llama import LlamaBackend
+from server.engine.gguf.gguf_check import check_gguf
 from server.engine.messages import Submit
-from server.engine.pacing import StepPacer
+from server.engine.native.llama import LlamaBackend
 from server.engine.params import SamplingParams
+from server.engine.scheduling.pacing import StepPacer
+from server.engine.worker.core import EngineCore
 
 STREAMS = 4
 _STREAM = (140, 96)

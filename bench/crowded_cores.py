@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from server.engine.config import Device, EngineConfig
-from server.engine.core import EngineCore
-from server.engine.cores import find_cores
-from server.engine.gguf_check import check_gguf
-from server.engine.llama import LlamaBackend
+from server.engine.gguf.gguf_check import check_gguf
 from server.engine.messages import Submit
-from server.engine.pacing import StepPacer
+from server.engine.native.cores import find_cores
+from server.engine.native.llama import LlamaBackend
 from server.engine.params import SamplingParams
+from server.engine.scheduling.pacing import StepPacer
+from server.engine.worker.core import EngineCore
 
 TOKENS = 150
 SHARES = (0.0, 0.2, 0.5, 1.0)

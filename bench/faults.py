@@ -1,8 +1,8 @@
 """Measures what a fault of the engine costs: ``python -m bench.faults [MODEL] [--only REGEX]``.
 
 While four streams run, or none, something goes wrong in the engine process: by a signal, or on purpose (see
-``server/engine/faults.py``). Printed is, as a table: how long until each of the streams had its last event, and how
-long until a caller who asks again and again has an answer of one token.
+``server/engine/worker/faults.py``). Printed is, as a table: how long until each of the streams had its last event, and
+how long until a caller who asks again and again has an answer of one token.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 
 from bench.served import engine_of, running
-from server.engine.faults import VARIABLE
+from server.engine.worker.faults import VARIABLE
 
 _PATIENCE = 600.0
 _STREAMS = 4

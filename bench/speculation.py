@@ -18,15 +18,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.engine.batch import FreeSlot
 from server.engine.config import EngineConfig
-from server.engine.core import EngineCore
-from server.engine.gguf_check import check_gguf
-from server.engine.llama import LlamaBackend
+from server.engine.gguf.gguf_check import check_gguf
 from server.engine.messages import Submit
-from server.engine.pacing import StepPacer
+from server.engine.native.llama import LlamaBackend
 from server.engine.params import SamplingParams
-from server.engine.speculation import Speculation
+from server.engine.scheduling.batch import FreeSlot
+from server.engine.scheduling.pacing import StepPacer
+from server.engine.scheduling.speculation import Speculation
+from server.engine.worker.core import EngineCore
 from server.prompts.chatglm2 import render
 from server.tokenizer import load_tokenizer
 

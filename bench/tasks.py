@@ -22,7 +22,7 @@ import httpx
 from llguidance import LLMatcher, LLTokenizer
 
 from bench.served import running
-from server.engine.grammar_source import internal_form
+from server.engine.grammars.grammar_source import internal_form
 from server.tasks.files import load_tasks
 from server.tasks.task import Task
 

@@ -18,8 +18,8 @@ from compat import baichuan, chatglm, legacy
 from server import ops
 from server.anthropic import router as anthropic
 from server.anthropic.errors import failure
-from server.engine.door import Caller
 from server.engine.errors import EngineError
+from server.engine.interface import Caller
 from server.errors import ApiError
 from server.hosting.registry import ModelRegistry
 from server.http.access_log import AccessLog

@@ -13,8 +13,8 @@ from fastapi import FastAPI
 
 from models.catalog import CATALOG, SamplingDefaults
 from server.app import ApiOptions, create_app
-from server.engine.client import EngineClient
 from server.engine.errors import ModelLoadError
+from server.engine.parent.client import EngineClient
 from server.hosting.host import EngineHost, LoadPolicy
 from server.hosting.pinning import pins
 from server.hosting.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, ServedModel

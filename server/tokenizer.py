@@ -12,8 +12,8 @@ from pathlib import Path
 import llama_cpp
 
 from server.engine.errors import ModelLoadError
-from server.engine.native_log import route_log
-from server.engine.vocabulary import load_vocabulary
+from server.engine.native.native_log import route_log
+from server.engine.native.vocabulary import load_vocabulary
 from server.prompts.normalize import NormalizationTable, Normalizer
 
 _PIECE_BYTES = 512

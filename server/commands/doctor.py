@@ -22,13 +22,13 @@ from server.commands.machine import (
 from server.commands.options import read_settings, settings_options
 from server.commands.screen import output
 from server.engine.errors import ModelLoadError
-from server.engine.gguf_check import ModelFacts, check_gguf
+from server.engine.gguf.gguf_check import ModelFacts, check_gguf
 from server.settings.engine import ModelPlan, engine_config
 from server.settings.table import ModelSettings, Settings
 from server.sources import UnknownModelError, find_source
 
 if TYPE_CHECKING:
-    from server.engine.placement import BuildFacts
+    from server.engine.native.placement import BuildFacts
 
 
 @dataclass(frozen=True, slots=True)

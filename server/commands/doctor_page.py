@@ -8,7 +8,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from server.commands.doctor import ModelReport, Report
-    from server.engine.placement import Placement
+    from server.engine.native.placement import Placement
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 

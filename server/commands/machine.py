@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from server.engine.config import EngineConfig
-from server.engine.cores import find_cores
-from server.engine.gguf_check import ModelFacts
+from server.engine.gguf.gguf_check import ModelFacts
+from server.engine.native.cores import find_cores
 
 if TYPE_CHECKING:
-    from server.engine.placement import BuildFacts, Placement
+    from server.engine.native.placement import BuildFacts, Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def probe(models: tuple[tuple[EngineConfig, ModelFacts], ...]) -> Probe:
 
 def _probe(models: tuple[tuple[EngineConfig, ModelFacts], ...]) -> Probe:
     # Imported here, in the child process alone: the parent must survive a library that cannot be loaded.
-    from server.engine.placement import probe as probe_build  # noqa: PLC0415
+    from server.engine.native.placement import probe as probe_build  # noqa: PLC0415
 
     build = probe_build()
     return Probe(build, tuple(_place(config, facts, build) for config, facts in models))
@@ -109,7 +109,7 @@ def _probe(models: tuple[tuple[EngineConfig, ModelFacts], ...]) -> Probe:
 
 def _place(config: EngineConfig, facts: ModelFacts, build: "BuildFacts") -> Placed:
     from server.engine.errors import ModelLoadError  # noqa: PLC0415
-    from server.engine.placement import place  # noqa: PLC0415
+    from server.engine.native.placement import place  # noqa: PLC0415
 
     try:
         return Placed(place(config, facts, build))

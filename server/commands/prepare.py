@@ -11,7 +11,7 @@ from convert.errors import ConvertError
 from server.assembly import Assembly, AssemblyError, api_options, assemble, check_names, check_pinned_tasks
 from server.commands.options import UsageProblem
 from server.engine.errors import ModelLoadError
-from server.engine.gguf_check import check_gguf
+from server.engine.gguf.gguf_check import check_gguf
 from server.settings.engine import ModelPlan
 from server.settings.pinned import PinnedFileError, pinned_prompts, pinned_tasks
 from server.settings.table import ModelSettings, Settings

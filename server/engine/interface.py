@@ -1,13 +1,26 @@
 """The one seam between the API side and an engine: the real one in a child process, or a scripted one in tests."""
 
+import math
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from server.engine.door import ANYBODY, Caller
 from server.engine.messages import EngineInfo, EngineStats, Pin, StepOutput
 from server.engine.params import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: all requests of a caller share his turns."""
+
+    id: str = ""
+    """Whatever tells callers apart."""
+    patience: float = math.inf
+    """Seconds that the request may take: one that would wait longer need not begin."""
+
+
+ANYBODY = Caller()
 
 
 class EngineState(str, Enum):

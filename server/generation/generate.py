@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from anyio import CancelScope
 
-from server.engine.door import Caller
 from server.engine.errors import PromptTooLong
+from server.engine.interface import Caller
 from server.engine.messages import FinishReason, StepOutput
 from server.engine.params import SamplingParams
 from server.errors import ClientGone

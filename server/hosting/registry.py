@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from models.catalog import SamplingDefaults
-from server.engine.door import Caller
 from server.engine.errors import EngineError, QueueFull
 from server.engine.grammar import Grammar
-from server.engine.interface import EngineState, EngineStatus
+from server.engine.interface import Caller, EngineState, EngineStatus
 from server.errors import ModelNotFound, RouteNotServed, TextTooLong, WrongModelKind
 from server.hosting.host import EngineHost, Tokenizer
 from server.prompts.errors import PromptError

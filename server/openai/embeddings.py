@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
-from server.engine.door import Caller
+from server.engine.interface import Caller
 from server.errors import InvalidRequest
 from server.generation.generate import unless_gone
 from server.hosting.registry import EmbeddingModel, ModelRegistry

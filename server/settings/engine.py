@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.engine.config import EngineConfig, Variant
-from server.engine.gguf_check import ModelFacts
+from server.engine.gguf.gguf_check import ModelFacts
 from server.hosting.pinning import PinnedPrompt
 from server.settings.table import ModelSettings
 from server.sources import ModelSource

@@ -3,7 +3,7 @@
 A setting comes from the first of these that has it: a command-line flag, an environment variable ``GLMSERVE_…``,
 the TOML file, its default. What a ``[[models]]`` table says of its model comes before all of them, as it is about
 that model alone. This is the only module that reads the environment, but for what tests do to an engine
-(``server/engine/faults.py``).
+(``server/engine/worker/faults.py``).
 """
 
 import difflib
@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from server.engine import faults
+from server.engine.worker import faults
 from server.settings.models import TableError, model_tables
 from server.settings.table import FLAGS, ModelSettings, Settings, VariantSettings
 

@@ -31,7 +31,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from server.engine.grammar import Grammar, GrammarKind, one_of
-from server.engine.grammar_source import fault
+from server.engine.grammars.grammar_source import fault
 from server.tasks.task import Slot, Task, TaskSampling, TemplateError, Words, check_template, slots_in, slots_in_grammar
 
 if sys.version_info >= (3, 11):

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from server.engine.errors import ModelLoadError
-from server.engine.gguf_check import check_gguf
+from server.engine.gguf.gguf_check import check_gguf
 from server.prompts.format import prompt_format
 from server.prompts.message import Message, Role
 from server.tokenizer import load_tokenizer

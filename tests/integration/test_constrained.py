@@ -10,12 +10,12 @@ from pathlib import Path
 import jsonschema_rs
 import pytest
 
-from server.engine.client import EngineClient
 from server.engine.config import Device, EngineConfig
 from server.engine.errors import GrammarRejected
 from server.engine.grammar import Grammar, GrammarKind
 from server.engine.messages import FinishReason
 from server.engine.params import SamplingParams
+from server.engine.parent.client import EngineClient
 from server.prompts.format import prompt_format
 from server.prompts.message import Message, Role
 from server.tokenizer import LlamaTokenizer, load_tokenizer

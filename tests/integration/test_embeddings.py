@@ -10,7 +10,7 @@ import pytest
 from openai import BadRequestError, OpenAI
 
 from server.engine.errors import ModelLoadError
-from server.engine.gguf_check import check_gguf
+from server.engine.gguf.gguf_check import check_gguf
 from server.tokenizer import load_tokenizer
 from tests.conftest import running_server
 from tests.support.bert import CLS, FIRST, SEP, UNKNOWN, VOCABULARY, RandomBert, random_bert

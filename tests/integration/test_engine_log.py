@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from server.engine.client import EngineClient
 from server.engine.config import EngineConfig
 from server.engine.errors import DecodeFailed
 from server.engine.params import SamplingParams
+from server.engine.parent.client import EngineClient
 from server.logs import RequestIdFilter
 from server.request_record import RequestRecord, enter_request
 from tests.support.poisoned_engine import POISON, load_poisoned
@@ -36,5 +36,5 @@ async def test_a_request_that_cannot_be_computed_is_logged_under_its_id(caplog: 
             await ill
     finally:
         await engine.stop()
-    told = [record for record in caplog.records if record.name == "server.engine.core"]
+    told = [record for record in caplog.records if record.name == "server.engine.worker.core"]
     assert [(record.getMessage(), record.request_id) for record in told] == [("a request failed: poisoned", "ill")]  # type: ignore[attr-defined]

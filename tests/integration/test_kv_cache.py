@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from server.engine.config import Device, EngineConfig, KvType, Variant
-from server.engine.core import EngineCore
 from server.engine.errors import ModelLoadError
-from server.engine.gguf_check import check_gguf
-from server.engine.llama import LlamaBackend
+from server.engine.gguf.gguf_check import check_gguf
 from server.engine.messages import StepOutput, Submit
-from server.engine.pacing import StepPacer
+from server.engine.native.llama import LlamaBackend
+from server.engine.native.placement import place, probe
 from server.engine.params import SamplingParams
-from server.engine.placement import place, probe
+from server.engine.scheduling.pacing import StepPacer
+from server.engine.worker.core import EngineCore
 from server.prompts.format import prompt_format
 from server.prompts.message import Message, Role
 from server.tokenizer import LlamaTokenizer, load_tokenizer

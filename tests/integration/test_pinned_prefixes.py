@@ -13,15 +13,15 @@ import pytest
 
 from convert.mixture import QuantType
 from convert.pipeline import convert_checkpoint
-from server.engine.batch import BatchItem
-from server.engine.client import EngineClient
 from server.engine.config import Device, EngineConfig, Variant
-from server.engine.gguf_check import check_gguf
+from server.engine.gguf.gguf_check import check_gguf
 from server.engine.interface import EngineState
-from server.engine.llama import LlamaBackend
 from server.engine.messages import Pin
+from server.engine.native.llama import LlamaBackend
 from server.engine.params import SamplingParams
-from server.engine.sequence import Sequence
+from server.engine.parent.client import EngineClient
+from server.engine.scheduling.batch import BatchItem
+from server.engine.scheduling.sequence import Sequence
 from server.prompts.beginning import common_beginning
 from server.prompts.format import prompt_format
 from server.prompts.message import Message, Role

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from server.engine.config import EngineConfig
-from server.engine.core import EngineCore
-from server.engine.gguf_check import check_gguf
-from server.engine.llama import LlamaBackend
+from server.engine.gguf.gguf_check import check_gguf
 from server.engine.messages import EngineStats, Submit
-from server.engine.pacing import StepPacer
+from server.engine.native.llama import LlamaBackend
 from server.engine.params import SamplingParams
-from server.engine.speculation import Speculation
+from server.engine.scheduling.pacing import StepPacer
+from server.engine.scheduling.speculation import Speculation
+from server.engine.worker.core import EngineCore
 from server.prompts.format import prompt_format
 from server.prompts.message import Message, Role
 from server.tokenizer import load_tokenizer

@@ -7,16 +7,16 @@ from typing import ClassVar
 import llama_cpp
 import pytest
 
-from server.engine import stepping_threads
 from server.engine.config import Device, EngineConfig
-from server.engine.core import EngineCore
-from server.engine.gguf_check import check_gguf
-from server.engine.llama import LlamaBackend
+from server.engine.gguf.gguf_check import check_gguf
 from server.engine.messages import Submit
-from server.engine.pacing import StepPacer
+from server.engine.native import stepping_threads
+from server.engine.native.llama import LlamaBackend
+from server.engine.native.placement import Placement
+from server.engine.native.spare_cores import MOST_ROWS, SpareCores
 from server.engine.params import SamplingParams
-from server.engine.placement import Placement
-from server.engine.spare_cores import MOST_ROWS, SpareCores
+from server.engine.scheduling.pacing import StepPacer
+from server.engine.worker.core import EngineCore
 
 PROMPT = tuple(range(300, 360))
 

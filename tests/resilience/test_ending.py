@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-from server.engine.faults import VARIABLE
+from server.engine.worker.faults import VARIABLE
 from tests.conftest import running_server
 from tests.support.processes import engine_pid, is_alive, wait_running
 from tests.support.tcp_proxy import TcpProxy

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from server.engine import grammar_check
 from server.engine.errors import EngineUnavailable
 from server.engine.grammar import Grammar, GrammarKind
-from server.engine.grammar_check import GrammarChecker
+from server.engine.parent import grammar_check
+from server.engine.parent.grammar_check import GrammarChecker
 from tests.support.processes import children
 
 GOOD = Grammar(GrammarKind.REGEX, "[ab]+")

@@ -9,14 +9,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from server.engine.backend import Backend
-from server.engine.batch import BatchItem
-from server.engine.client import EngineClient
 from server.engine.config import Device, EngineConfig
-from server.engine.embedding import EmbeddingBackend
 from server.engine.errors import EngineDied
 from server.engine.params import SamplingParams
-from server.engine.worker import load_llama
+from server.engine.parent.client import EngineClient
+from server.engine.scheduling.backend import Backend
+from server.engine.scheduling.batch import BatchItem
+from server.engine.scheduling.embedding import EmbeddingBackend
+from server.engine.worker.worker import load_llama
 from tests.conftest import running_server
 from tests.support.processes import engine_pid
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from server.engine.client import EngineClient
 from server.engine.config import Device, EngineConfig
 from server.engine.errors import DecodeFailed
-from server.engine.faults import VARIABLE
 from server.engine.params import SamplingParams
+from server.engine.parent.client import EngineClient
+from server.engine.worker.faults import VARIABLE
 from tests.support.bert import CLS, SEP, random_bert
 
 PROMPT = (5, 6, 7, 8)

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from server.engine import client
-from server.engine.client import EngineClient
 from server.engine.config import Device, EngineConfig
 from server.engine.errors import EngineDied, EngineError, EngineUnavailable
-from server.engine.faults import VARIABLE
 from server.engine.interface import EngineState
 from server.engine.params import SamplingParams
+from server.engine.parent import client
+from server.engine.parent.client import EngineClient
+from server.engine.worker.faults import VARIABLE
 
 PROMPT, POISON = (5, 6, 7, 8), 9
 TEN = SamplingParams(max_tokens=10, ignore_eos=True, temperature=0.0)

@@ -12,7 +12,7 @@ import pytest
 
 from server.engine.errors import ReaderTooSlow
 from server.engine.messages import Embed, FinishReason, StepOutput
-from server.engine.streams import MOST_UNREAD, Outcomes, OutcomeStream
+from server.engine.parent.streams import MOST_UNREAD, Outcomes, OutcomeStream
 from server.http.protocol import bounded_protocol
 from tests.conftest import running_server
 from tests.support.api import make_app, serve

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from server.engine.errors import ModelLoadError
-from server.engine.gguf_check import check_gguf
+from server.engine.gguf.gguf_check import check_gguf
 from tests.support.bert import random_bert
 from tests.support.gguf_file import read_gguf
 from tests.support.gguf_lies import lie

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Callable
 
-from server.engine.backend import DecodeError, Kept, Preparation
-from server.engine.batch import BatchItem, CacheOp, CopyPrefix, Forget, Park, Recall, Truncate
 from server.engine.messages import EngineInfo, SampledToken
 from server.engine.params import SamplingParams
-from server.engine.variants import LoadedVariant
+from server.engine.scheduling.backend import DecodeError, Kept, Preparation
+from server.engine.scheduling.batch import BatchItem, CacheOp, CopyPrefix, Forget, Park, Recall, Truncate
+from server.engine.scheduling.variants import LoadedVariant
 
 STOP_ID = 0
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from server.engine.door import ANYBODY, Caller
 from server.engine.errors import EngineUnavailable, PromptTooLong, QueueFull
-from server.engine.interface import EngineState, EngineStatus
+from server.engine.interface import ANYBODY, Caller, EngineState, EngineStatus
 from server.engine.messages import EngineInfo, EngineStats, FinishReason, Pin, SampledToken, StepOutput, TokenLogprob
 from server.engine.params import SamplingParams
 

@@ -69,7 +69,7 @@ def test_errors_of_a_group_are_told_one_by_one() -> None:
 
 def test_a_line_of_the_engine_is_logged_by_the_parent_as_one_of_its_own() -> None:
     sent: list[Logged] = []
-    logger = logging.Logger("server.engine.core")
+    logger = logging.Logger("server.engine.worker.core")
     logger.addHandler(LogPipe(sent.append))
     logger.warning("it failed: %d", 7, extra=about(3))
     assert sent[0].request_id == 3
@@ -77,7 +77,7 @@ def test_a_line_of_the_engine_is_logged_by_the_parent_as_one_of_its_own() -> Non
     record = log_record(sent[0], "m.gguf")
     RequestIdFilter().filter(record)
     line = json.loads(JsonFormatter().format(record))
-    assert (line["logger"], line["message"], line["engine"]) == ("server.engine.core", "it failed: 7", "m.gguf")
+    assert (line["logger"], line["message"], line["engine"]) == ("server.engine.worker.core", "it failed: 7", "m.gguf")
     assert (line["level"], line["request_id"]) == ("warning", "r1")
 
 

@@ -9,7 +9,7 @@ from models.catalog import CATALOG, EMBEDDED, SamplingDefaults
 from server.assembly import Assembly, AssemblyError, api_options, assemble, load_fitting, load_policy
 from server.engine.config import EngineConfig
 from server.engine.errors import ModelLoadError
-from server.engine.gguf_check import ModelFacts, RopeFacts
+from server.engine.gguf.gguf_check import ModelFacts, RopeFacts
 from server.hosting.host import LoadPolicy
 from server.hosting.pinning import PinnedPrompt
 from server.hosting.registry import ModelCard

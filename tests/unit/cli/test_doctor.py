@@ -10,8 +10,8 @@ from server.cli import main
 from server.commands.doctor import ModelReport, Report, to_json
 from server.commands.doctor_page import in_units, show
 from server.commands.machine import CachedFile, Machine, Placed, Versions, find_cached
-from server.engine.cores import Cores
-from server.engine.placement import BuildFacts, DeviceFacts, Placement
+from server.engine.native.cores import Cores
+from server.engine.native.placement import BuildFacts, DeviceFacts, Placement
 from tests.support.minimal_gguf import write_gguf
 from tests.unit.cli.test_assembly import FACTS
 

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.engine.backend import SampleError
-from server.engine.batch import BatchItem
-from server.engine.core import EngineBroken, EngineCore
-from server.engine.faults import install, parse
 from server.engine.grammar import Grammar, GrammarKind
 from server.engine.messages import FinishReason, SampledToken, StepOutput, Submit
-from server.engine.pacing import StepPacer
 from server.engine.params import SamplingParams
-from server.engine.parking import IDLE_CELLS
+from server.engine.scheduling.backend import SampleError
+from server.engine.scheduling.batch import BatchItem
+from server.engine.scheduling.pacing import StepPacer
+from server.engine.scheduling.parking import IDLE_CELLS
+from server.engine.worker.core import EngineBroken, EngineCore
+from server.engine.worker.faults import install, parse
 from tests.support.scripted_backend import ScriptedBackend, lone_run
 from tests.support.stepping import drain, tokens_of
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.engine.door import LONGEST_RETRY_S, Caller, Door
 from server.engine.errors import QueueFull, QueueTooSlow
+from server.engine.interface import Caller
+from server.engine.parent.door import LONGEST_RETRY_S, Door
 
 A, B, C = Caller("a"), Caller("b"), Caller("c")
 

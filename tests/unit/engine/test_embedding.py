@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from server.engine.backend import DecodeError
-from server.engine.embedding import EmbeddingBackend, EmbeddingCore
 from server.engine.messages import Embed, Embedded, EngineInfo
+from server.engine.scheduling.backend import DecodeError
+from server.engine.scheduling.embedding import EmbeddingBackend, EmbeddingCore
 
 
 class Lengths(EmbeddingBackend):

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from server.engine.backend import DecodeError
 from server.engine.errors import ModelLoadError
-from server.engine.faults import VARIABLE, fail_load, parse, read_plan
+from server.engine.scheduling.backend import DecodeError
+from server.engine.worker.faults import VARIABLE, fail_load, parse, read_plan
 
 
 def test_without_a_plan_nothing_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:

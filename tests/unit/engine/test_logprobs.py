@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from server.engine.logprobs import score
+from server.engine.native.logprobs import score
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

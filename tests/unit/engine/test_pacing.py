@@ -1,11 +1,11 @@
 """How long a step may be, and who takes part in it."""
 
-from server.engine.batch import BatchItem
-from server.engine.core import EngineCore
 from server.engine.messages import Submit
-from server.engine.pacing import ANSWER_STEPS, Pace, StepPacer
 from server.engine.params import SamplingParams
-from server.engine.sequence import Sequence
+from server.engine.scheduling.batch import BatchItem
+from server.engine.scheduling.pacing import ANSWER_STEPS, Pace, StepPacer
+from server.engine.scheduling.sequence import Sequence
+from server.engine.worker.core import EngineCore
 from tests.support.scripted_backend import ScriptedBackend, lone_run
 from tests.support.stepping import drain, tokens_of
 

@@ -1,11 +1,11 @@
 """Cached prefixes outside the cells: what is kept, what is found, and that a prompt starts from it."""
 
-from server.engine.batch import Forget
-from server.engine.core import EngineCore
 from server.engine.messages import StepOutput, Submit
-from server.engine.pacing import StepPacer
 from server.engine.params import SamplingParams
-from server.engine.parking import MAX_PARKED, ParkedMatch, ParkedPrefixes, is_worth_parking
+from server.engine.scheduling.batch import Forget
+from server.engine.scheduling.pacing import StepPacer
+from server.engine.scheduling.parking import MAX_PARKED, ParkedMatch, ParkedPrefixes, is_worth_parking
+from server.engine.worker.core import EngineCore
 from tests.support.scripted_backend import ScriptedBackend, lone_run
 
 LONG = tuple(range(1, 101))

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.engine.core import EngineCore
 from server.engine.messages import Pin, StepOutput, Submit
-from server.engine.pacing import StepPacer
 from server.engine.params import SamplingParams
-from server.engine.saved_state import Fingerprint
-from server.engine.variants import PLAIN, LoadedVariant
+from server.engine.scheduling.pacing import StepPacer
+from server.engine.scheduling.variants import PLAIN, LoadedVariant
+from server.engine.worker.core import EngineCore
+from server.engine.worker.saved_state import Fingerprint
 from tests.support.scripted_backend import ScriptedBackend, lone_run
 from tests.support.stepping import drain, tokens_of
 

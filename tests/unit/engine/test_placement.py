@@ -7,10 +7,18 @@ from pathlib import Path
 import pytest
 
 from server.engine.config import CACHE_BYTES_AUTO, Device, EngineConfig, KvType, Variant
-from server.engine.cores import Cores
 from server.engine.errors import ModelLoadError
-from server.engine.gguf_check import ModelFacts, RopeFacts
-from server.engine.placement import GPU_RESERVE_BYTES, BuildFacts, DeviceFacts, auto_cells, fit_layers, place, probe
+from server.engine.gguf.gguf_check import ModelFacts, RopeFacts
+from server.engine.native.cores import Cores
+from server.engine.native.placement import (
+    GPU_RESERVE_BYTES,
+    BuildFacts,
+    DeviceFacts,
+    auto_cells,
+    fit_layers,
+    place,
+    probe,
+)
 
 MIB = 2**20
 LAYER = 120 * MIB

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.engine.prefix_cache import PrefixCache, common_prefix
+from server.engine.scheduling.prefix_cache import PrefixCache, common_prefix
 
 
 def _with(*prompts: list[int]) -> PrefixCache:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.engine.identity import identify_file
-from server.engine.saved_state import (
+from server.engine.native.identity import identify_file
+from server.engine.worker.saved_state import (
     HEADER_BYTES,
     BadState,
     Fingerprint,
@@ -20,7 +20,7 @@ from server.engine.saved_state import (
     pack_header,
     state_length,
 )
-from server.engine.state_folder import StateFolder
+from server.engine.worker.state_folder import StateFolder
 
 KEY = fingerprint("a model", (1, 2, 3))
 OTHER = fingerprint("a model", (1, 2, 4))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.engine.spare_cores import SpareCores
+from server.engine.native.spare_cores import SpareCores
 
 STEP = 0.024
 

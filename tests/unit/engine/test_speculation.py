@@ -7,14 +7,14 @@ from collections.abc import Sequence as Ordered
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.engine.core import EngineCore
 from server.engine.messages import FinishReason, Submit
-from server.engine.pacing import StepPacer
 from server.engine.params import SamplingParams
-from server.engine.prompt_lookup import Lookup, PromptLookup
-from server.engine.sequence import Sequence
-from server.engine.speculation import SHARE, Luck, Speculation
-from server.engine.step_cost import STALE, StepCost
+from server.engine.scheduling.pacing import StepPacer
+from server.engine.scheduling.prompt_lookup import Lookup, PromptLookup
+from server.engine.scheduling.sequence import Sequence
+from server.engine.scheduling.speculation import SHARE, Luck, Speculation
+from server.engine.scheduling.step_cost import STALE, StepCost
+from server.engine.worker.core import EngineCore
 from tests.support.scripted_backend import STOP_ID, Rule, ScriptedBackend, copied_token, lone_run, next_token
 
 

@@ -5,13 +5,13 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.engine.core import EngineCore
 from server.engine.messages import Submit
-from server.engine.pacing import StepPacer
 from server.engine.params import SamplingParams
-from server.engine.scheduler import MOST_OVERTAKEN
-from server.engine.sequence import Sequence
-from server.engine.waiting import GENERATED, WaitingQueue, by_caller
+from server.engine.scheduling.pacing import StepPacer
+from server.engine.scheduling.scheduler import MOST_OVERTAKEN
+from server.engine.scheduling.sequence import Sequence
+from server.engine.scheduling.waiting import GENERATED, WaitingQueue, by_caller
+from server.engine.worker.core import EngineCore
 from tests.support.scripted_backend import ScriptedBackend, lone_run
 from tests.support.stepping import drain, tokens_of
 

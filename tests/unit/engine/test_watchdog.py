@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from server.engine.watchdog import Watchdog
+from server.engine.parent.watchdog import Watchdog
 
 pytestmark = pytest.mark.anyio
 

@@ -6,12 +6,12 @@ from multiprocessing.connection import Connection
 
 import pytest
 
-from server.engine import worker
-from server.engine.core import EngineBroken, EngineCore
 from server.engine.log_pipe import Outgoing
 from server.engine.messages import Shutdown, StepReport, Submit
-from server.engine.pacing import StepPacer
 from server.engine.params import SamplingParams
+from server.engine.scheduling.pacing import StepPacer
+from server.engine.worker import worker
+from server.engine.worker.core import EngineBroken, EngineCore
 from tests.support.scripted_backend import ScriptedBackend
 
 

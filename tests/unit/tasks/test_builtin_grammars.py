@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from llguidance import LLMatcher, LLTokenizer
 
-from server.engine.grammar_source import internal_form
+from server.engine.grammars.grammar_source import internal_form
 from server.tasks.files import load_tasks
 
 TASKS = load_tasks(None)

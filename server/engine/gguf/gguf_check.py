@@ -1,0 +1,195 @@
+"""Looks at a GGUF file before llama.cpp does, which answers a bad one with abort()."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gguf import GGMLQuantizationType
+
+from server.engine.errors import ModelLoadError
+from server.engine.gguf.gguf_header import GgufHeader, HeaderError, Metadata, TensorEntry, read_header
+from server.engine.gguf.gguf_limits import find_lie
+
+ARCHITECTURES = ("chatglm", "baichuan")
+"""Architectures whose prompts and cache behaviour are known here."""
+
+EMBEDDING_ARCHITECTURES = ("bert",)
+"""Encoders, which make vectors of texts."""
+
+_POOLINGS = (1, 2, 3)
+"""enum llama_pooling_type of llama.h: mean, first token, last token. 0 is none, and 4 ranks."""
+
+_F16_BYTES = 2
+
+# The last two are what llama.cpp makes of activations: as weights they end the process.
+_NO_WEIGHTS = frozenset(GGMLQuantizationType[name] for name in ("I8", "I16", "I32", "I64", "F64", "Q8_1", "Q8_K"))
+
+_ADDED = frozenset({"token_types.weight"})
+"""Matrices that are added rather than multiplied by, as vectors are."""
+
+
+@dataclass(frozen=True, slots=True)
+class RopeFacts:
+    """Rotary position embedding: adjacent pairs of the first ``dimensions`` of each head."""
+
+    dimensions: int
+    """0 where attention is biased by distance instead (ALiBi)."""
+    base: float
+    scale: float
+    """Factor on the position: 1 / factor of a linear scaling."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a model file says of itself. Bytes are those in the file, before any repacking."""
+
+    path: Path
+    name: str
+    architecture: str
+    prompt_format: str
+    """Empty where the file does not say (it was not made by ``glmserve convert``)."""
+    context_train: int
+    vocab_size: int
+    size_bytes: int
+    layer_bytes: tuple[int, ...]
+    """Weights of each layer."""
+    other_bytes: int
+    """Embedding, final norm and output."""
+    kv_heads: int
+    head_size: int
+    rope: RopeFacts
+    kv_bytes_per_token: int
+    """All layers together, at f16."""
+
+    @property
+    def embeds(self) -> bool:
+        """Whether the model makes vectors, rather than answers."""
+        return self.architecture in EMBEDDING_ARCHITECTURES
+
+    @property
+    def layers(self) -> int:
+        """Number of transformer layers."""
+        return len(self.layer_bytes)
+
+
+def check_gguf(path: Path) -> ModelFacts:
+    """Read the header of ``path`` and check what llama.cpp would abort on.
+
+    Raises:
+        ModelLoadError: with one line that says what is wrong with the file and what to do.
+    """
+    if not path.is_file():
+        raise ModelLoadError(f"{path.name}: there is no such file")
+    try:
+        return _facts(path, read_header(path))
+    except (HeaderError, OSError) as error:
+        raise ModelLoadError(f"{path.name}: not a readable GGUF file ({error}); convert the model again") from error
+
+
+def _facts(path: Path, header: GgufHeader) -> ModelFacts:
+    metadata = header.metadata
+    architecture = _text(metadata, "general.architecture")
+    embeds = architecture in EMBEDDING_ARCHITECTURES
+    if not embeds and architecture not in ARCHITECTURES:
+        known = ", ".join((*ARCHITECTURES, *EMBEDDING_ARCHITECTURES))
+        raise ModelLoadError(f"{path.name}: architecture {architecture!r} is not served here (known: {known})")
+    vocab_size = _check_vocabulary(path, metadata)
+    layers = metadata_number(path, metadata, f"{architecture}.block_count")
+    heads = metadata_number(path, metadata, f"{architecture}.attention.head_count")
+    kv_heads = heads if embeds else metadata_number(path, metadata, f"{architecture}.attention.head_count_kv")
+    width = metadata_number(path, metadata, f"{architecture}.embedding_length")
+    if lie := find_lie(metadata, architecture):
+        raise ModelLoadError(f"{path.name}: {lie}; convert the model again")
+    if embeds and metadata.get(f"{architecture}.pooling_type") not in _POOLINGS:
+        raise ModelLoadError(
+            f"{path.name}: metadata {architecture}.pooling_type does not say how a vector is made of those of the "
+            "tokens (1 mean, 2 first, 3 last); convert the model again, from a folder that has 1_Pooling/config.json"
+        )
+    _check_tensors(path, header.tensors)
+    layer_bytes = _layer_bytes(header.tensors, layers)
+    return ModelFacts(
+        path=path,
+        name=_text(metadata, "general.name"),
+        architecture=architecture,
+        prompt_format=_text(metadata, "glmserve.prompt_format"),
+        context_train=metadata_number(path, metadata, f"{architecture}.context_length"),
+        vocab_size=vocab_size,
+        size_bytes=path.stat().st_size,
+        layer_bytes=layer_bytes,
+        other_bytes=sum(tensor.nbytes for tensor in header.tensors) - sum(layer_bytes),
+        kv_heads=kv_heads,
+        head_size=width // heads,
+        rope=_rope(metadata, architecture, 0 if _has_alibi(architecture, layers) else width // heads),
+        kv_bytes_per_token=0 if embeds else layers * 2 * kv_heads * (width // heads) * _F16_BYTES,
+    )
+
+
+def _has_alibi(architecture: str, layers: int) -> bool:
+    """Tell as llama.cpp does: a Baichuan has it unless it has the 32 layers of the 7B models."""
+    return architecture == "baichuan" and layers != 32
+
+
+def _rope(metadata: Metadata, architecture: str, most: int) -> RopeFacts:
+    return RopeFacts(
+        dimensions=min(most, int(_real(metadata, f"{architecture}.rope.dimension_count", most))),
+        base=_real(metadata, f"{architecture}.rope.freq_base", 10000.0),
+        scale=1.0 / _real(metadata, f"{architecture}.rope.scaling.factor", 1.0),
+    )
+
+
+def _real(metadata: Metadata, key: str, default: float) -> float:
+    value = metadata.get(key, default)
+    # A scale of nothing would be a division by zero further on.
+    return float(value) if isinstance(value, int | float) and value > 0 else default
+
+
+def _text(metadata: Metadata, key: str) -> str:
+    value = metadata.get(key, "")
+    return value if isinstance(value, str) else ""
+
+
+def metadata_number(path: Path, metadata: Metadata, key: str) -> int:
+    """Return a positive number of the metadata. Raises ModelLoadError."""
+    value = metadata.get(key)
+    if not isinstance(value, int) or value < 1:
+        raise ModelLoadError(
+            f"{path.name}: metadata {key} is missing or not a positive number; convert the model again"
+        )
+    return value
+
+
+def _check_vocabulary(path: Path, metadata: Metadata) -> int:
+    """Return the number of tokens; llama.cpp aborts where two are equal."""
+    pieces = metadata.get("tokenizer.ggml.tokens")
+    if not isinstance(pieces, tuple) or not pieces:
+        raise ModelLoadError(f"{path.name}: has no vocabulary; convert the model again")
+    seen: set[bytes] = set()
+    for piece in pieces:
+        if piece in seen:
+            raise ModelLoadError(
+                f"{path.name}: the token {piece!r} stands twice in the vocabulary; convert the model again"
+            )
+        seen.add(piece)
+    return len(seen)
+
+
+def _check_tensors(path: Path, tensors: Sequence[TensorEntry]) -> None:
+    size = path.stat().st_size
+    for tensor in tensors:
+        # llama.cpp adds what is of this type alone, and computes with no whole numbers at all.
+        is_added = len(tensor.shape) == 1 or tensor.name in _ADDED
+        if tensor.type in _NO_WEIGHTS or (is_added and tensor.type is not GGMLQuantizationType.F32):
+            raise ModelLoadError(
+                f"{path.name}: tensor {tensor.name} is of the type {tensor.type.name}; convert it again"
+            )
+        if tensor.offset + tensor.nbytes > size:
+            raise ModelLoadError(f"{path.name}: cut off inside tensor {tensor.name}; copy or convert it again")
+
+
+def _layer_bytes(tensors: Sequence[TensorEntry], layers: int) -> tuple[int, ...]:
+    totals = [0] * layers
+    for tensor in tensors:
+        parts = tensor.name.split(".")
+        if parts[0] == "blk" and len(parts) > 1 and parts[1].isdigit() and int(parts[1]) < layers:
+            totals[int(parts[1])] += tensor.nbytes
+    return tuple(totals)

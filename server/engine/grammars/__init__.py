@@ -1,0 +1,1 @@
+"""Grammars on a vocabulary: which tokens may come next."""

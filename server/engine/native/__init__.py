@@ -1,0 +1,1 @@
+"""What llama.cpp does and is given: weights, cells, samplers, threads."""

@@ -1,0 +1,117 @@
+"""How many requests an engine has at once, whose they are, and how long one more would wait. Pure: times are given.
+
+So many may wait, whoever they are from. Past that only a caller who has less than a share of his own is let in: one
+caller cannot fill the queue for all others, and nobody is thrown out who was let in.
+"""
+
+import math
+from collections import Counter, deque
+
+from server.engine.errors import QueueFull, QueueTooSlow
+from server.engine.interface import Caller
+
+LONGEST_RETRY_S = 60
+"""Most that is said in Retry-After: OpenAI's clients do not heed more."""
+
+_SAMPLES = 32
+_LEAST_SAMPLES = 4
+
+
+class Turnover:
+    """How fast requests end while others wait: only then do places come free as fast as they can."""
+
+    def __init__(self) -> None:
+        """Nothing is known."""
+        self._ends: deque[float] = deque(maxlen=_SAMPLES)
+        """By a clock that stands still while nobody waits."""
+        self._paused = 0.0
+        self._paused_since: float | None = 0.0
+
+    def look(self, now: float, *, crowded: bool) -> None:
+        """Note whether somebody waits from now on."""
+        if crowded and self._paused_since is not None:
+            self._paused += now - self._paused_since
+            self._paused_since = None
+        elif not crowded and self._paused_since is None:
+            self._paused_since = now
+
+    def ended(self, now: float) -> None:
+        """Note that a request ended; it counts where somebody waited for its place."""
+        if self._paused_since is None:
+            self._ends.append(now - self._paused)
+
+    def seconds_each(self, now: float) -> float:
+        """Return how long it takes until another one ends; 0 where that is not known."""
+        if len(self._ends) < _LEAST_SAMPLES:
+            return 0.0
+        stood = 0.0 if self._paused_since is None else now - self._paused_since
+        return (now - self._paused - stood - self._ends[0]) / len(self._ends)
+
+
+class Door:
+    """The requests that were let in and have not ended."""
+
+    def __init__(self, running: int, waiting: int) -> None:
+        """So many run at once, and as many may wait; a few more of callers who have less than a share."""
+        self._running = running
+        self._waiting = waiting
+        self._inside: dict[int, str] = {}
+        self._of_caller: Counter[str] = Counter()
+        self._turnover = Turnover()
+
+    def __len__(self) -> int:
+        return len(self._inside)
+
+    def enter(self, request_id: int, caller: Caller, now: float) -> None:
+        """Let a request in, until it leaves. Raises QueueFull, as ``check`` does."""
+        self.check(caller, now)
+        self._inside[request_id] = caller.id
+        self._of_caller[caller.id] += 1
+        self._look(now)
+
+    def check(self, caller: Caller, now: float) -> None:
+        """Raise what is told to a caller whose request would not be let in.
+
+        Raises:
+            QueueFull: as many wait as may.
+            QueueTooSlow: it would wait for longer than it may take.
+        """
+        waiting = len(self._inside) - self._running
+        each = self._turnover.seconds_each(now)
+        if waiting >= self._waiting and (
+            waiting >= 2 * self._waiting or self._of_caller[caller.id] >= self._share(caller.id)
+        ):
+            raise QueueFull(max(waiting, 0), _retry_after(each * waiting / 2))  # half of them are gone by then
+        wait = each * self._ahead(caller.id)
+        if wait > caller.patience:
+            raise QueueTooSlow(wait, caller.patience, _retry_after(wait - caller.patience))
+
+    def leave(self, request_id: int, now: float, *, served: bool = True) -> None:
+        """A request ended, or was not taken after all; one that has left already may do so again."""
+        caller = self._inside.pop(request_id, None)
+        if caller is None:
+            return
+        self._of_caller[caller] -= 1
+        if not self._of_caller[caller]:
+            del self._of_caller[caller]
+        if served:
+            self._turnover.ended(now)
+        self._look(now)
+
+    def _look(self, now: float) -> None:
+        self._turnover.look(now, crowded=len(self._inside) > self._running)
+
+    def _share(self, caller: str) -> int:
+        """Return how many requests a caller may have in any case."""
+        others = len(self._of_caller) - (caller in self._of_caller)
+        return -(-self._waiting // (2 * (others + 1)))
+
+    def _ahead(self, caller: str) -> int:
+        """Return how many requests have to end before one more begins, where callers take turns."""
+        waiting = len(self._inside) - self._running + 1
+        callers = len(self._of_caller) + (caller not in self._of_caller)
+        return max(0, min(waiting, callers * (self._of_caller[caller] + 1)))
+
+
+def _retry_after(seconds: float) -> int:
+    return min(LONGEST_RETRY_S, max(1, math.ceil(seconds)))

@@ -1,0 +1,307 @@
+"""One step after another: schedule, decode, sample, update."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from server.engine.log_pipe import about
+from server.engine.messages import EngineStats, FinishReason, Pin, SampledToken, StepOutput, StepReport, Submit
+from server.engine.scheduling.backend import Backend, DecodeError, Preparation, SampleError
+from server.engine.scheduling.batch import Batch, BatchItem, CacheOp
+from server.engine.scheduling.pacing import StepPacer
+from server.engine.scheduling.parking import IDLE_CELLS
+from server.engine.scheduling.scheduler import Scheduler, SchedulerConfig
+from server.engine.scheduling.sequence import Sequence
+from server.engine.scheduling.speculation import Speculation
+from server.engine.scheduling.variants import PLAIN
+from server.engine.worker.pins import PinnedPrefixes, States
+from server.engine.worker.times import SequenceTimes
+
+log = logging.getLogger(__name__)
+
+_MOST_FATAL = 3
+"""Sequences in a row that could not be decoded, by no fault of their own, with none between that could."""
+
+
+class EngineBroken(Exception):
+    """Nothing can be computed any more, or not rightly: a GPU is gone, say. A fresh process may do better."""
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What became of a batch."""
+
+    sampled: dict[int, tuple[SampledToken, ...]] = field(default_factory=dict)
+    """By request id."""
+    failed: dict[int, str] = field(default_factory=dict)
+    """Why, by request id."""
+    whole: bool = True
+    """Whether it was computed in one."""
+
+
+_STATS_STEPS = 16
+"""Steps after which the figures are told again though nothing came or ended. Telling them each time costs a fast step
+half a percent: the caches of the processor are full of weights when a step ends."""
+
+
+class EngineCore:
+    """The engine without a process around it."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        pacer: StepPacer,
+        *,
+        speculation: Speculation | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        states: States | None = None,
+        idle_cells: int = IDLE_CELLS,
+    ) -> None:
+        """Drive ``backend``; ``clock`` gives seconds, ``states`` keeps pinned prefixes from one start to the next.
+
+        Without ``speculation`` nothing is drafted.
+        """
+        info = backend.info
+        self._backend = backend
+        self._context_length = info.context_length
+        self._scheduler = Scheduler(
+            SchedulerConfig(
+                parallel=info.parallel,
+                slots=backend.slots,
+                cells=info.cache_cells,
+                longest=info.context_length,
+                stop_ids=backend.stop_ids,
+                decoding_limit=backend.decoding_limit,
+                idle_cells=idle_cells,
+            ),
+            speculation,
+        )
+        self._speculation = speculation
+        for name, variant in backend.variants.items():
+            if variant.prefix_length:
+                backend.lay_prefix(name, self._scheduler.hold(variant.prefix_tokens))
+        self._pins = PinnedPrefixes(backend, self._scheduler, states)
+        self._preparing: dict[int, tuple[Preparation, Sequence]] = {}
+        self._prompt_scores: list[StepOutput] = []
+        self._unsampled: dict[int, str] = {}
+        """Why there is no sampler for these sequences, which fail with the first tokens that are computed."""
+        self._fatal = 0
+        self._pacer = pacer
+        self._clock = clock
+        self._times = SequenceTimes(clock)
+        self._checks = 0
+
+    @property
+    def has_work(self) -> bool:
+        """Whether ``step`` would do anything."""
+        return self._scheduler.has_work or any(future.done() for future, _ in self._preparing.values())
+
+    @property
+    def is_preparing(self) -> bool:
+        """Whether there will be work without another message: a grammar is being compiled."""
+        return bool(self._preparing)
+
+    @property
+    def stats(self) -> EngineStats:
+        """A snapshot."""
+        pins = self._pins
+        return replace(
+            self._scheduler.stats, pins_restored=pins.restored, pins_computed=pins.computed, checks=self._checks
+        )
+
+    def pin(self, message: Pin) -> bool:
+        """Keep a beginning of prompts in the cache for ever. False where it would leave no room for a request.
+
+        What was not kept on the disk is computed while no request runs, or as soon as one waits for it.
+        """
+        return self._pins.pin(message)
+
+    def submit(self, message: Submit) -> StepOutput | None:
+        """Queue a request; return its last output at once if it cannot be."""
+        self._times.submitted(message.request_id)
+        refusal = self._submit(message)
+        if refusal is not None:
+            self._times.forget(message.request_id)
+        return refusal
+
+    def _submit(self, message: Submit) -> StepOutput | None:
+        variant = self._backend.variants.get(message.variant, PLAIN)
+        prompt = variant.key(message.prompt_ids)
+        room = self._context_length - len(prompt)
+        if room < 1 or not message.prompt_ids:
+            error = f"a prompt of {len(prompt)} tokens in a context of {self._context_length}"
+            return StepOutput(message.request_id, finish_reason=FinishReason.ERROR, error=error)
+        max_tokens = min(message.params.max_tokens, room)
+        sequence = Sequence(
+            message.request_id,
+            prompt,
+            message.params,
+            max_tokens,
+            variant.salt,
+            variant.prefix_length,
+            message.caller,
+        )
+        if message.params.grammar is not None:
+            self._preparing[message.request_id] = (self._backend.prepare(message.request_id, message.params), sequence)
+            return None
+        self._scheduler.add(sequence)
+        return None
+
+    def abort(self, request_id: int) -> None:
+        """Stop a request, if it still runs."""
+        self._times.forget(request_id)
+        self._unsampled.pop(request_id, None)
+        if self._scheduler.abort(request_id) or self._preparing.pop(request_id, None) is not None:
+            self._backend.close_sampler(request_id)
+
+    def step(self) -> StepReport:
+        """Compute one batch."""
+        refused = self._add_prepared()
+        somebody = 1 if self._scheduler.is_unhurried else self._scheduler.decoding
+        batch = self._scheduler.schedule(self._pacer.pace(somebody), self._pacer.target_seconds)
+        self._apply(batch.ops)
+        self._times.admitted(sequence.request_id for sequence in batch.admitted)
+        self._open_samplers(batch)
+        self._prompt_scores.clear()
+        outcome = self._compute(batch)
+        outputs = [*refused, *self._prompt_scores, *self._scheduler.update(batch, outcome.sampled, outcome.failed)]
+        ended = [output.request_id for output in outputs if output.finish_reason is not None]
+        for request_id in ended:
+            self._backend.close_sampler(request_id)
+        self._pins.after_step(batch)
+        tells = ended or batch.admitted or self._scheduler.steps % _STATS_STEPS == 0
+        return StepReport(self._times.stamp(outputs), self.stats if tells else None)
+
+    def _apply(self, ops: Iterable[CacheOp]) -> None:
+        for op in ops:
+            self._backend.apply(op)
+
+    def _add_prepared(self) -> list[StepOutput]:
+        """Queue the sequences whose grammars are compiled; return the last outputs of those that cannot be."""
+        done = [(future, sequence) for future, sequence in self._preparing.values() if future.done()]
+        refused = []
+        for future, sequence in done:
+            del self._preparing[sequence.request_id]
+            failure = future.exception()
+            if failure is not None:
+                error = f"its grammar: {failure}"
+                refused.append(StepOutput(sequence.request_id, finish_reason=FinishReason.ERROR, error=error))
+            else:
+                self._scheduler.add(sequence)
+        return refused
+
+    def check_integrity(self) -> None:
+        """Check the books, and that the backend keeps what they say and no more. Raises AssertionError."""
+        scheduler = self._scheduler
+        scheduler.check_integrity()
+        self._apply(scheduler.take_ops())
+        kept, promised = self._backend.kept(), scheduler.promised
+        assert kept.tokens == promised.tokens, "slots hold more or fewer tokens than the books say"
+        assert kept.copies == promised.copies, "other prefixes are parked than the books say"
+        assert kept.samplers == promised.samplers - self._unsampled.keys(), (
+            "samplers without a sequence, or the reverse"
+        )
+        waiting = promised.grammars | self._preparing.keys()
+        assert kept.grammars <= waiting, "a grammar is kept for a sequence that has ended"
+        assert self._times.request_ids == waiting | promised.samplers, "times of other sequences than there are"
+        self._checks += 1
+
+    def _open_samplers(self, batch: Batch) -> None:
+        for sequence in batch.admitted:
+            if not sequence.held:
+                try:
+                    self._backend.open_sampler(sequence.request_id, sequence.params, sequence.real_prompt_ids)
+                except Exception as error:
+                    self._unsampled[sequence.request_id] = _reason(error, sequence)
+
+    def _compute(self, batch: Batch) -> _Outcome:
+        """Decode and sample. A part that cannot be decoded is halved until what is to blame fails alone."""
+        outcome = _Outcome()
+        started = self._clock()
+        items = self._sampled_ones(batch.items, outcome)
+        parts = [items] if items else []
+        while parts:
+            part = parts.pop()
+            try:
+                self._backend.decode(part)
+            except (DecodeError, MemoryError) as error:
+                outcome.whole = False
+                if len(part) > 1:
+                    middle = len(part) // 2
+                    parts += (part[middle:], part[:middle])
+                else:
+                    outcome.failed[part[0].sequence.request_id] = self._undecoded(error, part[0])
+                continue
+            self._fatal = 0
+            for item in part:
+                self._finish(item, outcome)
+        if outcome.whole and not outcome.failed and items:
+            self._learn(batch, outcome.sampled, self._clock() - started)
+        return outcome
+
+    def _sampled_ones(self, items: tuple[BatchItem, ...], outcome: _Outcome) -> tuple[BatchItem, ...]:
+        """Return the items without those of sequences that have no sampler, which fail."""
+        if not self._unsampled:
+            return items
+        for request_id in {item.sequence.request_id for item in items} & self._unsampled.keys():
+            outcome.failed[request_id] = self._unsampled.pop(request_id)
+        return tuple(item for item in items if item.sequence.request_id not in outcome.failed)
+
+    def _undecoded(self, error: Exception, item: BatchItem) -> str:
+        """Return why one sequence could not be decoded. Raises EngineBroken where nothing can be any more."""
+        if isinstance(error, DecodeError) and error.fatal:
+            self._fatal += 1
+            if self._fatal >= _MOST_FATAL:
+                raise EngineBroken(f"{_MOST_FATAL} sequences in a row could not be computed ({error})") from error
+        return _reason(error, item.sequence)
+
+    def _finish(self, item: BatchItem, outcome: _Outcome) -> None:
+        """Score and sample what was decoded; what goes wrong then is the business of one sequence alone."""
+        try:
+            if item.scores:
+                self._prompt_scores.append(self._score(item))
+            if item.samples:
+                outcome.sampled[item.sequence.request_id] = self._sample(item)
+        except Exception as error:
+            outcome.failed[item.sequence.request_id] = _reason(error, item.sequence)
+
+    def _learn(self, batch: Batch, sampled: Mapping[int, tuple[SampledToken, ...]], seconds: float) -> None:
+        """Let those who plan steps know what this one took."""
+        decoding = [item.sequence for item in batch.items if item.sequence.is_decoding]
+        prompt = sum(len(item.tokens) for item in batch.items) - len(decoding)
+        self._pacer.observe(seconds, prompt, sum(len(item.ids) for item in batch.items) - prompt)
+        if self._speculation is None:
+            return
+        if not prompt:
+            accepted = {i.sequence.request_id: len(sampled[i.sequence.request_id]) - 1 for i in batch.items}
+            self._speculation.observe(decoding, accepted, seconds)
+        elif not decoding:
+            self._speculation.observe_prompt(prompt, seconds)
+
+    def _score(self, item: BatchItem) -> StepOutput:
+        scores = self._backend.score_prompt(item)
+        if item.start == item.sequence.num_prefix_tokens:
+            scores = (SampledToken(item.ids[0]), *scores)
+        return StepOutput(item.sequence.request_id, prompt_logprobs=scores)
+
+    def _sample(self, item: BatchItem) -> tuple[SampledToken, ...]:
+        """Sample after the item's tokens, and after each draft as long as they come true."""
+        sampled = [self._backend.sample(item)]
+        for draft in item.drafts:
+            if sampled[-1].final or sampled[-1].token_id + item.sequence.salt != draft:
+                break
+            sampled.append(self._backend.sample(item, len(sampled)))
+        return tuple(sampled)
+
+
+def _reason(error: Exception, sequence: Sequence) -> str:
+    """Return what the caller of ``sequence`` is told, and log it. Raises ``error`` where the books are wrong."""
+    if isinstance(error, AssertionError):
+        raise error
+    extra = about(sequence.request_id)
+    if isinstance(error, (DecodeError, SampleError)):
+        log.warning("a request failed: %s", error, extra=extra)
+        return str(error)
+    log.error("a request failed in a way that nobody expected", exc_info=error, extra=extra)
+    return "there is no memory for it" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"

@@ -1,0 +1,210 @@
+"""Faults on purpose, so that tests can see what becomes of them. Nothing of this is there unless a plan asks for it.
+
+The plan stands in the variable GLMSERVE_FAULTS: ``PLACE[WHEN]=WHAT``, and more of these after commas.
+
+PLACE
+    load; decode, sample, score_prompt, open_sampler, embed (what the core asks of the model); report (to the parent).
+WHEN
+    ``:3`` the third time, ``:3+`` from then on, ``@17`` where token 17 is among those given; every time without it.
+WHAT
+    a number, as what ``llama_decode`` answers; ``oom``, ``error``, ``bug`` (exceptions); ``abort``, ``kill``,
+    ``stop``, ``exit`` (of the process); ``hang``, ``slow``; ``drop``, ``garbage``, ``torn`` (of a report).
+
+Each process counts from its own start. Where the plan is ``once FILE``, it stands in that file, and the first process
+that finds it takes it away, so that the next one works.
+"""
+
+import logging
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import MappingProxyType
+from typing import NoReturn, ParamSpec, TypeVar
+
+from server.engine.errors import ModelLoadError
+from server.engine.messages import FromWorker, StepReport
+from server.engine.scheduling.backend import Backend, DecodeError
+from server.engine.scheduling.batch import BatchItem
+from server.engine.scheduling.embedding import EmbeddingBackend
+
+VARIABLE = "GLMSERVE_FAULTS"
+_ONCE = "once "
+_SLOW_SECONDS = 0.2
+_PLACES = ("decode", "sample", "score_prompt", "open_sampler", "embed")
+_FAULT = re.compile(r"(?P<place>\w+)(?::(?P<nth>\d+)(?P<on>\+)?|@(?P<token>\d+))?=(?P<what>[a-z]+|-?\d+)")
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Fault:
+    """One thing that goes wrong at one place."""
+
+    place: str
+    what: str
+    nth: int = 0
+    """The first time that it does; 0 is any."""
+    on: bool = True
+    """And from then on."""
+    token: int | None = None
+    """Only where this token is among those given."""
+    _seen: int = field(default=0, init=False)
+
+    def is_due(self, tokens: tuple[int, ...]) -> bool:
+        """Whether it goes wrong this time. Counts."""
+        self._seen += 1
+        if self.token is not None:
+            return self.token in tokens
+        return self._seen >= self.nth if self.on else self._seen == self.nth
+
+
+def read_plan() -> tuple[Fault, ...]:
+    """Return what is to go wrong in this process: nothing, unless it is run by a test.
+
+    Raises:
+        ModelLoadError: the plan cannot be read.
+    """
+    text = os.environ.get(VARIABLE, "")
+    if text.startswith(_ONCE):
+        text = _take(Path(text.removeprefix(_ONCE)))
+    if not text:
+        return ()
+    log.error(
+        "this engine fails on purpose (%s=%s), which is for tests alone: unset it to serve anybody", VARIABLE, text
+    )
+    return parse(text)
+
+
+def parse(text: str) -> tuple[Fault, ...]:
+    """Return the faults of a plan. Raises ModelLoadError."""
+    faults = []
+    for part in text.split(","):
+        found = _FAULT.fullmatch(part.strip())
+        if found is None or not _is_known(found["place"], found["what"]):
+            raise ModelLoadError(f"{VARIABLE}: {part!r} is no fault: PLACE[WHEN]=WHAT, as in decode:3=abort")
+        nth, token = int(found["nth"] or 0), None if found["token"] is None else int(found["token"])
+        faults.append(Fault(found["place"], found["what"], nth, not nth or bool(found["on"]), token))
+    return tuple(faults)
+
+
+def fail_load(plan: tuple[Fault, ...]) -> None:
+    """Let loading go wrong, where it is to."""
+    _fail(plan, "load", ())
+
+
+def install(plan: tuple[Fault, ...], backend: Backend | EmbeddingBackend, connection: Connection) -> None:
+    """Let the calls of ``backend`` and what is sent by ``connection`` go wrong as planned."""
+    for place in _PLACES:
+        faults = tuple(fault for fault in plan if fault.place == place)
+        if faults and hasattr(backend, place):
+            setattr(backend, place, _failing(faults, place, getattr(backend, place)))
+    if reports := tuple(fault for fault in plan if fault.place == "report"):
+        setattr(connection, "send", _failing_send(reports, connection, connection.send))  # noqa: B010
+
+
+def _take(file: Path) -> str:
+    taken = file.with_name(f"{file.name}.{os.getpid()}")
+    try:
+        file.rename(taken)
+    except FileNotFoundError:
+        return ""
+    return taken.read_text("utf-8").strip()
+
+
+def _is_known(place: str, what: str) -> bool:
+    if what in _REPORT_FAULTS:
+        return place == "report"
+    return place in (*_PLACES, "load", "report") and (what in _FAULTS or what.lstrip("-").isdigit())
+
+
+def _failing(faults: tuple[Fault, ...], place: str, call: Callable[_P, _R]) -> Callable[_P, _R]:
+    def failing(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        _fail(faults, place, tuple(_tokens(args)))
+        return call(*args, **kwargs)
+
+    return failing
+
+
+def _tokens(given: object) -> Iterator[int]:
+    """Yield the tokens among what a place is given: those of items, of inputs, and all that an item has to do with."""
+    if isinstance(given, BatchItem):
+        yield from given.sequence.tokens
+        yield from given.ids
+    elif isinstance(given, tuple | list):
+        for part in given:
+            yield from _tokens(part)
+    elif isinstance(given, int):
+        yield given
+
+
+def _fail(faults: tuple[Fault, ...], place: str, tokens: tuple[int, ...]) -> None:
+    for fault in faults:
+        if fault.place == place and fault.is_due(tokens):
+            if fault.what not in _FAULTS:
+                raise DecodeError(f"llama_decode answered {fault.what}", fatal=int(fault.what) < -1)
+            _FAULTS[fault.what]()
+
+
+def _failing_send(
+    faults: tuple[Fault, ...], connection: Connection, send: Callable[[FromWorker], None]
+) -> Callable[[FromWorker], None]:
+    def failing(message: FromWorker) -> None:
+        due = [fault for fault in faults if isinstance(message, StepReport) and fault.is_due(())]
+        for fault in due:
+            if fault.what not in _REPORT_FAULTS:
+                _FAULTS[fault.what]()
+        if due and due[0].what in _REPORT_FAULTS:
+            _REPORT_FAULTS[due[0].what](connection)
+        else:
+            send(message)
+
+    return failing
+
+
+def _oom() -> NoReturn:
+    raise MemoryError("on purpose")
+
+
+def _error() -> NoReturn:
+    raise RuntimeError("on purpose")
+
+
+def _bug() -> NoReturn:
+    raise AssertionError("on purpose")
+
+
+def _send_torn(connection: Connection) -> None:
+    """The length of a message and some bytes of it, then nothing."""
+    os.write(connection.fileno(), (1000).to_bytes(4, "big") + bytes(10))
+    os._exit(3)
+
+
+_FAULTS: Mapping[str, Callable[[], object]] = MappingProxyType(
+    {
+        "oom": _oom,
+        "error": _error,
+        "bug": _bug,
+        "abort": os.abort,
+        "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+        "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+        "exit": lambda: os._exit(3),
+        "hang": lambda: time.sleep(3600),
+        "slow": lambda: time.sleep(_SLOW_SECONDS),
+    }
+)
+
+_REPORT_FAULTS: Mapping[str, Callable[[Connection], None]] = MappingProxyType(
+    {
+        "drop": lambda _: None,
+        "garbage": lambda connection: connection.send_bytes(b"this is no message"),
+        "torn": _send_torn,
+    }
+)
