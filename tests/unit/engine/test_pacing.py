@@ -47,18 +47,18 @@ def test_where_nobody_streams_a_step_is_longer_but_not_as_long_as_a_batch_may_ta
 
 
 def test_a_piece_of_prompts_alone_is_as_few_tiles_as_fill_the_time_and_none_where_one_is_too_long() -> None:
-    def apart(seconds: float, max_tokens: int = 512, tile: int = 64) -> tuple[int, int]:
+    def apart(seconds: float, max_tokens: int = 512, tile: int = 64) -> int:
         pacer = StepPacer(0.25, max_tokens, tile)
         pacer.observe(seconds, prompt=tile or 64, answers=0)
         pace = pacer.pace(decoding=1)
-        return pace.apart, pace.apart_from
+        return pace.apart
 
-    assert apart(0.5) == (64, 256)
-    assert apart(0.1) == (128, 256)
-    assert apart(0.01) == (512, 512)
-    assert apart(3.0) == (0, 0), "a 6B model: streams would stand still for seconds"
-    assert apart(0.1, max_tokens=48) == (0, 0)
-    assert apart(0.5, tile=0) == (0, 0), "on a GPU answers cost nothing beside prompts"
+    assert apart(0.5) == 64
+    assert apart(0.1) == 128
+    assert apart(0.01) == 512
+    assert apart(3.0) == 0, "a 6B model: streams would stand still for seconds"
+    assert apart(0.1, max_tokens=48) == 0
+    assert apart(0.5, tile=0) == 0, "on a GPU answers cost nothing beside prompts"
     assert StepPacer(0.25, 512, 64).pace(1).apart == 0, "nothing is known yet"
 
 
@@ -90,15 +90,28 @@ def test_answers_get_some_steps_after_one_of_prompts_but_not_more_time_than_half
     assert not pacer.pace(decoding=4).answers_next, "they had their turn beside prompts"
 
 
-def test_answers_and_prompts_share_a_step_unless_long_prompts_wait() -> None:
+def test_answers_and_prompts_share_a_step_unless_a_long_prompt_has_enough_left_for_one() -> None:
+    """Prompts of their own for many were once computed apart from answers, because they were long together."""
     streams = [_sequence(1, 3, generated=1), _sequence(2, 3, generated=1)]
-    short, long = _sequence(3, 100), _sequence(4, 200)
+    short, shorter, long = _sequence(3, 200), _sequence(4, 100), _sequence(5, 300)
     for turn in (False, True):
-        pace = Pace(budget=16, apart=64, apart_from=256, answers_next=turn)
-        assert pace.share([*streams, short]) == (streams, [short], 16)
-        assert pace.share([short, long]) == ([], [short, long], 16)
-        apart = (streams, [], 16) if turn else ([], [short, long], 64)
-        assert pace.share([short, *streams, long]) == apart
+        pace = Pace(budget=16, apart=64, long_from=256, answers_next=turn)
+
+        def apart(*prompts: Sequence, turn: bool = turn, pace: Pace = pace) -> bool:
+            shared = pace.share([prompts[0], *streams, *prompts[1:]])
+            assert shared in ((streams, list(prompts), 16), (streams, [], 16) if turn else ([], list(prompts), 64))
+            return shared != (streams, list(prompts), 16)
+
+        long.num_computed_tokens = long.cached_tokens = 0
+        assert not apart(short, shorter)
+        assert apart(short, long)
+        assert pace.share([short, long]) == ([], [short, long], 16), "nobody streams"
+        long.num_computed_tokens = 236
+        assert apart(long, short), "64 of it are left"
+        long.num_computed_tokens = 237
+        assert not apart(long, short)
+        long.num_computed_tokens = long.cached_tokens = 100
+        assert not apart(long, short), "what was cached does not count: it costs nothing"
 
 
 class _Timed(ScriptedBackend):
