@@ -21,9 +21,8 @@ from server.engine.scheduling.step_cost import StepCost
 SHARE = 0.02
 """Of the decoding time: what speculation may cost where it does not pay."""
 
-_FIRST_CREDIT = 2
 _MOST_CREDIT = 50
-"""In single steps: what it starts with, and the most it can save up."""
+"""In single steps: the most that can be saved up. It starts with none: the first answers bear no more than others."""
 
 _MARGIN = 1.03
 """How much faster a step has to get for a draft to be worth its risk."""
@@ -94,7 +93,7 @@ class Speculation:
         self._guesses: dict[int, Guess] = {}
         self._cost = StepCost()
         self._luck = Luck()
-        self._credit: float | None = None
+        self._credit = 0.0
         self._drafted = 0
         self.drafted_tokens = 0
         self.accepted_tokens = 0
@@ -126,7 +125,7 @@ class Speculation:
             return {}
         guesses = [(s, guess) for s in sequences if _may_draft(s) and (guess := self._guess(s)) is not None]
         plain = self._cost.of(len(sequences))
-        if plain is None or self._credit is None:
+        if plain is None:
             return {}
         guesses.sort(key=lambda pair: -pair[1].match)
         drafts: dict[int, tuple[int, ...]] = {}
@@ -148,8 +147,6 @@ class Speculation:
         self._cost.observe(len(sequences) + drafted, seconds)
         if plain is None or foreseen is None:
             return
-        if self._credit is None:
-            self._credit = _FIRST_CREDIT * plain
         came_true = sum(accepted.values())
         # What a step takes beyond twice of what was foreseen is somebody else's doing.
         spent = min(seconds, 2 * foreseen) - plain if drafted else -SHARE * plain
