@@ -21,7 +21,7 @@ from server.engine.scheduling.step_cost import StepCost
 SHARE = 0.02
 """Of the decoding time: what speculation may cost where it does not pay."""
 
-_MOST_CREDIT = 50
+_MOST_CREDIT = 10
 """In single steps: the most that can be saved up. It starts with none: the first answers bear no more than others."""
 
 _MARGIN = 1.03
