@@ -67,7 +67,7 @@ class BenchClient:
         messages: list[dict[str, str]] = []
         all_times = []
         for question in client.questions:
-            messages.append({"role": "user", "content": question})
+            messages = [*(messages if client.history else ()), {"role": "user", "content": question}]
             began = time.monotonic()
             ended, reply = await self._ask(messages, max_tokens, None if client.late else start)
             messages.append({"role": "assistant", "content": "".join(reply.texts)})

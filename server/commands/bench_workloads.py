@@ -18,15 +18,19 @@ _TURNS = 5
 _CHATS = 4
 _STREAMS = 4
 _MANY = 64
+_ONE_BY_ONE = 5
+"""Answers to one client: a single one of 64 tokens takes little longer than what disturbs a machine now and then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Asks one question after another, each time with the whole history before it."""
+    """Asks one question after another."""
 
     questions: tuple[str, ...]
     max_tokens: int
     """Of each answer, which is exactly as long."""
+    history: bool = True
+    """Whether each question comes with all that was said before it."""
     late: bool = False
     """Comes when those that are not late are in the middle of their answers."""
 
@@ -58,8 +62,9 @@ def _text(rng: random.Random, characters: float) -> str:
 
 
 def single(rng: random.Random, size: Size) -> tuple[Workload, ...]:
-    """One client, one prompt of its own."""
-    return (Workload("single", (Client((_text(rng, _OWN_CHARACTERS * size.stretch),), 64),)),)
+    """One client, one prompt after another."""
+    prompts = tuple(_text(rng, _OWN_CHARACTERS * size.stretch) for _ in range(_ONE_BY_ONE))
+    return (Workload("single", (Client(prompts, 64, history=False),)),)
 
 
 def own(rng: random.Random, size: Size) -> tuple[Workload, ...]:

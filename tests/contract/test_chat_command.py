@@ -86,3 +86,14 @@ def test_a_server_with_keys_is_asked_with_the_one_that_is_given(engine: Scripted
         bench = runner.invoke(main, arguments, env={"GLMSERVE_API_KEY": "secret-of-ann"})
         assert json.loads(bench.stdout)[0]["workload"] == "single"
         assert runner.invoke(main, arguments, env={"GLMSERVE_API_KEY": "another-one"}).exit_code == 1
+
+
+@pytest.mark.parametrize(("workload", "rounds"), [("single", {"[Round 1]"}), ("turns", {"[Round 1]", "[Round 5]"})])
+def test_the_benchmark_asks_with_its_history_where_chats_are_measured(
+    url: str, engine: ScriptedEngine, workload: str, rounds: set[str]
+) -> None:
+    arguments = ["bench", "--url", url, "--workload", workload, "--max-tokens", "2", "--json"]
+    report = json.loads(CliRunner().invoke(main, arguments).stdout)[0]
+    assert report["requests"] == len(engine.submissions)
+    last = engine.submissions[-1].prompt
+    assert {f"[Round {number}]" for number in (1, 5) if f"[Round {number}]" in last} == rounds
