@@ -1,7 +1,7 @@
 """From the times of requests to the figures of the field. Pure."""
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from server.commands.bench_stream import RequestTimes
@@ -22,6 +22,8 @@ class Report:
     ttft_max: float
     tpot_median: float
     """Time per output token after the first, of a request."""
+    tpot_mean: float
+    """The mean of requests: the inverse of a rate where they came one by one and have the same length."""
     longest_pause: float
     """Between two pieces of text of one answer; where some clients came late, of the others' answers."""
     prompt_tokens: int
@@ -36,6 +38,7 @@ def summarise(workload: str, requests: Sequence[RequestTimes]) -> Report:
     late = [r for r in requests if r.late]
     early = [r for r in requests if not r.late]
     ttft = [r.chunks[0] - r.started for r in late or early if r.chunks]
+    tpot = [_per_token(r) for r in requests if r.completion_tokens > 1 and r.chunks]
     return Report(
         workload=workload,
         requests=len(requests),
@@ -43,15 +46,16 @@ def summarise(workload: str, requests: Sequence[RequestTimes]) -> Report:
         throughput=sum(r.completion_tokens for r in requests) / wall,
         ttft_median=_median(ttft),
         ttft_max=max(ttft, default=0.0),
-        tpot_median=_median(_per_token(r) for r in requests if r.completion_tokens > 1 and r.chunks),
+        tpot_median=_median(tpot),
+        tpot_mean=statistics.fmean(tpot or [0.0]),
         longest_pause=max((_longest_pause(r) for r in early), default=0.0),
         prompt_tokens=prompt_tokens,
         cached_share=sum(r.cached_tokens for r in requests) / max(1, prompt_tokens),
     )
 
 
-def _median(values: Iterable[float]) -> float:
-    return statistics.median(list(values) or [0.0])
+def _median(values: Sequence[float]) -> float:
+    return statistics.median(values or [0.0])
 
 
 def _per_token(request: RequestTimes) -> float:

@@ -16,7 +16,7 @@ from server.commands.bench_report import Report
 
 
 def _unit(server: str, number: int, wall: float) -> Unit:
-    report = Report("own prompts", 8, wall, 8 / wall, 0.1, 0.2, 0.01, 0.02, 100, 0.5)
+    report = Report("own prompts", 8, wall, 8 / wall, 0.1, 0.2, 0.01, 0.01, 0.02, 100, 0.5)
     memory = {"resident": 3 << 30, "proportional": 2 << 30, "anonymous": 1 << 30}
     return Unit("0.9b", "own", server, number, {"own prompts": report}, {"all": 0.5}, memory)
 

@@ -28,6 +28,14 @@ def test_figures_are_those_of_the_field() -> None:
     assert report.cached_share == 0.4
 
 
+def test_the_rate_of_one_client_is_of_all_its_answers_and_not_of_the_usual_one() -> None:
+    tokens, slow = 5, 9.0
+    answers = [_times(float(start), (start + 1.0, start + 3.0), tokens) for start in (0, 10)]
+    report = summarise("single", [*answers, _times(20.0, (21.0, 21.0 + slow), tokens)])
+    assert report.tpot_median == pytest.approx(2.0 / 4)
+    assert 1 / report.tpot_mean == pytest.approx(3 * 4 / (2.0 + 2.0 + slow))
+
+
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_a_seed_makes_the_same_prompts_again_and_another_one_does_not(name: str) -> None:
     first, again, other = (WORKLOADS[name](random.Random(seed), Size(4)) for seed in (1, 1, 2))
@@ -83,7 +91,7 @@ def test_pauses_are_those_of_the_streams_that_late_clients_disturb() -> None:
 
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_every_figure_can_be_read_at_every_width(width: int) -> None:
-    report = Report("arriving", 1024, 123.45, 1234.5, 1.5, 12.345, 0.1234, 1.234, 123456, 0.99)
+    report = Report("arriving", 1024, 123.45, 1234.5, 1.5, 12.345, 0.1234, 0.1234, 1.234, 123456, 0.99)
     console = Console(width=width, file=StringIO())
     show((report, report), console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
