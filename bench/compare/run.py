@@ -83,7 +83,7 @@ def _warm_up() -> Workload:
 
 def _floor(built: Built, load: Load) -> dict[str, float]:
     """What llama.cpp does without any server: tokens a second, of a prompt and of an answer."""
-    sizes = ("-p", "512", "-n", "64", "-d", str(_FLOOR_DEPTH), "-r", "5", "-t", str(load.threads), "-o", "json")
+    sizes = ("-p", "512", "-n", "64", "-d", str(_FLOOR_DEPTH), "-r", "3", "-t", str(load.threads), "-o", "json")
     done = subprocess.run(
         [str(built.programs / "llama-bench"), "-m", str(load.model), *sizes], check=True, capture_output=True
     )
