@@ -25,7 +25,12 @@ _ERRORS = (*GENERATES, PromptNotFound, ResponseNotFound)
 def create_router(answering: Answering) -> APIRouter:
     """Return the routes, answering and storing as ``answering`` does."""
     router = APIRouter()
+    _add_answering(router, answering)
+    _add_stored(router, answering)
+    return router
 
+
+def _add_answering(router: APIRouter, answering: Answering) -> None:
     @router.post("/v1/responses", **documented(ResponseObject, ResponsesRequest, events=ResponseEvent, errors=_ERRORS))
     async def create_response(request: Request) -> Response:
         """Answer a conversation, whole or as a stream of events."""
@@ -43,6 +48,8 @@ def create_router(answering: Answering) -> APIRouter:
         ask = answering.ask(parse_responses_request(await read_json_object(request)), _owner())
         return JSONResponse({"object": "response.input_tokens", "input_tokens": await answering.count(ask)})
 
+
+def _add_stored(router: APIRouter, answering: Answering) -> None:
     @router.get(_ONE, **documented(ResponseObject, errors=(ResponseNotFound, InvalidRequest), tag=Tag.TEXT))
     async def retrieve_response(request: Request, response_id: str) -> Response:
         """Return a stored response."""
@@ -73,8 +80,6 @@ def create_router(answering: Answering) -> APIRouter:
         """Refuse: only responses in the background could be cancelled, and there are none."""
         _found(answering, response_id)
         raise InvalidRequest("only a response that is made in the background can be cancelled", param="response_id")
-
-    return router
 
 
 def _found(answering: Answering, response_id: str) -> StoredResponse:
