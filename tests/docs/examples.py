@@ -25,6 +25,7 @@ NOT_RUN_HERE = {
     ".venv/bin/pip": "needs the network, and the environment that is running now",
     "make": "its targets are what is running now; that they exist is checked",
     "python": "measures for minutes; that the module and its flags exist is checked",
+    "py-spy": "not installed with the project, and looks into another process",
     "curl http://127.0.0.1:7030/baichuan": "needs a Baichuan; tests/contract/test_baichuan.py sends it",
 }
 """Commands that are only parsed, by how they begin, and why."""
