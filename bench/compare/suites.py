@@ -15,7 +15,7 @@ from server.commands.bench_workloads import Size
 _SIZE = Size(clients=8, stretch=0.73)
 """The stretch makes prompts in the embedded model's vocabulary as long as ChatGLM2's: some 140 and 790 tokens."""
 
-_LONG = replace(_SIZE, stretch=3.0)
+_LONG = replace(_SIZE, clients=1, stretch=3.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ SUITES: Mapping[str, Suite] = MappingProxyType(
             # A cache for each of 64 slots halves llama-server's time, and has to be large enough for each request.
             Suite("tiny", "the embedded model, q8_0", ("many",), QuantType.Q8_0, 64, 32768, 4096, apart=True),
             # One prompt that fills a batch of 512, so that every buffer has been used.
-            Suite("memory", "ChatGLM2-6B, q4_0, 8K context", ("single",), cells=8192, context=8192, size=_LONG),
-            Suite("memory-32k", "ChatGLM2-6B, q4_0, 32K context", ("single",), cells=32768, context=32768, size=_LONG),
+            Suite("memory", "ChatGLM2-6B, q4_0, 8K context", ("own",), cells=8192, context=8192, size=_LONG),
+            Suite("memory-32k", "ChatGLM2-6B, q4_0, 32K context", ("own",), cells=32768, context=32768, size=_LONG),
             Suite(
                 "quick",
                 "the embedded model, q8_0",
