@@ -19,10 +19,11 @@ from server.commands.machine import (
     find_versions,
     probe,
 )
-from server.commands.options import read_settings, settings_options
+from server.commands.model_check import check_model, check_variants
+from server.commands.options import UsageProblem, read_settings, settings_options
 from server.commands.screen import output
 from server.engine.errors import ModelLoadError
-from server.engine.gguf.gguf_check import ModelFacts, check_gguf
+from server.engine.gguf.gguf_check import ModelFacts
 from server.settings.engine import ModelPlan, engine_config
 from server.settings.table import ModelSettings, Settings
 from server.sources import UnknownModelError, find_source
@@ -122,8 +123,9 @@ def _look_at(model: ModelSettings, cache_dir: Path) -> tuple[ModelPlan | None, M
         state = f"{source.checkpoint} is converted to {source.quant.value} when it is served first"
         return None, ModelReport(name, source.gguf, state)
     try:
-        facts = check_gguf(source.gguf)
-    except ModelLoadError as error:
+        check_variants(model)
+        facts = check_model(model, source)
+    except (ModelLoadError, UsageProblem) as error:
         return None, ModelReport(name, source.gguf, str(error), usable=False)
     plan = ModelPlan(model, source, facts)
     return plan, ModelReport(name, source.gguf, "ready to be loaded", facts=facts)

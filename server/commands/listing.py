@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
-from gguf import GGUFReader, LlamaFileType
+from gguf import LlamaFileType
 from rich.console import Console
 from rich.table import Table
 
@@ -15,6 +15,7 @@ from server.commands.doctor_page import in_units
 from server.commands.machine import find_cached
 from server.commands.options import cache_options, read_settings
 from server.commands.screen import output
+from server.engine.gguf.gguf_header import HeaderError, Metadata, read_header
 from server.hub import local_checkpoints
 
 _FITS = 72
@@ -69,13 +70,13 @@ def describe_file(path: Path) -> ListedModel:
     """Return what a GGUF says of itself; "unreadable" where it says nothing."""
     size = path.stat().st_size
     try:
-        reader = GGUFReader(path)
-    except Exception:  # the reader trusts the file's lengths, so a bad one can raise nearly anything in it
+        metadata = read_header(path).metadata
+    except (HeaderError, OSError):
         return ListedModel(path.stem, "unreadable", size, "", path)
-    kind, number = _text(reader, "general.type"), reader.get_field("general.file_type")
+    kind, number = _text(metadata, "general.type"), metadata.get("general.file_type")
     types = {int(member): member.name.removeprefix("MOSTLY_").removeprefix("ALL_").lower() for member in LlamaFileType}
-    weights = types.get(int(number.contents()), "") if number is not None else kind
-    family = _text(reader, "glmserve.prompt_format") if kind in ("", "model") else kind
+    weights = types.get(number, "") if isinstance(number, int) else kind
+    family = _text(metadata, "glmserve.prompt_format") if kind in ("", "model") else kind
     return ListedModel(_name(path, weights), weights, size, family, path)
 
 
@@ -101,6 +102,6 @@ def show(models: Sequence[ListedModel], console: Console) -> None:
     console.print(table)
 
 
-def _text(reader: GGUFReader, key: str) -> str:
-    field = reader.get_field(key)
-    return "" if field is None else str(field.contents())
+def _text(metadata: Metadata, key: str) -> str:
+    value = metadata.get(key)
+    return value if isinstance(value, str) else ""

@@ -9,9 +9,9 @@ from rich.console import Console
 from convert.cli import progress_bar
 from convert.errors import ConvertError
 from server.assembly import Assembly, AssemblyError, api_options, assemble, check_names, check_pinned_tasks
+from server.commands.model_check import check_model, check_variants
 from server.commands.options import UsageProblem
 from server.engine.errors import ModelLoadError
-from server.engine.gguf.gguf_check import check_gguf
 from server.settings.engine import ModelPlan
 from server.settings.pinned import PinnedFileError, pinned_prompts, pinned_tasks
 from server.settings.table import ModelSettings, Settings
@@ -43,7 +43,7 @@ def prepare(settings: Settings) -> Assembly:
         for source in sources:
             convert_with_bar(source)
         each = zip(settings.models, sources, pinned, strict=True)
-        plans = [ModelPlan(model, source, check_gguf(source.gguf), pin) for model, source, pin in each]
+        plans = [ModelPlan(model, source, check_model(model, source), pin) for model, source, pin in each]
         return assemble(settings, plans, tasks)
     except (AssemblyError, PinnedFileError, TaskFileError) as error:
         raise UsageProblem(str(error)) from None
@@ -61,20 +61,6 @@ def locate(model: ModelSettings, cache_dir: Path) -> ModelSource:
         return find_source(model.model, model.quant, cache_dir)
     except UnknownModelError as error:
         raise UsageProblem(str(error)) from None
-
-
-def check_variants(model: ModelSettings) -> None:
-    """Look for the files of the tuned variants, before anything large is read.
-
-    Raises:
-        UsageProblem: one is not there.
-    """
-    for variant in model.variants:
-        for file in filter(None, (variant.lora, variant.prefix)):
-            if file.is_dir():
-                raise UsageProblem(f"{file} is a folder; make a file of it with glmserve convert {file} -o FILE.gguf")
-            if not file.is_file():
-                raise UsageProblem(f"{file}: no such file, which {variant.name} needs")
 
 
 def convert_with_bar(source: ModelSource) -> None:

@@ -6,7 +6,7 @@ Ollama. Here the check in front has to refuse what would end the process. `make 
 
 import base64
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -24,7 +24,8 @@ from server.prompts.message import Message, Role
 from server.tokenizer import load_tokenizer
 from tests.conftest import running_server
 from tests.support.bert import random_bert
-from tests.support.gguf_file import Entry, GgufFile, read_gguf
+from tests.support.gguf_file import STRING, Entry, GgufFile, packed, read_gguf
+from tests.support.gguf_kinds import GoodFile, good_file
 from tests.support.gguf_lies import lie
 from tests.support.native_loader import NativeLoader
 
@@ -39,6 +40,16 @@ def loader() -> Iterator[NativeLoader]:
 
 
 @pytest.fixture(scope="module")
+def adapter(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> GoodFile:
+    return good_file("adapter", tiny_gguf, tmp_path_factory.mktemp("adapter"))
+
+
+@pytest.fixture(scope="module")
+def prefix(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> GoodFile:
+    return good_file("prefix", tiny_gguf, tmp_path_factory.mktemp("prefix"))
+
+
+@pytest.fixture(scope="module")
 def good(tiny_gguf: Path) -> GgufFile:
     return read_gguf(tiny_gguf)
 
@@ -48,11 +59,11 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> GgufFile:
     return read_gguf(random_bert().write(tmp_path_factory.mktemp("bert") / "bert.gguf"))
 
 
-def passes(path: Path) -> bool:
+def passes(path: Path, check: Callable[[Path], object] = check_gguf) -> bool:
     """Whether the check takes the file; anything but a ModelLoadError of one line is the test's failure."""
     refusal = ""
     try:
-        check_gguf(path)
+        check(path)
     except ModelLoadError as error:
         refusal = str(error)
     assert "\n" not in refusal
@@ -77,6 +88,95 @@ def test_what_the_check_lets_through_does_not_end_the_process(
     path = lie(request.getfixturevalue(kind), random).write(tmp_path / "lie.gguf")
     if passes(path):
         assert loader.load(path) in ("loaded", "refused")
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(random=st.randoms(use_true_random=False))
+@pytest.mark.parametrize("kind", ["adapter", "prefix"])
+def test_what_the_check_of_a_variant_lets_through_does_not_end_the_process(
+    kind: str, request: pytest.FixtureRequest, loader: NativeLoader, tmp_path: Path, random: Random
+) -> None:
+    """Of 500 such adapters 19 were an abort at load and 4 a crash at the first request, before there was a check."""
+    file: GoodFile = request.getfixturevalue(kind)
+    path = lie(read_gguf(file.path), random).write(tmp_path / "lie.gguf")
+    if passes(path, file.check):
+        assert file.load(loader, path) in ("loaded", "refused")
+
+
+@pytest.mark.parametrize("kind", ["adapter", "prefix"])
+def test_a_good_variant_answers(kind: str, request: pytest.FixtureRequest, loader: NativeLoader) -> None:
+    file: GoodFile = request.getfixturevalue(kind)
+    assert passes(file.path, file.check)
+    assert file.load(loader, file.path) == "loaded"
+
+
+def _retype(name: str, kind: str, dimensions: tuple[int, ...] | None = None) -> Callable[[GgufFile], GgufFile]:
+    def change(file: GgufFile) -> GgufFile:
+        tensors = [
+            replace(one, type=int(GGMLQuantizationType[kind]), dimensions=dimensions or one.dimensions)
+            if one.name == name.encode()
+            else one
+            for one in file.tensors
+        ]
+        return replace(file, tensors=tuple(tensors))
+
+    return change
+
+
+def _rename(old: str, new: str) -> Callable[[GgufFile], GgufFile]:
+    def change(file: GgufFile) -> GgufFile:
+        tensors = [replace(one, name=one.name.replace(old.encode(), new.encode())) for one in file.tensors]
+        return replace(file, tensors=tuple(tensors))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda f: f.put(Entry.scalar("adapter.lora.alpha", 12, 8.0)), "not a 32-bit number"),
+        (lambda f: f.put(Entry.scalar("adapter.lora.alpha", F32, float("nan"))), "not a 32-bit number"),
+        (lambda f: f.put(Entry.scalar("adapter.lora.alpha", U32, 8)), "not a 32-bit number"),
+        (lambda f: f.drop("adapter.lora.alpha"), "not a 32-bit number"),
+        (lambda f: f.put(Entry.scalar("general.type", U32, 1)), "is no adapter"),
+        (lambda f: f.put(Entry.text("general.type", b"model")), "is no adapter"),
+        (lambda f: f.put(Entry.text("general.architecture", b"llama")), "made for the architecture 'llama'"),
+        (lambda f: f.put(Entry.text("adapter.type", b"control")), "is no LoRA"),
+        (lambda f: f.put(Entry.array("adapter.alora.invocation_tokens", U32, [])), "activated LoRA"),
+        (_retype("blk.0.attn_qkv.weight.lora_a", "Q8_K"), "is of the type Q8_K"),
+        (_retype("blk.0.attn_qkv.weight.lora_b", "I32"), "is of the type I32"),
+        (_retype("blk.0.attn_qkv.weight.lora_a", "F32", (0, 32)), "of another shape"),
+        (_rename("blk.0.attn_qkv.weight.lora_b", "blk.0.attn_qkv.weight"), "no half of a LoRA"),
+        (_rename("blk.0.attn_qkv.weight.", "blk.99.attn_qkv.weight."), "does not have"),
+        (_rename("blk.0.attn_qkv.weight.", "blk.0.attn_norm.weight."), "does not have"),
+        (lambda f: replace(f, tensors=()), "holds no tensors"),
+        (lambda f: replace(f, data=b"\xff" * len(f.data)), "not finite"),
+        (lambda f: replace(f, data=f.data[:-40]), "cut off"),
+    ],
+)  # fmt: skip
+def test_adapters_that_llama_cpp_would_die_of_or_misread_are_refused_by_name(
+    adapter: GoodFile, tmp_path: Path, change: Callable[[GgufFile], GgufFile], says: str
+) -> None:
+    with pytest.raises(ModelLoadError, match=says):
+        adapter.check(change(read_gguf(adapter.path)).write(tmp_path / "lie.gguf"))
+
+
+def test_what_hides_behind_a_nul_is_refused(good: GgufFile, tmp_path: Path) -> None:
+    """A C string ends there: a token could be another one's twin, and a key or a tensor have two values."""
+    tokens = good.find("tokenizer.ggml.tokens").items()
+
+    def with_token(at: int, text: bytes) -> GgufFile:
+        return good.put(Entry.array("tokenizer.ggml.tokens", STRING, [*tokens[:at], packed(text), *tokens[at + 1 :]]))
+
+    twin = with_token(700, tokens[600][8:] + b"\0x")
+    named = with_token(700, b"[EMPTY_701]").find("tokenizer.ggml.tokens").items()
+    empty = good.put(Entry.array("tokenizer.ggml.tokens", STRING, [*named[:701], packed(b""), *named[702:]]))
+    layers = replace(Entry.scalar("chatglm.block_count", U32, 513), key=b"chatglm.block_count\0")
+    key = replace(good, entries=(layers, *good.entries))
+    tensor = replace(good, tensors=(*good.tensors, replace(good.tensors[0], name=good.tensors[0].name + b"\0")))
+    for file, says in ((twin, "NUL character"), (empty, "stands twice"), (key, "NUL"), (tensor, "NUL")):
+        with pytest.raises(ModelLoadError, match=says):
+            check_gguf(file.write(tmp_path / "lie.gguf"))
 
 
 @pytest.mark.parametrize(

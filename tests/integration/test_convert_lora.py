@@ -159,7 +159,7 @@ def test_an_adapter_for_another_model_is_not_served(tmp_path: Path) -> None:
     convert_checkpoint(
         write_checkpoint(tmp_path / "hf", other, make_weights(other, 4)), tmp_path / "m.gguf", QuantType.F32
     )
-    with pytest.raises(ModelLoadError, match=r"adapter .* this model"):
+    with pytest.raises(ModelLoadError, match=r"blk.0.ffn_down.weight.*a model of another shape"):
         applied_logits(tmp_path / "m.gguf", tmp_path / "lora.gguf")
 
 

@@ -8,27 +8,26 @@ from random import Random
 import pytest
 
 from server.engine.errors import ModelLoadError
-from server.engine.gguf.gguf_check import check_gguf
-from tests.support.bert import random_bert
 from tests.support.gguf_file import read_gguf
+from tests.support.gguf_kinds import KINDS, good_file
 from tests.support.gguf_lies import lie
 from tests.support.native_loader import NativeLoader
 
 FILES = int(os.environ.get("SOAK_FILES", "20000"))
 
 
-@pytest.mark.parametrize("kind", ["chatglm", "bert"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_file_that_the_check_lets_through_ends_the_process(kind: str, tiny_gguf: Path, tmp_path: Path) -> None:
-    source = tiny_gguf if kind == "chatglm" else random_bert().write(tmp_path / "bert.gguf")
-    good, loader, outcomes, ended = read_gguf(source), NativeLoader(), Counter[str](), []
+    file = good_file(kind, tiny_gguf, tmp_path)
+    good, loader, outcomes, ended = read_gguf(file.path), NativeLoader(), Counter[str](), []
     for seed in range(FILES):
         path = lie(good, Random(seed)).write(tmp_path / "lie.gguf")
         try:
-            check_gguf(path)
+            file.check(path)
         except ModelLoadError:
             outcomes["refused by the check"] += 1
             continue
-        outcome = loader.load(path)
+        outcome = file.load(loader, path)
         outcomes[f"{outcome} by llama.cpp"] += 1
         if outcome not in ("loaded", "refused"):
             ended.append((seed, outcome))

@@ -28,7 +28,8 @@ _KEYS = (
 )  # fmt: skip
 _OTHER_KEYS = (
     "general.alignment", "general.architecture", "general.file_type", "general.quantization_version", "general.name",
-    "general.type", "split.count", "split.no", "split.tensors.count", "adapter.type", "tokenizer.ggml.model",
+    "general.type", "split.count", "split.no", "split.tensors.count", "adapter.type", "adapter.lora.alpha",
+    "adapter.lora.task_name", "adapter.alora.invocation_tokens", "glmserve.prefix.length", "tokenizer.ggml.model",
     "tokenizer.ggml.pre", "tokenizer.ggml.token_type_count", "tokenizer.ggml.merges", "tokenizer.ggml.bos_token_id",
     "tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.unknown_token_id",
     "tokenizer.ggml.seperator_token_id", "tokenizer.ggml.padding_token_id", "tokenizer.ggml.add_space_prefix",
@@ -55,8 +56,10 @@ def lie(file: GgufFile, random: Random) -> GgufFile:
 
 def _change_number(file: GgufFile, random: Random) -> GgufFile:
     scalars = [entry for entry in file.entries if entry.type in SCALARS]
+    if not scalars:
+        return file
     entry = random.choice(scalars)
-    return file.put(_number(entry.key, entry.type, random)) if scalars else file
+    return file.put(_number(entry.key, entry.type, random))
 
 
 def _number(key: bytes, kind: int, random: Random) -> Entry:
@@ -175,14 +178,49 @@ def _drop_tensor(file: GgufFile, random: Random) -> GgufFile:
     return replace(file, tensors=(*file.tensors[:at], *file.tensors[at + 1 :]))
 
 
-def _double_tensor(file: GgufFile, random: Random) -> GgufFile:
+def _double_tensor(file: GgufFile, random: Random, *, behind: bytes = b"") -> GgufFile:
     extra = random.choice(file.tensors) if file.tensors else Described(b"x", (1,), 0, 0)
+    extra = replace(extra, name=extra.name + behind)
     return replace(file, tensors=(*file.tensors, extra))
 
 
 def _change_counts(file: GgufFile, random: Random) -> GgufFile:
     wrong = random.choice((*_NUMBERS, len(file.entries) - 1, len(file.tensors) + 1)) % 2**64
     return replace(file, entry_count=wrong) if random.random() < 0.5 else replace(file, tensor_count=wrong)
+
+
+def _nul_in_a_name(file: GgufFile, random: Random) -> GgufFile:
+    """A key, a tensor or a token twice: the second time with what C does not see behind its name."""
+    match random.randrange(3):
+        case 0:
+            entry = random.choice(file.entries)
+            changed = _number(entry.key, entry.type, random) if entry.type in SCALARS else _any_value(entry.key, random)
+            hidden = replace(changed, key=entry.key + b"\0x")
+            return replace(file, entries=(hidden, *file.entries) if random.random() < 0.5 else (*file.entries, hidden))
+        case 1:
+            return _double_tensor(file, random, behind=b"\0")
+        case _:
+            return _token_twice(file, random)
+
+
+def _token_twice(file: GgufFile, random: Random) -> GgufFile:
+    for entry in file.entries:
+        if entry.key == b"tokenizer.ggml.tokens" and entry.type == ARRAY and (items := entry.items()):
+            copied, at = random.choice(items)[8:], random.randrange(len(items))
+            items[at] = packed(random.choice((copied + b"\0", copied + b"\0x", b"", b"\0", b"[EMPTY_%d]" % (at ^ 1))))
+            items[at ^ 1 if at ^ 1 < len(items) else 0] = packed(random.choice((copied, b"")))
+            return file.put(Entry.array("tokenizer.ggml.tokens", STRING, items))
+    return file
+
+
+def _change_data(file: GgufFile, random: Random) -> GgufFile:
+    """Values that no training gives: numbers that are none, huge ones, or noise."""
+    data = bytearray(file.data)
+    for _ in range(random.choice((1, 10, 1000))):
+        value = random.choice((*(struct.pack("<f", real) for real in (*_REALS, 3e38)), random.randbytes(4)))
+        at = random.randrange(max(len(data) // 4, 1)) * 4
+        data[at : at + 4] = value
+    return replace(file, data=bytes(data[: len(file.data)]))
 
 
 def _cut(file: GgufFile, random: Random) -> GgufFile:
@@ -192,5 +230,5 @@ def _cut(file: GgufFile, random: Random) -> GgufFile:
 _LIES: tuple[Lie, ...] = (
     _change_number, _change_number, _known_key, _known_key, _known_key, _other_type, _drop_key, _double_key,
     _change_array, _change_array, _change_tensor, _change_tensor, _other_layout, _other_layout, _drop_tensor,
-    _double_tensor, _change_counts, _cut,
+    _double_tensor, _change_counts, _cut, _nul_in_a_name, _change_data,
 )  # fmt: skip

@@ -1,5 +1,6 @@
-"""Loads model files as the server does, in a process that may die of it: one path a line in, one word a line out."""
+"""Loads model files as the server does, in a process that may die of it: one line of paths in, one word a line out."""
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -7,6 +8,10 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from server.engine.native.llama import LlamaBackend
 
 _TEXTS = ("你好 <0x0A>\n", "hi [gMASK]<sop>", "\x00▁▁ 问：", "�" * 50)
 _SECONDS = 20
@@ -24,11 +29,14 @@ class NativeLoader:
             env={**os.environ, "GGML_NO_BACKTRACE": "1", "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
 
-    def load(self, path: Path) -> str:
-        """Return "loaded" or "refused", or how the process ended over the file."""
+    def load(self, path: Path, *, variant: str = "", model: Path = Path()) -> str:
+        """Return "loaded" or "refused", or how the process ended over the file.
+
+        With ``variant`` the file is an ``adapter`` or a ``prefix``, and is used with ``model``.
+        """
         assert self._forker.stdin is not None
         assert self._forker.stdout is not None
-        print(path, file=self._forker.stdin, flush=True)
+        print(path, variant, model, sep="\t", file=self._forker.stdin, flush=True)
         return self._forker.stdout.readline().strip()
 
     def close(self) -> None:
@@ -70,11 +78,55 @@ def load_and_answer(path: Path) -> bool:
     return True
 
 
-def _fork_for(path: Path) -> str:
+def answer_as_variant(model: Path, path: Path, kind: str) -> bool:
+    """Answer a request of a tuned variant with the engine's own backend. False where the file is refused."""
+    from server.engine.config import Device, EngineConfig, Variant
+    from server.engine.errors import ModelLoadError
+    from server.engine.gguf.gguf_check import check_gguf
+    from server.engine.native.llama import LlamaBackend
+    from server.engine.scheduling.batch import CopyPrefix
+
+    variant = Variant("tuned", adapter=path) if kind == "adapter" else Variant("tuned", prefix=path)
+    config = EngineConfig(
+        model, context_length=128, parallel=1, threads=1, threads_batch=1, device=Device.CPU, variants=(variant,)
+    )
+    try:
+        backend = LlamaBackend(config, check_gguf(model))
+    except ModelLoadError:
+        return False
+    if kind == "prefix":
+        backend.lay_prefix("tuned", 1)
+        backend.apply(CopyPrefix(1, 0, backend.variants["tuned"].prefix_length))
+    _answer(backend)
+    backend.close()
+    return True
+
+
+def _answer(backend: "LlamaBackend") -> None:
+    """A prompt of many tokens, of few and single ones, each followed by a draw: llama.cpp has a way for each."""
+    from server.engine.params import SamplingParams
+    from server.engine.scheduling.backend import DecodeError
+    from server.engine.scheduling.batch import BatchItem
+    from server.engine.scheduling.sequence import Sequence
+
+    variant, params = backend.variants["tuned"], SamplingParams(max_tokens=9, temperature=0.8, top_k=50, top_p=0.8)
+    sequence = Sequence(1, variant.key(tuple(range(40))), params, 1, variant.salt)
+    backend.open_sampler(1, params, sequence.prompt_ids)
+    start = variant.prefix_length
+    for count in (33, 2, 1, 1):
+        item = BatchItem(sequence, 0, start, tuple(token + variant.salt for token in range(3, 3 + count)), True)
+        with contextlib.suppress(DecodeError):
+            backend.decode((item,))
+            backend.sample(item)
+        start += count
+
+
+def _fork_for(path: Path, variant: str, model: Path) -> str:
     child = os.fork()
     if not child:
         signal.alarm(_SECONDS)
-        os._exit(_LOADED if load_and_answer(path) else _REFUSED)
+        loaded = answer_as_variant(model, path, variant) if variant else load_and_answer(path)
+        os._exit(_LOADED if loaded else _REFUSED)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         return f"ended by {signal.Signals(os.WTERMSIG(status)).name}"
@@ -91,7 +143,8 @@ def _main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     for line in sys.stdin:
-        print(_fork_for(Path(line.rstrip("\n"))), flush=True)
+        path, variant, model = line.rstrip("\n").split("\t")
+        print(_fork_for(Path(path), variant, Path(model)), flush=True)
 
 
 if __name__ == "__main__":

@@ -78,12 +78,19 @@ def check_gguf(path: Path) -> ModelFacts:
     Raises:
         ModelLoadError: with one line that says what is wrong with the file and what to do.
     """
+    return _facts(path, open_header(path))
+
+
+def open_header(path: Path) -> GgufHeader:
+    """Read the header of any GGUF file. Raises ModelLoadError."""
     if not path.is_file():
         raise ModelLoadError(f"{path.name}: there is no such file")
     try:
-        return _facts(path, read_header(path))
-    except (HeaderError, OSError) as error:
-        raise ModelLoadError(f"{path.name}: not a readable GGUF file ({error}); convert the model again") from error
+        return read_header(path)
+    except HeaderError as error:
+        raise ModelLoadError(f"{path.name}: not a readable GGUF file ({error}); {error.advice}") from error
+    except OSError as error:
+        raise ModelLoadError(f"{path.name}: cannot be read ({error.strerror})") from error
 
 
 def _facts(path: Path, header: GgufHeader) -> ModelFacts:
@@ -159,12 +166,18 @@ def metadata_number(path: Path, metadata: Metadata, key: str) -> int:
 
 
 def _check_vocabulary(path: Path, metadata: Metadata) -> int:
-    """Return the number of tokens; llama.cpp aborts where two are equal."""
+    """Return the number of tokens; llama.cpp aborts where two are equal, as it reads them."""
     pieces = metadata.get("tokenizer.ggml.tokens")
     if not isinstance(pieces, tuple) or not pieces:
         raise ModelLoadError(f"{path.name}: has no vocabulary; convert the model again")
     seen: set[bytes] = set()
-    for piece in pieces:
+    for number, stored in enumerate(pieces):
+        if b"\0" in stored:
+            raise ModelLoadError(
+                f"{path.name}: the token {stored[:64]!r} has a NUL character, where llama.cpp cuts it off; "
+                "convert the model again"
+            )
+        piece = stored or b"[EMPTY_%d]" % number  # the name that llama.cpp gives it
         if piece in seen:
             raise ModelLoadError(
                 f"{path.name}: the token {piece!r} stands twice in the vocabulary; convert the model again"

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
+
+from server.engine.gguf.other_content import other_content
 
 Scalar = str | int | float | bool
 Metadata = Mapping[str, Scalar | tuple[bytes, ...]]
@@ -30,6 +32,11 @@ _DEFAULT_ALIGNMENT = 32
 
 class HeaderError(Exception):
     """The file is not a GGUF file, or is cut off, or says something impossible."""
+
+    def __init__(self, what: str, advice: str = "convert it again") -> None:
+        """``what`` follows the name of the file; ``advice`` says what to do."""
+        super().__init__(what)
+        self.advice = advice
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,8 @@ class GgufHeader:
     """All of the header."""
 
     metadata: Metadata
+    types: Mapping[str, GGUFValueType]
+    """Type of each value in ``metadata``, as the file stores it."""
     tensors: tuple[TensorEntry, ...]
 
 
@@ -78,22 +87,28 @@ class _Cursor:
         self._at = 0
 
     def header(self) -> GgufHeader:
+        if self._data[:4] != b"GGUF" and (other := other_content(self._data[:4096])):
+            raise HeaderError(other.what, other.advice)
         magic, version = self._data[:4], self._skip(4)._number("I")
         if magic != b"GGUF" or version not in (2, 3):
             raise HeaderError("is not a GGUF file of version 2 or 3")
         tensors = self._count("tensors", _MOST_ENTRIES)
         keys = self._count("keys", _MOST_ENTRIES)
-        metadata = {self._text(): self._value() for _ in range(keys)}
+        metadata, types = {}, {}
+        for _ in range(keys):
+            key, kind = self._name(), self._number("I")
+            metadata[key] = self._value(kind)
+            types[key] = GGUFValueType(kind)
         found = [self._tensor() for _ in range(tensors)]
         alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
         if not isinstance(alignment, int) or alignment < 1:
             raise HeaderError("has an impossible alignment")
         start = self._at + -self._at % alignment
-        return GgufHeader(metadata, tuple(make(start) for make in found))
+        return GgufHeader(metadata, types, tuple(make(start) for make in found))
 
     def _tensor(self) -> Callable[[int], TensorEntry]:
         """Return a maker: where the data starts is known only after the last tensor."""
-        name = self._text()
+        name = self._name()
         rank = self._number("I")
         if not 1 <= rank <= _MOST_DIMENSIONS:
             raise HeaderError(f"has a tensor {name[:64]!r} of {rank} dimensions")
@@ -107,8 +122,7 @@ class _Cursor:
         shape = tuple(reversed(dimensions))
         return lambda start: TensorEntry(name, shape, GGMLQuantizationType(kind), start + offset, nbytes)
 
-    def _value(self) -> Scalar | tuple[bytes, ...]:
-        kind = self._number("I")
+    def _value(self, kind: int) -> Scalar | tuple[bytes, ...]:
         if kind == _STRING:
             return self._text()
         if kind == _ARRAY:
@@ -144,6 +158,12 @@ class _Cursor:
         if count > most:
             raise HeaderError(f"claims {count} {of}, which cannot be")
         return count
+
+    def _name(self) -> str:
+        name = self._text()
+        if "\0" in name:  # llama.cpp ends a name there, so it would find another key or tensor than this reader
+            raise HeaderError(f"has a name with a NUL character ({name[:64]!r})")
+        return name
 
     def _text(self) -> str:
         return self._bytes().decode("utf-8")

@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
 from server.engine.errors import ModelLoadError
-from server.engine.gguf.gguf_check import ModelFacts, RopeFacts, metadata_number
-from server.engine.gguf.gguf_header import HeaderError, TensorEntry, read_header
-
-LENGTH_KEY = "glmserve.prefix.length"
+from server.engine.gguf.gguf_check import ModelFacts, RopeFacts
+from server.engine.gguf.gguf_header import TensorEntry
+from server.engine.gguf.variant_check import check_prefix
 
 _ELEMENT_TYPES: dict[int, type[np.floating]] = {0: np.float32, 1: np.float16}
 """GGML_TYPE_F32 and GGML_TYPE_F16: the cache types that a prefix can be written in."""
@@ -46,24 +44,15 @@ def read_prefix(path: Path, model: ModelFacts) -> KvPrefix:
     Raises:
         ModelLoadError: with one line that says what is wrong.
     """
-    if not path.is_file():
-        raise ModelLoadError(f"{path.name}: there is no such file")
+    _, tensors = check_prefix(path, model)
+    keys, values = ([f"blk.{layer}.prefix_{kind}" for layer in range(model.layers)] for kind in "kv")
     try:
-        header = read_header(path)
-        length = metadata_number(path, header.metadata, LENGTH_KEY)
-        tensors = {tensor.name: _values(path, tensor) for tensor in header.tensors}
-    except (HeaderError, OSError) as error:
-        raise ModelLoadError(f"{path.name}: not a readable prefix file ({error}); convert it again") from error
-    shape = (length, model.kv_heads * model.head_size)
-    keys, values = ([tensors.get(f"blk.{layer}.prefix_{kind}") for layer in range(model.layers)] for kind in ("k", "v"))
-    if len(tensors) != 2 * model.layers or any(t is None or t.shape != shape for t in keys + values):
-        raise ModelLoadError(f"{path.name}: this prefix was tuned for a model of another shape than {model.path.name}")
-    return KvPrefix(np.stack([t for t in keys if t is not None]), np.stack([t for t in values if t is not None]))
+        return KvPrefix(*(np.stack([_values(path, tensors[name]) for name in names]) for names in (keys, values)))
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(f"{path.name}: changed while it was read ({error}); try again") from error
 
 
 def _values(path: Path, tensor: TensorEntry) -> NDArray[np.float32]:
-    if tensor.type is not GGMLQuantizationType.F32 or tensor.offset + tensor.nbytes > path.stat().st_size:
-        raise HeaderError(f"has a tensor {tensor.name} that is cut off or not of type F32")
     count = tensor.nbytes // np.dtype(np.float32).itemsize
     return np.fromfile(path, np.float32, count, offset=tensor.offset).reshape(tensor.shape)
 

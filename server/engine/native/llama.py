@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import time
 from dataclasses import replace
 
@@ -213,7 +214,7 @@ def load_weights(
     """Load the weights; where a GPU has no room for them after all, AUTO goes on with the CPU."""
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = placement.gpu_layers
-    model = llama_cpp.llama_model_load_from_file(str(facts.path).encode(), params)
+    model = llama_cpp.llama_model_load_from_file(os.fsencode(facts.path), params)
     if model:
         release_file(facts.path)
         return model, placement

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import llama_cpp
 
 from server.engine.config import Variant
 from server.engine.errors import ModelLoadError
 from server.engine.gguf.gguf_check import ModelFacts
+from server.engine.gguf.variant_check import check_adapter
 from server.engine.native.kv_prefix import KvPrefix, patch_state, read_prefix, rotate
 from server.engine.scheduling.variants import LoadedVariant, adapter_number
 
@@ -30,7 +33,9 @@ class TunedVariants:
             variant.name: read_prefix(variant.prefix, facts) for variant in variants if variant.prefix
         }
         self._adapters: dict[int, llama_cpp.llama_adapter_lora_p] = {
-            number: _load_adapter(variant, model) for number, variant in enumerate(variants, 1) if variant.adapter
+            number: _load_adapter(variant.adapter, facts, model)
+            for number, variant in enumerate(variants, 1)
+            if variant.adapter
         }
         self.loaded: Mapping[str, LoadedVariant] = {
             variant.name: LoadedVariant(number, number in self._adapters, self._prefix_length(variant.name))
@@ -67,8 +72,11 @@ class TunedVariants:
         return self._prefixes[name].length if name in self._prefixes else 0
 
 
-def _load_adapter(variant: Variant, model: llama_cpp.llama_model_p) -> llama_cpp.llama_adapter_lora_p:
-    adapter = llama_cpp.llama_adapter_lora_init(model, str(variant.adapter).encode())
+def _load_adapter(path: Path, facts: ModelFacts, model: llama_cpp.llama_model_p) -> llama_cpp.llama_adapter_lora_p:
+    check_adapter(path, facts)
+    adapter = llama_cpp.llama_adapter_lora_init(model, os.fsencode(path))
     if not adapter:
-        raise ModelLoadError(f"the adapter of {variant.name} could not be loaded for this model; the log says why")
+        raise ModelLoadError(
+            f"{path.name}: llama.cpp does not load this adapter for {facts.path.name}; the log says why"
+        )
     return adapter

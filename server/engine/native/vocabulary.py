@@ -1,18 +1,21 @@
 """The vocabulary of a GGUF, without its weights."""
 
+import os
 from pathlib import Path
 
 import llama_cpp
 
 from server.engine.errors import ModelLoadError
+from server.engine.gguf.gguf_check import check_gguf
 
 
 def load_vocabulary(path: Path) -> tuple[llama_cpp.llama_model_p, llama_cpp.llama_vocab_p]:
-    """Load it; whoever has the model frees it. Raises ModelLoadError; a bad file may end the process instead."""
+    """Check the file and load its vocabulary; the caller frees the model. Raises ModelLoadError."""
+    check_gguf(path)
     params = llama_cpp.llama_model_default_params()
     params.vocab_only = True
     params.n_gpu_layers = 0
-    model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+    model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
         raise ModelLoadError(f"{path.name}: the vocabulary could not be loaded")
     return model, llama_cpp.llama_model_get_vocab(model)

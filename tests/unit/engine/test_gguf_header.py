@@ -30,7 +30,7 @@ def test_it_finds_what_the_gguf_package_finds(tiny_gguf: Path) -> None:
     [
         (b"", "is empty"),
         (b"GGUF", "is cut off"),
-        (b"PK\x03\x04" + bytes(100), "is not a GGUF file"),
+        (b"PK\x03\x04" + bytes(100), "is a zip archive"),
         (b"GGUF" + struct.pack("<IQQ", 1, 0, 0), "is not a GGUF file of version"),
         (b"GGUF" + struct.pack("<IQQ", 3, 2**60, 0), "claims 1152921504606846976 tensors"),
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 2**63), "claims 9223372036854775808 keys"),
@@ -76,3 +76,26 @@ def _refusal(path: Path) -> str:
     except ModelLoadError as error:
         return str(error)
     return ""
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"<!DOCTYPE html>\n<html><title>404</title>", "a web page .HTML.*download the file again"),
+        (b"\xef\xbb\xbf <HTML lang=en>" + b"x" * 5000, "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 4\n", "pointer of Git LFS.*git lfs pull"),
+        (b"Entry not found", "is text, not a model; it begins with 'Entry not found'"),
+        (b"GG", "is text"),
+        (b'{"error": "Repository not found"}', "is JSON, not a model"),
+        ("模型".encode() * 1365 + b"\xe6\xa8", "is text"),
+        (b"PK\x03\x04" + bytes(99), "zip archive, as torch.save.*folder of the checkpoint"),
+        ((64).to_bytes(8, "little") + b'{"__metadata__":{}}' + bytes(99), "safetensors file.*folder of the checkpoint"),
+        (b"lmgg" + bytes(99), "came before GGUF.*convert the checkpoint again"),
+        (b"\x7fELF" + bytes(99), "is not a GGUF file of version 2 or 3"),
+    ],
+)
+def test_what_a_file_is_instead_is_said(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(content)
+    with pytest.raises(ModelLoadError, match=says):
+        check_gguf(path)
