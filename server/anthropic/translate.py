@@ -9,7 +9,7 @@ from server.generation.generate import GenerationRequest, room_for_answer
 from server.hosting.registry import ServedModel
 from server.openai.grammars import schema_grammar
 from server.openai.sampling import SamplingFields, to_sampling
-from server.openai.tool_schemas import AskedChoice, FunctionDefinition, answer_grammar, offer_functions
+from server.openai.tool_schemas import AskedChoice, FunctionDefinition, answer_grammar, offer_functions, with_format
 from server.prompts.message import Message, Role
 from server.tasks.task import AnswerForm
 from server.tools.tool import ToolOffer
@@ -65,13 +65,13 @@ async def to_generation(body: MessagesRequest, model: ServedModel) -> Generation
     fields = SamplingFields(temperature=body.temperature, top_p=body.top_p, top_k=body.top_k)
     params = to_sampling(fields, model.card, max_tokens)
     asked = None if body.output_config is None else body.output_config.format
-    format_grammar = None if asked is None else schema_grammar(asked.json_schema)
-    asked_grammar = answer_grammar(model, prompt.offer, format_grammar, "output_config.format")
+    asked_format = prompt.form.grammar if asked is None else schema_grammar(asked.json_schema)
+    offer = with_format(prompt.offer, asked_format)
     return GenerationRequest(
         prompt.ids,
-        replace(params, grammar=asked_grammar or prompt.form.grammar),
+        replace(params, grammar=answer_grammar(model, offer, asked_format)),
         stop=body.stop_sequences or prompt.form.stop,
-        tools=prompt.offer,
+        tools=offer,
         continued=prompt.continued,
     )
 

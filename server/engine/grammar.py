@@ -5,6 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+WHITE_SPACE = r" |\n {0,12}"
+"""At each place of a JSON text that has any: enough to indent, and an end for a model that repeats itself."""
+
 
 class GrammarKind(str, Enum):
     """How a grammar is written; anything else becomes LARK, in llguidance's dialect, before it comes here."""

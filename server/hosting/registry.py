@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from models.catalog import SamplingDefaults
@@ -167,7 +167,8 @@ class ServedModel(NamedModel):
         form = self.prompt_format.tool_form
         if form is None:
             raise PromptError(f"the model {self.card.name} can be told of no tools")
-        return form.grammar(offer)
+        trusted = offer.text_format is not None and offer.text_format.trusted
+        return replace(form.grammar(offer), trusted=trusted)
 
 
 _Kind = TypeVar("_Kind", bound=NamedModel)

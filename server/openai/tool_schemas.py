@@ -1,6 +1,7 @@
 """Tools as they come over the wire: what may be called, whether it has to be, and calls that were made before."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -173,25 +174,20 @@ def offer_functions(
     return make_offer(tools, ToolChoice(asked.mode), allowed, parallel=parallel)
 
 
-def answer_grammar(model: ServedModel, offer: ToolOffer | None, asked: Grammar | None, field: str) -> Grammar | None:
-    """Return what an answer is held to: the family's form of calls, or the format that was ``asked`` for.
+def with_format(offer: ToolOffer | None, asked: Grammar | None) -> ToolOffer | None:
+    """Return ``offer`` for an answer that calls a tool or is a text in the format that was ``asked`` for."""
+    return None if offer is None else replace(offer, text_format=asked)
+
+
+def answer_grammar(model: ServedModel, offer: ToolOffer | None, asked: Grammar | None) -> Grammar | None:
+    """Return the grammar of an answer: calls in the family's form or a text in the format, or the format alone.
 
     Args:
         model: that answers.
         offer: the tools that may be called, if any.
-        asked: the grammar of the format.
-        field: where the request says so.
+        asked: the grammar of the format, if one is asked for.
 
     Raises:
-        InvalidRequest: there are both.
         PromptError: the model can be told of no tools.
     """
-    if offer is None:
-        return asked
-    if asked is not None:
-        raise InvalidRequest(
-            "an answer that may call tools cannot be held to a format as well: leave one of them out, or set "
-            "tool_choice to none",
-            param=field,
-        )
-    return model.tool_grammar(offer)
+    return asked if offer is None else model.tool_grammar(offer)

@@ -9,7 +9,7 @@ from server.openai.conversation import to_messages
 from server.openai.grammars import to_grammar
 from server.openai.sampling import answer_tokens, number_of_answers, to_sampling
 from server.openai.schemas import ChatRequest
-from server.openai.tool_schemas import answer_grammar, to_offer
+from server.openai.tool_schemas import answer_grammar, to_offer, with_format
 from server.tools.tool import ToolOffer
 
 
@@ -24,7 +24,9 @@ async def to_generation(body: ChatRequest, model: ServedModel) -> GenerationRequ
         EngineUnavailable: the model is not ready.
     """
     n = number_of_answers(body.n, model)
-    offer = to_offer(body)
+    form = model.answer_form(to_messages(body.messages))
+    asked_format = to_grammar(body) or form.grammar
+    offer = with_format(to_offer(body), asked_format)
     prompt_ids = await to_prompt(body, offer, model)
     room = room_for_answer(model, len(prompt_ids))
     asked = body.max_completion_tokens or body.max_tokens
@@ -32,8 +34,7 @@ async def to_generation(body: ChatRequest, model: ServedModel) -> GenerationRequ
     params = to_sampling(body, model.card, max_tokens)
     if body.logprobs:
         params = replace(params, logprobs=body.top_logprobs or 0)
-    form = model.answer_form(to_messages(body.messages))
-    grammar = answer_grammar(model, offer, to_grammar(body), "tools") or form.grammar
+    grammar = answer_grammar(model, offer, asked_format)
     return GenerationRequest(
         prompt_ids,
         replace(params, grammar=grammar),

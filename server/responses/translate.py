@@ -9,7 +9,7 @@ from server.generation.generate import GenerationRequest, room_for_answer
 from server.hosting.fitting import encode_latest
 from server.hosting.registry import ServedModel
 from server.openai.sampling import answer_tokens, to_sampling
-from server.openai.tool_schemas import answer_grammar
+from server.openai.tool_schemas import answer_grammar, with_format
 from server.prompts.message import Message, Role
 from server.responses.items import Item, parse_items, to_messages, user_item
 from server.responses.schemas import ResponsesRequest
@@ -60,11 +60,12 @@ async def to_generation(
     prompt_ids = await encode(body, items, model)
     room = room_for_answer(model, len(prompt_ids))
     max_tokens = answer_tokens(body.max_output_tokens, body.min_tokens, model.card.default_max_tokens, room)
-    offer = to_offer(body)
+    form = model.answer_form(to_messages(items)) if task is None else task.answer_form(_values(body))
+    asked_format = format_grammar(body.text) or form.grammar
+    offer = with_format(to_offer(body), asked_format)
     if offer is not None:
         _check_text_only(body)
-    form = model.answer_form(to_messages(items)) if task is None else task.answer_form(_values(body))
-    grammar = answer_grammar(model, offer, format_grammar(body.text), "text.format") or form.grammar
+    grammar = answer_grammar(model, offer, asked_format)
     params = replace(to_sampling(body, model.card, max_tokens), logprobs=body.logprobs, grammar=grammar)
     return GenerationRequest(prompt_ids, params, stop=body.stop or form.stop, tools=offer)
 

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from server.tools.answer_text import text_rule
 from server.tools.form import NewId
 from server.tools.tool import AnswerPiece, CallDelta, ToolChoice, ToolOffer
 
@@ -17,7 +18,10 @@ def named_answer(offer: ToolOffer) -> str:
     """Return the beginning of the grammar of such an answer; the rule ``call`` has to follow."""
     if offer.choice is ToolChoice.REQUIRED:
         return "start: call\n"
-    return "start: text | call\ntext: / ?\\n(.|\\n)*/\n"
+    if offer.text_format is None:
+        return "start: text | call\ntext: / ?\\n(.|\\n)*/\n"
+    # The text may have the tokenizer's space in front.
+    return f"start: line text | call\nline: / ?\\n ?/\n{text_rule(offer.text_format)}"
 
 
 class NamedAnswerParser:

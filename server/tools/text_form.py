@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 
 from server.engine.grammar import Grammar, GrammarKind
+from server.tools.answer_text import text_rule
 from server.tools.form import NewId
 from server.tools.json_text import JsonEnd
 from server.tools.schema import embedded
@@ -20,9 +21,8 @@ _CALL = "调用工具："
 _ARGUMENTS = "\n参数："
 _LARK_ARGUMENTS = "\\n参数："
 # From the mark on, at the beginning of a line, an answer is a call and nothing else.
-_TEXT = rf"""text: /(.|\n)*/
-first[lazy]: /((.|\n)*\n)? ?{_CALL}/
-"""
+_FIRST = rf"first[lazy]: /((.|\n)*\n)? ?{_CALL}/"
+_ALONE = f"first: / ?{_CALL}/"
 
 _EXPLANATION = """\
 你可以使用下面的工具：
@@ -55,9 +55,11 @@ class TextForm:
     def grammar(self, offer: ToolOffer) -> Grammar:
         """Return the grammar; see ``ToolForm``."""
         more = f' ("\\n{_CALL}" call){{0,{offer.max_calls - 1}}}' if offer.max_calls > 1 else ""
-        start = f"text | first call{more}\n{_TEXT}"
         if offer.choice is ToolChoice.REQUIRED:
-            start = f"/ ?{_CALL}/ call{more}\n"
+            start = f"first call{more}\n{_ALONE}\n"
+        else:
+            first = _FIRST if offer.text_format is None else _ALONE
+            start = f"text | first call{more}\n{text_rule(offer.text_format)}{first}\n"
         calls = [f'"{tool.name}{_LARK_ARGUMENTS}" %json {embedded(tool.parameters)}' for tool in offer.callable]
         return Grammar(GrammarKind.LARK, f"start: {start}call: {' | '.join(calls)}")
 
@@ -88,7 +90,10 @@ class TextFormParser:
     def __init__(self, offer: ToolOffer, new_id: NewId) -> None:
         """Start before the answer; ``new_id`` names its calls."""
         names = "|".join(tool.name for tool in offer.callable)
-        self._head = re.compile(rf"\s*\n ?{_CALL}({names}){_ARGUMENTS}(?={{)")
+        head = re.compile(rf"\s*\n ?{_CALL}({names}){_ARGUMENTS}(?={{)")
+        self._is_exclusive = offer.text_format is not None
+        """A text in a format has no calls, whatever it says."""
+        self._find_head = head.match if self._is_exclusive else head.search
         self._new_id = new_id
         # An answer begins with the beginning of a line.
         self._held = "\n"
@@ -105,9 +110,9 @@ class TextFormParser:
             if self._arguments is not None:
                 calls.append(self._take_arguments(self._arguments))
                 continue
-            head = self._head.search(self._held)
+            head = self._find_head(self._held) if self._may_call else None
             if head is None:
-                texts.append(self._take_text(_certain(self._held)))
+                texts.append(self._take_text(self._certain()))
                 break
             texts.append(self._take_text(head.start()))
             self._held = self._held[head.end() - head.start() :]
@@ -121,6 +126,17 @@ class TextFormParser:
         if self._arguments is not None or (self._calls and not self._held.strip()):
             return AnswerPiece()
         return AnswerPiece(self._take_text(len(self._held)))
+
+    @property
+    def _may_call(self) -> bool:
+        return self._nothing_yet or self._calls > 0 or not self._is_exclusive
+
+    def _certain(self) -> int:
+        """Return how much of what is held cannot become part of a call any more."""
+        held = _PERHAPS_HEAD.search(self._held) if self._may_call else None
+        if held is None or (self._is_exclusive and held.start()):
+            return len(self._held)
+        return held.start()
 
     def _take_text(self, size: int) -> str:
         """Take ``size`` characters off what is held, less the line's beginning that was put there."""
@@ -138,9 +154,3 @@ class TextFormParser:
             self._arguments = None
             self._calls += 1
         return delta
-
-
-def _certain(text: str) -> int:
-    """Return how much of ``text`` cannot become part of a call any more."""
-    held = _PERHAPS_HEAD.search(text)
-    return held.start() if held else len(text)

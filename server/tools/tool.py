@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 
+from server.engine.grammar import Grammar
 from server.tools.schema import MAX_CHARACTERS, MAX_DEPTH, depth_exceeds
 
 MAX_TOOLS = 128
@@ -62,6 +63,8 @@ class ToolOffer:
     """Whether one answer may have several calls."""
     allowed: frozenset[str] | None = None
     """The names that may be called; None allows all of them."""
+    text_format: Grammar | None = None
+    """What an answer that calls no tool has to look like; None allows any text, in front of calls, too."""
 
     @property
     def callable(self) -> tuple[Tool, ...]:

@@ -354,7 +354,6 @@ async def test_the_format_comes_back(http: httpx.AsyncClient, engine: ScriptedEn
     [
         ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "text.format.schema"),
         ({"text": {"format": {"type": "grammar"}}}, "text.format.type"),
-        ({"text": {"format": {"type": "json_object"}}, "tools": [{"type": "function", "name": "f"}]}, "text.format"),
     ],
 )
 async def test_a_format_that_cannot_be_is_refused_by_name(

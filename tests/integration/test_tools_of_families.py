@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -26,6 +27,8 @@ PARAMETERS = {
     "required": ["city", "days", "place"],
 }
 TOOL = {"type": "function", "function": {"name": "get_weather", "description": "天气", "parameters": PARAMETERS}}
+VERDICT = {"type": "object", "properties": {"verdict": {"enum": ["good", "bad"]}}, "required": ["verdict"]}
+FORMAT = {"type": "json_schema", "json_schema": {"name": "review", "schema": VERDICT}}
 
 
 def glm4_tokenizer() -> bytes:
@@ -50,7 +53,33 @@ def test_a_random_model_makes_valid_calls_in_its_own_form(
             reply = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
             assert reply["choices"][0]["finish_reason"] == "tool_calls", reply
             (call,) = reply["choices"][0]["message"]["tool_calls"]
-            values = json.loads(call["function"]["arguments"])
-            assert values["city"] in ("北京", "上海")
-            assert values["days"] in range(1, 8)
-            assert values["place"] in ({"floor": 1}, {"floor": 2})
+            check_arguments(call)
+        for seed in range(6):
+            check_either(url, seed)
+
+
+def check_arguments(call: dict[str, Any]) -> None:
+    values = json.loads(call["function"]["arguments"])
+    assert values["city"] in ("北京", "上海")
+    assert values["days"] in range(1, 8)
+    assert values["place"] in ({"floor": 1}, {"floor": 2})
+
+
+def check_either(url: str, seed: int) -> None:
+    """With a format beside the tools an answer is a call, or a text in the format."""
+    body = {
+        "messages": [{"role": "user", "content": "q"}], "tools": [TOOL], "response_format": FORMAT,
+        "seed": seed, "temperature": 2, "max_tokens": 400,
+    }  # fmt: skip
+    reply = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
+    message = reply["choices"][0]["message"]
+    if message["content"]:
+        assert json.loads(message["content"])["verdict"] in ("good", "bad")
+        assert "tool_calls" not in message
+    else:
+        check_arguments(message["tool_calls"][0])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_family_without_a_form_of_its_own_makes_either(server_url: str, seed: int) -> None:
+    check_either(server_url, seed)

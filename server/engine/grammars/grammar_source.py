@@ -5,13 +5,10 @@ from functools import lru_cache
 
 from llguidance import LLMatcher, LLTokenizer
 
-from server.engine.grammar import Grammar, GrammarKind
+from server.engine.grammar import WHITE_SPACE, Grammar, GrammarKind
 
 MAX_BYTES = 65536
 """Of a grammar's source. Chains of rules overflow llguidance's stack at several times that."""
-
-_WHITE_SPACE = r" |\n {0,12}"
-"""At each place of a JSON text that has any: enough to indent, and an end for a model that repeats itself."""
 
 _LITERAL = re.compile(r'"(?:\\.|[^"\\])*"|/(?:\\.|[^/\\\n])+/|(?://|#)[^\n]*', re.DOTALL)
 _HALF_ESCAPE = re.compile(r"(?<!\\)\\(?:\\\\)*\Z")
@@ -45,7 +42,7 @@ def _bytes() -> LLTokenizer:
 
 
 def _json_grammar(source: str) -> str:
-    return str(LLMatcher.grammar_from_json_schema(source, overrides={"whitespace_pattern": _WHITE_SPACE}))
+    return str(LLMatcher.grammar_from_json_schema(source, overrides={"whitespace_pattern": WHITE_SPACE}))
 
 
 _SOURCES = {
