@@ -20,6 +20,7 @@ python3 -m venv "$tools"
 cat > "$prefix/app/bin/glmserve-health" <<PYTHON
 #!$prefix/venv/bin/python
 import os, urllib.request
-urllib.request.urlopen(f"http://127.0.0.1:{os.environ['GLMSERVE_PORT']}/health", timeout=4)
+direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever HTTP_PROXY says
+direct.open(f"http://127.0.0.1:{os.environ['GLMSERVE_PORT']}/health", timeout=4)
 PYTHON
 chmod +x "$prefix/app/bin/glmserve-health"

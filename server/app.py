@@ -25,10 +25,12 @@ from server.hosting.registry import ModelRegistry
 from server.http.access_log import AccessLog
 from server.http.authorization import Authorization
 from server.http.body_limit import BodyLimit
-from server.http.cors import cross_origin
+from server.http.cors import CrossOrigin
+from server.http.cross_site import CrossSiteGuard
 from server.http.keys import KeyRing
 from server.http.last_resort import LastResort
 from server.http.openapi import Tag, openapi_of
+from server.http.origins import LOCAL, Origins
 from server.http.rate_limit import RateLimit
 from server.http.request_id import RequestIds
 from server.http.shedding import Shedding
@@ -55,8 +57,14 @@ class ApiOptions:
     """What can be set about the API, apart from the models."""
 
     max_body_bytes: int = 8 * 2**20
-    cors_origins: tuple[str, ...] = ("*",)
+    cors_origins: tuple[str, ...] = (LOCAL,)
     """Origins whose pages may call the API from a browser."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names of the server besides those of this machine; "*" is any."""
+    on_loopback: bool = False
+    """It listens on this machine alone, so that it has no other names unless they were allowed."""
+    share_prefixes: bool = False
+    """Callers with different keys share all that the prefix cache holds."""
     max_responses: int = 1000
     """How many are kept to be gone on from."""
     max_response_bytes: int = 64 * 10**6
@@ -148,8 +156,17 @@ def _surround(app: FastAPI, options: ApiOptions, wording: Wording) -> None:
     if options.keys:
         public = page.is_page if options.page else _nothing
         app.add_middleware(Authorization, keys=options.keys, wording=wording, public=public)
+    origins = Origins(options.cors_origins, options.allowed_hosts)
+    if not options.keys:
+        app.add_middleware(
+            CrossSiteGuard,
+            origins=origins,
+            hosts=options.allowed_hosts,
+            wording=wording,
+            checks_host=options.on_loopback,
+        )
     app.add_middleware(LastResort, wording=wording)
-    app.add_middleware(cross_origin, origins=options.cors_origins)
+    app.add_middleware(CrossOrigin, origins=origins)
 
 
 def _nothing(_: Scope) -> bool:

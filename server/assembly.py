@@ -20,6 +20,7 @@ from server.hosting.pinning import pins
 from server.hosting.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, ServedModel
 from server.hosting.task_model import task_models
 from server.http.keys import KeyRing, parse_keys
+from server.http.origins import is_loopback_host
 from server.http.spans import SpanWriter
 from server.prompts.format import prompt_format
 from server.prompts.message import Message, Role
@@ -108,6 +109,9 @@ def api_options(settings: Settings, tasks: Mapping[str, Task] = _NO_TASKS) -> Ap
     return ApiOptions(
         max_body_bytes=int(settings.max_body_mb * 1e6),
         cors_origins=settings.cors_origin,
+        allowed_hosts=settings.allowed_host,
+        on_loopback=is_loopback_host(settings.host.lower()),
+        share_prefixes=settings.share_prefixes,
         max_responses=settings.response_store_max,
         max_response_bytes=int(settings.response_store_mb * 1e6),
         tasks=tasks,
@@ -133,10 +137,12 @@ def _keys(settings: Settings, limits: Limits) -> KeyRing:
     file = settings.api_key_file
     try:
         lines = [] if file is None else file.read_text("utf-8").splitlines()
-        keys = parse_keys(settings.api_key, limits, "--api-key") + parse_keys(lines, limits, str(file))
-        if file is not None and not keys:
-            raise AssemblyError(f"{file}: there is no key in it, so nobody could be let in")
-        return KeyRing(keys)
+        given, in_file = parse_keys(settings.api_key, limits, "--api-key"), parse_keys(lines, limits, str(file))
+        if file is not None and not in_file:
+            raise AssemblyError(f"{file}: there is no key in it")
+        if settings.api_key and not given:
+            raise AssemblyError("--api-key: there is no key in it")
+        return KeyRing(given + in_file)
     except OSError as error:
         raise AssemblyError(f"{file}: cannot be read ({error.strerror})") from None
     except ValueError as error:

@@ -11,6 +11,8 @@ ApiError
 ├── PromptNotFound       no stored prompt has that id
 ├── ResponseNotFound     no response of that id is stored, or not any more
 ├── InvalidKey           no API key, or one that is not known
+├── CrossSiteRefused     sent by a page of another site, without keys
+├── HostRefused          called by a name that is not the server's, without keys
 ├── RateLimited          past the budget of its key
 ├── RequestTimedOut      past the time that a request may take
 ├── HeadTooLarge         more or longer headers than the server takes
@@ -155,6 +157,31 @@ class InvalidKey(ApiError):
         super().__init__(f"{problem}; send one as Authorization: Bearer KEY or as x-api-key: KEY")
 
 
+class CrossSiteRefused(ApiError):
+    """A page of another site sent the request, and the server has no keys."""
+
+    def __init__(self, origin: str | None) -> None:
+        """``origin`` is that of the page, where the browser says it."""
+        if origin is None:
+            super().__init__("this server takes no requests of this kind from pages of other sites")
+            return
+        super().__init__(
+            f"pages of {shown(origin)} may not call this server; start it with --cors-origin {shown_name(origin)} if "
+            "they may"
+        )
+
+
+class HostRefused(ApiError):
+    """The server was called by a name that is not known to be its own, and has no keys."""
+
+    def __init__(self, authority: str) -> None:
+        """``authority`` is what the Host header says."""
+        super().__init__(
+            f"this server listens on this machine alone and was called as {shown(authority)}; start it with "
+            "--allowed-host NAME if that is a name of it, as behind a reverse proxy"
+        )
+
+
 class RateLimited(ApiError):
     """The budget of the key is used up."""
 
@@ -260,6 +287,8 @@ _TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
         GrammarRejected: _Row(400, "invalid_request_error", "unsupported_grammar"),
         UnknownToken: _Row(400, "invalid_request_error", "invalid_value"),
         InvalidKey: _Row(401, "invalid_request_error", "invalid_api_key"),
+        CrossSiteRefused: _Row(403, "invalid_request_error", "cross_site_request"),
+        HostRefused: _Row(403, "invalid_request_error", "host_not_allowed"),
         ModelNotFound: _Row(404, "invalid_request_error", "model_not_found"),
         WrongModelKind: _Row(400, "invalid_request_error", "wrong_model_kind"),
         RouteNotServed: _Row(404, "invalid_request_error", "route_not_served"),

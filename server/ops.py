@@ -10,6 +10,7 @@ from server.engine.interface import EngineState
 from server.engine.messages import EngineInfo, EngineStats
 from server.hosting.registry import ModelRegistry, NamedModel
 from server.http.openapi import Tag, documented
+from server.request_record import current_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,15 @@ class HealthReport:
     models: tuple[ModelReport, ...]
 
 
-_DOCS = documented(HealthReport, errors=(EngineUnavailable,), failure=HealthReport, tag=Tag.OPERATION)
+@dataclass(frozen=True, slots=True)
+class HealthStatus:
+    """What a load balancer needs to know, which is all that is told without a key where there are keys."""
+
+    status: str
+
+
+_REPLY = HealthReport | HealthStatus
+_DOCS = documented(_REPLY, errors=(EngineUnavailable,), failure=_REPLY, tag=Tag.OPERATION)
 
 
 def create_router(registry: ModelRegistry) -> APIRouter:
@@ -45,9 +54,15 @@ def create_router(registry: ModelRegistry) -> APIRouter:
     @router.head("/health", include_in_schema=False)
     @router.get("/health", **_DOCS)
     async def health() -> JSONResponse:
-        """Report 200 when every model takes requests, if only to be loaded by one, else 503 with the reason."""
+        """Report 200 when every model takes requests, if only to be loaded by one, else 503 with the reason.
+
+        Where the server has keys, models and reason are told to those who have one.
+        """
         status, reason = _overall(registry)
-        report = HealthReport(status, reason, tuple(map(_report, registry.models)))
+        if current_request().is_known:
+            report: HealthReport | HealthStatus = HealthReport(status, reason, tuple(map(_report, registry.models)))
+        else:
+            report = HealthStatus(status)
         return JSONResponse(asdict(report), 200 if status == "ok" else 503)
 
     return router

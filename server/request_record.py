@@ -75,6 +75,8 @@ class RequestRecord:
     """Id of the API key that it came with, which is no secret; empty where the server has no keys."""
     limits: Limits | None = None
     """Those of the key."""
+    is_known: bool = True
+    """False where the server has keys and this came without one, to an address that is open to all."""
     address: str = ""
     """Where it came from: an address, or the network of one caller."""
     time_limit: float = 0.0

@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from types import FrameType
+from types import FrameType, MappingProxyType
 
 import uvicorn
 from sse_starlette.sse import AppStatus
@@ -16,6 +16,7 @@ from sse_starlette.sse import AppStatus
 from server.assembly import Assembly
 from server.engine.interface import EngineState
 from server.generation.generate import cancel_all
+from server.http.origins import is_loopback_host
 from server.http.protocol import bounded_protocol
 from server.settings.table import Settings
 
@@ -28,6 +29,10 @@ _LAST_WORDS_SECONDS = 2
 """For the ends of requests that did not end by themselves to reach their callers."""
 _OTHER_FILES = 64
 """Files and pipes that are open besides connections: some 30 with one model, and 5 for each further one."""
+_UNSPECIFIED = MappingProxyType({"0.0.0.0": "127.0.0.1", "::": "::1"})
+"""Addresses that mean all of the machine's, and the one to call it by from itself."""
+_ELSEWHERE = ("192.0.2.1", 9)
+"""An address that is nobody's (RFC 5737)."""
 _SETTLED = (EngineState.READY, EngineState.FAILED, EngineState.IDLE)
 
 
@@ -61,8 +66,26 @@ def bind(host: str, port: int) -> socket.socket:
 def base_url(listener: socket.socket) -> str:
     """Return the address a caller on this machine uses."""
     host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    host = _UNSPECIFIED.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def is_public(listener: socket.socket) -> bool:
+    """Return whether other machines can reach it."""
+    return not is_loopback_host(listener.getsockname()[0])
+
+
+def lan_url(listener: socket.socket) -> str:
+    """Return the address for other machines where it listens on all addresses; "" where that is not known."""
+    host, port = listener.getsockname()[:2]
+    if host not in _UNSPECIFIED:
+        return ""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(_ELSEWHERE)  # sends nothing: it only chooses the way out, and with it the address
+        except OSError:
+            return ""
+        return f"http://{probe.getsockname()[0]}:{port}"
 
 
 def room_for(connections: int) -> int:

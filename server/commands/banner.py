@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from compat.baichuan import BAICHUAN
 from compat.chatglm import CHATGLM
@@ -12,10 +13,23 @@ from server.engine.interface import EngineState
 from server.hosting.registry import NamedModel
 
 _GREETING = "你好"
+KEY_PLACEHOLDER = "YOUR_API_KEY"
 _LEGACY: tuple[tuple[Contract, Mapping[str, object]], ...] = (
     (CHATGLM, {"prompt": _GREETING, "history": []}),
     (BAICHUAN, {"prompt": _GREETING}),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How the server can be called."""
+
+    needs_key: bool = False
+    lan_url: str = ""
+    """Its address for other machines, where it listens on all of its own."""
+
+
+OPEN = Access()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +57,17 @@ def announced(model: NamedModel) -> Announced:
     return Announced(card.name, card.prompt_format, f"{note} (a variant of {card.parent})" if card.parent else note)
 
 
-def ready_banner(url: str, models: Sequence[Announced], *, page: bool = True) -> str:
+def ready_banner(url: str, models: Sequence[Announced], access: Access = OPEN, *, page: bool = True) -> str:
     """Return the address, a line for each model, and one to try for each kind of caller; ``page``: there is one."""
     browser = ("In a browser:", f"  {url}/") if page else ()
-    return "\n".join((*_head(url, models), "", *browser, *_examples(url, models), "", "Ctrl-C stops the server."))
+    head = (*_head(url, models), *_lan(access))
+    return "\n".join((*head, "", *browser, *_examples(url, models, access), "", "Ctrl-C stops the server."))
+
+
+def _lan(access: Access) -> Iterator[str]:
+    if access.lan_url:
+        who = "" if access.needs_key else ", for everybody who can reach it: there are no API keys (--api-key-file)"
+        yield f"Other machines reach it on {access.lan_url}{who}"
 
 
 def _head(url: str, models: Sequence[Announced]) -> Iterator[str]:
@@ -59,8 +80,9 @@ def _head(url: str, models: Sequence[Announced]) -> Iterator[str]:
     yield from (f"  {model.name:{width}}  {model.note}" for model in models)
 
 
-def _examples(url: str, models: Sequence[Announced]) -> Iterator[str]:
-    yield f"OpenAI clients (base_url {url}/v1, any api_key):"
+def _examples(url: str, models: Sequence[Announced], access: Access) -> Iterator[str]:
+    curl = partial(_curl, needs_key=access.needs_key)
+    yield f"OpenAI clients (base_url {url}/v1, {'an' if access.needs_key else 'any'} api_key):"
     answering = [model for model in models if model.prompt_format]
     if answering:
         chat = {"model": answering[0].name, "messages": [{"role": "user", "content": _GREETING}]}
@@ -77,7 +99,8 @@ def _examples(url: str, models: Sequence[Announced]) -> Iterator[str]:
     yield from ("  " + curl(url + contract.route, body) for contract, body in legacy)
 
 
-def curl(url: str, body: Mapping[str, object], *flags: str) -> str:
-    """Return a shell command that posts ``body``."""
+def _curl(url: str, body: Mapping[str, object], *flags: str, needs_key: bool) -> str:
+    """Return a shell command that posts ``body``; a key is to be filled in."""
     data = json.dumps(body, ensure_ascii=False)
-    return shlex.join(["curl", *flags, url, "-H", "Content-Type: application/json", "-d", data])
+    key = ("-H", f"Authorization: Bearer {KEY_PLACEHOLDER}") if needs_key else ()
+    return shlex.join(["curl", *flags, url, "-H", "Content-Type: application/json", *key, "-d", data])

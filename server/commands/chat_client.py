@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import httpx
 
-_CONNECT_SECONDS = 5.0
+from server.commands.http_client import server_client
+
 _NEEDS_KEY = 401
 
 
@@ -54,11 +55,7 @@ class ChatClient:
     def __init__(self, url: str, key: str = "") -> None:
         """``url`` is the server's address, without ``/v1``; ``key`` an API key, where it needs one."""
         self._url = url.rstrip("/").removesuffix("/v1")
-        # An answer takes as long as it takes; only a server that is not there is given up on.
-        self._http = httpx.Client(
-            timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
-            headers={"Authorization": f"Bearer {key}"} if key else None,
-        )
+        self._http = server_client(self._url, key)
 
     def model_names(self) -> tuple[str, ...]:
         """Return the names of the models that are served, the first of which answers who names none.

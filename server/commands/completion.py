@@ -16,13 +16,13 @@ _VARIABLE = "_GLMSERVE_COMPLETE"
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    r"""Print what SHELL runs to complete commands, flags and the names of models.
+    """Print what SHELL runs to complete commands, flags and the names of models.
 
     \b
     bash:  eval "$(glmserve completion bash)"        in ~/.bashrc
     zsh:   eval "$(glmserve completion zsh)"         in ~/.zshrc, after compinit
     fish:  glmserve completion fish | source         in ~/.config/fish/config.fish
-    """
+    """  # noqa: D301 - click reads the character
     kind = get_completion_class(shell)
     assert kind is not None, shell
     click.echo(kind(ctx.find_root().command, {}, PROGRAM, _VARIABLE).source())

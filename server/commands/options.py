@@ -19,6 +19,7 @@ _MANY: Mapping[str, str] = MappingProxyType(
         "lora": "NAME=FILE",
         "prefix": "NAME=FILE",
         "cors_origin": "ORIGIN",
+        "allowed_host": "HOST",
         "api_key": "KEY",
         "pin": "FILE",
         "pin_task": "TASK",

@@ -5,12 +5,12 @@ from contextlib import closing
 
 import click
 
-from server.commands.banner import announced, ready_banner
+from server.commands.banner import Access, announced, ready_banner
 from server.commands.prepare import prepare
 from server.engine.interface import EngineState
 from server.hosting.registry import ModelRegistry
 from server.logs import configure_logging
-from server.serving import AddressError, Server, base_url, bind
+from server.serving import AddressError, Server, base_url, bind, is_public, lan_url
 from server.settings.table import LogFormat, Settings
 
 log = logging.getLogger(__name__)
@@ -41,24 +41,31 @@ def _serve(settings: Settings) -> None:
         raise click.ClickException(str(error)) from None
     with closing(listener):
         url = base_url(listener)
+        access = Access(needs_key=settings.needs_key, lan_url=lan_url(listener))
+        if is_public(listener) and not access.needs_key:
+            log.warning(
+                "there are no API keys: everybody who can reach %s may use this server; give it keys with "
+                "--api-key-file, or have it listen on this machine alone with --host 127.0.0.1",
+                access.lan_url or url,
+            )
         assembly = prepare(settings)
         names = ", ".join(model.card.name for model in assembly.registry.models)
         log.info("starting with %s; the server answers on %s meanwhile", names, url)
-        server = Server(assembly, settings, lambda: announce(url, assembly.registry, settings))
+        server = Server(assembly, settings, lambda: announce(url, assembly.registry, settings, access))
         server.run(sockets=[listener])
     if server.has_given_up:
         raise click.ClickException("no model is left to serve, in spite of restarts (--max-restarts); the log says why")
     log.info("stopped")
 
 
-def announce(url: str, registry: ModelRegistry, settings: Settings) -> None:
+def announce(url: str, registry: ModelRegistry, settings: Settings, access: Access) -> None:
     """Say what is served, and what is not: in the log alone where programs read it."""
     failed = [model for model in registry.models if model.status.state is EngineState.FAILED]
     if settings.log_format is LogFormat.JSON:
         names = [model.card.name for model in registry.models if model not in failed]
         log.info("glmserve is ready on %s", url, extra={"fields": {"url": url, "models": names}})
     elif len(failed) < len(registry.models):
-        click.echo(ready_banner(url, [announced(model) for model in registry.models], page=settings.page))
+        click.echo(ready_banner(url, [announced(model) for model in registry.models], access, page=settings.page))
     for model in failed:
         # Why has been logged. Whoever watches the server asks /health, so it stays.
         log.error("the server stays up without %s; /health says why, Ctrl-C stops it", model.card.name)

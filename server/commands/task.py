@@ -38,7 +38,7 @@ def task(
     api_key: tuple[str, ...],
     **flags: object,
 ) -> None:
-    r"""Do TASK with TEXT, which is read from standard input where it is -.
+    """Do TASK with TEXT, which is read from standard input where it is -.
 
     \b
     glmserve task intent 明天妈妈过生日
@@ -47,7 +47,7 @@ def task(
 
     A running server does it, or a --model that is loaded for this task alone; the settings are those of `serve`, and
     --api-key is for a running server that asks for one. TEXT fills the slot that has no default, --var any slot.
-    """
+    """  # noqa: D301 - click reads the character
     key = client_key(api_key)
     if as_list:
         listed = _local(read_settings((), config, flags)) if url is None else _served(url, key, model)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import httpx
 from pydantic import BaseModel, ValidationError
 
-_CONNECT_SECONDS = 5.0
+from server.commands.http_client import server_client
 
 
 class TaskCallError(Exception):
@@ -60,11 +60,7 @@ class TaskClient:
     def __init__(self, url: str, key: str = "") -> None:
         """``url`` is the server's address, with or without ``/v1``; ``key`` an API key, where it needs one."""
         self._url = url.rstrip("/").removesuffix("/v1")
-        # A task takes as long as it takes; only a server that is not there is given up on.
-        self._http = httpx.Client(
-            timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
-            headers={"Authorization": f"Bearer {key}"} if key else None,
-        )
+        self._http = server_client(self._url, key)
 
     def tasks(self, model: str = "") -> tuple[ServedTask, ...]:
         """Return the tasks of ``model``; or of the first one that has any.

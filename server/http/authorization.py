@@ -1,4 +1,4 @@
-"""Who is let in: a key on every path but /health."""
+"""Who is let in: a key on every path; without one, /health says the status alone."""
 
 from collections.abc import Callable
 
@@ -9,6 +9,8 @@ from server.errors import InvalidKey
 from server.http.keys import ApiKey, KeyRing
 from server.http.wording import Wording
 from server.request_record import current_request
+
+_KEY_HEADERS = ("x-api-key", "api-key")
 
 OPEN_PATHS = frozenset({"/health"})
 """What watches a server has no key."""
@@ -26,14 +28,16 @@ class Authorization:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._public(scope):
+        if scope["type"] != "http" or self._public(scope):
             return await self._app(scope, receive, send)
-        secrets = _presented(Headers(scope=scope))
+        secrets, record = _presented(Headers(scope=scope)), current_request()
         key = self._find(secrets)
-        if key is None:
+        if key is not None:
+            record.key, record.limits = key.id, key.limits
+        elif scope["path"] in OPEN_PATHS:
+            record.is_known = False
+        else:
             return await self._wording.reply(scope, InvalidKey(given=bool(secrets)))(scope, receive, send)
-        record = current_request()
-        record.key, record.limits = key.id, key.limits
         return await self._app(scope, receive, send)
 
     def _find(self, secrets: list[bytes]) -> ApiKey | None:
@@ -42,7 +46,7 @@ class Authorization:
 
 
 def _presented(headers: Headers) -> list[bytes]:
-    """Return the secrets that a request comes with: OpenAI's clients and Anthropic's send them differently."""
+    """Return the secrets that a request comes with: OpenAI's clients, Anthropic's and Azure's send them differently."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    given = [token.strip() if scheme.lower() == "bearer" else "", headers.get("x-api-key", "")]
+    given = [token.strip() if scheme.lower() == "bearer" else "", *(headers.get(name, "") for name in _KEY_HEADERS)]
     return [secret.encode("latin-1") for secret in given if secret]

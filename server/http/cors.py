@@ -1,9 +1,11 @@
-"""What a page of another origin may do with this server from within a browser."""
+"""What a page of another origin may read of this server's replies from within a browser."""
 
-from collections.abc import Sequence
-
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp
+
+from server.http.origins import ALL, Origins
 
 EXPOSED = (
     "x-request-id", "request-id", "openai-processing-ms", "retry-after",
@@ -13,22 +15,38 @@ EXPOSED = (
 """Headers of a reply that a script may read."""
 
 _PREFLIGHT_SECONDS = 3600
+_PRIVATE_NETWORK = "Access-Control-Allow-Private-Network"
 
 
-def cross_origin(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
-    """Return ``app`` for pages of these origins; "*" is all.
+class CrossOrigin(CORSMiddleware):
+    """Lets pages of some origins read replies.
 
     Keys travel in headers that a script sets itself. Credentials that the browser adds of its own accord (cookies)
     mean nothing here, and so are never allowed: then "*" gives no origin anything that a program would not have.
     """
-    return CORSMiddleware(
-        app,
-        allow_origins=origins,
-        allow_methods=["GET", "HEAD", "POST", "DELETE"],
-        # All: the official clients send a dozen headers of their own (x-stainless-…), and new ones come.
-        allow_headers=["*"],
-        # What Chrome 104 to 141 asks for a page of the public web: an origin that may call, may do so from there.
-        allow_private_network=True,
-        expose_headers=EXPOSED,
-        max_age=_PREFLIGHT_SECONDS,
-    )
+
+    def __init__(self, app: ASGIApp, origins: Origins) -> None:
+        """Wrap ``app``."""
+        super().__init__(
+            app,
+            allow_origins=[ALL] if origins.all else [],
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            # All: the official clients send a dozen headers of their own (x-stainless-…), and new ones come.
+            allow_headers=["*"],
+            # What Chrome 104 to 141 asks for a page of the public web: an origin that may call, may do so from there.
+            allow_private_network=True,
+            expose_headers=EXPOSED,
+            max_age=_PREFLIGHT_SECONDS,
+        )
+        self._origins = origins
+
+    def is_allowed_origin(self, origin: str) -> bool:
+        """Return whether pages of ``origin`` may read replies."""
+        return self._origins.allows(origin)
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Return the reply to a preflight; one that is refused grants nothing at all."""
+        reply = super().preflight_response(request_headers)
+        if not self.is_allowed_origin(request_headers["origin"]) and _PRIVATE_NETWORK in reply.headers:
+            del reply.headers[_PRIVATE_NETWORK]
+        return reply

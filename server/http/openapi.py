@@ -65,6 +65,7 @@ _KEYS = MappingProxyType(
     {
         "bearer": {"type": "http", "scheme": "bearer"},
         "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+        "api-key": {"type": "apiKey", "in": "header", "name": "api-key"},
     }
 )
 _ANY_ROUTE: tuple[type[Exception], ...] = (InvalidKey, HeadTooLarge, RequestTimedOut, Exception)

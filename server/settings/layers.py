@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from server.engine.worker import faults
+from server.settings.access import MUST_SAY_SOMETHING, empty_ones
 from server.settings.models import TableError, model_tables
 from server.settings.table import FLAGS, ModelSettings, Settings, VariantSettings
 
@@ -81,6 +82,7 @@ def load_settings(
     environ = os.environ if environ is None else environ
     layers = (_flag_layer(flags), _environment_layer(environ), _file_layer(_find_file(config_file, environ)))
     values = {key: value for layer in reversed(layers) for key, value in layer.values.items()}
+    _check_given(values, layers)
     if "cache_dir" not in values:
         values["cache_dir"] = default_cache_dir(environ)
     try:
@@ -115,13 +117,24 @@ def _flag_layer(flags: Mapping[str, object]) -> _Layer:
 
 
 def _environment_layer(environ: Mapping[str, str]) -> _Layer:
-    # An empty variable counts as unset: that is what a compose file makes of a variable nobody has set.
-    values = {
+    given = {
         name.removeprefix(PREFIX).lower(): value
         for name, value in environ.items()
-        if name.startswith(PREFIX) and name not in (CONFIG_VARIABLE, faults.VARIABLE) and value
+        if name.startswith(PREFIX) and name not in (CONFIG_VARIABLE, faults.VARIABLE)
     }
-    return _Layer(values, variable_name)
+    # An empty variable counts as unset: that is what a compose file makes of a variable nobody has set. Not where
+    # that would let in everybody.
+    return _Layer({name: value for name, value in given.items() if value or name in MUST_SAY_SOMETHING}, variable_name)
+
+
+def _check_given(values: Mapping[str, object], layers: "tuple[_Layer, ...]") -> None:
+    """Raise SettingsError where a setting is empty that says who may use the server."""
+    lines = [
+        f"{_layer_of(name, layers).spell(name)}: it is given, and empty; give it a value, or leave it out"
+        for name in empty_ones(values)
+    ]
+    if lines:
+        raise SettingsError("\n".join(lines))
 
 
 def _find_file(config_file: Path | None, environ: Mapping[str, str]) -> Path | None:

@@ -8,9 +8,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from server.engine.config import Device, KvType
+from server.settings.access import check_hosts, check_origins
 
 
 class LogLevel(str, Enum):
@@ -166,8 +167,20 @@ class Settings(ModelDefaults):
         0, ge=0, description="Tokens of prompts and answers that a key may have in a minute; 0 is any number."
     )
     key_concurrent: int = Field(0, ge=0, description="Requests of a key that may run at once; 0 is any number.")
-    cors_origin: Names = Field(
-        ("*",), description="Origin whose pages may call the API from a browser; * is all, none is none; repeatable."
+    cors_origin: Annotated[Names, AfterValidator(check_origins)] = Field(
+        ("local",),
+        description="Origin whose pages may call the API from a browser; local is every page of this machine, * is "
+        "all, none is none; repeatable.",
+    )
+    allowed_host: Annotated[Names, AfterValidator(check_hosts)] = Field(
+        (),
+        description="Name by which a server without keys may be called, as by a reverse proxy, if it listens on this "
+        "machine alone; its pages may call, too; * is any; repeatable.",
+    )
+    share_prefixes: bool = Field(
+        False,
+        description="Let callers with different keys share all cached beginnings of prompts; cached_tokens then tells "
+        "one caller what another has asked.",
     )
     prompts: Path | None = Field(None, description="Folder of tasks of your own, one TOML file for each.")
     builtin_tasks: bool = Field(True, description="Serve the tasks that come with the package, too.")
@@ -206,6 +219,11 @@ class Settings(ModelDefaults):
         False, description="Send OpenTelemetry traces, as the OTEL_ variables say; needs the extra otel."
     )
     models: tuple[ModelSettings, ...] = Field(min_length=1, description="The models that are served.")
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether callers need an API key; a setting of keys that names none is an error."""
+        return bool(self.api_key) or self.api_key_file is not None
 
 
 SHARED = frozenset(ModelDefaults.model_fields)

@@ -11,15 +11,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
+
 from tests.clients.conftest import Deployment
 from tests.clients.programs import Told
+from tests.conftest import running_server
 from tests.support.chromium import find_chromium
 
 PAGE = Path(__file__).with_name("browser_page.html")
+BLIND = Path(__file__).with_name("blind_page.html")
 
 # As Chromium 150 sends them for browser_page.html.
+ORIGIN = "http://127.0.0.1:42049"
 AGENT = (
-    "Origin: http://127.0.0.1:42049\r\n"
+    f"Origin: {ORIGIN}\r\n"
     "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
     "HeadlessChrome/150.0.7871.100 Safari/537.36\r\n"
     "Sec-Fetch-Mode: cors\r\nSec-Fetch-Site: same-site\r\nSec-Fetch-Dest: empty\r\n"
@@ -66,19 +71,19 @@ def test_the_bytes_of_chromium(deployment: Deployment) -> None:
     connection = Connection(deployment.url)
     status, headers, body = connection.exchange((PREFLIGHT + AGENT).encode(), b"OK")
     assert (status, body) == ("HTTP/1.1 200 OK", "OK"), "a preflight has no key"
-    assert headers["access-control-allow-origin"] == "*"
+    assert headers["access-control-allow-origin"] == ORIGIN
     assert headers["access-control-allow-headers"] == "authorization,content-type"
     assert "post" in headers["access-control-allow-methods"]
     asked = (REQUEST.replace("KEY", deployment.key) + AGENT).encode() + BODY
     status, headers, body = connection.exchange(asked, b"\r\n0\r\n\r\n")
     assert status == "HTTP/1.1 200 OK"
-    assert headers["access-control-allow-origin"] == "*"
+    assert headers["access-control-allow-origin"] == ORIGIN
     assert "x-request-id" in headers["access-control-expose-headers"]
     assert "content-encoding" not in headers, "what is packed cannot be read piece by piece"
     assert re.search(r"\r\ndata: \[DONE\]\n\n\r\n", body)
 
 
-def test_a_page_of_the_public_web_may_call_a_server_at_home(deployment: Deployment) -> None:
+def test_a_page_that_may_call_may_do_so_from_the_public_web(deployment: Deployment) -> None:
     """Chrome 104 to 141 asks for it expressly; it was answered with 400, which ends the request."""
     asked = (PREFLIGHT + "Access-Control-Request-Private-Network: true\r\n" + AGENT).encode()
     status, headers, _ = Connection(deployment.url).exchange(asked, b"OK")
@@ -114,23 +119,31 @@ def page(content: bytes) -> Iterator[tuple[str, "queue.Queue[Told]"]]:
         server.shutdown()
 
 
-def test_a_page_in_chromium(deployment: Deployment, tmp_path: Path) -> None:
+@contextmanager
+def browsing(address: str, folder: Path, *further: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Chromium with a page open."""
     chromium = find_chromium()
-    content = PAGE.read_text("utf-8").replace("ADDRESS", deployment.url).replace("KEY", deployment.key)
     options = (
         "--headless",
         "--no-sandbox",
         "--disable-gpu",
         "--remote-debugging-port=0",
-        f"--user-data-dir={tmp_path}",
+        f"--user-data-dir={folder}",
+        *further,
     )
-    with page(content.encode()) as (address, seen), (tmp_path / "log").open("wb") as log:
+    with (folder.parent / f"{folder.name}.log").open("wb") as log:
         command = [chromium.path, *options, address]
         with subprocess.Popen(command, stdout=log, stderr=log, env=chromium.environment) as browser:
             try:
-                told = seen.get(timeout=60)
+                yield browser
             finally:
                 browser.kill()
+
+
+def test_a_page_in_chromium(deployment: Deployment, tmp_path: Path) -> None:
+    content = PAGE.read_text("utf-8").replace("ADDRESS", deployment.url).replace("KEY", deployment.key)
+    with page(content.encode()) as (address, seen), browsing(address, tmp_path / "profile"):
+        told = seen.get(timeout=60)
     assert "failed" not in told
     assert told["models"][:2] == ["chatglm2-tiny", "bert"]
     assert "glmserve" in told["streamed"]["content"]
@@ -138,3 +151,25 @@ def test_a_page_in_chromium(deployment: Deployment, tmp_path: Path) -> None:
     assert told["streamed"]["id"].startswith("req_")
     assert (told["refused"]["status"], told["refused"]["error"]["param"]) == (400, "temperature")
     assert told["legacy"]["status"] == 200
+
+
+NAMES = "--host-resolver-rules=MAP *.example 127.0.0.1"
+"""The names of a page that has bound them to this machine."""
+
+
+def prompt_tokens(url: str) -> int:
+    return int(httpx.get(f"{url}/health").json()["models"][0]["stats"]["prompt_tokens"])
+
+
+def test_a_page_of_the_web_does_nothing_on_a_server_without_keys(tiny_gguf: Path, tmp_path: Path) -> None:
+    """In Chromium: a blind POST was computed, and what can be read without a preflight was read."""
+    with running_server(str(tiny_gguf), log=tmp_path / "log") as (url, _):
+        content = BLIND.read_text("utf-8").replace("ADDRESS", url).encode()
+        with page(content) as (address, seen):
+            foreign = address.replace("127.0.0.1", "evil.example")
+            with browsing(foreign, tmp_path / "foreign", NAMES):
+                assert seen.get(timeout=60) == {"blind": "opaque", "read": "hidden"}
+            assert prompt_tokens(url) == 0, "it was computed"
+            with browsing(address.replace("127.0.0.1", "localhost"), tmp_path / "local"):
+                assert seen.get(timeout=60) == {"blind": "opaque", "read": 200}
+            assert prompt_tokens(url) > 0

@@ -9,6 +9,7 @@ import pytest
 from openai import AsyncOpenAI, AuthenticationError, RateLimitError
 
 from server.app import ApiOptions
+from server.engine.interface import EngineState
 from server.http.keys import KeyRing, parse_keys
 from server.request_record import Limits
 from tests.support.api import MODEL, connect, make_app
@@ -99,14 +100,31 @@ async def test_health_needs_no_key(http: httpx.AsyncClient, method: str) -> None
     assert (await http.request(method, "/health")).status_code == 200
 
 
+@pytest.mark.parametrize("headers", NO_KEYS)
+async def test_health_without_a_key_tells_what_a_load_balancer_needs(
+    http: httpx.AsyncClient, engine: ScriptedEngine, headers: dict[str, str]
+) -> None:
+    """It told the model's file, the queue and the sums of tokens."""
+    sent = {name: value.encode("latin-1") for name, value in headers.items()}
+    assert (await http.get("/health", headers=sent)).json() == {"status": "ok"}
+    engine.state, engine.reason = EngineState.RESTARTING, "the engine of secret.gguf died"
+    reply = await http.get("/health", headers=sent)
+    assert (reply.status_code, reply.json()) == (503, {"status": "restarting"})
+    assert "secret.gguf" in (await http.get("/health", headers=ANN)).text
+
+
+async def test_health_tells_all_to_who_has_a_key(http: httpx.AsyncClient) -> None:
+    assert (await http.get("/health", headers=ANN)).json()["models"][0]["name"] == MODEL
+
+
 async def test_a_preflight_needs_no_key(http: httpx.AsyncClient) -> None:
-    headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
+    headers = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
     assert (await http.options(CHAT, headers=headers)).status_code == 200
 
 
 async def test_a_refusal_can_be_read_by_a_page(http: httpx.AsyncClient) -> None:
-    reply = await http.post(CHAT, json=HELLO, headers={"Origin": "https://a.example"})
-    assert (reply.status_code, reply.headers["access-control-allow-origin"]) == (401, "*")
+    reply = await http.post(CHAT, json=HELLO, headers={"Origin": "http://localhost:3000"})
+    assert (reply.status_code, reply.headers["access-control-allow-origin"]) == (401, "http://localhost:3000")
 
 
 @pytest.mark.parametrize(
@@ -115,6 +133,7 @@ async def test_a_refusal_can_be_read_by_a_page(http: httpx.AsyncClient) -> None:
         ANN,
         {"Authorization": "bearer secret-of-nobody"},
         {"x-api-key": "secret-of-ann"},
+        {"api-key": "secret-of-ann"},
         {"Authorization": "Bearer something-else", "x-api-key": "secret-of-ann"},
     ],
 )

@@ -69,16 +69,16 @@ async def test_two_requests_at_once_keep_their_ids_apart(
     assert "[well]" not in caplog.text
 
 
-async def test_a_page_of_any_origin_may_ask_and_send_the_headers_of_the_clients(http: httpx.AsyncClient) -> None:
+async def test_a_page_of_this_machine_may_ask_and_send_the_headers_of_the_clients(http: httpx.AsyncClient) -> None:
     wanted = "authorization, content-type, x-api-key, anthropic-version, x-stainless-os, x-stainless-new, x-request-id"
     preflight = {
-        "Origin": "https://chat.example",
+        "Origin": "http://localhost:3000",
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": wanted,
     }
     reply = await http.options(CHAT, headers=preflight)
     assert reply.status_code == 200
-    assert reply.headers["access-control-allow-origin"] == "*"
+    assert reply.headers["access-control-allow-origin"] == "http://localhost:3000"
     assert reply.headers["access-control-allow-headers"] == wanted
     assert "POST" in reply.headers["access-control-allow-methods"]
     assert "access-control-allow-credentials" not in reply.headers
@@ -86,14 +86,14 @@ async def test_a_page_of_any_origin_may_ask_and_send_the_headers_of_the_clients(
 
 @pytest.mark.parametrize("body", [HELLO, {}, {**HELLO, "stream": True}])
 async def test_a_page_may_read_the_reply_and_its_headers_errors_too(http: httpx.AsyncClient, body: object) -> None:
-    reply = await http.post(CHAT, json=body, headers={"Origin": "https://chat.example"})
-    assert reply.headers["access-control-allow-origin"] == "*"
+    reply = await http.post(CHAT, json=body, headers={"Origin": "http://localhost:3000"})
+    assert reply.headers["access-control-allow-origin"] == "http://localhost:3000"
     assert "access-control-allow-credentials" not in reply.headers
     assert set(EXPOSED) <= set(reply.headers["access-control-expose-headers"].split(", "))
 
 
 async def test_a_fault_of_the_server_can_be_read_by_a_page(http: httpx.AsyncClient, engine: ScriptedEngine) -> None:
     engine.reject = RuntimeError("secret")
-    reply = await http.post(CHAT, json=HELLO, headers={"Origin": "https://chat.example"})
+    reply = await http.post(CHAT, json=HELLO, headers={"Origin": "http://localhost:3000"})
     assert reply.status_code == 500
-    assert reply.headers["access-control-allow-origin"] == "*"
+    assert reply.headers["access-control-allow-origin"] == "http://localhost:3000"

@@ -58,6 +58,8 @@ SAMPLES = {
         '["https://a.example", "https://b.example"]',
         ("https://a.example", "https://b.example"),
     ),
+    "allowed_host": Sample("a.example, ::1", '["a.example", "::1"]', ("a.example", "::1")),
+    "share_prefixes": Sample("true", "true", True),
     "prompts": Sample("/prompts", '"/prompts"', Path("/prompts")),
     "builtin_tasks": Sample("false", "false", False),
     "pin_task": Sample("a, m:b", '["a", "m:b"]', ("a", "m:b")),

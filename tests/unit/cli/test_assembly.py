@@ -49,6 +49,8 @@ CARD_FIELDS = {"model_name": "name", "alias": "aliases", "default_max_tokens": "
                "max_output_tokens": "max_output_tokens"}  # fmt: skip
 API_FIELDS = {
     "cors_origin": "cors_origins",
+    "allowed_host": "allowed_hosts",
+    "share_prefixes": "share_prefixes",
     "page": "page",
     "request_timeout": "request_timeout",
     "access_log": "access_log",
@@ -146,6 +148,26 @@ def test_a_faulty_file_of_keys_is_refused_and_not_quoted(text: str, told: str, t
     with pytest.raises(AssemblyError, match=told) as caught:
         api_options(settings(api_key_file=str(file)))
     assert "secret" not in str(caught.value).replace("same secret", "")
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "  # nobody yet\n"])
+def test_an_empty_file_of_keys_is_refused_beside_other_keys_too(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(text)
+    with pytest.raises(AssemblyError, match="there is no key in it"):
+        api_options(settings(api_key=("ann:secret-a",), api_key_file=str(file)))
+
+
+def test_a_key_that_is_a_comment_is_refused() -> None:
+    with pytest.raises(AssemblyError, match="--api-key: there is no key in it"):
+        api_options(settings(api_key=("# none",)))
+
+
+@pytest.mark.parametrize(
+    ("host", "alone"), [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("::", False)]
+)
+def test_the_api_knows_whether_it_is_called_from_this_machine_alone(host: str, alone: bool) -> None:
+    assert api_options(settings(host=host)).on_loopback == alone
 
 
 def test_a_file_of_keys_that_is_not_there_is_told() -> None:

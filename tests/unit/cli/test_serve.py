@@ -5,13 +5,14 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from server.cli import main
-from server.commands.banner import Announced, ready_banner
+from server.commands.banner import KEY_PLACEHOLDER, Access, Announced, ready_banner
 from server.logs import configure_logging
-from server.serving import AddressError, base_url, bind
+from server.serving import AddressError, base_url, bind, is_public, lan_url
 from server.settings.table import LogLevel
 from tests.support.minimal_gguf import write_gguf
 
@@ -144,6 +145,30 @@ def test_the_banner_has_a_line_for_each_kind_of_caller() -> None:
     assert "In a browser:\n  http://h:1/\n" in banner
 
 
+def test_the_banner_has_room_for_a_key_where_one_is_needed() -> None:
+    banner = ready_banner("http://h:1", [Announced("a", "chatglm2", "CPU")], Access(needs_key=True))
+    lines = [shlex.split(line) for line in banner.splitlines() if "  curl" in line]
+    assert len(lines) == 3
+    assert all(f"Authorization: Bearer {KEY_PLACEHOLDER}" in line for line in lines)
+    assert "an api_key)" in banner
+    assert KEY_PLACEHOLDER not in ready_banner("http://h:1", [Announced("a", "chatglm2", "CPU")])
+
+
+def test_the_banner_says_how_other_machines_reach_it_and_that_all_may() -> None:
+    models = [Announced("a", "chatglm2", "CPU")]
+    said = ready_banner("http://h:1", models, Access(lan_url="http://10.0.0.5:1"))
+    assert "Other machines reach it on http://10.0.0.5:1, for everybody who can reach it" in said
+    said = ready_banner("http://h:1", models, Access(needs_key=True, lan_url="http://10.0.0.5:1"))
+    assert "Other machines reach it on http://10.0.0.5:1\n" in said
+
+
+@pytest.mark.parametrize(("host", "public"), [("127.0.0.1", False), ("0.0.0.0", True), ("127.0.0.2", False)])
+def test_an_address_for_others_is_known_where_it_listens_on_all(host: str, public: bool) -> None:
+    with bind(host, 0) as listener:
+        assert is_public(listener) == public
+        assert not lan_url(listener) or (public and lan_url(listener).endswith(f":{listener.getsockname()[1]}"))
+
+
 def test_the_banner_names_no_page_where_there_is_none() -> None:
     assert "browser" not in ready_banner("http://h:1", [Announced("a", "chatglm2", "CPU")], page=False)
 
@@ -169,3 +194,25 @@ def test_the_log_level_is_the_settings(level: LogLevel, uvicorn_speaks: bool) ->
         root.setLevel(before)
         root.handlers[:] = handlers
         uvicorn.setLevel(chatty)
+
+
+def _commands(of: click.Command, *words: str) -> Iterator[tuple[str, ...]]:
+    yield words
+    if isinstance(of, click.Group):
+        for name in of.list_commands(click.Context(of)):
+            command = of.get_command(click.Context(of), name)
+            assert command is not None, name
+            yield from _commands(command, *words, name)
+
+
+@pytest.mark.parametrize("words", list(_commands(main)), ids=" ".join)
+def test_no_help_shows_how_it_is_laid_out(words: tuple[str, ...], tmp_path: Path) -> None:
+    """A raw docstring kept click's mark of a verbatim paragraph as two characters, and the lines were run together."""
+    text = call(*words, "--help", cache=tmp_path).output
+    assert text.startswith("Usage:")
+    assert "\\b" not in text
+    assert "\b" not in text
+
+
+def test_examples_in_a_help_text_have_a_line_each(tmp_path: Path) -> None:
+    assert "\n  glmserve task news - < item.txt\n" in call("task", "--help", cache=tmp_path).output

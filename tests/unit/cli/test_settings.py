@@ -1,9 +1,12 @@
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from server.settings.layers import SettingsError, load_settings, variable_name
-from server.settings.table import FLAGS
+from server.settings.access import MUST_SAY_SOMETHING
+from server.settings.layers import SettingsError, flag_name, load_settings, variable_name
+from server.settings.table import FLAGS, Settings
 from tests.unit.cli.samples import SAMPLES
 
 
@@ -50,6 +53,52 @@ def test_a_file_in_the_current_folder_is_found(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     (tmp_path / "glmserve.toml").write_text("port = 4")
     assert load_settings({}, {}).port == 4
+
+
+@pytest.mark.parametrize("name", sorted(MUST_SAY_SOMETHING))
+@pytest.mark.parametrize("value", ["", " ", ",", " , "])
+def test_a_setting_of_who_may_call_is_not_given_empty(name: str, value: str, tmp_path: Path) -> None:
+    """`--api-key ""`, from a shell variable that was never set, started a server for everybody."""
+    file = tmp_path / "some.toml"
+    file.write_text(f"{name} = {json.dumps(value)}\n")
+    sources: tuple[tuple[str, Callable[[], Settings]], ...] = (
+        (flag_name(name), lambda: load_settings({name: (value,) if name != "api_key_file" else value}, {})),
+        (variable_name(name), lambda: load_settings({}, {variable_name(name): value})),
+        (f"{file}: {name}", lambda: load_settings({}, {}, file)),
+    )
+    for spelt, load in sources:
+        with pytest.raises(SettingsError) as caught:
+            load()
+        assert str(caught.value) == f"{spelt}: it is given, and empty; give it a value, or leave it out"
+
+
+def test_an_empty_flag_does_not_fall_back_to_what_another_source_says() -> None:
+    with pytest.raises(SettingsError, match="--api-key: it is given, and empty"):
+        load_settings({"api_key": ("",)}, {"GLMSERVE_API_KEY": "secret-of-ann"})
+
+
+def test_an_empty_list_of_keys_in_the_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "some.toml"
+    file.write_text("api_key = []\n")
+    with pytest.raises(SettingsError, match="api_key: it is given, and empty"):
+        load_settings({}, {}, file)
+
+
+@pytest.mark.parametrize("value", ["example.com", "https://", "http://a/b", "http://a b", "all"])
+def test_an_origin_that_no_browser_sends_is_refused(value: str) -> None:
+    with pytest.raises(SettingsError, match="--cors-origin: must be SCHEME://HOST"):
+        load_settings({"cors_origin": (value,)}, {})
+
+
+def test_origins_and_hosts_are_read_as_browsers_write_them() -> None:
+    found = load_settings({"cors_origin": ("HTTPS://A.example/", "local"), "allowed_host": ("A.example.", "[::1]")}, {})
+    assert (found.cors_origin, found.allowed_host) == (("https://a.example", "local"), ("a.example", "::1"))
+
+
+@pytest.mark.parametrize("value", ["http://a", "a:80", "a b", "a/b", "-a"])
+def test_a_host_with_more_than_a_name_is_refused(value: str) -> None:
+    with pytest.raises(SettingsError, match="--allowed-host: must be a host name"):
+        load_settings({"allowed_host": (value,)}, {})
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
