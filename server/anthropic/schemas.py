@@ -57,7 +57,8 @@ class PromptRequest(Wire):
     model_config = ConfigDict(json_schema_extra=COUNTED.complete)
 
     model: str | None = None
-    messages: Annotated[list[MessageParam], Field(min_length=1)]
+    messages: list[MessageParam]
+    """May be empty beside a ``system`` text, which is then what is answered."""
     system: BlockText | None = None
     tools: list[ToolParam] | None = None
     tool_choice: ToolChoiceParam | None = None

@@ -9,7 +9,14 @@ from server.generation.generate import GenerationRequest, room_for_answer
 from server.hosting.registry import ServedModel
 from server.openai.grammars import schema_grammar
 from server.openai.sampling import SamplingFields, to_sampling
-from server.openai.tool_schemas import AskedChoice, FunctionDefinition, answer_grammar, offer_functions, with_format
+from server.openai.tool_schemas import (
+    AskedChoice,
+    FunctionDefinition,
+    answer_grammar,
+    check_no_call_is_due,
+    offer_functions,
+    with_format,
+)
 from server.prompts.message import Message, Role
 from server.tasks.task import AnswerForm
 from server.tools.tool import ToolOffer
@@ -40,16 +47,16 @@ async def to_prompt(body: PromptRequest, model: ServedModel) -> Prompt:
     for index, given in enumerate(body.messages):
         messages += to_messages(given, f"messages[{index}]")
     offer = _offer(body)
+    if not messages:
+        raise InvalidRequest("messages must not be empty", param="messages")
     continued = messages[-1].role is Role.ASSISTANT
-    if continued and offer is not None:
-        raise InvalidRequest(
-            "an answer that has begun can be continued only as text: leave the tools out, or end with the user's",
-            param="tools",
-        )
     if continued and messages[-1].tool_calls:
         raise InvalidRequest("the results of the last message's tools are missing after it", param="messages")
     tools = () if offer is None else offer.tools
     ids = await model.encode(messages, tools, continued=continued)
+    if continued:
+        check_no_call_is_due(offer, "tool_choice")
+        offer = None
     return Prompt(ids, model.answer_form(messages), offer, continued)
 
 

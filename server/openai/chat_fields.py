@@ -42,7 +42,10 @@ _HONOURED = (
     Honoured("parallel_tool_calls", "false: at most one call; true, the default: up to 8 where the family can"),
     Honoured("functions", "the older name of tools; answered with function_call"),
     Honoured("function_call", "none, auto, or a function"),
-    Honoured("continue_final_message", "extension; the answer goes on with the last message, the assistant's"),
+    Honoured(
+        "continue_final_message",
+        "extension; the answer goes on with the last message; prefix or partial in it say the same",
+    ),
     Honoured("add_generation_prompt", "extension; false only together with continue_final_message"),
 )
 
@@ -114,8 +117,6 @@ CHAT = FieldTable(_HONOURED, _IGNORED, _REFUSED)
 MESSAGE_REFUSED = (
     Refused("audio"),
     Refused("refusal", ("",)),
-    Refused("prefix", (False,)),
-    Refused("partial", (False,)),
 )
 """Fields of a message. Any other, such as ``name`` or ``type``, only labels it and is accepted."""
 

@@ -31,6 +31,10 @@ class ChatMessage(Wire):
     function_call: FunctionCall | None = None
     name: str | None = None
     """Of a function's message: which one gave it. Elsewhere it only labels."""
+    prefix: bool | None = None
+    """Of the last message: the answer goes on with it. So DeepSeek and Mistral spell ``continue_final_message``."""
+    partial: bool | None = None
+    """The same, as Moonshot and Qwen spell it."""
 
 
 class ChatRequest(SamplingFields, GrammarFields, ToolFields):
@@ -50,6 +54,12 @@ class ChatRequest(SamplingFields, GrammarFields, ToolFields):
     timings: bool | None = None
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
+
+    @property
+    def is_continued(self) -> bool:
+        """Whether the answer goes on with the last message, the assistant's."""
+        last = self.messages[-1]
+        return bool(self.continue_final_message or last.prefix or last.partial)
 
 
 def parse_chat_request(body: Mapping[str, object]) -> ChatRequest:

@@ -174,6 +174,20 @@ def offer_functions(
     return make_offer(tools, ToolChoice(asked.mode), allowed, parallel=parallel)
 
 
+def check_no_call_is_due(offer: ToolOffer | None, field: str) -> None:
+    """Check an answer that goes on with a text: it calls nothing, though its prompt may tell of tools.
+
+    Raises:
+        InvalidRequest: ``offer`` asks for a call in ``field``.
+    """
+    if offer is not None and offer.choice is ToolChoice.REQUIRED:
+        raise InvalidRequest(
+            f"{field} asks for a call, but an answer that has begun as text goes on as text: end with the user's "
+            "message, or leave the choice to the model",
+            param=field,
+        )
+
+
 def with_format(offer: ToolOffer | None, asked: Grammar | None) -> ToolOffer | None:
     """Return ``offer`` for an answer that calls a tool or is a text in the format that was ``asked`` for."""
     return None if offer is None else replace(offer, text_format=asked)

@@ -9,7 +9,7 @@ from server.openai.conversation import to_messages
 from server.openai.grammars import to_grammar
 from server.openai.sampling import answer_tokens, number_of_answers, to_sampling
 from server.openai.schemas import ChatRequest
-from server.openai.tool_schemas import answer_grammar, to_offer, with_format
+from server.openai.tool_schemas import answer_grammar, check_no_call_is_due, to_offer, with_format
 from server.tools.tool import ToolOffer
 
 
@@ -24,10 +24,14 @@ async def to_generation(body: ChatRequest, model: ServedModel) -> GenerationRequ
         EngineUnavailable: the model is not ready.
     """
     n = number_of_answers(body.n, model)
+    offer = to_offer(body)
+    prompt_ids = await to_prompt(body, offer, model)
+    if body.is_continued:
+        check_no_call_is_due(offer, "tool_choice")
+        offer = None
     form = model.answer_form(to_messages(body.messages))
     asked_format = to_grammar(body) or form.grammar
-    offer = with_format(to_offer(body), asked_format)
-    prompt_ids = await to_prompt(body, offer, model)
+    offer = with_format(offer, asked_format)
     room = room_for_answer(model, len(prompt_ids))
     asked = body.max_completion_tokens or body.max_tokens
     max_tokens = answer_tokens(asked, body.min_tokens, model.card.default_max_tokens, room)
@@ -41,7 +45,7 @@ async def to_generation(body: ChatRequest, model: ServedModel) -> GenerationRequ
         stop=body.stop or form.stop,
         n=n,
         tools=offer,
-        continued=bool(body.continue_final_message),
+        continued=body.is_continued,
     )
 
 
@@ -49,16 +53,16 @@ async def to_prompt(body: ChatRequest, offer: ToolOffer | None, model: ServedMod
     """Return the prompt's ids, which tell of what is on ``offer``. Raises as ``to_generation`` does."""
     _check_agreement(body, offer)
     tools = () if offer is None else offer.tools
-    return await model.encode(to_messages(body.messages), tools, continued=bool(body.continue_final_message))
+    return await model.encode(to_messages(body.messages), tools, continued=body.is_continued)
 
 
 def _check_agreement(body: ChatRequest, offer: ToolOffer | None) -> None:
     """Refuse fields that contradict each other. Raises InvalidRequest."""
-    if body.continue_final_message and body.add_generation_prompt:
+    if body.is_continued and body.add_generation_prompt:
         raise InvalidRequest(
             "continue_final_message and add_generation_prompt exclude each other", param="continue_final_message"
         )
-    if body.add_generation_prompt is False and not body.continue_final_message:
+    if body.add_generation_prompt is False and not body.is_continued:
         raise InvalidRequest(
             "add_generation_prompt may be false only together with continue_final_message",
             param="add_generation_prompt",
@@ -66,9 +70,4 @@ def _check_agreement(body: ChatRequest, offer: ToolOffer | None) -> None:
     if body.logprobs and offer is not None:
         raise InvalidRequest(
             "logprobs are those of a text: leave the tools out, or set tool_choice to none", param="logprobs"
-        )
-    if body.continue_final_message and offer is not None:
-        raise InvalidRequest(
-            "an answer that has begun can be continued only as text: leave the tools out, or set tool_choice to none",
-            param="continue_final_message",
         )

@@ -48,10 +48,10 @@ class PromptFormat(Protocol):
         """Return the prompt's ids, up to where the answer starts.
 
         Args:
-            messages: the conversation; the last one is the user's, or a tool's result.
+            messages: the conversation. After one of the assistant's at the end a new answer begins.
             encoder: the model's vocabulary.
             tools: what the model is told that it may call.
-            continued: the last message is the assistant's instead, and the answer goes on right after its text.
+            continued: the last message is the assistant's, and the answer goes on right after its text.
 
         Raises:
             PromptError: the conversation cannot be put that way.
@@ -72,22 +72,19 @@ class Conversation:
 def to_conversation(messages: Sequence[Message]) -> Conversation:
     """Return ``messages`` as rounds, for families whose prompt knows only question and answer.
 
-    System text joins the next user message, a blank line between: at the start of the chat that is the first
-    one, so the prompt of a growing chat keeps its prefix and stays cached. Messages of one speaker in a row are
-    joined by a line break. An answer that nobody asked for gets an empty question.
-
-    Raises:
-        PromptError: there is no message, or the last one is not the user's.
+    System text joins the user message after it, a blank line between: at the start of the chat that is the first
+    one, so the prompt of a growing chat keeps its prefix and stays cached. Before an answer and at the end it is the
+    question, or the end of it. Messages of one speaker in a row are joined by a line break. An answer that nobody
+    asked for gets an empty question, and after an answer at the end an empty question is open.
     """
-    _check_last(messages)
     turns: list[tuple[str, str]] = []
     system: list[str] = []
     question: list[str] = []
     answer: list[str] = []
     for message in messages:
         if answer and message.role is not Role.ASSISTANT:
-            turns.append(("\n".join(question), "\n".join(answer)))
-            question, answer = [], []
+            turns.append((_question(question, system), "\n".join(answer)))
+            question, system, answer = [], [], []
         if message.role is Role.SYSTEM:
             system.append(message.content)
         elif message.role is Role.USER:
@@ -95,7 +92,15 @@ def to_conversation(messages: Sequence[Message]) -> Conversation:
             system = []
         else:
             answer.append(message.content)
-    return Conversation(tuple(turns), "\n".join(question))
+    if answer:
+        turns.append((_question(question, system), "\n".join(answer)))
+        question, system = [], []
+    return Conversation(tuple(turns), _question(question, system))
+
+
+def _question(question: Sequence[str], system: Sequence[str]) -> str:
+    """Return a question of the user's messages, and after them the system text that no such message follows."""
+    return "\n\n".join([*(["\n".join(question)] if question else []), *system])
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +125,8 @@ class ChatGLM2Format:
 class BaichuanFormat:
     """Each message by itself after the token of its role; the prompt ends with the assistant's.
 
-    System text at the start goes in front without a token of its own, as Baichuan2's authors have it; later
-    system text joins the next question. Tools are told of, called and answered in plain words.
+    System text in front of the first question goes without a token of its own, as Baichuan2's authors have it; any
+    other joins the next question, or is one. Tools are told of, called and answered in plain words.
     """
 
     opens_with_blanks: ClassVar[bool] = False
@@ -134,7 +139,7 @@ class BaichuanFormat:
         """Return the prompt's ids; see ``PromptFormat``."""
         asked, answer = split_answer(messages, continued=continued)
         asked = as_text(asked, tools, self.tool_form)
-        leading = tuple(takewhile(lambda message: message.role is Role.SYSTEM, asked))
+        leading = _leading_system(asked)
         conversation = to_conversation(asked[len(leading) :])
         user, assistant = encoder.special_id("user"), encoder.special_id("assistant")
         ids = list(encoder.encode("\n\n".join(message.content for message in leading)))
@@ -161,7 +166,6 @@ class RoleTokensFormat:
     ) -> tuple[int, ...]:
         """Return the prompt's ids; see ``PromptFormat``."""
         asked, answer = split_answer(messages, continued=continued)
-        _check_last(asked)
         ids = list(prefix_ids(self, encoder))
         for message in with_system(asked, tools, self.tool_form):
             if message.content or not message.tool_calls:
@@ -189,7 +193,7 @@ def _after_role(encoder: Encoder, role: str, metadata: str, text: str) -> tuple[
 
 @dataclass(frozen=True, slots=True)
 class CodeGeeX2Format:
-    """[gMASK] and sop, then the last message as it is: code to be gone on with.
+    """[gMASK] and sop, then the last message as it is, whoever wrote it: code to be gone on with.
 
     The model completes and does not converse, so earlier messages and system text are no part of the prompt, and
     there is nothing that could tell it of tools.
@@ -206,17 +210,29 @@ class CodeGeeX2Format:
         if tools or any(message.role is Role.TOOL for message in messages):
             raise PromptError("this model completes code and can be told of no tools")
         asked, answer = split_answer(messages, continued=continued)
-        query = _check_last(asked).content
+        query = asked[-1].content if asked else ""
         return (*prefix_ids(self, encoder), *encoder.encode(query + answer))
+
+
+def _leading_system(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Return the system messages in front of the first question; where an answer or nothing follows, they are one."""
+    leading = tuple(takewhile(lambda message: message.role is Role.SYSTEM, messages))
+    is_followed = len(leading) < len(messages) and messages[len(leading)].role is Role.USER
+    return leading if is_followed else ()
 
 
 def split_answer(messages: Sequence[Message], *, continued: bool) -> tuple[tuple[Message, ...], str]:
     """Return the messages to be answered, and the beginning of the answer that was given, empty unless continued.
 
     Raises:
-        PromptError: there should be such a beginning, and the last message is none.
+        PromptError: there is no message, results of tool calls are missing at the end, or there should be such a
+            beginning, and the last message is none.
     """
+    if not messages:
+        raise PromptError("there is no message to be answered")
     if not continued:
+        if messages[-1].tool_calls:
+            raise PromptError("the results of the last message's tool calls are missing after it")
         return tuple(messages), ""
     asked = list(messages)
     given: list[str] = []
@@ -233,13 +249,6 @@ def split_answer(messages: Sequence[Message], *, continued: bool) -> tuple[tuple
 def prefix_ids(form: PromptFormat, encoder: Encoder) -> tuple[int, ...]:
     """Return the ids of the special tokens that stand in front of every text."""
     return tuple(map(encoder.special_id, form.text_prefix))
-
-
-def _check_last(messages: Sequence[Message]) -> Message:
-    """Return the last message. Raises PromptError where the assistant cannot answer to it."""
-    if not messages or messages[-1].role not in (Role.USER, Role.TOOL):
-        raise PromptError("the last message must be from the user, or be a tool's result")
-    return messages[-1]
 
 
 _FORMATS: Mapping[str, PromptFormat] = MappingProxyType(

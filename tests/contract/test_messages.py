@@ -294,7 +294,15 @@ IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png"
         ({"tools": [WEATHER], "tool_choice": {"type": "tool", "name": "x"}}, "tool_choice"),
         ({"tools": [WEATHER], "tool_choice": {"type": "tool"}}, "tool_choice.name"),
         ({"tool_choice": {"type": "any"}}, "tool_choice"),
-        ({"tools": [WEATHER], "messages": [*HELLO, {"role": "assistant", "content": "x"}]}, "leave the tools out"),
+        ({"messages": []}, "must not be empty"),
+        (
+            {
+                "tools": [WEATHER],
+                "messages": [*HELLO, {"role": "assistant", "content": "x"}],
+                "tool_choice": {"type": "any"},
+            },
+            "goes on as text",
+        ),
         ({"stop_sequences": ["x"] * 17}, "stop_sequences"),
         ({"container": "x"}, "container"),
         ({"surprise": 1}, "surprise"),

@@ -195,7 +195,7 @@ async def test_a_final_message_is_continued_right_after_its_text(more: dict[str,
     [
         ({"continue_final_message": True, "add_generation_prompt": True}, "continue_final_message"),
         ({"add_generation_prompt": False}, "add_generation_prompt"),
-        ({"continue_final_message": True, "tools": [NOW]}, "continue_final_message"),
+        ({"continue_final_message": True, "tools": [NOW], "tool_choice": "required"}, "tool_choice"),
         ({"logprobs": True, "tools": [NOW]}, "logprobs"),
     ],
 )
@@ -203,6 +203,23 @@ async def test_contradictions_are_refused(body: dict[str, object], param: str) -
     with pytest.raises(InvalidRequest) as caught:
         await generation(messages=BEGUN, **body)
     assert caught.value.param == param
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("field", ["prefix", "partial"])
+async def test_a_message_may_say_itself_that_the_answer_goes_on_with_it(field: str) -> None:
+    request = await generation(messages=[USER, {**BEGUN[1], field: True}])
+    assert prompt(request) == "[Round 1]\n\n问：几点了？\n\n答：现在是"
+    assert request.continued
+    assert not (await generation(messages=[USER, {**BEGUN[1], field: False}])).continued
+
+
+@pytest.mark.anyio
+async def test_an_answer_that_has_begun_goes_on_as_text_though_the_prompt_tells_of_tools() -> None:
+    request = await generation(messages=BEGUN, continue_final_message=True, tools=[NOW])
+    assert prompt(request).endswith("答：现在是")
+    assert "now" in prompt(request)
+    assert (request.tools, request.params.grammar) == (None, None)
 
 
 @pytest.mark.anyio

@@ -130,11 +130,18 @@ def test_several_messages_of_an_answer_that_has_begun_are_joined() -> None:
     assert told == (GMASK, SOP, *encoded("[Round 1]\n\n问：q\n\n答：a\nb"))
 
 
-@pytest.mark.parametrize("messages", [CHAT, (Message(SYSTEM, "s"), Message(ASSISTANT, "a"))])
-def test_what_continues_no_answer_to_a_question_is_refused(messages: tuple[Message, ...]) -> None:
+def test_only_an_answer_is_continued() -> None:
     for family in ("chatglm2", "baichuan", "chatglm3", "glm4"):
         with pytest.raises(PromptError):
-            ids(family, *messages, tools=(), continued=True)
+            ids(family, *CHAT, tools=(), continued=True)
+
+
+def test_an_answer_to_system_text_is_continued() -> None:
+    messages = (Message(SYSTEM, "s"), Message(ASSISTANT, "a"))
+    told = ids("chatglm2", *messages, tools=(), continued=True)
+    assert told == (GMASK, SOP, *encoded("[Round 1]\n\n问：s\n\n答：a"))
+    told = ids("baichuan", *messages, tools=(), continued=True)
+    assert told == (ON_USER, *encoded("s"), ON_ASSISTANT, *encoded("a"))
 
 
 def test_a_model_of_code_knows_no_tools() -> None:
