@@ -10,6 +10,7 @@ EngineError
 ├── EngineUnavailable        no engine to take the request just now
 ├── EngineDied               the engine process ended while the request ran
 ├── DecodeFailed             llama.cpp refused the batch that held this request
+├── GrammarFailed            its grammar reached a limit while the answer was written
 ├── ReaderTooSlow            nobody took what was computed for this request
 └── ModelLoadError           the model file could not be loaded
 """
@@ -80,6 +81,10 @@ class EngineDied(EngineError):
 
 class DecodeFailed(EngineError):
     """llama.cpp refused to decode this request's tokens."""
+
+
+class GrammarFailed(EngineError):
+    """The grammar of this request reached a limit of cost while its answer was written, or came to a dead end."""
 
 
 class ReaderTooSlow(EngineError):

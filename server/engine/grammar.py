@@ -7,6 +7,8 @@ from enum import Enum
 
 WHITE_SPACE = r" |\n {0,12}"
 """At each place of a JSON text that has any: enough to indent, and an end for a model that repeats itself."""
+MAX_BYTES = 65536
+"""Of a grammar's source. Chains of rules overflow llguidance's stack at several times that."""
 
 
 class GrammarKind(str, Enum):
@@ -26,6 +28,13 @@ class Grammar:
     """The JSON text of a schema, a regular expression, or a Lark grammar, which may embed schemas as ``%json {…}``."""
     trusted: bool = False
     """It is the operator's and not a caller's, so that operators whose cost has no bound are let through."""
+
+
+def size_problem(grammar: Grammar) -> str:
+    """Return why ``grammar`` is too large, or nothing. Costs the same for any size."""
+    characters = len(grammar.source)
+    size = characters if characters > MAX_BYTES else len(grammar.source.encode(errors="surrogatepass"))
+    return f"{size} bytes, which is more than the {MAX_BYTES} that a grammar may have" if size > MAX_BYTES else ""
 
 
 def one_of(texts: Iterable[str]) -> Grammar:

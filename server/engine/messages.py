@@ -96,6 +96,10 @@ class LoadFailed:
     reason: str
 
 
+GRAMMAR_FAILED = "its grammar: "
+"""How the error of a ``StepOutput`` begins where the grammar is to blame."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineStats:
     """A snapshot after a step."""

@@ -11,8 +11,9 @@ import jsonschema_rs
 import pytest
 
 from server.engine.config import Device, EngineConfig
-from server.engine.errors import GrammarRejected
+from server.engine.errors import GrammarFailed, GrammarRejected
 from server.engine.grammar import Grammar, GrammarKind
+from server.engine.interface import Caller
 from server.engine.messages import FinishReason
 from server.engine.params import SamplingParams
 from server.engine.parent.client import EngineClient
@@ -131,3 +132,51 @@ async def test_a_refusal_names_the_part(engine: EngineClient, tokenizer: LlamaTo
     for name, part in (("not unique", "uniqueItems"), ("not a type", "thing"), ("no such rule", "missing")):
         with pytest.raises(GrammarRejected, match=part):
             await _answer(engine, tokenizer, HOSTILE[name])
+
+
+async def test_an_ambiguous_grammar_ends_its_own_answer_alone(engine: EngineClient, tokenizer: LlamaTokenizer) -> None:
+    """It passed the check, and each token of it made the steps of everybody longer: 53 ms became 1,734 ms."""
+    source = 'start: e\ne: e e e | e e | "a" | "b" | ""'
+    endless = {"ignore_eos": True, "max_tokens": 900, "seed": 1}
+    free = asyncio.create_task(_answer(engine, tokenizer, None, temperature=0.0, max_tokens=300, ignore_eos=True))
+    started = time.monotonic()
+    with pytest.raises((GrammarFailed, GrammarRejected), match="too ambiguous"):
+        await _answer(engine, tokenizer, Grammar(GrammarKind.LARK, source), **endless)
+    assert time.monotonic() - started < 20
+    text, reason = await free
+    assert reason is FinishReason.LENGTH
+    assert text
+
+
+async def test_hostile_grammars_of_one_caller_do_not_keep_another_waiting(
+    engine: EngineClient, tokenizer: LlamaTokenizer
+) -> None:
+    """24 of one kept ``[ab]{5}`` of another waiting for over 200 s."""
+    prompt = prompt_format("chatglm2").encode([Message(Role.USER, "?")], tokenizer)
+
+    async def ask(source: str, caller: str) -> None:
+        params = SamplingParams(max_tokens=8, grammar=Grammar(GrammarKind.REGEX, source))
+        async for _ in await engine.submit(prompt, params, "", Caller(caller)):
+            pass
+
+    hostile = [asyncio.create_task(ask(f"(a{{1000}}){{{1000 + i}}}", "hostile")) for i in range(24)]
+    await asyncio.sleep(0.1)
+    started = time.monotonic()
+    await ask("[ab]{5}", "other")
+    assert time.monotonic() - started < 12
+    assert not all(task.done() for task in hostile)
+    for task in hostile:
+        task.cancel()
+    ended = await asyncio.gather(*hostile, return_exceptions=True)
+    assert all(isinstance(one, (asyncio.CancelledError, GrammarRejected)) for one in ended), ended
+
+
+async def test_large_grammars_are_refused_without_being_kept(engine: EngineClient, tokenizer: LlamaTokenizer) -> None:
+    """The verdicts of 41 of them held 320 MB."""
+    started = time.monotonic()
+    for number in range(41):
+        with pytest.raises(GrammarRejected, match="bytes"):
+            await _answer(engine, tokenizer, Grammar(GrammarKind.REGEX, f"{number}" + "a" * 8_000_000))
+    assert time.monotonic() - started < 3
+    assert engine._checker is not None
+    assert sum(map(len, engine._checker._verdicts)) < 1_000_000

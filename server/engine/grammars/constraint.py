@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import llama_cpp
 import numpy as np
@@ -13,10 +15,38 @@ from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 from numpy.typing import NDArray
 
 from server.engine.grammar import Grammar
-from server.engine.grammars.grammar_source import GrammarError, cleaned, internal_form
+from server.engine.grammars.grammar_source import GrammarError, MaskTooSlow, cleaned, internal_form
 
 _MAX_LEXER_STATES = 50_000
 """Of about 2 kB each, for each running sequence; llguidance's own limit is five times that."""
+_MAX_STEP_ITEMS = 6_000
+"""Parser items for one mask. A schema of 450 optional properties needs 4,000; llguidance's own limit is 50,000, which
+an ambiguous grammar turns into 13 s for one mask."""
+
+
+class MaskBudget:
+    """The processor time that a constraint may use: some at once, and a little more for each token."""
+
+    AT_ONCE = 0.5
+    """Seconds. What is not ambiguous was never seen to need more than 0.04 s for one token."""
+    PER_TOKEN = 0.002
+    """Seconds. Schemas need 0.0001 s on average, on a vocabulary of 64,000 tokens."""
+
+    def __init__(self, clock: Callable[[], float] = time.thread_time) -> None:
+        """``clock`` gives the seconds of processor time of the calling thread."""
+        self._clock = clock
+        self._used = 0.0
+        self._tokens = 0
+
+    @contextmanager
+    def measured(self, *, tokens: int = 0) -> Iterator[None]:
+        """Count what the block uses, and that it adds ``tokens`` to the answer. Raises MaskTooSlow after it."""
+        started = self._clock()
+        yield
+        self._used += self._clock() - started
+        self._tokens += tokens
+        if self._used > self.AT_ONCE + self.PER_TOKEN * self._tokens:
+            raise MaskTooSlow(self._used, self._tokens)
 
 
 class Constraint:
@@ -24,6 +54,7 @@ class Constraint:
 
     def __init__(self, matcher: LLMatcher, stop_ids: frozenset[int], vocab_size: int) -> None:
         """Take over ``matcher``, which is at its start."""
+        self._budget = MaskBudget()
         self._matcher = matcher
         self._stops = np.array(sorted(stop_ids), np.intp)
         self._bits = allocate_token_bitmask(1, vocab_size)
@@ -44,20 +75,32 @@ class Constraint:
 
         Raises:
             GrammarError: a limit was reached, or no token fits.
+            MaskTooSlow: this answer has used up its time.
         """
         if self._matcher.is_stopped() and not self._matcher.is_error():
             mask = np.zeros(self._vocab_size, np.bool_)
             mask[self._stops] = True
             return mask
-        fill_next_token_bitmask(self._matcher, self._bits)
+        with self._budget.measured():
+            fill_next_token_bitmask(self._matcher, self._bits)
         if self._matcher.is_error():
             raise GrammarError(cleaned(self._matcher.get_error()))
         bits = np.unpackbits(self._bits.view(np.uint8)[0], bitorder="little")
         return bits[: self._vocab_size].view(np.bool_)
 
+    def without_stops(self, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return ``allowed`` without the tokens that end an answer."""
+        going_on: NDArray[np.bool_] = allowed.copy()
+        going_on[self._stops] = False
+        return going_on
+
     def accept(self, token_id: int) -> None:
         """Go on by a token that is allowed. Raises GrammarError."""
-        if not self._matcher.is_stopped() and not self._matcher.consume_token(token_id):
+        if self._matcher.is_stopped():
+            return
+        with self._budget.measured(tokens=1):
+            accepted = self._matcher.consume_token(token_id)
+        if not accepted:
             raise GrammarError(cleaned(self._matcher.get_error()))
 
 
@@ -71,7 +114,9 @@ class ConstraintFactory:
         self._vocab_size = int(llama_cpp.llama_vocab_n_tokens(vocab))
         self._tokenizer: LLTokenizer | None = None
         self._turn = threading.Lock()
-        self._limits = LLParserLimits(max_lexer_states=_MAX_LEXER_STATES, verbose_errors=False)
+        self._limits = LLParserLimits(
+            max_lexer_states=_MAX_LEXER_STATES, step_max_items=_MAX_STEP_ITEMS, verbose_errors=False
+        )
 
     def make(self, grammar: Grammar) -> Constraint:
         """Compile ``grammar``. Raises GrammarError."""
@@ -96,9 +141,16 @@ class ConstraintFactory:
 
 
 def walk(constraint: Constraint, choose: Iterable[float]) -> None:
-    """Follow allowed tokens, one for each number from 0 to 1 in ``choose``. Raises GrammarError."""
+    """Follow allowed tokens, one for each number from 0 to 1 in ``choose``, to where the answer has to end.
+
+    Raises:
+        GrammarError: there is no such way.
+    """
     for number in choose:
-        ids = np.flatnonzero(constraint.allowed())
-        if not len(ids):
+        allowed = constraint.allowed()
+        if not allowed.any():
             raise GrammarError("no token of the model's vocabulary fits")
+        ids = np.flatnonzero(constraint.without_stops(allowed))
+        if not len(ids):
+            return
         constraint.accept(int(ids[int(number * len(ids)) % len(ids)]))

@@ -5,10 +5,7 @@ from functools import lru_cache
 
 from llguidance import LLMatcher, LLTokenizer
 
-from server.engine.grammar import WHITE_SPACE, Grammar, GrammarKind
-
-MAX_BYTES = 65536
-"""Of a grammar's source. Chains of rules overflow llguidance's stack at several times that."""
+from server.engine.grammar import WHITE_SPACE, Grammar, GrammarKind, size_problem
 
 _LITERAL = re.compile(r'"(?:\\.|[^"\\])*"|/(?:\\.|[^/\\\n])+/|(?://|#)[^\n]*', re.DOTALL)
 _HALF_ESCAPE = re.compile(r"(?<!\\)\\(?:\\\\)*\Z")
@@ -17,6 +14,17 @@ _SOURCE_LINES = re.compile(r"\n *\d+ \|.*", re.DOTALL)
 
 class GrammarError(Exception):
     """The grammar cannot be used; the message says why in one line."""
+
+
+class MaskTooSlow(GrammarError):
+    """The tokens that may come next take too long to compute, as where a text can be read in very many ways."""
+
+    def __init__(self, seconds: float, tokens: int) -> None:
+        """``seconds`` of processor time were used for ``tokens`` of the answer."""
+        super().__init__(
+            f"it is too ambiguous: it took {seconds:.2f} s to compute which tokens may come next, for {tokens} tokens; "
+            "write it so that each text can be read in one way only"
+        )
 
 
 def internal_form(grammar: Grammar) -> str:
@@ -54,9 +62,8 @@ _SOURCES = {
 
 def check_source(grammar: Grammar) -> None:
     """Refuse what need not be compiled to be known as impossible. Raises GrammarError."""
-    size = len(grammar.source.encode())
-    if size > MAX_BYTES:
-        raise GrammarError(f"{size} bytes, which is more than the {MAX_BYTES} that a grammar may have")
+    if problem := size_problem(grammar):
+        raise GrammarError(problem)
     # llguidance would drop that backslash, and hold the answer to another expression.
     if grammar.kind is GrammarKind.REGEX and _HALF_ESCAPE.search(grammar.source):
         raise GrammarError("the regular expression ends in a backslash that escapes nothing")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from server.engine.grammars.constraint import Constraint
 from server.engine.grammars.grammar_source import GrammarError
-from server.engine.messages import SampledToken
+from server.engine.messages import GRAMMAR_FAILED, SampledToken
 from server.engine.native.logprobs import score
 from server.engine.params import SamplingParams
 from server.engine.scheduling.backend import SampleError
@@ -64,7 +64,7 @@ class Sampler:
             try:
                 return self._sample_within(self._constraint, context, index)
             except GrammarError as error:
-                raise SampleError(f"its grammar: {error}") from None
+                raise SampleError(f"{GRAMMAR_FAILED}{error}") from None
         if self._plain:
             return SampledToken(self._most_likely(context, index))
         token = int(llama_cpp.llama_sampler_sample(self._chain, context, index))

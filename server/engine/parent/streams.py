@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextvars import copy_context
 
-from server.engine.errors import DecodeFailed, EngineError, ReaderTooSlow
-from server.engine.messages import Embed, Embedded, FinishReason, StepOutput, Submit
+from server.engine.errors import DecodeFailed, EngineError, GrammarFailed, ReaderTooSlow
+from server.engine.messages import GRAMMAR_FAILED, Embed, Embedded, FinishReason, StepOutput, Submit
 
 MOST_UNREAD = 4096
 """Outputs of a request that may wait for their reader. They take 1.1 MB; with 20 log-probabilities each, 11.6 MB."""
@@ -78,6 +78,8 @@ def _checked(outcome: Outcome) -> StepOutput:
     if isinstance(outcome, EngineError):
         raise outcome
     assert isinstance(outcome, StepOutput), outcome
+    if outcome.finish_reason is FinishReason.ERROR and outcome.error.startswith(GRAMMAR_FAILED):
+        raise GrammarFailed(f"this answer could not follow {outcome.error}")
     if outcome.finish_reason is FinishReason.ERROR:
         raise DecodeFailed(f"this request failed in the engine: {outcome.error}")
     return outcome

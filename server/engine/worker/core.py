@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from server.engine.log_pipe import about
-from server.engine.messages import EngineStats, FinishReason, Pin, SampledToken, StepOutput, StepReport, Submit
+from server.engine.messages import (
+    GRAMMAR_FAILED,
+    EngineStats,
+    FinishReason,
+    Pin,
+    SampledToken,
+    StepOutput,
+    StepReport,
+    Submit,
+)
 from server.engine.scheduling.backend import Backend, DecodeError, Preparation, SampleError
 from server.engine.scheduling.batch import Batch, BatchItem, CacheOp
 from server.engine.scheduling.pacing import StepPacer
@@ -185,7 +194,7 @@ class EngineCore:
             del self._preparing[sequence.request_id]
             failure = future.exception()
             if failure is not None:
-                error = f"its grammar: {failure}"
+                error = f"{GRAMMAR_FAILED}{failure}"
                 refused.append(StepOutput(sequence.request_id, finish_reason=FinishReason.ERROR, error=error))
             else:
                 self._scheduler.add(sequence)
