@@ -1,6 +1,7 @@
 """``glmserve convert``: the command around the pipeline."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -21,6 +22,7 @@ from rich.progress import (
 from convert.errors import ConvertError
 from convert.family import FamilyName
 from convert.mixture import QuantType
+from convert.output import STDOUT, is_stream
 from convert.pipeline import ConversionReport, ProgressSink, convert_checkpoint, kind_of_file, plan_conversion
 from convert.pipeline import Progress as Step
 from convert.verify import verify_file
@@ -44,9 +46,11 @@ Types, with the size of ChatGLM2-6B in GB:
 @click.command(epilog=_EPILOG)
 @click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), default=None,
-    help="The file to write.  [default: NAME-OF-SOURCE.TYPE.gguf in the current folder]",
+    "-o", "--output", default=None, type=click.Path(),
+    help="The file to write, a folder for it, or - for the standard output.  "
+    "[default: NAME-OF-SOURCE.TYPE.gguf in the current folder]",
 )  # fmt: skip
+@click.option("--force", is_flag=True, help="Replace a file that was converted from another source.")
 @click.option(
     "-q", "--quant", type=click.Choice([q.value for q in QuantType], case_sensitive=False),
     default=DEFAULT_QUANT.value, show_default=True, help="Type of the weights.",
@@ -77,7 +81,8 @@ Types, with the size of ChatGLM2-6B in GB:
 def convert(
     *,
     source: Path,
-    output: Path | None,
+    output: str | None,
+    force: bool,
     quant: str,
     threads: int | None,
     family: str | None,
@@ -94,25 +99,39 @@ def convert(
     """
     kind = QuantType(quant.lower())
     member = FamilyName(family.lower()) if family else None
-    out = output or Path(f"{source.resolve().name}.{kind_of_file(source, kind)}.gguf")
+    out = output_path(output, f"{source.resolve().name}.{kind_of_file(source, kind)}.gguf")
+    if verify and is_stream(out):
+        raise click.UsageError("--verify opens the file again, so it needs -o with the name of one")
     console = Console(stderr=True)
     try:
         with progress_bar(console) as sink:
             report = convert_checkpoint(
-                source, out, kind, sink, threads=threads, family=member, merge_lora=merge_lora, imatrix=imatrix
-            )
+                source, out, kind, sink, threads=threads, family=member, merge_lora=merge_lora, imatrix=imatrix,
+                force=force,
+            )  # fmt: skip
+        to_stderr = str(out) == STDOUT
         if not as_json:
-            _print_report(report)
+            _print_report(report, err=to_stderr)
         verdict = ""
         if verify:
             plan = plan_conversion(source, kind, member, merge_lora=merge_lora, imatrix=imatrix)
             verdict = str(verify_file(out, plan))
         if as_json:
-            click.echo(json.dumps(_as_json(report, verdict), ensure_ascii=False, indent=2, default=str))
+            click.echo(json.dumps(_as_json(report, verdict), ensure_ascii=False, indent=2, default=str), err=to_stderr)
         elif verify:
             click.echo(f"  {verdict}")
     except ConvertError as error:
         raise click.ClickException(str(error)) from error
+
+
+def output_path(given: str | None, name: str) -> Path:
+    """Return where -o says that a file called ``name`` goes; a folder keeps that name. Raises UsageError."""
+    path = Path(given or name)
+    if path.is_dir():
+        return path / name
+    if given is not None and given.endswith(("/", os.sep)):
+        raise click.UsageError(f"-o {given}: there is no such folder; create it first")
+    return path
 
 
 @contextmanager
@@ -130,19 +149,20 @@ def progress_bar(console: Console) -> Iterator[ProgressSink]:
         yield show
 
 
-def _print_report(report: ConversionReport) -> None:
+def _print_report(report: ConversionReport, *, err: bool) -> None:
     click.echo(
         f"{report.output}: {report.quant.value}, {report.tensors} tensors, {decimal(report.bytes_in)} -> "
-        f"{decimal(report.bytes_out)} in {report.seconds:.1f} s"
+        f"{decimal(report.bytes_out)} in {report.seconds:.1f} s",
+        err=err,
     )
     for finding in report.findings:
-        click.echo(f"  {finding}")
+        click.echo(f"  {finding}", err=err)
     groups: dict[str, int] = {}
     for fallback in report.fallbacks:
         line = f"{fallback.wanted.name} -> {fallback.used.name}: {fallback.reason}"
         groups[line] = groups.get(line, 0) + 1
     for line, count in groups.items():
-        click.echo(f"  {count} tensor{'s' if count > 1 else ''} {line}")
+        click.echo(f"  {count} tensor{'s' if count > 1 else ''} {line}", err=err)
 
 
 def _as_json(report: ConversionReport, verdict: str) -> dict[str, object]:

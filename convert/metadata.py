@@ -27,3 +27,6 @@ ASSISTANT_TOKEN_ID = "glmserve.assistant_token_id"
 
 PREFIX_LENGTH = "glmserve.prefix.length"
 """Tokens of a P-Tuning v2 prefix, in a file of its own."""
+
+ORIGIN = "glmserve.origin"
+"""A digest of what the file was converted from; see ``convert.target.origin_of``."""

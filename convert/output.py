@@ -3,18 +3,30 @@
 import errno
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedWriter
 from pathlib import Path
+from typing import BinaryIO
 
 from convert.errors import OutputError
 
 PART_SUFFIX = ".part"
 """What an unfinished file is called: OUT.gguf.part. A later run overwrites what a killed one left."""
 
+STDOUT = "-"
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+)
 
 
 @contextmanager
@@ -25,13 +37,14 @@ def complete_file(path: Path, expected_bytes: int) -> Iterator[BufferedWriter]:
     killed it stays, under its temporary name, and its lock goes with the process.
 
     Args:
-        path: the final name; an existing file is replaced at the very end.
+        path: the final name; an existing regular file is replaced at the very end, and nothing else.
         expected_bytes: what will be written, to refuse early when the disk cannot hold it.
 
     Raises:
-        OutputError: no such folder, no permission, no space, or another process is writing the same file.
+        OutputError: no such folder, no regular file, no permission, no space, or another process is writing the same
+            file.
     """
-    part = path.with_name(path.name + PART_SUFFIX)
+    part = path.parent / f"{path.name}{PART_SUFFIX}"
     with _as_output_error(path):
         _check_target(path, part, expected_bytes)
         file = _open_locked(part)
@@ -42,6 +55,7 @@ def complete_file(path: Path, expected_bytes: int) -> Iterator[BufferedWriter]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+            check_regular(path)
             part.replace(path)
             _sync_folder(path.parent)
     except BaseException:
@@ -50,12 +64,29 @@ def complete_file(path: Path, expected_bytes: int) -> Iterator[BufferedWriter]:
         raise
 
 
+def check_regular(path: Path) -> None:
+    """Refuse a name that stands for anything but a regular file, or for nothing.
+
+    Raises:
+        OutputError: it does.
+        OSError: it cannot be looked at.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(mode):
+        raise OutputError(f"{path} is a symbolic link to {path.readlink()}; give the name of the file itself")
+    if not stat.S_ISREG(mode):
+        kind = next((kind for is_kind, kind in _KINDS if is_kind(mode)), "no regular file")
+        raise OutputError(f"{path} is {kind}; give the name of a file, or - for the standard output")
+
+
 def _check_target(path: Path, part: Path, expected_bytes: int) -> None:
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder; give the name of a file")
+    check_regular(path)
     if not path.parent.is_dir():
         raise OutputError(f"{path.parent} is not a folder; create it first")
-    left_over = part.stat().st_size if part.exists() else 0
+    left_over = part.lstat().st_size if os.path.lexists(part) else 0
     free = shutil.disk_usage(path.parent).free + left_over
     if free < expected_bytes:
         raise OutputError(
@@ -65,7 +96,7 @@ def _check_target(path: Path, part: Path, expected_bytes: int) -> None:
 
 
 def _open_locked(part: Path) -> BufferedWriter:
-    file = part.open("ab")
+    file = _open_part(part)
     if sys.platform != "win32":
         import fcntl  # noqa: PLC0415 - not there on Windows
 
@@ -81,6 +112,22 @@ def _open_locked(part: Path) -> BufferedWriter:
     return file
 
 
+def _open_part(part: Path) -> BufferedWriter:
+    """Open a regular file that has no other name: what lies at a known name may have been put there on purpose."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        handle = os.open(part, flags | getattr(os, "O_BINARY", 0), 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise OutputError(f"{part} is no regular file; remove it, as unfinished output goes there") from error
+        raise
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        os.close(handle)
+        raise OutputError(f"{part} is no regular file of its own; remove it, as unfinished output goes there")
+    return os.fdopen(handle, "ab")
+
+
 def _sync_folder(folder: Path) -> None:
     if sys.platform == "win32":
         return
@@ -89,6 +136,29 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def stream(path: Path) -> Iterator[BinaryIO]:
+    """Open ``path`` for output that is not kept under a name: ``-`` is the standard output.
+
+    Raises:
+        OutputError: the standard output is a terminal, is closed, or what reads it has gone.
+    """
+    with _as_output_error(path):
+        if str(path) != STDOUT:
+            with path.open("wb", buffering=0) as sink:
+                yield sink
+            return
+        if sys.stdout is None or sys.stdout.isatty():
+            raise OutputError("the standard output is a terminal; give the name of a file with -o, or redirect it")
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+
+
+def is_stream(path: Path) -> bool:
+    """Tell whether output goes to the standard output, or to nobody."""
+    return str(path) in (STDOUT, os.devnull)
 
 
 @contextmanager

@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from io import BufferedWriter
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 from convert.adapters import plan_adapter
 from convert.chatglm_family import ChatGLM
@@ -17,11 +17,13 @@ from convert.ggml import load_kernels
 from convert.gguf_header import encode_header, padding
 from convert.imatrix import read_imatrix
 from convert.lora import Adapter, MergedTensors, is_adapter, read_adapter
+from convert.metadata import ORIGIN
 from convert.mixture import QuantType
-from convert.output import complete_file
+from convert.output import complete_file, is_stream, stream
 from convert.plan import ConversionPlan, Fallback, plan_model
 from convert.prefix import is_prefix, plan_prefix
 from convert.quantize import default_threads, quantize_all
+from convert.target import check_target, origin_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ def convert_checkpoint(
     family: FamilyName | None = None,
     merge_lora: Path | None = None,
     imatrix: Path | None = None,
+    force: bool = False,
 ) -> ConversionReport:
     """Convert a checkpoint folder to a GGUF file.
 
@@ -75,20 +78,24 @@ def convert_checkpoint(
 
     Args:
         source: folder with config.json, tokenizer.model and the weights.
-        out: the file to write.
+        out: the file to write; ``-`` is the standard output.
         quant: types of the tensors.
         progress: called in this thread after each block of rows.
         threads: for the quantisation; all cores of this process by default.
         family: what the checkpoint is; decided from the folder by default.
         merge_lora: folder of a LoRA adapter to add to the weights.
         imatrix: an importance matrix, as llama-imatrix writes it.
+        force: replace a file that was converted from something else, or from something unknown.
 
     Raises:
         ConvertError: the one root of everything that can go wrong; see convert.errors.
     """
     started = time.monotonic()
     plan = plan_conversion(source, quant, family, merge_lora=merge_lora, imatrix=imatrix)
-    total = write_plan(plan, out, progress, threads)
+    origin = origin_of(plan)
+    if not is_stream(out):
+        check_target(out, filter(None, (source, merge_lora, imatrix)), origin, force=force)
+    total = write_plan(replace(plan, metadata={ORIGIN: origin, **plan.metadata}), out, progress, threads)
     return ConversionReport(
         output=out,
         quant=plan.quant,
@@ -107,7 +114,8 @@ def write_plan(
     """Carry out a plan and return the bytes of the file; see ``convert_checkpoint``. Raises ConvertError."""
     header = encode_header(plan.metadata, plan.tensors)
     total = len(header) + plan.data_bytes
-    with complete_file(out, total) as file:
+    opened: AbstractContextManager[BinaryIO] = stream(out) if is_stream(out) else complete_file(out, total)
+    with opened as file:
         file.write(header)
         _write_tensors(file, plan, progress, threads or default_threads())
     return total
@@ -169,7 +177,7 @@ def _merge(model: Family, weights: TensorSource, adapter: Adapter) -> TensorSour
     return model.prepare(MergedTensors(weights, adapter))
 
 
-def _write_tensors(file: BufferedWriter, plan: ConversionPlan, progress: ProgressSink | None, threads: int) -> None:
+def _write_tensors(file: BinaryIO, plan: ConversionPlan, progress: ProgressSink | None, threads: int) -> None:
     done, total = 0, plan.data_bytes
     headers = iter(plan.tensors)
     header = next(headers)

@@ -30,6 +30,9 @@ READABLE = frozenset({"F32", "F16", "BF16", "I8"})
 _READ_AHEAD = 32 << 20
 """Bytes that the system is asked to fetch while others are worked on: more than all threads take meanwhile."""
 
+_LARGE_READ = 1 << 17
+"""Bytes of a read that others follow; single rows are read here and there."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
@@ -55,7 +58,7 @@ def read_exactly(path: Path, offset: int, nbytes: int) -> NDArray[np.uint8]:
     view = buffer.data
     try:
         with path.open("rb", buffering=0) as file:
-            if hasattr(os, "posix_fadvise"):
+            if nbytes >= _LARGE_READ and hasattr(os, "posix_fadvise"):
                 # A new handle reads ahead little by little. What follows is most often what is asked for next.
                 os.posix_fadvise(file.fileno(), offset, nbytes + _READ_AHEAD, os.POSIX_FADV_WILLNEED)
             file.seek(offset)

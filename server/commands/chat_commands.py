@@ -10,6 +10,8 @@ from types import MappingProxyType
 import click
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from convert.errors import OutputError
+from convert.output import complete_file
 from server.commands.chat_client import AnswerFigures, ChatMessage
 
 SAMPLING: Mapping[str, type[float] | type[int]] = MappingProxyType(
@@ -148,7 +150,12 @@ class Commands:
         talk = self._talk
         saved = _Saved(model=talk.model, system=talk.system, sampling=talk.sampling, messages=talk.messages)
         try:
-            path.write_text(saved.model_dump_json(indent=2) + "\n", "utf-8")
+            _check_own(path)
+            data = (saved.model_dump_json(indent=2) + "\n").encode("utf-8")
+            with complete_file(path, len(data)) as file:
+                file.write(data)
+        except OutputError as error:
+            raise CommandProblem(str(error)) from None
         except OSError as error:
             raise CommandProblem(f"{path}: cannot be written ({error.strerror})") from None
         return f"{len(talk.messages)} messages are in {path}"
@@ -178,6 +185,16 @@ def _path(name: str, command: str) -> Path:
     if not name:
         raise CommandProblem(f"{command} needs the name of a file")
     return Path(name).expanduser()
+
+
+def _check_own(path: Path) -> None:
+    """Refuse to replace a file that /save did not write. Raises CommandProblem, OSError."""
+    if not path.is_file():
+        return  # nothing, or what ``complete_file`` refuses
+    try:
+        _Saved.model_validate_json(path.read_bytes())
+    except ValidationError:
+        raise CommandProblem(f"{path} exists and is no conversation that /save wrote; choose another name") from None
 
 
 def _suggestion(name: str) -> str:

@@ -35,12 +35,14 @@ _SHARE_OF_FOUR_BITS = 0.35
               default=DEFAULT_QUANT.value, show_default=True, help="Type of the weights.")  # fmt: skip
 @click.option("--revision", default=None, help="Branch, tag or commit.  [default: the main branch]")
 @click.option("--local-files-only", is_flag=True, help="Ask nobody: convert what was downloaded before.")
+@click.option("--force", is_flag=True, help="Replace a file that was converted from another checkpoint.")
 @click.option("--json", "as_json", is_flag=True, help="Print the file as JSON, as `list` does.")
 @cache_options
 def pull(
     *,
     model: str,
     as_json: bool,
+    force: bool,
     quant: str,
     revision: str | None,
     local_files_only: bool,
@@ -63,7 +65,7 @@ def pull(
             remote = hub.look_up(repository, revision)
             hub.check_space(remote.missing_bytes, expected_bytes(remote.weight_bytes, kind), folder)
             checkpoint = hub.download(remote)
-        out = _convert(checkpoint, folder, name, kind)
+        out = _convert(checkpoint, folder, name, kind, force=force)
     except (hub.HubError, ConvertError, OSError) as error:
         raise click.ClickException(str(error)) from None
     found = describe_file(out)
@@ -92,13 +94,13 @@ def repository_of(model: str) -> tuple[str, str]:
     return model, f"{owner}-{name}" if find(name) else name
 
 
-def _convert(checkpoint: Path, folder: Path, name: str, kind: QuantType) -> Path:
+def _convert(checkpoint: Path, folder: Path, name: str, kind: QuantType, *, force: bool) -> Path:
     """Convert into the cache, unless that was done since the files were downloaded."""
     out = folder / f"{name}.{kind_of_file(checkpoint, kind)}.gguf"
-    if out.exists() and out.stat().st_mtime_ns > max(file.stat().st_mtime_ns for file in checkpoint.iterdir()):
+    if out.is_file() and out.stat().st_mtime_ns > max(file.stat().st_mtime_ns for file in checkpoint.iterdir()):
         click.echo(f"{out} is up to date", err=True)
         return out
     folder.mkdir(parents=True, exist_ok=True)
     with progress_bar(Console(stderr=True)) as sink:
-        convert_checkpoint(checkpoint, out, kind, sink)
+        convert_checkpoint(checkpoint, out, kind, sink, force=force)
     return out

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -167,7 +168,7 @@ def test_what_is_set_goes_along_until_it_is_taken_back() -> None:
         ("/sysem x", "is /system meant?"),
         ("/save", "/save needs the name of a file"),
         ("/load /nowhere/at/all", "/nowhere/at/all: cannot be read (No such file"),
-        ("/save /nowhere/at/all", "/nowhere/at/all: cannot be written (No such file"),
+        ("/save /nowhere/at/all", "/nowhere/at is not a folder; create it first"),
     ],
 )
 def test_a_command_that_cannot_be_carried_out_says_why(
@@ -203,3 +204,23 @@ def test_figures_are_shown_on_demand_and_not_into_the_answer(capsys: pytest.Capt
     line = "11 tokens, 5.0 tokens/s, first after 0.50 s, prompt 812 tokens, 780 cached"
     assert written == f"fine\n{line}\nfine\nfine\n"
     assert capsys.readouterr().err == f"[{line}]\n"
+
+
+def test_only_a_conversation_is_replaced_by_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It used to write over anything, through links and into devices too."""
+    talk, notes, link, pipe = (tmp_path / name for name in ("talk.json", "notes.txt", "link", "pipe"))
+    notes.write_text("mine")
+    link.symlink_to(notes)
+    os.mkfifo(pipe)
+    hold(FakeAnswers(), "你好", *(f"/save {file}" for file in (talk, talk, notes, link, pipe, tmp_path)))
+    said = capsys.readouterr().err
+    for line in (
+        "notes.txt exists and is no conversation",
+        "link exists and is no",
+        "pipe is a named pipe",
+        "is a folder",
+    ):
+        assert line in said, said
+    assert notes.read_text() == "mine"
+    assert pipe.is_fifo()
+    assert "你好" in talk.read_text("utf-8")

@@ -1,4 +1,5 @@
 import errno
+import os
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -71,3 +72,47 @@ def test_a_folder_is_no_output(tmp_path: Path) -> None:
         pass
     with pytest.raises(OutputError, match="create it first"), complete_file(tmp_path / "no" / "m.gguf", 1):
         pass
+
+
+def make_special(kind: str, path: Path) -> None:
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.with_name("precious").write_bytes(b"precious")
+        make = path.symlink_to if kind == "link" else path.hardlink_to
+        make(path.with_name("precious"))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
+def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path, kind: str) -> None:
+    """As root, -o /dev/full turned the device into a file."""
+    out = tmp_path / "m.gguf"
+    make_special(kind, out)
+    before = out.lstat()
+    with pytest.raises(OutputError, match=r"is a (named pipe|folder|symbolic link)"):
+        write_and_fail(out, RuntimeError())
+    assert (out.lstat().st_mode, out.lstat().st_ino) == (before.st_mode, before.st_ino)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link", "second name"])
+def test_what_lies_under_the_temporary_name_is_not_followed(tmp_path: Path, kind: str) -> None:
+    make_special(kind, tmp_path / "m.gguf.part")
+    with pytest.raises(OutputError, match=r"m.gguf.part is no regular file"):
+        write_and_fail(tmp_path / "m.gguf", RuntimeError())
+    if kind in ("link", "second name"):
+        assert (tmp_path / "precious").read_bytes() == b"precious"
+
+
+def test_what_takes_the_name_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "m.gguf"
+
+    def write() -> None:
+        with complete_file(out, 3) as file:
+            os.mkfifo(out)
+            file.write(b"abc")
+
+    with pytest.raises(OutputError, match="named pipe"):
+        write()
+    assert out.is_fifo()
