@@ -246,6 +246,8 @@ class EngineHost:
         self._tokenizer = None
         try:
             await self.engine.stop()
+        except Exception:
+            log.exception("a model was not unloaded in good order")
         finally:
             if self._life.phase is Phase.UNLOADING:
                 self._life.unloaded()

@@ -301,6 +301,8 @@ class ModelRegistry:
             except EngineError as error:
                 # The reason stays in the host's status; the server keeps answering /health with it.
                 log.error("model %s cannot be served: %s", self._name_of(host), error)
+            except Exception:
+                log.exception("model %s cannot be served", self._name_of(host))
 
     async def stop(self) -> None:
         """Stop all engines."""

@@ -15,7 +15,7 @@ from server.engine.config import Device, EngineConfig
 from server.engine.errors import EngineDied, EngineError, EngineUnavailable
 from server.engine.interface import EngineState
 from server.engine.params import SamplingParams
-from server.engine.parent import client
+from server.engine.parent import model_files
 from server.engine.parent.client import EngineClient
 from server.engine.worker.faults import VARIABLE
 
@@ -213,7 +213,7 @@ async def test_a_file_that_is_overwritten_while_it_is_served_ends_the_engine(
     start: Start, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The engine has it mapped: it went on answering, out of a mixture of both."""
-    monkeypatch.setattr(client, "_FILES_SECONDS", 0.1)
+    monkeypatch.setattr(model_files, "_LOOK_SECONDS", 0.1)
     async with start(model) as engine:
         with model.open("r+b") as file:
             file.write(_other_content(model))

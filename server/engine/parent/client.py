@@ -44,16 +44,13 @@ from server.engine.parent.grammar_check import GrammarChecker
 from server.engine.parent.model_files import ModelFiles
 from server.engine.parent.open_requests import OpenRequests
 from server.engine.parent.process import WorkerProcess
+from server.engine.parent.restarts import Restarts
 from server.engine.parent.streams import Outcomes, OutcomeStream
 from server.engine.parent.watchdog import Watchdog
 from server.engine.worker.worker import BackendFactory, load_llama
 
 log = logging.getLogger(__name__)
 
-_BACKOFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""Before the first, second, … restart in a row; the last one repeats."""
-_FILES_SECONDS = 5.0
-"""How often to look whether the model file was overwritten."""
 _KILL_SECONDS = 10.0
 """After so long a killed process counts as gone, whether the system has seen to it or not."""
 
@@ -75,13 +72,15 @@ class EngineClient:
         self._changed = asyncio.Condition()
         self._watchdog = Watchdog(config.step_timeout, self._is_working, self._hung)
         self._files = ModelFiles(config)
-        self._was_ready = False
-        """Whether it has loaded since it was started: only then is trying again worth anything."""
-        self._restarts = 0
+        self._restarts = Restarts(config.max_restarts)
         self._restarting: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._checker: GrammarChecker | None = None
-        self.restarts_total = 0
+
+    @property
+    def restarts_total(self) -> int:
+        """How often a process was started anew."""
+        return self._restarts.total
 
     @property
     def status(self) -> EngineStatus:
@@ -211,7 +210,7 @@ class EngineClient:
         for task in (self._restarting, self._watching):
             if task is not None:
                 task.cancel()
-        self._restarts, self._was_ready = 0, False
+        self._restarts.reset()
         checker, self._checker = self._checker, None
         if checker is not None:
             checker.close()
@@ -220,7 +219,10 @@ class EngineClient:
             EngineUnavailable("the server is shutting down and did not finish this request; send it again")
         )
         if process is not None:
-            await asyncio.to_thread(process.stop, loaded=loaded)
+            try:
+                await asyncio.to_thread(process.stop, loaded=loaded)
+            except RuntimeError:  # the system gives no thread to wait in
+                process.kill()
             log.info("%s was unloaded", self._config.model_path.name)
 
     def forget(self, request_id: int, *, finished: bool) -> None:
@@ -230,6 +232,13 @@ class EngineClient:
             self._process.send(Abort(request_id))
 
     async def _spawn(self) -> None:
+        """Start a process. Where the system gives none, that is a failed try like any other."""
+        try:
+            await self._start_process()
+        except Exception as error:
+            self._not_started(error)
+
+    async def _start_process(self) -> None:
         if (replaced := await asyncio.to_thread(self._files.replaced)) is not None:
             self._give_up(f"{replaced.name} is not the file any more that this server was started with; restart it")
             return
@@ -242,10 +251,17 @@ class EngineClient:
             on_message=lambda sender, message: loop.call_soon_threadsafe(self._receive, sender, message),
             on_end=lambda sender, how: loop.call_soon_threadsafe(self._ended, sender, how),
         )
-        self._process = process
         process.start()
+        self._process = process
         # Held by the timer, a process that has ended would keep its file descriptors for that long.
         loop.call_later(self._config.load_timeout, self._check_loaded, weakref.ref(process))
+
+    def _not_started(self, error: Exception) -> None:
+        problem = f"the engine process of {self._config.model_path.name} could not be started: {error}"
+        expected = isinstance(error, OSError | MemoryError | RuntimeError)
+        log.error("%s", problem, exc_info=None if expected else error)
+        if self._status.state is not EngineState.STOPPED:
+            self._try_again(problem, started=False)
 
     def _check_loaded(self, process: "weakref.ref[WorkerProcess]") -> None:
         started = process()
@@ -255,12 +271,8 @@ class EngineClient:
 
     async def _watch_files(self, process: WorkerProcess) -> None:
         """End ``process`` when its model is overwritten: its answers would be those of a mixture."""
-        while process is self._process:
-            await asyncio.sleep(_FILES_SECONDS)
-            overwritten = await asyncio.to_thread(self._files.overwritten)
-            if overwritten is not None and process is self._process:
-                process.kill(f"was killed, as {overwritten.name} was overwritten while it was served")
-                return
+        overwritten = await self._files.next_overwritten()
+        process.kill(f"was killed, as {overwritten.name} was overwritten while it was served")
 
     def _receive(self, sender: WorkerProcess, message: FromWorker) -> None:
         if isinstance(message, Logged):
@@ -278,7 +290,7 @@ class EngineClient:
             self._load_failed(message.reason)
 
     def _loaded(self, process: WorkerProcess) -> None:
-        self._was_ready = True
+        self._restarts.loaded()
         for pin in self._pins:
             process.send(pin)  # ahead of every request
         self._requests.send_all(process.send)
@@ -302,7 +314,7 @@ class EngineClient:
         self._stats = report.stats or self._stats
         for output in report.outputs:
             if _is_answer(output):
-                self._restarts = 0  # so the next death counts from the start again
+                self._restarts.answered()
             if not self._requests.put(output):
                 self.forget(output.request_id, finished=False)
 
@@ -321,6 +333,8 @@ class EngineClient:
         if sender is not self._process:
             return
         self._process = None
+        if self._watching is not None:
+            self._watching.cancel()
         self._stats = EngineStats()
         file = self._config.model_path.name
         died = EngineDied(f"the engine process {how} while this request ran; it is being restarted, try again")
@@ -336,24 +350,25 @@ class EngineClient:
         if self._status.state is not EngineState.READY:
             self._requests.end(error, request_ids)
 
-    def _try_again(self, problem: str) -> None:
-        """Start a fresh process after ``problem``, unless there have been too many in a row or none that loaded."""
-        if not self._was_ready or self._restarts >= self._config.max_restarts:
-            self._give_up(f"{problem}, {self._restarts + 1} times in a row" if self._restarts else problem)
+    def _try_again(self, problem: str, *, started: bool = True) -> None:
+        """Start a fresh process after ``problem``, unless there have been too many in a row or none that loaded.
+
+        Where none could be ``started``, it is tried even ahead of the first load: that says nothing of the model.
+        """
+        delay = self._restarts.next_delay(started=started)
+        if delay is None:
+            self._give_up(self._restarts.in_words(problem))
             return
         self._set_soon(EngineState.RESTARTING, f"{problem}; it is being restarted")
-        self._restarting = asyncio.ensure_future(self._restart())
+        self._restarting = asyncio.ensure_future(self._restart(delay))
 
     def _give_up(self, reason: str) -> None:
-        if self._was_ready:
+        if self._restarts.has_loaded:
             log.error("%s takes no more requests: %s", self._config.model_path.name, reason)
         self._set_soon(EngineState.FAILED, reason)
         self._requests.end(EngineDied(f"{reason}; this request was not answered"))
 
-    async def _restart(self) -> None:
-        delay = _BACKOFF_SECONDS[min(self._restarts, len(_BACKOFF_SECONDS) - 1)]
-        self._restarts += 1
-        self.restarts_total += 1
+    async def _restart(self, delay: float) -> None:
         await asyncio.sleep(delay)
         await self._spawn()
 

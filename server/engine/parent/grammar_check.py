@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,7 +121,8 @@ class GrammarChecker:
             if not waiting.result.done():
                 waiting.result.set_exception(_closed())
         self._process.end()
-        self._thread.submit(self._process.close)
+        with suppress(RuntimeError):  # the system gives no thread; the process was killed all the same
+            self._thread.submit(self._process.close)
         self._thread.shutdown(wait=False)
 
     async def _work(self) -> None:
@@ -138,7 +140,7 @@ class GrammarChecker:
         except BaseException as error:
             if not result.done():
                 result.set_exception(error if isinstance(error, Exception) else _closed())
-            if not isinstance(error, EngineError):
+            if not isinstance(error, Exception):
                 raise
         else:
             if not result.done():
@@ -150,7 +152,11 @@ class GrammarChecker:
             return Verdict(known)
         self._costly.check(waiting.caller, self._clock())
         loop = asyncio.get_running_loop()
-        verdict = await loop.run_in_executor(self._thread, self._process.check, waiting.grammar)
+        try:
+            checking = loop.run_in_executor(self._thread, self._process.check, waiting.grammar)
+        except RuntimeError as error:  # the system gives no thread
+            raise EngineUnavailable(f"the grammar of the answer could not be checked: {error}; try again") from None
+        verdict = await checking
         self._remember(waiting.digest, verdict.refusal)
         if verdict.too_much:
             self._costly.add(waiting.caller, self._clock())

@@ -1,6 +1,7 @@
 """The parent's side of the process that checks grammars: it is started when it is needed, and replaced when it dies."""
 
 import atexit
+import logging
 import multiprocessing
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -10,6 +11,8 @@ from server.engine.errors import EngineUnavailable
 from server.engine.grammar import Grammar
 from server.engine.parent.grammar_worker import Verdict, run
 from server.engine.spawning import start_shielded
+
+log = logging.getLogger(__name__)
 
 _TRIES = 2
 _WALL_SECONDS = 30.0
@@ -77,10 +80,11 @@ class GrammarProcess:
             try:
                 self._connection = self._start()
                 self._wait_until_it_works(self._connection)
-            except (EOFError, OSError) as error:
+            except (EOFError, OSError, RuntimeError, MemoryError) as error:
                 self.close()
-                reason = getattr(error, "strerror", None) or "the log says why"
-                raise EngineUnavailable(f"the process that checks grammars could not be started; {reason}") from None
+                problem = f"the process that checks grammars could not be started: {str(error) or 'it ended'}"
+                log.error("%s", problem)
+                raise EngineUnavailable(problem) from None
         return self._connection
 
     def _start(self) -> Connection:
@@ -90,7 +94,7 @@ class GrammarProcess:
             process = context.Process(target=run, args=(theirs, self._path), name="glmserve-grammars", daemon=True)
             try:
                 start_shielded(process)
-            except OSError:
+            except BaseException:
                 ours.close()
                 raise
         self._process = process

@@ -1,11 +1,18 @@
 """Whether the files that an engine is started with are still those that everything else was made for."""
 
+import asyncio
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from server.engine.config import EngineConfig
 from server.engine.native.identity import identify_content
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 5.0
+"""How often to look whether the files were overwritten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +27,7 @@ class _Mark:
 
 
 class ModelFiles:
-    """Remembers the files of a model when they are first looked at. All methods read the disk."""
+    """Remembers the files of a model when they are first looked at. All methods read the disk, and most block."""
 
     def __init__(self, config: EngineConfig) -> None:
         """Nothing is looked at yet."""
@@ -40,6 +47,18 @@ class ModelFiles:
         return next(
             (path for path in self._paths if _place(path) == self._place_of(path) and self._differs(path)), None
         )
+
+    async def next_overwritten(self) -> Path:
+        """Wait until a file is overwritten, and return it; see ``overwritten``."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                path = await asyncio.to_thread(self.overwritten)
+            except Exception as error:  # the system gives no thread, say: the next look may work
+                log.warning("could not look whether %s was overwritten: %s", self._paths[0].name, error)
+                continue
+            if path is not None:
+                return path
 
     def _place_of(self, path: Path) -> tuple[int, int] | None:
         return self._marks[path].place if path in self._marks else None

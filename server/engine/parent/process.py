@@ -56,12 +56,21 @@ class WorkerProcess:
         return self._process.pid
 
     def start(self) -> None:
-        """Start the process and its threads."""
-        start_shielded(self._process)
-        atexit.register(self.kill)  # multiprocessing would send a SIGTERM at exit, and wait
-        self._theirs.close()  # or the end of the process would not be an EOF here
-        for target in (self._read, self._write):
-            threading.Thread(target=target, name=f"engine-pipe-{target.__name__}", daemon=True).start()
+        """Start the process and its threads.
+
+        Raises:
+            OSError, RuntimeError: the system gives no process, memory, file or thread; nothing is left running.
+        """
+        try:
+            start_shielded(self._process)
+            atexit.register(self.kill)  # multiprocessing would send a SIGTERM at exit, and wait
+            for target in (self._read, self._write):
+                threading.Thread(target=target, name=f"engine-pipe-{target.__name__}", daemon=True).start()
+        except BaseException:
+            self.stop(loaded=False)
+            raise
+        finally:
+            self._theirs.close()  # or the end of the process would not be an EOF here
 
     def send(self, message: ToWorker) -> None:
         """Hand ``message`` to the writing thread; never blocks."""
@@ -69,6 +78,8 @@ class WorkerProcess:
 
     def stop(self, *, loaded: bool = True) -> None:
         """End the process, by force if it does not listen, which it does once it has ``loaded``. Blocks."""
+        if self._process.pid is None:
+            return  # it was not started
         self.send(Shutdown())
         self._process.join(_STOP_SECONDS if loaded else 0)
         if self._process.is_alive():
