@@ -52,7 +52,12 @@ def _serve(settings: Settings) -> None:
         names = ", ".join(model.card.name for model in assembly.registry.models)
         log.info("starting with %s; the server answers on %s meanwhile", names, url)
         server = Server(assembly, settings, lambda: announce(url, assembly.registry, settings, access))
-        server.run(sockets=[listener])
+        try:
+            server.run(sockets=[listener])
+        except RuntimeError as error:
+            if not server.should_exit:
+                raise
+            log.warning("the server ended, but could not wait for its threads: %s", error)  # none is given to wait in
     if server.has_given_up:
         raise click.ClickException("no model is left to serve, in spite of restarts (--max-restarts); the log says why")
     log.info("stopped")
