@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from convert.added_tokens import read_added_tokens, with_added
 from convert.baichuan_template import chat_template
 from convert.config import read_json_object
 from convert.errors import CorruptFileError, VocabularyError
@@ -68,7 +69,7 @@ def baichuan_vocabulary(folder: Path, size: int, roles: RoleIds) -> Metadata:
             f"it has {len(model.pieces)} pieces, where config.json has vocab_size {size} and the tokens of the roles "
             f"are {roles.user} and {roles.assistant}; all must be of the same model",
         )
-    pieces = _pieces(model, size, roles)
+    pieces = with_added(path, _pieces(model, size, roles), read_added_tokens(folder))
     check_texts(path, pieces)
     return {
         "tokenizer.ggml.model": "llama",

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from convert.added_tokens import read_added_tokens
 from convert.config import read_json_object
 from convert.errors import CorruptFileError, VocabularyError
 from convert.family import FamilyName
@@ -53,6 +54,9 @@ def load_byte_level(path: Path, padded_size: int) -> ByteLevelVocabulary:
     """
     tokens = read_ranks(path)
     specials = _read_specials(path, len(tokens))
+    for added in read_added_tokens(path.parent):
+        if specials.get(added.text) != added.id:
+            raise VocabularyError(path, f"the added token {added.text!r} with id {added.id} would be lost")
     spelled = [_spell(token) for token in tokens]
     texts = {token: text for text, token in specials.items()} | dict(enumerate(spelled))
     if max(texts) >= padded_size:

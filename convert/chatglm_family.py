@@ -14,6 +14,9 @@ from convert.metadata import Metadata
 from convert.packed import UnpackedTensors
 from convert.vocabulary import load_vocabulary, vocabulary_metadata
 
+_FIRST_GENERATION = ("position_encoding_2d", "inner_hidden_size", "gmask_token_id")
+"""Keys of config.json that no later ChatGLM has."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChatGLM:
@@ -80,5 +83,11 @@ def _packed_bits(file: ConfigFile) -> tuple[int, tuple[str, ...]]:
 
 
 def _check_supported(file: ConfigFile) -> None:
+    if any(key in file.raw for key in _FIRST_GENERATION) or (file.folder / "ice_text.model").exists():
+        raise UnsupportedModelError(
+            file.path,
+            "this is ChatGLM-6B of the first generation, a model that llama.cpp does not have; "
+            "ChatGLM2-6B and ChatGLM3-6B are its successors",
+        )
     if not any(name.startswith("ChatGLM") for name in file.architectures):
         raise UnsupportedModelError(file.path, f"architectures {list(file.architectures)} is not converted; no ChatGLM")

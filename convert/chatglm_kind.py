@@ -13,6 +13,7 @@ from convert.config import ConfigFile
 from convert.errors import CheckpointError, UnsupportedModelError, VocabularyError
 from convert.family import FamilyName
 from convert.sentencepiece_model import read_model
+from convert.source_folder import model_name
 from convert.tiktoken_model import is_tiktoken
 
 MEMBERS = (FamilyName.CHATGLM2, FamilyName.CHATGLM3, FamilyName.CODEGEEX2, FamilyName.GLM4)
@@ -105,7 +106,7 @@ def _by_rounds(file: ConfigFile) -> Kind | None:
 
 
 def _by_folder(file: ConfigFile) -> Kind | None:
-    name = file.folder.resolve().name
+    name = model_name(file.folder)
     for pattern, family in _NAMES:
         if pattern.search(name):
             return Kind(family, f"the folder is called {name}", is_certain=False)

@@ -37,6 +37,8 @@ _LAYOUTS = (
 )
 """The first one that a folder has is read: of the two formats, safetensors cannot ask for anything."""
 
+_WRAPPERS = ("_orig_mod.", "module.", "base_model.model.")
+
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
@@ -132,7 +134,15 @@ def open_checkpoint(folder: Path) -> TensorSource:
         if not (folder / shard).exists():
             raise MissingFileError(folder / shard, "it is one of the shards in the index: download it")
         tensors.update(layout.read(folder / shard))
-    return StoredTensors(folder, tensors)
+    return StoredTensors(folder, _without_wrapper(tensors))
+
+
+def _without_wrapper(tensors: Mapping[str, StoredTensor]) -> Mapping[str, StoredTensor]:
+    """Drop what training programs put in front of every name: PyTorch's data parallelism and compiler, and PEFT."""
+    for prefix in (*_WRAPPERS, *_WRAPPERS):
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
 
 
 def open_file(path: Path) -> TensorSource:

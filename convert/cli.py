@@ -25,6 +25,7 @@ from convert.mixture import QuantType
 from convert.output import STDOUT, is_stream
 from convert.pipeline import ConversionReport, ProgressSink, convert_checkpoint, kind_of_file, plan_conversion
 from convert.pipeline import Progress as Step
+from convert.source_folder import find_checkpoint, model_name
 from convert.verify import verify_file
 
 # The best quality that a 6B model has in about 4 GB: attention and the down projection get more bits in half of
@@ -93,13 +94,18 @@ def convert(
 ) -> None:
     """Convert a checkpoint folder SOURCE to a GGUF file.
 
-    SOURCE holds config.json, tokenizer.model and the weights, as safetensors or .bin shards. A folder with a LoRA
+    SOURCE holds config.json, tokenizer.model and the weights, as safetensors or .bin shards. It may also be the folder
+    of a model in the hub's cache, or one with a single checkpoint in it. A folder with a LoRA
     adapter or a P-Tuning prefix becomes a small file to serve beside its model. The file appears under its name only
     when it is complete.
     """
     kind = QuantType(quant.lower())
     member = FamilyName(family.lower()) if family else None
-    out = output_path(output, f"{source.resolve().name}.{kind_of_file(source, kind)}.gguf")
+    try:
+        source = find_checkpoint(source)
+    except ConvertError as error:
+        raise click.ClickException(str(error)) from error
+    out = output_path(output, f"{model_name(source)}.{kind_of_file(source, kind)}.gguf")
     if verify and is_stream(out):
         raise click.UsageError("--verify opens the file again, so it needs -o with the name of one")
     console = Console(stderr=True)

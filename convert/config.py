@@ -7,6 +7,8 @@ from math import inf
 from pathlib import Path
 
 from convert.errors import CorruptFileError, MissingFileError
+from convert.foreign import START_BYTES, check_start
+from convert.source_folder import model_name
 
 MOST_LAYERS = 512
 """LLAMA_MAX_LAYERS of the vendored llama.cpp."""
@@ -46,7 +48,7 @@ class ConfigFile:
     @property
     def name(self) -> str:
         """A name for people. Of a path only the last part is one."""
-        return self.original_name.rstrip("/").rpartition("/")[2] or self.folder.resolve().name
+        return self.original_name.rstrip("/").rpartition("/")[2] or model_name(self.folder)
 
     def text(self, key: str) -> str:
         """Return a string, or an empty one where there is none."""
@@ -73,14 +75,17 @@ def read_file(path: Path, most: int) -> bytes:
     """Return what a small file holds.
 
     Raises:
-        CorruptFileError: it is no file but a device or a pipe, or has more than ``most`` bytes.
+        CorruptFileError: it is no file but a device or a pipe, has more than ``most`` bytes, or is a web page.
+        UnsupportedFileError: it is a pointer of Git LFS.
         OSError: it cannot be read.
     """
     if path.exists() and not path.is_file():
         raise CorruptFileError(path, "it is no regular file")
     if path.stat().st_size > most:
         raise CorruptFileError(path, f"it has more than {most:,} bytes")
-    return path.read_bytes()
+    data = path.read_bytes()
+    check_start(path, data[:START_BYTES])
+    return data
 
 
 def read_json_object(path: Path, advice: str) -> Mapping[str, object]:
@@ -91,7 +96,7 @@ def read_json_object(path: Path, advice: str) -> Mapping[str, object]:
         CorruptFileError: it is not a JSON object.
     """
     try:
-        raw: object = json.loads(read_file(path, _MOST_BYTES).decode("utf-8"))
+        raw: object = json.loads(read_file(path, _MOST_BYTES).decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise MissingFileError(path, advice) from error
     except (OSError, ValueError, RecursionError) as error:

@@ -13,7 +13,8 @@ import numpy as np
 from gguf import GGUFReader
 from numpy.typing import NDArray
 
-from convert.errors import ImatrixError
+from convert.errors import CheckpointError, ImatrixError
+from convert.foreign import check_file
 from convert.metadata import Metadata
 
 Importance = NDArray[np.float32]
@@ -62,13 +63,15 @@ def read_imatrix(path: Path) -> ImportanceMatrix:
     """Read either format.
 
     Raises:
+        CheckpointError: it is a pointer of Git LFS, or a web page.
         ImatrixError: there is no such file, it is no importance matrix, or it holds values that are not finite.
     """
     try:
+        check_file(path)
         with path.open("rb") as file:
             is_gguf = file.read(4) == b"GGUF"
         matrix = _read_gguf(path) if is_gguf else _read_legacy(path)
-    except ImatrixError:
+    except (ImatrixError, CheckpointError):
         raise
     except OSError as error:
         raise ImatrixError(path, f"it cannot be read ({error.strerror})") from error

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from convert.checkpoint import TensorInfo, TensorSource, open_file
 from convert.config import ConfigFile, read_json_object
 from convert.errors import AdapterError, MissingFileError
+from convert.source_folder import model_name
 
 CONFIG_FILE = "adapter_config.json"
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-_PART = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<part>[AB])(?:\.default)?\.weight")
+_CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+_PART = re.compile(r"(?:module\.)?(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<part>[AB])(?:\.default)?\.weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def read_adapter(folder: Path) -> Adapter:
     source = open_file(weights)
     return Adapter(
         path=weights,
-        name=folder.resolve().name,
+        name=model_name(folder),
         source=source,
         pairs=_find_pairs(weights, source),
         alpha=config.positive_number("lora_alpha"),
@@ -100,8 +102,9 @@ def _check_kind(config: ConfigFile) -> None:
         (config.raw.get("use_dora"), "it is a DoRA, which llama.cpp cannot apply"),
         (config.raw.get("alpha_pattern"), "alpha_pattern gives its matrices different scales"),
         (bias != "none", f"it also trains biases (bias is {bias})"),
-        # These take something off the base model's weights before they train.
-        (start.startswith(("pissa", "olora", "corda")), f"it starts from a changed base model ({start})"),
+        # These take something off the base model's weights before they train, or quantise them.
+        (start.startswith(_CHANGE_THE_BASE), f"it starts from a changed base model ({start})"),
+        (config.raw.get("loftq_config"), "it starts from a changed base model (loftq_config)"),
         (config.raw.get("layer_replication"), "layer_replication repeats layers of the base model"),
         (config.raw.get("modules_to_save"), "modules_to_save holds whole layers beside the LoRA"),
     )

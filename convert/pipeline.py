@@ -23,6 +23,7 @@ from convert.output import complete_file, is_stream, stream
 from convert.plan import ConversionPlan, Fallback, plan_model
 from convert.prefix import is_prefix, plan_prefix
 from convert.quantize import default_threads, quantize_all
+from convert.source_folder import find_checkpoint
 from convert.target import check_target, origin_of
 
 
@@ -77,7 +78,7 @@ def convert_checkpoint(
     megabytes per thread, whatever the size of the model.
 
     Args:
-        source: folder with config.json, tokenizer.model and the weights.
+        source: folder with config.json, tokenizer.model and the weights, or one above it.
         out: the file to write; ``-`` is the standard output.
         quant: types of the tensors.
         progress: called in this thread after each block of rows.
@@ -91,6 +92,7 @@ def convert_checkpoint(
         ConvertError: the one root of everything that can go wrong; see convert.errors.
     """
     started = time.monotonic()
+    source = find_checkpoint(source)
     plan = plan_conversion(source, quant, family, merge_lora=merge_lora, imatrix=imatrix)
     origin = origin_of(plan)
     if not is_stream(out):
@@ -134,6 +136,7 @@ def plan_conversion(
     Raises:
         ConvertError: see ``convert_checkpoint``.
     """
+    source, merge_lora = find_checkpoint(source), merge_lora and find_checkpoint(merge_lora)
     if is_adapter(source):
         _check_alone(source, merge_lora, imatrix)
         return plan_adapter(read_adapter(source))
@@ -154,9 +157,10 @@ def plan_conversion(
 
 def kind_of_file(source: Path, quant: QuantType) -> str:
     """Say what a folder's file is called after: ``lora``, ``prefix``, or the type of a model's weights."""
-    if is_adapter(source):
-        return "lora"
     try:
+        source = find_checkpoint(source)
+        if is_adapter(source):
+            return "lora"
         return "prefix" if is_prefix(open_checkpoint(source)) else quant.value
     except ConvertError:
         return quant.value  # the conversion fails in the same way, and says why

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from convert.errors import CorruptFileError, MissingFileError
+from convert.foreign import START_BYTES, check_start
 from convert.stored import BITS, StoredTensor, bytes_of
 
 MAX_HEADER_BYTES = 100_000_000
@@ -28,7 +29,10 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
             raise CorruptFileError(path, "it is no regular file")
         with path.open("rb") as file:
             size = path.stat().st_size
-            length = int.from_bytes(file.read(8), "little")
+            start = file.read(START_BYTES)
+            check_start(path, start)
+            length = int.from_bytes(start[:8], "little")
+            file.seek(8)
             if size < 8 or length > min(MAX_HEADER_BYTES, size - 8):
                 raise CorruptFileError(path, "it does not start like a safetensors file")
             header = file.read(length)

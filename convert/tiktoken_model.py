@@ -4,7 +4,11 @@ import base64
 import binascii
 from pathlib import Path
 
+from convert.config import read_file
 from convert.errors import MissingFileError, VocabularyError
+
+_MOST_BYTES = 64 << 20
+"""That of GLM-4 has three megabytes."""
 
 
 def is_tiktoken(path: Path) -> bool:
@@ -31,7 +35,7 @@ def read_ranks(path: Path) -> tuple[bytes, ...]:
         VocabularyError: it is something else, or its ranks have gaps.
     """
     try:
-        lines = path.read_bytes().splitlines()
+        lines = read_file(path, _MOST_BYTES).splitlines()
     except FileNotFoundError as error:
         raise MissingFileError(path, "the vocabulary comes from it: copy it from the original checkpoint") from error
     try:

@@ -59,6 +59,9 @@ _STORAGES = {
 
 _MAX_DIMENSIONS = 8
 
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
+"""Keys that training programs save the tensors of a model under."""
+
 _CALLABLE = frozenset(
     {
         ("collections", "OrderedDict"),
@@ -107,11 +110,17 @@ def read_tensors(data: bytes) -> dict[str, TensorView]:
     if not isinstance(result, dict):
         raise ValueError("data.pkl holds no dictionary of tensors")
     tensors: dict[str, TensorView] = {}
-    for name, value in result.items():
+    for name, value in _unwrapped(result).items():
         if not isinstance(value, TensorView):
             raise ValueError(f"its entry {name!r} is no tensor")
         tensors[name] = value
     return tensors
+
+
+def _unwrapped(result: dict[str, object]) -> dict[str, object]:
+    """Return the dictionary of tensors that training programs save together with a step, a loss and the like."""
+    inner = [value for key in _WRAPPERS if isinstance(value := result.get(key), dict)]
+    return inner[0] if len(inner) == 1 else result
 
 
 @dataclass(slots=True)
@@ -231,9 +240,9 @@ def _set_items(machine: _Machine, items: list[object] | tuple[object, ...]) -> N
     if not isinstance(target, dict):
         raise ForbiddenPickle("items of what is no dictionary")
     for key, value in zip(items[::2], items[1::2], strict=True):
-        if not isinstance(key, str):  # hashing anything else can be made to take for ever
+        if not isinstance(key, str | int):  # hashing anything else can be made to take for ever
             raise ValueError("a name that is no text")
-        target[key] = value
+        target[str(key)] = value  # optimisers number what they keep
 
 
 def _extend(machine: _Machine, items: list[object] | tuple[object, ...]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convert.errors import CorruptFileError, ForbiddenContentError, MissingFileError, UnsupportedFileError
+from convert.foreign import START_BYTES, check_start
 from convert.stored import BITS, StoredTensor, bytes_of
 from convert.torch_pickle import ForbiddenPickle, TensorView, read_tensors
 
@@ -22,7 +23,6 @@ _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _ENCRYPTED = 1
 _LEGACY_START = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46"
 """A pickled magic number."""
-_LFS_START = b"version https://git-lfs"
 
 
 def read_shard(path: Path) -> dict[str, StoredTensor]:
@@ -35,7 +35,7 @@ def read_shard(path: Path) -> dict[str, StoredTensor]:
         UnsupportedFileError: it is laid out in a way that is not read.
     """
     try:
-        _check_start(path)
+        _check_format(path)
         with zipfile.ZipFile(path) as archive:
             return _read_archive(path, archive)
     except FileNotFoundError as error:
@@ -46,17 +46,16 @@ def read_shard(path: Path) -> dict[str, StoredTensor]:
         raise CorruptFileError(path, f"it cannot be read ({error.strerror})") from error
 
 
-def _check_start(path: Path) -> None:
+def _check_format(path: Path) -> None:
     if path.exists() and not path.is_file():
         raise CorruptFileError(path, "it is no regular file")
     with path.open("rb") as file:
-        start = file.read(32)
+        start = file.read(START_BYTES)
+    check_start(path, start)
     if start.startswith(_LEGACY_START):
         raise UnsupportedFileError(
             path, "is in the format of torch before 1.6; load it with torch.load and save it again with torch.save"
         )
-    if start.startswith(_LFS_START):
-        raise UnsupportedFileError(path, "is only a pointer of Git LFS; get the file itself with git lfs pull")
 
 
 def _read_archive(path: Path, archive: zipfile.ZipFile) -> dict[str, StoredTensor]:

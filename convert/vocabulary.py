@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from convert.added_tokens import read_added_tokens, with_added
 from convert.errors import VocabularyError
 from convert.family import FamilyName
 from convert.metadata import PROMPT_FORMAT, PROMPT_PREFIX_IDS, Metadata
@@ -77,12 +78,13 @@ def load_vocabulary(path: Path, padded_size: int, family: FamilyName = FamilyNam
 
     Raises:
         MissingFileError: there is no such file.
+        CorruptFileError: the list of added tokens makes no sense.
         VocabularyError: it is not a SentencePiece model, or llama.cpp would tokenise differently with it.
     """
     model = read_model(path)
     _check_meaning(path, model, family)
     first_special, specials = len(model.pieces), _specials_of(family)
-    pieces = (*model.pieces, *_added_pieces(specials, first_special, padded_size))
+    pieces = (*model.pieces, *_special_pieces(specials, first_special, padded_size))
     if len(pieces) != padded_size:
         raise VocabularyError(
             path,
@@ -90,6 +92,7 @@ def load_vocabulary(path: Path, padded_size: int, family: FamilyName = FamilyNam
             f"that is more than padded_vocab_size {padded_size} of config.json; "
             "the two must be of the same model",
         )
+    pieces = with_added(path, pieces, read_added_tokens(path.parent))
     check_texts(path, pieces)
     return Vocabulary(family, pieces, first_special, model.add_dummy_prefix)
 
@@ -123,7 +126,7 @@ def _specials_of(family: FamilyName) -> tuple[str, ...]:
     return CHATGLM2_SPECIALS + CHATGLM3_ROLES if family is FamilyName.CHATGLM3 else CHATGLM2_SPECIALS
 
 
-def _added_pieces(specials: tuple[str, ...], first: int, padded_size: int) -> Iterator[Piece]:
+def _special_pieces(specials: tuple[str, ...], first: int, padded_size: int) -> Iterator[Piece]:
     for text in specials:
         yield Piece(text, 0.0, PieceType.CONTROL)
     for token in range(first + len(specials), padded_size):
@@ -171,9 +174,9 @@ def check_texts(path: Path, pieces: tuple[Piece, ...]) -> None:
     ordinary = {p.text for p in pieces if p.type is PieceType.NORMAL}
     seen: set[str] = set()
     for piece in pieces:
-        if not piece.text or piece.text in seen:
-            # llama.cpp ends the process when two tokens are equal.
-            raise VocabularyError(path, f"piece {piece.text!r} is empty or appears twice")
+        if not piece.text or "\0" in piece.text or piece.text in seen:
+            # llama.cpp ends the process when two tokens are equal, and a token at a NUL.
+            raise VocabularyError(path, f"piece {piece.text!r} is empty, has a NUL character or appears twice")
         seen.add(piece.text)
         if piece.type in (PieceType.NORMAL, PieceType.USER_DEFINED):
             if piece.text in _END_LIKE:

@@ -52,6 +52,19 @@ CATALOG: tuple[CatalogEntry, ...] = (
 )
 
 
+_FIRST_GENERATION = ("chatglm-6b", "chatglm-6b-int4", "chatglm-6b-int8", "chatglm-6b-int4-qe", "visualglm-6b")
+
+
+def why_not(name: str) -> str:
+    """Return why a model of this name cannot be served at all; empty where nothing is known against it."""
+    if name.lower().rpartition("/")[2] in _FIRST_GENERATION:
+        return (
+            f"{name} is of ChatGLM's first generation, a model that llama.cpp does not have; "
+            "chatglm2-6b and chatglm3-6b are its successors"
+        )
+    return ""
+
+
 def find(name: str) -> CatalogEntry | None:
     """Return the entry called ``name``, by its name or its repository, with or without the owner; or None."""
     wanted = name.lower()

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import convert
 import models
+from convert.errors import UnsupportedModelError
 from convert.mixture import QuantType
 from convert.pipeline import ProgressSink, convert_checkpoint
-from models.catalog import EMBEDDED, CatalogEntry, find
+from convert.source_folder import find_checkpoint, is_checkpoint, model_name
+from models.catalog import EMBEDDED, CatalogEntry, find, why_not
 from server.settings.table import Quant
 
 _CHECKPOINT_FILES = ("*.json", "*.model", "*.safetensors", "*.bin")
@@ -48,22 +50,49 @@ def find_source(model: str, quant: Quant, cache_dir: Path) -> ModelSource:
         return _embedded(quant, cache_dir)
     path = Path(model).expanduser()
     if path.is_dir():
-        return _checkpoint(path.resolve(), path.resolve().name, quant, cache_dir, find(path.resolve().name))
+        return _of_folder(path.resolve(), quant, cache_dir)
     if path.exists():
-        name = _without_type(path.stem)
-        return ModelSource(name=name, gguf=path, entry=find(name))
+        return _of_file(path)
     entry = find(model)
     if entry is EMBEDDED:
         return _embedded(quant, cache_dir)
+    # What `convert` wrote here: by the name that -o gave it, or by its usual one.
+    written = path.with_name(path.name + ".gguf") if path.name else path
+    if beside := written if written.is_file() else _in_cache(path.name, quant, path.parent):
+        return _of_file(beside)
     name = entry.name if entry else model
     if cached := _in_cache(name, quant, cache_dir):
         return ModelSource(name=name, gguf=cached, entry=entry)
+    if reason := why_not(model):
+        raise UnknownModelError(reason)
     if entry is not None:
         raise UnknownModelError(f"{name} is not on this machine{_as(quant)}; glmserve pull {name} downloads it")
     raise UnknownModelError(
         f"{model}: no such file or folder, and no model of that name is known; "
         "give a .gguf file, a checkpoint folder, or nothing for the embedded model"
     )
+
+
+def _of_file(path: Path) -> ModelSource:
+    name = _without_type(path.stem)
+    return ModelSource(name=name, gguf=path, entry=find(name))
+
+
+def _of_folder(folder: Path, quant: Quant, cache_dir: Path) -> ModelSource:
+    """Return the checkpoint in a folder, or else the one GGUF file in it. Raises UnknownModelError."""
+    try:
+        checkpoint = find_checkpoint(folder)
+    except UnsupportedModelError as error:
+        raise UnknownModelError(str(error)) from None
+    files = sorted(folder.glob("*.gguf"))
+    if is_checkpoint(checkpoint) or not files:
+        name = model_name(checkpoint)
+        return _checkpoint(checkpoint, name, quant, cache_dir, find(name))
+    if len(files) > 1:
+        raise UnknownModelError(
+            f"{folder} holds {len(files)} GGUF files; name one of them: {', '.join(file.name for file in files[:20])}"
+        )
+    return _of_file(files[0])
 
 
 def convert_source(source: ModelSource, progress: ProgressSink | None = None) -> None:

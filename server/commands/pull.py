@@ -11,7 +11,7 @@ from convert.cli import DEFAULT_QUANT, progress_bar
 from convert.errors import ConvertError
 from convert.mixture import QuantType
 from convert.pipeline import convert_checkpoint, kind_of_file
-from models.catalog import CATALOG, find
+from models.catalog import CATALOG, find, why_not
 from server import hub
 from server.commands.completion import complete_known
 from server.commands.listing import describe_file, json_list, show
@@ -86,6 +86,8 @@ def repository_of(model: str) -> tuple[str, str]:
     entry = find(model)
     if entry is not None and entry.repository:
         return entry.repository, entry.name
+    if reason := why_not(model):
+        raise UsageProblem(reason)
     owner, slash, name = model.partition("/")
     if not (owner and slash and name) or "/" in name:
         known = ", ".join(entry.name for entry in CATALOG if entry.repository)

@@ -149,7 +149,7 @@ def _file_layer(path: Path | None) -> _Layer:
     if path is None:
         return _Layer({}, str)
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
+        values = tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:

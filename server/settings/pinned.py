@@ -53,7 +53,7 @@ def pinned_tasks(
 def _read(file: Path) -> tuple[Message, ...]:
     """Return the messages of a ``.json`` file, or the text of any other one as the user's."""
     try:
-        text = file.expanduser().read_text("utf-8")
+        text = file.expanduser().read_text("utf-8-sig")
         if file.suffix != ".json":
             return (Message(Role.USER, text),)
         return tuple(Message(message.role, message.content) for message in _MESSAGES.validate_json(text))

@@ -144,7 +144,7 @@ def read_task(path: Path) -> Task:
         )
     data = path.read_bytes()
     try:
-        text = data.decode()
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise TaskFileError(f"{path}:{line}: not valid UTF-8 ({error.reason})") from None

@@ -21,6 +21,9 @@ _POOLINGS = (1, 2, 3)
 
 _F16_BYTES = 2
 
+_BESIDE = {"adapter": "a LoRA adapter (--lora NAME=FILE)", "prefix": "a P-Tuning prefix (--prefix NAME=FILE)"}
+"""Files that are no models, by general.type."""
+
 # The last two are what llama.cpp makes of activations: as weights they end the process.
 _NO_WEIGHTS = frozenset(GGMLQuantizationType[name] for name in ("I8", "I16", "I32", "I64", "F64", "Q8_1", "Q8_K"))
 
@@ -100,6 +103,8 @@ def _facts(path: Path, header: GgufHeader) -> ModelFacts:
     if not embeds and architecture not in ARCHITECTURES:
         known = ", ".join((*ARCHITECTURES, *EMBEDDING_ARCHITECTURES))
         raise ModelLoadError(f"{path.name}: architecture {architecture!r} is not served here (known: {known})")
+    if (kind := metadata.get("general.type")) in _BESIDE:
+        raise ModelLoadError(f"{path.name}: is {_BESIDE[str(kind)]}, which is served beside its model")
     vocab_size = _check_vocabulary(path, metadata)
     layers = metadata_number(path, metadata, f"{architecture}.block_count")
     heads = metadata_number(path, metadata, f"{architecture}.attention.head_count")

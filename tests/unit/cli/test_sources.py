@@ -114,3 +114,42 @@ def test_another_models_file_is_not_taken_for_it(tmp_path: Path) -> None:
 def test_anything_else_is_an_error_that_says_what_can_be_given(tmp_path: Path) -> None:
     with pytest.raises(UnknownModelError, match=r"^missing\.gguf: no such file or folder.*give a \.gguf file"):
         find("missing.gguf", tmp_path)
+
+
+def test_what_convert_wrote_here_is_found_by_the_name_without_its_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the first page of the documentation does it: convert -o chatglm2-6b.gguf, then serve chatglm2-6b."""
+    monkeypatch.chdir(tmp_path)
+    for file in ("chatglm2-6b.gguf", "mine.gguf", "other.q8_0.gguf"):
+        (tmp_path / file).write_bytes(b"GGUF")
+    cache = tmp_path / "cache"
+    assert find("chatglm2-6b", cache) == find("chatglm2-6b.gguf", cache)
+    for name, file in (("mine", "mine.gguf"), ("./mine", "mine.gguf"), (tmp_path / "mine", "mine.gguf"),
+                       ("other", "other.q8_0.gguf")):  # fmt: skip
+        source = find(name, cache)
+        assert (source.name, source.gguf.name) == (Path(str(name)).name, file)
+
+
+def test_a_folder_with_one_file_is_that_file_and_several_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.q4_0.gguf").write_bytes(b"GGUF")
+    assert find(tmp_path, tmp_path / "cache") == ModelSource("a", tmp_path / "a.q4_0.gguf")
+    (tmp_path / "b.gguf").write_bytes(b"GGUF")
+    with pytest.raises(UnknownModelError, match=r"2 GGUF files; name one of them: a.q4_0.gguf, b.gguf"):
+        find(tmp_path, tmp_path / "cache")
+
+
+def test_a_snapshot_of_the_hub_is_called_by_its_repository(checkpoint: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "hub" / "models--THUDM--chatglm3-6b"
+    (repository / "snapshots").mkdir(parents=True)
+    snapshot = checkpoint.rename(repository / "snapshots" / "0f1c9a")
+    for folder in (repository, snapshot):
+        source = find(folder, tmp_path / "cache")
+        assert (source.name, source.checkpoint) == ("chatglm3-6b", snapshot)
+        assert source.entry is not None
+
+
+@pytest.mark.parametrize("name", ["chatglm-6b", "THUDM/ChatGLM-6B", "chatglm-6b-int4"])
+def test_the_first_generation_is_refused_by_its_name(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UnknownModelError, match=r"first generation.*chatglm2-6b"):
+        find(name, tmp_path)
