@@ -155,7 +155,9 @@ def _surround(app: FastAPI, options: ApiOptions, wording: Wording) -> None:
     app.add_middleware(RateLimit, limits=options.limits, wording=wording)
     if options.keys:
         public = page.is_page if options.page else _nothing
-        app.add_middleware(Authorization, keys=options.keys, wording=wording, public=public)
+        app.add_middleware(
+            Authorization, keys=options.keys, wording=wording, public=public, share_prefixes=options.share_prefixes
+        )
     origins = Origins(options.cors_origins, options.allowed_hosts)
     if not options.keys:
         app.add_middleware(

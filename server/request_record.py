@@ -77,6 +77,10 @@ class RequestRecord:
     """Those of the key."""
     is_known: bool = True
     """False where the server has keys and this came without one, to an address that is open to all."""
+    prefix_owner: str = ""
+    """Whose alone what it leaves in the prefix cache is: its key, where keys share nothing there."""
+    common_tokens: int = 0
+    """How long the beginning of its prompt is that is a system message, which keys share as a whole."""
     address: str = ""
     """Where it came from: an address, or the network of one caller."""
     time_limit: float = 0.0

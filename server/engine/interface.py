@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from server.engine.messages import EngineInfo, EngineStats, Pin, StepOutput
+from server.engine.messages import EVERYBODY, EngineInfo, EngineStats, Pin, PrefixScope, StepOutput
 from server.engine.params import SamplingParams
 
 
@@ -18,6 +18,8 @@ class Caller:
     """Whatever tells callers apart."""
     patience: float = math.inf
     """Seconds that the request may take: one that would wait longer need not begin."""
+    scope: PrefixScope = EVERYBODY
+    """Who else may find the prompt of the request in the prefix cache."""
 
 
 ANYBODY = Caller()

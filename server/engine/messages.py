@@ -17,6 +17,26 @@ class FinishReason(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class PrefixScope:
+    """Who else may start from what a prompt leaves in the prefix cache: by default everybody.
+
+    What the operator pinned is everybody's in any case.
+    """
+
+    owner: str = ""
+    """Only requests of this owner, if any."""
+    bucket: str = ""
+    """Of those, only the ones with the same bucket."""
+    common: int = 0
+    """Tokens at the prompt's beginning that are everybody's as a whole: only who sends all of them finds them."""
+    salt: str = ""
+    """Nothing, not even those, is found by requests with another salt."""
+
+
+EVERYBODY = PrefixScope()
+
+
+@dataclass(frozen=True, slots=True)
 class Submit:
     """Parent to worker: run this sequence. ``request_id`` is unique for the life of the engine client."""
 
@@ -27,6 +47,7 @@ class Submit:
     """Name of the tuned variant; empty for the model as it is."""
     caller: str = ""
     """Callers take turns."""
+    scope: PrefixScope = EVERYBODY
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from anyio import CancelScope
 
 from server.engine.errors import PromptTooLong
 from server.engine.interface import Caller
-from server.engine.messages import FinishReason, StepOutput
+from server.engine.messages import FinishReason, PrefixScope, StepOutput
 from server.engine.params import SamplingParams
 from server.errors import ClientGone
 from server.generation.choice import Choice, TextDelta, scored_token
@@ -22,13 +22,26 @@ from server.generation.texts_log import log_prompt, logged
 from server.generation.token_scores import ScoredToken
 from server.hosting.host import Tokenizer
 from server.hosting.registry import ServedModel
-from server.request_record import Progress, current_request
+from server.request_record import Progress, RequestRecord, current_request
 from server.tools.tool import ToolCall, ToolOffer, gather_calls
 
 _T = TypeVar("_T")
 
 SEED_SPAN = 2**32 - 1
 """Seeds lie below this: the largest 32-bit number asks llama.cpp for a random one."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixSalts:
+    """What a request says of who may find its prompt in the prefix cache."""
+
+    salt: str = ""
+    """Requests with this salt alone; what is pinned is everybody's all the same."""
+    bucket: str = ""
+    """Those with this bucket alone; a system message is everybody's all the same."""
+
+
+NO_SALTS = PrefixSalts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +59,7 @@ class GenerationRequest:
     """The prompt ends within an answer, which is gone on with."""
     scores_only: bool = False
     """No answer is wanted. The engine gives one token all the same."""
+    salts: PrefixSalts = NO_SALTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +209,7 @@ async def generate(model: ServedModel, request: GenerationRequest) -> Generation
     progress = Progress(model.card.name, len(request.prompt_ids), request.scores_only)
     choices: list[Choice] = []
     record = current_request()
-    caller = Caller(record.caller, record.seconds_left())
+    caller = Caller(record.caller, record.seconds_left(), _scope(record, request.salts))
     with ExitStack() as resources:
         resources.enter_context(model.held())
         try:
@@ -220,6 +234,12 @@ async def generate(model: ServedModel, request: GenerationRequest) -> Generation
             scores_prompt=request.params.prompt_logprobs is not None,
             log_answers=record.log_texts,
         )
+
+
+def _scope(record: RequestRecord, salts: PrefixSalts) -> PrefixScope:
+    """Return who may find the prompt in the prefix cache; where nobody has one of his own, there are no buckets."""
+    owner = record.prefix_owner
+    return PrefixScope(owner, salts.bucket if owner else "", record.common_tokens, salts.salt)
 
 
 async def complete(model: ServedModel, request: GenerationRequest) -> Completion:

@@ -13,15 +13,18 @@ from server.engine.grammar import Grammar
 from server.engine.interface import Caller, EngineState, EngineStatus
 from server.errors import ModelNotFound, RouteNotServed, TextTooLong, WrongModelKind
 from server.hosting.host import EngineHost, Tokenizer
+from server.hosting.system_length import SystemLengths
 from server.prompts.errors import PromptError
 from server.prompts.format import prefix_ids, prompt_format
 from server.prompts.message import Message
 from server.prompts.tool_messages import check_results
+from server.request_record import current_request
 from server.tasks.task import AnswerForm
 from server.tools.tool import Tool, ToolOffer
 
 log = logging.getLogger(__name__)
 
+_Encoded = TypeVar("_Encoded")
 _INLINE_CHARACTERS = 2000
 """Below this, tokenising is quicker than going to a thread and back."""
 _CHOICES_AT_MOST = 8
@@ -102,6 +105,7 @@ class ServedModel(NamedModel):
         """
         super().__init__(card, host)
         self.prompt_format = prompt_format(card.prompt_format)
+        self._system_lengths = SystemLengths(self.prompt_format)
 
     @property
     def variant(self) -> str:
@@ -132,7 +136,12 @@ class ServedModel(NamedModel):
         check_results(messages)
         tokenizer, form = self.tokenizer, self.prompt_format
         characters = sum(message.characters for message in messages) + sum(tool.characters for tool in tools)
-        return await self._encoded(characters, lambda: form.encode(messages, tokenizer, tools, continued=continued))
+        ids = await self._encoded(characters, lambda: form.encode(messages, tokenizer, tools, continued=continued))
+        record = current_request()
+        if record.prefix_owner:
+            lengths = self._system_lengths
+            record.common_tokens = await self._encoded(characters, lambda: lengths.of(messages, tools, tokenizer))
+        return ids
 
     def answer_form(self, messages: Sequence[Message]) -> AnswerForm:  # noqa: ARG002 - a task's depends on them
         """Return what an answer to ``messages`` is held to, unless the request says otherwise."""
@@ -153,7 +162,7 @@ class ServedModel(NamedModel):
         tokenizer = self.tokenizer
         return await self._encoded(len(text), lambda: tokenizer.encode(text))
 
-    async def _encoded(self, characters: int, encode: Callable[[], tuple[int, ...]]) -> tuple[int, ...]:
+    async def _encoded(self, characters: int, encode: Callable[[], _Encoded]) -> _Encoded:
         if characters > self.context_length * self.tokenizer.max_piece_chars:
             raise TextTooLong(characters, self.context_length)
         return encode() if characters < _INLINE_CHARACTERS else await asyncio.to_thread(encode)

@@ -19,8 +19,20 @@ OPEN_PATHS = frozenset({"/health"})
 class Authorization:
     """Answers 401 to whoever has no key, and notes the key of the others in the record of their request."""
 
-    def __init__(self, app: ASGIApp, keys: KeyRing, wording: Wording, public: Callable[[Scope], bool]) -> None:
-        """Wrap ``app``; ``public`` tells which further requests need no key."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        keys: KeyRing,
+        wording: Wording,
+        public: Callable[[Scope], bool],
+        *,
+        share_prefixes: bool = False,
+    ) -> None:
+        """Wrap ``app``; ``public`` tells which further requests need no key.
+
+        With ``share_prefixes`` all keys share the whole prefix cache.
+        """
+        self._share_prefixes = share_prefixes
         self._app = app
         self._keys = keys
         self._wording = wording
@@ -34,6 +46,7 @@ class Authorization:
         key = self._find(secrets)
         if key is not None:
             record.key, record.limits = key.id, key.limits
+            record.prefix_owner = "" if self._share_prefixes else key.id
         elif scope["path"] in OPEN_PATHS:
             record.is_known = False
         else:

@@ -46,6 +46,8 @@ _HONOURED = (
         "continue_final_message",
         "extension; the answer goes on with the last message; prefix or partial in it say the same",
     ),
+    Honoured("cache_salt", "extension; the cached prompt is found by requests with the same salt alone"),
+    Honoured("prompt_cache_key", "with API keys: parts what a key has cached, but for system messages"),
     Honoured("add_generation_prompt", "extension; false only together with continue_final_message"),
 )
 
@@ -55,7 +57,6 @@ _IGNORED = (
     Ignored("store", "nothing is stored"),
     Ignored("service_tier"),
     Ignored("safety_identifier"),
-    Ignored("prompt_cache_key", "prefixes are always cached"),
     Ignored("prompt_cache_retention"),
     Ignored("prompt_cache_options"),
     Ignored("cache_prompt", "llama-server's; prefixes are always cached"),

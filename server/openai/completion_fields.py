@@ -26,6 +26,8 @@ _SAMPLING = (
     "n",
     "stream",
     "stream_options",
+    "cache_salt",
+    "prompt_cache_key",
 )
 """What a chat has, too, and in the same way."""
 

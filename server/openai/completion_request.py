@@ -15,13 +15,20 @@ from server.hosting.registry import ServedModel
 from server.openai.checked import parse
 from server.openai.completion_fields import COMPLETION
 from server.openai.grammars import GrammarFields, to_grammar
-from server.openai.sampling import SamplingFields, StreamOptions, answer_tokens, number_of_answers, to_sampling
+from server.openai.sampling import (
+    CacheFields,
+    SamplingFields,
+    StreamOptions,
+    answer_tokens,
+    number_of_answers,
+    to_sampling,
+)
 from server.openai.token_ids import TEXTS_OR_IDS, TextOrIds, decoded, known_ids, texts_or_ids
 
 _DEFAULT_MAX_TOKENS = 16
 
 
-class CompletionRequest(SamplingFields, GrammarFields):
+class CompletionRequest(SamplingFields, CacheFields, GrammarFields):
     """The fields that are honoured; ``completion_fields.py`` says what becomes of all others."""
 
     model_config = ConfigDict(json_schema_extra=COMPLETION.complete)
@@ -106,5 +113,7 @@ async def _ask(prompt: TextOrIds, n: int, body: CompletionRequest, model: Served
     scored = body.logprobs if body.echo else None
     params = replace(params, logprobs=body.logprobs, prompt_logprobs=scored, grammar=to_grammar(body))
     continued = len(ids) > len(prefix)
-    request = GenerationRequest(ids, params, body.stop, n, continued=continued, scores_only=body.scores_only)
+    request = GenerationRequest(
+        ids, params, body.stop, n, continued=continued, scores_only=body.scores_only, salts=body.salts
+    )
     return PromptAsk(text, len(prefix), request)

@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field
 
 from server.engine.params import MAX_BIAS, SamplingParams
 from server.errors import InvalidRequest, shown
-from server.generation.generate import SEED_SPAN
+from server.generation.generate import SEED_SPAN, PrefixSalts
 from server.hosting.registry import ModelCard, ServedModel
 from server.openai.checked import Wire, invalid
 
@@ -83,6 +83,18 @@ class SamplingFields(Wire):
     stop: StopStrings = ()
     seed: int | None = None
     logit_bias: LogitBias = ()
+
+
+class CacheFields(Wire):
+    """The fields that say who else may find the prompt in the prefix cache."""
+
+    cache_salt: Annotated[str, Field(min_length=1)] | None = None
+    prompt_cache_key: str | None = None
+
+    @property
+    def salts(self) -> PrefixSalts:
+        """What they say."""
+        return PrefixSalts(self.cache_salt or "", self.prompt_cache_key or "")
 
 
 def to_sampling(fields: SamplingFields, card: ModelCard, max_tokens: int) -> SamplingParams:

@@ -11,7 +11,7 @@ from server.errors import InvalidRequest
 from server.openai.chat_fields import CHAT, check_chat_fields
 from server.openai.checked import TextContent, Wire, parse
 from server.openai.grammars import GrammarFields
-from server.openai.sampling import SamplingFields, StreamOptions
+from server.openai.sampling import CacheFields, SamplingFields, StreamOptions
 from server.openai.tool_schemas import EarlierCall, FunctionCall, ToolFields
 
 _NEEDED: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -37,7 +37,7 @@ class ChatMessage(Wire):
     """The same, as Moonshot and Qwen spell it."""
 
 
-class ChatRequest(SamplingFields, GrammarFields, ToolFields):
+class ChatRequest(SamplingFields, CacheFields, GrammarFields, ToolFields):
     """The fields that are honoured; ``chat_fields.py`` says what becomes of all others."""
 
     model_config = ConfigDict(json_schema_extra=CHAT.complete)

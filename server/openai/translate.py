@@ -46,6 +46,7 @@ async def to_generation(body: ChatRequest, model: ServedModel) -> GenerationRequ
         n=n,
         tools=offer,
         continued=body.is_continued,
+        salts=body.salts,
     )
 
 

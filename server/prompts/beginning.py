@@ -4,13 +4,20 @@ from collections.abc import Sequence
 
 from server.prompts.format import Encoder, PromptFormat
 from server.prompts.message import Message, Role
+from server.tools.tool import Tool
 
 _FILLINGS = ("一", "7", "x", " x")
 """What might go on after the beginning: tokens merge across the seam with some of it and not with other."""
 
 
-def common_beginning(messages: Sequence[Message], prompt_format: PromptFormat, encoder: Encoder) -> tuple[int, ...]:
-    """Return the ids that all prompts share which begin with ``messages``.
+def common_beginning(
+    messages: Sequence[Message],
+    prompt_format: PromptFormat,
+    encoder: Encoder,
+    tools: Sequence[Tool] = (),
+    fillings: Sequence[str] = _FILLINGS,
+) -> tuple[int, ...]:
+    """Return the ids that all prompts share which tell of ``tools`` and begin with ``messages``.
 
     A last message of the user's is one that goes on; after any other, the user's comes. The last ids stay out where
     they depend on what follows: a piece of a vocabulary may reach across the seam.
@@ -18,7 +25,7 @@ def common_beginning(messages: Sequence[Message], prompt_format: PromptFormat, e
     Raises:
         PromptError: the messages cannot be put that way.
     """
-    prompts = [prompt_format.encode(_filled(messages, filling), encoder) for filling in _FILLINGS]
+    prompts = [prompt_format.encode(_filled(messages, filling), encoder, tools) for filling in fillings]
     shortest = min(map(len, prompts))
     alike = (len({prompt[place] for prompt in prompts}) == 1 for place in range(shortest))
     length = next((place for place, same in enumerate(alike) if not same), shortest)

@@ -8,7 +8,7 @@ from pydantic.config import JsonDict
 
 from server.engine.params import MAX_LOGPROBS
 from server.openai.checked import Wire, invalid, parse, text_parts
-from server.openai.sampling import SamplingFields
+from server.openai.sampling import CacheFields, SamplingFields
 from server.responses.fields import RESPONSES
 from server.responses.text_format import TextConfig
 from server.responses.tool_schemas import FunctionFields
@@ -50,7 +50,7 @@ class StoredPrompt(Wire):
     version: Annotated[None, BeforeValidator(_version)] = None
 
 
-class ResponsesRequest(SamplingFields, FunctionFields):
+class ResponsesRequest(SamplingFields, CacheFields, FunctionFields):
     """The fields that are honoured; ``fields.py`` says what becomes of all others."""
 
     model_config = ConfigDict(json_schema_extra=RESPONSES.complete)

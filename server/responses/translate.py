@@ -67,7 +67,7 @@ async def to_generation(
         _check_text_only(body)
     grammar = answer_grammar(model, offer, asked_format)
     params = replace(to_sampling(body, model.card, max_tokens), logprobs=body.logprobs, grammar=grammar)
-    return GenerationRequest(prompt_ids, params, stop=body.stop or form.stop, tools=offer)
+    return GenerationRequest(prompt_ids, params, stop=body.stop or form.stop, tools=offer, salts=body.salts)
 
 
 async def encode(body: ResponsesRequest, items: Sequence[Item], model: ServedModel) -> tuple[int, ...]:

@@ -132,7 +132,7 @@ class EngineClient:
                 await self._check_grammar(params.grammar, caller)
             process = await self._ready_process()
             self._check(prompt_ids, params, variant)
-            outcomes = self._enter(Submit(request_id, prompt_ids, params, variant, caller.id), process)
+            outcomes = self._enter(Submit(request_id, prompt_ids, params, variant, caller.id, caller.scope), process)
         return OutcomeStream(outcomes, lambda finished: self.forget(request_id, finished=finished))
 
     def _check(self, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str) -> None:

@@ -16,11 +16,11 @@ def has_leader(waiting: Sequence, running: Iterable[Sequence], cached: Callable[
         if leader.num_computed_tokens < waiting.leader_length:
             return True
         waiting.leader = None
-    prompt, limit = waiting.prompt_ids, waiting.num_matchable_tokens
+    prompt, limit = waiting.prompt_keys, waiting.num_matchable_tokens
     for other in running:
         if other.is_decoding or other.num_uncomputed_tokens < MIN_SHARED:
             continue
-        shared = min(limit, common_prefix(prompt, other.prompt_ids))
+        shared = min(limit, common_prefix(prompt, other.prompt_keys))
         # A prompt that is scored is computed although the cache holds it: then there is nothing to wait for.
         if shared >= other.num_computed_tokens + MIN_SHARED and shared >= cached(waiting) + MIN_SHARED:
             waiting.leader, waiting.leader_length = other, shared

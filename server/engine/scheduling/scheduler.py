@@ -225,7 +225,7 @@ class Scheduler:
         assert self.cache.cells_used <= self._config.cells, "more cells than there are"
         assert self.cache.cells_pinned + self._reserved() <= self._config.cells, "more promised than there is"
         for sequence in self._running.values():
-            computed = sequence.tokens[: sequence.num_computed_tokens]
+            computed = list(sequence.keys(0, sequence.tokens[: sequence.num_computed_tokens]))
             assert self.cache.tokens(sequence.slot) == computed, "a slot holds other tokens than its sequence"
         if self._speculation is not None:
             assert self._speculation.request_ids <= self._running.keys(), "drafts for a sequence that has ended"
@@ -253,7 +253,7 @@ class Scheduler:
 
     def _match(self, sequence: Sequence) -> Match | None:
         """Find the longest cached prefix; one that is parked comes back if it is longer and ``sequence`` can start."""
-        prompt, limit = sequence.prompt_ids, sequence.num_matchable_tokens
+        prompt, limit = sequence.prompt_keys, sequence.num_matchable_tokens
         match = self.cache.match(prompt, limit)
         parked = self._parked.match(prompt, limit)
         if parked is None or parked.shared < (match.length if match else 0) + MIN_SHARED:
@@ -272,7 +272,7 @@ class Scheduler:
         return self.cache.match(prompt, limit)
 
     def _cached(self, sequence: Sequence) -> int:
-        prompt, limit = sequence.prompt_ids, sequence.num_matchable_tokens
+        prompt, limit = sequence.prompt_keys, sequence.num_matchable_tokens
         match, parked = self.cache.match(prompt, limit), self._parked.match(prompt, limit)
         return max(match.length if match else 0, parked.shared if parked else 0)
 
@@ -286,7 +286,7 @@ class Scheduler:
             self.cache.touch(match.slot)  # or it might be the one that is evicted for its own copy
         slot = self._free_slot()
         if match is not None and match.slot not in self.cache:
-            match = self.cache.match(sequence.prompt_ids, sequence.num_matchable_tokens)
+            match = self.cache.match(sequence.prompt_keys, sequence.num_matchable_tokens)
         self.cache.open(slot, match)
         if match is not None:
             self._ops.append(CopyPrefix(match.slot, slot, match.length))
@@ -303,7 +303,7 @@ class Scheduler:
 
     def _enter(self, item: BatchItem, computed: tuple[int, ...]) -> None:
         """Book what was computed and stays; drafts that did not come true are taken out of the cells."""
-        self.cache.extend(item.slot, computed)
+        self.cache.extend(item.slot, item.sequence.keys(item.start, computed))
         item.sequence.num_computed_tokens += len(computed)
         if len(computed) < len(item.ids):
             self._ops.append(Truncate(item.slot, item.start + len(computed)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -23,18 +24,22 @@ class Sequence:
 
     request_id: int
     prompt_ids: tuple[int, ...]
-    """As the prefix cache knows them: see ``salt`` and ``num_prefix_tokens``."""
+    """As the variant has them: see ``salt`` and ``num_prefix_tokens``."""
     params: SamplingParams
     max_tokens: int
     """Of the answer: what the request asks for, cut to what the context leaves."""
     salt: int = 0
-    """Added to every token id: what an adapter computes is another adapter's business in the prefix cache."""
+    """Added to every token id: what an adapter computes is no use without it."""
     num_prefix_tokens: int = 0
     """How many of the prompt's tokens stand for a tuned prefix; they are negative and always cached."""
     caller: str = ""
     """Who asked for it: callers take turns."""
     held: bool = False
     """Not a request: its prompt is computed in time that nobody else needs, nothing is sampled, and it stays."""
+    prompt_keys: tuple[int, ...] = ()
+    """The prompt as the prefix cache knows it (see ``prefix_keys``); by default ``prompt_ids``."""
+    key_salt: int = 0
+    """Added to each of the tokens that follow, there."""
     status: SequenceStatus = SequenceStatus.WAITING
     slot: int = -1
     tokens: list[int] = field(default_factory=list)
@@ -50,6 +55,13 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.tokens = list(self.prompt_ids)
+        self.prompt_keys = self.prompt_keys or self.prompt_ids
+
+    def keys(self, start: int, tokens: Ordered[int]) -> tuple[int, ...]:
+        """Return ``tokens``, which stand at positions from ``start`` on, as the prefix cache knows them."""
+        of_prompt = self.prompt_keys[start : start + len(tokens)]
+        further = tokens[len(of_prompt) :]
+        return (*of_prompt, *(token + self.key_salt for token in further))
 
     @property
     def real_prompt_ids(self) -> tuple[int, ...]:

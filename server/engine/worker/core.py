@@ -1,6 +1,7 @@
 """One step after another: schedule, decode, sample, update."""
 
 import logging
+import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from server.engine.scheduling.backend import Backend, DecodeError, Preparation, 
 from server.engine.scheduling.batch import Batch, BatchItem, CacheOp
 from server.engine.scheduling.pacing import StepPacer
 from server.engine.scheduling.parking import IDLE_CELLS
+from server.engine.scheduling.prefix_keys import PrefixKeys
 from server.engine.scheduling.scheduler import Scheduler, SchedulerConfig
 from server.engine.scheduling.sequence import Sequence
 from server.engine.scheduling.speculation import Speculation
@@ -87,10 +89,11 @@ class EngineCore:
             speculation,
         )
         self._speculation = speculation
+        self._prefix_keys = PrefixKeys(secrets.token_bytes(32))
         for name, variant in backend.variants.items():
             if variant.prefix_length:
                 backend.lay_prefix(name, self._scheduler.hold(variant.prefix_tokens))
-        self._pins = PinnedPrefixes(backend, self._scheduler, states)
+        self._pins = PinnedPrefixes(backend, self._scheduler, states, self._prefix_keys)
         self._preparing: dict[int, tuple[Preparation, Sequence]] = {}
         self._prompt_scores: list[StepOutput] = []
         self._unsampled: dict[int, str] = {}
@@ -142,6 +145,7 @@ class EngineCore:
             error = f"a prompt of {len(prompt)} tokens in a context of {self._context_length}"
             return StepOutput(message.request_id, finish_reason=FinishReason.ERROR, error=error)
         max_tokens = min(message.params.max_tokens, room)
+        keys, key_salt = self._prefix_keys.of(prompt, message.scope, variant.prefix_length)
         sequence = Sequence(
             message.request_id,
             prompt,
@@ -150,6 +154,8 @@ class EngineCore:
             variant.salt,
             variant.prefix_length,
             message.caller,
+            prompt_keys=keys,
+            key_salt=key_salt,
         )
         if message.params.grammar is not None:
             self._preparing[message.request_id] = (self._backend.prepare(message.request_id, message.params), sequence)

@@ -8,6 +8,7 @@ from server.engine.messages import FinishReason, Pin
 from server.engine.params import SamplingParams
 from server.engine.scheduling.backend import Backend
 from server.engine.scheduling.batch import Batch
+from server.engine.scheduling.prefix_keys import PrefixKeys
 from server.engine.scheduling.scheduler import Scheduler
 from server.engine.scheduling.sequence import Sequence, SequenceStatus
 from server.engine.scheduling.variants import PLAIN
@@ -29,11 +30,12 @@ class States(Protocol):
 class PinnedPrefixes:
     """Gives each pin its slot: from the disk, or computed and then saved."""
 
-    def __init__(self, backend: Backend, scheduler: Scheduler, states: States | None) -> None:
-        """``states`` is None where nothing is kept."""
+    def __init__(self, backend: Backend, scheduler: Scheduler, states: States | None, keys: PrefixKeys) -> None:
+        """``states`` is None where nothing is kept; ``keys`` learns what everybody may share."""
         self._backend = backend
         self._scheduler = scheduler
         self._states = states
+        self._prefix_keys = keys
         self._ids = itertools.count(-1, -1)  # requests count upwards
         self._keys: dict[int, Fingerprint] = {}
         self._pinned: set[tuple[int, ...]] = set()
@@ -44,6 +46,7 @@ class PinnedPrefixes:
         """Keep a prefix for ever. False where it would leave no room for a request, or is not saved and should be."""
         variant = self._backend.variants.get(message.variant, PLAIN)
         tokens = variant.key(message.prompt_ids)
+        self._prefix_keys.declare_public(tokens)
         if tokens in self._pinned:
             return True
         key = fingerprint(self._backend.state_identity(message.variant), message.prompt_ids)
