@@ -16,6 +16,8 @@ ApiError
 ├── RateLimited          past the budget of its key
 ├── RequestTimedOut      past the time that a request may take
 ├── HeadTooLarge         more or longer headers than the server takes
+├── MalformedRequest     not a valid HTTP/1.1 request, or one that can be read in two ways
+├── UnsupportedEncoding  the body is compressed
 ├── TooManyConnections   all that there may be are being answered
 └── ClientGone           the caller hung up; nobody reads the reply
 """
@@ -208,6 +210,20 @@ class HeadTooLarge(ApiError):
         super().__init__(f"the request has more than {number} headers or {size} bytes of them, which is the limit")
 
 
+class MalformedRequest(ApiError):
+    """The bytes are not a valid HTTP/1.1 request, or one that can be read in two ways."""
+
+
+class UnsupportedEncoding(ApiError):
+    """The body is compressed."""
+
+    def __init__(self, encoding: str) -> None:
+        """``encoding`` is what Content-Encoding says."""
+        super().__init__(
+            f"request bodies with Content-Encoding {shown(encoding)} are not supported; send the body uncompressed"
+        )
+
+
 class TooManyConnections(ApiError):
     """As many connections as there may be are open, and something is asked for on each of them."""
 
@@ -257,6 +273,8 @@ class ErrorReply:
             headers["Retry-After"] = str(self.retry_after)
         if self.allow is not None:
             headers["Allow"] = self.allow
+        if self.status == 415:
+            headers["Accept-Encoding"] = "identity"
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         return headers
@@ -288,6 +306,7 @@ _TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
         GrammarRejected: _Row(400, "invalid_request_error", "unsupported_grammar"),
         GrammarFailed: _Row(400, "invalid_request_error", "unsupported_grammar"),
         UnknownToken: _Row(400, "invalid_request_error", "invalid_value"),
+        MalformedRequest: _Row(400, "invalid_request_error", "malformed_request"),
         InvalidKey: _Row(401, "invalid_request_error", "invalid_api_key"),
         CrossSiteRefused: _Row(403, "invalid_request_error", "cross_site_request"),
         HostRefused: _Row(403, "invalid_request_error", "host_not_allowed"),
@@ -299,6 +318,7 @@ _TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
         ReaderTooSlow: _Row(408, "invalid_request_error", "reader_too_slow"),
         BodyTooSlow: _Row(408, "invalid_request_error", "body_too_slow"),
         BodyTooLarge: _Row(413, "invalid_request_error", "request_too_large"),
+        UnsupportedEncoding: _Row(415, "invalid_request_error", "unsupported_content_encoding"),
         RateLimited: _Row(429, "rate_limit_error", "rate_limit_exceeded"),
         QueueFull: _Row(429, "rate_limit_error", "queue_full"),
         HeadTooLarge: _Row(431, "invalid_request_error", "headers_too_large"),

@@ -9,16 +9,14 @@ message beyond that, and then whoever sends waits, until it is told that the cal
 import asyncio
 import contextlib
 import fcntl
-import json
 import logging
 import struct
 import termios
 from collections.abc import Callable
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
-
-from server.errors import HeadTooLarge, TooManyConnections, describe
+from server.errors import HeadTooLarge, MalformedRequest, TooManyConnections
 from server.http.connections import Connections
+from server.http.framing.connection import HangUp, StrictProtocol
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +29,11 @@ REST_SECONDS = 5.0
 """How long the rest of a body may take that was answered before it had come."""
 MOST_AHEAD = 16
 """Requests that may be sent on a connection before the first of them is answered."""
+MOST_OVERHEAD = 16
+"""Bytes of chunk sizes, extensions and trailers for each byte of a body, beyond ``MAX_HEAD_BYTES``."""
 
 
-class BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(StrictProtocol):
     """Refuses a head that is too large (431), and hangs up on one that takes too long, or who does not read."""
 
     open_connections: Connections
@@ -45,15 +45,12 @@ class BoundedProtocol(HttpToolsProtocol):
     is_stopping: Callable[[], bool]
     """Whether the server ends, so that callers should come back by another connection, which may lead elsewhere."""
 
-    _in_head = False
     _head_bytes = 0
     """Of what the parser has given out."""
     _unfinished = 0
     """Of what it may still hold back: a header that does not end."""
-    _too_large = False
-    _too_far_ahead = False
-    _has_asked = False
-    """The request is complete."""
+    _overhead = 0
+    """Of a body: bytes that came, less those that its content allows for."""
     _timer: asyncio.TimerHandle | None = None
     _stall: asyncio.TimerHandle | None = None
 
@@ -63,11 +60,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.open_connections.enter(self):
             self._hang_up_in(HEAD_SECONDS)
         else:
-            self._refuse(TooManyConnections())
-
-    def hang_up(self) -> None:
-        """Close at once, whatever is still to be sent."""
-        self.transport.abort()
+            self.refuse(TooManyConnections())
+            self.transport.close()  # there is no connection to spare for one that lingers
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
@@ -88,27 +82,27 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take in a piece of what the caller sends."""
-        was_in_head = self._in_head
+        was_in_head, was_in_body = self._in_head, self._in_body
         super().data_received(data)
-        if was_in_head and self._in_head and not self._too_large:
+        if was_in_head and self._in_head:
             self._unfinished += len(data)
             if self._unfinished > MAX_HEAD_BYTES:
-                self._too_large = True
-                self.send_400_response("")
+                self.refuse(HeadTooLarge(MAX_HEAD_BYTES, MAX_HEADERS))
+        if was_in_body and self._in_body:
+            self._overhead += len(data)
+            if self._overhead > MAX_HEAD_BYTES:
+                self.refuse(MalformedRequest("the body has far more chunk framing and trailers than content"))
         if self._is_answered and self._timer is None:
             self._hang_up_in(HEAD_SECONDS)  # uvicorn waits no more once anything comes, be it an empty line
 
     def on_message_begin(self) -> None:
         """Begin a head."""
         if len(self.pipeline) >= MOST_AHEAD:
-            self._too_far_ahead = True
-            raise ValueError("too many requests ahead of their answers")  # the parser stops
+            raise HangUp
         super().on_message_begin()
         if not self.flow.write_paused:
             self._end_stall()  # what waits from now on is of another reply
-        self._in_head = True
-        self._has_asked = False
-        self._head_bytes = self._unfinished = 0
+        self._head_bytes = self._unfinished = self._overhead = 0
         if self.cycle is None or self._is_answered:
             self.open_connections.owes(self)
         self._hang_up_in(HEAD_SECONDS)
@@ -125,7 +119,6 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """End the head."""
-        self._in_head = False
         self._stop_waiting()
         super().on_headers_complete()
         if self.is_stopping():
@@ -133,39 +126,31 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End a request."""
-        self._has_asked = True
         self._stop_waiting()
         self.open_connections.asked(self)
         super().on_message_complete()
 
-    def send_400_response(self, msg: str) -> None:
-        """Answer what is no request, in the envelope of all errors, and hang up."""
-        if self._too_far_ahead:
-            return self.hang_up()
-        if self._too_large:
-            return self._refuse(HeadTooLarge(MAX_HEAD_BYTES, MAX_HEADERS))
-        return super().send_400_response(msg)
-
-    def _refuse(self, error: Exception) -> None:
-        reply = describe(error)
-        body = json.dumps(reply.envelope()).encode()
-        fields = {"content-type": "application/json", "content-length": len(body), "connection": "close"}
-        head = "".join(f"{name}: {value}\r\n" for name, value in {**fields, **reply.headers()}.items())
-        self.transport.write(STATUS_LINE[reply.status] + head.encode() + b"\r\n" + body)
-        self.transport.close()
-
     def _count(self, size: int) -> None:
         self._head_bytes += size
         if self._head_bytes > MAX_HEAD_BYTES or len(self.headers) >= MAX_HEADERS:
-            self._too_large = True
-            raise HeadTooLarge(MAX_HEAD_BYTES, MAX_HEADERS)  # the parser stops, and uvicorn sends the 400 above
+            raise HeadTooLarge(MAX_HEAD_BYTES, MAX_HEADERS)
+
+    def refuse(self, error: Exception) -> None:
+        """Wait for nothing more of who is refused."""
+        self._stop_waiting()
+        super().refuse(error)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of a body."""
+        self._overhead -= MOST_OVERHEAD * len(body)
+        super().on_body(body)
 
     def on_response_complete(self) -> None:
         """Look whether the caller reads the rest, and ends what he sends."""
         super().on_response_complete()
         if self._is_answered:
             self.open_connections.owes(self)
-            if not self._has_asked and not self._in_head:
+            if self._in_body:
                 self._hang_up_in(REST_SECONDS)
         self._look_for_progress()
 

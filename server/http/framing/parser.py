@@ -1,0 +1,127 @@
+"""The parser of requests: httptools, which leaves HTTP/1.1 at each offer to upgrade, made to stay."""
+
+from typing import Protocol
+
+import httptools
+
+from server.http.framing.request_head import framing_of
+
+
+class Listener(Protocol):
+    """What gets the parts of each request."""
+
+    headers: list[tuple[bytes, bytes]]
+    """Those that came so far of the request."""
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of its target came."""
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer after the body, came."""
+
+    def on_headers_complete(self) -> None:
+        """The head is complete."""
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body came."""
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+
+
+class Http1Parser:
+    """Parses the requests of one connection, all of them as HTTP/1.1.
+
+    Clients offer to change to another protocol (``Upgrade: h2c``, as Java's HttpClient and ``curl --http2`` do), which
+    a server may ignore (RFC 9110, 7.8). llhttp ends such a request at its head, without its body. The body is then
+    read by a new parser, which is told a head of the same framing that offers nothing.
+    """
+
+    def __init__(self, listener: Listener) -> None:
+        """Pass the parts of each request to ``listener``."""
+        self._listener = listener
+        self._parser = self._new_parser()
+        self._is_repeating = False
+        """The parser reads a head that the listener knows."""
+        self._framing = b""
+        """Of a body that the parser will leave unread."""
+        self._keeps_alive = True
+
+    def _new_parser(self) -> httptools.HttpRequestParser:
+        parser = httptools.HttpRequestParser(self)
+        # What follows a request with "Connection: close" is ignored. By default it would be an error, of the request.
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
+
+    def feed_data(self, data: bytes) -> None:
+        """Parse what came. Raises httptools.HttpParserError, with what a callback raised as its context."""
+        while data:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                data = data[offer.args[0] :]
+                self._stay()
+            else:
+                return
+
+    def get_http_version(self) -> str:
+        """Return that of the request."""
+        return str(self._parser.get_http_version())
+
+    def get_method(self) -> bytes:
+        """Return that of the request."""
+        return bytes(self._parser.get_method())
+
+    def should_keep_alive(self) -> bool:
+        """Return whether another request may follow."""
+        return self._keeps_alive
+
+    def should_upgrade(self) -> bool:
+        """Return False: no offer is taken up."""
+        return False
+
+    def _stay(self) -> None:
+        if not self._framing:
+            return  # the parser expects the next request
+        head = b"POST / HTTP/1.1\r\nHost: x\r\n" + self._framing
+        self._framing = b""
+        self._parser = self._new_parser()
+        self._is_repeating = True
+        self._parser.feed_data(head + (b"\r\n" if self._keeps_alive else b"Connection: close\r\n\r\n"))
+        self._is_repeating = False
+
+    def on_message_begin(self) -> None:
+        """Pass it on."""
+        if not self._is_repeating:
+            self._listener.on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Pass it on."""
+        if not self._is_repeating:
+            self._listener.on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Pass it on."""
+        if not self._is_repeating:
+            self._listener.on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Pass it on, and note what the parser will not."""
+        if self._is_repeating:
+            return
+        self._keeps_alive = self._parser.should_keep_alive()
+        self._listener.on_headers_complete()
+        if self._parser.should_upgrade():
+            self._framing = framing_of(self._listener.headers)
+
+    def on_body(self, body: bytes) -> None:
+        """Pass it on."""
+        self._listener.on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Pass it on, but not before the body that is still to come."""
+        if not self._framing:
+            self._listener.on_message_complete()
