@@ -22,7 +22,7 @@ from rich.progress import (
 from convert.errors import ConvertError
 from convert.family import FamilyName
 from convert.mixture import QuantType
-from convert.output import STDOUT, is_stream
+from convert.output import is_stdout, is_stream
 from convert.pipeline import ConversionReport, ProgressSink, convert_checkpoint, kind_of_file, plan_conversion
 from convert.pipeline import Progress as Step
 from convert.source_folder import find_checkpoint, model_name
@@ -115,7 +115,7 @@ def convert(
                 source, out, kind, sink, threads=threads, family=member, merge_lora=merge_lora, imatrix=imatrix,
                 force=force,
             )  # fmt: skip
-        to_stderr = str(out) == STDOUT
+        to_stderr = is_stdout(out)
         if not as_json:
             _print_report(report, err=to_stderr)
         verdict = ""

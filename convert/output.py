@@ -16,8 +16,6 @@ from convert.errors import OutputError
 PART_SUFFIX = ".part"
 """What an unfinished file is called: OUT.gguf.part. A later run overwrites what a killed one left."""
 
-STDOUT = "-"
-
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _KINDS = (
@@ -146,7 +144,7 @@ def stream(path: Path) -> Iterator[BinaryIO]:
         OutputError: the standard output is a terminal, is closed, or what reads it has gone.
     """
     with _as_output_error(path):
-        if str(path) != STDOUT:
+        if not is_stdout(path):
             with path.open("wb", buffering=0) as sink:
                 yield sink
             return
@@ -156,9 +154,14 @@ def stream(path: Path) -> Iterator[BinaryIO]:
         sys.stdout.buffer.flush()
 
 
+def is_stdout(path: Path) -> bool:
+    """Tell whether a name stands for the standard output."""
+    return str(path) in ("-", "/dev/stdout")
+
+
 def is_stream(path: Path) -> bool:
     """Tell whether output goes to the standard output, or to nobody."""
-    return str(path) in (STDOUT, os.devnull)
+    return is_stdout(path) or str(path) == os.devnull
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
 from models.catalog import CatalogEntry, find
 
 _SMALL = re.compile(
-    r"(config|generation_config|tokenizer_config|adapter_config)\.json|tokenizer\.model"
+    r"(config|generation_config|tokenizer_config|added_tokens|adapter_config)\.json|tokenizer\.model"
     # The code of a checkpoint is read, never run: it tells members of a family apart that its config.json does not.
     r"|(modeling|tokenization)_chatglm\.py"
 )

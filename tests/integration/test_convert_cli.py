@@ -117,6 +117,7 @@ def test_links_devices_and_pipes_stay_what_they_are(checkpoint: Path, tmp_path: 
 def test_the_standard_output_and_the_null_device_are_written_to(checkpoint: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "server.cli", "convert", str(checkpoint), "-q", "q8_0", "-o"]
     piped = subprocess.run([*command, "-"], capture_output=True, check=True)
+    assert subprocess.run([*command, "/dev/stdout"], capture_output=True, check=True).stdout == piped.stdout
     subprocess.run([*command, str(tmp_path / "m.gguf")], check=True, capture_output=True)
     assert piped.stdout == (tmp_path / "m.gguf").read_bytes()
     assert b"10 tensors" in piped.stderr

@@ -75,3 +75,8 @@ def test_a_copy_of_a_known_model_keeps_its_owners_name() -> None:
     for wrong in ("tuned", "a/b/c", "/b", "a/", "chatglm2-tiny"):
         with pytest.raises(UsageProblem, match="give OWNER/NAME"):
             repository_of(wrong)
+
+
+def test_the_list_of_added_tokens_comes_along() -> None:
+    """Without it the tokens that a fine-tune added would be lost."""
+    assert needed(*CHATGLM2, "added_tokens.json") == needed(*CHATGLM2) | {"added_tokens.json"}

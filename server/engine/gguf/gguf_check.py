@@ -91,7 +91,7 @@ def open_header(path: Path) -> GgufHeader:
     try:
         return read_header(path)
     except HeaderError as error:
-        raise ModelLoadError(f"{path.name}: not a readable GGUF file ({error}); {error.advice}") from error
+        raise ModelLoadError(f"{path.name}: not a readable GGUF file (it {error}); {error.advice}") from error
     except OSError as error:
         raise ModelLoadError(f"{path.name}: cannot be read ({error.strerror})") from error
 

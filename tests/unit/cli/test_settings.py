@@ -162,6 +162,13 @@ def test_a_bad_file_is_named_with_its_key(text: str, expected: str, tmp_path: Pa
     assert str(caught.value).startswith(expected.format(file=file))
 
 
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    """Editors on Windows write one."""
+    file = tmp_path / "some.toml"
+    file.write_text("port = 1234\n", "utf-8-sig")
+    assert load_settings({}, {}, file).port == 1234
+
+
 def test_a_named_file_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"no\.toml: cannot be read \(No such file or directory\)"):
         load_settings({}, {}, tmp_path / "no.toml")

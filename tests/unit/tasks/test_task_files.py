@@ -132,3 +132,7 @@ def test_each_task_of_the_package_says_what_people_need_to_know(task: Task) -> N
     assert all(slot.example or slot.default for slot in task.slots)
     assert task.sampling.max_tokens
     assert task.grammar
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    assert load(tmp_path, FULL.encode("utf-8-sig")) == load(tmp_path, FULL)
