@@ -66,7 +66,7 @@ def endpoint(contract: Contract, registry: ModelRegistry, clock: Clock) -> Calla
         model = registry.first_of(contract.formats, contract.route)
         ask = parse_legacy_request(await read_json_object(request, unique_keys=False))
         text = await unless_gone(_answer(ask, model, contract), partial(hung_up, request))
-        return JSONResponse(_body(text, (*ask.history, [ask.prompt, text]), 200, clock))
+        return JSONResponse(_body(text, ask.grown(text), 200, clock))
 
     return answer
 
@@ -74,7 +74,7 @@ def endpoint(contract: Contract, registry: ModelRegistry, clock: Clock) -> Calla
 async def _answer(ask: LegacyRequest, model: ServedModel, contract: Contract) -> str:
     async with model.in_use():
         prompt_ids = await encode_latest(
-            lambda first: model.encode(ask.messages(first)), len(ask.turns), model.context_length
+            lambda first: model.encode(ask.messages(first)), len(ask.rounds), model.context_length
         )
         room = room_for_answer(model, len(prompt_ids))
         params = contract.sampling(ask, model.card, len(prompt_ids), room)

@@ -1,13 +1,17 @@
 """The body of the original ``api.py`` as its callers send it: every value may be absent, null, 0, "" or a string."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from typing_extensions import NotRequired, TypedDict
 
 from server.errors import InvalidRequest
 from server.prompts.message import Message, Role
+from server.tools.python_call import PythonArguments
+from server.tools.tool import ToolCall
 
 _LARGEST_TEMPERATURE = 2.0
 
@@ -21,7 +25,7 @@ class LegacyBody(TypedDict):
     """The body as callers may send it; other fields have no effect."""
 
     prompt: str
-    history: NotRequired[list[list[object]] | None]
+    history: NotRequired[list[list[object] | dict[str, object]] | None]
     max_length: NotRequired[_Number]
     top_p: NotRequired[_Number]
     temperature: NotRequired[_Number]
@@ -34,21 +38,26 @@ class LegacyRequest:
     prompt: str
     history: tuple[object, ...]
     """As it was sent, to be sent back."""
-    turns: tuple[tuple[str, str], ...]
-    """The latest of it as text."""
+    system: tuple[Message, ...]
+    """What stands in front of the first round."""
+    rounds: tuple[tuple[Message, ...], ...]
+    """The latest of the history, each from a question on."""
     max_length: int | None
     """Tokens of prompt and answer together."""
     top_p: float | None
     temperature: float | None
 
-    def messages(self, first_turn: int = 0) -> tuple[Message, ...]:
-        """Return the conversation from round ``first_turn`` on."""
-        earlier = [
-            message
-            for question, answer in self.turns[first_turn:]
-            for message in (Message(Role.USER, question), Message(Role.ASSISTANT, answer))
-        ]
-        return (*earlier, Message(Role.USER, self.prompt))
+    def messages(self, first_round: int = 0) -> tuple[Message, ...]:
+        """Return the conversation from round ``first_round`` on."""
+        earlier = chain.from_iterable(self.rounds[first_round:])
+        return (*self.system, *earlier, Message(Role.USER, self.prompt))
+
+    def grown(self, answer: str) -> tuple[object, ...]:
+        """Return the history with the new round, in the shape in which it was sent."""
+        if self.history and isinstance(self.history[-1], dict):
+            asked = {"role": "user", "content": self.prompt}
+            return (*self.history, asked, {"role": "assistant", "metadata": "", "content": answer})
+        return (*self.history, [self.prompt, answer])
 
 
 def parse_legacy_request(body: Mapping[str, object]) -> LegacyRequest:
@@ -62,10 +71,12 @@ def parse_legacy_request(body: Mapping[str, object]) -> LegacyRequest:
         raise InvalidRequest("prompt must be a string", param="prompt")
     history = _history(body.get("history"))
     left_out = max(0, len(history) - _MOST_TURNS)
+    system, rounds = _rounds(history[left_out:], left_out)
     return LegacyRequest(
         prompt=prompt,
         history=tuple(history),
-        turns=tuple(_turn(pair, index) for index, pair in enumerate(history[left_out:], left_out)),
+        system=system,
+        rounds=rounds,
         max_length=_whole(body, "max_length"),
         top_p=_positive(body, "top_p", 1.0),
         temperature=_positive(body, "temperature", _LARGEST_TEMPERATURE),
@@ -76,17 +87,74 @@ def _history(value: object) -> Sequence[object]:
     if not value:
         return ()
     if not isinstance(value, list):
-        raise InvalidRequest("history must be a list of [question, answer] pairs", param="history")
+        raise InvalidRequest(
+            "history must be a list of [question, answer] pairs, or of messages with role and content", param="history"
+        )
     return value
 
 
-def _turn(pair: object, index: int) -> tuple[str, str]:
-    """Return one round as text; an answer that is missing is empty."""
+def _rounds(history: Sequence[object], first: int) -> tuple[tuple[Message, ...], tuple[tuple[Message, ...], ...]]:
+    """Return what stands in front of the first question of ``history``, and its rounds; its paths count from ``first``.
+
+    ChatGLM2's histories have pairs. ChatGLM3's have messages, a result of a tool after the call of it.
+    """
+    if not history or not isinstance(history[0], dict):
+        return (), tuple(_turn(pair, index) for index, pair in enumerate(history, first))
+    system: list[Message] = []
+    rounds: list[list[Message]] = []
+    called = ""
+    for index, said in enumerate(history, first):
+        message = _message(said, index, called)
+        called = message.tool_calls[0].id if message.tool_calls else called
+        if message.role is Role.USER:
+            rounds.append([message])
+        elif rounds:
+            rounds[-1].append(message)
+        else:
+            system.append(message)
+    return tuple(system), tuple(map(tuple, rounds))
+
+
+_ROLES = {"system": Role.SYSTEM, "user": Role.USER, "assistant": Role.ASSISTANT, "observation": Role.TOOL}
+
+
+def _message(said: object, index: int, called: str) -> Message:
+    """Return one message of ChatGLM3's; ``called`` is the id of the last call before it, or empty."""
+    path = f"history[{index}]"
+    role = _ROLES.get(str(said.get("role"))) if isinstance(said, dict) else None
+    if not isinstance(said, dict) or role is None:
+        raise InvalidRequest(
+            f"{path} must be a message with the role system, user, assistant or observation, as the first one is",
+            param=path,
+        )
+    content, name = said.get("content"), said.get("metadata")
+    if role is Role.ASSISTANT and isinstance(name, str) and name:
+        return _call(name, content, index)
+    text = json.dumps(content, ensure_ascii=False) if isinstance(content, dict) else _text(content, f"{path}.content")
+    if role is Role.TOOL:
+        return Message(role, text, tool_call_id=called) if called else Message(Role.USER, text)
+    return Message(role, text)
+
+
+def _call(name: str, content: object, index: int) -> Message:
+    """Return what stands below the name of a tool: a call of it, as the model wrote it or as it was taken apart."""
+    arguments = content.get("parameters") if isinstance(content, dict) else None
+    written = content if isinstance(content, str) else ""
+    text = json.dumps(arguments, ensure_ascii=False) if arguments else PythonArguments().feed(written)
+    call = ToolCall(f"call_{index}", name, text)
+    if call.parsed() is None or not text:
+        return Message(Role.ASSISTANT, f"{name}\n{written}")
+    return Message(Role.ASSISTANT, "", (call,))
+
+
+def _turn(pair: object, index: int) -> tuple[Message, Message]:
+    """Return one round; an answer that is missing is empty."""
     path = f"history[{index}]"
     if not isinstance(pair, list) or len(pair) not in (1, 2):
         raise InvalidRequest(f"{path} must be a [question, answer] pair", param=path)
     question, answer = (*pair, "")[:2]
-    return _text(question, f"{path}[0]"), _text(answer, f"{path}[1]")
+    asked, answered = _text(question, f"{path}[0]"), _text(answer, f"{path}[1]")
+    return Message(Role.USER, asked), Message(Role.ASSISTANT, answered)
 
 
 def _text(value: object, path: str) -> str:

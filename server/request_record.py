@@ -9,6 +9,9 @@ import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+_IGNORED_AT_MOST = 32
+"""Names of one kind that a response header tells."""
+
 CLIENT_CLOSED = 499
 """The status of a request whose caller hung up before there was one."""
 
@@ -97,6 +100,8 @@ class RequestRecord:
     """The reply was sent to its end."""
     log_texts: bool = False
     """What is asked and answered may be logged."""
+    ignored: dict[str, list[str]] = field(default_factory=dict)
+    """By kind, the names of parts of the request that have no effect; response headers tell them."""
 
     @property
     def caller(self) -> str:
@@ -107,6 +112,12 @@ class RequestRecord:
     def tokens(self) -> int:
         """All tokens that it has had so far."""
         return sum(one.prompt_tokens + one.completion_tokens for one in self.generations)
+
+    def ignore(self, kind: str, name: str) -> None:
+        """Note that a part of the request has no effect: ``kind`` is plural and becomes part of a header's name."""
+        names = self.ignored.setdefault(kind, [])
+        if name not in names and len(names) < _IGNORED_AT_MOST:
+            names.append(name)
 
     def seconds_left(self) -> float:
         """Return what is left of the time limit; infinity where there is none."""

@@ -4,14 +4,17 @@ from server.openai.fields import FieldTable, Honoured, Ignored, Refused
 
 _HONOURED = (
     Honoured("model", "absent or null: the server's default model"),
-    Honoured("messages", "roles user, assistant, system; text, tool_use and tool_result blocks; no images"),
+    Honoured(
+        "messages",
+        "roles user, assistant, system; text, tool_use, tool_result, documents of text; thinking is dropped",
+    ),
     Honoured("system", "a string or blocks of text"),
-    Honoured("tools", "custom ones; tools that a server would run are refused"),
+    Honoured("tools", "custom ones; those of Anthropic's own are left out, as x-glmserve-ignored-tools says"),
     Honoured("tool_choice", "auto, any, tool, none; disable_parallel_tool_use"),
     Honoured("output_config", "format json_schema; effort has no effect"),
 )
 _OF_AN_ANSWER = (
-    Honoured("max_tokens", "required; cut to what the context leaves"),
+    Honoured("max_tokens", "required; cut to what the context leaves, as are -1 and 0"),
     Honoured("temperature", "0 to 1; 0 is greedy"),
     Honoured("top_p", "0 to 1; 0 keeps only the likeliest token"),
     Honoured("top_k", "0 turns it off"),
@@ -20,6 +23,8 @@ _OF_AN_ANSWER = (
 )
 _IGNORED = (
     Ignored("metadata"),
+    Ignored("thinking", "the model does not think apart from its answer"),
+    Ignored("context_management", "is about thinking and old results of tools: the context is cut nowhere"),
     Ignored("cache_control", "prefixes are always cached"),
     Ignored("service_tier"),
     Ignored("inference_geo"),
@@ -29,10 +34,8 @@ _IGNORED = (
     Ignored("workspace_id"),
 )
 _REFUSED = (
-    Refused("thinking", ({"type": "disabled"},), "the model does not think apart from its answer"),
     Refused("container"),
     Refused("mcp_servers", ([],)),
-    Refused("context_management", ({},)),
     Refused("max_tokens_to_sample", (), "spelled max_tokens here"),
     Refused("prompt", (), "spelled messages here"),
     Refused("stop", ([],), "spelled stop_sequences here"),

@@ -1,33 +1,42 @@
 """The body of a request to ``/v1/messages`` as it comes over the wire. Checked here, then translated once."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
-from server.anthropic.blocks import BlockText, MessageParam
+from server.anthropic.blocks import MessageParam, SystemText
 from server.anthropic.fields import COUNTED, MESSAGES
-from server.errors import shown
-from server.openai.checked import Wire, invalid, parse
+from server.openai.checked import Wire, parse
 from server.openai.grammars import Schema
+from server.openai.numbers import UNLIMITED, AsNumber, AsWhole
 from server.openai.sampling import StopStrings
+from server.openai.tool_schemas import own_tools_only
+
+_ANY = 2**31
+"""More tokens than any context has."""
 
 
-def _tool_type(value: object) -> object:
-    if value not in (None, "custom"):
-        raise invalid(f"{shown(value)} is a tool that a server would run, which this one does not")
-    return value
+def _choice(value: object) -> object:
+    """Return a choice that is named by its type alone as the object that it should be."""
+    return {"type": "any" if value == "required" else value} if isinstance(value, str) else value
 
 
 class ToolParam(Wire):
     """One of ``tools``."""
 
-    type: Annotated[
-        Literal["custom"] | None, BeforeValidator(_tool_type, json_schema_input_type=Literal["custom"] | None)
-    ] = None
+    type: Literal["custom"] | None = None
     name: str
     description: str | None = None
     input_schema: dict[str, object]
+
+
+OfferedTool = Annotated[
+    ToolParam | None,
+    BeforeValidator(partial(own_tools_only, own="custom"), json_schema_input_type=ToolParam | dict[str, object]),
+]
+"""One of ``tools``; None for one of Anthropic's own, which cannot be had here."""
 
 
 class ToolChoiceParam(Wire):
@@ -59,9 +68,9 @@ class PromptRequest(Wire):
     model: str | None = None
     messages: list[MessageParam]
     """May be empty beside a ``system`` text, which is then what is answered."""
-    system: BlockText | None = None
-    tools: list[ToolParam] | None = None
-    tool_choice: ToolChoiceParam | None = None
+    system: SystemText | None = None
+    tools: list[OfferedTool] | None = None
+    tool_choice: Annotated[ToolChoiceParam, BeforeValidator(_choice)] | None = None
     output_config: OutputConfig | None = None
 
 
@@ -70,10 +79,11 @@ class MessagesRequest(PromptRequest):
 
     model_config = ConfigDict(json_schema_extra=MESSAGES.complete)
 
-    max_tokens: Annotated[int, Field(ge=1)]
-    temperature: Annotated[float, Field(ge=0, le=1)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    max_tokens: Annotated[int, Field(ge=UNLIMITED), AsWhole, AfterValidator(lambda value: value if value > 0 else _ANY)]
+    """-1 and 0 are what the context leaves."""
+    temperature: Annotated[float, Field(ge=0, le=1), AsNumber] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1), AsNumber] | None = None
+    top_k: Annotated[int, Field(ge=0, lt=2**31), AsWhole] | None = None
     stop_sequences: StopStrings = ()
     stream: bool | None = None
 

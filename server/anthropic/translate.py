@@ -87,6 +87,7 @@ def _offer(body: PromptRequest) -> ToolOffer | None:
     functions = [
         FunctionDefinition(name=tool.name, description=tool.description, parameters=tool.input_schema)
         for tool in body.tools or ()
+        if tool is not None
     ]
     asked = body.tool_choice
     if asked is None:

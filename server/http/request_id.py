@@ -4,6 +4,7 @@ import ipaddress
 import re
 import time
 import uuid
+from collections.abc import Iterable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,10 +15,15 @@ _SANE = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 """What is taken over from a caller: nothing that could forge a line of a log or a header."""
 
 
+_UNSAFE = re.compile(r"[^A-Za-z0-9._:\[\]-]")
+_NAME_CHARACTERS = 64
+
+
 class RequestIds:
     """Opens the record of each request, under the caller's X-Request-Id or a new one, and tells the id in the reply.
 
-    The reply also says in ``openai-processing-ms`` how long it took until it began.
+    The reply also says in ``openai-processing-ms`` how long it took until it began, and in ``x-glmserve-ignored-…``
+    what of the request has no effect.
     """
 
     def __init__(self, app: ASGIApp, *, log_texts: bool = False) -> None:
@@ -42,6 +48,7 @@ class RequestIds:
                 headers["X-Request-Id"] = record.id
                 headers["request-id"] = record.id  # where Anthropic's clients look for it
                 headers["openai-processing-ms"] = str(round((time.monotonic() - record.arrived) * 1000))
+                headers.update({f"x-glmserve-ignored-{kind}": _listed(names) for kind, names in record.ignored.items()})
             await send(message)
             if message["type"] == "http.response.start":
                 record.status = message["status"]
@@ -61,6 +68,11 @@ def _address(scope: Scope) -> str:
     if address.version == 4:
         return str(address)
     return str(address.ipv4_mapped or ipaddress.ip_network((int(address) >> 64 << 64, 64)))
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return names that a caller chose as the value of a header."""
+    return ", ".join(_UNSAFE.sub("?", name[:_NAME_CHARACTERS]) for name in names)
 
 
 def _request_id(given: str) -> str:

@@ -18,7 +18,7 @@ _HONOURED = (
     Honoured("presence_penalty", "-2 to 2"),
     Honoured("frequency_penalty", "-2 to 2"),
     Honoured("repetition_penalty", "extension; above 0, at most 2"),
-    Honoured("max_tokens", "at least 1; cut to what the context leaves"),
+    Honoured("max_tokens", "cut to what the context leaves, which is also what -1 asks for; 0 says nothing"),
     Honoured("max_completion_tokens", "the same; wins over max_tokens"),
     Honoured("min_tokens", "extension; no end token before so many; a stop string ends the answer anyway"),
     Honoured("ignore_eos", "extension; goes on to max_tokens"),
@@ -37,8 +37,8 @@ _HONOURED = (
     Honoured("stream"),
     Honoured("stream_options", "include_usage"),
     Honoured("timings", "extension; true: the reply, or a last chunk, says what the engine took, as llama-server does"),
-    Honoured("tools", "up to 128 functions"),
-    Honoured("tool_choice", "none, auto, required, a function, or allowed_tools"),
+    Honoured("tools", "up to 128 functions; any others are left out, as x-glmserve-ignored-tools says"),
+    Honoured("tool_choice", "none, auto, required (or any), a function, or allowed_tools"),
     Honoured("parallel_tool_calls", "false: at most one call; true, the default: up to 8 where the family can"),
     Honoured("functions", "the older name of tools; answered with function_call"),
     Honoured("function_call", "none, auto, or a function"),
@@ -115,10 +115,7 @@ _REFUSED = (
 CHAT = FieldTable(_HONOURED, _IGNORED, _REFUSED)
 """The fields of the body."""
 
-MESSAGE_REFUSED = (
-    Refused("audio"),
-    Refused("refusal", ("",)),
-)
+MESSAGE_REFUSED = (Refused("audio"),)
 """Fields of a message. Any other, such as ``name`` or ``type``, only labels it and is accepted."""
 
 

@@ -1,5 +1,6 @@
 """What requests of every kind are checked with: the base of their models, text in parts, the names of faults."""
 
+import json
 from collections.abc import Collection, Mapping
 from typing import Annotated, Literal, TypeVar
 
@@ -9,7 +10,7 @@ from typing_extensions import TypedDict
 
 from server.errors import InvalidRequest, shown
 
-_TEXT_PARTS = ("text", "input_text")
+_TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
 
 
 class Wire(BaseModel):
@@ -51,11 +52,26 @@ def text_parts(value: object, kinds: Collection[str]) -> tuple[str, ...]:
 def _part(part: object, index: int, kinds: Collection[str]) -> str:
     if not isinstance(part, dict):
         raise invalid(f"part {index} must be an object with type and text")
-    if part.get("type") not in kinds:
-        raise invalid(f"part {index} has the type {shown(part.get('type'))}; only text parts are supported")
-    if not isinstance(part.get("text"), str):
+    kind = part.get("type")
+    if kind not in kinds:
+        raise invalid(f"part {index} has the type {shown(kind)}; only text parts are supported")
+    text = part.get("refusal" if kind == "refusal" else "text")
+    if not isinstance(text, str):
         raise invalid(f"part {index} must have its text as a string")
-    return str(part["text"])
+    return text
+
+
+def _arguments(value: object) -> object:
+    if value is None:
+        return ""
+    try:
+        return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
+    except RecursionError:
+        raise invalid("is nested too deeply") from None
+
+
+Arguments = Annotated[str, BeforeValidator(_arguments, json_schema_input_type=str | dict[str, object] | None)]
+"""What an earlier call was made with: JSON text, or the object itself."""
 
 
 def _content(value: object) -> str:
@@ -65,11 +81,20 @@ def _content(value: object) -> str:
 class TextPart(TypedDict):
     """A piece of a message's text."""
 
-    type: Literal["text", "input_text"]
+    type: Literal["text", "input_text", "output_text"]
     text: str
 
 
-TextContent = Annotated[str, BeforeValidator(_content, json_schema_input_type=str | list[TextPart] | None)]
+class RefusalPart(TypedDict):
+    """What a model said in place of an answer."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+
+TextContent = Annotated[
+    str, BeforeValidator(_content, json_schema_input_type=str | list[TextPart | RefusalPart] | None)
+]
 """A message's content: a string, parts of text, which are joined by line breaks, or null."""
 
 

@@ -15,6 +15,7 @@ from server.hosting.registry import ServedModel
 from server.openai.checked import parse
 from server.openai.completion_fields import COMPLETION
 from server.openai.grammars import GrammarFields, to_grammar
+from server.openai.numbers import UNLIMITED, AsWhole
 from server.openai.sampling import (
     CacheFields,
     SamplingFields,
@@ -40,10 +41,10 @@ class CompletionRequest(SamplingFields, CacheFields, GrammarFields):
             partial(texts_or_ids, most=SEQUENCES_AT_MOST, name="prompt"), json_schema_input_type=TEXTS_OR_IDS
         ),
     ]
-    max_tokens: Annotated[int, Field(ge=0)] | None = None
-    n: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=UNLIMITED), AsWhole] | None = None
+    n: Annotated[int, Field(ge=1), AsWhole] | None = None
     echo: bool | None = None
-    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS), AsWhole] | None = None
     add_special_tokens: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None

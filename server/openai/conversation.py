@@ -36,5 +36,6 @@ def to_messages(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
             call_id = functions.get(message.name or "")
             if call_id is None:
                 raise PromptError(f"messages[{index}].name: no message before it calls a function of that name")
-        translated.append(Message(_ROLES[message.role], message.content, tuple(calls), call_id or ""))
+        content = message.content or message.refusal or ""
+        translated.append(Message(_ROLES[message.role], content, tuple(calls), call_id or ""))
     return tuple(translated)

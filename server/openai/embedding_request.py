@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from server.openai.checked import Wire, parse
 from server.openai.fields import FieldTable, Honoured, Ignored, Refused
+from server.openai.numbers import AsWhole
 from server.openai.token_ids import TEXTS_OR_IDS, TextOrIds, texts_or_ids
 
 _INPUTS_AT_MOST = 2048
@@ -43,7 +44,7 @@ class EmbeddingRequest(Wire):
         BeforeValidator(partial(texts_or_ids, most=_INPUTS_AT_MOST, name="input"), json_schema_input_type=TEXTS_OR_IDS),
     ]
     encoding_format: Literal["float", "base64"] | None = None
-    dimensions: Annotated[int, Field(ge=1)] | None = None
+    dimensions: Annotated[int, Field(ge=1), AsWhole] | None = None
 
 
 def parse_embedding_request(body: Mapping[str, object]) -> EmbeddingRequest:

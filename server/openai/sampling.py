@@ -9,6 +9,7 @@ from server.errors import InvalidRequest, shown
 from server.generation.generate import SEED_SPAN, PrefixSalts
 from server.hosting.registry import ModelCard, ServedModel
 from server.openai.checked import Wire, invalid
+from server.openai.numbers import UNLIMITED, AsNumber, AsWhole, as_number
 
 _MAX_STOPS = 16
 _MAX_BIASES = 4096
@@ -48,6 +49,7 @@ def _token_id(key: str) -> int:
 
 
 def _bias(value: object, key: str) -> float:
+    value = as_number(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not -MAX_BIAS <= value <= MAX_BIAS:
         raise invalid(f"the bias of {shown(key)} must be a number from -{MAX_BIAS:g} to {MAX_BIAS:g}")
     return float(value)
@@ -71,17 +73,17 @@ class StreamOptions(Wire):
 class SamplingFields(Wire):
     """The fields that say how an answer is sampled and where it ends, but for its length."""
 
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
-    min_tokens: Annotated[int, Field(ge=0)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2), AsNumber] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1), AsNumber] | None = None
+    top_k: Annotated[int, Field(ge=-1, lt=2**31), AsWhole] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1), AsNumber] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2), AsNumber] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2), AsNumber] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=2), AsNumber] | None = None
+    min_tokens: Annotated[int, Field(ge=0), AsWhole] | None = None
     ignore_eos: bool | None = None
     stop: StopStrings = ()
-    seed: int | None = None
+    seed: Annotated[int, AsWhole] | None = None
     logit_bias: LogitBias = ()
 
 
@@ -120,7 +122,7 @@ def answer_tokens(asked: int | None, least: int | None, default: int, room: int)
     """Return how long the answer may get; what the context does not leave is cut off silently.
 
     Args:
-        asked: what the request says, if anything.
+        asked: what the request says, if anything; ``UNLIMITED`` is all of the room.
         least: its ``min_tokens``.
         default: what a request gets that says neither.
         room: what the context leaves.
@@ -129,6 +131,8 @@ def answer_tokens(asked: int | None, least: int | None, default: int, room: int)
         InvalidRequest: ``least`` is more than ``asked``.
     """
     least = least or 0
+    if asked == UNLIMITED:
+        return room
     if asked is not None and least > asked:
         raise InvalidRequest(
             f"min_tokens must be at most the {asked} tokens that the answer may have, not {least}",

@@ -11,6 +11,7 @@ from server.errors import InvalidRequest
 from server.openai.chat_fields import CHAT, check_chat_fields
 from server.openai.checked import TextContent, Wire, parse
 from server.openai.grammars import GrammarFields
+from server.openai.numbers import AsWhole, TokenLimit
 from server.openai.sampling import CacheFields, SamplingFields, StreamOptions
 from server.openai.tool_schemas import EarlierCall, FunctionCall, ToolFields
 
@@ -31,6 +32,8 @@ class ChatMessage(Wire):
     function_call: FunctionCall | None = None
     name: str | None = None
     """Of a function's message: which one gave it. Elsewhere it only labels."""
+    refusal: str | None = None
+    """What an earlier answer said in place of its content."""
     prefix: bool | None = None
     """Of the last message: the answer goes on with it. So DeepSeek and Mistral spell ``continue_final_message``."""
     partial: bool | None = None
@@ -44,11 +47,11 @@ class ChatRequest(SamplingFields, CacheFields, GrammarFields, ToolFields):
 
     model: str | None = None
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    n: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: TokenLimit = None
+    max_completion_tokens: TokenLimit = None
+    n: Annotated[int, Field(ge=1), AsWhole] | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS), AsWhole] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     timings: bool | None = None

@@ -1,7 +1,8 @@
 """Tools as they come over the wire: what may be called, whether it has to be, and calls that were made before."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -9,7 +10,8 @@ from pydantic import BeforeValidator, Field
 from server.engine.grammar import Grammar
 from server.errors import InvalidRequest, shown
 from server.hosting.registry import ServedModel
-from server.openai.checked import Wire, invalid, parse
+from server.openai.checked import Arguments, Wire, invalid, parse
+from server.request_record import current_request
 from server.tools.tool import NAME_PATTERN, ToolChoice, ToolOffer, make_offer, make_tool
 
 FunctionName = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -24,6 +26,19 @@ def _function_type(value: object) -> object:
 FunctionType = Annotated[
     Literal["function"], BeforeValidator(_function_type, json_schema_input_type=Literal["function"])
 ]
+
+
+def own_tools_only(tool: object, own: str = "function") -> object:
+    """Return ``tool``, or None for one of another type than ``own``: the model does without it, and a header says so.
+
+    Such tools are run by the server of their vendor, or are called in a form of that vendor's models.
+    """
+    kind = tool.get("type") if isinstance(tool, dict) else None
+    if not isinstance(tool, dict) or not isinstance(kind, str) or kind == own:
+        return tool
+    name = tool.get("name")
+    current_request().ignore("tools", name if isinstance(name, str) and name else kind)
+    return None
 
 
 class FunctionDefinition(Wire):
@@ -43,11 +58,17 @@ class ToolDefinition(Wire):
     function: FunctionDefinition
 
 
+OfferedTool = Annotated[
+    ToolDefinition | None, BeforeValidator(own_tools_only, json_schema_input_type=ToolDefinition | dict[str, object])
+]
+"""One of ``tools``; None for one that cannot be had here."""
+
+
 class FunctionCall(Wire):
     """What was called in an earlier answer, and how."""
 
     name: FunctionName
-    arguments: str = ""
+    arguments: Arguments = ""
 
 
 class EarlierCall(Wire):
@@ -87,13 +108,28 @@ class _AllowedChoice(Wire):
 _Mode = Literal["none", "auto", "required"]
 
 
+_MODES: Mapping[object, _Mode] = MappingProxyType(
+    {"none": "none", "auto": "auto", "required": "required", "any": "required"}
+)
+"""``any`` is what Mistral and Anthropic call ``required``."""
+
+
+def asked_mode(value: object) -> AskedChoice | None:
+    """Return a choice that says whether to call, by a word or as an object of that type; None for any other."""
+    kind = value.get("type") if isinstance(value, dict) else value
+    return AskedChoice(mode=_MODES[kind]) if isinstance(kind, str) and kind in _MODES else None
+
+
 def _tool_choice(value: object) -> object:
-    if isinstance(value, str) and value in ("none", "auto", "required"):
-        return AskedChoice.model_validate({"mode": value})
+    mode = asked_mode(value)
+    if mode is not None:
+        return mode
     if isinstance(value, dict) and value.get("type") == "allowed_tools":
         choice = parse(_AllowedChoice, value, "tool_choice").allowed_tools
         return AskedChoice(mode=choice.mode, allowed=tuple(tool.function.name for tool in choice.tools))
     if isinstance(value, dict):
+        if value.get("type") in ("function", "tool") and "name" in value:
+            value = {"type": "function", "function": {"name": value["name"]}}
         return AskedChoice(mode="required", allowed=(parse(_NamedTool, value, "tool_choice").function.name,))
     raise invalid("must be none, auto, required, or an object that names a function")
 
@@ -117,7 +153,7 @@ _FunctionChoice = Annotated[
 class ToolFields(Wire):
     """The fields about tools, the older ones about functions among them."""
 
-    tools: list[ToolDefinition] | None = None
+    tools: list[OfferedTool] | None = None
     tool_choice: _ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     functions: list[FunctionDefinition] | None = None
@@ -140,7 +176,7 @@ def to_offer(fields: ToolFields) -> ToolOffer | None:
         raise InvalidRequest("functions is the older name of tools; send one of them", param="functions")
     if fields.functions:
         return offer_functions(fields.functions, fields.function_call, "function_call", parallel=False)
-    functions = [tool.function for tool in fields.tools or ()]
+    functions = [tool.function for tool in fields.tools or () if tool is not None]
     return offer_functions(
         functions, fields.tool_choice, "tool_choice", parallel=fields.parallel_tool_calls is not False
     )

@@ -5,16 +5,19 @@ from server.openai.fields import FieldTable, Honoured, Ignored, Refused
 RESPONSES = FieldTable(
     honoured=(
         Honoured("model", "absent or null: the server's default model"),
-        Honoured("input", "a string, or items: messages of text; a reference to an item is refused"),
+        Honoured(
+            "input",
+            "a string, or items: messages of text, calls, outputs; reasoning is dropped, a reference refused",
+        ),
         Honoured("instructions", "a system message in front; not taken over by the responses that go on from this one"),
         Honoured("prompt", "id of a stored prompt, and a string for each of its variables; it comes before input"),
         Honoured("previous_response_id", "goes on from a response that was stored and has not been dropped since"),
         Honoured("store", "true unless said otherwise; kept in memory, within bounds"),
-        Honoured("max_output_tokens", "at least 1; cut to what the context leaves"),
+        Honoured("max_output_tokens", "cut to what the context leaves, which is also what -1 asks for; 0 says nothing"),
         Honoured("temperature", "0 to 2; 0 is greedy"),
         Honoured("top_p", "0 to 1; 0 keeps only the likeliest token"),
-        Honoured("tools", "functions; tools that a server would run are refused"),
-        Honoured("tool_choice", "none, auto, required, one function, or allowed_tools"),
+        Honoured("tools", "functions; any others are left out, as x-glmserve-ignored-tools says"),
+        Honoured("tool_choice", "none, auto, required (or any), one function, or allowed_tools"),
         Honoured("parallel_tool_calls", "true unless said otherwise: an answer may have several calls"),
         Honoured("top_logprobs", "0 to 20"),
         Honoured("text", "format: text, json_object or json_schema, kept to with or without strict; beside tools, too"),
@@ -36,6 +39,9 @@ RESPONSES = FieldTable(
     ),
     ignored=(
         Ignored("user"),
+        Ignored("reasoning", "the model does not reason apart from its answer"),
+        Ignored("context_management", "what a context is cut by is truncation"),
+        Ignored("client_metadata", "what Codex tells of itself"),
         Ignored("safety_identifier"),
         Ignored("service_tier"),
         Ignored("prompt_cache_retention"),
@@ -50,8 +56,6 @@ RESPONSES = FieldTable(
     refused=(
         Refused("background", (False,), "a response is made while its request is open"),
         Refused("conversation", (), "go on with previous_response_id"),
-        Refused("context_management", ([],)),
-        Refused("reasoning", ({}, {"effort": "none"}), "the model does not reason apart from its answer"),
         Refused("personality"),
         Refused("n", (1,)),
         Refused("messages", ([],), "spelled input here"),

@@ -2,14 +2,15 @@
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
 from server.errors import InvalidRequest, shown
-from server.openai.checked import Wire, parse, text_parts
+from server.openai.checked import Arguments, Wire, parse, text_parts
 from server.prompts.message import Message, Role
 from server.responses.store import StoredResponse
 from server.tools.tool import ToolCall
@@ -20,7 +21,15 @@ _ROLES = {
     "user": Role.USER,
     "assistant": Role.ASSISTANT,
 }
-_PARTS = ("input_text", "output_text", "text")
+_PARTS = ("input_text", "output_text", "text", "refusal")
+_DROPPED = frozenset(
+    (
+        "reasoning", "compaction", "web_search_call", "file_search_call", "code_interpreter_call",
+        "image_generation_call", "computer_call", "computer_call_output", "mcp_call", "mcp_list_tools",
+        "mcp_approval_request", "mcp_approval_response", "tool_search_call", "tool_search_output",
+    )
+)  # fmt: skip
+"""Kinds of items about what another model thought, or what its server did for it: no part of the text."""
 
 Parts = Annotated[tuple[str, ...], BeforeValidator(lambda value: text_parts(value, _PARTS))]
 """A string, or parts of text."""
@@ -49,7 +58,24 @@ class CallItem(Wire):
     id: str | None = None
     call_id: Annotated[str, Field(min_length=1)]
     name: Annotated[str, Field(min_length=1)]
-    arguments: str
+    arguments: Arguments
+
+
+class _CustomCallItem(Wire):
+    """A call whose input is free text, as other models make it."""
+
+    id: str | None = None
+    call_id: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, Field(min_length=1)]
+    input: str
+
+
+class _ShellCallItem(Wire):
+    """A call of the shell beside the model, as other models make it."""
+
+    id: str | None = None
+    call_id: Annotated[str, Field(min_length=1)]
+    action: dict[str, object]
 
 
 class CallOutputItem(Wire):
@@ -75,7 +101,13 @@ def parse_items(value: object, path: str) -> tuple[Item, ...]:
         return (user_item(value),)
     if not isinstance(value, list):
         raise InvalidRequest(f"{path} must be a string or a list of items", param=path)
-    return tuple(parse_item(item, f"{path}[{index}]") for index, item in enumerate(value))
+    items = enumerate(value)
+    return tuple(parse_item(item, f"{path}[{index}]") for index, item in items if not _is_dropped(item))
+
+
+def _is_dropped(item: object) -> bool:
+    kind = item.get("type") if isinstance(item, dict) else None
+    return isinstance(kind, str) and kind in _DROPPED
 
 
 def parse_item(value: object, path: str) -> Item:
@@ -83,12 +115,8 @@ def parse_item(value: object, path: str) -> Item:
     if not isinstance(value, dict):
         raise InvalidRequest(f"{path} must be an object", param=path)
     kind = value.get("type") or "message"
-    if kind == "message":
-        return _said(parse(MessageItem, value, path))
-    if kind == "function_call":
-        return _called(parse(CallItem, value, path))
-    if kind == "function_call_output":
-        return _answered(parse(CallOutputItem, value, path))
+    if isinstance(kind, str) and kind in _READERS:
+        return _READERS[kind](value, path)
     hint = "; name the response that it is from as previous_response_id" if kind == "item_reference" else ""
     raise InvalidRequest(
         f"{path} has the type {shown(kind)}; supported are message, function_call and function_call_output{hint}",
@@ -144,6 +172,36 @@ def _answered(item: CallOutputItem) -> Item:
     text = "\n".join(item.output)
     json = {"id": item.id or new_id("fco"), "type": "function_call_output", "status": "completed"}
     return Item({**json, "call_id": item.call_id, "output": text}, Message(Role.TOOL, text, tool_call_id=item.call_id))
+
+
+def _custom_call(value: Mapping[str, object], path: str) -> Item:
+    item = parse(_CustomCallItem, value, path)
+    arguments = json.dumps({"input": item.input}, ensure_ascii=False)
+    return _called(CallItem(id=item.id, call_id=item.call_id, name=item.name, arguments=arguments))
+
+
+def _shell_call(value: Mapping[str, object], path: str) -> Item:
+    item = parse(_ShellCallItem, value, path)
+    arguments = json.dumps(item.action, ensure_ascii=False)
+    return _called(CallItem(id=item.id, call_id=item.call_id, name="shell", arguments=arguments))
+
+
+def _output(value: Mapping[str, object], path: str) -> Item:
+    return _answered(parse(CallOutputItem, value, path))
+
+
+_READERS: Mapping[str, Callable[[Mapping[str, object], str], Item]] = MappingProxyType(
+    {
+        "message": lambda value, path: _said(parse(MessageItem, value, path)),
+        "function_call": lambda value, path: _called(parse(CallItem, value, path)),
+        "function_call_output": _output,
+        "custom_tool_call": _custom_call,
+        "custom_tool_call_output": _output,
+        "local_shell_call": _shell_call,
+        "local_shell_call_output": _output,
+    }
+)
+"""By the kind of item."""
 
 
 def _text(value: Mapping[str, object]) -> bytes:

@@ -3,6 +3,7 @@
 import time
 
 from server.engine.params import SamplingParams
+from server.openai.numbers import UNLIMITED
 from server.responses.items import new_id
 from server.responses.reply_types import ResponseObject, UsedPrompt
 from server.responses.schemas import ResponsesRequest, StoredPrompt
@@ -21,7 +22,7 @@ def response_head(body: ResponsesRequest, model: str, params: SamplingParams) ->
         "error": None,
         "incomplete_details": None,
         "instructions": body.instructions,
-        "max_output_tokens": body.max_output_tokens,
+        "max_output_tokens": None if body.max_output_tokens == UNLIMITED else body.max_output_tokens,
         "max_tool_calls": None,
         "metadata": body.metadata or {},
         "model": model,

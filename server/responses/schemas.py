@@ -8,6 +8,7 @@ from pydantic.config import JsonDict
 
 from server.engine.params import MAX_LOGPROBS
 from server.openai.checked import Wire, invalid, parse, text_parts
+from server.openai.numbers import AsWhole, TokenLimit
 from server.openai.sampling import CacheFields, SamplingFields
 from server.responses.fields import RESPONSES
 from server.responses.text_format import TextConfig
@@ -61,13 +62,13 @@ class ResponsesRequest(SamplingFields, CacheFields, FunctionFields):
     prompt: StoredPrompt | None = None
     previous_response_id: str | None = None
     store: bool | None = None
-    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_output_tokens: TokenLimit = None
     text: TextConfig | None = None
     truncation: Literal["auto", "disabled"] | None = None
     stream: bool | None = None
     metadata: Annotated[dict[str, str], Field(max_length=_MAX_METADATA)] | None = None
     include: list[_INCLUDABLE] | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS), AsWhole] | None = None
 
     @property
     def logprobs(self) -> int | None:

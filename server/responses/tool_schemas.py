@@ -5,7 +5,14 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from server.openai.checked import Wire, invalid, parse
-from server.openai.tool_schemas import AskedChoice, FunctionDefinition, FunctionType, offer_functions
+from server.openai.tool_schemas import (
+    AskedChoice,
+    FunctionDefinition,
+    FunctionType,
+    asked_mode,
+    offer_functions,
+    own_tools_only,
+)
 from server.tools.tool import ToolOffer
 
 _Mode = Literal["none", "auto", "required"]
@@ -17,6 +24,12 @@ class _Typed(Wire):
 
 class FunctionTool(FunctionDefinition, _Typed):
     """One of ``tools``; the type is checked first."""
+
+
+OfferedTool = Annotated[
+    FunctionTool | None, BeforeValidator(own_tools_only, json_schema_input_type=FunctionTool | dict[str, object])
+]
+"""One of ``tools``; None for one that cannot be had here."""
 
 
 class _NamedFunction(Wire):
@@ -31,12 +44,15 @@ class _AllowedFunctions(Wire):
 
 
 def _choice(value: object) -> object:
-    if isinstance(value, str) and value in ("none", "auto", "required"):
-        return AskedChoice.model_validate({"mode": value})
+    mode = asked_mode(value)
+    if mode is not None:
+        return mode
     if isinstance(value, dict) and value.get("type") == "allowed_tools":
         allowed = parse(_AllowedFunctions, value, "tool_choice")
         return AskedChoice(mode=allowed.mode, allowed=tuple(tool.name for tool in allowed.tools))
     if isinstance(value, dict):
+        if value.get("type") in ("function", "tool") and isinstance(value.get("function"), dict):
+            value = {"type": "function", **value["function"]}
         return AskedChoice(mode="required", allowed=(parse(_NamedFunction, value, "tool_choice").name,))
     raise invalid("must be none, auto, required, or an object that names a function")
 
@@ -49,7 +65,7 @@ _ToolChoice = Annotated[
 class FunctionFields(Wire):
     """The fields about tools."""
 
-    tools: list[FunctionTool] | None = None
+    tools: list[OfferedTool] | None = None
     tool_choice: _ToolChoice | None = None
     parallel_tool_calls: bool | None = None
 
@@ -62,12 +78,13 @@ def to_offer(fields: FunctionFields) -> ToolOffer | None:
         ToolError: a tool is not acceptable.
     """
     parallel = fields.parallel_tool_calls is not False
-    return offer_functions(fields.tools or (), fields.tool_choice, "tool_choice", parallel=parallel)
+    functions = [tool for tool in fields.tools or () if tool is not None]
+    return offer_functions(functions, fields.tool_choice, "tool_choice", parallel=parallel)
 
 
 def tools_object(fields: FunctionFields) -> list[dict[str, object]]:
     """Return the tools as the response repeats them."""
-    return [tool.model_dump() for tool in fields.tools or ()]
+    return [tool.model_dump() for tool in fields.tools or () if tool is not None]
 
 
 def choice_object(fields: FunctionFields) -> str | dict[str, object]:

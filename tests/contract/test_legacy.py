@@ -32,6 +32,21 @@ async def test_the_history_comes_back_as_it_was_with_the_new_round(
     )
 
 
+async def test_a_history_of_messages_comes_back_as_messages(
+    http: httpx.AsyncClient, engine: ScriptedEngine, path: str
+) -> None:
+    history = [{"role": "user", "content": "a"}, {"role": "assistant", "metadata": "", "content": "b"}]
+    reply = await http.post(path, json={"prompt": "c", "history": history})
+    assert engine.submissions[-1].prompt == "[Round 1]\n\n问：a\n\n答：b\n\n[Round 2]\n\n问：c\n\n答："
+    grown = reply.json()["history"]
+    assert grown == [
+        *history,
+        {"role": "user", "content": "c"},
+        {"role": "assistant", "metadata": "", "content": "你问的是：c"},
+    ]
+    assert (await http.post(path, json={"prompt": "d", "history": grown})).status_code == 200
+
+
 async def test_empty_values_mean_the_originals_defaults(
     http: httpx.AsyncClient, engine: ScriptedEngine, path: str
 ) -> None:

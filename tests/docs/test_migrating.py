@@ -99,6 +99,10 @@ LEGACY: dict[str, Row] = {
     "`prompt: null`": lambda s: s.legacy({"prompt": None}).status_code == 400,
     "`history`": lambda s: all(len(_reply(s, history=none)["history"]) == 1 for none in (None, [])),  # type: ignore[arg-type]
     '`history: [[null, "…"]]`': lambda s: _reply(s, history=[[None, "好"]])["history"][0] == [None, "好"],  # type: ignore[index]
+    '`history: [{"role": …}]`': lambda s: (
+        [said["role"] for said in _reply(s, history=ASSISTANT_LAST)["history"]]  # type: ignore[attr-defined]
+        == ["user", "assistant"] * 2
+    ),
     "malformed `history`": lambda s: "history[0]" in s.legacy(history=["你", "好"]).json()["error"],
     "`max_length`": lambda s: s.legacy(max_length=20000).status_code == 200,
     "prompt past `max_length`": _first_token_only,
@@ -184,7 +188,7 @@ OPENAI: dict[str, Row] = {
     "`model`": lambda s: (
         (s.chat().status_code, s.chat(model=None).status_code, s.chat(model="x").status_code) == (200, 200, 404)
     ),
-    "last message": lambda s: s.chat(messages=ASSISTANT_LAST).status_code == 400,
+    "last message": lambda s: s.chat(messages=ASSISTANT_LAST).status_code == 200,
     "leading system message": _system_first,
     "odd number of earlier messages": _odd,
     "`temperature`, `top_p`": _greedy,

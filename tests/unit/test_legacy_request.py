@@ -7,6 +7,8 @@ import pytest
 from compat.chatglm import process_response
 from compat.schemas import LegacyRequest, parse_legacy_request
 from server.errors import InvalidRequest
+from server.prompts.message import Message, Role
+from server.tools.tool import ToolCall
 
 
 def parse(**body: object) -> LegacyRequest:
@@ -17,6 +19,10 @@ def refusal(**body: object) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as caught:
         parse(**body)
     return caught.value
+
+
+def texts(history: object) -> list[list[str]]:
+    return [[message.content for message in each] for each in parse(history=history).rounds]
 
 
 @pytest.mark.parametrize("nothing", [None, 0, 0.0, "", " ", "0", "0.0", False, [], {}])
@@ -50,15 +56,59 @@ def test_an_infinite_number_is_a_large_one() -> None:
 
 @pytest.mark.parametrize("nothing", [None, "", [], 0])
 def test_no_history_is_an_empty_one(nothing: object) -> None:
-    assert parse(history=nothing).turns == ()
+    assert parse(history=nothing).rounds == ()
 
 
 def test_a_null_in_the_history_is_the_text_none_as_it_was() -> None:
-    assert parse(history=[[None, "a"], ["b", None]]).turns == (("None", "a"), ("b", "None"))
+    assert texts(history=[[None, "a"], ["b", None]]) == [["None", "a"], ["b", "None"]]
 
 
 def test_a_missing_answer_is_empty_and_a_number_is_its_digits() -> None:
-    assert parse(history=[["q"], [1, 2.5]]).turns == (("q", ""), ("1", "2.5"))
+    assert texts(history=[["q"], [1, 2.5]]) == [["q", ""], ["1", "2.5"]]
+
+
+def said(role: str, content: object, **more: object) -> dict[str, object]:
+    return {"role": role, "content": content, **more}
+
+
+def test_messages_as_chatglm3_returns_them_are_rounds() -> None:
+    """Those of ``chat()``: the system message of its tools, a call, its result and an answer."""
+    asked = said("system", "s", tools=[{"name": "now"}])
+    call = said("assistant", " ```python\ntool_call(zone='北京')\n```", metadata="now")
+    history = [asked, said("user", "q"), call, said("observation", "九点"), said("assistant", "九点。", metadata="")]
+    request = parse(prompt="p", history=[*history, said("user", "r"), said("assistant", "a")])
+    called = ToolCall("call_2", "now", '{"zone": "北京"}')
+    assert request.messages() == (
+        Message(Role.SYSTEM, "s"),
+        Message(Role.USER, "q"),
+        Message(Role.ASSISTANT, "", (called,)),
+        Message(Role.TOOL, "九点", tool_call_id="call_2"),
+        Message(Role.ASSISTANT, "九点。"),
+        Message(Role.USER, "r"),
+        Message(Role.ASSISTANT, "a"),
+        Message(Role.USER, "p"),
+    )
+    assert [message.content for message in request.messages(1)] == ["s", "r", "a", "p"]
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (said("assistant", "print(1)", metadata="interpreter"), "interpreter\nprint(1)"),
+        (said("observation", "no call before"), "no call before"),
+        (said("user", {"a": 1}), '{"a": 1}'),
+        (said("user", 7), "7"),
+    ],
+)
+def test_a_message_of_a_history_is_its_text(message: dict[str, object], text: str) -> None:
+    (found, _) = parse(prompt="p", history=[message]).messages()
+    assert found.content == text
+
+
+def test_a_call_that_was_taken_apart_is_one() -> None:
+    content = {"name": "now", "parameters": {"zone": "北京"}}
+    (found, _) = parse(prompt="p", history=[said("assistant", content, metadata="now")]).messages()
+    assert found.tool_calls == (ToolCall("call_0", "now", '{"zone": "北京"}'),)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +116,10 @@ def test_a_missing_answer_is_empty_and_a_number_is_its_digits() -> None:
     [
         ("hello", "history"),
         ({"a": "b"}, "history"),
+        ([{"role": "user", "content": "a"}, ["b", "c"]], "history[1]"),
+        ([{"role": "tool", "content": "a"}], "history[0]"),
+        ([{"role": ["user"], "content": "a"}], "history[0]"),
+        ([{"role": "user", "content": ["a"]}], "history[0].content"),
         (["question", "answer"], "history[0]"),
         ([["a", "b"], []], "history[1]"),
         ([["a", "b", "c"]], "history[0]"),

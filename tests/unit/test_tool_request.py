@@ -91,7 +91,7 @@ def test_functions_are_tools_of_which_one_is_called() -> None:
     ("body", "param"),
     [
         ({"tools": "x"}, "tools"),
-        ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type"),
+        ({"tools": [{"type": 1, "function": {"name": "x"}}]}, "tools[0].type"),
         ({"tools": [{"function": {"name": "x"}}]}, "tools[0].type"),
         ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
         (
