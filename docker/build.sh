@@ -18,8 +18,8 @@ python3 -m venv "$tools"
 
 mkdir -p "$prefix/backends"
 sed -n '/^llama-cpp-python==/,/[^\\]$/p' requirements/run.txt > "$tools/llama.txt"
-CMAKE_ARGS="-DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama_cpp_INCLUDE=$PWD/cmake/lean.cmake \
-  -DGGML_NATIVE=OFF -DGGML_BACKEND_DL=ON -DGGML_CPU_ALL_VARIANTS=ON -DGGML_BACKEND_DIR=$prefix/backends \
+CMAKE_ARGS="-DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(printf %q "$PWD")/cmake/lean.cmake \
+  -DGGML_NATIVE=OFF -DGGML_BACKEND_DL=ON -DGGML_CPU_ALL_VARIANTS=ON -DGGML_BACKEND_DIR=$(printf %q "$prefix")/backends \
   $cmake_arguments" \
     "$tools/bin/python" -m pip wheel --no-cache-dir --no-deps --no-build-isolation --require-hashes \
     --wheel-dir "$tools/wheels" -r "$tools/llama.txt"
