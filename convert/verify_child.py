@@ -1,4 +1,4 @@
-"""The process in which llama.cpp tries a file: ``python -m convert.verify_child FILE``.
+"""The process in which llama.cpp tries a file: ``python -m convert.verify_child FILE [--no-extra-buffers]``.
 
 It prints what it did as JSON, or one line on stderr that says what is wrong, and ends with 1.
 """
@@ -34,19 +34,23 @@ class TrialError(Exception):
 def main() -> None:
     """Try the file that the command line names."""
     try:
-        answer = try_file(Path(sys.argv[1]))
+        answer = try_file(Path(sys.argv[1]), extra_buffers="--no-extra-buffers" not in sys.argv[2:])
     except TrialError as error:
         sys.exit(str(error))
     print(json.dumps(answer))
 
 
-def try_file(path: Path) -> dict[str, int]:
-    """Load a model, tokenise, compute; returns how many texts and tokens. Raises TrialError."""
+def try_file(path: Path, *, extra_buffers: bool = True) -> dict[str, int]:
+    """Load a model, tokenise, compute; returns how many texts and tokens. Raises TrialError.
+
+    Without ``extra_buffers``, weights are not repacked for the CPU.
+    """
     log = llama_cpp.llama_log_callback(_only_errors)  # held here, or llama.cpp calls what is gone
     llama_cpp.llama_log_set(log, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = 0
+    params.use_extra_bufts = extra_buffers
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
     if not model:
         raise TrialError("llama.cpp does not load it")

@@ -25,7 +25,7 @@ from server.http.spans import SpanWriter
 from server.prompts.format import prompt_format
 from server.prompts.message import Message, Role
 from server.request_record import Limits
-from server.settings.engine import ModelPlan, engine_config
+from server.settings.engine import MODE_FOLDER, ModelPlan, engine_config
 from server.settings.table import Load, ModelSettings, Settings
 from server.sources import ModelSource
 from server.tasks.task import Task, task_name
@@ -174,11 +174,12 @@ def load_fitting(path: Path, format_name: str) -> LlamaTokenizer:
 def _served(settings: Settings, plan: ModelPlan, turn: asyncio.Lock) -> Iterator[NamedModel]:
     """Yield the model and its variants, which share one engine."""
     if plan.facts.embeds:
-        yield _embedding_model(plan, turn)
+        yield _embedding_model(plan, turn, settings.cache_dir / MODE_FOLDER)
         return
     card = _card(plan)
     state_bytes = int(settings.pinned_disk_mb * 1e6)
-    engine = EngineClient(engine_config(plan, settings.cache_dir / "prefixes", state_bytes))
+    states = settings.cache_dir / "prefixes"
+    engine = EngineClient(engine_config(plan, states, state_bytes, settings.cache_dir / MODE_FOLDER))
     host = EngineHost(
         engine,
         partial(load_fitting, plan.facts.path, card.prompt_format),
@@ -191,16 +192,15 @@ def _served(settings: Settings, plan: ModelPlan, turn: asyncio.Lock) -> Iterator
         yield ServedModel(replace(card, name=variant.name, aliases=(), parent=card.name), host)
 
 
-def _embedding_model(plan: ModelPlan, turn: asyncio.Lock) -> EmbeddingModel:
+def _embedding_model(plan: ModelPlan, turn: asyncio.Lock, mode_dir: Path) -> EmbeddingModel:
     """Return a model that makes vectors. Raises AssemblyError where variants of it are asked for."""
     if plan.settings.variants:
         raise AssemblyError(f"{plan.facts.path.name} is an embedding model, of which there are no variants")
     name = plan.settings.name or plan.source.name
     card = ModelCard(name, int(time.time()), plan.settings.alias, prompt_format="")
     load = partial(load_tokenizer, plan.facts.path)
-    return EmbeddingModel(
-        card, EngineHost(EngineClient(engine_config(plan)), load, load_policy(plan.settings), turn=turn)
-    )
+    engine = EngineClient(engine_config(plan, mode_dir=mode_dir))
+    return EmbeddingModel(card, EngineHost(engine, load, load_policy(plan.settings), turn=turn))
 
 
 def _card(plan: ModelPlan) -> ModelCard:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 _TARGETS = ("llama-server", "llama-bench", "llama-batched-bench")
 
+_AMX = Path(__file__).parents[2] / "cmake" / "amx.cmake"
+
 _OPTIONS = (
     "-DCMAKE_BUILD_TYPE=Release",
     # What ggml is compiled with is left as it is, which is how pip builds the wheel: for this machine's processor,
@@ -22,6 +24,8 @@ _OPTIONS = (
     "-DLLAMA_BUILD_TESTS=OFF",
     "-DLLAMA_BUILD_EXAMPLES=OFF",
     "-DLLAMA_BUILD_APP=OFF",
+    # The same repair as of the installed wheel: without it, these programs die on CPUs with AMX.
+    f"-DCMAKE_PROJECT_llama.cpp_INCLUDE={_AMX}",
 )
 
 _EXAMPLE_NEEDS = ("fastapi", "uvicorn", "jinja2", "openai", "pydantic", "safetensors", "websockets")

@@ -24,7 +24,8 @@ from server.commands.options import UsageProblem, read_settings, settings_option
 from server.commands.screen import output
 from server.engine.errors import ModelLoadError
 from server.engine.gguf.gguf_check import ModelFacts
-from server.settings.engine import ModelPlan, engine_config
+from server.engine.parent.mode_memory import ModeMemory, Remembered
+from server.settings.engine import MODE_FOLDER, ModelPlan, engine_config
 from server.settings.table import ModelSettings, Settings
 from server.sources import UnknownModelError, find_source
 
@@ -43,6 +44,8 @@ class ModelReport:
     usable: bool = True
     facts: ModelFacts | None = None
     placed: Placed = field(default_factory=Placed)
+    compute_mode: Remembered | None = None
+    """Where the usual one has failed on this machine."""
 
     @property
     def cache_bytes(self) -> int:
@@ -128,4 +131,5 @@ def _look_at(model: ModelSettings, cache_dir: Path) -> tuple[ModelPlan | None, M
     except (ModelLoadError, UsageProblem) as error:
         return None, ModelReport(name, source.gguf, str(error), usable=False)
     plan = ModelPlan(model, source, facts)
-    return plan, ModelReport(name, source.gguf, "ready to be loaded", facts=facts)
+    mode = ModeMemory(cache_dir / MODE_FOLDER, source.gguf).load()
+    return plan, ModelReport(name, source.gguf, "ready to be loaded", facts=facts, compute_mode=mode)

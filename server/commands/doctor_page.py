@@ -74,6 +74,9 @@ def _model(model: "ModelReport") -> list[tuple[str, str]]:
                 f"prompts as {facts.prompt_format or 'not said'}",
             )
         )
+    if model.compute_mode is not None:
+        mode = model.compute_mode
+        rows.append(("compute mode", f"{mode.mode.in_words}, as {mode.reason} (remove {mode.file} to try it again)"))
     if placement is not None and model.facts is not None:
         rows += [
             ("would run on", placement.in_words),

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from server.engine.compute_mode import ComputeMode
+
 
 class Device(str, Enum):
     """Where the model runs. AUTO is CUDA where the build has it and a device is there, else the CPU."""
@@ -75,6 +77,9 @@ class EngineConfig:
     machine a step of 512 prompt tokens has been seen to take a minute."""
     restart_wait: float = 15.0
     """How long a new request waits for an engine that is restarting."""
+    compute_mode: ComputeMode = ComputeMode.STANDARD
+    mode_dir: Path | None = None
+    """Where it is remembered which modes work on this machine; nowhere where it is None."""
     variants: tuple[Variant, ...] = ()
     pinned_cells: int = 0
     """Room for pinned prefixes, on top of ``cache_cells``."""

@@ -13,6 +13,7 @@ EngineError
 ├── GrammarFailed            its grammar reached a limit while the answer was written
 ├── ReaderTooSlow            nobody took what was computed for this request
 └── ModelLoadError           the model file could not be loaded
+    └── SelfTestFailed       it was loaded, but llama.cpp computes wrong with it
 """
 
 
@@ -98,3 +99,7 @@ class ReaderTooSlow(EngineError):
 
 class ModelLoadError(EngineError):
     """The model file could not be loaded; the message says why and what to do."""
+
+
+class SelfTestFailed(ModelLoadError):
+    """The model was loaded, but llama.cpp computes wrong with it on this machine."""

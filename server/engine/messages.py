@@ -111,10 +111,17 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class SelfTesting:
+    """Worker to parent: the model is in memory, and is tried before it is Ready."""
+
+
+@dataclass(frozen=True, slots=True)
 class LoadFailed:
     """Worker to parent: the model cannot be loaded; the worker ends after this."""
 
     reason: str
+    self_test: bool = False
+    """It was loaded, but computes wrong: another compute mode may do better."""
 
 
 GRAMMAR_FAILED = "its grammar: "
@@ -226,4 +233,9 @@ class Logged:
 
 
 ToWorker = Submit | Embed | Abort | Pin | Shutdown
-FromWorker = Ready | LoadFailed | StepReport | Logged
+FromWorker = SelfTesting | Ready | LoadFailed | StepReport | Logged
+
+
+def is_answer(output: StepOutput | Embedded) -> bool:
+    """Whether something was computed; a process that only tells of failures is no better than one that dies."""
+    return bool(output.vectors if isinstance(output, Embedded) else output.token_ids or output.prompt_logprobs)

@@ -9,6 +9,9 @@ from server.hosting.pinning import PinnedPrompt
 from server.settings.table import ModelSettings
 from server.sources import ModelSource
 
+MODE_FOLDER = "compute-modes"
+"""Below the cache folder: which compute modes work on this machine."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelPlan:
@@ -21,8 +24,12 @@ class ModelPlan:
     """What stays cached."""
 
 
-def engine_config(plan: ModelPlan, state_dir: Path | None = None, state_bytes: int = 0) -> EngineConfig:
+def engine_config(
+    plan: ModelPlan, state_dir: Path | None = None, state_bytes: int = 0, mode_dir: Path | None = None
+) -> EngineConfig:
     """Return what the engine is started with; the state of what is pinned is kept in ``state_dir``.
+
+    ``mode_dir`` keeps which compute modes work.
 
     Several engines share the cores of the machine: each has as many threads as there are cores, as a model that
     answers alone should be as fast as the machine is, and threads that wait for work sleep.
@@ -50,6 +57,7 @@ def engine_config(plan: ModelPlan, state_dir: Path | None = None, state_bytes: i
         pinned_cells=sum(prompt.most_tokens for prompt in plan.pinned if not prompt.if_saved),
         state_dir=state_dir if plan.pinned else None,
         state_bytes=state_bytes,
+        mode_dir=mode_dir,
     )
 
 

@@ -1,5 +1,6 @@
 """`--verify` finds nothing wrong with a good file, and says in one line what is wrong with a bad one."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from click.testing import CliRunner
 from gguf import GGUFReader
 
 from convert.cli import convert
-from convert.errors import VerifyError
+from convert.errors import UnverifiedError, VerifyError
 from convert.mixture import QuantType
 from convert.pipeline import convert_checkpoint, plan_conversion
 from convert.verify import verify_file
@@ -85,3 +86,36 @@ def test_a_vocabulary_that_llama_cpp_aborts_on_is_a_line_and_no_crash(checkpoint
 def test_a_metadata_key_that_llama_cpp_needs_is_missed(checkpoint: Path, gguf: Path) -> None:
     gguf.write_bytes(gguf.read_bytes().replace(b"chatglm.block_count", b"chatglm.block_cuont", 1))
     assert "llama.cpp does not load it" in complaint(gguf, checkpoint)
+
+
+def _python_that(folder: Path, does: str) -> str:
+    """Return an interpreter that ends by a signal, unless it is told to repack nothing and ``does`` allows that."""
+    script = folder / "python"
+    script.write_text(f'#!/bin/sh\n{does}\nexec "{sys.executable}" "$@"\n', "utf-8")
+    script.chmod(0o755)
+    return str(script)
+
+
+def test_a_build_that_dies_of_repacked_weights_says_nothing_of_the_file(
+    checkpoint: Path, gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    does = 'case "$*" in *--no-extra-buffers*) ;; *) kill -SEGV $$ ;; esac'
+    monkeypatch.setattr("convert.verify.sys.executable", _python_that(tmp_path, does))
+    verdict = str(verify_file(gguf, plan_conversion(checkpoint, QuantType.Q8_0)))
+    assert "16 tokens computed by llama.cpp without repacked weights (with them, on this CPU: " in verdict
+    assert "signal 11" in verdict
+
+
+def test_a_build_for_another_cpu_leaves_a_file_unverified_and_not_bad(
+    checkpoint: Path, gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("convert.verify.sys.executable", _python_that(tmp_path, "kill -ILL $$"))
+    with pytest.raises(UnverifiedError, match=r"not checked: this build of llama\.cpp was made for another CPU"):
+        verify_file(gguf, plan_conversion(checkpoint, QuantType.Q8_0))
+
+
+def test_a_file_that_kills_llama_cpp_either_way_is_still_bad(
+    checkpoint: Path, gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("convert.verify.sys.executable", _python_that(tmp_path, "kill -ABRT $$"))
+    assert "signal 6" in complaint(gguf, checkpoint)

@@ -9,9 +9,11 @@ import time
 from dataclasses import replace
 
 import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
 
 from server.engine.config import Device, EngineConfig, KvType
-from server.engine.errors import ModelLoadError
+from server.engine.errors import ModelLoadError, SelfTestFailed
 from server.engine.gguf.gguf_check import ModelFacts
 from server.engine.grammars.constraint import ConstraintFactory
 from server.engine.grammars.prepared import PreparedConstraints
@@ -21,11 +23,12 @@ from server.engine.native.logprobs import score
 from server.engine.native.placement import Placement, place, probe
 from server.engine.native.resident import release_file, zeros_released
 from server.engine.native.sampler import Sampler, logits_at
+from server.engine.native.self_test import MOST_ROWS, check_batches
 from server.engine.native.stepping_threads import SteppingThreads
 from server.engine.native.thread_trial import settle_threads
 from server.engine.native.token_batch import TokenBatch
 from server.engine.native.tuned import TunedVariants
-from server.engine.native.vocabulary import stop_ids
+from server.engine.native.vocabulary import ordinary_tokens, stop_ids
 from server.engine.params import SamplingParams
 from server.engine.scheduling.backend import DecodeError, Kept, Preparation
 from server.engine.scheduling.batch import BatchItem, CacheOp, CopyPrefix, Forget, FreeSlot, Park, Recall, Truncate
@@ -95,6 +98,22 @@ class LlamaBackend:
             prefix_tokens={name: variant.prefix_length for name, variant in self.variants.items()},
             max_waiting=config.max_waiting,
         )
+
+    def self_test(self) -> None:
+        """Compute a few tokens in several batches and compare. Raises SelfTestFailed."""
+        count = min(MOST_ROWS, self.info.context_length)
+        tokens = ordinary_tokens(llama_cpp.llama_model_get_vocab(self._model), count)
+        started = time.monotonic()
+        noise = check_batches(self.logits, lambda start: self.apply(Truncate(0, start)), tokens)
+        seconds = time.monotonic() - started
+        log.debug("the self-test took %.3f s; batch sizes differ by %.3f of the spread", seconds, noise)
+
+    def logits(self, ids: tuple[int, ...], start: int) -> NDArray[np.float32]:
+        """Compute ``ids`` in the first slot, from position ``start`` on; return the logits of each."""
+        self._batch.fill_whole((ids,), start)
+        if code := llama_cpp.llama_decode(self._context, self._batch.native):
+            raise SelfTestFailed(f"llama_decode answered {code} in the self-test")
+        return np.stack([logits_at(self._context, index, self._vocab_size) for index in range(len(ids))])
 
     def lay_prefix(self, variant: str, slot: int) -> None:
         """Put the tuned prefix of ``variant`` into the empty ``slot``."""
@@ -214,6 +233,7 @@ def load_weights(
     """Load the weights; where a GPU has no room for them after all, AUTO goes on with the CPU."""
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = placement.gpu_layers
+    params.use_extra_bufts = config.compute_mode.extra_buffers
     model = llama_cpp.llama_model_load_from_file(os.fsencode(facts.path), params)
     if model:
         release_file(facts.path)

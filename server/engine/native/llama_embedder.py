@@ -9,12 +9,14 @@ import llama_cpp
 import numpy as np
 
 from server.engine.config import EngineConfig
-from server.engine.errors import ModelLoadError
+from server.engine.errors import ModelLoadError, SelfTestFailed
 from server.engine.gguf.gguf_check import ModelFacts
 from server.engine.messages import EngineInfo
 from server.engine.native.llama import load_weights
 from server.engine.native.placement import Placement, place, probe
+from server.engine.native.self_test import MOST_ROWS, check_vectors
 from server.engine.native.token_batch import TokenBatch
+from server.engine.native.vocabulary import ordinary_tokens
 from server.engine.scheduling.backend import DecodeError
 from server.engine.scheduling.embedding import EmbeddingBackend
 
@@ -47,6 +49,15 @@ class LlamaEmbedder(EmbeddingBackend):
             max_waiting=config.max_waiting,
             embedding_size=self._size,
         )
+
+    def self_test(self) -> None:
+        """Make a few vectors, alone and in one batch, and compare. Raises SelfTestFailed."""
+        count = min(MOST_ROWS, self.info.context_length)
+        tokens = ordinary_tokens(llama_cpp.llama_model_get_vocab(self._model), count)
+        try:
+            check_vectors(self.embed, tokens)
+        except DecodeError as error:
+            raise SelfTestFailed(str(error)) from error
 
     def embed(self, inputs: Sequence[tuple[int, ...]]) -> tuple[bytes, ...]:
         """Return a vector of length 1 for each input, as float32 in the machine's order. Raises DecodeError."""

@@ -59,12 +59,12 @@ class TokenBatch:
         self._wanted[:total] = wanted
         return starts
 
-    def fill_whole(self, inputs: Sequence[tuple[int, ...]]) -> None:
-        """Enter each of ``inputs`` as a sequence of its own, from its first token on, all of whose outputs count."""
+    def fill_whole(self, inputs: Sequence[tuple[int, ...]], start: int = 0) -> None:
+        """Enter each of ``inputs`` as a sequence of its own, from position ``start`` on, all of whose outputs count."""
         sizes = [len(ids) for ids in inputs]
         total = sum(sizes)
         self.native.n_tokens = total
         self._tokens[:total] = list(chain.from_iterable(inputs))
-        self._positions[:total] = np.concatenate([np.arange(size) for size in sizes])
+        self._positions[:total] = np.concatenate([np.arange(start, start + size) for size in sizes])
         self._slots[:total] = np.repeat(np.arange(len(sizes)), sizes)
         self._wanted[:total] = 1

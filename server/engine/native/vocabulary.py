@@ -1,6 +1,7 @@
 """The vocabulary of a GGUF, without its weights."""
 
 import os
+import random
 from pathlib import Path
 
 import llama_cpp
@@ -25,3 +26,11 @@ def stop_ids(vocab: llama_cpp.llama_vocab_p) -> frozenset[int]:
     """Return the tokens that end a generation."""
     ids = range(int(llama_cpp.llama_vocab_n_tokens(vocab)))
     return frozenset(i for i in ids if llama_cpp.llama_vocab_is_eog(vocab, i))
+
+
+def ordinary_tokens(vocab: llama_cpp.llama_vocab_p, count: int) -> tuple[int, ...]:
+    """Return ``count`` tokens of text, as far as there are any: always the same ones of a vocabulary."""
+    size = int(llama_cpp.llama_vocab_n_tokens(vocab))
+    some = random.Random(count).choices(range(size), k=20 * count)
+    normal = [i for i in some if llama_cpp.llama_vocab_get_attr(vocab, i) & llama_cpp.LLAMA_TOKEN_ATTR_NORMAL]
+    return tuple((normal + some)[:count])

@@ -35,11 +35,14 @@ from server.engine.messages import (
     Logged,
     Pin,
     Ready,
+    SelfTesting,
     StepOutput,
     StepReport,
     Submit,
+    is_answer,
 )
 from server.engine.params import SamplingParams
+from server.engine.parent.engine_modes import EngineModes
 from server.engine.parent.grammar_check import GrammarChecker
 from server.engine.parent.model_files import ModelFiles
 from server.engine.parent.open_requests import OpenRequests
@@ -72,6 +75,7 @@ class EngineClient:
         self._changed = asyncio.Condition()
         self._watchdog = Watchdog(config.step_timeout, self._is_working, self._hung)
         self._files = ModelFiles(config)
+        self._modes = EngineModes(config)
         self._restarts = Restarts(config.max_restarts)
         self._restarting: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -244,9 +248,10 @@ class EngineClient:
             return
         if self._status.state is EngineState.STOPPED:
             return
+        config = await asyncio.to_thread(self._modes.next_config)
         loop = asyncio.get_running_loop()
         process = WorkerProcess(
-            self._config,
+            config,
             self._load,
             on_message=lambda sender, message: loop.call_soon_threadsafe(self._receive, sender, message),
             on_end=lambda sender, how: loop.call_soon_threadsafe(self._ended, sender, how),
@@ -281,13 +286,14 @@ class EngineClient:
             return
         elif isinstance(message, StepReport):
             self._deliver(message)
+        elif isinstance(message, SelfTesting):
+            self._modes.self_testing()
         elif isinstance(message, Ready):
             self._info = message.info
-            file, info = self._config.model_path.name, message.info
-            log.info("%s was loaded in %.1f s on %s", file, info.load_seconds, info.device)
+            self._modes.ready(message.info)
             self._loaded(sender)
         elif isinstance(message, LoadFailed):
-            self._load_failed(message.reason)
+            self._load_failed(message.reason, computed_wrong=message.self_test)
 
     def _loaded(self, process: WorkerProcess) -> None:
         self._restarts.loaded()
@@ -298,9 +304,14 @@ class EngineClient:
         self._watchdog.start()
         self._watching = asyncio.ensure_future(self._watch_files(process))
 
-    def _load_failed(self, reason: str) -> None:
-        log.error("%s could not be loaded: %s", self._config.model_path.name, reason)
+    def _load_failed(self, reason: str, *, crashed: bool = False, computed_wrong: bool = False) -> None:
         self._process = None
+        if crashed or computed_wrong:
+            if self._modes.failed(reason, crashed=crashed):
+                self._restarting = asyncio.ensure_future(self._spawn())
+                return
+            reason = self._modes.give_up()
+        log.error("%s could not be loaded: %s", self._config.model_path.name, reason)
         self._try_again(reason)
 
     def _log(self, line: Logged) -> None:
@@ -313,7 +324,7 @@ class EngineClient:
         self._watchdog.heard()
         self._stats = report.stats or self._stats
         for output in report.outputs:
-            if _is_answer(output):
+            if is_answer(output):
                 self._restarts.answered()
             if not self._requests.put(output):
                 self.forget(output.request_id, finished=False)
@@ -331,6 +342,9 @@ class EngineClient:
     def _ended(self, sender: WorkerProcess, how: str) -> None:
         """The process is gone: tell those at once who have read a part of their answer, then start a fresh one."""
         if sender is not self._process:
+            return
+        if self._status.state is not EngineState.READY and sender.crashed:
+            self._load_failed(how, crashed=True)
             return
         self._process = None
         if self._watching is not None:
@@ -387,8 +401,3 @@ class EngineClient:
 
     def _unavailable(self) -> str:
         return f"the engine takes no requests now: {self._status.reason or self._status.state.value}"
-
-
-def _is_answer(output: StepOutput | Embedded) -> bool:
-    """Whether something was computed; a process that only tells of failures is no better than one that dies."""
-    return bool(output.vectors if isinstance(output, Embedded) else output.token_ids or output.prompt_logprobs)

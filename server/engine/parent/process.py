@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 
 from server.engine.config import EngineConfig
 from server.engine.messages import FromWorker, Shutdown, ToWorker
+from server.engine.parent.fallback import is_crash
 from server.engine.spawning import start_shielded
 from server.engine.worker.worker import BackendFactory, run_worker
 
@@ -54,6 +55,11 @@ class WorkerProcess:
     def pid(self) -> int | None:
         """Process id, once started."""
         return self._process.pid
+
+    @property
+    def crashed(self) -> bool:
+        """Whether it was ended by what its own code did."""
+        return not self._killed_how and is_crash(self._process.exitcode)
 
     def start(self) -> None:
         """Start the process and its threads.

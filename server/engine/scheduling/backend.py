@@ -74,6 +74,9 @@ class Backend(Protocol):
     def variants(self) -> Mapping[str, LoadedVariant]:
         """Tuned variants by name."""
 
+    def self_test(self) -> None:
+        """Compute a few tokens and compare; nothing is kept of it. Raises SelfTestFailed."""
+
     def lay_prefix(self, variant: str, slot: int) -> None:
         """Put the tuned prefix of ``variant`` into the empty ``slot``."""
 

@@ -25,6 +25,10 @@ class EmbeddingBackend(ABC):
         """Return a vector of length 1 for each input, as float32 in the machine's order. Raises DecodeError."""
 
     @abstractmethod
+    def self_test(self) -> None:
+        """Make a few vectors and compare. Raises SelfTestFailed."""
+
+    @abstractmethod
     def close(self) -> None:
         """Free everything."""
 

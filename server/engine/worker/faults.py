@@ -3,12 +3,15 @@
 The plan stands in the variable GLMSERVE_FAULTS: ``PLACE[WHEN]=WHAT``, and more of these after commas.
 
 PLACE
-    load; decode, sample, score_prompt, open_sampler, embed (what the core asks of the model); report (to the parent).
+    load, self_test; decode, sample, score_prompt, open_sampler, embed (what the core asks of the model); report (to
+    the parent).
 WHEN
     ``:3`` the third time, ``:3+`` from then on, ``@17`` where token 17 is among those given; every time without it.
+    ``^standard`` in this compute mode alone.
 WHAT
     a number, as what ``llama_decode`` answers; ``oom``, ``error``, ``bug`` (exceptions); ``abort``, ``kill``,
-    ``stop``, ``exit`` (of the process); ``hang``, ``slow``; ``drop``, ``garbage``, ``torn`` (of a report).
+    ``segv``, ``ill``, ``stop``, ``exit`` (of the process); ``hang``, ``slow``; ``drop``, ``garbage``, ``torn`` (of a
+    report).
 
 Each process counts from its own start. Where the plan is ``once FILE``, it stands in that file, and the first process
 that finds it takes it away, so that the next one works.
@@ -26,6 +29,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NoReturn, ParamSpec, TypeVar
 
+from server.engine.compute_mode import ComputeMode
 from server.engine.errors import ModelLoadError
 from server.engine.messages import FromWorker, StepReport
 from server.engine.scheduling.backend import Backend, DecodeError
@@ -36,7 +40,8 @@ VARIABLE = "GLMSERVE_FAULTS"
 _ONCE = "once "
 _SLOW_SECONDS = 0.2
 _PLACES = ("decode", "sample", "score_prompt", "open_sampler", "embed")
-_FAULT = re.compile(r"(?P<place>\w+)(?::(?P<nth>\d+)(?P<on>\+)?|@(?P<token>\d+))?=(?P<what>[a-z]+|-?\d+)")
+_WHEN = r":(?P<nth>\d+)(?P<on>\+)?|@(?P<token>\d+)|\^(?P<mode>\w+)"
+_FAULT = re.compile(rf"(?P<place>\w+)(?:{_WHEN})?=(?P<what>[a-z]+|-?\d+)")
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -56,6 +61,8 @@ class Fault:
     """And from then on."""
     token: int | None = None
     """Only where this token is among those given."""
+    mode: str | None = None
+    """Only in this compute mode."""
     _seen: int = field(default=0, init=False)
 
     def is_due(self, tokens: tuple[int, ...]) -> bool:
@@ -66,8 +73,8 @@ class Fault:
         return self._seen >= self.nth if self.on else self._seen == self.nth
 
 
-def read_plan() -> tuple[Fault, ...]:
-    """Return what is to go wrong in this process: nothing, unless it is run by a test.
+def read_plan(mode: ComputeMode) -> tuple[Fault, ...]:
+    """Return what is to go wrong in this process, which computes in ``mode``: nothing, unless it is run by a test.
 
     Raises:
         ModelLoadError: the plan cannot be read.
@@ -80,7 +87,7 @@ def read_plan() -> tuple[Fault, ...]:
     log.error(
         "this engine fails on purpose (%s=%s), which is for tests alone: unset it to serve anybody", VARIABLE, text
     )
-    return parse(text)
+    return tuple(fault for fault in parse(text) if fault.mode in (None, mode.value))
 
 
 def parse(text: str) -> tuple[Fault, ...]:
@@ -91,13 +98,13 @@ def parse(text: str) -> tuple[Fault, ...]:
         if found is None or not _is_known(found["place"], found["what"]):
             raise ModelLoadError(f"{VARIABLE}: {part!r} is no fault: PLACE[WHEN]=WHAT, as in decode:3=abort")
         nth, token = int(found["nth"] or 0), None if found["token"] is None else int(found["token"])
-        faults.append(Fault(found["place"], found["what"], nth, not nth or bool(found["on"]), token))
+        faults.append(Fault(found["place"], found["what"], nth, not nth or bool(found["on"]), token, found["mode"]))
     return tuple(faults)
 
 
-def fail_load(plan: tuple[Fault, ...]) -> None:
-    """Let loading go wrong, where it is to."""
-    _fail(plan, "load", ())
+def fail(plan: tuple[Fault, ...], place: str) -> None:
+    """Let something go wrong at ``place``, where it is to: "load" or "self_test"."""
+    _fail(plan, place, ())
 
 
 def install(plan: tuple[Fault, ...], backend: Backend | EmbeddingBackend, connection: Connection) -> None:
@@ -122,7 +129,7 @@ def _take(file: Path) -> str:
 def _is_known(place: str, what: str) -> bool:
     if what in _REPORT_FAULTS:
         return place == "report"
-    return place in (*_PLACES, "load", "report") and (what in _FAULTS or what.lstrip("-").isdigit())
+    return place in (*_PLACES, "load", "self_test", "report") and (what in _FAULTS or what.lstrip("-").isdigit())
 
 
 def _failing(faults: tuple[Fault, ...], place: str, call: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -193,6 +200,8 @@ _FAULTS: Mapping[str, Callable[[], object]] = MappingProxyType(
         "error": _error,
         "bug": _bug,
         "abort": os.abort,
+        "segv": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+        "ill": lambda: os.kill(os.getpid(), signal.SIGILL),
         "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
         "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
         "exit": lambda: os._exit(3),

@@ -1,13 +1,14 @@
 """The child process: take in messages, step, send what the step gave."""
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 
 from server.engine.config import EngineConfig
-from server.engine.errors import ModelLoadError
+from server.engine.errors import ModelLoadError, SelfTestFailed
 from server.engine.log_pipe import LogPipe, Outgoing
 from server.engine.messages import (
     Abort,
@@ -15,6 +16,7 @@ from server.engine.messages import (
     LoadFailed,
     Pin,
     Ready,
+    SelfTesting,
     Shutdown,
     StepOutput,
     StepReport,
@@ -43,6 +45,7 @@ BackendFactory = Callable[[EngineConfig], Backend | EmbeddingBackend]
 
 def load_llama(config: EngineConfig) -> Backend | EmbeddingBackend:
     """The real backend. Imports llama.cpp here, so that only the child process has it in memory."""
+    os.environ.update(config.compute_mode.environment)
     from server.engine.gguf.gguf_check import check_gguf  # noqa: PLC0415
     from server.engine.native.llama import LlamaBackend  # noqa: PLC0415
     from server.engine.native.llama_embedder import LlamaEmbedder  # noqa: PLC0415
@@ -74,11 +77,14 @@ def run_worker(connection: Connection, config: EngineConfig, load: BackendFactor
 
 def _run(connection: Connection, outgoing: Outgoing, config: EngineConfig, load: BackendFactory) -> None:
     try:
-        plan = faults.read_plan()
-        faults.fail_load(plan)
+        plan = faults.read_plan(config.compute_mode)
+        faults.fail(plan, "load")
         backend = load(config)
+        outgoing.send(SelfTesting())
+        faults.fail(plan, "self_test")
+        backend.self_test()
     except ModelLoadError as error:
-        outgoing.send(LoadFailed(str(error)))
+        outgoing.send(LoadFailed(str(error), isinstance(error, SelfTestFailed)))
         return
     except Exception as error:
         log.exception("loading failed in a way that nobody expected")

@@ -10,8 +10,10 @@ from server.cli import main
 from server.commands.doctor import ModelReport, Report, to_json
 from server.commands.doctor_page import in_units, show
 from server.commands.machine import CachedFile, Machine, Placed, Versions, find_cached
+from server.engine.compute_mode import ComputeMode
 from server.engine.native.cores import Cores
 from server.engine.native.placement import BuildFacts, DeviceFacts, Placement
+from server.engine.parent.mode_memory import Remembered
 from tests.support.minimal_gguf import write_gguf
 from tests.unit.cli.test_assembly import FACTS
 
@@ -53,6 +55,14 @@ def test_the_page_says_what_was_found_and_what_would_be_done() -> None:
         "Some GPU and CPU, 4 threads", "the fastest of 4, 2, measured when it loads, to generate, 4 to read prompts",
     ):  # fmt: skip
         assert part in text
+
+
+def test_a_compute_mode_that_had_to_be_found_is_told_with_its_reason() -> None:
+    mode = Remembered(ComputeMode.NO_EXTRA_BUFFERS, "it died", Path("/cache/compute-modes/1.json"))
+    changed = replace(REPORT, models=(replace(REPORT.models[0], compute_mode=mode),))
+    expected = "without repacked weights and AMX, as it died (remove /cache/compute-modes/1.json to try it again)"
+    assert expected in page(changed)
+    assert "compute mode" not in page(REPORT)
 
 
 def test_a_problem_ends_the_page() -> None:

@@ -23,6 +23,9 @@ class Lengths(EmbeddingBackend):
             raise DecodeError("unlucky")
         return tuple(bytes([len(ids)]) for ids in inputs)
 
+    def self_test(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

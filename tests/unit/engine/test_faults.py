@@ -5,21 +5,24 @@ from pathlib import Path
 
 import pytest
 
+from server.engine.compute_mode import ComputeMode
 from server.engine.errors import ModelLoadError
 from server.engine.scheduling.backend import DecodeError
-from server.engine.worker.faults import VARIABLE, fail_load, parse, read_plan
+from server.engine.worker.faults import VARIABLE, fail, parse, read_plan
+
+MODE = ComputeMode.STANDARD
 
 
 def test_without_a_plan_nothing_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
-    assert read_plan() == ()
+    assert read_plan(MODE) == ()
 
 
 def test_a_plan_is_announced_so_that_nobody_serves_with_it_unawares(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(VARIABLE, "decode:3=abort")
-    assert len(read_plan()) == 1
+    assert len(read_plan(MODE)) == 1
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
     assert "for tests alone" in caplog.text
 
@@ -37,10 +40,16 @@ def test_a_plan_for_once_is_taken_by_the_first_process_that_finds_it(
 ) -> None:
     (tmp_path / "plan").write_text("load=oom\n")
     monkeypatch.setenv(VARIABLE, f"once {tmp_path / 'plan'}")
-    first, second = read_plan(), read_plan()
+    first, second = read_plan(MODE), read_plan(MODE)
     with pytest.raises(MemoryError):
-        fail_load(first)
+        fail(first, "load")
     assert second == ()
+
+
+def test_a_fault_of_one_compute_mode_is_none_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "self_test^no_extra_buffers=oom,load=bug")
+    assert [fault.place for fault in read_plan(ComputeMode.NO_EXTRA_BUFFERS)] == ["self_test", "load"]
+    assert [fault.place for fault in read_plan(ComputeMode.STANDARD)] == ["load"]
 
 
 def test_when_a_fault_is_due() -> None:
@@ -54,5 +63,5 @@ def test_when_a_fault_is_due() -> None:
 @pytest.mark.parametrize(("code", "fatal"), [("1", False), ("-1", False), ("-2", True), ("-3", True)])
 def test_a_number_is_an_answer_of_llama_decode(code: str, fatal: bool) -> None:
     with pytest.raises(DecodeError, match=code) as caught:
-        fail_load(parse(f"load={code}"))
+        fail(parse(f"load={code}"), "load")
     assert caught.value.fatal is fatal

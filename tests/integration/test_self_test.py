@@ -1,0 +1,63 @@
+"""The self-test of an engine, with llama.cpp: right models pass in every compute mode, and nothing is left of it."""
+
+from pathlib import Path
+
+import pytest
+
+from convert.mixture import QuantType
+from convert.pipeline import convert_checkpoint
+from server.engine.compute_mode import ComputeMode
+from server.engine.config import Device, EngineConfig, KvType
+from server.engine.errors import SelfTestFailed
+from server.engine.native.llama import LlamaBackend
+from server.engine.native.llama_embedder import LlamaEmbedder
+from server.engine.scheduling.backend import Kept
+from server.engine.worker.worker import load_llama
+from tests.support.bert import random_bert
+
+TINY = Path(__file__).parents[2] / "models" / "tiny"
+NOTHING = Kept({}, frozenset(), frozenset(), frozenset())
+
+
+def _load(path: Path, **changes: object) -> LlamaBackend:
+    backend = load_llama(EngineConfig(path, **{"context_length": 256, "device": Device.CPU, **changes}))
+    assert isinstance(backend, LlamaBackend)
+    return backend
+
+
+@pytest.mark.parametrize("mode", ComputeMode)
+@pytest.mark.parametrize("quant", [QuantType.Q4_K_M, QuantType.Q8_0, QuantType.F16])
+def test_every_mode_passes_and_leaves_the_cache_empty(quant: QuantType, mode: ComputeMode, tmp_path: Path) -> None:
+    convert_checkpoint(TINY, tmp_path / "m.gguf", quant)
+    backend = _load(tmp_path / "m.gguf", compute_mode=mode)
+    backend.self_test()
+    assert backend.kept() == NOTHING
+    backend.close()
+
+
+@pytest.mark.parametrize("kind", [KvType.Q8_0, KvType.Q4_0])
+def test_a_quantised_cache_passes(kind: KvType, tiny_gguf: Path) -> None:
+    backend = _load(tiny_gguf, kv_type=kind)
+    backend.self_test()
+    backend.close()
+
+
+def test_wrong_outputs_of_a_real_model_are_found(tiny_gguf: Path) -> None:
+    backend = _load(tiny_gguf)
+    right = backend.logits
+    backend.logits = lambda ids, start: right(tuple((i + 1) % 300 for i in ids) if len(ids) == 8 else ids, start)  # type: ignore[method-assign]
+    with pytest.raises(SelfTestFailed, match="between batches of 8 and 33 tokens"):
+        backend.self_test()
+    backend.close()
+
+
+def test_an_embedding_model_passes(tmp_path: Path) -> None:
+    random_bert().write(tmp_path / "bert.gguf")
+    embedder = load_llama(EngineConfig(tmp_path / "bert.gguf", device=Device.CPU))
+    assert isinstance(embedder, LlamaEmbedder)
+    embedder.self_test()
+    right = embedder.embed
+    embedder.embed = lambda inputs: right([ids[::-1] for ids in inputs] if len(inputs) == 1 else inputs)  # type: ignore[method-assign]
+    with pytest.raises(SelfTestFailed, match="differ by"):
+        embedder.self_test()
+    embedder.close()

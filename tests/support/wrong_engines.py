@@ -1,0 +1,52 @@
+"""What engine processes load that is wrong for this machine, in one compute mode or in all; importable by the process.
+
+All run the real llama.cpp; what is wrong is put between it and the self-test.
+"""
+
+import ctypes
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.engine.compute_mode import ComputeMode
+from server.engine.config import EngineConfig
+from server.engine.native.llama import LlamaBackend
+from server.engine.scheduling.backend import Backend
+from server.engine.worker.worker import load_llama
+
+Rows = NDArray[np.float32]
+
+
+def load_crashing(config: EngineConfig) -> Backend:
+    """In the standard mode, batches of several tokens read from address 0, as they fault on AMX."""
+    return _spoiled(config, _read_from_nowhere, only=ComputeMode.STANDARD)
+
+
+def load_miscomputing(config: EngineConfig) -> Backend:
+    """In the standard mode, batches of several tokens give the outputs of others."""
+    return _spoiled(config, lambda rows: rows[::-1], only=ComputeMode.STANDARD)
+
+
+def load_never_right(config: EngineConfig) -> Backend:
+    """In every mode, batches of several tokens give no numbers."""
+    return _spoiled(config, lambda rows: np.full_like(rows, np.nan))
+
+
+def _spoiled(config: EngineConfig, spoil: Callable[[Rows], Rows], only: ComputeMode | None = None) -> Backend:
+    backend = load_llama(config)
+    assert isinstance(backend, LlamaBackend)
+    compute = backend.logits
+
+    def spoiled(ids: tuple[int, ...], start: int) -> Rows:
+        rows = compute(ids, start)
+        return spoil(rows) if len(ids) > 1 else rows
+
+    if only in (None, config.compute_mode):
+        backend.logits = spoiled  # type: ignore[method-assign]
+    return backend
+
+
+def _read_from_nowhere(rows: Rows) -> Rows:
+    ctypes.string_at(0)
+    return rows
