@@ -22,6 +22,7 @@ NOT_RUN_HERE = {
     "sudo": "changes the machine",
     "kubectl": "there is no cluster",
     "lm_eval": "tests/clients/test_lm_eval.py runs it, with tasks of its own",
+    "CMAKE_ARGS=": "compiles for minutes; tests/integration/test_amx_build.py builds the part that it is about",
     ".venv/bin/pip": "needs the network, and the environment that is running now",
     "make": "its targets are what is running now; that they exist is checked",
     "python": "measures for minutes; that the module and its flags exist is checked",

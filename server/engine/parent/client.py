@@ -248,10 +248,9 @@ class EngineClient:
             return
         if self._status.state is EngineState.STOPPED:
             return
-        config = await asyncio.to_thread(self._modes.next_config)
         loop = asyncio.get_running_loop()
         process = WorkerProcess(
-            config,
+            await asyncio.to_thread(self._modes.next_config),
             self._load,
             on_message=lambda sender, message: loop.call_soon_threadsafe(self._receive, sender, message),
             on_end=lambda sender, how: loop.call_soon_threadsafe(self._ended, sender, how),
