@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 _IGNORED_AT_MOST = 32
 """Names of one kind that a response header tells."""
 
+_RELAXED_AT_MOST = 16
+"""Parts of schemas that a response header names."""
+
 CLIENT_CLOSED = 499
 """The status of a request whose caller hung up before there was one."""
 
@@ -90,6 +93,8 @@ class RequestRecord:
     """Seconds that it may take; 0 is any number."""
     generations: list[Progress] = field(default_factory=list)
     """One for each prompt that an engine has taken, or for all inputs of a request for embeddings."""
+    relaxed: list[str] = field(default_factory=list)
+    """Parts of its schemas that the answer is not held to; a response header tells them."""
     refusal: str = ""
     """Code of the error that it was told, if any."""
     failed: bool = False
@@ -102,6 +107,11 @@ class RequestRecord:
     """What is asked and answered may be logged."""
     ignored: dict[str, list[str]] = field(default_factory=dict)
     """By kind, the names of parts of the request that have no effect; response headers tell them."""
+
+    def relax(self, part: str) -> None:
+        """Note that the answer is not held to a part of a schema."""
+        if part not in self.relaxed and len(self.relaxed) < _RELAXED_AT_MOST:
+            self.relaxed.append(part)
 
     @property
     def caller(self) -> str:

@@ -30,6 +30,7 @@ class ToolParam(Wire):
     name: str
     description: str | None = None
     input_schema: dict[str, object]
+    strict: bool | None = None
 
 
 OfferedTool = Annotated[

@@ -72,7 +72,9 @@ async def to_generation(body: MessagesRequest, model: ServedModel) -> Generation
     fields = SamplingFields(temperature=body.temperature, top_p=body.top_p, top_k=body.top_k)
     params = to_sampling(fields, model.card, max_tokens)
     asked = None if body.output_config is None else body.output_config.format
-    asked_format = prompt.form.grammar if asked is None else schema_grammar(asked.json_schema)
+    asked_format = (
+        prompt.form.grammar if asked is None else schema_grammar(asked.json_schema, "output_config.format.schema")
+    )
     offer = with_format(prompt.offer, asked_format)
     return GenerationRequest(
         prompt.ids,
@@ -85,7 +87,9 @@ async def to_generation(body: MessagesRequest, model: ServedModel) -> Generation
 
 def _offer(body: PromptRequest) -> ToolOffer | None:
     functions = [
-        FunctionDefinition(name=tool.name, description=tool.description, parameters=tool.input_schema)
+        FunctionDefinition(
+            name=tool.name, description=tool.description, parameters=tool.input_schema, strict=tool.strict
+        )
         for tool in body.tools or ()
         if tool is not None
     ]

@@ -71,6 +71,11 @@ class UnknownToken(RequestRejected):
 class GrammarRejected(RequestRejected):
     """The grammar that the answer has to follow is wrong, not supported, or too much work."""
 
+    def __init__(self, reason: str) -> None:
+        """``reason`` is what is wrong with it."""
+        super().__init__(f"the grammar of the answer cannot be used: {reason}")
+        self.reason = reason
+
 
 class EngineUnavailable(EngineError):
     """The engine is loading, restarting, failed or stopped."""

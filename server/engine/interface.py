@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from server.engine.grammar import Grammar
 from server.engine.messages import EVERYBODY, EngineInfo, EngineStats, Pin, PrefixScope, StepOutput
 from server.engine.params import SamplingParams
 
@@ -95,6 +96,15 @@ class Engine(Protocol):
             EngineUnavailable: loading, failed or stopped.
             EngineDied: the process ended while the request ran.
             DecodeFailed: llama.cpp refused it.
+        """
+
+    async def check_grammar(self, grammar: Grammar, caller: Caller) -> None:
+        """Find out whether answers can be held to ``grammar``; ``submit`` does so, too.
+
+        Raises:
+            GrammarRejected: they cannot.
+            QueueFull: too many grammars of ``caller`` are being checked, or were too costly.
+            EngineUnavailable: that could not be found out.
         """
 
     def check_room(self, caller: Caller) -> None:

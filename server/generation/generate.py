@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from anyio import CancelScope
 
-from server.engine.errors import PromptTooLong
+from server.engine.errors import GrammarRejected, PromptTooLong
 from server.engine.interface import Caller
 from server.engine.messages import FinishReason, PrefixScope, StepOutput
 from server.engine.params import SamplingParams
@@ -20,6 +20,7 @@ from server.generation.deadline import Deadline
 from server.generation.text import Detokenizer
 from server.generation.texts_log import log_prompt, logged
 from server.generation.token_scores import ScoredToken
+from server.generation.tool_schemas import without_refused_schemas
 from server.hosting.host import Tokenizer
 from server.hosting.registry import ServedModel
 from server.request_record import Progress, RequestRecord, current_request
@@ -213,6 +214,8 @@ async def generate(model: ServedModel, request: GenerationRequest) -> Generation
     with ExitStack() as resources:
         resources.enter_context(model.held())
         try:
+            if request.tools is not None:
+                request = await _with_usable_tools(model, request, request.tools, caller)
             for index in range(request.n):
                 params = _params_of(request.params, index)
                 outputs = await model.host.engine.submit(request.prompt_ids, params, model.variant, caller)
@@ -279,6 +282,21 @@ async def unless_gone(work: Awaitable[_T], gone: Callable[[], Awaitable[None]]) 
         return working.result()
     finally:
         await cancel_all((working, watching))
+
+
+async def _with_usable_tools(
+    model: ServedModel, request: GenerationRequest, tools: ToolOffer, caller: Caller
+) -> GenerationRequest:
+    """Return ``request`` with a grammar that the engine takes, as far as its tools decide. Raises GrammarRejected."""
+    grammar = request.params.grammar
+    if grammar is None:
+        return request
+    try:
+        await model.host.engine.check_grammar(grammar, caller)
+    except GrammarRejected as refusal:
+        tools = await without_refused_schemas(model, tools, refusal, caller)
+        return replace(request, tools=tools, params=replace(request.params, grammar=model.tool_grammar(tools)))
+    return request
 
 
 def room_for_answer(model: ServedModel, prompt_tokens: int) -> int:

@@ -10,6 +10,7 @@ from server.http.origins import ALL, Origins
 EXPOSED = (
     "x-request-id", "request-id", "openai-processing-ms", "retry-after",
     "x-glmserve-ignored-fields", "x-glmserve-ignored-tools",
+    "x-glmserve-relaxed-schemas",
     "x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests",
     "x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens",
 )  # fmt: skip

@@ -5,6 +5,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterable
+from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,7 +15,7 @@ from server.request_record import RequestRecord, enter_request
 _SANE = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 """What is taken over from a caller: nothing that could forge a line of a log or a header."""
 
-
+_HEADER_CHARACTERS = 100
 _UNSAFE = re.compile(r"[^A-Za-z0-9._:\[\]-]")
 _NAME_CHARACTERS = 64
 
@@ -45,6 +46,8 @@ class RequestIds:
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
+                if record.relaxed:
+                    headers["x-glmserve-relaxed-schemas"] = "; ".join(map(_header_text, record.relaxed))
                 headers["X-Request-Id"] = record.id
                 headers["request-id"] = record.id  # where Anthropic's clients look for it
                 headers["openai-processing-ms"] = str(round((time.monotonic() - record.arrived) * 1000))
@@ -73,6 +76,11 @@ def _address(scope: Scope) -> str:
 def _listed(names: Iterable[str]) -> str:
     """Return names that a caller chose as the value of a header."""
     return ", ".join(_UNSAFE.sub("?", name[:_NAME_CHARACTERS]) for name in names)
+
+
+def _header_text(text: str) -> str:
+    """Return what a caller has written as a part of a header: cut off, and with all but plain characters escaped."""
+    return quote(text[:_HEADER_CHARACTERS], safe=" $()*+,-./:=@[]_")
 
 
 def _request_id(given: str) -> str:

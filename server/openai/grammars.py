@@ -8,6 +8,8 @@ from pydantic import ConfigDict, Field
 from server.engine.grammar import Grammar, GrammarKind, one_of
 from server.errors import InvalidRequest
 from server.openai.checked import Wire
+from server.request_record import current_request
+from server.tools.relaxation import Relaxed, relaxed
 from server.tools.schema import closed
 
 _MAX_CHOICES = 10_000
@@ -25,7 +27,7 @@ class _Whole(Wire):
 
 
 class JsonSchemaFormat(_Whole):
-    """OpenAI's wrapping of a schema. A schema is always kept to, so that ``strict`` changes nothing."""
+    """OpenAI's wrapping of a schema. Unless it is ``strict``, what cannot be held is left out, and told."""
 
     name: str | None = None
     description: str | None = None
@@ -76,7 +78,9 @@ def to_grammar(fields: GrammarFields) -> Grammar | None:
         "structured_outputs.regex": _of_regex(outputs.regex),
         "structured_outputs.choice": _of_choice(outputs.choice),
         "structured_outputs.grammar": _of_lark(outputs.grammar, "structured_outputs.grammar"),
-        "structured_outputs.json_object": schema_grammar(_ANY_OBJECT) if outputs.json_object else None,
+        "structured_outputs.json_object": schema_grammar(_ANY_OBJECT, "structured_outputs")
+        if outputs.json_object
+        else None,
         "guided_json": _of_json(fields.guided_json, "guided_json"),
         "guided_regex": _of_regex(fields.guided_regex),
         "guided_choice": _of_choice(fields.guided_choice),
@@ -89,19 +93,32 @@ def to_grammar(fields: GrammarFields) -> Grammar | None:
     return found[0][1] if found else None
 
 
-def schema_grammar(schema: Schema) -> Grammar:
+def schema_grammar(schema: Schema, path: str, *, strict: bool = True) -> Grammar:
     """Return the grammar of the JSON texts that fit ``schema`` and have no property that it does not name.
 
     Most clients send their schemas open, and a model that was not trained for them would fill the room with inventions.
 
+    Args:
+        schema: that is asked for.
+        path: where the request has it.
+        strict: whether the answer has to fit all of it; else what cannot be held is left out, and told.
+
     Raises:
-        InvalidRequest: the schema is nested too deeply.
+        InvalidRequest: the schema is nested too deeply, or strict and something cannot be held.
     """
     try:
-        kept = closed(schema) if isinstance(schema, dict) else schema
-        source = json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
+        found = relaxed(schema) if isinstance(schema, dict) else Relaxed({} if schema else {"not": {}})
+        source = json.dumps(closed(found.schema), ensure_ascii=False, separators=(",", ":"))
     except RecursionError:
-        raise InvalidRequest("the schema is nested too deeply") from None
+        raise InvalidRequest("the schema is nested too deeply", param=path) from None
+    for part in found.left_out:
+        if strict:
+            raise InvalidRequest(
+                f"no answer can be held to {part} of {path}; write the schema without it",
+                param=f"{path}.{part}",
+                code="unsupported_grammar",
+            )
+        current_request().relax(f"{path}: {part}")
     return Grammar(GrammarKind.JSON_SCHEMA, source)
 
 
@@ -109,23 +126,25 @@ def _of_format(asked: ResponseFormat | None) -> Grammar | None:
     if asked is None or asked.type == "text":
         return None
     if asked.type == "json_object":
-        return schema_grammar(_ANY_OBJECT if asked.object_schema is None else asked.object_schema)
+        schema = _ANY_OBJECT if asked.object_schema is None else asked.object_schema
+        return schema_grammar(schema, "response_format.schema", strict=False)
     if asked.json_schema is None:
         path = "response_format.json_schema"
         raise InvalidRequest(f"{path} is required", param=path, code="missing_required_parameter")
-    return schema_grammar(asked.json_schema.json_schema)
+    path = "response_format.json_schema.schema"
+    return schema_grammar(asked.json_schema.json_schema, path, strict=bool(asked.json_schema.strict))
 
 
 def _of_json(schema: Schema | str | None, path: str) -> Grammar | None:
     if schema is None or not isinstance(schema, str):
-        return None if schema is None else schema_grammar(schema)
+        return None if schema is None else schema_grammar(schema, path)
     try:
         parsed = json.loads(schema)
     except (ValueError, RecursionError):
         raise InvalidRequest(f"{path} is a text that is not JSON", param=path) from None
     if not isinstance(parsed, dict | bool):
         raise InvalidRequest(f"{path} must be a JSON schema: an object or a boolean", param=path)
-    return schema_grammar(parsed)
+    return schema_grammar(parsed, path)
 
 
 def _of_regex(source: str | None) -> Grammar | None:

@@ -12,7 +12,7 @@ from server.errors import InvalidRequest, shown
 from server.hosting.registry import ServedModel
 from server.openai.checked import Arguments, Wire, invalid, parse
 from server.request_record import current_request
-from server.tools.tool import NAME_PATTERN, ToolChoice, ToolOffer, make_offer, make_tool
+from server.tools.tool import NAME_PATTERN, Tool, ToolChoice, ToolOffer, make_offer, make_tool
 
 FunctionName = Annotated[str, Field(pattern=NAME_PATTERN)]
 
@@ -48,7 +48,7 @@ class FunctionDefinition(Wire):
     description: str | None = None
     parameters: dict[str, object] | None = None
     strict: bool | None = None
-    """Without effect: every call is held to the schema."""
+    """Calls are held to the schema in any case. True: the request is refused where that is not possible in full."""
 
 
 class ToolDefinition(Wire):
@@ -197,7 +197,7 @@ def offer_functions(
         InvalidRequest: the choice asks for what is not there.
         ToolError: a tool is not acceptable.
     """
-    tools = tuple(make_tool(one.name, one.description or "", one.parameters) for one in functions)
+    tools = tuple(map(_tool, functions))
     asked = choice or AskedChoice(mode="auto")
     if not tools and asked.mode == "required":
         raise InvalidRequest(f"{field} asks for a call, but there is nothing to be called", param=field)
@@ -208,6 +208,15 @@ def offer_functions(
     if not tools or asked.mode == "none":
         return None
     return make_offer(tools, ToolChoice(asked.mode), allowed, parallel=parallel)
+
+
+def _tool(function: FunctionDefinition) -> Tool:
+    tool, left_out = make_tool(
+        function.name, function.description or "", function.parameters, strict=bool(function.strict)
+    )
+    for path in left_out:
+        current_request().relax(f"{tool.name}: {path}")
+    return tool
 
 
 def check_no_call_is_due(offer: ToolOffer | None, field: str) -> None:

@@ -11,7 +11,7 @@ from server.openai.grammars import Schema, schema_grammar
 
 
 class TextFormat(Wire):
-    """``text.format``. A schema is always kept to, so that ``strict`` changes nothing."""
+    """``text.format``. Unless it is ``strict``, what cannot be held of a schema is left out, and told."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -41,11 +41,11 @@ def format_grammar(text: TextConfig | None) -> Grammar | None:
     if asked is None or asked.type == "text":
         return None
     if asked.type == "json_object":
-        return schema_grammar({"type": "object"})
+        return schema_grammar({"type": "object"}, "text.format")
+    path = "text.format.schema"
     if asked.json_schema is None:
-        path = "text.format.schema"
         raise InvalidRequest(f"{path} is required", param=path, code="missing_required_parameter")
-    return schema_grammar(asked.json_schema)
+    return schema_grammar(asked.json_schema, path, strict=bool(asked.strict))
 
 
 def text_object(text: TextConfig | None) -> dict[str, object]:

@@ -30,7 +30,7 @@ class ChatGLM3Form:
     def grammar(self, offer: ToolOffer) -> Grammar:
         """Return the grammar; see ``ToolForm``."""
         named = [f'"{tool.name}\\n" / ?/ "```python\\n" tool_{i} "\\n```"' for i, tool in enumerate(offer.callable)]
-        rules = [call_rules(f"tool_{i}", tool.parameters) for i, tool in enumerate(offer.callable)]
+        rules = [call_rules(f"tool_{i}", tool.schema) for i, tool in enumerate(offer.callable)]
         call = f"call: / ?/ ({' | '.join(named)})\n"
         return Grammar(GrammarKind.LARK, named_answer(offer) + call + "".join(rules) + STRING_RULE)
 

@@ -34,7 +34,7 @@ class Glm4Form:
 
     def grammar(self, offer: ToolOffer) -> Grammar:
         """Return the grammar; see ``ToolForm``."""
-        calls = " | ".join(f'"{tool.name}\\n" %json {embedded(tool.parameters)}' for tool in offer.callable)
+        calls = " | ".join(f'"{tool.name}\\n" %json {embedded(tool.schema)}' for tool in offer.callable)
         return Grammar(GrammarKind.LARK, named_answer(offer) + f"call: / ?/ ({calls})")
 
     def parser(self, offer: ToolOffer, new_id: NewId) -> NamedAnswerParser:

@@ -60,7 +60,7 @@ class TextForm:
         else:
             first = _FIRST if offer.text_format is None else _ALONE
             start = f"text | first call{more}\n{text_rule(offer.text_format)}{first}\n"
-        calls = [f'"{tool.name}{_LARK_ARGUMENTS}" %json {embedded(tool.parameters)}' for tool in offer.callable]
+        calls = [f'"{tool.name}{_LARK_ARGUMENTS}" %json {embedded(tool.schema)}' for tool in offer.callable]
         return Grammar(GrammarKind.LARK, f"start: {start}call: {' | '.join(calls)}")
 
     def parser(self, offer: ToolOffer, new_id: NewId) -> "TextFormParser":

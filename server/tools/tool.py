@@ -8,6 +8,7 @@ from enum import Enum
 from types import MappingProxyType
 
 from server.engine.grammar import Grammar
+from server.tools.relaxation import relaxed
 from server.tools.schema import MAX_CHARACTERS, MAX_DEPTH, depth_exceeds
 
 MAX_TOOLS = 128
@@ -34,6 +35,15 @@ class Tool:
     description: str = ""
     parameters: Mapping[str, object] = field(default_factory=lambda: NO_PARAMETERS)
     """The JSON schema of its arguments, which are an object."""
+    held: Mapping[str, object] | None = None
+    """The schema that a grammar holds its calls to, where that is not ``parameters`` itself."""
+    strict: bool = False
+    """Whether calls have to fit ``parameters``, so that nothing of it may be left out."""
+
+    @property
+    def schema(self) -> Mapping[str, object]:
+        """The schema that a grammar holds its calls to."""
+        return self.parameters if self.held is None else self.held
 
     @property
     def characters(self) -> int:
@@ -77,24 +87,41 @@ class ToolOffer:
         return MAX_CALLS if self.parallel else 1
 
 
-def make_tool(name: str, description: str = "", parameters: Mapping[str, object] | None = None) -> Tool:
-    """Return a tool that is within bounds; without ``parameters`` it takes none.
+def make_tool(
+    name: str, description: str = "", parameters: Mapping[str, object] | None = None, *, strict: bool = False
+) -> tuple[Tool, tuple[str, ...]]:
+    """Return a tool that is within bounds, and what of its parameters no grammar can hold a call to.
+
+    Args:
+        name: of the function.
+        description: told to the model.
+        parameters: the JSON schema of its arguments; without one it takes none.
+        strict: whether calls have to fit all of that.
 
     Raises:
-        ToolError: it is not, or its parameters are not the schema of an object.
+        ToolError: it is not within bounds, its parameters are not the schema of an object, or it is strict and
+            something cannot be held.
     """
     if not re.fullmatch(NAME_PATTERN, name):
         raise ToolError(f"the tool name {name[:100]!r} must be 1 to 64 of the characters a-z, A-Z, 0-9, _ and -")
     if not parameters:
-        return Tool(name, description)
-    if parameters.get("type", "object") != "object":
-        raise ToolError(f"the parameters of the tool {name} must be a schema of the type object")
+        return Tool(name, description), ()
     # The depth first: the encoder would run out of stack.
     if depth_exceeds(parameters, MAX_DEPTH):
         raise ToolError(f"the parameters of the tool {name} are nested more than {MAX_DEPTH} deep")
     if len(json.dumps(parameters, ensure_ascii=False)) > MAX_CHARACTERS:
         raise ToolError(f"the parameters of the tool {name} have more than {MAX_CHARACTERS} characters as JSON")
-    return Tool(name, description, {"type": "object", **parameters})
+    found = relaxed(parameters)
+    kinds = found.schema.get("type", "object")
+    if kinds != "object" and not (isinstance(kinds, list) and "object" in kinds):
+        raise ToolError(f"the parameters of the tool {name} must be a schema of the type object")
+    if strict and found.left_out:
+        raise ToolError(
+            f"the tool {name} is strict, but no answer can be held to {found.left_out[0]} of its parameters; "
+            "write them without it, or leave out strict"
+        )
+    held = {**found.schema, "type": "object"}
+    return Tool(name, description, {"type": "object", **parameters}, held, strict), found.left_out
 
 
 def make_offer(

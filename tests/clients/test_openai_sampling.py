@@ -86,7 +86,7 @@ def test_structured_outputs_as_vllm_spells_them(client: OpenAI) -> None:
 
 
 def test_a_schema_that_cannot_be_kept_to_is_refused_with_the_part_that_cannot(client: OpenAI) -> None:
-    schema = {"name": "x", "schema": {"type": "array", "uniqueItems": True}}
+    schema = {"name": "x", "schema": {"type": "array", "uniqueItems": True}, "strict": True}
     for stream in (False, True):
         with pytest.raises(BadRequestError, match="uniqueItems") as refused:
             _ask(client, response_format={"type": "json_schema", "json_schema": schema}, stream=stream)

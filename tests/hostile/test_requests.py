@@ -87,13 +87,18 @@ def test_regular_expressions_that_are_none(target: Target, pattern: str) -> None
     if pattern == "\\":
         return
     schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": pattern}}, "required": ["a"]}
-    tool = {"name": "f", "parameters": schema}
-    forced = {"tools": [{"type": "function", "function": tool}], "tool_choice": "required"}
-    refused(target, CHAT, {**BODIES[CHAT], **forced})
-    flat = {"tools": [{"type": "function", **tool}], "tool_choice": "required"}
-    refused(target, RESPONSES, {**BODIES[RESPONSES], **flat})
-    native = {"tools": [{"name": "f", "input_schema": schema}], "tool_choice": {"type": "any"}}
-    refused(target, MESSAGES, {**BODIES[MESSAGES], **native})
+    for strict in (True, False):
+        tool = {"name": "f", "parameters": schema, "strict": strict}
+        forced = {"tools": [{"type": "function", "function": tool}], "tool_choice": "required"}
+        flat = {"tools": [{"type": "function", **tool}], "tool_choice": "required"}
+        native = {"tools": [{"name": "f", "input_schema": schema, "strict": strict}], "tool_choice": {"type": "any"}}
+        for path, asked in ((CHAT, forced), (RESPONSES, flat), (MESSAGES, native)):
+            if strict:
+                assert "f" in refused(target, path, {**BODIES[path], **asked})
+            else:
+                reply = post(target, path, {**BODIES[path], **asked})
+                assert reply.status_code == 200
+                assert reply.headers["x-glmserve-relaxed-schemas"] == "f: properties.a.pattern"
 
 
 def test_a_regular_expression_with_two_stars(target: Target) -> None:

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from server.engine.errors import EngineUnavailable, PromptTooLong, QueueFull
+from server.engine.errors import EngineUnavailable, GrammarRejected, PromptTooLong, QueueFull
+from server.engine.grammar import Grammar
+from server.engine.grammars.grammar_source import fault
 from server.engine.interface import ANYBODY, Caller, EngineState, EngineStatus
 from server.engine.messages import EngineInfo, EngineStats, FinishReason, Pin, SampledToken, StepOutput, TokenLogprob
 from server.engine.params import SamplingParams
@@ -154,6 +156,10 @@ class ScriptedEngine:
         submission = Submission(prompt, prompt_ids, params, variant, caller)
         self.submissions.append(submission)
         return _Stream(self, submission, index=len(self.submissions) - 1)
+
+    async def check_grammar(self, grammar: Grammar, caller: Caller) -> None:
+        if problem := fault(grammar):
+            raise GrammarRejected(problem)
 
     def check_room(self, caller: Caller) -> None:
         if self.is_full is not None:

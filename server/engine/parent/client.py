@@ -133,7 +133,7 @@ class EngineClient:
         """Queue a sequence; see ``Engine.submit``."""
         with self._requests.let_in(caller) as request_id:
             if params.grammar is not None:
-                await self._check_grammar(params.grammar, caller)
+                await self.check_grammar(params.grammar, caller)
             process = await self._ready_process()
             self._check(prompt_ids, params, variant)
             outcomes = self._enter(Submit(request_id, prompt_ids, params, variant, caller.id, caller.scope), process)
@@ -191,21 +191,15 @@ class EngineClient:
         if self._status.state is EngineState.READY and self._process is not None:
             self._process.send(pin)
 
-    async def _check_grammar(self, grammar: Grammar, caller: Caller) -> None:
-        """Find out, off the event loop, whether the grammar can be used.
-
-        Raises:
-            GrammarRejected: it cannot.
-            QueueFull: too many grammars of ``caller`` are being checked, or were too costly.
-            EngineUnavailable: that could not be found out.
-        """
+    async def check_grammar(self, grammar: Grammar, caller: Caller) -> None:
+        """Find out, off the event loop, whether the grammar can be used; see ``Engine.check_grammar``."""
         if self._status.state not in (EngineState.READY, EngineState.RESTARTING):
             raise EngineUnavailable(self._unavailable())
         if self._checker is None:
             self._checker = GrammarChecker(self._config.model_path)
         refusal = await self._checker.refusal(grammar, caller.id)
         if refusal:
-            raise GrammarRejected(f"the grammar of the answer cannot be used: {refusal}")
+            raise GrammarRejected(refusal)
 
     async def stop(self) -> None:
         """End the process; every open stream ends with EngineUnavailable. ``start`` may start a fresh one."""

@@ -1,0 +1,45 @@
+"""Tools whose schemas the engine refuses: the caller is told which, or their arguments are left free."""
+
+from dataclasses import replace
+from types import MappingProxyType
+
+from server.engine.errors import GrammarRejected
+from server.engine.grammar import Grammar, GrammarKind
+from server.engine.interface import Caller
+from server.hosting.registry import ServedModel
+from server.request_record import current_request
+from server.tools.schema import embedded
+from server.tools.tool import Tool, ToolOffer
+
+_ANY_ARGUMENTS = MappingProxyType({"type": "object"})
+
+
+async def without_refused_schemas(
+    model: ServedModel, offer: ToolOffer, refusal: GrammarRejected, caller: Caller
+) -> ToolOffer:
+    """Return ``offer`` with free arguments for the tools that the engine refuses, after it refused all of it.
+
+    Raises:
+        GrammarRejected: such a tool is strict, or the tools are not to blame.
+    """
+    reasons = {tool.name: reason for tool in offer.callable if (reason := await _refusal(model, tool, caller))}
+    if not reasons:
+        raise refusal
+    for tool in offer.callable:
+        if tool.name in reasons and tool.strict:
+            raise GrammarRejected(f"the parameters of the tool {tool.name}: {reasons[tool.name]}")
+    for name in reasons:
+        current_request().relax(f"{name}: parameters")
+    return replace(offer, tools=tuple(_freed(tool) if tool.name in reasons else tool for tool in offer.tools))
+
+
+async def _refusal(model: ServedModel, tool: Tool, caller: Caller) -> str:
+    try:
+        await model.host.engine.check_grammar(Grammar(GrammarKind.JSON_SCHEMA, embedded(tool.schema)), caller)
+    except GrammarRejected as error:
+        return error.reason
+    return ""
+
+
+def _freed(tool: Tool) -> Tool:
+    return replace(tool, held=_ANY_ARGUMENTS)
