@@ -59,6 +59,8 @@ class Sequence:
 
     def keys(self, start: int, tokens: Ordered[int]) -> tuple[int, ...]:
         """Return ``tokens``, which stand at positions from ``start`` on, as the prefix cache knows them."""
+        if self.prompt_keys is self.prompt_ids:
+            return tuple(tokens)
         of_prompt = self.prompt_keys[start : start + len(tokens)]
         further = tokens[len(of_prompt) :]
         return (*of_prompt, *(token + self.key_salt for token in further))
