@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -20,9 +20,10 @@ from server.anthropic import router as anthropic
 from server.anthropic.errors import failure
 from server.engine.errors import EngineError
 from server.engine.interface import Caller
-from server.errors import ApiError
+from server.errors import AddressNotFound, ApiError
 from server.hosting.registry import ModelRegistry
 from server.http.access_log import AccessLog
+from server.http.addresses import Addresses, ResolveAddress
 from server.http.authorization import Authorization
 from server.http.body_limit import BodyLimit
 from server.http.cors import CrossOrigin
@@ -101,7 +102,12 @@ def create_app(
     options = options or ApiOptions()
     # FastAPI's own documentation pages load their scripts from elsewhere, so there is only the schema.
     app = FastAPI(
-        title="glmserve", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan(registry, options.spans)
+        title="glmserve",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        lifespan=_lifespan(registry, options.spans),
     )
     figures = CollectorRegistry()
     figures.register(EngineFigures(registry))
@@ -112,17 +118,19 @@ def create_app(
         "/openapi.json", lambda: JSONResponse(openapi_of(app, needs_key=bool(options.keys))), include_in_schema=False
     )
     wording = _wording(clock)
+    addresses = Addresses(("/openapi.json", *(route.path for route in _routes(routers))))
     for kind in (ApiError, EngineError, PromptError, ToolError, HTTPException):
-        app.add_exception_handler(kind, _handler(wording))
+        app.add_exception_handler(kind, _handler(wording, addresses))
     generating = _generating(routers)
     app.add_middleware(BodyLimit, limit=options.max_body_bytes)
     app.add_middleware(Shedding, paths=generating, check_room=partial(_check_room, registry), wording=wording)
     _surround(app, options, wording)
     app.add_middleware(Counting, ledger=Ledger(figures), generating=generating)
-    if options.access_log:
-        app.add_middleware(AccessLog)
     if options.spans is not None:
         app.add_middleware(Spans, writer=options.spans, generating=generating)
+    app.add_middleware(ResolveAddress, addresses=addresses)
+    if options.access_log:
+        app.add_middleware(AccessLog)
     app.add_middleware(RequestIds, log_texts=options.log_prompts)
     return app
 
@@ -182,8 +190,11 @@ def _check_room(registry: ModelRegistry) -> None:
 
 def _generating(routers: Iterable[APIRouter]) -> frozenset[str]:
     """Return the paths where a POST asks for an answer."""
-    routes = (route for router in routers for route in router.routes if isinstance(route, APIRoute))
-    return frozenset(route.path for route in routes if Tag.GENERATION in route.tags)
+    return frozenset(route.path for route in _routes(routers) if Tag.GENERATION in route.tags)
+
+
+def _routes(routers: Iterable[APIRouter]) -> Iterator[APIRoute]:
+    return (route for router in routers for route in router.routes if isinstance(route, APIRoute))
 
 
 def _wording(clock: Callable[[], datetime]) -> Wording:
@@ -192,8 +203,13 @@ def _wording(clock: Callable[[], datetime]) -> Wording:
     return Wording({**old, anthropic.PATH: failure})
 
 
-def _handler(wording: Wording) -> Callable[[Request, Exception], Awaitable[JSONResponse]]:
+def _handler(wording: Wording, addresses: Addresses) -> Callable[[Request, Exception], Awaitable[JSONResponse]]:
     async def handle(request: Request, error: Exception) -> JSONResponse:
+        if isinstance(error, HTTPException) and error.status_code == 404:
+            path = request.scope["path"]
+            nearest = addresses.nearest(path)
+            hint = f"did you mean {nearest}?" if nearest else "GET /openapi.json lists all addresses"
+            error = AddressNotFound(request.method, path, hint)
         return wording.reply(request.scope, error)
 
     return handle

@@ -6,6 +6,7 @@ ApiError
 ├── BodyTooLarge         past the size limit
 ├── BodyTooSlow          it did not come in time
 ├── ModelNotFound        no served model has that name
+├── AddressNotFound      there is no such address
 ├── RouteNotServed       no served model is of the kind that this address is for
 ├── WrongModelKind       the model that was named is of another kind
 ├── PromptNotFound       no stored prompt has that id
@@ -117,6 +118,14 @@ class RouteNotServed(ApiError):
     def __init__(self, route: str, known: tuple[str, ...]) -> None:
         """``known`` are the models there are."""
         super().__init__(f"no model for {route} is served here; served: {', '.join(known)}")
+
+
+class AddressNotFound(ApiError):
+    """There is nothing at the address."""
+
+    def __init__(self, method: str, path: str, hint: str) -> None:
+        """``hint`` is what to do."""
+        super().__init__(f"there is nothing at {method} {shown_name(path)}; {hint}")
 
 
 class WrongModelKind(ApiError):
@@ -311,6 +320,7 @@ _TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
         CrossSiteRefused: _Row(403, "invalid_request_error", "cross_site_request"),
         HostRefused: _Row(403, "invalid_request_error", "host_not_allowed"),
         ModelNotFound: _Row(404, "invalid_request_error", "model_not_found"),
+        AddressNotFound: _Row(404, "invalid_request_error", "not_found"),
         WrongModelKind: _Row(400, "invalid_request_error", "wrong_model_kind"),
         RouteNotServed: _Row(404, "invalid_request_error", "route_not_served"),
         PromptNotFound: _Row(404, "invalid_request_error", "prompt_not_found"),
@@ -384,12 +394,10 @@ def _row(kind: type[Exception]) -> _Row:
 
 
 def _describe_http(error: HTTPException) -> ErrorReply:
-    """Return the reply for what routing itself refuses: an unknown path, a wrong method."""
+    """Return the reply for what routing itself refuses, such as a wrong method."""
     allow = (error.headers or {}).get("Allow")
-    messages = {
-        404: ("not_found", "there is nothing at this address"),
-        405: ("method_not_allowed", f"this address does not take that method; it takes {allow}"),
-    }
-    code, message = messages.get(error.status_code, (None, str(error.detail)))
+    code, message = None, str(error.detail)
+    if error.status_code == 405:
+        code, message = "method_not_allowed", f"this address does not take that method; it takes {allow}"
     kind = "invalid_request_error" if error.status_code < 500 else "server_error"
     return ErrorReply(error.status_code, kind, code, message, allow=allow)

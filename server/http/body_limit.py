@@ -6,7 +6,7 @@ import anyio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.errors import BodyTooLarge, BodyTooSlow
+from server.errors import BodyTooLarge, BodyTooSlow, UnsupportedEncoding
 
 BODY_SECONDS = 30.0
 """How long a body may take, whatever its size."""
@@ -14,6 +14,8 @@ BYTES_PER_SECOND = 16 * 1024
 """Every so many bytes that have come give it a second more."""
 MOST_AT_ONCE = 8
 """Bodies of the largest size that may be held while their rests are still to come."""
+
+_NOT_COMPRESSED = ("", "identity")
 
 
 @dataclass(eq=False, slots=True)
@@ -26,6 +28,8 @@ class _Upload:
     """For its next piece."""
     is_over: bool = False
     """It was given up for others."""
+    encoding: str = ""
+    """How it is compressed."""
 
     @property
     def deadline(self) -> float:
@@ -33,7 +37,7 @@ class _Upload:
 
 
 class BodyLimit:
-    """Refuses a body past ``limit`` bytes as soon as that shows, and one that does not come.
+    """Refuses a body past ``limit`` bytes as soon as that shows, one that is compressed, and one that does not come.
 
     What has come of bodies that are not complete is bounded together: for more, the one that is longest under way goes.
     The refusal is raised where the route reads the body, so each dialect words it its own way.
@@ -52,8 +56,9 @@ class BodyLimit:
         """Handle one connection."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        upload = _Upload()
-        declared = Headers(scope=scope).get("content-length", "")
+        headers = Headers(scope=scope)
+        upload = _Upload(encoding=headers.get("content-encoding", "").strip())
+        declared = headers.get("content-length", "")
         # Counted as received when it is too much: nothing of it need be read then.
         upload.received = self._limit + 1 if _exceeds(declared, self._limit) else 0
         is_complete = False
@@ -74,7 +79,9 @@ class BodyLimit:
             self._forget(upload)
 
     async def _next(self, upload: _Upload, receive: Receive) -> Message:
-        """Return the next piece of a body. Raises BodyTooLarge or BodyTooSlow."""
+        """Return the next piece of a body. Raises BodyTooLarge, BodyTooSlow or UnsupportedEncoding."""
+        if upload.encoding.lower() not in _NOT_COMPRESSED:
+            raise UnsupportedEncoding(upload.encoding)
         if upload.received > self._limit:
             raise BodyTooLarge(self._limit)
         if not upload.is_over:

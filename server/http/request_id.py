@@ -48,6 +48,7 @@ class RequestIds:
                 headers = MutableHeaders(scope=message)
                 if record.relaxed:
                     headers["x-glmserve-relaxed-schemas"] = "; ".join(map(_header_text, record.relaxed))
+                headers.setdefault("Cache-Control", "no-store")  # answers and errors are for their caller alone
                 headers["X-Request-Id"] = record.id
                 headers["request-id"] = record.id  # where Anthropic's clients look for it
                 headers["openai-processing-ms"] = str(round((time.monotonic() - record.arrived) * 1000))

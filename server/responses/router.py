@@ -6,7 +6,7 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from server.errors import InvalidRequest, PromptNotFound, ResponseNotFound
+from server.errors import AddressNotFound, InvalidRequest, PromptNotFound, ResponseNotFound
 from server.generation.generate import unless_gone
 from server.http.openapi import GENERATES, Tag, documented
 from server.request_record import current_request
@@ -19,6 +19,7 @@ from server.wire import hung_up, read_json_object
 
 _JSON = "application/json"
 _ONE = "/v1/responses/{response_id}"
+_COMPACT = "/v1/responses/compact"
 _ERRORS = (*GENERATES, PromptNotFound, ResponseNotFound)
 
 
@@ -26,6 +27,7 @@ def create_router(answering: Answering) -> APIRouter:
     """Return the routes, answering and storing as ``answering`` does."""
     router = APIRouter()
     _add_answering(router, answering)
+    _add_refused(router)
     _add_stored(router, answering)
     return router
 
@@ -47,6 +49,14 @@ def _add_answering(router: APIRouter, answering: Answering) -> None:
         """Count the tokens of a prompt."""
         ask = answering.ask(parse_responses_request(await read_json_object(request)), _owner())
         return JSONResponse({"object": "response.input_tokens", "input_tokens": await answering.count(ask)})
+
+
+def _add_refused(router: APIRouter) -> None:
+    @router.post(_COMPACT, include_in_schema=False)
+    async def compact_conversation() -> Response:
+        """Refuse what OpenAI has here, in words: the path is else one of a stored response."""
+        hint = 'to have long conversations cut, send "truncation": "auto" to /v1/responses'
+        raise AddressNotFound("POST", _COMPACT, hint)
 
 
 def _add_stored(router: APIRouter, answering: Answering) -> None:
