@@ -50,8 +50,13 @@ class EngineModes:
         how = "" if mode is ComputeMode.STANDARD else f", {mode.in_words}"
         log.info("%s was loaded in %.1f s on %s%s", self._name, info.load_seconds, info.device, how)
         if failed:
-            reason = "; ".join(map(str, failed))
+            self._remember(mode, "; ".join(map(str, failed)))
+
+    def _remember(self, mode: ComputeMode, reason: str) -> None:
+        try:
             threading.Thread(target=self._memory.save, args=(mode, reason), name="mode-writer").start()
+        except RuntimeError as error:
+            log.warning("the compute mode of %s is not remembered: %s", self._name, error)
 
     def failed(self, how: str, *, crashed: bool) -> bool:
         """The process crashed before it was ready, or computed wrong. Return whether there is a safer mode: the next.
