@@ -16,7 +16,8 @@ from server.generation.generate import GenerationRequest, complete, room_for_ans
 from server.hosting.fitting import encode_latest
 from server.hosting.registry import ModelCard, ModelRegistry, ServedModel
 from server.http.openapi import GENERATES, documented
-from server.wire import hung_up, read_json_object
+from server.offload import off_loop
+from server.wire import hung_up, read_request
 
 Clock = Callable[[], datetime]
 
@@ -64,18 +65,20 @@ def endpoint(contract: Contract, registry: ModelRegistry, clock: Clock) -> Calla
     async def answer(request: Request) -> JSONResponse:
         """Answer one prompt after its history."""
         model = registry.first_of(contract.formats, contract.route)
-        ask = parse_legacy_request(await read_json_object(request, unique_keys=False))
+        ask = await read_request(request, parse_legacy_request, unique_keys=False)
         text = await unless_gone(_answer(ask, model, contract), partial(hung_up, request))
-        return JSONResponse(_body(text, ask.grown(text), 200, clock))
+        return await off_loop(lambda: JSONResponse(_body(text, ask.grown(text), 200, clock)))
 
     return answer
 
 
 async def _answer(ask: LegacyRequest, model: ServedModel, contract: Contract) -> str:
     async with model.in_use():
-        prompt_ids = await encode_latest(
-            lambda first: model.encode(ask.messages(first)), len(ask.rounds), model.context_length
-        )
+
+        async def encode(first: int) -> tuple[int, ...]:
+            return await model.encode(await off_loop(partial(ask.messages, first)))
+
+        prompt_ids = await encode_latest(encode, len(ask.rounds), model.context_length)
         room = room_for_answer(model, len(prompt_ids))
         params = contract.sampling(ask, model.card, len(prompt_ids), room)
         completion = await complete(model, GenerationRequest(prompt_ids, params))

@@ -28,6 +28,7 @@ from server.http.authorization import Authorization
 from server.http.body_limit import BodyLimit
 from server.http.cors import CrossOrigin
 from server.http.cross_site import CrossSiteGuard
+from server.http.ignored_fields import IgnoredFields
 from server.http.keys import KeyRing
 from server.http.last_resort import LastResort
 from server.http.openapi import Tag, openapi_of
@@ -83,6 +84,8 @@ class ApiOptions:
     """Log what is asked and answered."""
     spans: SpanWriter | None = None
     """Gets each request for an answer, and is closed when the server ends."""
+    strict_fields: bool = False
+    """Refuse fields that are not known, in place of leaving them out."""
     page: bool = True
     """Whether browsers get the chat page at ``/``."""
 
@@ -124,6 +127,7 @@ def create_app(
     generating = _generating(routers)
     app.add_middleware(BodyLimit, limit=options.max_body_bytes)
     app.add_middleware(Shedding, paths=generating, check_room=partial(_check_room, registry), wording=wording)
+    app.add_middleware(IgnoredFields, strict=options.strict_fields)
     _surround(app, options, wording)
     app.add_middleware(Counting, ledger=Ledger(figures), generating=generating)
     if options.spans is not None:

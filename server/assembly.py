@@ -120,6 +120,7 @@ def api_options(settings: Settings, tasks: Mapping[str, Task] = _NO_TASKS) -> Ap
         request_timeout=settings.request_timeout,
         access_log=settings.access_log,
         log_prompts=settings.log_prompts,
+        strict_fields=settings.strict_fields,
         page=settings.page,
     )
 

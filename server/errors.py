@@ -19,6 +19,7 @@ ApiError
 ├── HeadTooLarge         more or longer headers than the server takes
 ├── MalformedRequest     not a valid HTTP/1.1 request, or one that can be read in two ways
 ├── UnsupportedEncoding  the body is compressed
+├── ServerBusy           too many large bodies wait to be parsed
 ├── TooManyConnections   all that there may be are being answered
 └── ClientGone           the caller hung up; nobody reads the reply
 """
@@ -240,6 +241,13 @@ class TooManyConnections(ApiError):
         super().__init__("the server has as many connections as it takes; try again in a second")
 
 
+class ServerBusy(ApiError):
+    """So many large bodies wait to be parsed that there is no room for one more."""
+
+    def __init__(self) -> None:
+        super().__init__("too many large requests wait to be read; try again in a second")
+
+
 class ClientGone(ApiError):
     """The caller hung up before the answer was complete."""
 
@@ -335,6 +343,7 @@ _TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
         ClientGone: _Row(499, "client_closed_request", "client_closed_request"),
         DecodeFailed: _Row(500, "server_error", "decode_failed"),
         TooManyConnections: _Row(503, "server_error", "too_many_connections", retry_after=1),
+        ServerBusy: _Row(503, "server_error", "server_busy", retry_after=1),
         EngineDied: _Row(503, "server_error", "engine_died", retry_after=2),
         EngineUnavailable: _Row(503, "server_error", "engine_unavailable", retry_after=2),
         ModelLoadError: _Row(503, "server_error", "model_load_failed", retry_after=60),

@@ -103,6 +103,10 @@ class RequestRecord:
     """Of the reply, once it has begun."""
     complete: bool = False
     """The reply was sent to its end."""
+    strict_fields: bool = False
+    """Fields that are not known are refused, and not left out."""
+    body_bytes: int = 0
+    """Of the request, once it was read: work on it takes the longer the more there are."""
     log_texts: bool = False
     """What is asked and answered may be logged."""
     ignored: dict[str, list[str]] = field(default_factory=dict)

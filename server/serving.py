@@ -1,6 +1,7 @@
 """Running the application: the socket, uvicorn, and the moment when the model is ready."""
 
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -169,6 +170,9 @@ class Server(uvicorn.Server):
     async def _watch(self) -> None:
         while any(model.status.state not in _SETTLED for model in self._registry.models):
             await asyncio.sleep(_POLL_SECONDS)
+        # What is there now stays: a collection that looks at it again takes 0.1 s, in which nobody is answered.
+        gc.collect()
+        gc.freeze()
         self._on_settled()
         while not self._registry.has_given_up:
             await asyncio.sleep(_POLL_SECONDS)

@@ -1,48 +1,75 @@
 """What every dialect needs of HTTP: the JSON body, and noticing that the caller hung up."""
 
 import json
-import re
-from collections.abc import Iterator
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TypeVar
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from server.errors import ClientGone, InvalidRequest, shown_name
+from server.json_work import MOST, is_too_much
+from server.offload import read_off_loop
+from server.request_record import current_request
 
-_MOST_FIELDS = 50_000
-"""In all objects of a body together: the longest chats have some thousands, and checking each takes microseconds."""
+_T = TypeVar("_T")
+_MOST_DIGITS = 400
+"""Of a number: to read longer ones takes a time that grows with the square of their length."""
 
-_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
+async def read_request(request: Request, check: Callable[[dict[str, object]], _T], *, unique_keys: bool = True) -> _T:
+    """Return what ``check`` makes of the body, a JSON object, whatever its Content-Type says.
 
-async def read_json_object(request: Request, *, unique_keys: bool = True) -> dict[str, object]:
-    """Return the body as a JSON object, whatever its Content-Type says.
+    Large bodies are parsed and checked beside the event loop.
 
     Args:
         request: whose body it is.
+        check: makes a checked request of the object.
         unique_keys: refuse an object that has a key twice; otherwise the last one counts.
 
     Raises:
-        InvalidRequest: it is none, or holds what is no text or no number.
+        InvalidRequest: it is none, or holds what is no text or no number, or ``check`` refuses it.
         BodyTooLarge: it is past the limit.
+        ServerBusy: too many large bodies wait to be parsed.
         ClientGone: the caller hung up before its end.
     """
     try:
-        text = _decode(await request.body())
+        # Not request.body(), which would keep the bytes until the answer is complete.
+        body = b"".join([chunk async for chunk in request.stream()])
     except ClientDisconnect:
         raise ClientGone from None
-    value = _parse(text, unique_keys=unique_keys)
-    if not isinstance(value, dict):
-        raise InvalidRequest(f"the body must be a JSON object, not {_json_type(value)}", code="invalid_json")
-    if _SURROGATE_ESCAPE.search(text):
-        _refuse_surrogates(value)
-    return value
+    current_request().body_bytes = len(body)
+    work = partial(_checked, [body], check, unique_keys=unique_keys)
+    del body
+    return await read_off_loop(work, current_request().body_bytes)
 
 
 async def hung_up(request: Request) -> None:
     """Return once the caller has closed the connection; the body must have been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def _checked(body: list[bytes], check: Callable[[dict[str, object]], _T], *, unique_keys: bool) -> _T:
+    """Return what ``check`` makes of the only one of ``body``, which is taken out so that its memory is free."""
+    data = body.pop()
+    text = _decode(data)
+    if is_too_much(data if json.detect_encoding(data) == "utf-8" else text.encode()):
+        raise InvalidRequest(f"the body has more values than the server reads: {MOST}")
+    # Looked for in the bytes: a text of wide characters takes four times as long.
+    may_be_broken = b"\\ud" in data or b"\\uD" in data or b"\0" in data[:4]
+    del data
+    numbers = _Numbers()
+    value = _parse(text, numbers, unique_keys=unique_keys)
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"the body must be a JSON object, not {_json_type(value)}", code="invalid_json")
+    del text
+    if numbers.infinite or may_be_broken:
+        _refuse_impossible(value)
+    return check(value)
 
 
 def _decode(body: bytes) -> str:
@@ -53,79 +80,103 @@ def _decode(body: bytes) -> str:
         raise InvalidRequest(f"the body is not valid UTF-8: {error.reason}", code="invalid_json") from None
 
 
-def _parse(text: str, *, unique_keys: bool) -> object:
+def _parse(text: str, numbers: "_Numbers", *, unique_keys: bool) -> object:
     try:
+        # The hooks are Python's: while each begins, another thread may run.
         value: object = json.loads(
             text,
             parse_constant=_refuse_constant,
-            object_pairs_hook=_Objects(unique_keys=unique_keys).make,
+            parse_int=numbers.whole,
+            parse_float=numbers.fraction,
+            object_pairs_hook=_unique if unique_keys else dict,
         )
     except json.JSONDecodeError as error:
         message = f"the body is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}"
         raise InvalidRequest(message, code="invalid_json") from None
     except RecursionError:
         raise InvalidRequest("the body is nested too deeply", code="invalid_json") from None
-    except ValueError:
-        # What is left is Python's limit on the digits of an integer.
-        raise InvalidRequest("the body holds a number with too many digits", code="invalid_json") from None
     return value
+
+
+class _Numbers:
+    """Reads the numbers of one body."""
+
+    def __init__(self) -> None:
+        self.infinite = False
+        """One is larger than any float."""
+
+    def whole(self, digits: str) -> int:
+        """Return an integer."""
+        _check_digits(digits)
+        return int(digits)
+
+    def fraction(self, digits: str) -> float:
+        """Return a number with a point or an exponent."""
+        _check_digits(digits)
+        number = float(digits)
+        self.infinite = self.infinite or math.isinf(number)
+        return number
+
+
+def _check_digits(digits: str) -> None:
+    if len(digits) > _MOST_DIGITS:
+        raise InvalidRequest("the body holds a number with too many digits", code="invalid_json")
 
 
 def _refuse_constant(name: str) -> object:
     raise InvalidRequest(f"the body is not valid JSON: {name} is not a number", code="invalid_json")
 
 
-class _Objects:
-    """Makes the objects of one body, and counts what is in them."""
-
-    def __init__(self, *, unique_keys: bool) -> None:
-        self._unique_keys = unique_keys
-        self._fields = 0
-
-    def make(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
-        """Return an object of ``pairs``."""
-        self._fields += 1 + len(pairs)
-        if self._fields > _MOST_FIELDS:
-            raise InvalidRequest(f"the body has more than {_MOST_FIELDS} fields, which is the limit")
-        result = dict(pairs)
-        if self._unique_keys and len(result) < len(pairs):
-            _refuse_duplicates(pairs)
-        return result
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return an object of ``pairs``. Raises InvalidRequest where two have one key."""
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        name = _printable(Counter(key for key, _ in pairs).most_common(1)[0][0])
+        raise InvalidRequest(f"{name} appears twice in one object", param=name, code="invalid_json")
+    return result
 
 
-def _refuse_duplicates(pairs: list[tuple[str, object]]) -> None:
-    seen: set[str] = set()
-    for key, _ in pairs:
-        if key in seen:
-            name = _printable(key)
-            raise InvalidRequest(f"{name} appears twice in one object", param=name, code="invalid_json")
-        seen.add(key)
+def _refuse_impossible(value: object) -> None:
+    """Refuse text that UTF-8 cannot say, and numbers that are none, wherever they stand.
+
+    The path is made for what is found alone: one for each value would take all the memory.
+
+    Raises:
+        InvalidRequest: there is such a value.
+    """
+    open_parts = [_parts({"": value})]
+    names: list[int | str] = []
+    while open_parts:
+        for name, item in open_parts[-1]:
+            fault = _fault(name) or _fault(item)
+            if fault:
+                path = [*names, name]
+                where = _printable("".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip("."))
+                raise InvalidRequest(f"{where} {fault}", param=where)
+            if isinstance(item, list | dict):
+                names.append(name)
+                open_parts.append(_parts(item))
+                break
+        else:
+            open_parts.pop()
+            if names:
+                names.pop()
 
 
-def _refuse_surrogates(value: object) -> None:
-    for path, text in _strings(value):
+def _parts(value: list[object] | dict[str, object]) -> Iterator[tuple[int | str, object]]:
+    return iter(value.items()) if isinstance(value, dict) else iter(enumerate(value))
+
+
+def _fault(value: object) -> str:
+    """Return what is wrong with a value by itself, if anything is."""
+    if isinstance(value, float) and math.isinf(value):
+        return "must be a finite number"
+    if isinstance(value, str) and not value.isascii():
         try:
-            text.encode()
+            value.encode()
         except UnicodeEncodeError as error:
-            where = _printable(path)
-            raise InvalidRequest(
-                f"{where} is not valid text: half of a surrogate pair at character {error.start}", param=where
-            ) from None
-
-
-def _strings(value: object) -> Iterator[tuple[str, str]]:
-    """Yield every string in ``value`` with its path; an object's keys too."""
-    left: list[tuple[str, object]] = [("", value)]
-    while left:
-        path, item = left.pop()
-        if isinstance(item, str):
-            yield path, item
-        elif isinstance(item, list):
-            left.extend((f"{path}[{index}]", part) for index, part in enumerate(item))
-        elif isinstance(item, dict):
-            for key, part in item.items():
-                inner = f"{path}.{key}" if path else key
-                left += [(inner, key), (inner, part)]
+            return f"is not valid text: half of a surrogate pair at character {error.start}"
+    return ""
 
 
 def _printable(name: str) -> str:

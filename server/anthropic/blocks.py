@@ -8,7 +8,7 @@ from typing import Annotated, Literal, cast
 from pydantic import BeforeValidator, Field
 
 from server.errors import InvalidRequest, shown
-from server.openai.checked import Wire, invalid, parse, text_parts
+from server.openai.checked import ListOf, Wire, invalid, parse, text_parts
 from server.prompts.message import Message, Role
 from server.tools.tool import NAME_PATTERN, ToolCall
 
@@ -51,7 +51,7 @@ class MessageParam(Wire):
     """One message; its blocks are checked where they are translated."""
 
     role: Literal["user", "assistant", "system"]
-    content: str | list[dict[str, object]]
+    content: str | ListOf[dict[str, object]]
 
 
 class _TextBlock(Wire):

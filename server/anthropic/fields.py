@@ -35,10 +35,10 @@ _IGNORED = (
 )
 _REFUSED = (
     Refused("container"),
-    Refused("mcp_servers", ([],)),
+    Refused("mcp_servers"),
     Refused("max_tokens_to_sample", (), "spelled max_tokens here"),
     Refused("prompt", (), "spelled messages here"),
-    Refused("stop", ([],), "spelled stop_sequences here"),
+    Refused("stop", (), "spelled stop_sequences here"),
 )
 
 COUNTED = FieldTable(_HONOURED, (*_IGNORED, *(Ignored(field.name) for field in _OF_AN_ANSWER)), _REFUSED)

@@ -18,7 +18,7 @@ from server.generation.generate import Generation, generate, unless_gone
 from server.hosting.registry import ModelRegistry, ServedModel
 from server.http.openapi import Tag, documented
 from server.sse import Event, EventStream
-from server.wire import hung_up, read_json_object
+from server.wire import hung_up, read_request
 
 PATH = "/v1/messages"
 """This address and what lies below it word their errors as ``errors.failure`` does."""
@@ -31,7 +31,7 @@ def create_router(registry: ModelRegistry) -> APIRouter:
     @router.post(PATH, **documented(MessageObject, MessagesRequest, events=MessageEvent, failure=MessageFailure))
     async def create_message(request: Request) -> Response:
         """Answer a conversation, whole or as a stream of events."""
-        body = parse_messages_request(await read_json_object(request))
+        body = await read_request(request, parse_messages_request)
         model = registry.get(body.model)
         if body.stream:
             return await _stream(body, model)
@@ -42,7 +42,7 @@ def create_router(registry: ModelRegistry) -> APIRouter:
     )
     async def count_tokens(request: Request) -> Response:
         """Count the tokens of a prompt."""
-        body = parse_count_request(await read_json_object(request))
+        body = await read_request(request, parse_count_request)
         model = registry.get(body.model)
         async with model.in_use():
             with prompt_in("messages"):

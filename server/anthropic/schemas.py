@@ -8,11 +8,12 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from server.anthropic.blocks import MessageParam, SystemText
 from server.anthropic.fields import COUNTED, MESSAGES
-from server.openai.checked import Wire, parse
+from server.openai.checked import ListOf, Wire, at_most, parse
 from server.openai.grammars import Schema
 from server.openai.numbers import UNLIMITED, AsNumber, AsWhole
 from server.openai.sampling import StopStrings
 from server.openai.tool_schemas import own_tools_only
+from server.tools.tool import MAX_TOOLS
 
 _ANY = 2**31
 """More tokens than any context has."""
@@ -67,10 +68,10 @@ class PromptRequest(Wire):
     model_config = ConfigDict(json_schema_extra=COUNTED.complete)
 
     model: str | None = None
-    messages: list[MessageParam]
+    messages: ListOf[MessageParam]
     """May be empty beside a ``system`` text, which is then what is answered."""
     system: SystemText | None = None
-    tools: list[OfferedTool] | None = None
+    tools: Annotated[ListOf[OfferedTool], at_most(MAX_TOOLS)] | None = None
     tool_choice: Annotated[ToolChoiceParam, BeforeValidator(_choice)] | None = None
     output_config: OutputConfig | None = None
 

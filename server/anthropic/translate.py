@@ -1,12 +1,14 @@
 """From the wire's request to what the door to generation takes."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from server.anthropic.blocks import to_messages
 from server.anthropic.schemas import MessagesRequest, PromptRequest
 from server.errors import InvalidRequest
 from server.generation.generate import GenerationRequest, room_for_answer
 from server.hosting.registry import ServedModel
+from server.offload import off_loop
 from server.openai.grammars import schema_grammar
 from server.openai.sampling import SamplingFields, to_sampling
 from server.openai.tool_schemas import (
@@ -43,10 +45,8 @@ async def to_prompt(body: PromptRequest, model: ServedModel) -> Prompt:
         TextTooLong: it is so long that it was not tokenised.
         EngineUnavailable: the model is not ready.
     """
-    messages = [Message(Role.SYSTEM, body.system)] if body.system else []
-    for index, given in enumerate(body.messages):
-        messages += to_messages(given, f"messages[{index}]")
-    offer = _offer(body)
+    messages = await off_loop(partial(_messages, body))
+    offer = await off_loop(partial(_offer, body))
     if not messages:
         raise InvalidRequest("messages must not be empty", param="messages")
     continued = messages[-1].role is Role.ASSISTANT
@@ -72,17 +72,25 @@ async def to_generation(body: MessagesRequest, model: ServedModel) -> Generation
     fields = SamplingFields(temperature=body.temperature, top_p=body.top_p, top_k=body.top_k)
     params = to_sampling(fields, model.card, max_tokens)
     asked = None if body.output_config is None else body.output_config.format
-    asked_format = (
-        prompt.form.grammar if asked is None else schema_grammar(asked.json_schema, "output_config.format.schema")
-    )
+    path = "output_config.format.schema"
+    wanted = None if asked is None else await off_loop(partial(schema_grammar, asked.json_schema, path))
+    asked_format = wanted or prompt.form.grammar
     offer = with_format(prompt.offer, asked_format)
+    grammar = await off_loop(partial(answer_grammar, model, offer, asked_format))
     return GenerationRequest(
         prompt.ids,
-        replace(params, grammar=answer_grammar(model, offer, asked_format)),
+        replace(params, grammar=grammar),
         stop=body.stop_sequences or prompt.form.stop,
         tools=offer,
         continued=prompt.continued,
     )
+
+
+def _messages(body: PromptRequest) -> list[Message]:
+    messages = [Message(Role.SYSTEM, body.system)] if body.system else []
+    for index, given in enumerate(body.messages):
+        messages += to_messages(given, f"messages[{index}]")
+    return messages
 
 
 def _offer(body: PromptRequest) -> ToolOffer | None:

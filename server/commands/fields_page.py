@@ -22,11 +22,13 @@ Every field is one of these:
 - **honoured**: it does what OpenAI (or Anthropic) says it does, or vLLM where OpenAI has no such field ("extension");
 - **accepted without effect**: it asks for nothing that changes the answer;
 - **by default value only**: it would change the answer and is not supported, so that only values are accepted that ask
-  for nothing; any other is refused (400, `unsupported_parameter`) by the name of the field;
-- **refused**: the same, where no value asks for nothing.
+  for nothing, also within an object or array; any other is refused (400, `unsupported_parameter`) by the name of the
+  field;
+- **refused**: the same, where no value but null and empty ones asks for nothing.
 
-Null asks for nothing and is accepted in every field. A field that is not listed is refused by its name (400,
-`unknown_parameter`): an answer that silently ignores what was asked for is a wrong answer.
+Null, `""`, `{}` and `[]` ask for nothing and are accepted in every field of the last two kinds, also within an object.
+A field that is not listed is ignored, and told: the header `x-glmserve-ignored-fields` of the reply names it (the first
+32 of them), and the log names each once. With `--strict-fields` it is refused instead (400, `unknown_parameter`).
 """
 _COLUMNS = "| field | | |\n| --- | --- | --- |\n"
 _MESSAGE_NOTE = """

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 from models.catalog import SamplingDefaults
@@ -14,6 +15,7 @@ from server.engine.interface import Caller, EngineState, EngineStatus
 from server.errors import ModelNotFound, RouteNotServed, TextTooLong, WrongModelKind
 from server.hosting.host import EngineHost, Tokenizer
 from server.hosting.system_length import SystemLengths
+from server.offload import INLINE_BYTES, off_loop
 from server.prompts.errors import PromptError
 from server.prompts.format import prefix_ids, prompt_format
 from server.prompts.message import Message
@@ -24,10 +26,10 @@ from server.tools.tool import Tool, ToolOffer
 
 log = logging.getLogger(__name__)
 
-_Encoded = TypeVar("_Encoded")
 _INLINE_CHARACTERS = 2000
 """Below this, tokenising is quicker than going to a thread and back."""
 _CHOICES_AT_MOST = 8
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +84,10 @@ class NamedModel:
 class EmbeddingModel(NamedModel):
     """A model that makes vectors of texts."""
 
-    async def encode(self, text: str) -> tuple[int, ...]:
-        """Return a text as ids, with what the model's tokenizer puts around it. Raises EngineUnavailable."""
+    async def encode(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """Return texts as ids, with what the model's tokenizer puts around each. Raises EngineUnavailable."""
         tokenizer = self.tokenizer
-        if len(text) < _INLINE_CHARACTERS:
-            return tokenizer.encode_framed(text)
-        return await asyncio.to_thread(tokenizer.encode_framed, text)
+        return await _tokenised(sum(map(len, texts)), lambda: list(map(tokenizer.encode_framed, texts)))
 
     async def embed(self, inputs: tuple[tuple[int, ...], ...], caller: Caller) -> tuple[bytes, ...]:
         """Return a vector of length 1 for each input, as float32; see ``Engine.embed``."""
@@ -133,9 +133,8 @@ class ServedModel(NamedModel):
             TextTooLong: it is so long that it was not tokenised.
             EngineUnavailable: the model is not ready.
         """
-        check_results(messages)
         tokenizer, form = self.tokenizer, self.prompt_format
-        characters = sum(message.characters for message in messages) + sum(tool.characters for tool in tools)
+        characters = await off_loop(partial(_characters, messages, tools))
         ids = await self._encoded(characters, lambda: form.encode(messages, tokenizer, tools, continued=continued))
         record = current_request()
         if record.prefix_owner:
@@ -162,10 +161,10 @@ class ServedModel(NamedModel):
         tokenizer = self.tokenizer
         return await self._encoded(len(text), lambda: tokenizer.encode(text))
 
-    async def _encoded(self, characters: int, encode: Callable[[], _Encoded]) -> _Encoded:
+    async def _encoded(self, characters: int, encode: Callable[[], _T]) -> _T:
         if characters > self.context_length * self.tokenizer.max_piece_chars:
             raise TextTooLong(characters, self.context_length)
-        return encode() if characters < _INLINE_CHARACTERS else await asyncio.to_thread(encode)
+        return await _tokenised(characters, encode)
 
     def tool_grammar(self, offer: ToolOffer) -> Grammar:
         """Return what an answer must look like that may call the tools of ``offer``.
@@ -178,6 +177,22 @@ class ServedModel(NamedModel):
             raise PromptError(f"the model {self.card.name} can be told of no tools")
         trusted = offer.text_format is not None and offer.text_format.trusted
         return replace(form.grammar(offer), trusted=trusted)
+
+
+def _characters(messages: Sequence[Message], tools: Sequence[Tool]) -> int:
+    """Return how much text a prompt has, about. Raises PromptError where a result belongs to no call."""
+    check_results(messages)
+    return sum(message.characters + 1 for message in messages) + sum(tool.characters for tool in tools)
+
+
+async def _tokenised(characters: int, encode: Callable[[], _T]) -> _T:
+    """Return the result of ``encode``, from a thread where that is worth the way there.
+
+    A large body may have many short texts.
+    """
+    if characters < _INLINE_CHARACTERS and current_request().body_bytes <= INLINE_BYTES:
+        return encode()
+    return await asyncio.to_thread(encode)
 
 
 _Kind = TypeVar("_Kind", bound=NamedModel)

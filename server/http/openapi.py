@@ -47,6 +47,7 @@ from server.errors import (
     ModelNotFound,
     RateLimited,
     RequestTimedOut,
+    ServerBusy,
     status_and_code,
 )
 from server.prompts.errors import PromptError
@@ -69,7 +70,7 @@ _KEYS = MappingProxyType(
     }
 )
 _ANY_ROUTE: tuple[type[Exception], ...] = (InvalidKey, HeadTooLarge, RequestTimedOut, Exception)
-_ANY_BODY: tuple[type[Exception], ...] = (InvalidRequest, BodyTooLarge, RateLimited)
+_ANY_BODY: tuple[type[Exception], ...] = (InvalidRequest, BodyTooLarge, RateLimited, ServerBusy)
 
 
 class Tag(str, Enum):

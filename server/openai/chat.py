@@ -17,7 +17,7 @@ from server.openai.schemas import ChatRequest, parse_chat_request
 from server.openai.stream import chat_stream
 from server.openai.translate import to_generation
 from server.sse import EventStream
-from server.wire import hung_up, read_json_object
+from server.wire import hung_up, read_request
 
 _ID_PREFIX = "chatcmpl"
 
@@ -29,7 +29,7 @@ def create_router(registry: ModelRegistry) -> APIRouter:
     @router.post("/v1/chat/completions", **documented(ChatCompletion, ChatRequest, events=ChatChunk | ErrorEnvelope))
     async def chat_completions(request: Request) -> Response:
         """Answer a conversation, whole or as a stream of events."""
-        body = parse_chat_request(await read_json_object(request))
+        body = await read_request(request, parse_chat_request)
         model = registry.get(body.model)
         if body.stream:
             return await _stream(body, model)

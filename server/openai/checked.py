@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Collection, Mapping
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 from typing_extensions import TypedDict
 
 from server.errors import InvalidRequest, shown
+from server.openai.fields import Refused, check_neutral, ignore_field
 
 _TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
 
@@ -19,7 +20,44 @@ class Wire(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
 
 
+class Whole(Wire):
+    """An object in a request whose unknown fields are told of, as those of the body are."""
+
+    at: ClassVar[str]
+    """Where it stands in the body."""
+    refused: ClassVar[tuple[Refused, ...]] = ()
+    """What would change the answer and is not supported."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _note_unknown(cls, value: object) -> object:
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        rules = {rule.name: rule for rule in cls.refused}
+        for name, given in value.items() if isinstance(value, dict) else ():
+            if name in rules:
+                check_neutral(rules[name], given, f"{cls.at}.{name}")
+            elif given is not None and name not in known:
+                ignore_field(f"{cls.at}.{name}")
+        return value
+
+
 _Request = TypeVar("_Request", bound=Wire)
+_Item = TypeVar("_Item")
+
+ListOf = Annotated[list[_Item], Field(fail_fast=True)]
+"""An array of which the first wrong item is the only one looked at: an error for each would take all the memory."""
+
+
+def at_most(most: int) -> BeforeValidator:
+    """Return what refuses an object or array of more than ``most`` parts before any of these is looked at."""
+
+    def check(value: object) -> object:
+        if isinstance(value, dict | list) and len(value) > most:
+            parts = "fields" if isinstance(value, dict) else "items"
+            raise invalid(f"may have at most {most} {parts}, not {len(value)}")
+        return value
+
+    return BeforeValidator(check)
 
 
 def parse(kind: type[_Request], body: Mapping[str, object], at: str = "") -> _Request:

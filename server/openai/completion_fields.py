@@ -41,9 +41,10 @@ _HONOURED = (
 )
 
 _REFUSED = (
-    Refused("suffix", ("",), "the model only goes on after a text"),
+    Refused("suffix", (), "the model only goes on after a text"),
     Refused("best_of", (1,), "spelled n here: all answers are returned"),
     Refused("prompt_embeds"),
+    Refused("messages", (), "spelled prompt here; /v1/chat/completions takes messages"),
     Refused("return_token_ids", (False,)),
 )
 

@@ -18,7 +18,7 @@ from server.openai.completion_types import TextCompletion
 from server.openai.envelope import new_head
 from server.openai.stream import DONE, failure
 from server.sse import Event, EventStream
-from server.wire import hung_up, read_json_object
+from server.wire import hung_up, read_request
 
 
 def create_router(registry: ModelRegistry) -> APIRouter:
@@ -30,7 +30,7 @@ def create_router(registry: ModelRegistry) -> APIRouter:
     )
     async def completions(request: Request) -> Response:
         """Go on with texts, whole or as a stream of events."""
-        body = parse_completion_request(await read_json_object(request))
+        body = await read_request(request, parse_completion_request)
         model = registry.completer(body.model)
         if body.stream:
             return await _stream(body, model)

@@ -1,12 +1,13 @@
 """POST /v1/embeddings."""
 
 import base64
+import json
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
 import numpy as np
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
@@ -15,10 +16,11 @@ from server.errors import InvalidRequest
 from server.generation.generate import unless_gone
 from server.hosting.registry import EmbeddingModel, ModelRegistry
 from server.http.openapi import documented
+from server.offload import off_loop
 from server.openai.embedding_request import EmbeddingRequest, parse_embedding_request
 from server.openai.token_ids import TextOrIds, known_ids
 from server.request_record import Progress, current_request
-from server.wire import hung_up, read_json_object
+from server.wire import hung_up, read_request
 
 
 class EmbeddingObject(TypedDict):
@@ -50,49 +52,60 @@ def create_router(registry: ModelRegistry) -> APIRouter:
     router = APIRouter()
 
     @router.post("/v1/embeddings", **documented(EmbeddingList, EmbeddingRequest))
-    async def embeddings(request: Request) -> JSONResponse:
+    async def embeddings(request: Request) -> Response:
         """Make vectors of texts."""
-        body = parse_embedding_request(await read_json_object(request))
+        body = await read_request(request, parse_embedding_request)
         model = registry.embedder(body.model)
-        return JSONResponse(await unless_gone(_embed(body, model), partial(hung_up, request)))
+        return await unless_gone(_embed(body, model), partial(hung_up, request))
 
     return router
 
 
-async def _embed(body: EmbeddingRequest, model: EmbeddingModel) -> EmbeddingList:
+async def _embed(body: EmbeddingRequest, model: EmbeddingModel) -> Response:
     async with model.in_use():
         size = model.host.info.embedding_size
         if body.dimensions is not None and body.dimensions > size:
             raise InvalidRequest(f"dimensions must be at most {size} with this model", param="dimensions")
-        inputs = tuple([await _ids(value, index, model) for index, value in enumerate(body.input)])
+        inputs = await _ids(body.input, model)
         caller = Caller(current_request().caller, current_request().seconds_left())
-        vectors = [np.frombuffer(vector, np.float32) for vector in await model.embed(inputs, caller)]
+        vectors = await model.embed(inputs, caller)
     tokens = sum(map(len, inputs))
     current_request().generations.append(Progress(model.card.name, tokens))
-    return {
+    return await off_loop(partial(_reply, vectors, tokens, model.card.name, body), sum(map(len, vectors)))
+
+
+async def _ids(values: Sequence[TextOrIds], model: EmbeddingModel) -> tuple[tuple[int, ...], ...]:
+    """Return inputs as ids. Raises InvalidRequest where one does not fit or has an id that is not the model's."""
+    encoded = iter(await model.encode([value for value in values if isinstance(value, str)]))
+    vocab_size = model.host.info.vocab_size
+    inputs = tuple(
+        [next(encoded) if isinstance(value, str) else known_ids(value, vocab_size, "input") for value in values]
+    )
+    for index, ids in enumerate(inputs):
+        if not 0 < len(ids) <= model.context_length:
+            raise InvalidRequest(
+                f"input {index} has {len(ids)} tokens, and this model takes {model.context_length} at most; shorten it",
+                param="input",
+                code="context_length_exceeded",
+            )
+    return inputs
+
+
+def _reply(vectors: Sequence[bytes], tokens: int, model: str, body: EmbeddingRequest) -> Response:
+    """Return the reply, written vector by vector: of many of them the encoder would let no other thread run."""
+    head: EmbeddingList = {
         "object": "list",
-        "data": [
-            {"object": "embedding", "index": index, "embedding": _written(shortened(vector, body.dimensions), body)}
-            for index, vector in enumerate(vectors)
-        ],
-        "model": model.card.name,
+        "data": [],
+        "model": model,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
-
-
-async def _ids(value: TextOrIds, index: int, model: EmbeddingModel) -> tuple[int, ...]:
-    """Return an input as ids. Raises InvalidRequest where it does not fit or has an id that is not the model's."""
-    if isinstance(value, str):
-        ids = await model.encode(value)
-    else:
-        ids = known_ids(value, model.host.info.vocab_size, "input")
-    if not 0 < len(ids) <= model.context_length:
-        raise InvalidRequest(
-            f"input {index} has {len(ids)} tokens, and this model takes {model.context_length} at most; shorten it",
-            param="input",
-            code="context_length_exceeded",
-        )
-    return ids
+    before, _, after = json.dumps(head, ensure_ascii=False).partition("[]")
+    data = []
+    for index, vector in enumerate(vectors):
+        numbers = shortened(np.frombuffer(vector, np.float32), body.dimensions)
+        one: EmbeddingObject = {"object": "embedding", "index": index, "embedding": _written(numbers, body)}
+        data.append(json.dumps(one))
+    return Response(f"{before}[{','.join(data)}]{after}", media_type="application/json")
 
 
 def shortened(vector: NDArray[np.float32], dimensions: int | None) -> NDArray[np.float32]:

@@ -3,16 +3,19 @@
 import json
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from server.engine.grammar import Grammar, GrammarKind, one_of
 from server.errors import InvalidRequest
-from server.openai.checked import Wire
+from server.openai.checked import ListOf, Whole, Wire, at_most
+from server.openai.fields import Refused
 from server.request_record import current_request
 from server.tools.relaxation import Relaxed, relaxed
-from server.tools.schema import closed
+from server.tools.schema import closed, values_exceed
 
 _MAX_CHOICES = 10_000
+_MAX_VALUES = 65_536
+"""A grammar may have as many bytes."""
 
 Schema = dict[str, object] | bool
 """A JSON schema."""
@@ -20,14 +23,10 @@ Schema = dict[str, object] | bool
 _ANY_OBJECT: Schema = {"type": "object"}
 
 
-class _Whole(Wire):
-    """An object in which every field counts."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class JsonSchemaFormat(_Whole):
+class JsonSchemaFormat(Whole):
     """OpenAI's wrapping of a schema. Unless it is ``strict``, what cannot be held is left out, and told."""
+
+    at = "response_format.json_schema"
 
     name: str | None = None
     description: str | None = None
@@ -35,8 +34,10 @@ class JsonSchemaFormat(_Whole):
     strict: bool | None = None
 
 
-class ResponseFormat(_Whole):
+class ResponseFormat(Whole):
     """``response_format``."""
+
+    at = "response_format"
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchemaFormat | None = None
@@ -44,12 +45,15 @@ class ResponseFormat(_Whole):
     """With ``json_object``, as llama-server takes it."""
 
 
-class StructuredOutputs(_Whole):
+class StructuredOutputs(Whole):
     """``structured_outputs``, vLLM's: one of its fields."""
+
+    at = "structured_outputs"
+    refused = (Refused("structural_tag"), Refused("whitespace_pattern"))
 
     json_schema: Annotated[Schema | str | None, Field(alias="json")] = None
     regex: str | None = None
-    choice: Annotated[list[str] | None, Field(min_length=1, max_length=_MAX_CHOICES)] = None
+    choice: Annotated[ListOf[str], Field(min_length=1), at_most(_MAX_CHOICES)] | None = None
     grammar: str | None = None
     json_object: bool | None = None
 
@@ -61,7 +65,7 @@ class GrammarFields(Wire):
     structured_outputs: StructuredOutputs | None = None
     guided_json: Schema | str | None = None
     guided_regex: str | None = None
-    guided_choice: Annotated[list[str] | None, Field(min_length=1, max_length=_MAX_CHOICES)] = None
+    guided_choice: Annotated[ListOf[str], Field(min_length=1), at_most(_MAX_CHOICES)] | None = None
     guided_grammar: str | None = None
 
 
@@ -104,8 +108,10 @@ def schema_grammar(schema: Schema, path: str, *, strict: bool = True) -> Grammar
         strict: whether the answer has to fit all of it; else what cannot be held is left out, and told.
 
     Raises:
-        InvalidRequest: the schema is nested too deeply, or strict and something cannot be held.
+        InvalidRequest: the schema is nested too deeply or too large; or strict, and something cannot be held.
     """
+    if values_exceed(schema, _MAX_VALUES):
+        raise InvalidRequest(f"the schema has more than {_MAX_VALUES} values, which is the limit", param=path)
     try:
         found = relaxed(schema) if isinstance(schema, dict) else Relaxed({} if schema else {"not": {}})
         source = json.dumps(closed(found.schema), ensure_ascii=False, separators=(",", ":"))

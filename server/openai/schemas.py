@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 from server.engine.params import MAX_LOGPROBS
 from server.errors import InvalidRequest
 from server.openai.chat_fields import CHAT, check_chat_fields
-from server.openai.checked import TextContent, Wire, parse
+from server.openai.checked import ListOf, TextContent, Wire, parse
 from server.openai.grammars import GrammarFields
 from server.openai.numbers import AsWhole, TokenLimit
 from server.openai.sampling import CacheFields, SamplingFields, StreamOptions
@@ -27,7 +27,7 @@ class ChatMessage(Wire):
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: TextContent = ""
-    tool_calls: list[EarlierCall] | None = None
+    tool_calls: ListOf[EarlierCall] | None = None
     tool_call_id: str | None = None
     function_call: FunctionCall | None = None
     name: str | None = None
@@ -46,7 +46,7 @@ class ChatRequest(SamplingFields, CacheFields, GrammarFields, ToolFields):
     model_config = ConfigDict(json_schema_extra=CHAT.complete)
 
     model: str | None = None
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Annotated[ListOf[ChatMessage], Field(min_length=1)]
     max_tokens: TokenLimit = None
     max_completion_tokens: TokenLimit = None
     n: Annotated[int, Field(ge=1), AsWhole] | None = None

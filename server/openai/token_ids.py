@@ -43,7 +43,7 @@ def _is_token_ids(value: object) -> bool:
 
 def known_ids(ids: tuple[int, ...], vocab_size: int, field: str) -> tuple[int, ...]:
     """Return ``ids``. Raises InvalidRequest about ``field`` where one is none of the model's vocabulary."""
-    for token_id in ids:
+    for token_id in (min(ids, default=0), max(ids, default=0)):
         if not 0 <= token_id < vocab_size:
             raise InvalidRequest(
                 f"{field}: {token_id} is no token of this model, whose ids go from 0 to {vocab_size - 1}", param=field

@@ -1,6 +1,7 @@
 """POST /tokenize and /detokenize, GET /tokenizer_info: tokens for clients that count or score, as vLLM has it."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Request
@@ -12,16 +13,17 @@ from server.engine.errors import EngineUnavailable, ModelLoadError
 from server.errors import InvalidRequest, ModelNotFound, prompt_in
 from server.hosting.registry import ModelRegistry, ServedModel
 from server.http.openapi import Tag, documented
-from server.openai.checked import Wire, parse
+from server.offload import off_loop
+from server.openai.checked import ListOf, Wire, parse
 from server.openai.fields import FieldTable, Honoured, Refused
 from server.openai.schemas import ChatRequest, parse_chat_request
 from server.openai.token_ids import decoded, known_ids
-from server.openai.tool_schemas import to_offer
 from server.openai.translate import to_prompt
 from server.prompts.errors import PromptError
-from server.wire import read_json_object
+from server.wire import read_request
 
 _IDS_AT_MOST = 1 << 17
+_NAMES = "return_token_strs"
 _ERRORS = (InvalidRequest, PromptError, ModelNotFound, EngineUnavailable, ModelLoadError)
 
 TOKENIZE = FieldTable(
@@ -90,7 +92,7 @@ class DetokenizeRequest(Wire):
     model_config = ConfigDict(json_schema_extra=DETOKENIZE.complete)
 
     model: str | None = None
-    tokens: Annotated[list[int], Field(max_length=_IDS_AT_MOST)]
+    tokens: Annotated[ListOf[int], Field(max_length=_IDS_AT_MOST)]
 
 
 def create_router(registry: ModelRegistry) -> APIRouter:
@@ -100,17 +102,15 @@ def create_router(registry: ModelRegistry) -> APIRouter:
     @router.post("/tokenize", **documented(TokenizeReply, TokenizeText | TokenizeChat, errors=_ERRORS, tag=Tag.TEXT))
     async def tokenize(request: Request) -> JSONResponse:
         """Tell the tokens of a text, or of a conversation as the model gets it."""
-        body = await read_json_object(request)
-        if body.get("messages") is not None:
-            return await _tokenize_chat(body, registry)
-        return await _tokenize_text(body, registry)
+        ask = await read_request(request, _parse_tokenize_request)
+        if isinstance(ask, TokenizeChat):
+            return await _tokenize_chat(ask, registry)
+        return await _tokenize_text(ask, registry)
 
     @router.post("/detokenize", **documented(DetokenizeReply, DetokenizeRequest, errors=_ERRORS, tag=Tag.TEXT))
     async def detokenize(request: Request) -> JSONResponse:
         """Tell the text of tokens."""
-        body = await read_json_object(request)
-        DETOKENIZE.check(body)
-        ask = parse(DetokenizeRequest, body)
+        ask = await read_request(request, _parse_detokenize_request)
         model = registry.get(ask.model)
         async with model.in_use():
             ids = known_ids(tuple(ask.tokens), model.host.info.vocab_size, "tokens")
@@ -126,26 +126,38 @@ def create_router(registry: ModelRegistry) -> APIRouter:
     return router
 
 
-async def _tokenize_text(body: Mapping[str, object], registry: ModelRegistry) -> JSONResponse:
+def _parse_detokenize_request(body: Mapping[str, object]) -> DetokenizeRequest:
+    DETOKENIZE.check(body)
+    return parse(DetokenizeRequest, body)
+
+
+def _parse_tokenize_request(body: Mapping[str, object]) -> TokenizeText | TokenizeChat:
+    if body.get("messages") is not None:
+        names = parse(TokenizeText, {_NAMES: body.get(_NAMES)}).return_token_strs
+        chat = parse_chat_request({name: value for name, value in body.items() if name != _NAMES})
+        return TokenizeChat.model_construct(**dict(chat), return_token_strs=names)
     TOKENIZE.check(body)
     ask = parse(TokenizeText, body)
-    text = ask.content if ask.prompt is None else ask.prompt
-    if text is None or None not in (ask.prompt, ask.content):
+    if (ask.prompt is None) is (ask.content is None):
         raise InvalidRequest("one of prompt, content and messages is required", param="prompt")
+    return ask
+
+
+async def _tokenize_text(ask: TokenizeText, registry: ModelRegistry) -> JSONResponse:
     special = bool(ask.add_special) if ask.prompt is None else ask.add_special_tokens is not False
     model = registry.completer(ask.model)
     async with model.in_use():
         with prompt_in("prompt"):
-            ids = await model.encode_text(text)
-        return _tokens((*model.text_prefix, *ids) if special else ids, model, names=bool(ask.return_token_strs))
+            ids = await model.encode_text(ask.prompt or ask.content or "")
+        ids = (*model.text_prefix, *ids) if special else ids
+        return await off_loop(partial(_tokens, ids, model, names=bool(ask.return_token_strs)))
 
 
-async def _tokenize_chat(body: Mapping[str, object], registry: ModelRegistry) -> JSONResponse:
-    names = parse(TokenizeText, {"return_token_strs": body.get("return_token_strs")}).return_token_strs
-    ask = parse_chat_request({name: value for name, value in body.items() if name != "return_token_strs"})
+async def _tokenize_chat(ask: TokenizeChat, registry: ModelRegistry) -> JSONResponse:
     model = registry.get(ask.model)
     async with model.in_use():
-        return _tokens(await to_prompt(ask, to_offer(ask), model), model, names=bool(names))
+        prompt = await to_prompt(ask, model)
+        return await off_loop(partial(_tokens, prompt.ids, model, names=bool(ask.return_token_strs)))
 
 
 def _tokens(ids: tuple[int, ...], model: ServedModel, *, names: bool) -> JSONResponse:

@@ -10,9 +10,9 @@ from pydantic import BeforeValidator, Field
 from server.engine.grammar import Grammar
 from server.errors import InvalidRequest, shown
 from server.hosting.registry import ServedModel
-from server.openai.checked import Arguments, Wire, invalid, parse
+from server.openai.checked import Arguments, ListOf, Wire, at_most, invalid, parse
 from server.request_record import current_request
-from server.tools.tool import NAME_PATTERN, Tool, ToolChoice, ToolOffer, make_offer, make_tool
+from server.tools.tool import MAX_TOOLS, NAME_PATTERN, Tool, ToolChoice, ToolOffer, make_offer, make_tool
 
 FunctionName = Annotated[str, Field(pattern=NAME_PATTERN)]
 
@@ -97,7 +97,7 @@ class _NamedTool(Wire):
 
 class _AllowedTools(Wire):
     mode: Literal["auto", "required"]
-    tools: Annotated[list[_NamedTool], Field(min_length=1)]
+    tools: Annotated[ListOf[_NamedTool], Field(min_length=1), at_most(MAX_TOOLS)]
 
 
 class _AllowedChoice(Wire):
@@ -153,10 +153,10 @@ _FunctionChoice = Annotated[
 class ToolFields(Wire):
     """The fields about tools, the older ones about functions among them."""
 
-    tools: list[OfferedTool] | None = None
+    tools: Annotated[ListOf[OfferedTool], at_most(MAX_TOOLS)] | None = None
     tool_choice: _ToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    functions: list[FunctionDefinition] | None = None
+    functions: Annotated[ListOf[FunctionDefinition], at_most(MAX_TOOLS)] | None = None
     function_call: _FunctionChoice | None = None
 
     @property

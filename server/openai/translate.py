@@ -1,15 +1,18 @@
 """From the wire's request to what the door to generation takes."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 from server.errors import InvalidRequest
 from server.generation.generate import GenerationRequest, room_for_answer
 from server.hosting.registry import ServedModel
+from server.offload import off_loop
 from server.openai.conversation import to_messages
 from server.openai.grammars import to_grammar
 from server.openai.sampling import answer_tokens, number_of_answers, to_sampling
 from server.openai.schemas import ChatRequest
 from server.openai.tool_schemas import answer_grammar, check_no_call_is_due, to_offer, with_format
+from server.prompts.message import Message
 from server.tools.tool import ToolOffer
 
 
@@ -24,23 +27,23 @@ async def to_generation(body: ChatRequest, model: ServedModel) -> GenerationRequ
         EngineUnavailable: the model is not ready.
     """
     n = number_of_answers(body.n, model)
-    offer = to_offer(body)
-    prompt_ids = await to_prompt(body, offer, model)
+    prompt = await to_prompt(body, model)
+    offer = prompt.offer
     if body.is_continued:
         check_no_call_is_due(offer, "tool_choice")
         offer = None
-    form = model.answer_form(to_messages(body.messages))
-    asked_format = to_grammar(body) or form.grammar
+    form = model.answer_form(prompt.messages)
+    asked_format = await off_loop(partial(to_grammar, body)) or form.grammar
     offer = with_format(offer, asked_format)
-    room = room_for_answer(model, len(prompt_ids))
+    room = room_for_answer(model, len(prompt.ids))
     asked = body.max_completion_tokens or body.max_tokens
     max_tokens = answer_tokens(asked, body.min_tokens, model.card.default_max_tokens, room)
     params = to_sampling(body, model.card, max_tokens)
     if body.logprobs:
         params = replace(params, logprobs=body.top_logprobs or 0)
-    grammar = answer_grammar(model, offer, asked_format)
+    grammar = await off_loop(partial(answer_grammar, model, offer, asked_format))
     return GenerationRequest(
-        prompt_ids,
+        prompt.ids,
         replace(params, grammar=grammar),
         stop=body.stop or form.stop,
         n=n,
@@ -50,11 +53,23 @@ async def to_generation(body: ChatRequest, model: ServedModel) -> GenerationRequ
     )
 
 
-async def to_prompt(body: ChatRequest, offer: ToolOffer | None, model: ServedModel) -> tuple[int, ...]:
-    """Return the prompt's ids, which tell of what is on ``offer``. Raises as ``to_generation`` does."""
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the model is given."""
+
+    ids: tuple[int, ...]
+    messages: tuple[Message, ...]
+    offer: ToolOffer | None
+
+
+async def to_prompt(body: ChatRequest, model: ServedModel) -> Prompt:
+    """Return the prompt. Raises as ``to_generation`` does."""
+    offer = await off_loop(partial(to_offer, body))
     _check_agreement(body, offer)
+    messages = await off_loop(partial(to_messages, body.messages))
     tools = () if offer is None else offer.tools
-    return await model.encode(to_messages(body.messages), tools, continued=body.is_continued)
+    ids = await model.encode(messages, tools, continued=body.is_continued)
+    return Prompt(ids, messages, offer)
 
 
 def _check_agreement(body: ChatRequest, offer: ToolOffer | None) -> None:

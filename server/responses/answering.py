@@ -3,17 +3,20 @@
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
 from server.errors import InvalidRequest, PromptNotFound, ResponseNotFound, prompt_in
 from server.generation.generate import Generation, generate
 from server.hosting.registry import ModelRegistry, ServedModel
 from server.hosting.task_model import TaskModel
+from server.offload import off_loop
+from server.request_record import current_request
 from server.responses.items import Item, conversation, kept
 from server.responses.replies import response_head
 from server.responses.reply_types import ResponseObject
 from server.responses.schemas import ResponsesRequest
 from server.responses.store import ResponseStore
-from server.responses.translate import encode, new_items, to_generation, with_defaults
+from server.responses.translate import Given, Prompt, new_items, to_generation, to_prompt, with_defaults
 from server.responses.writer import ResponseWriter
 from server.sse import Event, EventStream
 from server.tasks.task import Task, task_name
@@ -40,8 +43,8 @@ class Answering:
     store: ResponseStore
     tasks: Mapping[str, Task]
 
-    def ask(self, body: ResponsesRequest, owner: str) -> Ask:
-        """Return ``body`` with all that it refers to.
+    async def ask(self, given: Given, owner: str) -> Ask:
+        """Return a request with all that it refers to.
 
         Raises:
             InvalidRequest: it has nothing to answer, or two tasks to do.
@@ -49,10 +52,11 @@ class Answering:
             PromptNotFound: the stored prompt is not.
             ResponseNotFound: the response before it is not, or not any more.
         """
+        body = given.fields
         task = self._task(body)
         if task is not None:
             body = with_defaults(body, task)
-        items = (*self._earlier(body.previous_response_id, owner), *new_items(body, task))
+        items = (*await self._earlier(body.previous_response_id, owner), *new_items(given, task))
         model = self.registry.get(body.model)
         if task is not None and model in self.registry.tasks:
             raise InvalidRequest(f"{model.card.name} is a task itself, so it takes no stored prompt", param="prompt")
@@ -61,32 +65,33 @@ class Answering:
     async def complete(self, ask: Ask) -> ResponseObject:
         """Return the whole response."""
         async with ask.model.in_use():
-            generation, writer = await self._begin(ask)
+            prompt, generation, writer = await self._begin(ask)
         async with aclosing(generation):
             async for delta in generation:
                 writer.feed(delta)
         writer.finish(generation.usage)
-        self._keep(ask, writer)
+        self._keep(ask, prompt, writer)
         return writer.response
 
     async def stream(self, ask: Ask) -> EventStream:
         """Return the response as a stream; what the engine refuses is raised here."""
         async with ask.model.in_use():
-            generation, writer = await self._begin(ask)
-        return EventStream(generation, self._events(ask, generation, writer), writer.fail)
+            prompt, generation, writer = await self._begin(ask)
+        return EventStream(generation, self._events(ask, prompt, generation, writer), writer.fail)
 
     async def count(self, ask: Ask) -> int:
         """Return how many tokens the prompt has."""
         async with ask.model.in_use():
             with prompt_in("input"):
-                return len(await encode(ask.body, ask.items, ask.model))
+                return len((await to_prompt(ask.body, ask.items, ask.model)).ids)
 
-    async def _begin(self, ask: Ask) -> tuple[Generation, ResponseWriter]:
+    async def _begin(self, ask: Ask) -> tuple[Prompt, Generation, ResponseWriter]:
         with prompt_in("input"):
             await self._pin(ask)
-            request = await to_generation(ask.body, ask.items, ask.task, ask.model)
+            prompt = await to_prompt(ask.body, ask.items, ask.model)
+            request = await to_generation(ask.body, prompt, ask.task, ask.model)
             writer = ResponseWriter(response_head(ask.body, ask.model.card.name, request.params))
-            return await generate(ask.model, request), writer
+            return prompt, await generate(ask.model, request), writer
 
     async def _pin(self, ask: Ask) -> None:
         """Keep the beginning of a stored prompt that nothing stands in front of, as the task of its name would."""
@@ -96,14 +101,16 @@ class Answering:
         if isinstance(task, TaskModel):
             await task.pin()
 
-    async def _events(self, ask: Ask, generation: Generation, writer: ResponseWriter) -> AsyncGenerator[Event, None]:
+    async def _events(
+        self, ask: Ask, prompt: Prompt, generation: Generation, writer: ResponseWriter
+    ) -> AsyncGenerator[Event, None]:
         for event in writer.start():
             yield event
         async for delta in generation:
             for event in writer.feed(delta):
                 yield event
         events = writer.finish(generation.usage)
-        self._keep(ask, writer)
+        self._keep(ask, prompt, writer)
         for event in events:
             yield event
 
@@ -114,14 +121,17 @@ class Answering:
             raise PromptNotFound(body.prompt.id, tuple(self.tasks))
         return self.tasks[body.prompt.id]
 
-    def _earlier(self, response_id: str | None, owner: str) -> tuple[Item, ...]:
+    async def _earlier(self, response_id: str | None, owner: str) -> tuple[Item, ...]:
         if response_id is None:
             return ()
         before = self.store.get(owner, response_id)
         if before is None:
             raise ResponseNotFound(response_id, param="previous_response_id", code="previous_response_not_found")
-        return conversation(before)
+        # What it goes on from is work as its body is.
+        current_request().body_bytes += before.size
+        return await off_loop(partial(conversation, before))
 
-    def _keep(self, ask: Ask, writer: ResponseWriter) -> None:
+    def _keep(self, ask: Ask, prompt: Prompt, writer: ResponseWriter) -> None:
+        """Store the response with what the model was given: what was too old for that is gone for good."""
         if ask.body.store is not False:
-            self.store.put(ask.owner, kept(ask.items, writer.response))
+            self.store.put(ask.owner, kept(prompt.items, writer.response))

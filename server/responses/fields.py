@@ -58,7 +58,7 @@ RESPONSES = FieldTable(
         Refused("conversation", (), "go on with previous_response_id"),
         Refused("personality"),
         Refused("n", (1,)),
-        Refused("messages", ([],), "spelled input here"),
+        Refused("messages", (), "spelled input here"),
         Refused("max_tokens", (), "spelled max_output_tokens here"),
         Refused("max_completion_tokens", (), "spelled max_output_tokens here"),
         Refused("response_format", (), "spelled text.format here"),

@@ -39,8 +39,8 @@ Parts = Annotated[tuple[str, ...], BeforeValidator(lambda value: text_parts(valu
 class Item:
     """One item, as callers see it and as prompt formats take it."""
 
-    json: Mapping[str, object]
-    """With an id."""
+    text: bytes
+    """Its JSON, with an id. All responses that an item belongs to share this text."""
     message: Message
 
 
@@ -127,14 +127,14 @@ def parse_item(value: object, path: str) -> Item:
 
 def kept(inputs: Iterable[Item], response: Mapping[str, object]) -> StoredResponse:
     """Return a response and what it was made from as they are kept."""
-    texts = tuple(_text(item.json) for item in inputs)
-    return StoredResponse(str(response["id"]), _text(response), texts)
+    return StoredResponse(str(response["id"]), _text(response), tuple(item.text for item in inputs))
 
 
 def conversation(response: StoredResponse) -> tuple[Item, ...]:
     """Return all items up to and with the answer."""
-    made = json.loads(response.reply)["output"]
-    return tuple(parse_item(item, "item") for item in (*map(json.loads, response.inputs), *made))
+    earlier = (Item(text, parse_item(json.loads(text), "item").message) for text in response.inputs)
+    made = (parse_item(item, "item") for item in json.loads(response.reply)["output"])
+    return (*earlier, *made)
 
 
 def to_messages(items: Sequence[Item]) -> tuple[Message, ...]:
@@ -159,19 +159,20 @@ def _said(item: MessageItem) -> Item:
     kind = {"type": "output_text", "annotations": []} if role is Role.ASSISTANT else {"type": "input_text"}
     content = [{**kind, "text": text} for text in item.content]
     json = {"id": item.id or new_id("msg"), "type": "message", "status": "completed", "role": item.role}
-    return Item({**json, "content": content}, Message(role, "\n".join(item.content)))
+    return Item(_text({**json, "content": content}), Message(role, "\n".join(item.content)))
 
 
 def _called(item: CallItem) -> Item:
     call = {"call_id": item.call_id, "name": item.name, "arguments": item.arguments}
     json = {"id": item.id or new_id("fc"), "type": "function_call", "status": "completed", **call}
-    return Item(json, Message(Role.ASSISTANT, "", (ToolCall(item.call_id, item.name, item.arguments),)))
+    return Item(_text(json), Message(Role.ASSISTANT, "", (ToolCall(item.call_id, item.name, item.arguments),)))
 
 
 def _answered(item: CallOutputItem) -> Item:
     text = "\n".join(item.output)
     json = {"id": item.id or new_id("fco"), "type": "function_call_output", "status": "completed"}
-    return Item({**json, "call_id": item.call_id, "output": text}, Message(Role.TOOL, text, tool_call_id=item.call_id))
+    made = _text({**json, "call_id": item.call_id, "output": text})
+    return Item(made, Message(Role.TOOL, text, tool_call_id=item.call_id))
 
 
 def _custom_call(value: Mapping[str, object], path: str) -> Item:

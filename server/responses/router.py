@@ -9,13 +9,15 @@ from fastapi.responses import JSONResponse
 from server.errors import AddressNotFound, InvalidRequest, PromptNotFound, ResponseNotFound
 from server.generation.generate import unless_gone
 from server.http.openapi import GENERATES, Tag, documented
+from server.offload import off_loop
 from server.request_record import current_request
 from server.responses.answering import Answering
 from server.responses.paging import page
 from server.responses.reply_types import InputItems, InputTokens, ResponseDeleted, ResponseEvent, ResponseObject
-from server.responses.schemas import ResponsesRequest, parse_responses_request
+from server.responses.schemas import ResponsesRequest
 from server.responses.store import StoredResponse
-from server.wire import hung_up, read_json_object
+from server.responses.translate import parse_given
+from server.wire import hung_up, read_request
 
 _JSON = "application/json"
 _ONE = "/v1/responses/{response_id}"
@@ -36,9 +38,8 @@ def _add_answering(router: APIRouter, answering: Answering) -> None:
     @router.post("/v1/responses", **documented(ResponseObject, ResponsesRequest, events=ResponseEvent, errors=_ERRORS))
     async def create_response(request: Request) -> Response:
         """Answer a conversation, whole or as a stream of events."""
-        body = parse_responses_request(await read_json_object(request))
-        ask = answering.ask(body, _owner())
-        if body.stream:
+        ask = await answering.ask(await read_request(request, parse_given), _owner())
+        if ask.body.stream:
             return await answering.stream(ask)
         return JSONResponse(await unless_gone(answering.complete(ask), partial(hung_up, request)))
 
@@ -47,7 +48,7 @@ def _add_answering(router: APIRouter, answering: Answering) -> None:
     )
     async def count_input_tokens(request: Request) -> Response:
         """Count the tokens of a prompt."""
-        ask = answering.ask(parse_responses_request(await read_json_object(request)), _owner())
+        ask = await answering.ask(await read_request(request, parse_given), _owner())
         return JSONResponse({"object": "response.input_tokens", "input_tokens": await answering.count(ask)})
 
 
@@ -79,9 +80,12 @@ def _add_stored(router: APIRouter, answering: Answering) -> None:
         f"{_ONE}/input_items", **documented(InputItems, errors=(ResponseNotFound, InvalidRequest), tag=Tag.TEXT)
     )
     async def list_input_items(request: Request, response_id: str) -> Response:
-        """List all items that a stored response was made from, those of the responses before it included."""
+        """List the items that a stored response was made from, those of the responses before it included."""
         found = _found(answering, response_id)
-        return JSONResponse(page([json.loads(text) for text in found.inputs], dict(request.query_params)))
+        query = dict(request.query_params)
+        return await off_loop(
+            lambda: JSONResponse(page([json.loads(text) for text in found.inputs], query)), found.size
+        )
 
     @router.post(
         f"{_ONE}/cancel", **documented(ResponseObject, errors=(ResponseNotFound, InvalidRequest), tag=Tag.TEXT)

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.config import JsonDict
 
 from server.engine.params import MAX_LOGPROBS
-from server.openai.checked import Wire, invalid, parse, text_parts
+from server.openai.checked import ListOf, Wire, at_most, invalid, parse, text_parts
 from server.openai.numbers import AsWhole, TokenLimit
 from server.openai.sampling import CacheFields, SamplingFields
 from server.responses.fields import RESPONSES
@@ -16,6 +16,9 @@ from server.responses.tool_schemas import FunctionFields
 
 _VARIABLE_PARTS = ("input_text",)
 _MAX_METADATA = 16
+_MAX_VARIABLES = 1000
+_Key = Annotated[str, Field(max_length=64)]
+_Value = Annotated[str, Field(max_length=512)]
 _INPUT_SCHEMA: JsonDict = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]}
 _INCLUDABLE = Literal[
     "message.output_text.logprobs",
@@ -46,7 +49,11 @@ class StoredPrompt(Wire):
 
     id: Annotated[str, Field(min_length=1)]
     variables: (
-        dict[str, Annotated[str, BeforeValidator(_variable, json_schema_input_type=str | dict[str, str])]] | None
+        Annotated[
+            dict[str, Annotated[str, BeforeValidator(_variable, json_schema_input_type=str | dict[str, str])]],
+            at_most(_MAX_VARIABLES),
+        ]
+        | None
     ) = None
     version: Annotated[None, BeforeValidator(_version)] = None
 
@@ -66,8 +73,8 @@ class ResponsesRequest(SamplingFields, CacheFields, FunctionFields):
     text: TextConfig | None = None
     truncation: Literal["auto", "disabled"] | None = None
     stream: bool | None = None
-    metadata: Annotated[dict[str, str], Field(max_length=_MAX_METADATA)] | None = None
-    include: list[_INCLUDABLE] | None = None
+    metadata: Annotated[dict[_Key, _Value], at_most(_MAX_METADATA)] | None = None
+    include: ListOf[_INCLUDABLE] | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS), AsWhole] | None = None
 
     @property

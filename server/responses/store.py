@@ -12,7 +12,7 @@ class StoredResponse:
     reply: bytes
     """The response object."""
     inputs: tuple[bytes, ...]
-    """All items that it was made from, those of the responses before it included."""
+    """All items that the model was given, those of the responses before it included."""
 
     @property
     def size(self) -> int:

@@ -2,18 +2,18 @@
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from server.engine.grammar import Grammar
 from server.errors import InvalidRequest
-from server.openai.checked import Wire
+from server.openai.checked import Whole
 from server.openai.grammars import Schema, schema_grammar
 
 
-class TextFormat(Wire):
+class TextFormat(Whole):
     """``text.format``. Unless it is ``strict``, what cannot be held of a schema is left out, and told."""
 
-    model_config = ConfigDict(extra="forbid")
+    at = "text.format"
 
     type: Literal["text", "json_object", "json_schema"]
     name: str | None = None
@@ -22,10 +22,10 @@ class TextFormat(Wire):
     strict: bool | None = None
 
 
-class TextConfig(Wire):
+class TextConfig(Whole):
     """``text``. How wordy the answer is (``verbosity``) the model knows no way to vary."""
 
-    model_config = ConfigDict(extra="forbid")
+    at = "text"
 
     format: TextFormat | None = None
     verbosity: Literal["low", "medium", "high"] | None = None

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from server.openai.checked import Wire, invalid, parse
+from server.openai.checked import ListOf, Wire, at_most, invalid, parse
 from server.openai.tool_schemas import (
     AskedChoice,
     FunctionDefinition,
@@ -13,7 +13,7 @@ from server.openai.tool_schemas import (
     offer_functions,
     own_tools_only,
 )
-from server.tools.tool import ToolOffer
+from server.tools.tool import MAX_TOOLS, ToolOffer
 
 _Mode = Literal["none", "auto", "required"]
 
@@ -40,7 +40,7 @@ class _NamedFunction(Wire):
 class _AllowedFunctions(Wire):
     type: Literal["allowed_tools"]
     mode: Literal["auto", "required"]
-    tools: Annotated[list[_NamedFunction], Field(min_length=1)]
+    tools: Annotated[ListOf[_NamedFunction], Field(min_length=1), at_most(MAX_TOOLS)]
 
 
 def _choice(value: object) -> object:
@@ -65,7 +65,7 @@ _ToolChoice = Annotated[
 class FunctionFields(Wire):
     """The fields about tools."""
 
-    tools: list[OfferedTool] | None = None
+    tools: Annotated[ListOf[OfferedTool], at_most(MAX_TOOLS)] | None = None
     tool_choice: _ToolChoice | None = None
     parallel_tool_calls: bool | None = None
 

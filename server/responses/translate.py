@@ -1,18 +1,21 @@
 """From the wire's request to what the door to generation takes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import takewhile
 
+from server.engine.errors import PromptTooLong
 from server.errors import InvalidRequest
 from server.generation.generate import GenerationRequest, room_for_answer
 from server.hosting.fitting import encode_latest
 from server.hosting.registry import ServedModel
+from server.offload import off_loop
 from server.openai.sampling import answer_tokens, to_sampling
 from server.openai.tool_schemas import answer_grammar, with_format
 from server.prompts.message import Message, Role
 from server.responses.items import Item, parse_items, to_messages, user_item
-from server.responses.schemas import ResponsesRequest
+from server.responses.schemas import ResponsesRequest, parse_responses_request
 from server.responses.text_format import format_grammar
 from server.responses.tool_schemas import to_offer
 from server.tasks.task import Task, VariableError
@@ -31,61 +34,118 @@ def with_defaults(body: ResponsesRequest, task: Task) -> ResponsesRequest:
     return body.model_copy(update={name: value for name, value in defaults.items() if getattr(body, name) is None})
 
 
-def new_items(body: ResponsesRequest, task: Task | None) -> tuple[Item, ...]:
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A request as it came: its fields, and its input as items."""
+
+    fields: ResponsesRequest
+    items: tuple[Item, ...]
+
+
+def parse_given(body: Mapping[str, object]) -> Given:
+    """Return a body as a checked request. Raises InvalidRequest; ``param`` is the path of the field."""
+    fields = parse_responses_request(body)
+    return Given(fields, () if fields.input is None else parse_items(fields.input, "input"))
+
+
+def new_items(given: Given, task: Task | None) -> tuple[Item, ...]:
     """Return what the request itself puts in: the stored prompt, then its input.
 
     Raises:
         InvalidRequest: there is neither, or the values do not fit the prompt.
     """
-    items = () if body.input is None else parse_items(body.input, "input")
+    items = given.items
     if task is not None:
-        items = (user_item(_filled(task, body)), *items)
+        items = (user_item(_filled(task, given.fields)), *items)
     if not items:
         raise InvalidRequest("input is required", param="input", code="missing_required_parameter")
     return items
 
 
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the model is given."""
+
+    ids: tuple[int, ...]
+    items: tuple[Item, ...]
+    """What is left of the conversation."""
+
+
 async def to_generation(
-    body: ResponsesRequest, items: Sequence[Item], task: Task | None, model: ServedModel
+    body: ResponsesRequest, prompt: Prompt, task: Task | None, model: ServedModel
 ) -> GenerationRequest:
-    """Return what ``body`` asks of ``model``, after all ``items`` of the conversation.
+    """Return what ``body`` asks of ``model`` after ``prompt``.
 
     Raises:
         InvalidRequest: it contradicts itself.
         ToolError: a tool is not acceptable.
-        PromptError: the prompt format cannot express the items.
+        PromptError: the model can be told of no tools.
         PromptTooLong: the context leaves no room for an answer.
-        EngineUnavailable: the model is not ready.
     """
-    prompt_ids = await encode(body, items, model)
-    room = room_for_answer(model, len(prompt_ids))
+    room = room_for_answer(model, len(prompt.ids))
     max_tokens = answer_tokens(body.max_output_tokens, body.min_tokens, model.card.default_max_tokens, room)
-    form = model.answer_form(to_messages(items)) if task is None else task.answer_form(_values(body))
-    asked_format = format_grammar(body.text) or form.grammar
-    offer = with_format(to_offer(body), asked_format)
+    form = model.answer_form(to_messages(prompt.items)) if task is None else task.answer_form(_values(body))
+    asked_format = await off_loop(partial(format_grammar, body.text)) or form.grammar
+    offer = with_format(await off_loop(partial(to_offer, body)), asked_format)
     if offer is not None:
         _check_text_only(body)
-    grammar = answer_grammar(model, offer, asked_format)
+    grammar = await off_loop(partial(answer_grammar, model, offer, asked_format))
     params = replace(to_sampling(body, model.card, max_tokens), logprobs=body.logprobs, grammar=grammar)
-    return GenerationRequest(prompt_ids, params, stop=body.stop or form.stop, tools=offer, salts=body.salts)
+    return GenerationRequest(prompt.ids, params, stop=body.stop or form.stop, tools=offer, salts=body.salts)
 
 
-async def encode(body: ResponsesRequest, items: Sequence[Item], model: ServedModel) -> tuple[int, ...]:
-    """Return the prompt, without the oldest of the conversation where ``truncation`` is auto and it is too long."""
-    messages = to_messages(items)
-    offer = to_offer(body)
+async def to_prompt(body: ResponsesRequest, items: Sequence[Item], model: ServedModel) -> Prompt:
+    """Return the prompt, without the oldest of the conversation where ``truncation`` is auto and it is too long.
+
+    Raises:
+        PromptError: the prompt format cannot express the items.
+        PromptTooLong: there are more items than tokens.
+        TextTooLong: there is more text than tokens.
+        EngineUnavailable: the model is not ready.
+    """
+    offer = await off_loop(partial(to_offer, body))
     tools = () if offer is None else offer.tools
     instructions = [Message(Role.SYSTEM, body.instructions)] if body.instructions else []
-    fixed = len(list(takewhile(lambda message: message.role is Role.SYSTEM, messages)))
-    # What is left can begin with any question, but not with an answer or with the result of a call.
-    starts = [fixed, *(at for at, message in enumerate(messages) if at > fixed and message.role is Role.USER)]
+    fixed, starts = _starts(items)
+    kept = tuple(items)
 
     async def encode_from(first: int) -> tuple[int, ...]:
-        return await model.encode([*instructions, *messages[:fixed], *messages[starts[first] :]], tools)
+        nonlocal kept
+        kept = (*items[:fixed], *items[starts[first] :])
+        return await model.encode([*instructions, *await off_loop(partial(to_messages, kept))], tools)
 
-    if body.truncation != "auto":
-        return await encode_from(0)
-    return await encode_latest(encode_from, len(starts) - 1, model.context_length)
+    if body.truncation == "auto":
+        ids = await encode_latest(encode_from, len(starts) - 1, model.context_length)
+    elif len(items) > model.context_length:
+        raise PromptTooLong(len(items), model.context_length)
+    else:
+        ids = await encode_from(0)
+    most = model.context_length
+    return Prompt(ids, latest(kept, most, most * model.tokenizer.max_piece_chars))
+
+
+def latest(items: Sequence[Item], most_items: int, most_characters: int) -> tuple[Item, ...]:
+    """Return the latest of a conversation that a context could hold, the last question at least.
+
+    A prompt of the whole conversation holds no more; some models are given the last question alone.
+    """
+    fixed, starts = _starts(items)
+    sizes = [item.message.characters + 1 for item in items]
+    characters = sum(sizes)
+    for before, start in zip((fixed, *starts), starts, strict=False):
+        characters -= sum(sizes[before:start])
+        if characters <= most_characters and fixed + len(items) - start <= most_items:
+            break
+    return (*items[:fixed], *items[start:])
+
+
+def _starts(items: Sequence[Item]) -> tuple[int, list[int]]:
+    """Return how many items always stay, and where what is left can begin.
+
+    That is any question, but not an answer or the result of a call.
+    """
+    fixed = len(list(takewhile(lambda item: item.message.role is Role.SYSTEM, items)))
+    return fixed, [fixed, *(at for at, item in enumerate(items) if at > fixed and item.message.role is Role.USER)]
 
 
 def _check_text_only(body: ResponsesRequest) -> None:

@@ -189,6 +189,10 @@ class Settings(ModelDefaults):
         description="TASK or MODEL:TASK whose beginning is cached when the model loads, not from its first use on; "
         "repeatable.",
     )
+    strict_fields: bool = Field(
+        False,
+        description="Refuse fields of requests that are not known (400), instead of ignoring and reporting them.",
+    )
     page: bool = Field(True, description="Show browsers the chat page at /.")
     response_store_mb: float = Field(
         64.0, ge=0, description="Most megabytes of responses that are kept to be gone on from; 0 keeps none."

@@ -48,6 +48,19 @@ def subschemas(schema: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
             left += named.values() if isinstance(named, Mapping) else []
 
 
+def values_exceed(value: object, most: int) -> bool:
+    """Return whether ``value`` has more than ``most`` values in it, all arrays and objects taken together."""
+    left, count = [value], 0
+    while left:
+        part = left.pop()
+        inner = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+        count += len(inner)
+        if count > most:
+            return True
+        left += inner
+    return False
+
+
 def depth_exceeds(value: object, most: int) -> bool:
     """Return whether objects and arrays are nested more than ``most`` deep."""
     level: list[object] = [value]

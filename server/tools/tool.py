@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from server.engine.grammar import Grammar
 from server.tools.relaxation import relaxed
-from server.tools.schema import MAX_CHARACTERS, MAX_DEPTH, depth_exceeds
+from server.tools.schema import MAX_CHARACTERS, MAX_DEPTH, depth_exceeds, values_exceed
 
 MAX_TOOLS = 128
 """OpenAI's own bound."""
@@ -109,7 +109,7 @@ def make_tool(
     # The depth first: the encoder would run out of stack.
     if depth_exceeds(parameters, MAX_DEPTH):
         raise ToolError(f"the parameters of the tool {name} are nested more than {MAX_DEPTH} deep")
-    if len(json.dumps(parameters, ensure_ascii=False)) > MAX_CHARACTERS:
+    if values_exceed(parameters, MAX_CHARACTERS) or len(json.dumps(parameters, ensure_ascii=False)) > MAX_CHARACTERS:
         raise ToolError(f"the parameters of the tool {name} have more than {MAX_CHARACTERS} characters as JSON")
     found = relaxed(parameters)
     kinds = found.schema.get("type", "object")

@@ -165,7 +165,7 @@ async def test_bad_prompts_are_refused_by_name(openai: AsyncOpenAI, engine: Scri
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("suffix", "x"), ("best_of", 2), ("logprobs", 21), ("logprobs", True), ("max_tokens", -2), ("messages", [])],
+    [("suffix", "x"), ("best_of", 2), ("logprobs", 21), ("logprobs", True), ("max_tokens", -2), ("messages", [1])],
 )
 async def test_unsupported_fields_are_refused_by_name(openai: AsyncOpenAI, name: str, value: object) -> None:
     assert await refused(openai, "a", extra_body={name: value}) == name

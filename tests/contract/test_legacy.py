@@ -177,3 +177,17 @@ def assert_legacy_error(reply: httpx.Response, status: int, told: str) -> None:
     assert list(body) == ["response", "history", "status", "time", "error"]
     assert (body["response"], body["history"], body["status"], body["time"]) == ("", [], status, TIME)
     assert told in body["error"]
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN"])
+async def test_a_history_so_long_that_its_oldest_rounds_are_not_looked_at(
+    http: httpx.AsyncClient, path: str, number: str
+) -> None:
+    """One of them with a number that JSON cannot say came back in the reply, which was a 500."""
+    rounds = ",".join([f'["q",{number}]', *['["a","b"]'] * 20_001])
+    reply = await http.post(path, content=f'{{"prompt": "x", "history": [{rounds}]}}')
+    assert_legacy_error(reply, 400, "number")
+    rounds = ",".join(['["a","b"]'] * 20_001)
+    reply = await http.post(path, content=f'{{"prompt": "x", "history": [{rounds}]}}')
+    assert reply.status_code == 200
+    assert len(reply.json()["history"]) == 20_002

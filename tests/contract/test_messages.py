@@ -304,7 +304,6 @@ IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png"
         ),
         ({"stop_sequences": ["x"] * 17}, "stop_sequences"),
         ({"container": "x"}, "container"),
-        ({"surprise": 1}, "surprise"),
     ],
 )
 async def test_what_cannot_be_is_refused_by_name(

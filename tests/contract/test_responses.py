@@ -218,7 +218,6 @@ async def test_what_the_engine_refuses_has_a_status(
         ({"conversation": "conv_1"}, "conversation"),
         ({"messages": [{"role": "user", "content": "hi"}]}, "messages"),
         ({"max_tokens": 5}, "max_tokens"),
-        ({"surprise": 1}, "surprise"),
         ({"input": None}, "input"),
         ({"input": []}, "input"),
         ({"input": 7}, "input"),

@@ -61,7 +61,6 @@ async def test_the_probe_of_lm_eval_finds_what_it_looks_for(http: httpx.AsyncCli
         ("/tokenize", {"prompt": ["a"]}, "prompt"),
         ("/tokenize", {"prompt": "a" * 20_000}, "prompt"),
         ("/tokenize", {"content": "a", "parse_special": True}, "parse_special"),
-        ("/tokenize", {"prompt": "a", "other": 1}, "other"),
         ("/tokenize", {"messages": []}, "messages"),
         ("/tokenize", {"messages": [{"role": "user", "content": "a"}], "return_token_strs": 1}, "return_token_strs"),
         ("/detokenize", {"tokens": [512]}, "tokens"),

@@ -8,6 +8,7 @@ from server.openai.chat_fields import CHAT
 from server.openai.fields import Refused
 from server.openai.schemas import ChatRequest, parse_chat_request
 from server.openai.translate import to_generation
+from server.request_record import RequestRecord, enter_request
 from tests.support.api import served_model
 from tests.support.scripted_engine import ScriptedEngine
 
@@ -65,9 +66,15 @@ def test_true_is_not_the_neutral_one() -> None:
     assert refusal(best_of=True).param == "best_of"
 
 
-def test_an_unknown_field_is_refused_by_name_unless_null() -> None:
+def test_an_unknown_field_is_left_out_and_where_set_so_refused_by_name_unless_null() -> None:
+    record = RequestRecord()
+    enter_request(record)
+    parse(temprature=0.1, other=None)
+    assert record.ignored == {"fields": ["temprature"]}
+    record.strict_fields = True
     assert refusal(temprature=0.1).param == "temprature"
     parse(temprature=None)
+    enter_request(RequestRecord())
 
 
 @pytest.mark.parametrize(

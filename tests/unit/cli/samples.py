@@ -60,6 +60,7 @@ SAMPLES = {
     ),
     "allowed_host": Sample("a.example, ::1", '["a.example", "::1"]', ("a.example", "::1")),
     "share_prefixes": Sample("true", "true", True),
+    "strict_fields": Sample("true", "true", True),
     "prompts": Sample("/prompts", '"/prompts"', Path("/prompts")),
     "builtin_tasks": Sample("false", "false", False),
     "pin_task": Sample("a, m:b", '["a", "m:b"]', ("a", "m:b")),

@@ -52,6 +52,7 @@ API_FIELDS = {
     "allowed_host": "allowed_hosts",
     "share_prefixes": "share_prefixes",
     "page": "page",
+    "strict_fields": "strict_fields",
     "request_timeout": "request_timeout",
     "access_log": "access_log",
     "log_prompts": "log_prompts",
