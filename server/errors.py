@@ -46,7 +46,7 @@ from server.engine.errors import (
     UnknownToken,
 )
 from server.prompts.errors import PromptError
-from server.tools.tool import ToolError
+from server.tools.tool import StrictToolError, ToolError
 
 _SHOWN_CHARACTERS = 100
 _shown = reprlib.Repr()
@@ -318,6 +318,7 @@ _TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
         InvalidRequest: _Row(400, "invalid_request_error", "invalid_value"),
         PromptError: _Row(400, "invalid_request_error", "invalid_value"),
         ToolError: _Row(400, "invalid_request_error", "invalid_value"),
+        StrictToolError: _Row(400, "invalid_request_error", "unsupported_grammar"),
         TextTooLong: _Row(400, "invalid_request_error", "context_length_exceeded"),
         PromptTooLong: _Row(400, "invalid_request_error", "context_length_exceeded"),
         GrammarRejected: _Row(400, "invalid_request_error", "unsupported_grammar"),
@@ -352,7 +353,13 @@ _TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
 )
 
 _PARAMS: Mapping[type[Exception], str] = MappingProxyType(
-    {PromptError: "messages", PromptTooLong: "messages", UnknownToken: "logit_bias", ToolError: "tools"}
+    {
+        PromptError: "messages",
+        PromptTooLong: "messages",
+        UnknownToken: "logit_bias",
+        ToolError: "tools",
+        StrictToolError: "tools",
+    }
 )
 
 

@@ -27,7 +27,9 @@ _HONOURED = (
     Honoured("logit_bias", "token ids, as strings, with -100 to 100; -100 bans a token"),
     Honoured("logprobs", "of the model's own distribution, before penalties and temperature"),
     Honoured("top_logprobs", "0 to 20; needs logprobs"),
-    Honoured("response_format", "text, json_object, json_schema; strict: all of the schema or a refusal; beside tools, too"),
+    Honoured(
+        "response_format", "text, json_object, json_schema; strict: all of the schema or a refusal; beside tools, too"
+    ),
     Honoured("structured_outputs", "extension; one of json, regex, choice, grammar (Lark), json_object"),
     Honoured("guided_json", "extension; the older spelling"),
     Honoured("guided_regex", "extension; the older spelling"),

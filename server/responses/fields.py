@@ -20,7 +20,9 @@ RESPONSES = FieldTable(
         Honoured("tool_choice", "none, auto, required (or any), one function, or allowed_tools"),
         Honoured("parallel_tool_calls", "true unless said otherwise: an answer may have several calls"),
         Honoured("top_logprobs", "0 to 20"),
-        Honoured("text", "format: text, json_object or json_schema (strict: all of it or a refusal); beside tools, too"),
+        Honoured(
+            "text", "format: text, json_object or json_schema (strict: all of it or a refusal); beside tools, too"
+        ),
         Honoured("truncation", "auto leaves out the oldest items where the context is too short; disabled is a 400"),
         Honoured("stream"),
         Honoured("metadata", "up to 16 strings, which come back"),

@@ -22,6 +22,10 @@ class ToolError(ValueError):
     """A tool is not acceptable; the text says which and why."""
 
 
+class StrictToolError(ToolError):
+    """A tool is strict, and no answer can be held to all of its schema."""
+
+
 NO_PARAMETERS: Mapping[str, object] = MappingProxyType(
     {"type": "object", "properties": {}, "additionalProperties": False}
 )
@@ -99,8 +103,8 @@ def make_tool(
         strict: whether calls have to fit all of that.
 
     Raises:
-        ToolError: it is not within bounds, its parameters are not the schema of an object, or it is strict and
-            something cannot be held.
+        ToolError: it is not within bounds, or its parameters are not the schema of an object.
+        StrictToolError: it is strict and something cannot be held.
     """
     if not re.fullmatch(NAME_PATTERN, name):
         raise ToolError(f"the tool name {name[:100]!r} must be 1 to 64 of the characters a-z, A-Z, 0-9, _ and -")
@@ -116,7 +120,7 @@ def make_tool(
     if kinds != "object" and not (isinstance(kinds, list) and "object" in kinds):
         raise ToolError(f"the parameters of the tool {name} must be a schema of the type object")
     if strict and found.left_out:
-        raise ToolError(
+        raise StrictToolError(
             f"the tool {name} is strict, but no answer can be held to {found.left_out[0]} of its parameters; "
             "write them without it, or leave out strict"
         )

@@ -74,6 +74,7 @@ async def test_a_strict_tool_is_refused_by_name_and_path(http: httpx.AsyncClient
     path, body = dialect(TAGS, strict=True)
     reply = await http.post(path, json=body)
     assert reply.status_code == 400
+    assert reply.json()["error"].get("code", "unsupported_grammar") == "unsupported_grammar"
     message = reply.json()["error"]["message"]
     assert "tag_it" in message
     assert "properties.tags.uniqueItems" in message
