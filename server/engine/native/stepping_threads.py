@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import llama_cpp
 
@@ -21,6 +23,15 @@ class SteppingThreads:
         self._context = context
         self._all = self._threads = (placement.threads, placement.threads_batch)
         self._cores = SpareCores(placement.threads_batch) if placement.threads_vary else None
+
+    @contextmanager
+    def single(self) -> Iterator[None]:
+        """Compute with one thread while the block runs."""
+        llama_cpp.llama_set_n_threads(self._context, 1, 1)
+        try:
+            yield
+        finally:
+            llama_cpp.llama_set_n_threads(self._context, *self._threads)
 
     def decode(self, batch: llama_cpp.llama_batch) -> int:
         """Compute ``batch``; return what ``llama_decode`` does."""
