@@ -87,6 +87,8 @@ class EngineConfig:
     """Where the computed state of pinned prefixes is kept from one start to the next."""
     state_bytes: int = 2 * 2**30
     """Most bytes in that folder, whoever wrote them; 0 keeps nothing."""
+    resume: bool = True
+    """Go on with the answers of a process that died in the next one."""
     max_restarts: int = 5
     """Restarts in a row, without an answered request between them, before the engine counts as failed."""
 

@@ -8,7 +8,7 @@ EngineError
 │   ├── UnknownToken         names a token that the model does not have
 │   └── GrammarRejected      its grammar cannot be used
 ├── EngineUnavailable        no engine to take the request just now
-├── EngineDied               the engine process ended while the request ran
+├── EngineDied               the engine process ended, and no other one may go on with the request
 ├── DecodeFailed             llama.cpp refused the batch that held this request
 ├── GrammarFailed            its grammar reached a limit while the answer was written
 ├── ReaderTooSlow            nobody took what was computed for this request
@@ -82,7 +82,7 @@ class EngineUnavailable(EngineError):
 
 
 class EngineDied(EngineError):
-    """The engine process ended while the request was running."""
+    """The engine process ended while the request was running, and it was not resumed."""
 
 
 class DecodeFailed(EngineError):

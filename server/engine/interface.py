@@ -64,6 +64,10 @@ class Engine(Protocol):
     def restarts_total(self) -> int:
         """How often its process has died and was started anew."""
 
+    @property
+    def resumed_total(self) -> int:
+        """How many answers a fresh process went on with."""
+
     async def start(self) -> None:
         """Start loading; returns at once. ``wait_ready`` waits."""
 
@@ -82,7 +86,7 @@ class Engine(Protocol):
             PromptTooLong: the prompt leaves no room for an answer.
             QueueFull: as many as allowed are waiting, or it would wait for longer than ``caller`` does.
             EngineUnavailable: loading, failed or stopped.
-            EngineDied: (from the stream) the process ended while the sequence ran.
+            EngineDied: (from the stream) the process ended, and no other one may go on with the sequence.
             DecodeFailed: (from the stream) llama.cpp refused this sequence.
         """
 

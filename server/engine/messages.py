@@ -48,6 +48,8 @@ class Submit:
     caller: str = ""
     """Callers take turns."""
     scope: PrefixScope = EVERYBODY
+    answered: int = 0
+    """How many of the last ``prompt_ids`` are tokens of the answer, which an earlier process computed."""
 
 
 @dataclass(frozen=True, slots=True)

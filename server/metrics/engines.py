@@ -49,6 +49,7 @@ _READ: Mapping[Meter, Callable[[EngineHost], float]] = MappingProxyType(
         meters.DRAFTED: lambda host: host.engine.stats.drafted_tokens,
         meters.ACCEPTED: lambda host: host.engine.stats.accepted_tokens,
         meters.RESTARTS: lambda host: host.engine.restarts_total,
+        meters.RESUMED: lambda host: host.engine.resumed_total,
         meters.READY: lambda host: host.takes_requests,
     }
 )

@@ -57,10 +57,12 @@ PREFIX_HITS = Meter("prefix_cache_hits", Kind.COUNTER, "Prompt tokens that were 
 DRAFTED = Meter("spec_decode_num_draft_tokens", Kind.COUNTER, "Tokens that were guessed and computed along.")
 ACCEPTED = Meter("spec_decode_num_accepted_tokens", Kind.COUNTER, "Guessed tokens that came true.")
 RESTARTS = Meter("engine_restarts", Kind.COUNTER, "Times that the engine process died and was started anew.")
+RESUMED = Meter("engine_resumed_requests", Kind.COUNTER, "Answers that a fresh engine process went on with.")
 READY = Meter("engine_ready", Kind.GAUGE, "1 where requests are taken now, or would have the model loaded; else 0.")
 
 ENGINE_METERS = (
-    RUNNING, WAITING, CACHE_USAGE, CACHE_FILLED, PREFIX_QUERIES, PREFIX_HITS, DRAFTED, ACCEPTED, RESTARTS, READY,
+    RUNNING, WAITING, CACHE_USAGE, CACHE_FILLED, PREFIX_QUERIES, PREFIX_HITS, DRAFTED, ACCEPTED, RESTARTS, RESUMED,
+    READY,
 )  # fmt: skip
 """Asked of the engines when somebody looks; those of an engine process begin at 0 again with the next process."""
 

@@ -52,6 +52,7 @@ def engine_config(
         load_timeout=settings.load_timeout,
         step_timeout=settings.step_timeout,
         restart_wait=settings.restart_wait,
+        resume=settings.resume,
         max_restarts=settings.max_restarts,
         variants=tuple(Variant(v.name, v.lora, v.prefix) for v in settings.variants),
         pinned_cells=sum(prompt.most_tokens for prompt in plan.pinned if not prompt.if_saved),

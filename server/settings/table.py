@@ -117,6 +117,9 @@ class ModelDefaults(_Checked):
         300.0, ge=0, description="Seconds a step may take before the engine counts as hung and is restarted; 0: any."
     )
     restart_wait: float = Field(15.0, ge=0, description="Seconds a request waits for a restarting engine.")
+    resume: bool = Field(
+        True, description="Continue answers that were interrupted by the death of an engine process in the next one."
+    )
     max_restarts: int = Field(5, ge=0, description="Restarts in a row before the engine counts as failed.")
     max_output_tokens: int = Field(
         0, ge=0, description="Most tokens of an answer, whatever is asked for; 0 is what the context leaves."

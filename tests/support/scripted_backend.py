@@ -106,10 +106,12 @@ class ScriptedBackend:
         else:
             self.lanes[op.slot] = self.lanes[op.slot][: op.length] if isinstance(op, Truncate) else []
 
-    def prepare(self, request_id: int, params: SamplingParams) -> Preparation:
+    def prepare(self, request_id: int, params: SamplingParams, answer_ids: tuple[int, ...] = ()) -> Preparation:
         raise NotImplementedError("a script has no grammar")
 
-    def open_sampler(self, request_id: int, params: SamplingParams, prompt_ids: tuple[int, ...]) -> None:
+    def open_sampler(
+        self, request_id: int, params: SamplingParams, prompt_ids: tuple[int, ...], answered: int = 0
+    ) -> None:
         assert request_id not in self.samplers
         self.samplers.add(request_id)
 

@@ -98,6 +98,7 @@ class ScriptedEngine:
     prefix_tokens: dict[str, int] = field(default_factory=dict)
     """By variant."""
     restarts_total: int = 0
+    resumed_total: int = 0
     starts: int = 0
     """How often it was loaded."""
     submissions: list[Submission] = field(default_factory=list)

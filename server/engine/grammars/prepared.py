@@ -26,10 +26,10 @@ class PreparedConstraints:
         """Of those for whom something is prepared that they have not taken."""
         return frozenset(self._prepared)
 
-    def prepare(self, request_id: int, params: SamplingParams) -> Future[Constraint]:
-        """Compile the request's grammar; what is wrong with it is the future's exception."""
+    def prepare(self, request_id: int, params: SamplingParams, answer_ids: tuple[int, ...] = ()) -> Future[Constraint]:
+        """Compile the request's grammar and follow ``answer_ids``; what goes wrong is the future's exception."""
         assert params.grammar is not None, "a request without a grammar"
-        future = self._prepared[request_id] = self._thread.submit(self._make, params.grammar)
+        future = self._prepared[request_id] = self._thread.submit(self._make, params.grammar, answer_ids)
         return future
 
     def take(self, request_id: int) -> Constraint | None:
@@ -47,11 +47,14 @@ class PreparedConstraints:
         """Wait for what is being compiled, after which the vocabulary may be freed."""
         self._thread.shutdown(cancel_futures=True)
 
-    def _make(self, grammar: Grammar) -> Constraint:
+    def _make(self, grammar: Grammar, answer_ids: tuple[int, ...]) -> Constraint:
         constraint = self._compiled.get(grammar)
         if constraint is None:
             constraint = self._compiled[grammar] = self._factory.make(grammar)
         self._compiled.move_to_end(grammar)
         while len(self._compiled) > _REMEMBERED:
             self._compiled.popitem(last=False)
-        return constraint.copy()
+        followed = constraint.copy()
+        for token in answer_ids:
+            followed.accept(token)
+        return followed

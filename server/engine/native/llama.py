@@ -167,16 +167,18 @@ class LlamaBackend:
             length = op.length if isinstance(op, Truncate) else 0
             llama_cpp.llama_memory_seq_rm(self._memory, op.slot, length, -1)
 
-    def prepare(self, request_id: int, params: SamplingParams) -> Preparation:
+    def prepare(self, request_id: int, params: SamplingParams, answer_ids: tuple[int, ...] = ()) -> Preparation:
         """Compile the grammar of a sequence in a thread, before ``open_sampler``."""
-        return self._constraints.prepare(request_id, params)
+        return self._constraints.prepare(request_id, params, answer_ids)
 
-    def open_sampler(self, request_id: int, params: SamplingParams, prompt_ids: tuple[int, ...]) -> None:
-        """Make the sampler of a sequence that was admitted."""
+    def open_sampler(
+        self, request_id: int, params: SamplingParams, prompt_ids: tuple[int, ...], answered: int = 0
+    ) -> None:
+        """Make the sampler of a sequence that was admitted; the last ``answered`` of its prompt are of its answer."""
         window = self.info.context_length
         constraint = self._constraints.take(request_id)
         self._samplers[request_id] = Sampler(
-            params, prompt_ids, self._vocab_size, self.stop_ids, window, constraint=constraint
+            params, prompt_ids, self._vocab_size, self.stop_ids, window, answered=answered, constraint=constraint
         )
 
     def close_sampler(self, request_id: int) -> None:

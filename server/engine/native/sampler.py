@@ -30,9 +30,20 @@ class Sampler:
         stop_ids: frozenset[int],
         window: int,
         *,
+        answered: int = 0,
         constraint: Constraint | None = None,
     ) -> None:
-        """Build the chain. ``window`` is how many tokens back the penalties look."""
+        """Build the chain.
+
+        Args:
+            params: how to sample.
+            prompt_ids: the prompt, and the tokens of the answer that are there already.
+            vocab_size: how many tokens there are.
+            stop_ids: end-of-generation tokens.
+            window: how many tokens back the penalties look.
+            answered: how many of the last ``prompt_ids`` are of the answer.
+            constraint: what the answer has to follow; it has followed these tokens.
+        """
         self._constraint = constraint
         self._stop_ids = sorted(stop_ids)
         self._ban_until = params.max_tokens + 1 if params.ignore_eos else params.min_tokens
@@ -47,10 +58,11 @@ class Sampler:
         if params.logit_bias:
             self._add(_biases(dict(params.logit_bias), vocab_size))
         if params.repetition_penalty != 1.0:
-            self._add(_repetition(params.repetition_penalty, prompt_ids, vocab_size, window))
+            self._add(_penalties(prompt_ids, vocab_size, window, repetition=params.repetition_penalty))
         if params.frequency_penalty or params.presence_penalty:
+            answer_ids = prompt_ids[len(prompt_ids) - answered :]
             penalties = (params.frequency_penalty, params.presence_penalty)
-            self._add(llama_cpp.llama_sampler_init_penalties(vocab_size, window, 1.0, *penalties))
+            self._add(_penalties(answer_ids, vocab_size, window, of_answer=penalties))
         for part in _draw(params):
             self._add(part)
 
@@ -129,10 +141,17 @@ def _biases(by_token: Mapping[int, float], vocab_size: int) -> llama_cpp.llama_s
     )
 
 
-def _repetition(penalty: float, prompt_ids: tuple[int, ...], vocab_size: int, window: int) -> llama_cpp.llama_sampler_p:
-    """A penalty that has seen the prompt: the others must not, so it is a sampler of its own."""
-    part = llama_cpp.llama_sampler_init_penalties(vocab_size, window, penalty, 0.0, 0.0)
-    for token in prompt_ids[-window:]:
+def _penalties(
+    seen_ids: tuple[int, ...],
+    vocab_size: int,
+    window: int,
+    *,
+    repetition: float = 1.0,
+    of_answer: tuple[float, float] = (0.0, 0.0),
+) -> llama_cpp.llama_sampler_p:
+    """Penalties on ``seen_ids``. That on repetition sees the prompt and the others do not: they are two samplers."""
+    part = llama_cpp.llama_sampler_init_penalties(vocab_size, window, repetition, *of_answer)
+    for token in seen_ids[-window:]:
         llama_cpp.llama_sampler_accept(part, token)
     return part
 

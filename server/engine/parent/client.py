@@ -68,7 +68,7 @@ class EngineClient:
         self._status = EngineStatus(EngineState.STOPPED, "not started")
         self._info: EngineInfo | None = None
         self._stats = EngineStats()
-        self._requests = OpenRequests(config.parallel, config.max_waiting)
+        self._requests = OpenRequests(config.parallel, config.max_waiting, resume=config.resume)
         self._process: WorkerProcess | None = None
         self._pins: dict[Pin, None] = {}
         """In order: each fresh process gets all of them."""
@@ -85,6 +85,11 @@ class EngineClient:
     def restarts_total(self) -> int:
         """How often a process was started anew."""
         return self._restarts.total
+
+    @property
+    def resumed_total(self) -> int:
+        """How many answers a fresh process went on with."""
+        return self._requests.resumed_total
 
     @property
     def status(self) -> EngineStatus:
@@ -333,7 +338,7 @@ class EngineClient:
             asyncio.get_running_loop().call_later(_KILL_SECONDS, self._ended, process, how)
 
     def _ended(self, sender: WorkerProcess, how: str) -> None:
-        """The process is gone: tell those at once who have read a part of their answer, then start a fresh one."""
+        """The process is gone: tell those at once whose answer cannot go on, then start a fresh one."""
         if sender is not self._process:
             return
         if self._status.state is not EngineState.READY and sender.crashed:
@@ -353,9 +358,9 @@ class EngineClient:
         self._try_again(f"the engine process of {file} {how}")
 
     def _end_unsent(self, request_ids: Iterable[int], error: EngineError) -> None:
-        """End those of the requests that a fresh process should have, as there is none yet."""
+        """End those that wait for a fresh process and were answered nothing, as there is none yet."""
         if self._status.state is not EngineState.READY:
-            self._requests.end(error, request_ids)
+            self._requests.end_unanswered(error, request_ids)
 
     def _try_again(self, problem: str, *, started: bool = True) -> None:
         """Start a fresh process after ``problem``, unless there have been too many in a row or none that loaded.

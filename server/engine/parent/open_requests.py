@@ -11,15 +11,24 @@ from server.engine.messages import Embed, Embedded, StepOutput, Submit, ToWorker
 from server.engine.parent.door import Door
 from server.engine.parent.streams import Outcomes
 
-_MOST_SENT = 2
-"""Processes that a request may be sent to, one after the other: it may be what killed the first one."""
+_MOST_SENT = 3
+"""Processes that a request may be sent to, one after the other."""
+_MOST_IDLE = 2
+"""The same, where the last one gave nothing: the request may be what killed both."""
 
 
 class OpenRequests:
     """By id, in the order of their arrival."""
 
-    def __init__(self, parallel: int, max_waiting: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Let in so many, to run and to wait; ``clock`` gives seconds."""
+    def __init__(
+        self, parallel: int, max_waiting: int, clock: Callable[[], float] = time.monotonic, *, resume: bool = True
+    ) -> None:
+        """Let in so many, to run and to wait; ``clock`` gives seconds.
+
+        With ``resume`` a fresh process may go on with an answer that has begun.
+        """
+        self._resume = resume
+        self.resumed_total = 0
         self._ids = itertools.count(1)
         self._door = Door(parallel, max_waiting)
         self._clock = clock
@@ -47,7 +56,7 @@ class OpenRequests:
     def enter(self, request: Submit | Embed, send: Callable[[ToWorker], None]) -> Outcomes:
         """Send a request; return where its outcomes go."""
         outcomes = self._open[request.request_id] = Outcomes(request)
-        _send(outcomes, send)
+        self._send(outcomes, send)
         return outcomes
 
     def get(self, request_id: int) -> Outcomes | None:
@@ -74,23 +83,39 @@ class OpenRequests:
     def end_lost(self, error: EngineError) -> tuple[int, ...]:
         """End those that died with their process; return those that a fresh one may have.
 
-        Of these nothing was answered, so that nobody can tell.
+        The caller of a kept request cannot tell: nothing was answered yet, or the answer goes on where it was.
         """
-        kept = tuple(i for i, outcomes in self._open.items() if not outcomes.answered and outcomes.sent < _MOST_SENT)
+        now = self._clock()
+        kept = tuple(i for i, outcomes in self._open.items() if self._may_go_on(outcomes))
         self.end(error, self._open.keys() - kept)
+        for outcomes in self._open.values():
+            outcomes.lost_at = now if outcomes.lost_at is None else outcomes.lost_at
         return kept
+
+    def _may_go_on(self, outcomes: Outcomes) -> bool:
+        if outcomes.so_far.has_begun and not self._resume:
+            return False
+        return outcomes.sent < (_MOST_SENT if outcomes.got_further else _MOST_IDLE)
+
+    def end_unanswered(self, error: EngineError, request_ids: Iterable[int]) -> None:
+        """End those of the requests of which nothing was answered. An answer that has begun waits for longer."""
+        self.end(error, [i for i in request_ids if i in self._open and not self._open[i].so_far.has_begun])
 
     def send_all(self, send: Callable[[ToWorker], None]) -> None:
         """Send all that there are to a fresh process."""
         for outcomes in self._open.values():
-            _send(outcomes, send)
+            self._send(outcomes, send)
 
     def spend(self) -> None:
         """Let no fresh process have those that there are now."""
         for outcomes in self._open.values():
             outcomes.sent = _MOST_SENT
 
-
-def _send(outcomes: Outcomes, send: Callable[[ToWorker], None]) -> None:
-    outcomes.sent += 1
-    send(outcomes.request)
+    def _send(self, outcomes: Outcomes, send: Callable[[ToWorker], None]) -> None:
+        pause = 0.0 if outcomes.lost_at is None else self._clock() - outcomes.lost_at
+        outcomes.sent, outcomes.got_further, outcomes.lost_at = outcomes.sent + 1, False, None
+        request = outcomes.request
+        if isinstance(request, Submit):
+            self.resumed_total += outcomes.so_far.has_begun
+            request = outcomes.so_far.resume(request, pause)
+        send(request)

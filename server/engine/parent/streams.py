@@ -6,6 +6,7 @@ from contextvars import copy_context
 
 from server.engine.errors import DecodeFailed, EngineError, GrammarFailed, ReaderTooSlow
 from server.engine.messages import GRAMMAR_FAILED, Embed, Embedded, FinishReason, StepOutput, Submit
+from server.engine.parent.answer_so_far import AnswerSoFar
 
 MOST_UNREAD = 4096
 """Outputs of a request that may wait for their reader. They take 1.1 MB; with 20 log-probabilities each, 11.6 MB."""
@@ -21,15 +22,20 @@ class Outcomes:
         self.request = request
         self.sent = 0
         """How many processes were asked."""
-        self.answered = False
-        """Whether anything has come of it."""
+        self.got_further = False
+        """Whether anything has come of it since it was sent the last time."""
+        self.so_far = AnswerSoFar()
+        self.lost_at: float | None = None
+        """When its process died, while no other one has it."""
         self.context = copy_context()
         """In which the request came: what is logged of it is logged there."""
         self._queue: asyncio.Queue[Outcome] = asyncio.Queue()
 
     def put(self, outcome: Outcome) -> bool:
         """Add ``outcome``; return False where too many are unread, which is then the last that is told."""
-        self.answered = True
+        if isinstance(outcome, StepOutput):
+            self.got_further = True
+            outcome = self.so_far.add(outcome)
         if self._queue.qsize() >= MOST_UNREAD and not isinstance(outcome, EngineError):
             self._queue.put_nowait(ReaderTooSlow(MOST_UNREAD))
             return False

@@ -92,11 +92,16 @@ class Backend(Protocol):
     def apply(self, op: CacheOp) -> None:
         """Carry out a cache operation."""
 
-    def prepare(self, request_id: int, params: SamplingParams) -> Preparation:
-        """Compile the grammar of a sequence in a thread, before ``open_sampler``; done when it may be admitted."""
+    def prepare(self, request_id: int, params: SamplingParams, answer_ids: tuple[int, ...] = ()) -> Preparation:
+        """Compile the grammar of a sequence in a thread, before ``open_sampler``; done when it may be admitted.
 
-    def open_sampler(self, request_id: int, params: SamplingParams, prompt_ids: tuple[int, ...]) -> None:
-        """Make the sampler of a sequence that was admitted."""
+        ``answer_ids`` are the tokens of the answer that are there already.
+        """
+
+    def open_sampler(
+        self, request_id: int, params: SamplingParams, prompt_ids: tuple[int, ...], answered: int = 0
+    ) -> None:
+        """Make the sampler of a sequence that was admitted; the last ``answered`` of its prompt are of its answer."""
 
     def close_sampler(self, request_id: int) -> None:
         """Free it, if there is one."""

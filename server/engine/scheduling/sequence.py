@@ -34,6 +34,8 @@ class Sequence:
     """How many of the prompt's tokens stand for a tuned prefix; they are negative and always cached."""
     caller: str = ""
     """Who asked for it: callers take turns."""
+    num_answered_tokens: int = 0
+    """How many of the prompt's last tokens are of the answer, which an earlier process computed."""
     held: bool = False
     """Not a request: its prompt is computed in time that nobody else needs, nothing is sampled, and it stays."""
     prompt_keys: tuple[int, ...] = ()

@@ -156,9 +156,12 @@ class EngineCore:
             message.caller,
             prompt_keys=keys,
             key_salt=key_salt,
+            num_answered_tokens=message.answered,
         )
         if message.params.grammar is not None:
-            self._preparing[message.request_id] = (self._backend.prepare(message.request_id, message.params), sequence)
+            answer_ids = message.prompt_ids[len(message.prompt_ids) - message.answered :]
+            preparation = self._backend.prepare(message.request_id, message.params, answer_ids)
+            self._preparing[message.request_id] = (preparation, sequence)
             return None
         self._scheduler.add(sequence)
         return None
@@ -226,7 +229,8 @@ class EngineCore:
         for sequence in batch.admitted:
             if not sequence.held:
                 try:
-                    self._backend.open_sampler(sequence.request_id, sequence.params, sequence.real_prompt_ids)
+                    answered = sequence.num_answered_tokens
+                    self._backend.open_sampler(sequence.request_id, sequence.params, sequence.real_prompt_ids, answered)
                 except Exception as error:
                     self._unsampled[sequence.request_id] = _reason(error, sequence)
 
