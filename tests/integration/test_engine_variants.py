@@ -1,7 +1,10 @@
 """One engine process, one copy of the weights, four models: the base, a LoRA, a prefix, and both at once."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from convert.mixture import QuantType
 from convert.pipeline import convert_checkpoint
 from server.engine.config import Device, EngineConfig, Variant
+from server.engine.messages import StepOutput
 from server.engine.params import SamplingParams
 from server.engine.parent.client import EngineClient
 from tests.reference.numpy_chatglm2 import Prefix, forward
@@ -81,3 +85,19 @@ async def test_all_of_them_answer_at_once_as_numpy_does_for_each(engine: EngineC
         answers = await asyncio.gather(*(ask(engine, prompt, variant) for prompt, variant in asked))
         assert answers == expected
     assert engine.info.prefix_tokens == {"lora": 0, "prefix": CELLS, "both": CELLS}
+
+
+async def test_answers_of_all_variants_go_on_in_a_fresh_process(engine: EngineClient) -> None:
+    params = replace(GREEDY, max_tokens=60)
+    names = ("", "lora", "prefix", "both")
+    undisturbed = [await _tokens(await engine.submit(PROMPTS[0], params, name)) for name in names]
+    streams = [await engine.submit(PROMPTS[0], params, name) for name in names]
+    begun = [(await anext(stream)).token_ids for stream in streams]
+    assert engine.pid is not None
+    os.kill(engine.pid, signal.SIGKILL)
+    assert [[*first, *await _tokens(stream)] for first, stream in zip(begun, streams, strict=True)] == undisturbed
+    assert (engine.restarts_total, engine.resumed_total) == (1, 4)
+
+
+async def _tokens(outputs: AsyncIterator[StepOutput]) -> list[int]:
+    return [token async for output in outputs for token in output.token_ids]

@@ -1,4 +1,7 @@
-"""The engine process dies: every stream ends with an error, the server lives, the next request is answered."""
+"""The engine process dies: the server lives, the next request is answered, and without ``resume`` streams end.
+
+With it they go on: see ``test_resume``.
+"""
 
 import asyncio
 import json
@@ -33,7 +36,7 @@ def _config(path: Path, **changes: object) -> EngineConfig:
 
 @pytest.fixture
 async def engine(tiny_gguf: Path) -> AsyncIterator[EngineClient]:
-    engine = EngineClient(_config(tiny_gguf))
+    engine = EngineClient(_config(tiny_gguf, resume=False))
     await engine.start()
     await engine.wait_ready(60)
     yield engine
@@ -184,7 +187,7 @@ def _stream_until_it_ends(url: str, path: str, lines: list[str]) -> None:
 def test_over_http_each_open_stream_ends_as_its_dialect_tells_of_errors_and_the_server_answers_again(
     tiny_gguf: Path, tmp_path: Path
 ) -> None:
-    with running_server(str(tiny_gguf), log=tmp_path / "log") as (url, server):
+    with running_server(str(tiny_gguf), "--no-resume", log=tmp_path / "log") as (url, server):
         streams: dict[str, list[str]] = {path: [] for path in _STREAMS}
         threads = [threading.Thread(target=_stream_until_it_ends, args=(url, *stream)) for stream in streams.items()]
         for thread in threads:

@@ -33,7 +33,7 @@ def unread(url: str, path: str, body: dict[str, object]) -> Iterator[socket.sock
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect((host, int(port)))
         content = json.dumps({"messages": [{"role": "user", "content": "你好"}], **body}).encode()
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
         connection.sendall(head.encode() + content)
         yield connection
 

@@ -217,7 +217,7 @@ class _Constrained(ScriptedBackend):
         self.final: set[int] = set()
         self.broken: set[int] = set()
 
-    def prepare(self, request_id: int, params: SamplingParams) -> Future[None]:
+    def prepare(self, request_id: int, params: SamplingParams, answer_ids: tuple[int, ...] = ()) -> Future[None]:
         return self.prepared.setdefault(request_id, Future())
 
     def sample(self, item: BatchItem, draft: int = 0) -> SampledToken:
