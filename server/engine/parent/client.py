@@ -18,8 +18,6 @@ from server.engine.errors import (
     EngineUnavailable,
     GrammarRejected,
     ModelLoadError,
-    PromptTooLong,
-    UnknownToken,
 )
 from server.engine.grammar import Grammar
 from server.engine.interface import ANYBODY, Caller, EngineState, EngineStatus
@@ -43,6 +41,7 @@ from server.engine.messages import (
 )
 from server.engine.params import SamplingParams
 from server.engine.parent.engine_modes import EngineModes
+from server.engine.parent.fit import check_fit
 from server.engine.parent.grammar_check import GrammarChecker
 from server.engine.parent.model_files import ModelFiles
 from server.engine.parent.open_requests import OpenRequests
@@ -140,18 +139,9 @@ class EngineClient:
             if params.grammar is not None:
                 await self.check_grammar(params.grammar, caller)
             process = await self._ready_process()
-            self._check(prompt_ids, params, variant)
+            check_fit(self.info, prompt_ids, params, variant)
             outcomes = self._enter(Submit(request_id, prompt_ids, params, variant, caller.id, caller.scope), process)
         return OutcomeStream(outcomes, lambda finished: self.forget(request_id, finished=finished))
-
-    def _check(self, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str) -> None:
-        """Raises PromptTooLong or UnknownToken."""
-        room = self.info.context_length - self.info.prefix_tokens.get(variant, 0)
-        if not 0 < len(prompt_ids) < room:
-            raise PromptTooLong(len(prompt_ids), room)
-        for token_id, _ in params.logit_bias:
-            if token_id >= self.info.vocab_size:
-                raise UnknownToken(token_id, self.info.vocab_size)
 
     async def embed(self, inputs: tuple[tuple[int, ...], ...], caller: Caller = ANYBODY) -> tuple[bytes, ...]:
         """Return a vector for each input; see ``Engine.embed``."""

@@ -1,0 +1,15 @@
+"""Whether a request can be computed by an engine at all, whatever its load. Pure."""
+
+from server.engine.errors import PromptTooLong, UnknownToken
+from server.engine.messages import EngineInfo
+from server.engine.params import SamplingParams
+
+
+def check_fit(info: EngineInfo, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str) -> None:
+    """Raise PromptTooLong or UnknownToken where an engine with ``info`` cannot compute a request."""
+    room = info.context_length - info.prefix_tokens.get(variant, 0)
+    if not 0 < len(prompt_ids) < room:
+        raise PromptTooLong(len(prompt_ids), room)
+    for token_id, _ in params.logit_bias:
+        if token_id >= info.vocab_size:
+            raise UnknownToken(token_id, info.vocab_size)
