@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from server.engine.grammar import Grammar, GrammarKind, one_of
+from server.engine.grammar import Grammar, GrammarKind, one_of, size_problem
 from server.errors import InvalidRequest
 from server.openai.checked import ListOf, Whole, Wire, at_most
 from server.openai.fields import Refused
@@ -113,6 +113,7 @@ def schema_grammar(schema: Schema, path: str, *, strict: bool = True) -> Grammar
     if values_exceed(schema, _MAX_VALUES):
         raise InvalidRequest(f"the schema has more than {_MAX_VALUES} values, which is the limit", param=path)
     try:
+        _check_size(schema, path)
         found = relaxed(schema) if isinstance(schema, dict) else Relaxed({} if schema else {"not": {}})
         source = json.dumps(closed(found.schema), ensure_ascii=False, separators=(",", ":"))
     except RecursionError:
@@ -126,6 +127,13 @@ def schema_grammar(schema: Schema, path: str, *, strict: bool = True) -> Grammar
             )
         current_request().relax(f"{path}: {part}")
     return Grammar(GrammarKind.JSON_SCHEMA, source)
+
+
+def _check_size(schema: Schema, path: str) -> None:
+    """Refuse what is too large for a grammar before any more work is done on it. Raises InvalidRequest."""
+    text = json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+    if problem := size_problem(Grammar(GrammarKind.JSON_SCHEMA, text)):
+        raise InvalidRequest(f"the schema cannot be used: {problem}", param=path, code="unsupported_grammar")
 
 
 def _of_format(asked: ResponseFormat | None) -> Grammar | None:

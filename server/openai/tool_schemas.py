@@ -12,7 +12,16 @@ from server.errors import InvalidRequest, shown
 from server.hosting.registry import ServedModel
 from server.openai.checked import Arguments, ListOf, Wire, at_most, invalid, parse
 from server.request_record import current_request
-from server.tools.tool import MAX_TOOLS, NAME_PATTERN, Tool, ToolChoice, ToolOffer, make_offer, make_tool
+from server.tools.tool import (
+    MAX_TOOLS,
+    NAME_PATTERN,
+    Tool,
+    ToolChoice,
+    ToolOffer,
+    check_total_size,
+    make_offer,
+    make_tool,
+)
 
 FunctionName = Annotated[str, Field(pattern=NAME_PATTERN)]
 
@@ -197,8 +206,11 @@ def offer_functions(
         InvalidRequest: the choice asks for what is not there.
         ToolError: a tool is not acceptable.
     """
-    tools = tuple(map(_tool, functions))
     asked = choice or AskedChoice(mode="auto")
+    if asked.mode == "none":
+        functions = [one.model_copy(update={"parameters": None}) for one in functions]
+    check_total_size([one.parameters for one in functions])
+    tools = tuple(map(_tool, functions))
     if not tools and asked.mode == "required":
         raise InvalidRequest(f"{field} asks for a call, but there is nothing to be called", param=field)
     allowed = None if asked.allowed is None else frozenset(asked.allowed)

@@ -91,6 +91,22 @@ class ToolOffer:
         return MAX_CALLS if self.parallel else 1
 
 
+def check_total_size(schemas: Sequence[Mapping[str, object] | None]) -> None:
+    """Refuse schemas that are together too large for one grammar, before any more work is done on them.
+
+    Raises:
+        ToolError: they are.
+    """
+    left = MAX_CHARACTERS
+    for schema in schemas:
+        if schema is None or depth_exceeds(schema, MAX_DEPTH):
+            continue  # make_tool says so, with the tool's name
+        size = len(json.dumps(schema, ensure_ascii=False))
+        left -= size if size <= MAX_CHARACTERS else 0
+        if left < 0:
+            raise ToolError(f"the parameters of all tools have more than {MAX_CHARACTERS} characters as JSON")
+
+
 def make_tool(
     name: str, description: str = "", parameters: Mapping[str, object] | None = None, *, strict: bool = False
 ) -> tuple[Tool, tuple[str, ...]]:

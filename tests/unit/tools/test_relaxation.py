@@ -8,7 +8,11 @@ import pytest
 
 from server.engine.grammar import Grammar, GrammarKind
 from server.engine.grammars.grammar_source import fault
+from server.errors import InvalidRequest
+from server.openai.grammars import schema_grammar
+from server.openai.tool_schemas import FunctionDefinition, offer_functions
 from server.tools.relaxation import relaxed
+from server.tools.tool import ToolError
 from tests.support.tool_schemas import PYDANTIC, ZOD
 
 TEXT = {"type": "object", "properties": {"a": {"type": "string"}}}
@@ -185,3 +189,27 @@ def test_work_is_bounded(hostile: dict[str, object]) -> None:
     except RecursionError:
         pytest.fail("references in a ring were followed")
     assert time.thread_time() - started < 1.0
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "pattern": "a" * 7_000_000},
+        {"type": "object", "properties": {f"p{number}": {"type": "string"} for number in range(24_000)}},
+        {"type": "string", "pattern": "(?!x)a" * 60_000},
+    ],
+)
+def test_what_is_too_large_for_a_grammar_is_refused_before_it_costs_anything(schema: dict[str, object]) -> None:
+    started = time.thread_time()
+    with pytest.raises(InvalidRequest, match="bytes"):
+        schema_grammar(schema, "guided_json")
+    assert time.thread_time() - started < 0.5
+
+
+def test_many_tools_cost_no_more_than_one_that_is_as_large_as_may_be() -> None:
+    large = {"type": "object", "properties": {"a": {"type": "string", "pattern": "(?!x)a" * 10_000}}}
+    functions = [FunctionDefinition(name=f"f{number}", parameters=large) for number in range(100)]
+    started = time.thread_time()
+    with pytest.raises(ToolError, match="all tools"):
+        offer_functions(functions, None, "tool_choice", parallel=True)
+    assert time.thread_time() - started < 0.5
