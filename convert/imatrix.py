@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from gguf import GGUFReader
 from numpy.typing import NDArray
 
+from convert.bounded_reader import BoundedReader
 from convert.errors import CheckpointError, ImatrixError
 from convert.foreign import check_file
 from convert.metadata import Metadata
@@ -85,7 +85,7 @@ def read_imatrix(path: Path) -> ImportanceMatrix:
 
 
 def _read_gguf(path: Path) -> ImportanceMatrix:
-    reader = GGUFReader(path)
+    reader = BoundedReader(path)
     tensors = {str(tensor.name): tensor.data for tensor in reader.tensors}
     names = [name.removesuffix(_SUMS) for name in tensors if name.endswith(_SUMS)]
     if not names:

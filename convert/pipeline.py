@@ -24,7 +24,7 @@ from convert.plan import ConversionPlan, Fallback, plan_model
 from convert.prefix import is_prefix, plan_prefix
 from convert.quantize import default_threads, quantize_all
 from convert.source_folder import find_checkpoint
-from convert.target import check_target, origin_of
+from convert.target import check_target, origin_of, stored_origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +153,11 @@ def plan_conversion(
         prepared = _merge(model, weights, adapter)
         findings += (f"adapter: {adapter.name} merged into {len(adapter.pairs)} matrices",)
     return plan_model(source, model, prepared, quant, findings=findings, importance=importance)
+
+
+def may_be_made_from(out: Path, source: Path, quant: QuantType) -> bool:
+    """Tell whether a file was converted from ``source``, or does not tell from what. Raises ConvertError, OSError."""
+    return stored_origin(out) in ("", origin_of(plan_conversion(source, quant)))
 
 
 def kind_of_file(source: Path, quant: QuantType) -> str:

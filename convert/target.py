@@ -50,7 +50,7 @@ def check_target(path: Path, inputs: Iterable[Path], origin: str, *, force: bool
             return
         if any(path.samefile(file) for file in _files(inputs)):
             raise OutputError(f"{path} is one of the files that are converted; choose another name")
-        if not force and _stored_origin(path) != origin:
+        if not force and stored_origin(path) != origin:
             raise OutputError(
                 f"{path} exists and was not made from this source; choose another name, or replace it with --force"
             )
@@ -67,7 +67,8 @@ def _files(inputs: Iterable[Path]) -> Iterator[Path]:
             yield path
 
 
-def _stored_origin(path: Path) -> str:
+def stored_origin(path: Path) -> str:
+    """Return the origin that a file tells; empty where it tells none. Raises OSError."""
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     key = ORIGIN.encode()

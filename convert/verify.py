@@ -11,8 +11,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from gguf import GGUFReader, ReaderTensor
+from gguf import ReaderTensor
 
+from convert.bounded_reader import BoundedReader
 from convert.errors import UnverifiedError, VerifyError
 from convert.gguf_header import TensorHeader
 from convert.plan import ConversionPlan
@@ -55,7 +56,7 @@ def verify_file(path: Path, plan: ConversionPlan) -> Verification:
 
 def _check_tensors(path: Path, planned: tuple[TensorHeader, ...]) -> int:
     try:
-        found = {str(tensor.name): tensor for tensor in GGUFReader(path).tensors}
+        found = {str(tensor.name): tensor for tensor in BoundedReader(path).tensors}
     except OSError as error:
         raise VerifyError(path, f"it cannot be read ({error.strerror})") from error
     except Exception as error:

@@ -10,7 +10,7 @@ from rich.console import Console
 from convert.cli import DEFAULT_QUANT, progress_bar
 from convert.errors import ConvertError
 from convert.mixture import QuantType
-from convert.pipeline import convert_checkpoint, kind_of_file
+from convert.pipeline import convert_checkpoint, kind_of_file, may_be_made_from
 from models.catalog import CATALOG, find, why_not
 from server import hub
 from server.commands.completion import complete_known
@@ -99,7 +99,8 @@ def repository_of(model: str) -> tuple[str, str]:
 def _convert(checkpoint: Path, folder: Path, name: str, kind: QuantType, *, force: bool) -> Path:
     """Convert into the cache, unless that was done since the files were downloaded."""
     out = folder / f"{name}.{kind_of_file(checkpoint, kind)}.gguf"
-    if out.is_file() and out.stat().st_mtime_ns > max(file.stat().st_mtime_ns for file in checkpoint.iterdir()):
+    downloaded = max(file.stat().st_mtime_ns for file in checkpoint.iterdir())
+    if out.is_file() and out.stat().st_mtime_ns > downloaded and may_be_made_from(out, checkpoint, kind):
         click.echo(f"{out} is up to date", err=True)
         return out
     folder.mkdir(parents=True, exist_ok=True)

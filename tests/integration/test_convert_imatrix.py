@@ -144,6 +144,15 @@ def test_a_file_that_is_no_importance_matrix_is_refused_in_one_line(data: bytes,
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", [0, 8, 9])
+def test_an_array_that_is_claimed_and_not_there_costs_nothing(kind: int, tmp_path: Path) -> None:
+    """The gguf package's reader goes on behind the end of the file, for as many items as are claimed."""
+    head = struct.pack("<4sIQQQ1sIIQ", b"GGUF", 3, 0, 1, 1, b"k", 9, kind, 2**40)
+    (tmp_path / "i").write_bytes(head + bytes(64))
+    with pytest.raises(ImatrixError, match="no importance matrix"):
+        read_imatrix(tmp_path / "i")
+
+
 def test_a_file_cut_off_anywhere_is_refused_or_lacks_its_last_words_only(tmp_path: Path) -> None:
     whole = write_legacy(tmp_path / "i.dat", {"x": np.ones(4, np.float32), "y": np.ones(8, np.float32)}).read_bytes()
     end_of_values = len(whole) - 16

@@ -76,6 +76,23 @@ def test_a_second_pull_downloads_and_converts_nothing_and_needs_no_hub_at_all(
     assert sorted(file.name for file in (tmp_path / "cache").iterdir()) == ["our-glm.f16.gguf", "our-glm.q4_k_m.gguf"]
 
 
+def test_another_team_s_model_of_the_same_name_takes_no_place_unless_forced(stand_in: StandIn, tmp_path: Path) -> None:
+    assert call(tmp_path, stand_in.url, "pull", OWN, "-q", "q8_0").returncode == 0
+    file = tmp_path / "cache" / "our-glm.q8_0.gguf"
+    before = file.read_bytes()
+    write_checkpoint(tmp_path / "theirs", Shape(), make_weights(Shape(), 2))
+    theirs = "other-team/our-glm"
+    with hub.running(StandIn(theirs, hub.read_folder(tmp_path / "theirs"))) as running:
+        done = call(tmp_path, running.url, "pull", theirs, "-q", "q8_0")
+        assert done.returncode == 1
+        assert "our-glm.q8_0.gguf exists and was not made from this source" in done.stderr
+        os.utime(file, (2**33, 2**33))  # converted after theirs was downloaded
+        assert "up to date" not in call(tmp_path, running.url, "pull", theirs, "-q", "q8_0").stderr
+        assert file.read_bytes() == before
+        assert call(tmp_path, running.url, "pull", theirs, "-q", "q8_0", "--force").returncode == 0
+    assert file.read_bytes() != before
+
+
 def test_a_connection_that_breaks_is_taken_up_where_it_broke(tmp_path: Path) -> None:
     # Larger than the ten megabytes that the hub's client takes in at a time.
     shape, weights = Shape(vocab=8192), "model.safetensors"
