@@ -19,6 +19,7 @@ ConvertError
 ├── VerifyError              a finished file is not what it must be
 ├── UnverifiedError          a finished file could not be tried on this machine
 └── OutputError              the result could not be written
+    └── OutputBusyError      another process writes it
 
 Each message is one line: what happened, where, and what to do.
 """
@@ -177,3 +178,11 @@ class UnverifiedError(ConvertError):
 
 class OutputError(ConvertError):
     """The result could not be written; nothing was left under its name."""
+
+
+class OutputBusyError(OutputError):
+    """Another process writes the same file."""
+
+    def __init__(self, part: Path) -> None:
+        """``part`` is the unfinished file."""
+        super().__init__(f"{part} is being written by another process; wait for it, or choose another name")

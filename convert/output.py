@@ -11,7 +11,7 @@ from io import BufferedWriter
 from pathlib import Path
 from typing import BinaryIO
 
-from convert.errors import OutputError
+from convert.errors import OutputBusyError, OutputError
 
 PART_SUFFIX = ".part"
 """What an unfinished file is called: OUT.gguf.part. A later run overwrites what a killed one left."""
@@ -106,7 +106,7 @@ def _open_locked(part: Path) -> BufferedWriter:
             ours = False
         if not ours:
             file.close()
-            raise OutputError(f"{part} is being written by another process; wait for it, or choose another name")
+            raise OutputBusyError(part)
     return file
 
 

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from types import FrameType, MappingProxyType
@@ -142,7 +143,15 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to answer; the models load meanwhile."""
         await super().startup(sockets)
+        self._heed_hangup()
         self._watching = asyncio.create_task(self._watch())
+
+    def _heed_hangup(self) -> None:
+        """End in good order when the terminal is closed, unless ``nohup`` says to stay."""
+        hangup = getattr(signal, "SIGHUP", None)  # not there on Windows
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+            signal.signal(hangup, self.handle_exit)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop taking requests, give those that run some time, and end the rest in good order."""

@@ -2,19 +2,25 @@
 
 import glob
 import hashlib
+import logging
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import convert
 import models
-from convert.errors import UnsupportedModelError
+from convert.errors import OutputBusyError, UnsupportedModelError
 from convert.mixture import QuantType
 from convert.pipeline import ProgressSink, convert_checkpoint
 from convert.source_folder import find_checkpoint, is_checkpoint, model_name
 from models.catalog import EMBEDDED, CatalogEntry, find, why_not
 from server.settings.table import Quant
 
+log = logging.getLogger(__name__)
+
+_BUSY_SECONDS = 0.5
+"""How often to look whether another process has converted a checkpoint."""
 _CHECKPOINT_FILES = ("*.json", "*.model", "*.safetensors", "*.bin")
 
 
@@ -98,13 +104,23 @@ def _of_folder(folder: Path, quant: Quant, cache_dir: Path) -> ModelSource:
 def convert_source(source: ModelSource, progress: ProgressSink | None = None) -> None:
     """Convert the checkpoint of ``source`` unless that has been done, and drop what it replaces.
 
+    Where another process converts it just now, that is waited for.
+
     Raises:
         ConvertError: the checkpoint cannot be converted.
     """
     if source.checkpoint is None or source.quant is None or not source.needs_conversion:
         return
     source.gguf.parent.mkdir(parents=True, exist_ok=True)
-    convert_checkpoint(source.checkpoint, source.gguf, source.quant, progress)
+    waiting = False
+    while source.needs_conversion:
+        try:
+            convert_checkpoint(source.checkpoint, source.gguf, source.quant, progress)
+        except OutputBusyError:
+            if not waiting:
+                log.info("another process converts %s to %s; waiting for it", source.checkpoint, source.gguf)
+            waiting = True
+            time.sleep(_BUSY_SECONDS)
     prefix = source.gguf.name.rpartition("-")[0]
     for older in source.gguf.parent.glob(f"{prefix}-*.gguf"):
         if older != source.gguf:

@@ -10,7 +10,7 @@ from multiprocessing.context import SpawnProcess
 
 log = logging.getLogger(__name__)
 
-_ENDING = (signal.SIGINT, signal.SIGTERM)
+ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """A terminal or systemd sends these to all processes of a service. The parent alone decides what they mean."""
 
 
@@ -22,7 +22,7 @@ def start_shielded(process: SpawnProcess) -> None:
     """
     _leave_removed_folder()
     resource_tracker.ensure_running()  # or starting the process would start it, and that lets the signals through
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
     try:
         process.start()
     finally:

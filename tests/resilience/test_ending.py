@@ -197,7 +197,7 @@ def test_a_caller_who_reads_nothing_holds_no_server_up(tiny_gguf: Path, tmp_path
     with running_server(str(tiny_gguf), "--shutdown-seconds", "1", log=tmp_path / "log") as (url, server):
         host, port = url.removeprefix("http://").split(":")
         body = json.dumps({**LONG, "logprobs": True, "top_logprobs": 20, "n": 8}).encode()
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         with socket.create_connection((host, int(port))) as unread:
             unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             unread.sendall(head.encode() + body)
@@ -215,3 +215,24 @@ def test_an_engine_does_not_outlive_its_server_whatever_it_is_doing(tiny_gguf: P
         server.kill()
         _wait_until(lambda: not is_alive(engine))
         ask.events()
+
+
+def test_a_closed_terminal_ends_the_server_in_good_order(tiny_gguf: Path, tmp_path: Path) -> None:
+    """Streams were cut, and the engine was killed before it."""
+    with running_server(str(tiny_gguf), log=tmp_path / "log", group=True) as (url, server):
+        ask = Ask(url, "/v1/chat/completions", {**ASK, "max_tokens": 300})
+        os.killpg(server.pid, signal.SIGHUP)
+        events = ask.events()
+        assert server.wait(20) == 0
+    assert json.loads(events[-2])["choices"][0]["finish_reason"] == "length"
+
+
+def test_a_server_under_nohup_outlives_its_terminal(tiny_gguf: Path, tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does it: the child keeps it
+    try:
+        with running_server(str(tiny_gguf), log=tmp_path / "log", group=True) as (url, server):
+            os.killpg(server.pid, signal.SIGHUP)
+            assert Ask(url, "/v1/chat/completions", {**ASK, "max_tokens": 30}).events()[-1] == "[DONE]"
+            assert server.poll() is None
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -243,3 +243,15 @@ async def test_a_file_that_was_deleted_serves_on_and_cannot_be_loaded_again(star
         with pytest.raises(EngineError):
             await _answer(engine)
         assert engine.status.state is EngineState.FAILED
+
+
+async def test_a_model_that_is_loaded_again_and_killed_meanwhile_is_tried_again(
+    start: Start, fail_once: Callable[[str], None]
+) -> None:
+    """As after ``idle_seconds``: it was a failed load, which all requests of the next 30 s were told of."""
+    async with start() as engine:
+        await engine.stop()
+        fail_once("load=kill")
+        await engine.start()
+        await engine.wait_ready(60)
+        assert await _answer(engine)

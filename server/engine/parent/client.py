@@ -254,7 +254,7 @@ class EngineClient:
         expected = isinstance(error, OSError | MemoryError | RuntimeError)
         log.error("%s", problem, exc_info=None if expected else error)
         if self._status.state is not EngineState.STOPPED:
-            self._try_again(problem, started=False)
+            self._try_again(problem, anyway=True)
 
     def _check_loaded(self, process: "weakref.ref[WorkerProcess]") -> None:
         started = process()
@@ -345,19 +345,20 @@ class EngineClient:
         lost = open_before - len(kept)
         log.error("the engine process of %s %s; %d requests were lost, %d are sent again", file, how, lost, len(kept))
         asyncio.get_running_loop().call_later(self._config.restart_wait, self._end_unsent, kept, died)
-        self._try_again(f"the engine process of {file} {how}")
+        # Without a word, so it was killed: where the model was loaded once, that says nothing of it.
+        self._try_again(f"the engine process of {file} {how}", anyway=self._info is not None)
 
     def _end_unsent(self, request_ids: Iterable[int], error: EngineError) -> None:
         """End those that wait for a fresh process and were answered nothing, as there is none yet."""
         if self._status.state is not EngineState.READY:
             self._requests.end_unanswered(error, request_ids)
 
-    def _try_again(self, problem: str, *, started: bool = True) -> None:
+    def _try_again(self, problem: str, *, anyway: bool = False) -> None:
         """Start a fresh process after ``problem``, unless there have been too many in a row or none that loaded.
 
-        Where none could be ``started``, it is tried even ahead of the first load: that says nothing of the model.
+        ``anyway``: the problem says nothing of the model, so it is tried even ahead of the first load.
         """
-        delay = self._restarts.next_delay(started=started)
+        delay = self._restarts.next_delay(anyway=anyway)
         if delay is None:
             self._give_up(self._restarts.in_words(problem))
             return

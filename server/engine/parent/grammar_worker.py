@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from server.engine.grammar import Grammar
-from server.engine.spawning import end_with_parent
+from server.engine.spawning import ENDING_SIGNALS, end_with_parent
 
 if TYPE_CHECKING:
     from server.engine.grammars.constraint import ConstraintFactory
@@ -57,7 +57,7 @@ def run(connection: Connection, path: Path) -> None:
     from server.engine.native.native_log import route_log  # noqa: PLC0415
     from server.engine.native.vocabulary import load_vocabulary, stop_ids  # noqa: PLC0415
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     logging.getLogger().addHandler(logging.NullHandler())  # what llama.cpp says, it has said in the engine too
     end_with_parent()

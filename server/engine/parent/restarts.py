@@ -27,9 +27,9 @@ class Restarts:
         """A process has computed something, so the next failure is the first one in a row."""
         self._in_a_row = 0
 
-    def next_delay(self, *, started: bool = True) -> float | None:
-        """Return the seconds before the next try, None if there is none. ``started``: the system gave a process."""
-        if self._in_a_row >= self._most_in_a_row or (started and not self.has_loaded):
+    def next_delay(self, *, anyway: bool = False) -> float | None:
+        """Return the seconds before the next try, None if there is none. ``anyway``: even ahead of the first load."""
+        if self._in_a_row >= self._most_in_a_row or not (anyway or self.has_loaded):
             return None
         delay = _BACKOFF_SECONDS[min(self._in_a_row, len(_BACKOFF_SECONDS) - 1)]
         self._in_a_row += 1

@@ -27,7 +27,7 @@ from server.engine.scheduling.backend import Backend
 from server.engine.scheduling.embedding import EmbeddingBackend, EmbeddingCore
 from server.engine.scheduling.pacing import StepPacer
 from server.engine.scheduling.speculation import Speculation
-from server.engine.spawning import end_with_parent
+from server.engine.spawning import ENDING_SIGNALS, end_with_parent
 from server.engine.worker import faults
 from server.engine.worker.core import EngineBroken, EngineCore
 from server.engine.worker.state_folder import StateFolder
@@ -58,7 +58,7 @@ def load_llama(config: EngineConfig) -> Backend | EmbeddingBackend:
 
 def run_worker(connection: Connection, config: EngineConfig, load: BackendFactory, log_level: int) -> None:
     """Entry point of the process. Ends with exit code 0 when told to, or when the parent is gone."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # a terminal or systemd sends it to all; the parent ends this process
     end_with_parent()
     outgoing = Outgoing(connection)

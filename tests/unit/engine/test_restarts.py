@@ -23,7 +23,7 @@ def test_a_model_that_never_loaded_is_not_tried_again_but_a_process_that_was_not
     restarts = Restarts(2)
     assert restarts.next_delay() is None
     assert restarts.in_words("it died") == "it died"
-    assert [restarts.next_delay(started=False) for _ in range(3)] == [0.0, 0.5, None]
+    assert [restarts.next_delay(anyway=True) for _ in range(3)] == [0.0, 0.5, None]
 
 
 def test_a_stopped_engine_begins_as_a_new_one() -> None:
@@ -32,4 +32,4 @@ def test_a_stopped_engine_begins_as_a_new_one() -> None:
     assert restarts.next_delay() == 0.0
     restarts.reset()
     assert restarts.next_delay() is None
-    assert restarts.next_delay(started=False) == 0.0
+    assert restarts.next_delay(anyway=True) == 0.0
