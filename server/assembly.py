@@ -1,6 +1,7 @@
 """From settings to a server that only has to be run: the one place where the parts meet."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,9 @@ from fastapi import FastAPI
 from models.catalog import CATALOG, SamplingDefaults
 from server.app import ApiOptions, create_app
 from server.engine.errors import ModelLoadError
+from server.engine.native.identity import identify_content
 from server.engine.parent.client import EngineClient
+from server.engine.parent.mode_memory import build_identity
 from server.hosting.host import EngineHost, LoadPolicy
 from server.hosting.pinning import pins
 from server.hosting.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, ServedModel
@@ -190,7 +193,10 @@ def _served(settings: Settings, plan: ModelPlan, turn: asyncio.Lock) -> Iterator
     )
     yield ServedModel(card, host)
     for variant in plan.settings.variants:
-        yield ServedModel(replace(card, name=variant.name, aliases=(), parent=card.name), host)
+        files = [plan.facts.path, *(file for file in (variant.lora, variant.prefix) if file)]
+        print_of = system_fingerprint(*files)
+        tuned = replace(card, name=variant.name, aliases=(), parent=card.name, fingerprint=print_of)
+        yield ServedModel(tuned, host)
 
 
 def _embedding_model(plan: ModelPlan, turn: asyncio.Lock, mode_dir: Path) -> EmbeddingModel:
@@ -219,7 +225,20 @@ def _card(plan: ModelPlan) -> ModelCard:
         defaults=_defaults(plan.source, chosen),
         default_max_tokens=plan.settings.default_max_tokens,
         max_output_tokens=plan.settings.max_output_tokens,
+        fingerprint=system_fingerprint(plan.facts.path),
     )
+
+
+def system_fingerprint(*files: Path) -> str:
+    """Return OpenAI's ``system_fingerprint`` of a model: changes with the content of its files and with the build.
+
+    Empty where a file cannot be read: the engine tells why when it loads.
+    """
+    try:
+        parts = [version("glmserve"), build_identity(), *(identify_content(file) for file in files)]
+    except OSError:
+        return ""
+    return f"fp_{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:12]}"
 
 
 def _defaults(source: ModelSource, format_name: str) -> SamplingDefaults:

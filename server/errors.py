@@ -11,6 +11,7 @@ ApiError
 ├── WrongModelKind       the model that was named is of another kind
 ├── PromptNotFound       no stored prompt has that id
 ├── ResponseNotFound     no response of that id is stored, or not any more
+│   └── PreviousResponseNotFound  and a request names it as previous_response_id
 ├── InvalidKey           no API key, or one that is not known
 ├── CrossSiteRefused     sent by a page of another site, without keys
 ├── HostRefused          called by a name that is not the server's, without keys
@@ -150,14 +151,17 @@ class PromptNotFound(ApiError):
 class ResponseNotFound(ApiError):
     """No response of that id is stored."""
 
-    def __init__(self, response_id: str, *, param: str | None = None, code: str | None = None) -> None:
+    def __init__(self, response_id: str, *, param: str | None = None) -> None:
         """``param`` is the field that named it, where one did."""
         super().__init__(
             f"there is no response {shown(response_id)}: it was never stored (store: false), was deleted, or had to "
             "make room for later ones",
             param=param,
-            code=code,
         )
+
+
+class PreviousResponseNotFound(ResponseNotFound):
+    """The response that a request continues is not stored; a 400 at OpenAI, unlike a response that is asked for."""
 
 
 class InvalidKey(ApiError):
@@ -333,6 +337,7 @@ _TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
         WrongModelKind: _Row(400, "invalid_request_error", "wrong_model_kind"),
         RouteNotServed: _Row(404, "invalid_request_error", "route_not_served"),
         PromptNotFound: _Row(404, "invalid_request_error", "prompt_not_found"),
+        PreviousResponseNotFound: _Row(400, "invalid_request_error", "previous_response_not_found"),
         ResponseNotFound: _Row(404, "invalid_request_error", "response_not_found"),
         ReaderTooSlow: _Row(408, "invalid_request_error", "reader_too_slow"),
         BodyTooSlow: _Row(408, "invalid_request_error", "body_too_slow"),

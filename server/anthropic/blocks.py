@@ -115,7 +115,7 @@ def to_messages(given: MessageParam, path: str) -> Iterator[Message]:
             if gathered.texts:
                 yield gathered.take()
             results = True
-            yield _result(parse(_ToolResult, block, at))
+            yield _result(parse(_ToolResult, block, at), at)
         elif _is_dropped(kind):
             dropped = True
         else:
@@ -150,6 +150,6 @@ def _text_of(block: Mapping[str, object], at: str) -> str:
     )
 
 
-def _result(result: _ToolResult) -> Message:
+def _result(result: _ToolResult, at: str) -> Message:
     text = f"Error: {result.content}" if result.is_error else result.content
-    return Message(Role.TOOL, text, tool_call_id=result.tool_use_id)
+    return Message(Role.TOOL, text, tool_call_id=result.tool_use_id, call_id_field=f"{at}.tool_use_id")

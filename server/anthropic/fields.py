@@ -30,6 +30,7 @@ _IGNORED = (
     Ignored("inference_geo"),
     Ignored("diagnostics"),
     Ignored("speed"),
+    Ignored("thread", "of the tool runner of Anthropic's SDKs; nothing is kept here"),
     Ignored("user_profile_id"),
     Ignored("workspace_id"),
 )

@@ -69,7 +69,9 @@ class TaskClient:
             TaskCallError: nobody answers there, or nobody who has tasks.
         """
         try:
-            listed = _Models.model_validate_json(_checked(self._http.get(f"{self._url}/v1/models")).content).data
+            listed = _Models.model_validate_json(
+                _checked(self._http.get(f"{self._url}/v1/models?kind=all")).content
+            ).data
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise TaskCallError(
                 f"no server answers at {self._url} ({error}); start one with glmserve serve, or give --model"

@@ -17,8 +17,8 @@ from server.generation.generate import (
 )
 from server.hosting.registry import ServedModel
 
-SEQUENCES_AT_MOST = 32
-"""Of one request: about half of what is queued by default, so that one caller does not shut out all others."""
+SEQUENCES_AT_MOST = 128
+"""Limit for one request: OpenAI's bound of ``n``. Callers take turns, so one request does not shut out others."""
 
 
 class PromptBatch:

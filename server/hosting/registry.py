@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 
 _INLINE_CHARACTERS = 2000
 """Below this, tokenising is quicker than going to a thread and back."""
-_CHOICES_AT_MOST = 8
+_CHOICES_AT_MOST = 128
+"""OpenAI's bound of ``n``."""
 _T = TypeVar("_T")
 
 
@@ -45,6 +46,8 @@ class ModelCard:
     default_max_tokens: int = 2048
     max_output_tokens: int = 0
     """More tokens an answer never has; 0 is what the context leaves."""
+    fingerprint: str = ""
+    """``system_fingerprint``: changes with the content of the model file and with the build that computes."""
     parent: str = ""
     """Of a tuned variant: the model it is a variant of. Of a task: the model or variant that does it."""
 
@@ -120,8 +123,8 @@ class ServedModel(NamedModel):
 
     @property
     def max_choices(self) -> int:
-        """How many answers one request may ask for."""
-        return min(self.host.info.parallel, _CHOICES_AT_MOST)
+        """How many answers one request may ask for: no more than run and wait at once."""
+        return min(self.host.info.parallel + self.host.info.max_waiting, _CHOICES_AT_MOST)
 
     async def encode(
         self, messages: Sequence[Message], tools: Sequence[Tool] = (), *, continued: bool = False

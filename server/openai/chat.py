@@ -34,7 +34,7 @@ def create_router(registry: ModelRegistry) -> APIRouter:
         if body.stream:
             return await _stream(body, model)
         completion = await unless_gone(_complete(body, model), partial(hung_up, request))
-        head = new_head(_ID_PREFIX, model.card.name)
+        head = new_head(_ID_PREFIX, model.card)
         return JSONResponse(chat_completion(head, completion, _shape(body), timings=bool(body.timings)))
 
     return router
@@ -48,7 +48,7 @@ async def _complete(body: ChatRequest, model: ServedModel) -> Completion:
 async def _stream(body: ChatRequest, model: ServedModel) -> EventStream:
     """Open the stream; what the engine refuses is raised here, while there still is a status to say it with."""
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
-    head = new_head(_ID_PREFIX, model.card.name)
+    head = new_head(_ID_PREFIX, model.card)
     writer = ChunkWriter(head, include_usage=include_usage, timings=bool(body.timings), calls=_shape(body))
     async with model.in_use():
         ask = await to_generation(body, model)

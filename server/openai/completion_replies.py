@@ -94,7 +94,7 @@ class CompletionWriter:
             "object": "text_completion",
             "created": self.head.created,
             "model": self.head.model,
-            "system_fingerprint": None,
+            "system_fingerprint": self.head.fingerprint,
             "choices": choices,
         }
 

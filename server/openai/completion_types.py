@@ -32,6 +32,6 @@ class TextCompletion(TypedDict):
     object: Literal["text_completion"]
     created: int
     model: str
-    system_fingerprint: None
+    system_fingerprint: str | None
     choices: list[CompletionChoice]
     usage: NotRequired[UsageObject | None]

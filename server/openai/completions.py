@@ -55,7 +55,7 @@ async def _stream(body: CompletionRequest, model: ServedModel) -> EventStream:
 
 async def _open(body: CompletionRequest, model: ServedModel) -> tuple[CompletionWriter, PromptBatch]:
     asks = await to_asks(body, model)
-    writer = CompletionWriter(new_head("cmpl", model.card.name), body, asks, model.tokenizer)
+    writer = CompletionWriter(new_head("cmpl", model.card), body, asks, model.tokenizer)
     with prompt_in("prompt"):
         return writer, await generate_all(model, [ask.request for ask in asks])
 

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from server.engine.messages import FinishReason
 from server.generation.generate import Timings, Usage
+from server.hosting.registry import ModelCard
 from server.openai.reply_types import Finish, TimingsObject, UsageObject
 
 FINISH_REASONS: Mapping[FinishReason, Finish] = MappingProxyType(
@@ -22,11 +23,13 @@ class ReplyHead:
     id: str
     created: int
     model: str
+    fingerprint: str | None = None
+    """``system_fingerprint``."""
 
 
-def new_head(prefix: str, model: str) -> ReplyHead:
-    """Return a head of its own for one answer of ``model``; ``prefix`` is that of its id, such as ``chatcmpl``."""
-    return ReplyHead(f"{prefix}-{uuid.uuid4().hex}", int(time.time()), model)
+def new_head(prefix: str, card: ModelCard) -> ReplyHead:
+    """Return the head of one answer of a model; ``prefix`` is the prefix of its id, such as ``chatcmpl``."""
+    return ReplyHead(f"{prefix}-{uuid.uuid4().hex}", int(time.time()), card.name, card.fingerprint or None)
 
 
 def timings_object(usage: Usage, timings: Timings) -> TimingsObject:

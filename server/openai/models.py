@@ -2,34 +2,61 @@
 
 from typing import Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from server.engine.errors import EngineUnavailable
-from server.errors import ModelNotFound
+from server.errors import InvalidRequest, ModelNotFound, shown
 from server.hosting.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, ServedModel
 from server.hosting.task_model import TaskModel
 from server.http.openapi import Tag, documented
+from server.openai.anthropic_models import AnthropicModel, AnthropicModelList, anthropic_list, anthropic_model
 from server.openai.reply_types import DefaultsObject, ModelList, ModelObject
 from server.tasks.card import task_card
+
+_ANTHROPIC = "anthropic-version"
+"""Header that Anthropic's clients send with every request."""
+_Kind = Literal["generation", "embedding", "task"]
+_KINDS: tuple[_Kind, ...] = ("generation", "embedding", "task")
+_ALL = "all"
 
 
 def create_router(registry: ModelRegistry) -> APIRouter:
     """Return the routes, listing the models of ``registry``."""
     router = APIRouter()
 
-    @router.get("/v1/models", **documented(ModelList, errors=(), tag=Tag.MODELS))
-    async def list_models() -> JSONResponse:
-        """List the served models, the default one first, those included that are not loaded now; then their tasks."""
-        return JSONResponse({"object": "list", "data": [_card(model) for model in (*registry.models, *registry.tasks)]})
+    @router.get("/v1/models", **documented(ModelList | AnthropicModelList, errors=(InvalidRequest,), tag=Tag.MODELS))
+    async def list_models(request: Request) -> JSONResponse:
+        """List all models, loaded or not, the default one first; ``?kind=task`` lists their tasks, ``?kind=all`` both.
+
+        Callers that send ``anthropic-version`` get Anthropic's shape.
+        """
+        listed = _listed(registry, request.query_params.get("kind"))
+        if _ANTHROPIC in request.headers:
+            return JSONResponse(anthropic_list([model.card for model in listed]))
+        return JSONResponse({"object": "list", "data": [_card(model) for model in listed]})
 
     # A path, because names of models may have slashes.
-    @router.get("/v1/models/{name:path}", **documented(ModelObject, errors=(ModelNotFound,), tag=Tag.MODELS))
-    async def retrieve_model(name: str) -> JSONResponse:
+    @router.get(
+        "/v1/models/{name:path}",
+        **documented(ModelObject | AnthropicModel, errors=(ModelNotFound,), tag=Tag.MODELS),
+    )
+    async def retrieve_model(name: str, request: Request) -> JSONResponse:
         """Describe one model, by its name or an alias."""
-        return JSONResponse(_card(registry.find(name)))
+        model = registry.find(name)
+        return JSONResponse(anthropic_model(model.card) if _ANTHROPIC in request.headers else _card(model))
 
     return router
+
+
+def _listed(registry: ModelRegistry, kind: str | None) -> tuple[NamedModel, ...]:
+    """Return the models of a ``kind``; without one, all but tasks. Raises InvalidRequest."""
+    everything = (*registry.models, *registry.tasks)
+    if kind == _ALL:
+        return everything
+    if kind is not None and kind not in _KINDS:
+        raise InvalidRequest(f"kind must be one of {', '.join((*_KINDS, _ALL))}, not {shown(kind)}", param="kind")
+    return tuple(model for model in everything if (_kind(model) == kind if kind else not isinstance(model, TaskModel)))
 
 
 def _card(model: NamedModel) -> ModelObject:
@@ -48,7 +75,7 @@ def _card(model: NamedModel) -> ModelObject:
     }
 
 
-def _kind(model: NamedModel) -> Literal["generation", "embedding", "task"]:
+def _kind(model: NamedModel) -> _Kind:
     if isinstance(model, TaskModel):
         return "task"
     return "embedding" if isinstance(model, EmbeddingModel) else "generation"

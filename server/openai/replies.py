@@ -19,7 +19,7 @@ def chat_completion(
         "object": "chat.completion",
         "created": head.created,
         "model": head.model,
-        "system_fingerprint": None,
+        "system_fingerprint": head.fingerprint,
         "choices": [_choice(index, answer, calls) for index, answer in enumerate(completion.answers)],
         "usage": usage_object(completion.usage),
     }
@@ -87,7 +87,7 @@ class ChunkWriter:
             "object": "chat.completion.chunk",
             "created": self._head.created,
             "model": self._head.model,
-            "system_fingerprint": None,
+            "system_fingerprint": self._head.fingerprint,
             "choices": choices,
         }
         return {**chunk, "usage": None} if self._include_usage else chunk

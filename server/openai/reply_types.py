@@ -99,7 +99,7 @@ class ChatCompletion(TypedDict):
     object: Literal["chat.completion"]
     created: int
     model: str
-    system_fingerprint: None
+    system_fingerprint: str | None
     choices: list[ChatChoice]
     usage: UsageObject
     timings: NotRequired[TimingsObject]
@@ -146,7 +146,7 @@ class ChatChunk(TypedDict):
     object: Literal["chat.completion.chunk"]
     created: int
     model: str
-    system_fingerprint: None
+    system_fingerprint: str | None
     choices: list[ChunkChoice]
     usage: NotRequired[UsageObject | None]
     timings: NotRequired[TimingsObject]

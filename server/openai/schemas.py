@@ -55,6 +55,7 @@ class ChatRequest(SamplingFields, CacheFields, GrammarFields, ToolFields):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     timings: bool | None = None
+    do_sample: bool | None = None
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
 

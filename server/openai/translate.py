@@ -39,6 +39,8 @@ async def to_generation(body: ChatRequest, model: ServedModel) -> GenerationRequ
     asked = body.max_completion_tokens or body.max_tokens
     max_tokens = answer_tokens(asked, body.min_tokens, model.card.default_max_tokens, room)
     params = to_sampling(body, model.card, max_tokens)
+    if body.do_sample is False:
+        params = replace(params, temperature=0.0)
     if body.logprobs:
         params = replace(params, logprobs=body.top_logprobs or 0)
     grammar = await off_loop(partial(answer_grammar, model, offer, asked_format))

@@ -1,6 +1,6 @@
 """A chat message as every dialect and every prompt format sees it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from server.tools.tool import ToolCall
@@ -25,6 +25,8 @@ class Message:
     """The calls that the assistant made after its text."""
     tool_call_id: str = ""
     """Of a tool's message: the call that it is the result of."""
+    call_id_field: str = field(default="", compare=False)
+    """Path of that id in the request, for error messages in the words of its dialect."""
 
     @property
     def characters(self) -> int:

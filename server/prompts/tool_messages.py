@@ -20,10 +20,8 @@ def check_results(messages: Sequence[Message]) -> None:
     for index, message in enumerate(messages):
         called |= {call.id for call in message.tool_calls}
         if message.role is Role.TOOL and message.tool_call_id not in called:
-            raise PromptError(
-                f"messages[{index}].tool_call_id: no message before it has a tool call with the id "
-                f"{message.tool_call_id[:100]!r}"
-            )
+            path = message.call_id_field or f"messages[{index}].tool_call_id"
+            raise PromptError(f"{path}: there is no tool call with the id {message.tool_call_id[:100]!r} before it")
 
 
 def with_system(messages: Sequence[Message], tools: Sequence[Tool], form: ToolForm) -> tuple[Message, ...]:

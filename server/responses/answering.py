@@ -5,7 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 
-from server.errors import InvalidRequest, PromptNotFound, ResponseNotFound, prompt_in
+from server.errors import InvalidRequest, PreviousResponseNotFound, PromptNotFound, prompt_in
 from server.generation.generate import Generation, generate
 from server.hosting.registry import ModelRegistry, ServedModel
 from server.hosting.task_model import TaskModel
@@ -50,7 +50,7 @@ class Answering:
             InvalidRequest: it has nothing to answer, or two tasks to do.
             ModelNotFound: the model is not there.
             PromptNotFound: the stored prompt is not.
-            ResponseNotFound: the response before it is not, or not any more.
+            PreviousResponseNotFound: the response before it is not, or not any more.
         """
         body = given.fields
         task = self._task(body)
@@ -126,7 +126,7 @@ class Answering:
             return ()
         before = self.store.get(owner, response_id)
         if before is None:
-            raise ResponseNotFound(response_id, param="previous_response_id", code="previous_response_not_found")
+            raise PreviousResponseNotFound(response_id, param="previous_response_id")
         # What it goes on from is work as its body is.
         current_request().body_bytes += before.size
         return await off_loop(partial(conversation, before))

@@ -168,11 +168,11 @@ def _called(item: CallItem) -> Item:
     return Item(_text(json), Message(Role.ASSISTANT, "", (ToolCall(item.call_id, item.name, item.arguments),)))
 
 
-def _answered(item: CallOutputItem) -> Item:
+def _answered(item: CallOutputItem, path: str) -> Item:
     text = "\n".join(item.output)
     json = {"id": item.id or new_id("fco"), "type": "function_call_output", "status": "completed"}
     made = _text({**json, "call_id": item.call_id, "output": text})
-    return Item(made, Message(Role.TOOL, text, tool_call_id=item.call_id))
+    return Item(made, Message(Role.TOOL, text, tool_call_id=item.call_id, call_id_field=f"{path}.call_id"))
 
 
 def _custom_call(value: Mapping[str, object], path: str) -> Item:
@@ -188,7 +188,7 @@ def _shell_call(value: Mapping[str, object], path: str) -> Item:
 
 
 def _output(value: Mapping[str, object], path: str) -> Item:
-    return _answered(parse(CallOutputItem, value, path))
+    return _answered(parse(CallOutputItem, value, path), path)
 
 
 _READERS: Mapping[str, Callable[[Mapping[str, object], str], Item]] = MappingProxyType(

@@ -75,7 +75,7 @@ class CallItem:
     def closed(self, status: Status) -> Iterator[Body]:
         """Yield the events that end it."""
         arguments = "".join(self._arguments)
-        yield self._event("response.function_call_arguments.done", arguments=arguments)
+        yield self._event("response.function_call_arguments.done", name=self._name, arguments=arguments)
         yield {"type": "response.output_item.done", "output_index": self._index, "item": self.json(status)}
 
     def json(self, status: Status) -> ResponseCall:

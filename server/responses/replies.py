@@ -40,8 +40,6 @@ def response_head(body: ResponsesRequest, model: str, params: SamplingParams) ->
         "top_logprobs": body.top_logprobs or 0,
         "top_p": params.top_p,
         "truncation": body.truncation or "disabled",
-        "usage": None,
-        "user": None,
     }
 
 

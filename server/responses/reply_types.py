@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 Status = Literal["in_progress", "completed", "incomplete"]
 
@@ -110,8 +110,7 @@ class ResponseObject(TypedDict):
     top_logprobs: int
     top_p: float
     truncation: Literal["auto", "disabled"]
-    usage: ResponseUsage | None
-    user: None
+    usage: NotRequired[ResponseUsage]
 
 
 class ResponseEvent(TypedDict):

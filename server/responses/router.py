@@ -22,7 +22,7 @@ from server.wire import hung_up, read_request
 _JSON = "application/json"
 _ONE = "/v1/responses/{response_id}"
 _COMPACT = "/v1/responses/compact"
-_ERRORS = (*GENERATES, PromptNotFound, ResponseNotFound)
+_ERRORS = (*GENERATES, PromptNotFound)
 
 
 def create_router(answering: Answering) -> APIRouter:

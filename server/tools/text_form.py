@@ -81,7 +81,7 @@ def _any_start_of(atoms: Sequence[str]) -> str:
     return pattern
 
 
-_PERHAPS_HEAD = re.compile(r"\s*(?:\n ?" + _any_start_of([*_CALL, "[a-zA-Z0-9_-]{1,64}", *_ARGUMENTS]) + r")?\Z")
+_PERHAPS_HEAD = re.compile(r"\s*(?:\n ?" + _any_start_of([*_CALL, "[a-zA-Z0-9_-]{1,128}", *_ARGUMENTS]) + r")?\Z")
 
 
 class TextFormParser:

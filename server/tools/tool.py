@@ -13,7 +13,7 @@ from server.tools.schema import MAX_CHARACTERS, MAX_DEPTH, depth_exceeds, values
 
 MAX_TOOLS = 128
 """OpenAI's own bound."""
-NAME_PATTERN = r"^[a-zA-Z0-9_-]{1,64}$"
+NAME_PATTERN = r"^[a-zA-Z0-9_-]{1,128}$"
 MAX_CALLS = 8
 """Calls in one answer: a bound for models that would go on calling."""
 
@@ -123,7 +123,7 @@ def make_tool(
         StrictToolError: it is strict and something cannot be held.
     """
     if not re.fullmatch(NAME_PATTERN, name):
-        raise ToolError(f"the tool name {name[:100]!r} must be 1 to 64 of the characters a-z, A-Z, 0-9, _ and -")
+        raise ToolError(f"the tool name {name[:100]!r} must be 1 to 128 of the characters a-z, A-Z, 0-9, _ and -")
     if not parameters:
         return Tool(name, description), ()
     # The depth first: the encoder would run out of stack.

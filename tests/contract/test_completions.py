@@ -156,7 +156,7 @@ async def test_without_rivals_there_is_no_list_of_them(openai: AsyncOpenAI) -> N
 
 
 @pytest.mark.parametrize(
-    "prompt", [[], [[]], ["a", [1]] * 17, [1, "a"], [1.5], [True], {}, [512], [-1], ["a", None], "a" * 20_000]
+    "prompt", [[], [[]], ["a", [1]] * 65, [1, "a"], [1.5], [True], {}, [512], [-1], ["a", None], "a" * 20_000]
 )
 async def test_bad_prompts_are_refused_by_name(openai: AsyncOpenAI, engine: ScriptedEngine, prompt: object) -> None:
     assert await refused(openai, prompt) == "prompt"
@@ -172,7 +172,7 @@ async def test_unsupported_fields_are_refused_by_name(openai: AsyncOpenAI, name:
 
 
 async def test_more_answers_than_one_request_may_have_are_refused(openai: AsyncOpenAI) -> None:
-    assert await refused(openai, ["a"] * 20, n=2) == "prompt"
+    assert await refused(openai, ["a"] * 65, n=2) == "prompt"
 
 
 async def test_a_full_queue_refuses_all_prompts_or_none(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:

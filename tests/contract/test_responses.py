@@ -171,7 +171,7 @@ async def test_a_page_that_cannot_be_is_refused(http: httpx.AsyncClient, query: 
 async def test_what_is_not_stored_cannot_be_gone_on_from(http: httpx.AsyncClient, engine: ScriptedEngine) -> None:
     response = await create(http, store=False)
     assert response["store"] is False
-    gone = (404, "previous_response_id", "previous_response_not_found")
+    gone = (400, "previous_response_id", "previous_response_not_found")
     assert await refusal(http, previous_response_id=response["id"]) == gone
     assert await refusal(http, previous_response_id="resp_0") == gone
     assert len(engine.submissions) == 1

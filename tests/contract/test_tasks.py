@@ -137,11 +137,14 @@ async def test_every_name_of_a_model_has_its_tasks(openai: AsyncOpenAI, engine: 
         await ask(openai, "好", model=f"{MODEL}:other")
 
 
-async def test_tasks_are_listed_after_the_models(openai: AsyncOpenAI) -> None:
-    model, *tasks = [model async for model in openai.models.list()]
+async def test_a_model_is_one_entry_and_its_tasks_are_listed_where_they_are_asked_for(openai: AsyncOpenAI) -> None:
+    (model,) = [model async for model in openai.models.list()]
     assert model.id == MODEL
     assert model.model_extra is not None
     assert model.model_extra["task"] is None
+    tasks = [task async for task in openai.models.list(extra_query={"kind": "task"})]
+    both = [one.id async for one in openai.models.list(extra_query={"kind": "all"})]
+    assert both == [MODEL, *(task.id for task in tasks)]
     assert [task.id for task in tasks] == [f"{MODEL}:{name}" for name in TASKS]
     extra = (await openai.models.retrieve(REVIEW)).model_extra
     assert extra is not None

@@ -132,7 +132,7 @@ async def test_a_result_of_no_call_is_refused(openai: AsyncOpenAI) -> None:
 
 
 async def test_bad_tools_are_a_bad_request(openai: AsyncOpenAI) -> None:
-    with pytest.raises(BadRequestError, match="must be 1 to 64") as caught:
+    with pytest.raises(BadRequestError, match="must be 1 to 128") as caught:
         await openai.chat.completions.create(
             model=MODEL, messages=ASK, tools=[{"type": "function", "function": {"name": "a b"}}]
         )

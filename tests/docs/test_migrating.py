@@ -135,7 +135,7 @@ LEGACY: dict[str, Row] = {
 
 def _models(server: Server) -> bool:
     cards = server.http.get("/v1/models").json()["data"]
-    return "gpt-3.5-turbo" in cards[0]["aliases"] and any(card["kind"] == "task" for card in cards)
+    return "gpt-3.5-turbo" in cards[0]["aliases"] and all(card["kind"] != "task" for card in cards)
 
 
 def _system_first(server: Server) -> bool:

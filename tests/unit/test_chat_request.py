@@ -218,8 +218,9 @@ async def test_stop_is_one_string_or_several_and_empty_ones_are_left_out() -> No
 
 
 @pytest.mark.anyio
-async def test_more_answers_than_run_in_parallel_are_refused_with_the_bound() -> None:
+async def test_more_answers_than_run_and_wait_are_refused_with_the_bound() -> None:
     model = await started(ScriptedEngine(parallel=2))
-    assert (await to_generation(parse(n=2), model)).n == 2
-    with pytest.raises(InvalidRequest, match="n must be at most 2"):
-        await to_generation(parse(n=3), model)
+    most = 2 + model.host.info.max_waiting
+    assert (await to_generation(parse(n=most), model)).n == most
+    with pytest.raises(InvalidRequest, match=f"n must be at most {most}"):
+        await to_generation(parse(n=most + 1), model)

@@ -130,9 +130,9 @@ def deep(levels: int) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("tools", "message"),
     [
-        ([function("a b")], "must be 1 to 64"),
-        ([function("x" * 65)], "must be 1 to 64"),
-        ([function("x\n")], "must be 1 to 64"),
+        ([function("a b")], "must be 1 to 128"),
+        ([function("x" * 129)], "must be 1 to 128"),
+        ([function("x\n")], "must be 1 to 128"),
         ([function("f"), function("f")], "two tools are called f"),
         ([function(f"f{i}") for i in range(129)], "at most 128 items"),
         ([function("f", {"type": "string"})], "type object"),

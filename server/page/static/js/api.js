@@ -46,7 +46,7 @@ export class Api {
 
   /** @returns {Promise<Model[]>} those that answer */
   async models() {
-    const reply = await this.#fetch("v1/models", {});
+    const reply = await this.#fetch("v1/models?kind=all", {});
     const body = await reply.json();
     return body.data.filter((/** @type {Model} */ model) => model.kind !== "embedding");
   }
