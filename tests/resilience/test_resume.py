@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from convert.mixture import QuantType
+from convert.pipeline import convert_checkpoint
 from server.engine.config import Device, EngineConfig
 from server.engine.errors import EngineDied
 from server.engine.grammar import Grammar, GrammarKind
@@ -19,6 +21,7 @@ from server.engine.params import SamplingParams
 from server.engine.parent.client import EngineClient
 from server.engine.worker.faults import VARIABLE
 from server.tokenizer import LlamaTokenizer
+from tests.conftest import ROOT
 
 GREEDY = SamplingParams(max_tokens=200, ignore_eos=True, temperature=0.0)
 ROUNDS = Grammar(GrammarKind.REGEX, "(ab|cd|efg){60}")
@@ -26,12 +29,20 @@ ROUNDS = Grammar(GrammarKind.REGEX, "(ab|cd|efg){60}")
 Start = Callable[..., AbstractAsyncContextManager[EngineClient]]
 
 
+@pytest.fixture(scope="session")
+def exact_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """In F32: quantised, what a token is computed with (a prompt, drafts) decides between two that are as probable."""
+    out = tmp_path_factory.mktemp("exact") / "chatglm2-tiny.gguf"
+    convert_checkpoint(ROOT / "models" / "tiny", out, QuantType.F32, None)
+    return out
+
+
 @pytest.fixture
-def start(tiny_gguf: Path) -> Start:
+def start(exact_gguf: Path) -> Start:
     @asynccontextmanager
     async def start(**changes: object) -> AsyncIterator[EngineClient]:
         options = {"context_length": 2048, "device": Device.CPU, "restart_wait": 60.0, **changes}
-        engine = EngineClient(EngineConfig(tiny_gguf, **options))
+        engine = EngineClient(EngineConfig(exact_gguf, **options))
         await engine.start()
         try:
             await engine.wait_ready(60)
@@ -43,8 +54,8 @@ def start(tiny_gguf: Path) -> Start:
 
 
 @pytest.fixture
-def prompt(tiny_gguf: Path) -> tuple[int, ...]:
-    return LlamaTokenizer(tiny_gguf).encode("晚上睡不着应该怎么办")
+def prompt(exact_gguf: Path) -> tuple[int, ...]:
+    return LlamaTokenizer(exact_gguf).encode("晚上睡不着应该怎么办")
 
 
 async def _read(engine: EngineClient, prompt: tuple[int, ...], params: SamplingParams) -> list[StepOutput]:
