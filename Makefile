@@ -77,10 +77,10 @@ fmt: install-test ## format the code and fix what can be fixed
 	$(BIN)/ruff format .
 
 docs: install ## write the pages that are made from the code
-	$(BIN)/python -m server.commands.settings_page > docs/settings.md
-	$(BIN)/python -m server.commands.fields_page > docs/fields.md
-	$(BIN)/python -m server.commands.metrics_page > docs/metrics.md
-	$(BIN)/python -m server.commands.licences_page > docs/licences.md
+	$(BIN)/python -m docs.generate.settings_page > docs/settings.md
+	$(BIN)/python -m docs.generate.fields_page > docs/fields.md
+	$(BIN)/python -m docs.generate.metrics_page > docs/metrics.md
+	$(BIN)/python -m docs.generate.licences_page > docs/licences.md
 
 vendor: tests/page/node_modules/.package-lock.json ## copy the libraries of the chat page, as tests/page/package.json names them
 	cp $(<D)/marked/lib/marked.esm.js $(VENDOR)/marked.js

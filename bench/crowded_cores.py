@@ -16,11 +16,11 @@ from pathlib import Path
 
 from server.engine.config import Device, EngineConfig
 from server.engine.gguf.gguf_check import check_gguf
+from server.engine.llama.cpu_topology import find_cores
+from server.engine.llama.runner import LlamaBackend
 from server.engine.messages import Submit
-from server.engine.native.cores import find_cores
-from server.engine.native.llama import LlamaBackend
 from server.engine.params import SamplingParams
-from server.engine.scheduling.pacing import StepPacer
+from server.engine.scheduler.step_budget import StepPacer
 from server.engine.worker.core import EngineCore
 
 TOKENS = 150

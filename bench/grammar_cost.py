@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from server.engine.grammar import Grammar, GrammarKind
-from server.engine.grammars.constraint import Constraint, ConstraintFactory
-from server.engine.native.vocabulary import load_vocabulary, stop_ids
+from server.engine.grammar_backend.constraint import Constraint, ConstraintFactory
+from server.engine.llama.vocabulary import load_vocabulary, stop_ids
 
 TOKENS = 200
 _PERSON = {

@@ -21,8 +21,8 @@ import llama_cpp
 import numpy as np
 
 from bench.quantisation_quality import TINY, Logs, Sample, compare, make_samples
-from convert.mixture import QuantType
 from convert.pipeline import convert_checkpoint
+from convert.quantize.recipes import QuantType
 from server.engine.config import KvType
 from tests.support.native import compute_logits, loaded
 

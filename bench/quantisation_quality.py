@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.mixture import QuantType
 from convert.pipeline import convert_checkpoint
-from server.prompts.chatglm2 import render
-from server.tokenizer import load_tokenizer
+from convert.quantize.recipes import QuantType
+from server.chat.prompts.chatglm2 import render
+from server.chat.tokenizer.llama_tokenizer import load_tokenizer
 from tests.support.native import compute_logits, loaded
 
 TINY = Path(__file__).parents[1] / "models" / "tiny"

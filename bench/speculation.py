@@ -18,17 +18,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from server.chat.prompts.chatglm2 import render
+from server.chat.tokenizer.llama_tokenizer import load_tokenizer
 from server.engine.config import EngineConfig
 from server.engine.gguf.gguf_check import check_gguf
+from server.engine.kv_cache.ops import FreeSlot
+from server.engine.llama.runner import LlamaBackend
 from server.engine.messages import Submit
-from server.engine.native.llama import LlamaBackend
 from server.engine.params import SamplingParams
-from server.engine.scheduling.batch import FreeSlot
-from server.engine.scheduling.pacing import StepPacer
-from server.engine.scheduling.speculation import Speculation
+from server.engine.scheduler.step_budget import StepPacer
+from server.engine.speculative.controller import Speculation
 from server.engine.worker.core import EngineCore
-from server.prompts.chatglm2 import render
-from server.tokenizer import load_tokenizer
 
 TINY = Path(__file__).parents[1] / "models" / "tiny"
 QUESTIONS = ("你是谁？", "who are you?", "你能做什么？", "What can you do?")

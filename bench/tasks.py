@@ -22,9 +22,9 @@ import httpx
 from llguidance import LLMatcher, LLTokenizer
 
 from bench.served import running
-from server.engine.grammars.grammar_source import internal_form
-from server.tasks.files import load_tasks
-from server.tasks.task import Task
+from server.chat.tasks.loader import load_tasks
+from server.chat.tasks.task import Task
+from server.engine.grammar_backend.source import internal_form
 
 _HELD_OUT = Path(__file__).parents[1] / "models" / "tiny" / "heldout"
 _TRAINED = {"intent": "intents.jsonl", "review": "reviews.jsonl"}

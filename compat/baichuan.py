@@ -5,7 +5,7 @@ from fastapi import APIRouter
 from compat.legacy import LEGACY, Clock, Contract, endpoint
 from compat.schemas import LegacyRequest
 from server.engine.params import SamplingParams
-from server.hosting.registry import ModelCard, ModelRegistry
+from server.model_pool.registry import ModelCard, ModelRegistry
 
 PATHS = ("/baichuan",)
 

@@ -11,13 +11,13 @@ from typing_extensions import TypedDict
 
 from compat.schemas import LegacyBody, LegacyRequest, parse_legacy_request
 from server.engine.params import SamplingParams
-from server.errors import ErrorReply, RouteNotServed
 from server.generation.generate import GenerationRequest, complete, room_for_answer, unless_gone
-from server.hosting.fitting import encode_latest
-from server.hosting.registry import ModelCard, ModelRegistry, ServedModel
+from server.http.errors import ErrorReply, RouteNotServed
+from server.http.json_body import hung_up, read_request
+from server.http.offload import off_loop
 from server.http.openapi import GENERATES, documented
-from server.offload import off_loop
-from server.wire import hung_up, read_request
+from server.model_pool.registry import ModelCard, ModelRegistry, ServedModel
+from server.model_pool.truncation import encode_latest
 
 Clock = Callable[[], datetime]
 

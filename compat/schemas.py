@@ -8,10 +8,10 @@ from itertools import chain
 
 from typing_extensions import NotRequired, TypedDict
 
-from server.errors import InvalidRequest
-from server.prompts.message import Message, Role
-from server.tools.python_call import PythonArguments
-from server.tools.tool import ToolCall
+from server.chat.prompts.message import Message, Role
+from server.chat.tools.python_call import PythonArguments
+from server.chat.tools.types import ToolCall
+from server.http.errors import InvalidRequest
 
 _LARGEST_TEMPERATURE = 2.0
 

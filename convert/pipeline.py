@@ -7,23 +7,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from convert.adapters import plan_adapter
-from convert.chatglm_family import ChatGLM
-from convert.checkpoint import TensorSource, open_checkpoint, weights_findings
+from convert.adapters.lora_gguf import plan_adapter
+from convert.adapters.peft_lora import Adapter, MergedTensors, is_adapter, read_adapter
+from convert.adapters.ptuning_prefix import is_prefix, plan_prefix
+from convert.checkpoint.reader import TensorSource, open_checkpoint, weights_findings
+from convert.checkpoint.source_folder import find_checkpoint
 from convert.errors import ConvertError, UnsupportedModelError
-from convert.families import detect
-from convert.family import Family, FamilyName
-from convert.ggml import load_kernels
-from convert.gguf_header import encode_header, padding
-from convert.imatrix import read_imatrix
-from convert.lora import Adapter, MergedTensors, is_adapter, read_adapter
-from convert.metadata import ORIGIN
-from convert.mixture import QuantType
-from convert.output import complete_file, is_stream, stream
+from convert.families.base import Family
+from convert.families.chatglm.family import ChatGLM
+from convert.families.detect import detect
+from convert.family_name import FamilyName
+from convert.gguf.atomic_file import complete_file, is_stream, stream
+from convert.gguf.writer import encode_header, padding
+from convert.gguf_keys import ORIGIN
 from convert.plan import ConversionPlan, Fallback, plan_model
-from convert.prefix import is_prefix, plan_prefix
-from convert.quantize import default_threads, quantize_all
-from convert.source_folder import find_checkpoint
+from convert.quantize.ggml_kernels import load_kernels
+from convert.quantize.imatrix import read_imatrix
+from convert.quantize.recipes import QuantType
+from convert.quantize.run import default_threads, quantize_all
 from convert.target import check_target, origin_of, stored_origin
 
 

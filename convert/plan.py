@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from convert.checkpoint import TensorSource
+from convert.checkpoint.reader import TensorSource
 from convert.errors import TensorShapeError, TensorTypeError, UnknownTensorError
-from convert.family import Family, TensorMapping
-from convert.ggml import GGMLType
-from convert.gguf_header import TensorHeader, padding
-from convert.imatrix import ImportanceMatrix
-from convert.metadata import Metadata
-from convert.mixture import QuantType, fit_type, wanted_type
-from convert.quantize import QuantizeJob
+from convert.families.base import Family, TensorMapping
+from convert.gguf.writer import TensorHeader, padding
+from convert.gguf_keys import Metadata
+from convert.quantize.ggml_kernels import GGMLType
+from convert.quantize.imatrix import ImportanceMatrix
+from convert.quantize.recipes import QuantType, fit_type, wanted_type
+from convert.quantize.run import QuantizeJob
 
 QUANTIZATION_VERSION = 2
 """GGML_QNT_VERSION (ggml.h): the meaning of the block formats."""

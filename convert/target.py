@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from convert.errors import OutputError
-from convert.metadata import ORIGIN
-from convert.output import check_regular
+from convert.gguf.atomic_file import check_regular
+from convert.gguf_keys import ORIGIN
 from convert.plan import ConversionPlan
 
 _HEAD_BYTES = 1 << 16

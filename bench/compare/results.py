@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from server.commands.bench_report import Report
+from server.cli.bench.report import Report
 
 Metric = Callable[[Report], float]
 

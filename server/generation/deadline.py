@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from server.errors import RequestTimedOut
-from server.request_record import RequestRecord
+from server.http.errors import RequestTimedOut
+from server.http.request_context import RequestRecord
 
 _T = TypeVar("_T")
 

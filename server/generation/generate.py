@@ -10,21 +10,21 @@ from typing import TypeVar
 
 from anyio import CancelScope
 
+from server.chat.tools.types import ToolCall, ToolOffer, gather_calls
 from server.engine.errors import GrammarRejected, PromptTooLong
 from server.engine.interface import Caller
 from server.engine.messages import FinishReason, PrefixScope, StepOutput
 from server.engine.params import SamplingParams
-from server.errors import ClientGone
-from server.generation.choice import Choice, TextDelta, scored_token
 from server.generation.deadline import Deadline
-from server.generation.text import Detokenizer
-from server.generation.texts_log import log_prompt, logged
-from server.generation.token_scores import ScoredToken
+from server.generation.detokenizer import Detokenizer
+from server.generation.logprobs import ScoredToken
+from server.generation.output_processor import Choice, TextDelta, scored_token
+from server.generation.prompt_log import log_prompt, logged
 from server.generation.tool_schemas import without_refused_schemas
-from server.hosting.host import Tokenizer
-from server.hosting.registry import ServedModel
-from server.request_record import Progress, RequestRecord, current_request
-from server.tools.tool import ToolCall, ToolOffer, gather_calls
+from server.http.errors import ClientGone
+from server.http.request_context import Progress, RequestRecord, current_request
+from server.model_pool.host import Tokenizer
+from server.model_pool.registry import ServedModel
 
 _T = TypeVar("_T")
 

@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 
 from anyio import CancelScope
 
-from server.generation.choice import TextDelta
 from server.generation.generate import (
     Completion,
     Generation,
@@ -15,7 +14,8 @@ from server.generation.generate import (
     completion,
     generate,
 )
-from server.hosting.registry import ServedModel
+from server.generation.output_processor import TextDelta
+from server.model_pool.registry import ServedModel
 
 SEQUENCES_AT_MOST = 128
 """Limit for one request: OpenAI's bound of ``n``. Callers take turns, so one request does not shut out others."""

@@ -3,13 +3,13 @@
 from dataclasses import replace
 from types import MappingProxyType
 
+from server.chat.tools.schema import embedded
+from server.chat.tools.types import Tool, ToolOffer
 from server.engine.errors import GrammarRejected
 from server.engine.grammar import Grammar, GrammarKind
 from server.engine.interface import Caller
-from server.hosting.registry import ServedModel
-from server.request_record import current_request
-from server.tools.schema import embedded
-from server.tools.tool import Tool, ToolOffer
+from server.http.request_context import current_request
+from server.model_pool.registry import ServedModel
 
 _ANY_ARGUMENTS = MappingProxyType({"type": "object"})
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import pytest
 from click.testing import CliRunner, Result
 
-from server.app import ApiOptions
-from server.cli import main
+from server.bootstrap.app import ApiOptions
+from server.cli.main import main
 from server.engine.errors import EngineDied, QueueFull
-from server.http.keys import KeyRing, parse_keys
-from server.request_record import Limits
+from server.http.middleware.api_keys import KeyRing, parse_keys
+from server.http.request_context import Limits
 from tests.support.api import make_app, serve
 from tests.support.scripted_engine import ScriptedEngine
 

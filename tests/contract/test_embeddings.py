@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from openai import AsyncOpenAI, BadRequestError, RateLimitError
 
-from server.app import ApiOptions, create_app
+from server.bootstrap.app import ApiOptions, create_app
 from server.engine.errors import QueueFull
-from server.hosting.host import EngineHost
-from server.hosting.registry import EmbeddingModel, ModelCard, ModelRegistry
-from server.request_record import Limits
+from server.http.request_context import Limits
+from server.model_pool.host import EngineHost
+from server.model_pool.registry import EmbeddingModel, ModelCard, ModelRegistry
 from tests.support.api import MODEL, connect, served_model
 from tests.support.scripted_engine import EOS, ByteTokenizer, ScriptedEngine
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.anthropic.fields import MESSAGES as MESSAGE_TABLE
-from server.openai.chat_fields import CHAT as CHAT_TABLE
-from server.openai.completion_fields import COMPLETION
-from server.openai.fields import FieldTable
-from server.responses.fields import RESPONSES
+from server.api.anthropic.field_policy import MESSAGES as MESSAGE_TABLE
+from server.api.common.field_policy import FieldTable
+from server.api.openai.chat_completions.field_policy import CHAT as CHAT_TABLE
+from server.api.openai.completions.field_policy import COMPLETION
+from server.api.openai.responses.field_policy import RESPONSES
 from tests.support.api import make_app, serve
 from tests.support.scripted_engine import ScriptedEngine
 

@@ -8,10 +8,10 @@ import httpx
 import pytest
 from openai import AsyncOpenAI, AuthenticationError, RateLimitError
 
-from server.app import ApiOptions
+from server.bootstrap.app import ApiOptions
 from server.engine.interface import EngineState
-from server.http.keys import KeyRing, parse_keys
-from server.request_record import Limits
+from server.http.middleware.api_keys import KeyRing, parse_keys
+from server.http.request_context import Limits
 from tests.support.api import MODEL, connect, make_app
 from tests.support.scripted_engine import ScriptedEngine
 
@@ -54,7 +54,7 @@ def test_each_key_is_compared_in_constant_time_whichever_was_sent(monkeypatch: p
         return secrets.compare_digest(one, other)
 
     ring = KeyRing(parse_keys(KEYS, Limits(), "test"))
-    monkeypatch.setattr("server.http.keys.hmac.compare_digest", compare)
+    monkeypatch.setattr("server.http.middleware.api_keys.hmac.compare_digest", compare)
     for secret in (b"secret-of-ann", b"secret-of-bob", b"wrong", b"", b"x" * 10_000):
         compared.clear()
         ring.find(secret)

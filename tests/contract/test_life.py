@@ -6,11 +6,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from server.app import create_app
+from server.bootstrap.app import create_app
 from server.engine.errors import EngineUnavailable, ModelLoadError
 from server.engine.interface import EngineState
-from server.hosting.host import EngineHost
-from server.hosting.registry import ModelCard, ModelRegistry, ServedModel
+from server.model_pool.host import EngineHost
+from server.model_pool.registry import ModelCard, ModelRegistry, ServedModel
 from tests.support.api import connect, make_app, served_model
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 

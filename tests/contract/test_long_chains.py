@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from server.app import ApiOptions
-from server.responses.answering import Answering
-from server.tasks.task import Task
+from server.api.openai.responses.service import Answering
+from server.bootstrap.app import ApiOptions
+from server.chat.tasks.task import Task
 from tests.support.api import MODEL, connect, make_app
 from tests.support.response_events import URL, check_order, create, events
 from tests.support.scripted_engine import ScriptedEngine

@@ -3,9 +3,9 @@
 import httpx
 import pytest
 
-from server.app import create_app
-from server.hosting.host import EngineHost
-from server.hosting.registry import ModelCard, ModelRegistry, ServedModel
+from server.bootstrap.app import create_app
+from server.model_pool.host import EngineHost
+from server.model_pool.registry import ModelCard, ModelRegistry, ServedModel
 from tests.support.api import connect
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, create_model
 from typing_extensions import TypedDict
 
-from server.errors import ModelNotFound
+from server.http.errors import ModelNotFound
 from server.http.openapi import documented, openapi_of
 from tests.support.api import make_app
 from tests.support.scripted_engine import ScriptedEngine

@@ -6,9 +6,9 @@ import re
 import httpx
 import pytest
 
-from server.app import ApiOptions
-from server.http.keys import KeyRing, parse_keys
-from server.request_record import Limits
+from server.bootstrap.app import ApiOptions
+from server.http.middleware.api_keys import KeyRing, parse_keys
+from server.http.request_context import Limits
 from tests.support.api import connect, make_app
 from tests.support.scripted_engine import ScriptedEngine
 

@@ -7,11 +7,11 @@ import threading
 import httpx
 import pytest
 
-from server.app import create_app
+from server.bootstrap.app import create_app
 from server.engine.errors import ModelLoadError
 from server.engine.interface import EngineState
-from server.hosting.host import EngineHost, LoadPolicy
-from server.hosting.registry import ModelCard, ModelRegistry, ServedModel
+from server.model_pool.host import EngineHost, LoadPolicy
+from server.model_pool.registry import ModelCard, ModelRegistry, ServedModel
 from tests.support.api import NOW, connect, served_model
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from server.app import ApiOptions
-from server.cli import main
+from server.bootstrap.app import ApiOptions
+from server.chat.tasks.loader import load_tasks
+from server.chat.tasks.task import Slot, Task
+from server.cli.main import main
 from server.engine.errors import EngineDied, QueueFull
-from server.tasks.files import load_tasks
-from server.tasks.task import Slot, Task
 from tests.support.api import MODEL, make_app, serve
 from tests.support.scripted_engine import ScriptedEngine
 

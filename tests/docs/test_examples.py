@@ -16,9 +16,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from server.cli import main
-from server.settings.layers import load_settings
-from server.tasks.files import load_tasks
+from server.chat.tasks.loader import load_tasks
+from server.cli.main import main
+from server.config.loader import load_settings
 from tests.docs.examples import (
     ASK_A_SERVER,
     FILES,

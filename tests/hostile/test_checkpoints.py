@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from convert.errors import ConvertError, CorruptFileError, ForbiddenContentError
-from convert.mixture import QuantType
 from convert.pipeline import convert_checkpoint
+from convert.quantize.recipes import QuantType
 from tests.support.chatglm2_checkpoint import SMALL, make_weights, write_checkpoint
 from tests.support.torch_bin import Stored, write_bin
 

@@ -10,12 +10,12 @@ import pytest
 import sentencepiece
 from gguf import GGUFReader
 
-from convert.mixture import QuantType
 from convert.pipeline import convert_checkpoint
-from convert.sentencepiece_model import PieceType, read_model
-from server.prompts.format import prompt_format
-from server.prompts.message import Message, Role
-from server.tokenizer import LlamaTokenizer, load_tokenizer
+from convert.quantize.recipes import QuantType
+from convert.vocab.sentencepiece import PieceType, read_model
+from server.chat.prompts.formats import prompt_format
+from server.chat.prompts.message import Message, Role
+from server.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
 from tests.support.baichuan_checkpoint import ALIBI, Shape, make_weights, small_tokenizer, write_checkpoint
 from tests.support.checkpoints import real_checkpoint
 from tests.support.native import Tokenizer, loaded

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from server.engine.grammar import Grammar, GrammarKind
-from server.engine.grammars.constraint import Constraint, ConstraintFactory
-from server.engine.grammars.grammar_source import GrammarError
-from server.engine.native.vocabulary import load_vocabulary, stop_ids
+from server.engine.grammar_backend.constraint import Constraint, ConstraintFactory
+from server.engine.grammar_backend.source import GrammarError
+from server.engine.llama.vocabulary import load_vocabulary, stop_ids
 
 STOPS = frozenset({2, 1652, 1654})
 """As ChatGLM3 and GLM-4 have: several tokens that end an answer."""

@@ -9,9 +9,9 @@ import pytest
 from gguf import GGUFReader
 
 from convert.errors import TensorShapeError, UnsupportedModelError
-from convert.family import FamilyName
-from convert.mixture import QuantType
+from convert.family_name import FamilyName
 from convert.pipeline import convert_checkpoint
+from convert.quantize.recipes import QuantType
 from tests.support.baichuan_checkpoint import (
     ALIBI,
     ALIBI_2,

@@ -17,14 +17,14 @@ import sentencepiece
 import tiktoken
 from gguf import GGUFReader
 
-from convert.byte_level import GLM4_SPECIALS
 from convert.errors import CorruptFileError, VocabularyError
-from convert.family import FamilyName
-from convert.mixture import QuantType
+from convert.family_name import FamilyName
 from convert.pipeline import ConversionReport, convert_checkpoint
-from server.prompts.format import prompt_format
-from server.prompts.message import Message, Role
-from server.tokenizer import load_tokenizer
+from convert.quantize.recipes import QuantType
+from convert.vocab.glm4 import GLM4_SPECIALS
+from server.chat.prompts.formats import prompt_format
+from server.chat.prompts.message import Message, Role
+from server.chat.tokenizer.llama_tokenizer import load_tokenizer
 from tests.integration.test_convert_tokenizer import EDGES, mixed_strings
 from tests.reference.numpy_chatglm2 import forward
 from tests.support.chatglm2_checkpoint import Shape, make_weights, train_tokenizer, write_checkpoint

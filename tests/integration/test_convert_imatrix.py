@@ -10,10 +10,10 @@ from gguf import GGUFReader
 from numpy.typing import NDArray
 
 from convert.errors import ImatrixError
-from convert.ggml import GGMLType
-from convert.imatrix import read_imatrix
-from convert.mixture import QuantType
 from convert.pipeline import ConversionReport, convert_checkpoint
+from convert.quantize.ggml_kernels import GGMLType
+from convert.quantize.imatrix import read_imatrix
+from convert.quantize.recipes import QuantType
 from tests.support.chatglm2_checkpoint import Shape, make_weights, write_checkpoint
 from tests.support.native import quantize
 

@@ -11,15 +11,15 @@ from gguf import GGUFReader
 
 from convert.cli import convert
 from convert.errors import AdapterError, ConvertError, MissingFileError
-from convert.mixture import QuantType
 from convert.pipeline import convert_checkpoint
+from convert.quantize.recipes import QuantType
 from server.engine.config import Device, EngineConfig, Variant
 from server.engine.errors import ModelLoadError
 from server.engine.gguf.gguf_check import check_gguf
-from server.engine.native.llama import LlamaBackend
+from server.engine.llama.runner import LlamaBackend
 from server.engine.params import SamplingParams
-from server.engine.scheduling.batch import BatchItem
-from server.engine.scheduling.sequence import Sequence
+from server.engine.scheduler.batch import BatchItem
+from server.engine.sequence import Sequence
 from tests.reference.numpy_chatglm2 import forward
 from tests.support import baichuan_checkpoint
 from tests.support.chatglm2_checkpoint import SMALL, Weights, make_weights, write_checkpoint

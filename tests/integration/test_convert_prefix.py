@@ -16,17 +16,18 @@ from convert.errors import (
     TensorShapeError,
     UnknownTensorError,
 )
-from convert.mixture import QuantType
 from convert.pipeline import convert_checkpoint
+from convert.quantize.recipes import QuantType
 from server.engine.config import Device, EngineConfig, Variant
 from server.engine.errors import ModelLoadError
 from server.engine.gguf.gguf_check import check_gguf
+from server.engine.kv_cache.ops import CopyPrefix
+from server.engine.llama.runner import LlamaBackend
 from server.engine.messages import Submit
-from server.engine.native.llama import LlamaBackend
 from server.engine.params import SamplingParams
-from server.engine.scheduling.batch import BatchItem, CopyPrefix
-from server.engine.scheduling.pacing import StepPacer
-from server.engine.scheduling.sequence import Sequence
+from server.engine.scheduler.batch import BatchItem
+from server.engine.scheduler.step_budget import StepPacer
+from server.engine.sequence import Sequence
 from server.engine.worker.core import EngineCore
 from tests.reference.numpy_chatglm2 import Prefix, forward
 from tests.support.chatglm2_checkpoint import SMALL, SMALL_32K, Shape, Weights, make_weights

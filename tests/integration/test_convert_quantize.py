@@ -8,9 +8,9 @@ import pytest
 from gguf import GGUFReader
 
 from convert.errors import TensorValueError
-from convert.ggml import GGMLType
-from convert.mixture import QuantType
 from convert.pipeline import Progress, convert_checkpoint
+from convert.quantize.ggml_kernels import GGMLType
+from convert.quantize.recipes import QuantType
 from tests.support.chatglm2_checkpoint import SMALL, Shape, make_weights, write_checkpoint
 from tests.support.native import logits_of, quantize
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from server.engine.client.client import EngineClient
 from server.engine.config import EngineConfig
 from server.engine.errors import DecodeFailed
 from server.engine.params import SamplingParams
-from server.engine.parent.client import EngineClient
-from server.logs import RequestIdFilter
-from server.request_record import RequestRecord, enter_request
+from server.http.request_context import RequestRecord, enter_request
+from server.observability.logging import RequestIdFilter
 from tests.support.poisoned_engine import POISON, load_poisoned
 
 

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from server.chat.prompts.formats import prompt_format
+from server.chat.prompts.message import Message, Role
+from server.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
 from server.engine.config import Device, EngineConfig, KvType, Variant
 from server.engine.errors import ModelLoadError
 from server.engine.gguf.gguf_check import check_gguf
+from server.engine.llama.placement import place, probe
+from server.engine.llama.runner import LlamaBackend
 from server.engine.messages import StepOutput, Submit
-from server.engine.native.llama import LlamaBackend
-from server.engine.native.placement import place, probe
 from server.engine.params import SamplingParams
-from server.engine.scheduling.pacing import StepPacer
+from server.engine.scheduler.step_budget import StepPacer
 from server.engine.worker.core import EngineCore
-from server.prompts.format import prompt_format
-from server.prompts.message import Message, Role
-from server.tokenizer import LlamaTokenizer, load_tokenizer
 
 QUESTIONS = ("你好", "你是谁？", "谢谢", "明天妈妈过生日")
 

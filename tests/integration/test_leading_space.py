@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from sentencepiece import SentencePieceProcessor
 
-from convert.family import FamilyName
-from convert.mixture import QuantType
+from convert.family_name import FamilyName
 from convert.pipeline import convert_checkpoint
-from server.generation.text import Detokenizer
-from server.tokenizer import load_tokenizer
+from convert.quantize.recipes import QuantType
+from server.chat.tokenizer.llama_tokenizer import load_tokenizer
+from server.generation.detokenizer import Detokenizer
 from tests.support import baichuan_checkpoint
 from tests.support.chatglm2_checkpoint import Shape, make_weights, train_tokenizer, write_checkpoint
 

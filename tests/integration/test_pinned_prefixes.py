@@ -11,21 +11,21 @@ from pathlib import Path
 import httpx
 import pytest
 
-from convert.mixture import QuantType
 from convert.pipeline import convert_checkpoint
+from convert.quantize.recipes import QuantType
+from server.chat.prompts.common_prefix import common_beginning
+from server.chat.prompts.formats import prompt_format
+from server.chat.prompts.message import Message, Role
+from server.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
+from server.engine.client.client import EngineClient
 from server.engine.config import Device, EngineConfig, Variant
 from server.engine.gguf.gguf_check import check_gguf
 from server.engine.interface import EngineState
+from server.engine.llama.runner import LlamaBackend
 from server.engine.messages import Pin
-from server.engine.native.llama import LlamaBackend
 from server.engine.params import SamplingParams
-from server.engine.parent.client import EngineClient
-from server.engine.scheduling.batch import BatchItem
-from server.engine.scheduling.sequence import Sequence
-from server.prompts.beginning import common_beginning
-from server.prompts.format import prompt_format
-from server.prompts.message import Message, Role
-from server.tokenizer import LlamaTokenizer, load_tokenizer
+from server.engine.scheduler.batch import BatchItem
+from server.engine.sequence import Sequence
 from tests.conftest import running_server
 from tests.support.chatglm2_checkpoint import SMALL, make_weights, write_checkpoint
 from tests.support.tuned_checkpoint import make_lora, tensors_of, write_adapter, write_prefix_folder

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from convert.mixture import QuantType
 from convert.pipeline import convert_checkpoint
+from convert.quantize.recipes import QuantType
 from server.engine.compute_mode import ComputeMode
 from server.engine.config import Device, EngineConfig, KvType
+from server.engine.embedding.llama_embedder import LlamaEmbedder
 from server.engine.errors import SelfTestFailed
-from server.engine.native.llama import LlamaBackend
-from server.engine.native.llama_embedder import LlamaEmbedder
-from server.engine.scheduling.backend import Kept
-from server.engine.worker.worker import load_llama
+from server.engine.kv_cache.snapshot import Kept
+from server.engine.llama.runner import LlamaBackend
+from server.engine.worker.main import load_llama
 from tests.support.bert import random_bert
 
 TINY = Path(__file__).parents[2] / "models" / "tiny"

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from server.chat.prompts.formats import prompt_format
+from server.chat.prompts.message import Message, Role
+from server.chat.tokenizer.llama_tokenizer import load_tokenizer
 from server.engine.config import EngineConfig
 from server.engine.gguf.gguf_check import check_gguf
+from server.engine.llama.runner import LlamaBackend
 from server.engine.messages import EngineStats, Submit
-from server.engine.native.llama import LlamaBackend
 from server.engine.params import SamplingParams
-from server.engine.scheduling.pacing import StepPacer
-from server.engine.scheduling.speculation import Speculation
+from server.engine.scheduler.step_budget import StepPacer
+from server.engine.speculative.controller import Speculation
 from server.engine.worker.core import EngineCore
-from server.prompts.format import prompt_format
-from server.prompts.message import Message, Role
-from server.tokenizer import load_tokenizer
 
 TINY = Path(__file__).resolve().parents[2] / "models" / "tiny"
 

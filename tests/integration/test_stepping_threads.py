@@ -9,13 +9,13 @@ import pytest
 
 from server.engine.config import Device, EngineConfig
 from server.engine.gguf.gguf_check import check_gguf
+from server.engine.llama import adaptive_threads as stepping_threads
+from server.engine.llama.cpu_contention import MOST_ROWS, SpareCores
+from server.engine.llama.placement import Placement
+from server.engine.llama.runner import LlamaBackend
 from server.engine.messages import Submit
-from server.engine.native import stepping_threads
-from server.engine.native.llama import LlamaBackend
-from server.engine.native.placement import Placement
-from server.engine.native.spare_cores import MOST_ROWS, SpareCores
 from server.engine.params import SamplingParams
-from server.engine.scheduling.pacing import StepPacer
+from server.engine.scheduler.step_budget import StepPacer
 from server.engine.worker.core import EngineCore
 
 PROMPT = tuple(range(300, 360))

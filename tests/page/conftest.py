@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import pytest
 from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
-from server.app import ApiOptions
+from server.bootstrap.app import ApiOptions
 from server.engine.interface import EngineState
 from tests.page.chat import Chat
 from tests.support.api import make_app, serve

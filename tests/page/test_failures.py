@@ -3,8 +3,8 @@
 from playwright.sync_api import Browser, Route, expect
 
 from server.engine.errors import DecodeFailed, EngineDied, EngineUnavailable, QueueFull
-from server.http.keys import KeyRing, parse_keys
-from server.request_record import Limits
+from server.http.middleware.api_keys import KeyRing, parse_keys
+from server.http.request_context import Limits
 from tests.page.chat import Chat
 from tests.page.conftest import Serve, Visit
 from tests.support.scripted_engine import ScriptedEngine

@@ -11,16 +11,16 @@ from pathlib import Path
 import httpx
 import pytest
 
+from server.engine.client.client import EngineClient
+from server.engine.client.compute_modes.memory import ModeMemory
 from server.engine.compute_mode import ComputeMode
 from server.engine.config import Device, EngineConfig
 from server.engine.errors import ModelLoadError
 from server.engine.interface import EngineState
+from server.engine.model_runner import Backend
 from server.engine.params import SamplingParams
-from server.engine.parent.client import EngineClient
-from server.engine.parent.mode_memory import ModeMemory
-from server.engine.scheduling.backend import Backend
 from server.engine.worker.faults import VARIABLE
-from server.engine.worker.worker import load_llama
+from server.engine.worker.main import load_llama
 from tests.conftest import running_server
 from tests.support.wrong_engines import load_crashing, load_miscomputing, load_never_right
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from server.app import ApiOptions
-from server.http import body_limit, protocol
-from server.http.protocol import bounded_protocol
-from server.serving import room_for
+from server.bootstrap.app import ApiOptions
+from server.bootstrap.uvicorn_server import room_for
+from server.http.middleware import body_limit
+from server.http.uvicorn_limits import protocol
+from server.http.uvicorn_limits.protocol import bounded_protocol
 from tests.conftest import running_server
 from tests.support.api import make_app, serve
 from tests.support.load import vitals

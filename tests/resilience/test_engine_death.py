@@ -17,12 +17,12 @@ import httpx
 import numpy as np
 import pytest
 
+from server.engine.client.client import EngineClient
 from server.engine.config import Device, EngineConfig
 from server.engine.errors import EngineDied, EngineUnavailable, ModelLoadError
 from server.engine.interface import EngineState
+from server.engine.model_runner import Backend
 from server.engine.params import SamplingParams
-from server.engine.parent.client import EngineClient
-from server.engine.scheduling.backend import Backend
 from tests.conftest import running_server
 from tests.support.processes import engine_pid, wait_running
 

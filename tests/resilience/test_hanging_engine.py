@@ -9,14 +9,14 @@ from pathlib import Path
 import httpx
 import pytest
 
+from server.engine.client.client import EngineClient
 from server.engine.config import Device, EngineConfig
+from server.engine.embedding.core import EmbeddingBackend
 from server.engine.errors import EngineDied
+from server.engine.model_runner import Backend
 from server.engine.params import SamplingParams
-from server.engine.parent.client import EngineClient
-from server.engine.scheduling.backend import Backend
-from server.engine.scheduling.batch import BatchItem
-from server.engine.scheduling.embedding import EmbeddingBackend
-from server.engine.worker.worker import load_llama
+from server.engine.scheduler.batch import BatchItem
+from server.engine.worker.main import load_llama
 from tests.conftest import running_server
 from tests.support.processes import engine_pid
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from server.engine.client.client import EngineClient
 from server.engine.config import Device, EngineConfig
+from server.engine.embedding.core import EmbeddingBackend
 from server.engine.errors import ModelLoadError
-from server.engine.parent.client import EngineClient
-from server.engine.scheduling.backend import Backend
-from server.engine.scheduling.embedding import EmbeddingBackend
-from server.engine.worker.worker import BackendFactory, load_llama
+from server.engine.model_runner import Backend
+from server.engine.worker.main import BackendFactory, load_llama
 
 CACHE = 1 << 20
 """Tokens, which take 512 MB."""

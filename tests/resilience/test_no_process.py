@@ -16,13 +16,15 @@ from pathlib import Path
 import httpx
 import pytest
 
+from server.engine.client import process
+from server.engine.client.client import EngineClient
+from server.engine.client.grammar_validator import process as grammar_process
+from server.engine.client.grammar_validator import validator as grammar_check
 from server.engine.config import Device, EngineConfig
 from server.engine.errors import EngineUnavailable, ModelLoadError
 from server.engine.grammar import Grammar, GrammarKind
 from server.engine.interface import EngineState
 from server.engine.params import SamplingParams
-from server.engine.parent import grammar_check, grammar_process, process
-from server.engine.parent.client import EngineClient
 from server.engine.spawning import start_shielded
 from tests.conftest import running_server
 from tests.support.processes import engine_pid

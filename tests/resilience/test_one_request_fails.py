@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from server.engine.client.client import EngineClient
 from server.engine.config import Device, EngineConfig
 from server.engine.errors import DecodeFailed
 from server.engine.params import SamplingParams
-from server.engine.parent.client import EngineClient
 from server.engine.worker.faults import VARIABLE
 from tests.support.bert import CLS, SEP, random_bert
 

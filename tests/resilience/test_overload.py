@@ -11,10 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from server.app import ApiOptions
+from server.bootstrap.app import ApiOptions
 from server.engine.errors import QueueFull
-from server.http.keys import KeyRing, parse_keys
-from server.request_record import Limits
+from server.http.middleware.api_keys import KeyRing, parse_keys
+from server.http.request_context import Limits
 from tests.conftest import running_server
 from tests.support.api import connect, make_app
 from tests.support.scripted_engine import ScriptedEngine

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from server.engine.client import file_watch as model_files
+from server.engine.client.client import EngineClient
 from server.engine.config import Device, EngineConfig
 from server.engine.errors import EngineDied, EngineError, EngineUnavailable
 from server.engine.interface import EngineState
 from server.engine.params import SamplingParams
-from server.engine.parent import model_files
-from server.engine.parent.client import EngineClient
 from server.engine.worker.faults import VARIABLE
 
 PROMPT, POISON = (5, 6, 7, 8), 9

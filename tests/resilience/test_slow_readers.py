@@ -10,10 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from server.engine.client.output_stream import MOST_UNREAD, Outcomes, OutcomeStream
 from server.engine.errors import ReaderTooSlow
 from server.engine.messages import Embed, FinishReason, StepOutput
-from server.engine.parent.streams import MOST_UNREAD, Outcomes, OutcomeStream
-from server.http.protocol import bounded_protocol
+from server.http.uvicorn_limits.protocol import bounded_protocol
 from tests.conftest import running_server
 from tests.support.api import make_app, serve
 from tests.support.processes import wait_running

@@ -14,16 +14,16 @@ from random import Random
 import atheris
 
 with atheris.instrument_imports(include=["server", "compat"]):
-    from server.app import ApiOptions, create_app
-    from server.tasks.task import Task
+    from server.bootstrap.app import ApiOptions, create_app
+    from server.chat.tasks.task import Task
     from tests.support.api import served_model
     from tests.support.scripted_engine import ScriptedEngine
 
-from server.anthropic.fields import MESSAGES
-from server.hosting.registry import ModelRegistry
-from server.openai.chat_fields import CHAT
-from server.openai.completion_fields import COMPLETION
-from server.responses.fields import RESPONSES
+from server.api.anthropic.field_policy import MESSAGES
+from server.api.openai.chat_completions.field_policy import CHAT
+from server.api.openai.completions.field_policy import COMPLETION
+from server.api.openai.responses.field_policy import RESPONSES
+from server.model_pool.registry import ModelRegistry
 
 SEEDS: tuple[tuple[str, dict[str, object]], ...] = (
     ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}], "max_tokens": 2, "n": 2}),

@@ -8,7 +8,7 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
-from server.engine.native.llama import LlamaBackend
+from server.engine.llama.runner import LlamaBackend
 
 
 @contextmanager

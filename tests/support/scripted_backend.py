@@ -3,11 +3,13 @@
 import json
 from collections.abc import Callable
 
+from server.engine.kv_cache.ops import CacheOp, CopyPrefix, Forget, Park, Recall, Truncate
+from server.engine.kv_cache.snapshot import Kept
 from server.engine.messages import EngineInfo, SampledToken
+from server.engine.model_runner import DecodeError, Preparation
 from server.engine.params import SamplingParams
-from server.engine.scheduling.backend import DecodeError, Kept, Preparation
-from server.engine.scheduling.batch import BatchItem, CacheOp, CopyPrefix, Forget, Park, Recall, Truncate
-from server.engine.scheduling.variants import LoadedVariant
+from server.engine.scheduler.adapters import LoadedVariant
+from server.engine.scheduler.batch import BatchItem
 
 STOP_ID = 0
 

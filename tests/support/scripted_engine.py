@@ -8,7 +8,7 @@ import numpy as np
 
 from server.engine.errors import EngineUnavailable, GrammarRejected, PromptTooLong, QueueFull
 from server.engine.grammar import Grammar
-from server.engine.grammars.grammar_source import fault
+from server.engine.grammar_backend.source import fault
 from server.engine.interface import ANYBODY, Caller, EngineState, EngineStatus
 from server.engine.messages import EngineInfo, EngineStats, FinishReason, Pin, SampledToken, StepOutput, TokenLogprob
 from server.engine.params import SamplingParams

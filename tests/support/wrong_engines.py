@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from server.engine.compute_mode import ComputeMode
 from server.engine.config import EngineConfig
-from server.engine.native.llama import LlamaBackend
-from server.engine.scheduling.backend import Backend
-from server.engine.worker.worker import load_llama
+from server.engine.llama.runner import LlamaBackend
+from server.engine.model_runner import Backend
+from server.engine.worker.main import load_llama
 
 Rows = NDArray[np.float32]
 

@@ -15,7 +15,7 @@ from models.tiny.training.reviews import load_reviews
 from models.tiny.training.tokenizer import Tokenizer, train_tokenizer
 from models.tiny.training.train import Settings
 from models.tiny.training.train import train as run_training
-from server.prompts.chatglm2 import render
+from server.chat.prompts.chatglm2 import render
 
 FOLDER = Path(__file__).resolve().parent.parent
 folder_option = click.option(

@@ -9,7 +9,7 @@ from models.tiny.training.intents import IntentSource
 from models.tiny.training.phrases import CHINESE, ENGLISH
 from models.tiny.training.reviews import Review
 from models.tiny.training.tasks import frequent_letters
-from server.prompts.chatglm2 import render
+from server.chat.prompts.chatglm2 import render
 
 PROMPT_REPEATS = 400
 FORM_REPEATS = 30

@@ -13,7 +13,7 @@ from models.tiny.training.batches import pad, shared_length
 from models.tiny.training.intents import FIELDS
 from models.tiny.training.network import TinyGlm
 from models.tiny.training.tokenizer import END, Tokenizer
-from server.prompts.chatglm2 import render
+from server.chat.prompts.chatglm2 import render
 
 BATCH = 50
 

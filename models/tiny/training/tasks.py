@@ -10,7 +10,7 @@ from models.tiny.training.chats import ChatSource
 from models.tiny.training.intents import IntentSource
 from models.tiny.training.remarks import make_remark
 from models.tiny.training.reviews import Review
-from server.prompts.chatglm2 import render
+from server.chat.prompts.chatglm2 import render
 
 ECHO_FORMS = ("重复：{text}", "请重复：{text}", "跟我说：{text}", "Repeat: {text}", "复述下面的话：{text}")
 # A pool of this many batches is sorted by length, so that rows of a batch need little padding.

@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from server.engine.kv_cache.offload import IDLE_CELLS
+from server.engine.kv_cache.ops import CacheOp
+from server.engine.kv_cache.prefix_keys import PrefixKeys
 from server.engine.log_pipe import about
 from server.engine.messages import (
     GRAMMAR_FAILED,
@@ -17,16 +20,14 @@ from server.engine.messages import (
     StepReport,
     Submit,
 )
-from server.engine.scheduling.backend import Backend, DecodeError, Preparation, SampleError
-from server.engine.scheduling.batch import Batch, BatchItem, CacheOp
-from server.engine.scheduling.pacing import StepPacer
-from server.engine.scheduling.parking import IDLE_CELLS
-from server.engine.scheduling.prefix_keys import PrefixKeys
-from server.engine.scheduling.scheduler import Scheduler, SchedulerConfig
-from server.engine.scheduling.sequence import Sequence
-from server.engine.scheduling.speculation import Speculation
-from server.engine.scheduling.variants import PLAIN
-from server.engine.worker.pins import PinnedPrefixes, States
+from server.engine.model_runner import Backend, DecodeError, Preparation, SampleError
+from server.engine.scheduler.adapters import PLAIN
+from server.engine.scheduler.batch import Batch, BatchItem
+from server.engine.scheduler.scheduler import Scheduler, SchedulerConfig
+from server.engine.scheduler.step_budget import StepPacer
+from server.engine.sequence import Sequence
+from server.engine.speculative.controller import Speculation
+from server.engine.worker.pinned_prefixes import PinnedPrefixes, States
 from server.engine.worker.times import SequenceTimes
 
 log = logging.getLogger(__name__)

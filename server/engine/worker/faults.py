@@ -30,11 +30,11 @@ from types import MappingProxyType
 from typing import NoReturn, ParamSpec, TypeVar
 
 from server.engine.compute_mode import ComputeMode
+from server.engine.embedding.core import EmbeddingBackend
 from server.engine.errors import ModelLoadError
 from server.engine.messages import FromWorker, StepReport
-from server.engine.scheduling.backend import Backend, DecodeError
-from server.engine.scheduling.batch import BatchItem
-from server.engine.scheduling.embedding import EmbeddingBackend
+from server.engine.model_runner import Backend, DecodeError
+from server.engine.scheduler.batch import BatchItem
 
 VARIABLE = "GLMSERVE_FAULTS"
 _ONCE = "once "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from server.errors import describe, is_expected
+from server.http.errors import describe, is_expected
 from server.http.framing.half_close import is_reset
 from server.http.framing.parser import Http1Parser
 from server.http.framing.reply import Exchange

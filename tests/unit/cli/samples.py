@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from server.config.schema import Load, LogFormat, LogLevel, Quant
 from server.engine.config import Device, KvType
-from server.settings.table import Load, LogFormat, LogLevel, Quant
 
 
 @dataclass(frozen=True)

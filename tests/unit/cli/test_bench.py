@@ -8,10 +8,10 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from server.commands.bench import show
-from server.commands.bench_report import Report, summarise
-from server.commands.bench_stream import BenchError, RequestTimes, read_reply
-from server.commands.bench_workloads import WORKLOADS, Size
+from server.cli.bench.command import show
+from server.cli.bench.report import Report, summarise
+from server.cli.bench.sse_reader import BenchError, RequestTimes, read_reply
+from server.cli.bench.workloads import WORKLOADS, Size
 
 
 def _times(started: float, chunks: tuple[float, ...], tokens: int, cached: int = 0) -> RequestTimes:

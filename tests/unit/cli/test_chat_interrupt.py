@@ -5,9 +5,9 @@ import os
 import signal
 from collections.abc import Generator, Mapping
 
-from server.commands.chat_client import ChatMessage
-from server.commands.chat_commands import Conversation
-from server.commands.chat_session import Session, Terminal
+from server.cli.chat.client import ChatMessage
+from server.cli.chat.session import Session, Terminal
+from server.cli.chat.slash_commands import Conversation
 
 
 class Swallowing:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from server.commands.chat_client import AnswerFigures, ChatError, ChatMessage
-from server.commands.chat_commands import COMMANDS, Conversation
-from server.commands.chat_session import Session, Terminal
+from server.cli.chat.client import AnswerFigures, ChatError, ChatMessage
+from server.cli.chat.session import Session, Terminal
+from server.cli.chat.slash_commands import COMMANDS, Conversation
 
 Step = str | AnswerFigures | BaseException | type[BaseException]
 

@@ -6,16 +6,16 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
-from server.cli import main
-from server.commands.doctor import ModelReport, Report, to_json
-from server.commands.doctor_page import in_units, show
-from server.commands.machine import CachedFile, Machine, Placed, Versions, find_cached
+from server.cli.main import main
+from server.cli.models.doctor import ModelReport, Report, to_json
+from server.cli.models.doctor_report import in_units, show
+from server.cli.models.machine import CachedFile, Machine, Placed, Versions, find_cached
+from server.engine.client.compute_modes.memory import Remembered
 from server.engine.compute_mode import ComputeMode
-from server.engine.native.cores import Cores
-from server.engine.native.placement import BuildFacts, DeviceFacts, Placement
-from server.engine.parent.mode_memory import Remembered
+from server.engine.llama.cpu_topology import Cores
+from server.engine.llama.placement import BuildFacts, DeviceFacts, Placement
 from tests.support.minimal_gguf import write_gguf
-from tests.unit.cli.test_assembly import FACTS
+from tests.unit.bootstrap.test_build import FACTS
 
 GPU = DeviceFacts("CUDA0", "Some GPU", "gpu", 70 * 2**30, 80 * 2**30)
 REPORT = Report(

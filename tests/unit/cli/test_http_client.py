@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from server.commands.chat_client import ChatClient
-from server.commands.http_client import server_client
-from server.commands.task_client import TaskClient
+from server.cli.chat.client import ChatClient
+from server.cli.http_client import server_client
+from server.cli.task_client import TaskClient
 
 MODELS = b'{"object": "list", "data": [{"id": "some"}]}'
 

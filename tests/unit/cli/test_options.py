@@ -4,11 +4,11 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from server.commands.options import read_settings, settings_options
-from server.commands.serve import serve
-from server.commands.settings_page import settings_page
-from server.settings.layers import flag_name, variable_name
-from server.settings.table import Settings
+from docs.generate.settings_page import settings_page
+from server.cli.options import read_settings, settings_options
+from server.cli.serve.command import serve
+from server.config.loader import flag_name, variable_name
+from server.config.schema import Settings
 from tests.unit.cli.samples import SAMPLES
 
 

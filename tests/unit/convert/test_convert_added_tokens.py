@@ -7,11 +7,11 @@ import pytest
 import sentencepiece
 
 from convert.errors import ConvertError, CorruptFileError, VocabularyError
-from convert.mixture import QuantType
 from convert.pipeline import convert_checkpoint
-from convert.sentencepiece_model import PieceType, read_model
-from convert.vocabulary import load_vocabulary
-from server.tokenizer import load_tokenizer
+from convert.quantize.recipes import QuantType
+from convert.vocab.chatglm import load_vocabulary
+from convert.vocab.sentencepiece import PieceType, read_model
+from server.chat.tokenizer.llama_tokenizer import load_tokenizer
 from tests.support.chatglm2_checkpoint import Shape, make_weights, small_tokenizer, write_checkpoint
 from tests.support.checkpoints import real_checkpoint
 

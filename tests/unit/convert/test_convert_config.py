@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from convert.errors import CorruptFileError, MissingFileError, UnsupportedModelError
-from convert.families import detect
+from convert.families.detect import detect
 from tests.support.chatglm2_checkpoint import SMALL, make_config
 from tests.support.checkpoints import real_checkpoint
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from convert.errors import UnsupportedModelError
-from convert.families import detect
-from convert.family import FamilyName
+from convert.families.detect import detect
+from convert.family_name import FamilyName
 from tests.support.chatglm2_checkpoint import SMALL, make_config, train_tokenizer
 from tests.support.checkpoints import real_checkpoint
 

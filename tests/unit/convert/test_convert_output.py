@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from convert.errors import OutputError
-from convert.output import complete_file
+from convert.gguf.atomic_file import complete_file
 
 Usage = namedtuple("Usage", "total used free")
 

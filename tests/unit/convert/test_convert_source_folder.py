@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert.checkpoint import open_checkpoint
+from convert.checkpoint.reader import open_checkpoint
+from convert.checkpoint.source_folder import find_checkpoint, model_name
 from convert.errors import (
     ConvertError,
     CorruptFileError,
@@ -14,9 +15,8 @@ from convert.errors import (
     UnsupportedFileError,
     UnsupportedModelError,
 )
-from convert.mixture import QuantType
 from convert.pipeline import convert_checkpoint, plan_conversion
-from convert.source_folder import find_checkpoint, model_name
+from convert.quantize.recipes import QuantType
 from tests.support.chatglm2_checkpoint import Shape, make_config, make_weights, write_checkpoint
 from tests.support.checkpoints import real_checkpoint
 from tests.support.torch_bin import Stored, pickled, write_bin

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from convert.stored import to_float32
+from convert.checkpoint.raw_tensor import to_float32
 
 
 @pytest.mark.parametrize("chosen", ["all", "finite"])

@@ -1,10 +1,10 @@
 import jinja2
 import pytest
 
-from convert.prompt import CHATGLM2_TEMPLATE
-from server.prompts.chatglm2 import render
-from server.prompts.format import to_conversation
-from server.prompts.message import Message, Role
+from convert.vocab.chat_templates import CHATGLM2_TEMPLATE
+from server.chat.prompts.chatglm2 import render
+from server.chat.prompts.formats import to_conversation
+from server.chat.prompts.message import Message, Role
 
 Turns = list[tuple[str, str]]
 

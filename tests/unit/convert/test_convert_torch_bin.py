@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convert.checkpoint import open_checkpoint, open_file, weights_findings
+from convert.checkpoint.reader import open_checkpoint, open_file, weights_findings
 from convert.errors import (
     CheckpointError,
     CorruptFileError,

@@ -5,10 +5,10 @@ import json
 import jsonschema_rs
 import pytest
 
+from server.chat.tools.types import ToolChoice, ToolOffer
 from server.engine.grammar import Grammar, GrammarKind, one_of
-from server.tools.tool import ToolChoice, ToolOffer
-from tests.unit.tools.samples import CLOCK, FORMS, WEATHER, babble, ids, read, takes
-from tests.unit.tools.test_forms import CALL, CALLS
+from tests.unit.chat.tools.samples import CLOCK, FORMS, WEATHER, babble, ids, read, takes
+from tests.unit.chat.tools.test_forms import CALL, CALLS
 
 SCHEMA = {
     "type": "object",

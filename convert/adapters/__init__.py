@@ -1,0 +1,1 @@
+"""LoRA adapters and P-Tuning prefixes to GGUF."""

@@ -1,0 +1,1 @@
+"""Reads a checkpoint folder: configuration, safetensors, torch files. Trusts none of them."""

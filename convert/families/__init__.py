@@ -1,0 +1,1 @@
+"""The model families: their tensors and metadata."""

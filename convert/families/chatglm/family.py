@@ -1,0 +1,94 @@
+"""The ChatGLM family: one architecture, several tokenizers and prompts."""
+
+from dataclasses import dataclass
+
+from convert.checkpoint.config import ConfigFile
+from convert.checkpoint.int_unpack import UnpackedTensors
+from convert.checkpoint.reader import TensorSource
+from convert.errors import UnsupportedModelError
+from convert.families.base import TensorMapping
+from convert.families.chatglm.rope import decide_rope
+from convert.families.chatglm.tensors import IGNORED_TENSORS, ChatGLMConfig, hyperparameters, read_shape, tensor_table
+from convert.families.chatglm.variant import decide_kind
+from convert.family_name import FamilyName
+from convert.gguf_keys import Metadata
+from convert.vocab.chatglm import load_vocabulary, vocabulary_metadata
+from convert.vocab.glm4 import byte_level_metadata, load_byte_level
+
+_FIRST_GENERATION = ("position_encoding_2d", "inner_hidden_size", "gmask_token_id")
+"""Keys of config.json that no later ChatGLM has."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatGLM:
+    """A checkpoint of the family; see ``convert.families.base.Family``."""
+
+    file: ConfigFile
+    config: ChatGLMConfig
+    name: FamilyName
+    packed_bits: int
+    """4 or 8 where the published weights are packed integers, else 0."""
+    findings: tuple[str, ...]
+
+    @property
+    def layers(self) -> int:
+        """Transformer layers."""
+        return self.config.num_layers
+
+    @property
+    def heads_per_group(self) -> int:
+        """Query heads that share a key/value group."""
+        return self.config.heads_per_group
+
+    @property
+    def ignored(self) -> frozenset[str]:
+        """The rotary frequencies."""
+        return IGNORED_TENSORS
+
+    def hyperparameters(self) -> Metadata:
+        """Return the GGUF keys of name, architecture and shape."""
+        return hyperparameters(self.config)
+
+    def vocabulary(self) -> Metadata:
+        """Return the GGUF keys of the tokenizer and the prompt; raises MissingFileError, VocabularyError."""
+        path, size = self.file.folder / "tokenizer.model", self.config.padded_vocab_size
+        if self.name is FamilyName.GLM4:
+            return byte_level_metadata(load_byte_level(path, size))
+        return vocabulary_metadata(load_vocabulary(path, size, self.name))
+
+    def tensors(self) -> tuple[TensorMapping, ...]:
+        """Return all tensors of the file, in order."""
+        return tensor_table(self.config)
+
+    def prepare(self, source: TensorSource) -> TensorSource:
+        """Return the checkpoint's tensors, unpacked where they are int4 or int8."""
+        return UnpackedTensors(source, self.packed_bits) if self.packed_bits else source
+
+
+def read_family(file: ConfigFile, family: FamilyName | None) -> ChatGLM:
+    """Decide which model of the family a checkpoint is; see ``convert.families.detect.detect``."""
+    _check_supported(file)
+    kind = decide_kind(file, family)
+    rope, rope_findings = decide_rope(file, kind)
+    bits, bits_findings = _packed_bits(file)
+    findings = (kind.finding, *rope_findings, *bits_findings)
+    return ChatGLM(file, read_shape(file, rope), kind.family, bits, findings)
+
+
+def _packed_bits(file: ConfigFile) -> tuple[int, tuple[str, ...]]:
+    bits = file.raw.get("quantization_bit") or 0
+    if bits not in (0, 4, 8):
+        raise UnsupportedModelError(file.path, f"quantization_bit is {bits!r}; only int4 and int8 are unpacked")
+    finding = f"weights: packed int{bits}, unpacked; the checkpoint they were made from gives a better file"
+    return (4, (finding,)) if bits == 4 else (8, (finding,)) if bits == 8 else (0, ())
+
+
+def _check_supported(file: ConfigFile) -> None:
+    if any(key in file.raw for key in _FIRST_GENERATION) or (file.folder / "ice_text.model").exists():
+        raise UnsupportedModelError(
+            file.path,
+            "this is ChatGLM-6B of the first generation, a model that llama.cpp does not have; "
+            "ChatGLM2-6B and ChatGLM3-6B are its successors",
+        )
+    if not any(name.startswith("ChatGLM") for name in file.architectures):
+        raise UnsupportedModelError(file.path, f"architectures {list(file.architectures)} is not converted; no ChatGLM")

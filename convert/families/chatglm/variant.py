@@ -1,0 +1,147 @@
+"""Which ChatGLM a checkpoint is: one architecture and one config.json, but other tokens, prompts and rotations.
+
+Copies and fine-tunes are renamed freely, so what the files hold counts for more than what anything is called.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from convert.checkpoint.config import ConfigFile
+from convert.checkpoint.source_folder import model_name
+from convert.errors import CheckpointError, UnsupportedModelError, VocabularyError
+from convert.family_name import FamilyName
+from convert.vocab.sentencepiece import read_model
+from convert.vocab.tiktoken import is_tiktoken
+
+MEMBERS = (FamilyName.CHATGLM2, FamilyName.CHATGLM3, FamilyName.CODEGEEX2, FamilyName.GLM4)
+
+TOKENIZER_CODE = "tokenization_chatglm.py"
+
+_NAMES = (
+    (re.compile(r"codegeex-?2", re.I), FamilyName.CODEGEEX2),
+    (re.compile(r"chatglm-?3", re.I), FamilyName.CHATGLM3),
+    (re.compile(r"chatglm-?2", re.I), FamilyName.CHATGLM2),
+)
+"""GLM-4 is not among them: its tokenizer.model is of another kind, which is seen before any name."""
+
+_CHATGLM3_CONTEXT = 8192
+"""seq_length of ChatGLM3-6B; ChatGLM2-6B has 32768."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A decision and what it rests on."""
+
+    family: FamilyName
+    reason: str
+    is_certain: bool = True
+    """False where it rests on what fine-tunes often change, or on nothing."""
+
+    @property
+    def finding(self) -> str:
+        """One line for people."""
+        return f"family: {self.family.value}, because {self.reason}"
+
+
+def decide_kind(file: ConfigFile, asked: FamilyName | None) -> Kind:
+    """Decide from a checkpoint folder, or take what the user says.
+
+    Raises:
+        UnsupportedModelError: the user asks for a family that a ChatGLM cannot be.
+    """
+    if asked is not None:
+        if asked not in MEMBERS:
+            raise UnsupportedModelError(file.path, f"this is a ChatGLM, which cannot be converted as {asked.value}")
+        return Kind(asked, "that was asked for")
+    for look in _LOOKS:
+        kind = look(file)
+        if kind is not None:
+            return kind
+    return Kind(FamilyName.CHATGLM2, "nothing in the folder says otherwise", is_certain=False)
+
+
+def _by_tokenizer_model(file: ConfigFile) -> Kind | None:
+    path = file.folder / "tokenizer.model"
+    if is_tiktoken(path):
+        return Kind(FamilyName.GLM4, "tokenizer.model is a byte-level vocabulary")
+    try:
+        spaced = read_model(path).add_dummy_prefix
+    except (CheckpointError, VocabularyError):
+        return None  # said again, with advice, where the vocabulary is needed
+    return None if spaced else Kind(FamilyName.CODEGEEX2, "tokenizer.model puts no space before a text")
+
+
+def _by_tokenizer_config(file: ConfigFile) -> Kind | None:
+    if "<|user|>" in _text(file.folder / "tokenizer_config.json"):
+        return Kind(FamilyName.CHATGLM3, "tokenizer_config.json has role tokens")
+    return None
+
+
+def _by_tokenizer_code(file: ConfigFile) -> Kind | None:
+    text = _text(file.folder / TOKENIZER_CODE)
+    if "<|user|>" in text:
+        return Kind(FamilyName.CHATGLM3, f"{TOKENIZER_CODE} has role tokens")
+    return None
+
+
+def _by_name(file: ConfigFile) -> Kind | None:
+    names = (
+        ("config.json", file.original_name),
+        ("tokenizer_config.json", _json_name(file.folder / "tokenizer_config.json")),
+    )
+    for where, name in names:
+        for pattern, family in _NAMES:
+            if pattern.search(name):
+                return Kind(family, f"{where} names {name}")
+    return None
+
+
+def _by_rounds(file: ConfigFile) -> Kind | None:
+    if "问：" in _text(file.folder / TOKENIZER_CODE):
+        return Kind(FamilyName.CHATGLM2, f"{TOKENIZER_CODE} has rounds of question and answer")
+    return None
+
+
+def _by_folder(file: ConfigFile) -> Kind | None:
+    name = model_name(file.folder)
+    for pattern, family in _NAMES:
+        if pattern.search(name):
+            return Kind(family, f"the folder is called {name}", is_certain=False)
+    return None
+
+
+def _by_context(file: ConfigFile) -> Kind | None:
+    if file.raw.get("seq_length") == _CHATGLM3_CONTEXT:
+        return Kind(FamilyName.CHATGLM3, f"seq_length is {_CHATGLM3_CONTEXT}", is_certain=False)
+    return None
+
+
+_LOOKS: tuple[Callable[[ConfigFile], Kind | None], ...] = (
+    _by_tokenizer_model,
+    _by_tokenizer_config,
+    _by_tokenizer_code,
+    _by_name,
+    _by_rounds,  # after the names: CodeGeeX2 has ChatGLM2's code
+    _by_folder,
+    _by_context,
+)
+"""In the order of their weight; the first one that says something decides."""
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _json_name(path: Path) -> str:
+    try:
+        document: object = json.loads(_text(path) or "{}")
+    except ValueError:
+        return ""
+    name = document.get("name_or_path") if isinstance(document, dict) else None
+    return name if isinstance(name, str) else ""

@@ -1,0 +1,46 @@
+"""Which family a checkpoint is of: the one place where the families meet."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TypeAlias
+
+from convert.checkpoint.config import ConfigFile, load_config
+from convert.errors import UnsupportedModelError
+from convert.families.baichuan import family as baichuan
+from convert.families.base import Family
+from convert.families.chatglm import family as chatglm_family
+from convert.family_name import FamilyName
+
+Reader: TypeAlias = Callable[[ConfigFile, FamilyName | None], Family]
+"""Makes a family of a config.json; the second argument is what the user says it is."""
+
+_READERS: Mapping[str, Reader] = MappingProxyType(
+    {"chatglm": chatglm_family.read_family, "baichuan": baichuan.read_family}
+)
+"""By ``model_type``."""
+
+
+def detect(folder: Path, family: FamilyName | None = None) -> Family:
+    """Read the configuration of a checkpoint folder.
+
+    Args:
+        folder: of a whole model, in Hugging Face's layout.
+        family: what the user says it is; decided from the folder where it is None.
+
+    Raises:
+        MissingFileError: there is no config.json.
+        CorruptFileError: it is not JSON, or a value has the wrong type.
+        UnsupportedModelError: no family, or none that ``family`` can be, describes such a model.
+    """
+    config = load_config(folder)
+    # Older copies of ChatGLM2 have no model_type.
+    kind = config.model_type or "chatglm" * any(name.startswith("ChatGLM") for name in config.architectures)
+    if kind not in _READERS:
+        known = ", ".join(_READERS)
+        raise UnsupportedModelError(
+            config.path,
+            f"model_type {config.model_type!r} with architectures {list(config.architectures)} is not converted "
+            f"(known: {known})",
+        )
+    return _READERS[kind](config, family)

@@ -1,0 +1,14 @@
+"""Names of the model families."""
+
+from enum import Enum
+
+
+class FamilyName(str, Enum):
+    """Families by name; also the prompt format that the server uses for a file."""
+
+    CHATGLM2 = "chatglm2"
+    CHATGLM3 = "chatglm3"
+    CODEGEEX2 = "codegeex2"
+    GLM4 = "glm4"
+    BAICHUAN = "baichuan"
+    BAICHUAN2 = "baichuan2"

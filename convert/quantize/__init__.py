@@ -1,0 +1,1 @@
+"""Quantisation: types, recipes, importance matrix, ggml's kernels."""

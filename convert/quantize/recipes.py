@@ -1,0 +1,177 @@
+"""Which tensor gets which type: the mixtures of llama.cpp, as a pure function.
+
+The rules are those of ``llama_tensor_get_type`` in llama.cpp's ``src/llama-quant.cpp`` (as vendored by
+llama-cpp-python 0.3.36), restricted to what these models have: no experts, an output matrix of its own, and
+a fused query/key/value matrix, which llama.cpp counts as a value matrix, or a separate one for
+values. An integration test compares the outcome with ``llama_model_quantize`` itself.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from convert.quantize.ggml_kernels import GGMLType
+
+
+class QuantType(str, Enum):
+    """What a user asks for; most of them are mixtures of tensor types."""
+
+    F32 = "f32"
+    F16 = "f16"
+    BF16 = "bf16"
+    Q8_0 = "q8_0"
+    Q6_K = "q6_k"
+    Q5_K_M = "q5_k_m"
+    Q5_K_S = "q5_k_s"
+    Q5_1 = "q5_1"
+    Q5_0 = "q5_0"
+    Q4_K_M = "q4_k_m"
+    Q4_K_S = "q4_k_s"
+    Q4_1 = "q4_1"
+    Q4_0 = "q4_0"
+    Q3_K_M = "q3_k_m"
+    Q2_K = "q2_k"
+
+    @property
+    def base(self) -> GGMLType:
+        """The type of the tensors that no rule singles out."""
+        return _RECIPES[self].base
+
+    @property
+    def file_type(self) -> int:
+        """``general.file_type``: the number in ``enum llama_ftype`` (llama.h)."""
+        return _RECIPES[self].file_type
+
+
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    base: GGMLType
+    file_type: int
+
+
+_RECIPES: dict[QuantType, _Recipe] = {
+    QuantType.F32: _Recipe(GGMLType.F32, 0),
+    QuantType.F16: _Recipe(GGMLType.F16, 1),
+    QuantType.BF16: _Recipe(GGMLType.BF16, 32),
+    QuantType.Q8_0: _Recipe(GGMLType.Q8_0, 7),
+    QuantType.Q6_K: _Recipe(GGMLType.Q6_K, 18),
+    QuantType.Q5_K_M: _Recipe(GGMLType.Q5_K, 17),
+    QuantType.Q5_K_S: _Recipe(GGMLType.Q5_K, 16),
+    QuantType.Q5_1: _Recipe(GGMLType.Q5_1, 9),
+    QuantType.Q5_0: _Recipe(GGMLType.Q5_0, 8),
+    QuantType.Q4_K_M: _Recipe(GGMLType.Q4_K, 15),
+    QuantType.Q4_K_S: _Recipe(GGMLType.Q4_K, 14),
+    QuantType.Q4_1: _Recipe(GGMLType.Q4_1, 3),
+    QuantType.Q4_0: _Recipe(GGMLType.Q4_0, 2),
+    QuantType.Q3_K_M: _Recipe(GGMLType.Q3_K, 12),
+    QuantType.Q2_K: _Recipe(GGMLType.Q2_K, 10),
+}
+
+# llama.cpp's ``tensor_type_fallback``: the 32-value type that stands in for a 256-value one.
+_STAND_IN: dict[GGMLType, GGMLType] = {
+    GGMLType.Q2_K: GGMLType.Q4_0,
+    GGMLType.Q3_K: GGMLType.Q4_0,
+    GGMLType.Q4_K: GGMLType.Q5_0,
+    GGMLType.Q5_K: GGMLType.Q5_1,
+    GGMLType.Q6_K: GGMLType.Q8_0,
+}
+
+_WIDE = (GGMLType.F32, GGMLType.F16, GGMLType.BF16)
+
+
+def choose_type(
+    name: str,
+    shape: tuple[int, ...],
+    quant: QuantType,
+    layer: int,
+    n_layers: int,
+    *,
+    heads_per_group: int = 16,
+    has_imatrix: bool = False,
+) -> GGMLType:
+    """Return the type that llama.cpp would give to a tensor.
+
+    Args:
+        name: GGUF name, such as ``blk.3.ffn_down.weight``.
+        shape: (rows, columns), or (values,) for a vector.
+        quant: what the user asked for.
+        layer: index of the tensor's layer; anything for tensors outside the layers.
+        n_layers: layers of the model.
+        heads_per_group: query heads that share a key/value group (ChatGLM2-6B: 32 / 2); matters to q2_k.
+        has_imatrix: an importance matrix is used; matters to q4_0 and q5_0.
+    """
+    wanted = wanted_type(name, shape, quant, layer, n_layers, heads_per_group=heads_per_group, has_imatrix=has_imatrix)
+    return fit_type(wanted, shape)
+
+
+def wanted_type(
+    name: str,
+    shape: tuple[int, ...],
+    quant: QuantType,
+    layer: int,
+    n_layers: int,
+    *,
+    heads_per_group: int = 16,
+    has_imatrix: bool = False,
+) -> GGMLType:
+    """Return the type the mixture asks for, whether or not the rows can have it; see choose_type."""
+    if len(shape) < 2:
+        return GGMLType.F32  # norms and biases: small, and llama.cpp computes them in F32
+    kind = quant.base
+    if kind in _WIDE:
+        return kind
+    if name == "output.weight":
+        kind = GGMLType.Q8_0 if quant is QuantType.Q8_0 else GGMLType.Q6_K
+    elif "attn_qkv" in name or "attn_v." in name:
+        kind = _attention_type(quant, layer, n_layers, heads_per_group)
+    elif "ffn_down" in name:
+        kind = _ffn_down_type(quant, layer, n_layers)
+        if has_imatrix and layer < n_layers // 8:
+            kind = _WITH_OFFSET.get(quant, kind)
+    elif "attn_output" in name:
+        kind = _ATTENTION_OUTPUT.get(quant, kind)
+    return kind
+
+
+def fit_type(wanted: GGMLType, shape: tuple[int, ...]) -> GGMLType:
+    """Return ``wanted``, or what llama.cpp takes instead when a row is not a multiple of its block size."""
+    columns = shape[-1]
+    if columns % wanted.block_size == 0:
+        return wanted
+    stand_in = _STAND_IN.get(wanted, wanted)
+    return stand_in if columns % stand_in.block_size == 0 else GGMLType.F16
+
+
+# What llama.cpp does against "craziness" of the first layers that it saw with an importance matrix only.
+_WITH_OFFSET = {QuantType.Q4_0: GGMLType.Q4_1, QuantType.Q5_0: GGMLType.Q5_1}
+
+_ATTENTION_OUTPUT = {QuantType.Q2_K: GGMLType.Q3_K, QuantType.Q3_K_M: GGMLType.Q4_K}
+
+
+def _attention_type(quant: QuantType, layer: int, n_layers: int, heads_per_group: int) -> GGMLType:
+    if quant is QuantType.Q2_K:
+        return GGMLType.Q4_K if heads_per_group >= 4 else GGMLType.Q3_K
+    if quant is QuantType.Q3_K_M:
+        return GGMLType.Q5_K if layer < 2 else GGMLType.Q4_K
+    if quant is QuantType.Q4_K_S and layer < 4:
+        return GGMLType.Q5_K
+    if quant in (QuantType.Q4_K_M, QuantType.Q5_K_M) and _deserves_more_bits(layer, n_layers):
+        return GGMLType.Q6_K
+    return quant.base
+
+
+def _ffn_down_type(quant: QuantType, layer: int, n_layers: int) -> GGMLType:
+    if quant is QuantType.Q2_K:
+        return GGMLType.Q3_K
+    if quant is QuantType.Q3_K_M:
+        return GGMLType.Q5_K if layer < n_layers // 16 else GGMLType.Q4_K
+    if quant is QuantType.Q4_K_S and layer < n_layers // 8:
+        return GGMLType.Q5_K
+    if quant in (QuantType.Q4_K_M, QuantType.Q5_K_M) and _deserves_more_bits(layer, n_layers):
+        return GGMLType.Q6_K
+    return quant.base
+
+
+def _deserves_more_bits(layer: int, n_layers: int) -> bool:
+    """The first and last eighth of the layers, and every third between."""
+    eighth = n_layers // 8
+    return layer < eighth or layer >= 7 * n_layers // 8 or (layer - eighth) % 3 == 2

@@ -1,0 +1,1 @@
+"""``convert --verify``: loads the result in a child process and compares it."""

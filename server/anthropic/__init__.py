@@ -1,1 +1,0 @@
-"""Anthropic's dialect: /v1/messages."""

@@ -1,0 +1,1 @@
+"""The HTTP APIs, a folder for each dialect: a body in, a request for ``server.generation`` out, and its reply."""

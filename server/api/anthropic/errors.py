@@ -1,0 +1,32 @@
+"""Errors in Anthropic's words."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from server.api.anthropic.response_types import FaultType, MessageFailure
+from server.http.errors import ErrorReply
+from server.http.request_context import current_request
+
+_TYPES: Mapping[int, FaultType] = MappingProxyType(
+    {
+        401: "authentication_error",
+        403: "permission_error",
+        404: "not_found_error",
+        408: "timeout_error",
+        429: "rate_limit_error",
+        503: "overloaded_error",
+        504: "timeout_error",
+    }
+)
+"""By status; any other is an invalid request below 500, and the server's fault from there on."""
+
+
+def failure(reply: ErrorReply) -> MessageFailure:
+    """Return the error reply; its type is all that clients go by, beside the status."""
+    usual: FaultType = "invalid_request_error" if reply.status < 500 else "api_error"
+    error_type = _TYPES.get(reply.status, usual)
+    return {
+        "type": "error",
+        "error": {"type": error_type, "message": reply.message},
+        "request_id": current_request().id,
+    }

@@ -1,0 +1,48 @@
+"""Every field of a request to ``/v1/messages``, and what becomes of it."""
+
+from server.api.common.field_policy import FieldTable, Honoured, Ignored, Refused
+
+_HONOURED = (
+    Honoured("model", "absent or null: the server's default model"),
+    Honoured(
+        "messages",
+        "roles user, assistant, system; text, tool_use, tool_result, documents of text; thinking is dropped",
+    ),
+    Honoured("system", "a string or blocks of text"),
+    Honoured("tools", "custom ones; those of Anthropic's own are left out, as x-glmserve-ignored-tools says"),
+    Honoured("tool_choice", "auto, any, tool, none; disable_parallel_tool_use"),
+    Honoured("output_config", "format json_schema; effort has no effect"),
+)
+_OF_AN_ANSWER = (
+    Honoured("max_tokens", "required; cut to what the context leaves, as are -1 and 0"),
+    Honoured("temperature", "0 to 1; 0 is greedy"),
+    Honoured("top_p", "0 to 1; 0 keeps only the likeliest token"),
+    Honoured("top_k", "0 turns it off"),
+    Honoured("stop_sequences", "up to 16; the answer tells which one ended it"),
+    Honoured("stream"),
+)
+_IGNORED = (
+    Ignored("metadata"),
+    Ignored("thinking", "the model does not think apart from its answer"),
+    Ignored("context_management", "is about thinking and old results of tools: the context is cut nowhere"),
+    Ignored("cache_control", "prefixes are always cached"),
+    Ignored("service_tier"),
+    Ignored("inference_geo"),
+    Ignored("diagnostics"),
+    Ignored("speed"),
+    Ignored("thread", "of the tool runner of Anthropic's SDKs; nothing is kept here"),
+    Ignored("user_profile_id"),
+    Ignored("workspace_id"),
+)
+_REFUSED = (
+    Refused("container"),
+    Refused("mcp_servers"),
+    Refused("max_tokens_to_sample", (), "spelled max_tokens here"),
+    Refused("prompt", (), "spelled messages here"),
+    Refused("stop", (), "spelled stop_sequences here"),
+)
+
+COUNTED = FieldTable(_HONOURED, (*_IGNORED, *(Ignored(field.name) for field in _OF_AN_ANSWER)), _REFUSED)
+"""Of ``/v1/messages/count_tokens``, where what is said of the answer changes nothing."""
+
+MESSAGES = FieldTable((*_HONOURED, *_OF_AN_ANSWER), _IGNORED, _REFUSED)

@@ -1,0 +1,89 @@
+"""POST /v1/messages and /v1/messages/count_tokens."""
+
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import partial
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from server.api.anthropic.errors import failure
+from server.api.anthropic.protocol import MessagesRequest, PromptRequest, parse_count_request, parse_messages_request
+from server.api.anthropic.request import to_generation, to_prompt
+from server.api.anthropic.response_types import CountedTokens, MessageEvent, MessageFailure, MessageObject
+from server.api.anthropic.stream import MessageWriter
+from server.generation.generate import Generation, generate, unless_gone
+from server.http.errors import ErrorReply, prompt_in
+from server.http.json_body import hung_up, read_request
+from server.http.openapi import Tag, documented
+from server.http.sse import Event, EventStream
+from server.model_pool.registry import ModelRegistry, ServedModel
+
+PATH = "/v1/messages"
+"""This address and what lies below it word their errors as ``errors.failure`` does."""
+
+
+def create_router(registry: ModelRegistry) -> APIRouter:
+    """Return the routes, answering from the models of ``registry``."""
+    router = APIRouter()
+
+    @router.post(PATH, **documented(MessageObject, MessagesRequest, events=MessageEvent, failure=MessageFailure))
+    async def create_message(request: Request) -> Response:
+        """Answer a conversation, whole or as a stream of events."""
+        body = await read_request(request, parse_messages_request)
+        model = registry.get(body.model)
+        if body.stream:
+            return await _stream(body, model)
+        return JSONResponse(await unless_gone(_complete(body, model), partial(hung_up, request)))
+
+    @router.post(
+        f"{PATH}/count_tokens", **documented(CountedTokens, PromptRequest, failure=MessageFailure, tag=Tag.TEXT)
+    )
+    async def count_tokens(request: Request) -> Response:
+        """Count the tokens of a prompt."""
+        body = await read_request(request, parse_count_request)
+        model = registry.get(body.model)
+        async with model.in_use():
+            with prompt_in("messages"):
+                prompt = await to_prompt(body, model)
+        return JSONResponse({"input_tokens": len(prompt.ids)})
+
+    return router
+
+
+async def _complete(body: MessagesRequest, model: ServedModel) -> MessageObject:
+    generation, writer = await _begin(body, model)
+    async with aclosing(generation):
+        async for delta in generation:
+            writer.feed(delta, generation.usage)
+    writer.finish(generation.usage)
+    return writer.message(generation.usage)
+
+
+async def _stream(body: MessagesRequest, model: ServedModel) -> EventStream:
+    """Open the stream; what the engine refuses is raised here, while there still is a status to say it with."""
+    generation, writer = await _begin(body, model)
+    return EventStream(generation, _events(generation, writer), _fail)
+
+
+async def _begin(body: MessagesRequest, model: ServedModel) -> tuple[Generation, MessageWriter]:
+    async with model.in_use():
+        with prompt_in("messages"):
+            ask = await to_generation(body, model)
+            fills_context = len(ask.prompt_ids) + ask.params.max_tokens == model.context_length
+            is_cut = fills_context and ask.params.max_tokens < body.max_tokens
+            writer = MessageWriter(f"msg_{uuid.uuid4().hex}", model.card.name, is_cut_to_context=is_cut)
+            return await generate(model, ask), writer
+
+
+async def _events(generation: Generation, writer: MessageWriter) -> AsyncGenerator[Event, None]:
+    async for delta in generation:
+        for event in writer.feed(delta, generation.usage):
+            yield event
+    for event in writer.finish(generation.usage):
+        yield event
+
+
+def _fail(reply: ErrorReply) -> tuple[Event]:
+    return (Event(failure(reply), "error"),)

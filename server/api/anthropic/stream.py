@@ -1,0 +1,141 @@
+"""A message while it is made: the deltas of an answer in, the events and the message out. Pure.
+
+A message that is not streamed is made the same way, its events being left out, so both say the same.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from server.api.anthropic.response_types import MessageObject, MessageUsage, StopReason, TextBlock, ToolUseBlock
+from server.chat.tools.types import CallDelta, ToolCall
+from server.engine.messages import FinishReason
+from server.generation.generate import Usage
+from server.generation.output_processor import TextDelta
+from server.http.sse import Event
+
+Body = Mapping[str, object]
+"""The data of an event."""
+
+
+class MessageWriter:
+    """Writes one message: ``feed`` for every delta, then ``finish``."""
+
+    def __init__(self, message_id: str, model: str, *, is_cut_to_context: bool) -> None:
+        """``is_cut_to_context``: the context leaves fewer tokens than the request allows."""
+        self._id = message_id
+        self._model = model
+        self._is_cut_to_context = is_cut_to_context
+        self._content: list[TextBlock | ToolUseBlock] = []
+        self._open: _Text | _Call | None = None
+        self._started = False
+        self._last = TextDelta(0, "")
+        self._called = False
+
+    def feed(self, delta: TextDelta, usage: Usage) -> list[Event]:
+        """Return the events of a piece of the answer; ``usage`` is told in front of the first."""
+        self._last = delta
+        bodies = [] if self._started else list(self._start(usage))
+        self._started = True
+        return [Event(body, str(body["type"])) for body in (*bodies, *self._take(delta))]
+
+    def finish(self, usage: Usage) -> list[Event]:
+        """Return the events after the answer."""
+        outcome = {"stop_reason": self._stop_reason(), "stop_sequence": self._last.stop}
+        bodies = [*self._close(), {"type": "message_delta", "delta": outcome, "usage": usage_object(usage)}]
+        return [Event(body, str(body["type"])) for body in (*bodies, {"type": "message_stop"})]
+
+    def message(self, usage: Usage) -> MessageObject:
+        """Return the whole message, after ``finish``."""
+        return {**self._head(usage), "stop_reason": self._stop_reason(), "stop_sequence": self._last.stop}
+
+    def _head(self, usage: Usage) -> MessageObject:
+        return {
+            "id": self._id,
+            "type": "message",
+            "role": "assistant",
+            "model": self._model,
+            "content": list(self._content),
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": usage_object(usage),
+        }
+
+    def _stop_reason(self) -> StopReason:
+        if self._last.finish_reason is FinishReason.LENGTH:
+            return "model_context_window_exceeded" if self._is_cut_to_context else "max_tokens"
+        if self._last.stop is not None:
+            return "stop_sequence"
+        return "tool_use" if self._called else "end_turn"
+
+    def _start(self, usage: Usage) -> Iterator[Body]:
+        yield {"type": "message_start", "message": self._head(usage)}
+        yield {"type": "ping"}
+
+    def _take(self, delta: TextDelta) -> Iterator[Body]:
+        if delta.text:
+            text = self._open if isinstance(self._open, _Text) else _Text()
+            yield from self._turn_to(text)
+            yield self._delta(text.add(delta.text))
+        for piece in delta.calls:
+            if piece.name:
+                self._called = True
+                yield from self._turn_to(_Call(piece))
+            if piece.arguments:
+                assert isinstance(self._open, _Call), "arguments without a call"
+                yield self._delta(self._open.add(piece.arguments))
+
+    def _turn_to(self, block: "_Text | _Call") -> Iterator[Body]:
+        """Close the block that is open and open ``block``, unless that is the one."""
+        if block is not self._open:
+            yield from self._close()
+            self._open = block
+            yield {"type": "content_block_start", "index": len(self._content), "content_block": block.json()}
+
+    def _close(self) -> Iterator[Body]:
+        if self._open is not None:
+            yield {"type": "content_block_stop", "index": len(self._content)}
+            self._content.append(self._open.json())
+            self._open = None
+
+    def _delta(self, delta: Body) -> Body:
+        return {"type": "content_block_delta", "index": len(self._content), "delta": delta}
+
+
+class _Text:
+    """A block of text."""
+
+    def __init__(self) -> None:
+        self._text: list[str] = []
+
+    def add(self, text: str) -> Body:
+        self._text.append(text)
+        return {"type": "text_delta", "text": text}
+
+    def json(self) -> TextBlock:
+        return {"type": "text", "text": "".join(self._text), "citations": None}
+
+
+class _Call:
+    """A call of a tool."""
+
+    def __init__(self, start: CallDelta) -> None:
+        self._start = start
+        self._arguments: list[str] = []
+
+    def add(self, arguments: str) -> Body:
+        self._arguments.append(arguments)
+        return {"type": "input_json_delta", "partial_json": arguments}
+
+    def json(self) -> ToolUseBlock:
+        """Return the block. Of a call that was cut off there is no input: half of a JSON text is none."""
+        call = ToolCall(self._start.id, self._start.name, "".join(self._arguments))
+        return {"type": "tool_use", "id": call.id, "name": call.name, "input": call.parsed() or {}}
+
+
+def usage_object(usage: Usage) -> MessageUsage:
+    """Return the token counts."""
+    return {
+        "input_tokens": usage.prompt_tokens - usage.cached_tokens,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": usage.cached_tokens,
+        "output_tokens": usage.completion_tokens,
+    }

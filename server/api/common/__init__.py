@@ -1,0 +1,1 @@
+"""Request fields that the dialects share: text, sampling, tools, structured output."""

@@ -1,0 +1,152 @@
+"""What requests of every kind are checked with: the base of their models, text in parts, the names of faults."""
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Annotated, ClassVar, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+from typing_extensions import TypedDict
+
+from server.api.common.field_policy import Refused, check_neutral, ignore_field
+from server.http.errors import InvalidRequest, shown
+
+_TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
+
+
+class Wire(BaseModel):
+    """An object as it comes over the wire: types are not converted, and fields that are not declared are left out."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Whole(Wire):
+    """An object in a request whose unknown fields are told of, as those of the body are."""
+
+    at: ClassVar[str]
+    """Where it stands in the body."""
+    refused: ClassVar[tuple[Refused, ...]] = ()
+    """What would change the answer and is not supported."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _note_unknown(cls, value: object) -> object:
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        rules = {rule.name: rule for rule in cls.refused}
+        for name, given in value.items() if isinstance(value, dict) else ():
+            if name in rules:
+                check_neutral(rules[name], given, f"{cls.at}.{name}")
+            elif given is not None and name not in known:
+                ignore_field(f"{cls.at}.{name}")
+        return value
+
+
+_Request = TypeVar("_Request", bound=Wire)
+_Item = TypeVar("_Item")
+
+ListOf = Annotated[list[_Item], Field(fail_fast=True)]
+"""An array of which the first wrong item is the only one looked at: an error for each would take all the memory."""
+
+
+def at_most(most: int) -> BeforeValidator:
+    """Return what refuses an object or array of more than ``most`` parts before any of these is looked at."""
+
+    def check(value: object) -> object:
+        if isinstance(value, dict | list) and len(value) > most:
+            parts = "fields" if isinstance(value, dict) else "items"
+            raise invalid(f"may have at most {most} {parts}, not {len(value)}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def parse(kind: type[_Request], body: Mapping[str, object], at: str = "") -> _Request:
+    """Return ``body`` as a checked ``kind``; ``at`` is its path in the whole body, where it is not that itself.
+
+    Raises:
+        InvalidRequest: a field has a wrong value; ``param`` is its path.
+    """
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        raise _explain(error.errors(include_url=False)[0], at) from None
+
+
+def invalid(message: str) -> PydanticCustomError:
+    """Return what a validator raises; ``message`` goes on after the path of the field."""
+    # The message is a value and not the template, so that braces in it stay braces.
+    return PydanticCustomError("invalid", "{message}", {"message": message})
+
+
+def text_parts(value: object, kinds: Collection[str]) -> tuple[str, ...]:
+    """Return the texts of a content: a string, or a list of parts of the types ``kinds``. Raises for a validator."""
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, list):
+        return tuple(_part(part, index, kinds) for index, part in enumerate(value))
+    raise invalid("must be a string or a list of text parts")
+
+
+def _part(part: object, index: int, kinds: Collection[str]) -> str:
+    if not isinstance(part, dict):
+        raise invalid(f"part {index} must be an object with type and text")
+    kind = part.get("type")
+    if kind not in kinds:
+        raise invalid(f"part {index} has the type {shown(kind)}; only text parts are supported")
+    text = part.get("refusal" if kind == "refusal" else "text")
+    if not isinstance(text, str):
+        raise invalid(f"part {index} must have its text as a string")
+    return text
+
+
+def _arguments(value: object) -> object:
+    if value is None:
+        return ""
+    try:
+        return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
+    except RecursionError:
+        raise invalid("is nested too deeply") from None
+
+
+Arguments = Annotated[str, BeforeValidator(_arguments, json_schema_input_type=str | dict[str, object] | None)]
+"""What an earlier call was made with: JSON text, or the object itself."""
+
+
+def _content(value: object) -> str:
+    return "" if value is None else "\n".join(text_parts(value, _TEXT_PARTS))
+
+
+class TextPart(TypedDict):
+    """A piece of a message's text."""
+
+    type: Literal["text", "input_text", "output_text"]
+    text: str
+
+
+class RefusalPart(TypedDict):
+    """What a model said in place of an answer."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+
+TextContent = Annotated[
+    str, BeforeValidator(_content, json_schema_input_type=str | list[TextPart | RefusalPart] | None)
+]
+"""A message's content: a string, parts of text, which are joined by line breaks, or null."""
+
+
+def _explain(detail: ErrorDetails, at: str) -> InvalidRequest:
+    path = f"{at}{_path(detail['loc'])}".removeprefix(".")
+    if detail["type"] == "missing":
+        return InvalidRequest(f"{path} is required", param=path, code="missing_required_parameter")
+    message = detail["msg"]
+    if detail["type"] == "too_short":
+        message = "must not be empty"
+    text = message.replace("Input should be", "must be", 1) if message.startswith("Input") else message
+    return InvalidRequest(f"{path}: {text}", param=path)
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """Return a location as a caller would write it, such as ``.messages[0].content``."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)

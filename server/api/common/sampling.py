@@ -1,0 +1,152 @@
+"""How an answer is sampled: the fields that requests of several kinds have, and what the engine makes of them."""
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from server.api.common.base import Wire, invalid
+from server.api.common.numbers import UNLIMITED, AsNumber, AsWhole, as_number
+from server.engine.params import MAX_BIAS, SamplingParams
+from server.generation.generate import SEED_SPAN, PrefixSalts
+from server.http.errors import InvalidRequest, shown
+from server.model_pool.registry import ModelCard, ServedModel
+
+_MAX_STOPS = 16
+_MAX_BIASES = 4096
+_MAX_STOP_CHARACTERS = 1000
+_LEAST_TOP_P = 1e-6
+
+
+def _stops(value: object) -> tuple[str, ...]:
+    stops = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
+        raise invalid("must be a string or a list of strings")
+    if len(stops) > _MAX_STOPS:
+        raise invalid(f"may have at most {_MAX_STOPS} strings, not {len(stops)}")
+    if any(len(stop) > _MAX_STOP_CHARACTERS for stop in stops):
+        raise invalid(f"may have at most {_MAX_STOP_CHARACTERS} characters in a string")
+    # The empty string would end every answer before it starts, which nobody who sends one means.
+    return tuple(stop for stop in stops if stop)
+
+
+_Stops = Annotated[list[Annotated[str, Field(max_length=_MAX_STOP_CHARACTERS)]], Field(max_length=_MAX_STOPS)]
+
+
+def _biases(value: object) -> tuple[tuple[int, float], ...]:
+    if value is None or value == []:
+        return ()
+    if not isinstance(value, dict):
+        raise invalid("must be an object of token ids and biases")
+    if len(value) > _MAX_BIASES:
+        raise invalid(f"may have at most {_MAX_BIASES} tokens, not {len(value)}")
+    return tuple((_token_id(key), _bias(bias, key)) for key, bias in value.items())
+
+
+def _token_id(key: str) -> int:
+    if not (key.isascii() and key.isdigit() and len(key) <= 9):
+        raise invalid(f"{shown(key)} is no token id; ask /tokenize for the ids of a text")
+    return int(key)
+
+
+def _bias(value: object, key: str) -> float:
+    value = as_number(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -MAX_BIAS <= value <= MAX_BIAS:
+        raise invalid(f"the bias of {shown(key)} must be a number from -{MAX_BIAS:g} to {MAX_BIAS:g}")
+    return float(value)
+
+
+LogitBias = Annotated[
+    tuple[tuple[int, float], ...], BeforeValidator(_biases, json_schema_input_type=dict[str, float] | None)
+]
+"""An object of token ids, as strings, and what to add to their logits; null is none."""
+
+StopStrings = Annotated[tuple[str, ...], BeforeValidator(_stops, json_schema_input_type=str | _Stops | None)]
+"""A string or a list of them, bounded; null is none."""
+
+
+class StreamOptions(Wire):
+    """How a stream is framed."""
+
+    include_usage: bool | None = None
+
+
+class SamplingFields(Wire):
+    """The fields that say how an answer is sampled and where it ends, but for its length."""
+
+    temperature: Annotated[float, Field(ge=0, le=2), AsNumber] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1), AsNumber] | None = None
+    top_k: Annotated[int, Field(ge=-1, lt=2**31), AsWhole] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1), AsNumber] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2), AsNumber] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2), AsNumber] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=2), AsNumber] | None = None
+    min_tokens: Annotated[int, Field(ge=0), AsWhole] | None = None
+    ignore_eos: bool | None = None
+    stop: StopStrings = ()
+    seed: Annotated[int, AsWhole] | None = None
+    logit_bias: LogitBias = ()
+
+
+class CacheFields(Wire):
+    """The fields that say who else may find the prompt in the prefix cache."""
+
+    cache_salt: Annotated[str, Field(min_length=1)] | None = None
+    prompt_cache_key: str | None = None
+
+    @property
+    def salts(self) -> PrefixSalts:
+        """What they say."""
+        return PrefixSalts(self.cache_salt or "", self.prompt_cache_key or "")
+
+
+def to_sampling(fields: SamplingFields, card: ModelCard, max_tokens: int) -> SamplingParams:
+    """Return the sampling of an answer of ``max_tokens``, with the model's defaults for what is not said."""
+    defaults = card.defaults
+    return SamplingParams(
+        max_tokens=max_tokens,
+        temperature=_or(fields.temperature, defaults.temperature),
+        top_p=max(_or(fields.top_p, defaults.top_p), _LEAST_TOP_P),
+        top_k=max(defaults.top_k if fields.top_k is None else fields.top_k, 0),
+        min_p=_or(fields.min_p, 0.0),
+        repetition_penalty=_or(fields.repetition_penalty, defaults.repetition_penalty),
+        presence_penalty=_or(fields.presence_penalty, 0.0),
+        frequency_penalty=_or(fields.frequency_penalty, 0.0),
+        seed=None if fields.seed is None else fields.seed % SEED_SPAN,
+        min_tokens=min(fields.min_tokens or 0, max_tokens),
+        ignore_eos=bool(fields.ignore_eos),
+        logit_bias=fields.logit_bias,
+    )
+
+
+def answer_tokens(asked: int | None, least: int | None, default: int, room: int) -> int:
+    """Return how long the answer may get; what the context does not leave is cut off silently.
+
+    Args:
+        asked: what the request says, if anything; ``UNLIMITED`` is all of the room.
+        least: its ``min_tokens``.
+        default: what a request gets that says neither.
+        room: what the context leaves.
+
+    Raises:
+        InvalidRequest: ``least`` is more than ``asked``.
+    """
+    least = least or 0
+    if asked == UNLIMITED:
+        return room
+    if asked is not None and least > asked:
+        raise InvalidRequest(
+            f"min_tokens must be at most the {asked} tokens that the answer may have, not {least}",
+            param="min_tokens",
+        )
+    return min(room, max(default, least) if asked is None else asked)
+
+
+def number_of_answers(n: int | None, model: ServedModel) -> int:
+    """Return how many answers are asked for. Raises InvalidRequest where the model does not give so many."""
+    if n is not None and n > model.max_choices:
+        raise InvalidRequest(f"n must be at most {model.max_choices} on this server, not {n}", param="n")
+    return n or 1
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value

@@ -1,0 +1,175 @@
+"""What an answer has to look like, as OpenAI and vLLM spell it, and as the engine takes it."""
+
+import json
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from server.api.common.base import ListOf, Whole, Wire, at_most
+from server.api.common.field_policy import Refused
+from server.chat.tools.schema import closed, values_exceed
+from server.chat.tools.schema_relaxation import Relaxed, relaxed
+from server.engine.grammar import Grammar, GrammarKind, one_of, size_problem
+from server.http.errors import InvalidRequest
+from server.http.request_context import current_request
+
+_MAX_CHOICES = 10_000
+_MAX_VALUES = 65_536
+"""A grammar may have as many bytes."""
+
+Schema = dict[str, object] | bool
+"""A JSON schema."""
+
+_ANY_OBJECT: Schema = {"type": "object"}
+
+
+class JsonSchemaFormat(Whole):
+    """OpenAI's wrapping of a schema. Unless it is ``strict``, what cannot be held is left out, and told."""
+
+    at = "response_format.json_schema"
+
+    name: str | None = None
+    description: str | None = None
+    json_schema: Annotated[Schema, Field(alias="schema")]
+    strict: bool | None = None
+
+
+class ResponseFormat(Whole):
+    """``response_format``."""
+
+    at = "response_format"
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchemaFormat | None = None
+    object_schema: Annotated[Schema | None, Field(alias="schema")] = None
+    """With ``json_object``, as llama-server takes it."""
+
+
+class StructuredOutputs(Whole):
+    """``structured_outputs``, vLLM's: one of its fields."""
+
+    at = "structured_outputs"
+    refused = (Refused("structural_tag"), Refused("whitespace_pattern"))
+
+    json_schema: Annotated[Schema | str | None, Field(alias="json")] = None
+    regex: str | None = None
+    choice: Annotated[ListOf[str], Field(min_length=1), at_most(_MAX_CHOICES)] | None = None
+    grammar: str | None = None
+    json_object: bool | None = None
+
+
+class GrammarFields(Wire):
+    """The fields that constrain an answer; at most one of them may ask for something."""
+
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: Schema | str | None = None
+    guided_regex: str | None = None
+    guided_choice: Annotated[ListOf[str], Field(min_length=1), at_most(_MAX_CHOICES)] | None = None
+    guided_grammar: str | None = None
+
+
+def to_grammar(fields: GrammarFields) -> Grammar | None:
+    """Return the grammar that the fields ask for, if they do.
+
+    Raises:
+        InvalidRequest: they ask for two, or for one in a wrong way. Whether it can be used, the engine says.
+    """
+    outputs = fields.structured_outputs or StructuredOutputs()
+    asked = {
+        "response_format": _of_format(fields.response_format),
+        "structured_outputs.json": _of_json(outputs.json_schema, "structured_outputs.json"),
+        "structured_outputs.regex": _of_regex(outputs.regex),
+        "structured_outputs.choice": _of_choice(outputs.choice),
+        "structured_outputs.grammar": _of_lark(outputs.grammar, "structured_outputs.grammar"),
+        "structured_outputs.json_object": schema_grammar(_ANY_OBJECT, "structured_outputs")
+        if outputs.json_object
+        else None,
+        "guided_json": _of_json(fields.guided_json, "guided_json"),
+        "guided_regex": _of_regex(fields.guided_regex),
+        "guided_choice": _of_choice(fields.guided_choice),
+        "guided_grammar": _of_lark(fields.guided_grammar, "guided_grammar"),
+    }
+    found = [(name, grammar) for name, grammar in asked.items() if grammar is not None]
+    if len(found) > 1:
+        (first, _), (second, _), *_ = found
+        raise InvalidRequest(f"{first} and {second} exclude each other: an answer follows one of them", param=second)
+    return found[0][1] if found else None
+
+
+def schema_grammar(schema: Schema, path: str, *, strict: bool = True) -> Grammar:
+    """Return the grammar of the JSON texts that fit ``schema`` and have no property that it does not name.
+
+    Most clients send their schemas open, and a model that was not trained for them would fill the room with inventions.
+
+    Args:
+        schema: that is asked for.
+        path: where the request has it.
+        strict: whether the answer has to fit all of it; else what cannot be held is left out, and told.
+
+    Raises:
+        InvalidRequest: the schema is nested too deeply or too large; or strict, and something cannot be held.
+    """
+    if values_exceed(schema, _MAX_VALUES):
+        raise InvalidRequest(f"the schema has more than {_MAX_VALUES} values, which is the limit", param=path)
+    try:
+        _check_size(schema, path)
+        found = relaxed(schema) if isinstance(schema, dict) else Relaxed({} if schema else {"not": {}})
+        source = json.dumps(closed(found.schema), ensure_ascii=False, separators=(",", ":"))
+    except RecursionError:
+        raise InvalidRequest("the schema is nested too deeply", param=path) from None
+    for part in found.left_out:
+        if strict:
+            raise InvalidRequest(
+                f"no answer can be held to {part} of {path}; write the schema without it",
+                param=f"{path}.{part}",
+                code="unsupported_grammar",
+            )
+        current_request().relax(f"{path}: {part}")
+    return Grammar(GrammarKind.JSON_SCHEMA, source)
+
+
+def _check_size(schema: Schema, path: str) -> None:
+    """Refuse what is too large for a grammar before any more work is done on it. Raises InvalidRequest."""
+    text = json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+    if problem := size_problem(Grammar(GrammarKind.JSON_SCHEMA, text)):
+        raise InvalidRequest(f"the schema cannot be used: {problem}", param=path, code="unsupported_grammar")
+
+
+def _of_format(asked: ResponseFormat | None) -> Grammar | None:
+    if asked is None or asked.type == "text":
+        return None
+    if asked.type == "json_object":
+        schema = _ANY_OBJECT if asked.object_schema is None else asked.object_schema
+        return schema_grammar(schema, "response_format.schema", strict=False)
+    if asked.json_schema is None:
+        path = "response_format.json_schema"
+        raise InvalidRequest(f"{path} is required", param=path, code="missing_required_parameter")
+    path = "response_format.json_schema.schema"
+    return schema_grammar(asked.json_schema.json_schema, path, strict=bool(asked.json_schema.strict))
+
+
+def _of_json(schema: Schema | str | None, path: str) -> Grammar | None:
+    if schema is None or not isinstance(schema, str):
+        return None if schema is None else schema_grammar(schema, path)
+    try:
+        parsed = json.loads(schema)
+    except (ValueError, RecursionError):
+        raise InvalidRequest(f"{path} is a text that is not JSON", param=path) from None
+    if not isinstance(parsed, dict | bool):
+        raise InvalidRequest(f"{path} must be a JSON schema: an object or a boolean", param=path)
+    return schema_grammar(parsed, path)
+
+
+def _of_regex(source: str | None) -> Grammar | None:
+    return None if source is None else Grammar(GrammarKind.REGEX, source)
+
+
+def _of_choice(choices: list[str] | None) -> Grammar | None:
+    return None if choices is None else one_of(choices)
+
+
+def _of_lark(source: str | None, path: str) -> Grammar | None:
+    if source is not None and "::=" in source:
+        raise InvalidRequest(f"{path} is written as EBNF or GBNF; this server takes Lark (rule: ...)", param=path)
+    return None if source is None else Grammar(GrammarKind.LARK, source)

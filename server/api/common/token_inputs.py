@@ -1,0 +1,62 @@
+"""Token ids that a request brings in place of texts, and the text that they stand for."""
+
+import asyncio
+
+from server.api.common.base import invalid
+from server.generation.detokenizer import Detokenizer
+from server.http.errors import InvalidRequest
+from server.model_pool.registry import ServedModel
+
+_INLINE_IDS = 2000
+"""Below this, decoding is quicker than going to a thread and back."""
+
+
+TextOrIds = str | tuple[int, ...]
+"""A text, or its token ids."""
+
+TEXTS_OR_IDS = str | list[int] | list[str] | list[list[int]]
+"""What ``texts_or_ids`` reads, for the JSON schema of its field."""
+
+
+def texts_or_ids(value: object, most: int, name: str) -> tuple[TextOrIds, ...]:
+    """Return a text or token ids, or a list of ``most`` of them; each is a ``name``. Raises for a validator."""
+    several = [value] if isinstance(value, str) or _is_token_ids(value) else value
+    if not isinstance(several, list) or not several:
+        raise invalid("must be a text, token ids, or a list of these that is not empty")
+    if len(several) > most:
+        raise invalid(f"may have at most {most} {name}s, not {len(several)}")
+    return tuple(_text_or_ids(item, f"{name} {index}") for index, item in enumerate(several))
+
+
+def _text_or_ids(value: object, name: str) -> TextOrIds:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and _is_token_ids(value):
+        return tuple(value)
+    raise invalid(f"{name} must be a text, or a list of token ids that is not empty")
+
+
+def _is_token_ids(value: object) -> bool:
+    """Return whether ``value`` is a list of token ids, one at least."""
+    return isinstance(value, list) and bool(value) and all(type(item) is int for item in value)
+
+
+def known_ids(ids: tuple[int, ...], vocab_size: int, field: str) -> tuple[int, ...]:
+    """Return ``ids``. Raises InvalidRequest about ``field`` where one is none of the model's vocabulary."""
+    for token_id in (min(ids, default=0), max(ids, default=0)):
+        if not 0 <= token_id < vocab_size:
+            raise InvalidRequest(
+                f"{field}: {token_id} is no token of this model, whose ids go from 0 to {vocab_size - 1}", param=field
+            )
+    return ids
+
+
+async def decoded(ids: tuple[int, ...], model: ServedModel) -> str:
+    """Return the text that ``ids`` stand for; special tokens are no text."""
+    tokenizer = model.tokenizer
+
+    def decode() -> str:
+        detokenizer = Detokenizer(strip_leading_space=tokenizer.strips_leading_space)
+        return "".join([detokenizer.feed(tokenizer.piece(token_id)) for token_id in ids]) + detokenizer.finish()
+
+    return decode() if len(ids) < _INLINE_IDS else await asyncio.to_thread(decode)

@@ -1,0 +1,264 @@
+"""Tools as they come over the wire: what may be called, whether it has to be, and calls that were made before."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from server.api.common.base import Arguments, ListOf, Wire, at_most, invalid, parse
+from server.chat.tools.types import (
+    MAX_TOOLS,
+    NAME_PATTERN,
+    Tool,
+    ToolChoice,
+    ToolOffer,
+    check_total_size,
+    make_offer,
+    make_tool,
+)
+from server.engine.grammar import Grammar
+from server.http.errors import InvalidRequest, shown
+from server.http.request_context import current_request
+from server.model_pool.registry import ServedModel
+
+FunctionName = Annotated[str, Field(pattern=NAME_PATTERN)]
+
+
+def _function_type(value: object) -> object:
+    if value != "function":
+        raise invalid(f"{shown(value)} is not supported by this server; only function is")
+    return value
+
+
+FunctionType = Annotated[
+    Literal["function"], BeforeValidator(_function_type, json_schema_input_type=Literal["function"])
+]
+
+
+def own_tools_only(tool: object, own: str = "function") -> object:
+    """Return ``tool``, or None for one of another type than ``own``: the model does without it, and a header says so.
+
+    Such tools are run by the server of their vendor, or are called in a form of that vendor's models.
+    """
+    kind = tool.get("type") if isinstance(tool, dict) else None
+    if not isinstance(tool, dict) or not isinstance(kind, str) or kind == own:
+        return tool
+    name = tool.get("name")
+    current_request().ignore("tools", name if isinstance(name, str) and name else kind)
+    return None
+
+
+class FunctionDefinition(Wire):
+    """A function, as ``tools`` and the older ``functions`` have it."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, object] | None = None
+    strict: bool | None = None
+    """Calls are held to the schema in any case. True: the request is refused where that is not possible in full."""
+
+
+class ToolDefinition(Wire):
+    """One of ``tools``."""
+
+    type: FunctionType
+    function: FunctionDefinition
+
+
+OfferedTool = Annotated[
+    ToolDefinition | None, BeforeValidator(own_tools_only, json_schema_input_type=ToolDefinition | dict[str, object])
+]
+"""One of ``tools``; None for one that cannot be had here."""
+
+
+class FunctionCall(Wire):
+    """What was called in an earlier answer, and how."""
+
+    name: FunctionName
+    arguments: Arguments = ""
+
+
+class EarlierCall(Wire):
+    """One of an assistant's ``tool_calls``."""
+
+    id: Annotated[str, Field(min_length=1)]
+    type: FunctionType = "function"
+    function: FunctionCall
+
+
+class AskedChoice(Wire):
+    """What ``tool_choice`` and ``function_call`` come to."""
+
+    mode: Literal["none", "auto", "required"]
+    allowed: tuple[str, ...] | None = None
+
+
+class _Named(Wire):
+    name: str
+
+
+class _NamedTool(Wire):
+    type: FunctionType = "function"
+    function: _Named
+
+
+class _AllowedTools(Wire):
+    mode: Literal["auto", "required"]
+    tools: Annotated[ListOf[_NamedTool], Field(min_length=1), at_most(MAX_TOOLS)]
+
+
+class _AllowedChoice(Wire):
+    type: Literal["allowed_tools"]
+    allowed_tools: _AllowedTools
+
+
+_Mode = Literal["none", "auto", "required"]
+
+
+_MODES: Mapping[object, _Mode] = MappingProxyType(
+    {"none": "none", "auto": "auto", "required": "required", "any": "required"}
+)
+"""``any`` is what Mistral and Anthropic call ``required``."""
+
+
+def asked_mode(value: object) -> AskedChoice | None:
+    """Return a choice that says whether to call, by a word or as an object of that type; None for any other."""
+    kind = value.get("type") if isinstance(value, dict) else value
+    return AskedChoice(mode=_MODES[kind]) if isinstance(kind, str) and kind in _MODES else None
+
+
+def _tool_choice(value: object) -> object:
+    mode = asked_mode(value)
+    if mode is not None:
+        return mode
+    if isinstance(value, dict) and value.get("type") == "allowed_tools":
+        choice = parse(_AllowedChoice, value, "tool_choice").allowed_tools
+        return AskedChoice(mode=choice.mode, allowed=tuple(tool.function.name for tool in choice.tools))
+    if isinstance(value, dict):
+        if value.get("type") in ("function", "tool") and "name" in value:
+            value = {"type": "function", "function": {"name": value["name"]}}
+        return AskedChoice(mode="required", allowed=(parse(_NamedTool, value, "tool_choice").function.name,))
+    raise invalid("must be none, auto, required, or an object that names a function")
+
+
+def _function_choice(value: object) -> object:
+    if isinstance(value, str) and value in ("none", "auto"):
+        return AskedChoice.model_validate({"mode": value})
+    if isinstance(value, dict):
+        return AskedChoice(mode="required", allowed=(parse(_Named, value, "function_call").name,))
+    raise invalid("must be none, auto, or an object with the name of a function")
+
+
+_ToolChoice = Annotated[
+    AskedChoice, BeforeValidator(_tool_choice, json_schema_input_type=_Mode | _NamedTool | _AllowedChoice)
+]
+_FunctionChoice = Annotated[
+    AskedChoice, BeforeValidator(_function_choice, json_schema_input_type=Literal["none", "auto"] | _Named)
+]
+
+
+class ToolFields(Wire):
+    """The fields about tools, the older ones about functions among them."""
+
+    tools: Annotated[ListOf[OfferedTool], at_most(MAX_TOOLS)] | None = None
+    tool_choice: _ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    functions: Annotated[ListOf[FunctionDefinition], at_most(MAX_TOOLS)] | None = None
+    function_call: _FunctionChoice | None = None
+
+    @property
+    def has_functions(self) -> bool:
+        """Whether it is written in the older fields, and is to be answered so."""
+        return bool(self.functions)
+
+
+def to_offer(fields: ToolFields) -> ToolOffer | None:
+    """Return the tools that may be called; None where there are none, or none may be.
+
+    Raises:
+        InvalidRequest: the fields contradict each other.
+        ToolError: a tool is not acceptable.
+    """
+    if fields.tools and fields.functions:
+        raise InvalidRequest("functions is the older name of tools; send one of them", param="functions")
+    if fields.functions:
+        return offer_functions(fields.functions, fields.function_call, "function_call", parallel=False)
+    functions = [tool.function for tool in fields.tools or () if tool is not None]
+    return offer_functions(
+        functions, fields.tool_choice, "tool_choice", parallel=fields.parallel_tool_calls is not False
+    )
+
+
+def offer_functions(
+    functions: Sequence[FunctionDefinition], choice: AskedChoice | None, field: str, *, parallel: bool
+) -> ToolOffer | None:
+    """Return the functions that may be called; None where there are none, or none may be.
+
+    Args:
+        functions: all that there are.
+        choice: which of them, and whether one has to be; None leaves it to the model.
+        field: where the request says so.
+        parallel: whether one answer may have several calls.
+
+    Raises:
+        InvalidRequest: the choice asks for what is not there.
+        ToolError: a tool is not acceptable.
+    """
+    asked = choice or AskedChoice(mode="auto")
+    if asked.mode == "none":
+        functions = [one.model_copy(update={"parameters": None}) for one in functions]
+    check_total_size([one.parameters for one in functions])
+    tools = tuple(map(_tool, functions))
+    if not tools and asked.mode == "required":
+        raise InvalidRequest(f"{field} asks for a call, but there is nothing to be called", param=field)
+    allowed = None if asked.allowed is None else frozenset(asked.allowed)
+    unknown = sorted((allowed or frozenset()) - {tool.name for tool in tools})
+    if unknown:
+        raise InvalidRequest(f"{field} names {shown(unknown[0])}, which is not among the functions", param=field)
+    if not tools or asked.mode == "none":
+        return None
+    return make_offer(tools, ToolChoice(asked.mode), allowed, parallel=parallel)
+
+
+def _tool(function: FunctionDefinition) -> Tool:
+    tool, left_out = make_tool(
+        function.name, function.description or "", function.parameters, strict=bool(function.strict)
+    )
+    for path in left_out:
+        current_request().relax(f"{tool.name}: {path}")
+    return tool
+
+
+def check_no_call_is_due(offer: ToolOffer | None, field: str) -> None:
+    """Check an answer that goes on with a text: it calls nothing, though its prompt may tell of tools.
+
+    Raises:
+        InvalidRequest: ``offer`` asks for a call in ``field``.
+    """
+    if offer is not None and offer.choice is ToolChoice.REQUIRED:
+        raise InvalidRequest(
+            f"{field} asks for a call, but an answer that has begun as text goes on as text: end with the user's "
+            "message, or leave the choice to the model",
+            param=field,
+        )
+
+
+def with_format(offer: ToolOffer | None, asked: Grammar | None) -> ToolOffer | None:
+    """Return ``offer`` for an answer that calls a tool or is a text in the format that was ``asked`` for."""
+    return None if offer is None else replace(offer, text_format=asked)
+
+
+def answer_grammar(model: ServedModel, offer: ToolOffer | None, asked: Grammar | None) -> Grammar | None:
+    """Return the grammar of an answer: calls in the family's form or a text in the format, or the format alone.
+
+    Args:
+        model: that answers.
+        offer: the tools that may be called, if any.
+        asked: the grammar of the format, if one is asked for.
+
+    Raises:
+        PromptError: the model can be told of no tools.
+    """
+    return asked if offer is None else model.tool_grammar(offer)

@@ -1,0 +1,91 @@
+"""From the wire's request to what the door to generation takes."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+from server.api.common.sampling import answer_tokens, number_of_answers, to_sampling
+from server.api.common.structured_output import to_grammar
+from server.api.common.tools import answer_grammar, check_no_call_is_due, to_offer, with_format
+from server.api.openai.chat_completions.messages import to_messages
+from server.api.openai.chat_completions.protocol import ChatRequest
+from server.chat.prompts.message import Message
+from server.chat.tools.types import ToolOffer
+from server.generation.generate import GenerationRequest, room_for_answer
+from server.http.errors import InvalidRequest
+from server.http.offload import off_loop
+from server.model_pool.registry import ServedModel
+
+
+async def to_generation(body: ChatRequest, model: ServedModel) -> GenerationRequest:
+    """Return what ``body`` asks of ``model``.
+
+    Raises:
+        InvalidRequest: it asks for more answers than the model gives, or contradicts itself.
+        ToolError: a tool is not acceptable.
+        PromptError: the prompt format cannot express the messages or the tools.
+        PromptTooLong: the context leaves no room for an answer.
+        EngineUnavailable: the model is not ready.
+    """
+    n = number_of_answers(body.n, model)
+    prompt = await to_prompt(body, model)
+    offer = prompt.offer
+    if body.is_continued:
+        check_no_call_is_due(offer, "tool_choice")
+        offer = None
+    form = model.answer_form(prompt.messages)
+    asked_format = await off_loop(partial(to_grammar, body)) or form.grammar
+    offer = with_format(offer, asked_format)
+    room = room_for_answer(model, len(prompt.ids))
+    asked = body.max_completion_tokens or body.max_tokens
+    max_tokens = answer_tokens(asked, body.min_tokens, model.card.default_max_tokens, room)
+    params = to_sampling(body, model.card, max_tokens)
+    if body.do_sample is False:
+        params = replace(params, temperature=0.0)
+    if body.logprobs:
+        params = replace(params, logprobs=body.top_logprobs or 0)
+    grammar = await off_loop(partial(answer_grammar, model, offer, asked_format))
+    return GenerationRequest(
+        prompt.ids,
+        replace(params, grammar=grammar),
+        stop=body.stop or form.stop,
+        n=n,
+        tools=offer,
+        continued=body.is_continued,
+        salts=body.salts,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the model is given."""
+
+    ids: tuple[int, ...]
+    messages: tuple[Message, ...]
+    offer: ToolOffer | None
+
+
+async def to_prompt(body: ChatRequest, model: ServedModel) -> Prompt:
+    """Return the prompt. Raises as ``to_generation`` does."""
+    offer = await off_loop(partial(to_offer, body))
+    _check_agreement(body, offer)
+    messages = await off_loop(partial(to_messages, body.messages))
+    tools = () if offer is None else offer.tools
+    ids = await model.encode(messages, tools, continued=body.is_continued)
+    return Prompt(ids, messages, offer)
+
+
+def _check_agreement(body: ChatRequest, offer: ToolOffer | None) -> None:
+    """Refuse fields that contradict each other. Raises InvalidRequest."""
+    if body.is_continued and body.add_generation_prompt:
+        raise InvalidRequest(
+            "continue_final_message and add_generation_prompt exclude each other", param="continue_final_message"
+        )
+    if body.add_generation_prompt is False and not body.is_continued:
+        raise InvalidRequest(
+            "add_generation_prompt may be false only together with continue_final_message",
+            param="add_generation_prompt",
+        )
+    if body.logprobs and offer is not None:
+        raise InvalidRequest(
+            "logprobs are those of a text: leave the tools out, or set tool_choice to none", param="logprobs"
+        )

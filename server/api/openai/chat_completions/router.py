@@ -1,0 +1,59 @@
+"""POST /v1/chat/completions."""
+
+from functools import partial
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from server.api.openai.chat_completions.protocol import ChatRequest, parse_chat_request
+from server.api.openai.chat_completions.request import to_generation
+from server.api.openai.chat_completions.response import ChunkWriter, chat_completion
+from server.api.openai.chat_completions.stream import chat_stream
+from server.api.openai.chat_completions.tool_calls import CallShape
+from server.api.openai.envelope import new_head
+from server.api.openai.response_types import ChatChunk, ChatCompletion
+from server.generation.generate import Completion, complete, generate, unless_gone
+from server.http.errors import ErrorEnvelope
+from server.http.json_body import hung_up, read_request
+from server.http.openapi import documented
+from server.http.sse import EventStream
+from server.model_pool.registry import ModelRegistry, ServedModel
+
+_ID_PREFIX = "chatcmpl"
+
+
+def create_router(registry: ModelRegistry) -> APIRouter:
+    """Return the route, answering from the models of ``registry``."""
+    router = APIRouter()
+
+    @router.post("/v1/chat/completions", **documented(ChatCompletion, ChatRequest, events=ChatChunk | ErrorEnvelope))
+    async def chat_completions(request: Request) -> Response:
+        """Answer a conversation, whole or as a stream of events."""
+        body = await read_request(request, parse_chat_request)
+        model = registry.get(body.model)
+        if body.stream:
+            return await _stream(body, model)
+        completion = await unless_gone(_complete(body, model), partial(hung_up, request))
+        head = new_head(_ID_PREFIX, model.card)
+        return JSONResponse(chat_completion(head, completion, _shape(body), timings=bool(body.timings)))
+
+    return router
+
+
+async def _complete(body: ChatRequest, model: ServedModel) -> Completion:
+    async with model.in_use():
+        return await complete(model, await to_generation(body, model))
+
+
+async def _stream(body: ChatRequest, model: ServedModel) -> EventStream:
+    """Open the stream; what the engine refuses is raised here, while there still is a status to say it with."""
+    include_usage = bool(body.stream_options and body.stream_options.include_usage)
+    head = new_head(_ID_PREFIX, model.card)
+    writer = ChunkWriter(head, include_usage=include_usage, timings=bool(body.timings), calls=_shape(body))
+    async with model.in_use():
+        ask = await to_generation(body, model)
+        return chat_stream(await generate(model, ask), writer, ask.n)
+
+
+def _shape(body: ChatRequest) -> CallShape:
+    return CallShape(functions=body.has_functions)

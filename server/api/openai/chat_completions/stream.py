@@ -1,0 +1,32 @@
+"""The events of a chat completion."""
+
+from collections.abc import AsyncGenerator
+
+from server.api.openai.chat_completions.response import ChunkWriter
+from server.generation.generate import Generation
+from server.http.errors import ErrorReply
+from server.http.sse import Event, EventStream
+
+DONE = Event("[DONE]")
+"""Ends every stream of OpenAI's chunks."""
+
+
+def chat_stream(generation: Generation, writer: ChunkWriter, n: int) -> EventStream:
+    """Return ``generation``, which has ``n`` answers, as a stream that owns it."""
+    return EventStream(generation, _events(generation, writer, n), failure)
+
+
+def failure(reply: ErrorReply) -> tuple[Event, ...]:
+    """Return what ends a stream of OpenAI's chunks in which something failed."""
+    return Event(reply.envelope()), DONE
+
+
+async def _events(generation: Generation, writer: ChunkWriter, n: int) -> AsyncGenerator[Event, None]:
+    for index in range(n):
+        yield Event(writer.role(index))
+    async for delta in generation:
+        for chunk in writer.delta(delta):
+            yield Event(chunk)
+    for chunk in writer.end(generation.usage, generation.timings):
+        yield Event(chunk)
+    yield DONE

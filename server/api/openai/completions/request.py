@@ -1,0 +1,120 @@
+"""The body of a text completion as it comes over the wire, and what it asks of the engine."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Annotated
+
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from server.api.common.base import parse
+from server.api.common.numbers import UNLIMITED, AsWhole
+from server.api.common.sampling import (
+    CacheFields,
+    SamplingFields,
+    StreamOptions,
+    answer_tokens,
+    number_of_answers,
+    to_sampling,
+)
+from server.api.common.structured_output import GrammarFields, to_grammar
+from server.api.common.token_inputs import TEXTS_OR_IDS, TextOrIds, decoded, known_ids, texts_or_ids
+from server.api.openai.completions.field_policy import COMPLETION
+from server.engine.params import MAX_LOGPROBS
+from server.generation.generate import GenerationRequest, room_for_answer
+from server.generation.prompt_batch import SEQUENCES_AT_MOST
+from server.http.errors import InvalidRequest, prompt_in
+from server.model_pool.registry import ServedModel
+
+_DEFAULT_MAX_TOKENS = 16
+
+
+class CompletionRequest(SamplingFields, CacheFields, GrammarFields):
+    """The fields that are honoured; ``completion_fields.py`` says what becomes of all others."""
+
+    model_config = ConfigDict(json_schema_extra=COMPLETION.complete)
+
+    model: str | None = None
+    prompt: Annotated[
+        tuple[TextOrIds, ...],
+        BeforeValidator(
+            partial(texts_or_ids, most=SEQUENCES_AT_MOST, name="prompt"), json_schema_input_type=TEXTS_OR_IDS
+        ),
+    ]
+    max_tokens: Annotated[int, Field(ge=UNLIMITED), AsWhole] | None = None
+    n: Annotated[int, Field(ge=1), AsWhole] | None = None
+    echo: bool | None = None
+    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS), AsWhole] | None = None
+    add_special_tokens: bool | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    @property
+    def scores_only(self) -> bool:
+        """Whether no answer is wanted: the prompt is echoed, and scored where log-probabilities are asked for."""
+        return self.max_tokens == 0
+
+
+@dataclass(frozen=True, slots=True)
+class PromptAsk:
+    """One prompt of a request, and what it asks of the engine."""
+
+    text: str
+    """As it is echoed: what was sent, or what the ids stand for."""
+    prefix_tokens: int
+    """Special tokens that were put in front, of which the caller is not told."""
+    request: GenerationRequest
+
+
+def parse_completion_request(body: Mapping[str, object]) -> CompletionRequest:
+    """Return the body as a checked request.
+
+    Raises:
+        InvalidRequest: a field is refused or has a wrong value; ``param`` is its path.
+    """
+    COMPLETION.check(body)
+    request = parse(CompletionRequest, body)
+    if request.scores_only and not request.echo:
+        raise InvalidRequest("max_tokens: must be at least 1 where there is no echo", param="max_tokens")
+    return request
+
+
+async def to_asks(body: CompletionRequest, model: ServedModel) -> tuple[PromptAsk, ...]:
+    """Return what ``body`` asks of ``model``, prompt by prompt.
+
+    Raises:
+        InvalidRequest: a prompt does not fit into the context, or has an id that is none of the model's; or more
+            answers are asked for than the model gives.
+        EngineUnavailable: the model is not ready.
+    """
+    n = number_of_answers(body.n, model)
+    most = min(SEQUENCES_AT_MOST, model.host.info.parallel + model.host.info.max_waiting)
+    if n * len(body.prompt) > most:
+        raise InvalidRequest(
+            f"{len(body.prompt)} prompts with {n} answers each are more than {most}, the limit of one request",
+            param="prompt",
+        )
+    with prompt_in("prompt"):
+        return tuple([await _ask(prompt, n, body, model) for prompt in body.prompt])
+
+
+async def _ask(prompt: TextOrIds, n: int, body: CompletionRequest, model: ServedModel) -> PromptAsk:
+    if isinstance(prompt, str):
+        prefix = () if body.add_special_tokens is False else model.text_prefix
+        ids = (*prefix, *await model.encode_text(prompt))
+        text = prompt
+    else:
+        prefix, ids = (), known_ids(prompt, model.host.info.vocab_size, "prompt")
+        text = await decoded(ids, model)
+    if not ids:
+        raise InvalidRequest("prompt: must not be empty with this model", param="prompt")
+    room = room_for_answer(model, len(ids))
+    max_tokens = max(1, answer_tokens(body.max_tokens, body.min_tokens, _DEFAULT_MAX_TOKENS, room))
+    params = to_sampling(body, model.card, max_tokens)
+    scored = body.logprobs if body.echo else None
+    params = replace(params, logprobs=body.logprobs, prompt_logprobs=scored, grammar=to_grammar(body))
+    continued = len(ids) > len(prefix)
+    request = GenerationRequest(
+        ids, params, body.stop, n, continued=continued, scores_only=body.scores_only, salts=body.salts
+    )
+    return PromptAsk(text, len(prefix), request)

@@ -1,0 +1,102 @@
+"""The JSON of text completions, whole and in chunks, in OpenAI's words."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from server.api.openai.completions.logprobs import joined, legacy_logprobs
+from server.api.openai.completions.request import CompletionRequest, PromptAsk
+from server.api.openai.completions.response_types import CompletionChoice, LegacyLogprobs, TextCompletion
+from server.api.openai.envelope import FINISH_REASONS, ReplyHead, usage_object
+from server.api.openai.response_types import Finish, UsageObject
+from server.generation.generate import Answer, Completion, Usage
+from server.generation.logprobs import ScoredToken
+from server.generation.output_processor import TextDelta
+from server.generation.prompt_batch import total
+from server.model_pool.host import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionWriter:
+    """Makes the reply to one request. Answer ``i`` to prompt ``p`` has the index ``p * n + i``."""
+
+    head: ReplyHead
+    body: CompletionRequest
+    asks: Sequence[PromptAsk]
+    tokenizer: Tokenizer
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with the token counts."""
+        return bool(self.body.stream_options and self.body.stream_options.include_usage)
+
+    def whole(self, completions: Sequence[Completion]) -> TextCompletion:
+        """Return the whole reply, of a completion for each prompt."""
+        choices = [
+            self._whole_choice(prompt, index, answer, completion)
+            for prompt, completion in enumerate(completions)
+            for index, answer in enumerate(completion.answers)
+        ]
+        return {**self._object(choices), "usage": self._usage(total(each.usage for each in completions))}
+
+    def echo(self, prompt: int, tokens: tuple[ScoredToken, ...]) -> Iterator[TextCompletion]:
+        """Yield the chunks that open the answers to ``prompt`` where it is echoed; ``tokens`` are its own."""
+        ask = self.asks[prompt]
+        if self.body.echo:
+            for index in range(ask.request.n):
+                logprobs = self._prompt_logprobs(ask, tokens)
+                yield self._chunk([self._choice(prompt, index, ask.text, logprobs, None)])
+
+    def delta(self, prompt: int, delta: TextDelta) -> TextCompletion:
+        """Return the chunk of a piece of an answer to ``prompt``."""
+        reason = None if delta.finish_reason is None else FINISH_REASONS[delta.finish_reason]
+        if self.body.scores_only:
+            return self._chunk([self._choice(prompt, delta.index, "", None, "length")])
+        logprobs = self._answer_logprobs(self.asks[prompt], delta.tokens) if delta.tokens else None
+        return self._chunk([self._choice(prompt, delta.index, delta.text, logprobs, reason)])
+
+    def usage(self, usage: Usage) -> TextCompletion:
+        """Return the chunk with the counts, which has no choices."""
+        return {**self._object([]), "usage": self._usage(usage)}
+
+    def _whole_choice(self, prompt: int, index: int, answer: Answer, completion: Completion) -> CompletionChoice:
+        ask = self.asks[prompt]
+        text = ask.text if self.body.echo else ""
+        logprobs = self._prompt_logprobs(ask, completion.prompt) if self.body.echo else None
+        if self.body.scores_only:
+            return self._choice(prompt, index, text, logprobs, "length")
+        own = self._answer_logprobs(ask, answer.tokens)
+        both = joined(logprobs, own) if logprobs and own else own
+        return self._choice(prompt, index, text + answer.text, both, FINISH_REASONS[answer.finish_reason])
+
+    def _prompt_logprobs(self, ask: PromptAsk, tokens: tuple[ScoredToken, ...]) -> LegacyLogprobs | None:
+        return self._logprobs(tokens[ask.prefix_tokens :], 0)
+
+    def _answer_logprobs(self, ask: PromptAsk, tokens: tuple[ScoredToken, ...]) -> LegacyLogprobs | None:
+        return self._logprobs(tokens, len(ask.text) if self.body.echo else 0)
+
+    def _logprobs(self, tokens: tuple[ScoredToken, ...], offset: int) -> LegacyLogprobs | None:
+        top = self.body.logprobs
+        return None if top is None else legacy_logprobs(tokens, self.tokenizer, top=top, offset=offset)
+
+    def _choice(
+        self, prompt: int, index: int, text: str, logprobs: LegacyLogprobs | None, reason: Finish | None
+    ) -> CompletionChoice:
+        number = prompt * self.asks[prompt].request.n + index
+        return {"index": number, "text": text, "logprobs": logprobs, "finish_reason": reason}
+
+    def _chunk(self, choices: list[CompletionChoice]) -> TextCompletion:
+        chunk = self._object(choices)
+        return {**chunk, "usage": None} if self.include_usage else chunk
+
+    def _object(self, choices: list[CompletionChoice]) -> TextCompletion:
+        return {
+            "id": self.head.id,
+            "object": "text_completion",
+            "created": self.head.created,
+            "model": self.head.model,
+            "system_fingerprint": self.head.fingerprint,
+            "choices": choices,
+        }
+
+    def _usage(self, usage: Usage) -> UsageObject:
+        return usage_object(replace(usage, completion_tokens=0) if self.body.scores_only else usage)

@@ -1,0 +1,73 @@
+"""POST /v1/completions."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import partial
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from server.api.openai.chat_completions.stream import DONE, failure
+from server.api.openai.completions.request import CompletionRequest, parse_completion_request, to_asks
+from server.api.openai.completions.response import CompletionWriter
+from server.api.openai.completions.response_types import TextCompletion
+from server.api.openai.envelope import new_head
+from server.generation.generate import unless_gone
+from server.generation.prompt_batch import PromptBatch, generate_all
+from server.http.errors import ErrorEnvelope, prompt_in
+from server.http.json_body import hung_up, read_request
+from server.http.openapi import documented
+from server.http.sse import Event, EventStream
+from server.model_pool.registry import ModelRegistry, ServedModel
+
+
+def create_router(registry: ModelRegistry) -> APIRouter:
+    """Return the route, answering from the models of ``registry``."""
+    router = APIRouter()
+
+    @router.post(
+        "/v1/completions", **documented(TextCompletion, CompletionRequest, events=TextCompletion | ErrorEnvelope)
+    )
+    async def completions(request: Request) -> Response:
+        """Go on with texts, whole or as a stream of events."""
+        body = await read_request(request, parse_completion_request)
+        model = registry.completer(body.model)
+        if body.stream:
+            return await _stream(body, model)
+        return await unless_gone(_complete(body, model), partial(hung_up, request))
+
+    return router
+
+
+async def _complete(body: CompletionRequest, model: ServedModel) -> Response:
+    async with model.in_use():
+        writer, batch = await _open(body, model)
+        async with aclosing(batch):
+            return JSONResponse(writer.whole(await batch.completions()))
+
+
+async def _stream(body: CompletionRequest, model: ServedModel) -> EventStream:
+    """Open the stream; what the engine refuses is raised here, while there still is a status to say it with."""
+    async with model.in_use():
+        writer, batch = await _open(body, model)
+        return EventStream(batch, _events(writer, batch), failure)
+
+
+async def _open(body: CompletionRequest, model: ServedModel) -> tuple[CompletionWriter, PromptBatch]:
+    asks = await to_asks(body, model)
+    writer = CompletionWriter(new_head("cmpl", model.card), body, asks, model.tokenizer)
+    with prompt_in("prompt"):
+        return writer, await generate_all(model, [ask.request for ask in asks])
+
+
+async def _events(writer: CompletionWriter, batch: PromptBatch) -> AsyncGenerator[Event, None]:
+    opened: set[int] = set()
+    async for prompt, delta in batch:
+        if prompt not in opened:
+            opened.add(prompt)
+            for chunk in writer.echo(prompt, batch[prompt].prompt):
+                yield Event(chunk)
+        yield Event(writer.delta(prompt, delta))
+    if writer.include_usage:
+        yield Event(writer.usage(batch.usage))
+    yield DONE

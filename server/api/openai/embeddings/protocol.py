@@ -1,0 +1,57 @@
+"""The body of a request for embeddings as it comes over the wire."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from server.api.common.base import Wire, parse
+from server.api.common.field_policy import FieldTable, Honoured, Ignored, Refused
+from server.api.common.numbers import AsWhole
+from server.api.common.token_inputs import TEXTS_OR_IDS, TextOrIds, texts_or_ids
+
+_INPUTS_AT_MOST = 2048
+"""OpenAI's bound."""
+
+EMBEDDING = FieldTable(
+    (
+        Honoured("model", "absent or null: the first embedding model"),
+        Honoured("input", "a text, a list of texts, token ids, or a list of lists of token ids; ids are this model's"),
+        Honoured("encoding_format", "float or base64: little-endian float32"),
+        Honoured("dimensions", "the first so many numbers, brought to length 1 again"),
+    ),
+    (Ignored("user"), Ignored("metadata"), Ignored("safety_identifier")),
+    (
+        Refused("truncate_prompt_tokens", (-1,)),
+        Refused("add_special_tokens", (True,)),
+        Refused("normalize", (True,), "vectors always have length 1"),
+        Refused("input_type"),
+        Refused("messages"),
+    ),
+)
+"""The fields of the body."""
+
+
+class EmbeddingRequest(Wire):
+    """The fields that are honoured; ``EMBEDDING`` says what becomes of all others."""
+
+    model_config = ConfigDict(json_schema_extra=EMBEDDING.complete)
+
+    model: str | None = None
+    input: Annotated[
+        tuple[TextOrIds, ...],
+        BeforeValidator(partial(texts_or_ids, most=_INPUTS_AT_MOST, name="input"), json_schema_input_type=TEXTS_OR_IDS),
+    ]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Field(ge=1), AsWhole] | None = None
+
+
+def parse_embedding_request(body: Mapping[str, object]) -> EmbeddingRequest:
+    """Return the body as a checked request.
+
+    Raises:
+        InvalidRequest: a field is refused or has a wrong value; ``param`` is its path.
+    """
+    EMBEDDING.check(body)
+    return parse(EmbeddingRequest, body)

@@ -1,0 +1,124 @@
+"""POST /v1/embeddings."""
+
+import base64
+import json
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from numpy.typing import NDArray
+from typing_extensions import TypedDict
+
+from server.api.common.token_inputs import TextOrIds, known_ids
+from server.api.openai.embeddings.protocol import EmbeddingRequest, parse_embedding_request
+from server.engine.interface import Caller
+from server.generation.generate import unless_gone
+from server.http.errors import InvalidRequest
+from server.http.json_body import hung_up, read_request
+from server.http.offload import off_loop
+from server.http.openapi import documented
+from server.http.request_context import Progress, current_request
+from server.model_pool.registry import EmbeddingModel, ModelRegistry
+
+
+class EmbeddingObject(TypedDict):
+    """A vector: its numbers, or their float32 in little-endian order as base64."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingUsage(TypedDict):
+    """Tokens of all inputs."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingList(TypedDict):
+    """The vectors, in the order of the inputs."""
+
+    object: Literal["list"]
+    data: list[EmbeddingObject]
+    model: str
+    usage: EmbeddingUsage
+
+
+def create_router(registry: ModelRegistry) -> APIRouter:
+    """Return the route, answering from the models of ``registry``."""
+    router = APIRouter()
+
+    @router.post("/v1/embeddings", **documented(EmbeddingList, EmbeddingRequest))
+    async def embeddings(request: Request) -> Response:
+        """Make vectors of texts."""
+        body = await read_request(request, parse_embedding_request)
+        model = registry.embedder(body.model)
+        return await unless_gone(_embed(body, model), partial(hung_up, request))
+
+    return router
+
+
+async def _embed(body: EmbeddingRequest, model: EmbeddingModel) -> Response:
+    async with model.in_use():
+        size = model.host.info.embedding_size
+        if body.dimensions is not None and body.dimensions > size:
+            raise InvalidRequest(f"dimensions must be at most {size} with this model", param="dimensions")
+        inputs = await _ids(body.input, model)
+        caller = Caller(current_request().caller, current_request().seconds_left())
+        vectors = await model.embed(inputs, caller)
+    tokens = sum(map(len, inputs))
+    current_request().generations.append(Progress(model.card.name, tokens))
+    return await off_loop(partial(_reply, vectors, tokens, model.card.name, body), sum(map(len, vectors)))
+
+
+async def _ids(values: Sequence[TextOrIds], model: EmbeddingModel) -> tuple[tuple[int, ...], ...]:
+    """Return inputs as ids. Raises InvalidRequest where one does not fit or has an id that is not the model's."""
+    encoded = iter(await model.encode([value for value in values if isinstance(value, str)]))
+    vocab_size = model.host.info.vocab_size
+    inputs = tuple(
+        [next(encoded) if isinstance(value, str) else known_ids(value, vocab_size, "input") for value in values]
+    )
+    for index, ids in enumerate(inputs):
+        if not 0 < len(ids) <= model.context_length:
+            raise InvalidRequest(
+                f"input {index} has {len(ids)} tokens, and this model takes {model.context_length} at most; shorten it",
+                param="input",
+                code="context_length_exceeded",
+            )
+    return inputs
+
+
+def _reply(vectors: Sequence[bytes], tokens: int, model: str, body: EmbeddingRequest) -> Response:
+    """Return the reply, written vector by vector: of many of them the encoder would let no other thread run."""
+    head: EmbeddingList = {
+        "object": "list",
+        "data": [],
+        "model": model,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
+    before, _, after = json.dumps(head, ensure_ascii=False).partition("[]")
+    data = []
+    for index, vector in enumerate(vectors):
+        numbers = shortened(np.frombuffer(vector, np.float32), body.dimensions)
+        one: EmbeddingObject = {"object": "embedding", "index": index, "embedding": _written(numbers, body)}
+        data.append(json.dumps(one))
+    return Response(f"{before}[{','.join(data)}]{after}", media_type="application/json")
+
+
+def shortened(vector: NDArray[np.float32], dimensions: int | None) -> NDArray[np.float32]:
+    """Return the first ``dimensions`` numbers as a vector of length 1; all of them for None."""
+    if dimensions is None or dimensions == vector.size:
+        return vector
+    part = vector[:dimensions]
+    length = float(np.linalg.norm(part))
+    return part / np.float32(length) if length else part
+
+
+def _written(vector: NDArray[np.float32], body: EmbeddingRequest) -> list[float] | str:
+    if body.encoding_format == "base64":
+        return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
+    # Each as the shortest number that is the same float32, which is half as long as that of the same float64.
+    return [float(str(number)) for number in vector]

@@ -1,0 +1,34 @@
+"""Log-probabilities in OpenAI's shape."""
+
+import math
+
+from server.api.openai.response_types import Logprobs, TokenLogprobObject
+from server.generation.logprobs import ScoredPiece, ScoredToken
+
+_IMPOSSIBLE = -9999.0
+"""OpenAI's word for a token that has no probability."""
+
+
+def logprobs_object(tokens: tuple[ScoredToken, ...]) -> Logprobs | None:
+    """Return the log-probabilities of an answer or of a piece of it; null where none are asked for."""
+    if not tokens:
+        return None
+    return {
+        "content": [{**_object(token), "top_logprobs": [_object(rival) for rival in token.top]} for token in tokens],
+        "refusal": None,
+    }
+
+
+def shown_piece(token: ScoredPiece) -> str:
+    """Return a token as text; half a character is shown as the replacement character."""
+    return token.piece.decode("utf-8", "replace")
+
+
+def finite_logprob(token: ScoredPiece) -> float:
+    """Return the log-probability as JSON can hold it."""
+    value = token.logprob
+    return value if value is not None and math.isfinite(value) else _IMPOSSIBLE
+
+
+def _object(token: ScoredPiece) -> TokenLogprobObject:
+    return {"token": shown_piece(token), "logprob": finite_logprob(token), "bytes": list(token.piece)}

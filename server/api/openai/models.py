@@ -1,0 +1,97 @@
+"""GET /v1/models and /v1/models/{id}."""
+
+from typing import Literal
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+
+from server.api.common.anthropic_models import AnthropicModel, AnthropicModelList, anthropic_list, anthropic_model
+from server.api.openai.response_types import DefaultsObject, ModelList, ModelObject
+from server.chat.tasks.card import task_card
+from server.engine.errors import EngineUnavailable
+from server.http.errors import InvalidRequest, ModelNotFound, shown
+from server.http.openapi import Tag, documented
+from server.model_pool.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, ServedModel
+from server.model_pool.task_model import TaskModel
+
+_ANTHROPIC = "anthropic-version"
+"""Header that Anthropic's clients send with every request."""
+_Kind = Literal["generation", "embedding", "task"]
+_KINDS: tuple[_Kind, ...] = ("generation", "embedding", "task")
+_ALL = "all"
+
+
+def create_router(registry: ModelRegistry) -> APIRouter:
+    """Return the routes, listing the models of ``registry``."""
+    router = APIRouter()
+
+    @router.get("/v1/models", **documented(ModelList | AnthropicModelList, errors=(InvalidRequest,), tag=Tag.MODELS))
+    async def list_models(request: Request) -> JSONResponse:
+        """List all models, loaded or not, the default one first; ``?kind=task`` lists their tasks, ``?kind=all`` both.
+
+        Callers that send ``anthropic-version`` get Anthropic's shape.
+        """
+        listed = _listed(registry, request.query_params.get("kind"))
+        if _ANTHROPIC in request.headers:
+            return JSONResponse(anthropic_list([model.card for model in listed]))
+        return JSONResponse({"object": "list", "data": [_card(model) for model in listed]})
+
+    # A path, because names of models may have slashes.
+    @router.get(
+        "/v1/models/{name:path}",
+        **documented(ModelObject | AnthropicModel, errors=(ModelNotFound,), tag=Tag.MODELS),
+    )
+    async def retrieve_model(name: str, request: Request) -> JSONResponse:
+        """Describe one model, by its name or an alias."""
+        model = registry.find(name)
+        return JSONResponse(anthropic_model(model.card) if _ANTHROPIC in request.headers else _card(model))
+
+    return router
+
+
+def _listed(registry: ModelRegistry, kind: str | None) -> tuple[NamedModel, ...]:
+    """Return the models of a ``kind``; without one, all but tasks. Raises InvalidRequest."""
+    everything = (*registry.models, *registry.tasks)
+    if kind == _ALL:
+        return everything
+    if kind is not None and kind not in _KINDS:
+        raise InvalidRequest(f"kind must be one of {', '.join((*_KINDS, _ALL))}, not {shown(kind)}", param="kind")
+    return tuple(model for model in everything if (_kind(model) == kind if kind else not isinstance(model, TaskModel)))
+
+
+def _card(model: NamedModel) -> ModelObject:
+    return {
+        "id": model.card.name,
+        "object": "model",
+        "created": model.card.created,
+        "owned_by": "glmserve",
+        "aliases": list(model.card.aliases),
+        "parent": model.card.parent or None,
+        "kind": _kind(model),
+        "context_length": _context_length(model),
+        "state": model.status.state.value,
+        "defaults": _defaults(model.card) if isinstance(model, ServedModel) else None,
+        "task": task_card(model.task) if isinstance(model, TaskModel) else None,
+    }
+
+
+def _kind(model: NamedModel) -> _Kind:
+    if isinstance(model, TaskModel):
+        return "task"
+    return "embedding" if isinstance(model, EmbeddingModel) else "generation"
+
+
+def _defaults(card: ModelCard) -> DefaultsObject:
+    return {
+        "temperature": card.defaults.temperature,
+        "top_p": card.defaults.top_p,
+        "max_tokens": card.default_max_tokens,
+    }
+
+
+def _context_length(model: NamedModel) -> int | None:
+    """Return the tokens of a context, or None before the model was loaded first."""
+    try:
+        return model.context_length
+    except EngineUnavailable:
+        return None

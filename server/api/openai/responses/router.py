@@ -1,0 +1,113 @@
+"""POST /v1/responses, and what can be done with the responses that were stored."""
+
+import json
+from functools import partial
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from server.api.openai.responses.paging import page
+from server.api.openai.responses.protocol import ResponsesRequest
+from server.api.openai.responses.request import parse_given
+from server.api.openai.responses.response_types import (
+    InputItems,
+    InputTokens,
+    ResponseDeleted,
+    ResponseEvent,
+    ResponseObject,
+)
+from server.api.openai.responses.service import Answering
+from server.api.openai.responses.store import StoredResponse
+from server.generation.generate import unless_gone
+from server.http.errors import AddressNotFound, InvalidRequest, PromptNotFound, ResponseNotFound
+from server.http.json_body import hung_up, read_request
+from server.http.offload import off_loop
+from server.http.openapi import GENERATES, Tag, documented
+from server.http.request_context import current_request
+
+_JSON = "application/json"
+_ONE = "/v1/responses/{response_id}"
+_COMPACT = "/v1/responses/compact"
+_ERRORS = (*GENERATES, PromptNotFound)
+
+
+def create_router(answering: Answering) -> APIRouter:
+    """Return the routes, answering and storing as ``answering`` does."""
+    router = APIRouter()
+    _add_answering(router, answering)
+    _add_refused(router)
+    _add_stored(router, answering)
+    return router
+
+
+def _add_answering(router: APIRouter, answering: Answering) -> None:
+    @router.post("/v1/responses", **documented(ResponseObject, ResponsesRequest, events=ResponseEvent, errors=_ERRORS))
+    async def create_response(request: Request) -> Response:
+        """Answer a conversation, whole or as a stream of events."""
+        ask = await answering.ask(await read_request(request, parse_given), _owner())
+        if ask.body.stream:
+            return await answering.stream(ask)
+        return JSONResponse(await unless_gone(answering.complete(ask), partial(hung_up, request)))
+
+    @router.post(
+        "/v1/responses/input_tokens", **documented(InputTokens, ResponsesRequest, errors=_ERRORS, tag=Tag.TEXT)
+    )
+    async def count_input_tokens(request: Request) -> Response:
+        """Count the tokens of a prompt."""
+        ask = await answering.ask(await read_request(request, parse_given), _owner())
+        return JSONResponse({"object": "response.input_tokens", "input_tokens": await answering.count(ask)})
+
+
+def _add_refused(router: APIRouter) -> None:
+    @router.post(_COMPACT, include_in_schema=False)
+    async def compact_conversation() -> Response:
+        """Refuse what OpenAI has here, in words: the path is else one of a stored response."""
+        hint = 'to have long conversations cut, send "truncation": "auto" to /v1/responses'
+        raise AddressNotFound("POST", _COMPACT, hint)
+
+
+def _add_stored(router: APIRouter, answering: Answering) -> None:
+    @router.get(_ONE, **documented(ResponseObject, errors=(ResponseNotFound, InvalidRequest), tag=Tag.TEXT))
+    async def retrieve_response(request: Request, response_id: str) -> Response:
+        """Return a stored response."""
+        found = _found(answering, response_id)
+        if request.query_params.get("stream") == "true":
+            raise InvalidRequest("a stored response cannot be streamed again; leave stream out", param="stream")
+        return Response(found.reply, media_type=_JSON)
+
+    @router.delete(_ONE, **documented(ResponseDeleted, errors=(ResponseNotFound,), tag=Tag.TEXT))
+    async def delete_response(response_id: str) -> Response:
+        """Forget a stored response."""
+        if not answering.store.delete(_owner(), response_id):
+            raise ResponseNotFound(response_id)
+        return JSONResponse({"id": response_id, "object": "response", "deleted": True})
+
+    @router.get(
+        f"{_ONE}/input_items", **documented(InputItems, errors=(ResponseNotFound, InvalidRequest), tag=Tag.TEXT)
+    )
+    async def list_input_items(request: Request, response_id: str) -> Response:
+        """List the items that a stored response was made from, those of the responses before it included."""
+        found = _found(answering, response_id)
+        query = dict(request.query_params)
+        return await off_loop(
+            lambda: JSONResponse(page([json.loads(text) for text in found.inputs], query)), found.size
+        )
+
+    @router.post(
+        f"{_ONE}/cancel", **documented(ResponseObject, errors=(ResponseNotFound, InvalidRequest), tag=Tag.TEXT)
+    )
+    async def cancel_response(response_id: str) -> Response:
+        """Refuse: only responses in the background could be cancelled, and there are none."""
+        _found(answering, response_id)
+        raise InvalidRequest("only a response that is made in the background can be cancelled", param="response_id")
+
+
+def _found(answering: Answering, response_id: str) -> StoredResponse:
+    found = answering.store.get(_owner(), response_id)
+    if found is None:
+        raise ResponseNotFound(response_id)
+    return found
+
+
+def _owner() -> str:
+    return current_request().key

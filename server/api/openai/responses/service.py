@@ -1,0 +1,137 @@
+"""From a checked request to a response: what it goes on from is looked up, the model asked, the outcome stored."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+
+from server.api.openai.responses.input_items import Item, conversation, kept
+from server.api.openai.responses.protocol import ResponsesRequest
+from server.api.openai.responses.request import Given, Prompt, new_items, to_generation, to_prompt, with_defaults
+from server.api.openai.responses.response import response_head
+from server.api.openai.responses.response_types import ResponseObject
+from server.api.openai.responses.store import ResponseStore
+from server.api.openai.responses.stream import ResponseWriter
+from server.chat.tasks.task import Task, task_name
+from server.generation.generate import Generation, generate
+from server.http.errors import InvalidRequest, PreviousResponseNotFound, PromptNotFound, prompt_in
+from server.http.offload import off_loop
+from server.http.request_context import current_request
+from server.http.sse import Event, EventStream
+from server.model_pool.registry import ModelRegistry, ServedModel
+from server.model_pool.task_model import TaskModel
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request with all that it refers to."""
+
+    body: ResponsesRequest
+    model: ServedModel
+    items: tuple[Item, ...]
+    """The conversation, up to where the answer starts."""
+    task: Task | None
+    owner: str
+    """Whose response it will be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """What responses are made from."""
+
+    registry: ModelRegistry
+    store: ResponseStore
+    tasks: Mapping[str, Task]
+
+    async def ask(self, given: Given, owner: str) -> Ask:
+        """Return a request with all that it refers to.
+
+        Raises:
+            InvalidRequest: it has nothing to answer, or two tasks to do.
+            ModelNotFound: the model is not there.
+            PromptNotFound: the stored prompt is not.
+            PreviousResponseNotFound: the response before it is not, or not any more.
+        """
+        body = given.fields
+        task = self._task(body)
+        if task is not None:
+            body = with_defaults(body, task)
+        items = (*await self._earlier(body.previous_response_id, owner), *new_items(given, task))
+        model = self.registry.get(body.model)
+        if task is not None and model in self.registry.tasks:
+            raise InvalidRequest(f"{model.card.name} is a task itself, so it takes no stored prompt", param="prompt")
+        return Ask(body, model, items, task, owner)
+
+    async def complete(self, ask: Ask) -> ResponseObject:
+        """Return the whole response."""
+        async with ask.model.in_use():
+            prompt, generation, writer = await self._begin(ask)
+        async with aclosing(generation):
+            async for delta in generation:
+                writer.feed(delta)
+        writer.finish(generation.usage)
+        self._keep(ask, prompt, writer)
+        return writer.response
+
+    async def stream(self, ask: Ask) -> EventStream:
+        """Return the response as a stream; what the engine refuses is raised here."""
+        async with ask.model.in_use():
+            prompt, generation, writer = await self._begin(ask)
+        return EventStream(generation, self._events(ask, prompt, generation, writer), writer.fail)
+
+    async def count(self, ask: Ask) -> int:
+        """Return how many tokens the prompt has."""
+        async with ask.model.in_use():
+            with prompt_in("input"):
+                return len((await to_prompt(ask.body, ask.items, ask.model)).ids)
+
+    async def _begin(self, ask: Ask) -> tuple[Prompt, Generation, ResponseWriter]:
+        with prompt_in("input"):
+            await self._pin(ask)
+            prompt = await to_prompt(ask.body, ask.items, ask.model)
+            request = await to_generation(ask.body, prompt, ask.task, ask.model)
+            writer = ResponseWriter(response_head(ask.body, ask.model.card.name, request.params))
+            return prompt, await generate(ask.model, request), writer
+
+    async def _pin(self, ask: Ask) -> None:
+        """Keep the beginning of a stored prompt that nothing stands in front of, as the task of its name would."""
+        if ask.task is None or ask.body.instructions or ask.body.previous_response_id:
+            return
+        task = self.registry.find(task_name(ask.model.card.name, ask.task.id))
+        if isinstance(task, TaskModel):
+            await task.pin()
+
+    async def _events(
+        self, ask: Ask, prompt: Prompt, generation: Generation, writer: ResponseWriter
+    ) -> AsyncGenerator[Event, None]:
+        for event in writer.start():
+            yield event
+        async for delta in generation:
+            for event in writer.feed(delta):
+                yield event
+        events = writer.finish(generation.usage)
+        self._keep(ask, prompt, writer)
+        for event in events:
+            yield event
+
+    def _task(self, body: ResponsesRequest) -> Task | None:
+        if body.prompt is None:
+            return None
+        if body.prompt.id not in self.tasks:
+            raise PromptNotFound(body.prompt.id, tuple(self.tasks))
+        return self.tasks[body.prompt.id]
+
+    async def _earlier(self, response_id: str | None, owner: str) -> tuple[Item, ...]:
+        if response_id is None:
+            return ()
+        before = self.store.get(owner, response_id)
+        if before is None:
+            raise PreviousResponseNotFound(response_id, param="previous_response_id")
+        # What it goes on from is work as its body is.
+        current_request().body_bytes += before.size
+        return await off_loop(partial(conversation, before))
+
+    def _keep(self, ask: Ask, prompt: Prompt, writer: ResponseWriter) -> None:
+        """Store the response with what the model was given: what was too old for that is gone for good."""
+        if ask.body.store is not False:
+            self.store.put(ask.owner, kept(prompt.items, writer.response))

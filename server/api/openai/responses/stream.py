@@ -1,0 +1,124 @@
+"""A response while it is made: the deltas of an answer in, the events and the response object out. Pure.
+
+A response that is not streamed is made the same way, its events being left out, so both say the same.
+"""
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Literal
+
+from server.api.openai.logprobs import logprobs_object
+from server.api.openai.responses.output_items import Body, CallItem, TextItem
+from server.api.openai.responses.response_types import (
+    ResponseCall,
+    ResponseFault,
+    ResponseMessage,
+    ResponseObject,
+    ResponseUsage,
+    Status,
+)
+from server.engine.messages import FinishReason
+from server.generation.generate import Usage
+from server.generation.output_processor import TextDelta
+from server.http.errors import ErrorReply
+from server.http.sse import Event
+
+_FAULTS: Mapping[int, Literal["invalid_prompt", "rate_limit_exceeded"]] = MappingProxyType(
+    {400: "invalid_prompt", 429: "rate_limit_exceeded"}
+)
+"""By status; any other is a server_error. The client library knows no other codes."""
+
+
+class ResponseWriter:
+    """Writes one response: ``start``, ``feed`` for every delta, ``finish``; or ``fail`` at any time."""
+
+    def __init__(self, head: ResponseObject) -> None:
+        """``head`` is the response as far as it is known before the answer."""
+        self._head = head
+        self._output: list[ResponseMessage | ResponseCall] = []
+        self._open: TextItem | CallItem | None = None
+        self._finish = FinishReason.STOP
+        self._sent = 0
+
+    @property
+    def response(self) -> ResponseObject:
+        """The response as it is by now; its output has the items that are closed."""
+        return {**self._head, "output": list(self._output)}
+
+    def start(self) -> list[Event]:
+        """Return the events in front of the answer."""
+        return [self._numbered(self._whole(kind)) for kind in ("response.created", "response.in_progress")]
+
+    def feed(self, delta: TextDelta) -> list[Event]:
+        """Return the events of a piece of the answer."""
+        self._finish = delta.finish_reason or self._finish
+        return list(map(self._numbered, self._take(delta)))
+
+    def finish(self, usage: Usage) -> list[Event]:
+        """Return the events after the answer."""
+        cut = self._finish is FinishReason.LENGTH
+        status: Literal["completed", "incomplete"] = "incomplete" if cut else "completed"
+        bodies = [] if self._output or self._open else list(self._turn_to(TextItem(0)))
+        bodies += self._close(status)
+        self._head = {
+            **self._head,
+            "status": status,
+            "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
+            "usage": usage_object(usage),
+        }
+        return [self._numbered(body) for body in (*bodies, self._whole(f"response.{status}"))]
+
+    def fail(self, reply: ErrorReply) -> list[Event]:
+        """Return the event that ends a response in which something failed."""
+        if self._open is not None:
+            self._output.append(self._open.json("incomplete"))
+        fault: ResponseFault = {"code": _FAULTS.get(reply.status, "server_error"), "message": reply.message}
+        self._head = {**self._head, "status": "failed", "error": fault}
+        return [self._numbered(self._whole("response.failed"))]
+
+    def _take(self, delta: TextDelta) -> Iterator[Body]:
+        if delta.text:
+            text = self._open if isinstance(self._open, TextItem) else TextItem(self._next_index())
+            yield from self._turn_to(text)
+            scores = logprobs_object(delta.tokens)
+            yield text.delta(delta.text, scores["content"] if scores else [])
+        for piece in delta.calls:
+            if piece.name:
+                yield from self._turn_to(CallItem(self._next_index(), piece.id, piece.name))
+            if piece.arguments:
+                assert isinstance(self._open, CallItem), "arguments without a call"
+                yield self._open.delta(piece.arguments)
+
+    def _next_index(self) -> int:
+        return len(self._output) + (self._open is not None)
+
+    def _turn_to(self, item: TextItem | CallItem) -> Iterator[Body]:
+        """Close the item that is open and open ``item``, unless that is the one."""
+        if item is not self._open:
+            yield from self._close("completed")
+            self._open = item
+            yield from item.opened()
+
+    def _close(self, status: Status) -> Iterator[Body]:
+        if self._open is not None:
+            yield from self._open.closed(status)
+            self._output.append(self._open.json(status))
+            self._open = None
+
+    def _whole(self, kind: str) -> Body:
+        return {"type": kind, "response": self.response}
+
+    def _numbered(self, body: Body) -> Event:
+        number, self._sent = self._sent, self._sent + 1
+        return Event({**body, "sequence_number": number}, str(body["type"]))
+
+
+def usage_object(usage: Usage) -> ResponseUsage:
+    """Return the token counts."""
+    return {
+        "input_tokens": usage.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
+        "output_tokens": usage.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+    }

@@ -1,0 +1,98 @@
+"""Tools as the Responses API has them: flat, where chat completions wrap a function in a tool."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from server.api.common.base import ListOf, Wire, at_most, invalid, parse
+from server.api.common.tools import (
+    AskedChoice,
+    FunctionDefinition,
+    FunctionType,
+    asked_mode,
+    offer_functions,
+    own_tools_only,
+)
+from server.chat.tools.types import MAX_TOOLS, ToolOffer
+
+_Mode = Literal["none", "auto", "required"]
+
+
+class _Typed(Wire):
+    type: FunctionType
+
+
+class FunctionTool(FunctionDefinition, _Typed):
+    """One of ``tools``; the type is checked first."""
+
+
+OfferedTool = Annotated[
+    FunctionTool | None, BeforeValidator(own_tools_only, json_schema_input_type=FunctionTool | dict[str, object])
+]
+"""One of ``tools``; None for one that cannot be had here."""
+
+
+class _NamedFunction(Wire):
+    type: FunctionType
+    name: str
+
+
+class _AllowedFunctions(Wire):
+    type: Literal["allowed_tools"]
+    mode: Literal["auto", "required"]
+    tools: Annotated[ListOf[_NamedFunction], Field(min_length=1), at_most(MAX_TOOLS)]
+
+
+def _choice(value: object) -> object:
+    mode = asked_mode(value)
+    if mode is not None:
+        return mode
+    if isinstance(value, dict) and value.get("type") == "allowed_tools":
+        allowed = parse(_AllowedFunctions, value, "tool_choice")
+        return AskedChoice(mode=allowed.mode, allowed=tuple(tool.name for tool in allowed.tools))
+    if isinstance(value, dict):
+        if value.get("type") in ("function", "tool") and isinstance(value.get("function"), dict):
+            value = {"type": "function", **value["function"]}
+        return AskedChoice(mode="required", allowed=(parse(_NamedFunction, value, "tool_choice").name,))
+    raise invalid("must be none, auto, required, or an object that names a function")
+
+
+_ToolChoice = Annotated[
+    AskedChoice, BeforeValidator(_choice, json_schema_input_type=_Mode | _NamedFunction | _AllowedFunctions)
+]
+
+
+class FunctionFields(Wire):
+    """The fields about tools."""
+
+    tools: Annotated[ListOf[OfferedTool], at_most(MAX_TOOLS)] | None = None
+    tool_choice: _ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+
+
+def to_offer(fields: FunctionFields) -> ToolOffer | None:
+    """Return the functions that may be called; None where there are none, or none may be.
+
+    Raises:
+        InvalidRequest: the fields contradict each other.
+        ToolError: a tool is not acceptable.
+    """
+    parallel = fields.parallel_tool_calls is not False
+    functions = [tool for tool in fields.tools or () if tool is not None]
+    return offer_functions(functions, fields.tool_choice, "tool_choice", parallel=parallel)
+
+
+def tools_object(fields: FunctionFields) -> list[dict[str, object]]:
+    """Return the tools as the response repeats them."""
+    return [tool.model_dump() for tool in fields.tools or () if tool is not None]
+
+
+def choice_object(fields: FunctionFields) -> str | dict[str, object]:
+    """Return the choice as the response repeats it."""
+    choice = fields.tool_choice
+    if choice is None or choice.allowed is None:
+        return "auto" if choice is None else choice.mode
+    named: list[dict[str, object]] = [{"type": "function", "name": name} for name in choice.allowed]
+    if choice.mode == "required" and len(named) == 1:
+        return named[0]
+    return {"type": "allowed_tools", "mode": choice.mode, "tools": named}

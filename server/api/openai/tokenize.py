@@ -1,0 +1,170 @@
+"""POST /tokenize and /detokenize, GET /tokenizer_info: tokens for clients that count or score, as vLLM has it."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from pydantic import ConfigDict, Field
+from typing_extensions import TypedDict
+
+from server.api.common.base import ListOf, Wire, parse
+from server.api.common.field_policy import FieldTable, Honoured, Refused
+from server.api.common.token_inputs import decoded, known_ids
+from server.api.openai.chat_completions.protocol import ChatRequest, parse_chat_request
+from server.api.openai.chat_completions.request import to_prompt
+from server.chat.prompts.errors import PromptError
+from server.engine.errors import EngineUnavailable, ModelLoadError
+from server.http.errors import InvalidRequest, ModelNotFound, prompt_in
+from server.http.json_body import read_request
+from server.http.offload import off_loop
+from server.http.openapi import Tag, documented
+from server.model_pool.registry import ModelRegistry, ServedModel
+
+_IDS_AT_MOST = 1 << 17
+_NAMES = "return_token_strs"
+_ERRORS = (InvalidRequest, PromptError, ModelNotFound, EngineUnavailable, ModelLoadError)
+
+TOKENIZE = FieldTable(
+    (
+        Honoured("model", "absent or null: the server's default model"),
+        Honoured("prompt", "a text"),
+        Honoured("content", "the same, as llama-server spells it"),
+        Honoured("add_special_tokens", "whether to put in front what stands before every text; true where absent"),
+        Honoured("add_special", "the same for content; false where absent"),
+        Honoured("return_token_strs", "whether to give the tokens' names, too"),
+    ),
+    (),
+    (Refused("parse_special", (False,), "what is typed is text"), Refused("with_pieces", (False,))),
+)
+"""The fields for a text. A body with ``messages`` has those of a chat, and ``return_token_strs``."""
+
+DETOKENIZE = FieldTable((Honoured("model"), Honoured("tokens", "token ids")), (), ())
+
+
+class TokenizeText(Wire):
+    """A text to be tokenised."""
+
+    model_config = ConfigDict(json_schema_extra=TOKENIZE.complete)
+
+    model: str | None = None
+    prompt: str | None = None
+    content: str | None = None
+    add_special_tokens: bool | None = None
+    add_special: bool | None = None
+    return_token_strs: bool | None = None
+
+
+class TokenizeChat(ChatRequest):
+    """A conversation to be tokenised: a chat request, of which only the prompt counts."""
+
+    return_token_strs: bool | None = None
+
+
+class TokenizeReply(TypedDict):
+    """The tokens, and what the model's context holds of them."""
+
+    count: int
+    max_model_len: int
+    tokens: list[int]
+    token_strs: list[str] | None
+
+
+class DetokenizeReply(TypedDict):
+    """The text; special tokens are none."""
+
+    prompt: str
+
+
+class TokenizerInfo(TypedDict):
+    """What lm-eval looks for; null, as no text makes a special token and a conversation's prompt is no text."""
+
+    bos_token: None
+    eos_token: None
+    pad_token: None
+    chat_template: None
+
+
+class DetokenizeRequest(Wire):
+    """Tokens to be made a text."""
+
+    model_config = ConfigDict(json_schema_extra=DETOKENIZE.complete)
+
+    model: str | None = None
+    tokens: Annotated[ListOf[int], Field(max_length=_IDS_AT_MOST)]
+
+
+def create_router(registry: ModelRegistry) -> APIRouter:
+    """Return the routes, answering from the models of ``registry``."""
+    router = APIRouter()
+
+    @router.post("/tokenize", **documented(TokenizeReply, TokenizeText | TokenizeChat, errors=_ERRORS, tag=Tag.TEXT))
+    async def tokenize(request: Request) -> JSONResponse:
+        """Tell the tokens of a text, or of a conversation as the model gets it."""
+        ask = await read_request(request, _parse_tokenize_request)
+        if isinstance(ask, TokenizeChat):
+            return await _tokenize_chat(ask, registry)
+        return await _tokenize_text(ask, registry)
+
+    @router.post("/detokenize", **documented(DetokenizeReply, DetokenizeRequest, errors=_ERRORS, tag=Tag.TEXT))
+    async def detokenize(request: Request) -> JSONResponse:
+        """Tell the text of tokens."""
+        ask = await read_request(request, _parse_detokenize_request)
+        model = registry.get(ask.model)
+        async with model.in_use():
+            ids = known_ids(tuple(ask.tokens), model.host.info.vocab_size, "tokens")
+            reply: DetokenizeReply = {"prompt": await decoded(ids, model)}
+            return JSONResponse(reply)
+
+    @router.get("/tokenizer_info", **documented(TokenizerInfo, errors=(), tag=Tag.TEXT))
+    async def tokenizer_info() -> JSONResponse:
+        """Tell clients that probe for it that they may leave tokenising to the server."""
+        info: TokenizerInfo = {"bos_token": None, "eos_token": None, "pad_token": None, "chat_template": None}
+        return JSONResponse(info)
+
+    return router
+
+
+def _parse_detokenize_request(body: Mapping[str, object]) -> DetokenizeRequest:
+    DETOKENIZE.check(body)
+    return parse(DetokenizeRequest, body)
+
+
+def _parse_tokenize_request(body: Mapping[str, object]) -> TokenizeText | TokenizeChat:
+    if body.get("messages") is not None:
+        names = parse(TokenizeText, {_NAMES: body.get(_NAMES)}).return_token_strs
+        chat = parse_chat_request({name: value for name, value in body.items() if name != _NAMES})
+        return TokenizeChat.model_construct(**dict(chat), return_token_strs=names)
+    TOKENIZE.check(body)
+    ask = parse(TokenizeText, body)
+    if (ask.prompt is None) is (ask.content is None):
+        raise InvalidRequest("one of prompt, content and messages is required", param="prompt")
+    return ask
+
+
+async def _tokenize_text(ask: TokenizeText, registry: ModelRegistry) -> JSONResponse:
+    special = bool(ask.add_special) if ask.prompt is None else ask.add_special_tokens is not False
+    model = registry.completer(ask.model)
+    async with model.in_use():
+        with prompt_in("prompt"):
+            ids = await model.encode_text(ask.prompt or ask.content or "")
+        ids = (*model.text_prefix, *ids) if special else ids
+        return await off_loop(partial(_tokens, ids, model, names=bool(ask.return_token_strs)))
+
+
+async def _tokenize_chat(ask: TokenizeChat, registry: ModelRegistry) -> JSONResponse:
+    model = registry.get(ask.model)
+    async with model.in_use():
+        prompt = await to_prompt(ask, model)
+        return await off_loop(partial(_tokens, prompt.ids, model, names=bool(ask.return_token_strs)))
+
+
+def _tokens(ids: tuple[int, ...], model: ServedModel, *, names: bool) -> JSONResponse:
+    reply: TokenizeReply = {
+        "count": len(ids),
+        "max_model_len": model.context_length,
+        "tokens": list(ids),
+        "token_strs": list(map(model.tokenizer.name, ids)) if names else None,
+    }
+    return JSONResponse(reply)

@@ -1,0 +1,1 @@
+"""Endpoints for operators: ``GET /health`` and ``GET /metrics``."""

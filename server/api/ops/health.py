@@ -1,0 +1,88 @@
+"""What the people and programs that run the server ask it."""
+
+from dataclasses import asdict, dataclass
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from server.engine.errors import EngineUnavailable
+from server.engine.interface import EngineState
+from server.engine.messages import EngineInfo, EngineStats
+from server.http.openapi import Tag, documented
+from server.http.request_context import current_request
+from server.model_pool.registry import ModelRegistry, NamedModel
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReport:
+    """How one model stands."""
+
+    name: str
+    state: EngineState
+    reason: str
+    parent: str | None
+    stats: EngineStats
+    engine: EngineInfo | None
+    """Only of a model that takes requests now."""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """How all of them stand: "ok", "stopping", or the state of the first that does not take requests."""
+
+    status: str
+    reason: str
+    models: tuple[ModelReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HealthStatus:
+    """What a load balancer needs to know, which is all that is told without a key where there are keys."""
+
+    status: str
+
+
+_REPLY = HealthReport | HealthStatus
+_DOCS = documented(_REPLY, errors=(EngineUnavailable,), failure=_REPLY, tag=Tag.OPERATION)
+
+
+def create_router(registry: ModelRegistry) -> APIRouter:
+    """Return the routes, reporting on the models of ``registry``."""
+    router = APIRouter()
+
+    # HEAD as well: some load balancers ask for nothing but the status.
+    @router.head("/health", include_in_schema=False)
+    @router.get("/health", **_DOCS)
+    async def health() -> JSONResponse:
+        """Report 200 when every model takes requests, if only to be loaded by one, else 503 with the reason.
+
+        Where the server has keys, models and reason are told to those who have one.
+        """
+        status, reason = _overall(registry)
+        if current_request().is_known:
+            report: HealthReport | HealthStatus = HealthReport(status, reason, tuple(map(_report, registry.models)))
+        else:
+            report = HealthStatus(status)
+        return JSONResponse(asdict(report), 200 if status == "ok" else 503)
+
+    return router
+
+
+def _overall(registry: ModelRegistry) -> tuple[str, str]:
+    if registry.stopping:
+        return "stopping", "the server is shutting down"
+    waiting = (model.status for model in registry.models if not model.host.takes_requests)
+    first = next(waiting, None)
+    return ("ok", "") if first is None else (first.state.value, first.reason)
+
+
+def _report(model: NamedModel) -> ModelReport:
+    status = model.status
+    return ModelReport(
+        name=model.card.name,
+        state=status.state,
+        reason=status.reason,
+        parent=model.card.parent or None,
+        stats=model.host.engine.stats,
+        engine=model.host.info if status.state is EngineState.READY else None,
+    )

@@ -1,0 +1,242 @@
+"""The application: routers, handlers and the life of the models, put together."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from prometheus_client import CollectorRegistry
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+from compat import baichuan, chatglm, legacy
+from server.api.anthropic import router as anthropic
+from server.api.anthropic.errors import failure
+from server.api.openai import models, tokenize
+from server.api.openai.chat_completions import router as chat
+from server.api.openai.completions import router as completions
+from server.api.openai.embeddings import router as embeddings
+from server.api.openai.responses import router as responses
+from server.api.openai.responses.service import Answering
+from server.api.openai.responses.store import ResponseStore
+from server.api.ops import health as ops
+from server.api.ops import metrics
+from server.chat.prompts.errors import PromptError
+from server.chat.tasks.task import Task
+from server.chat.tools.types import ToolError
+from server.engine.errors import EngineError
+from server.engine.interface import Caller
+from server.http.errors import AddressNotFound, ApiError
+from server.http.middleware.access_log import AccessLog
+from server.http.middleware.addresses import Addresses, ResolveAddress
+from server.http.middleware.api_keys import KeyRing
+from server.http.middleware.auth import Authorization
+from server.http.middleware.body_limit import BodyLimit
+from server.http.middleware.cors import CrossOrigin
+from server.http.middleware.cross_site import CrossSiteGuard
+from server.http.middleware.error_rendering import Wording
+from server.http.middleware.ignored_fields import IgnoredFields
+from server.http.middleware.load_shedding import Shedding
+from server.http.middleware.rate_limit import RateLimit
+from server.http.middleware.request_id import RequestIds
+from server.http.middleware.server_error import LastResort
+from server.http.middleware.timeout import TimeLimit
+from server.http.middleware.tracing import Spans, SpanWriter
+from server.http.openapi import Tag, openapi_of
+from server.http.origins import LOCAL, Origins
+from server.http.request_context import Limits, current_request
+from server.model_pool.registry import ModelRegistry
+from server.observability.engine_metrics import EngineFigures
+from server.observability.middleware import Counting
+from server.observability.request_metrics import Ledger
+from server.page import router as page
+
+
+@dataclass(frozen=True, slots=True)
+class ApiOptions:
+    """What can be set about the API, apart from the models."""
+
+    max_body_bytes: int = 8 * 2**20
+    cors_origins: tuple[str, ...] = (LOCAL,)
+    """Origins whose pages may call the API from a browser."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names of the server besides those of this machine; "*" is any."""
+    on_loopback: bool = False
+    """It listens on this machine alone, so that it has no other names unless they were allowed."""
+    share_prefixes: bool = False
+    """Callers with different keys share all that the prefix cache holds."""
+    max_responses: int = 1000
+    """How many are kept to be gone on from."""
+    max_response_bytes: int = 64 * 10**6
+    """What they may take together."""
+    tasks: Mapping[str, Task] = field(default_factory=dict)
+    """The stored prompts."""
+    keys: KeyRing = field(default_factory=lambda: KeyRing(()))
+    limits: Limits = field(default_factory=Limits)
+    """Those of callers without a key, where there are no keys."""
+    request_timeout: float = 0.0
+    """Seconds that a request may take; 0 is any number."""
+    access_log: bool = False
+    """Log a line for each request."""
+    log_prompts: bool = False
+    """Log what is asked and answered."""
+    spans: SpanWriter | None = None
+    """Gets each request for an answer, and is closed when the server ends."""
+    strict_fields: bool = False
+    """Refuse fields that are not known, in place of leaving them out."""
+    page: bool = True
+    """Whether browsers get the chat page at ``/``."""
+
+
+def create_app(
+    registry: ModelRegistry,
+    options: ApiOptions | None = None,
+    clock: Callable[[], datetime] = datetime.now,
+) -> FastAPI:
+    """Return the application that serves ``registry``; its lifespan loads the models and stops them.
+
+    Args:
+        registry: the models, not started.
+        options: limits; the defaults where not given.
+        clock: the local time, for the legacy replies.
+    """
+    options = options or ApiOptions()
+    # FastAPI's own documentation pages load their scripts from elsewhere, so there is only the schema.
+    app = FastAPI(
+        title="glmserve",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        lifespan=_lifespan(registry, options.spans),
+    )
+    figures = CollectorRegistry()
+    figures.register(EngineFigures(registry))
+    routers = _routers(registry, options, clock, figures)
+    for router in routers:
+        app.include_router(router)
+    app.add_api_route(
+        "/openapi.json", lambda: JSONResponse(openapi_of(app, needs_key=bool(options.keys))), include_in_schema=False
+    )
+    wording = _wording(clock)
+    addresses = Addresses(("/openapi.json", *(route.path for route in _routes(routers))))
+    for kind in (ApiError, EngineError, PromptError, ToolError, HTTPException):
+        app.add_exception_handler(kind, _handler(wording, addresses))
+    generating = _generating(routers)
+    app.add_middleware(BodyLimit, limit=options.max_body_bytes)
+    app.add_middleware(Shedding, paths=generating, check_room=partial(_check_room, registry), wording=wording)
+    app.add_middleware(IgnoredFields, strict=options.strict_fields)
+    _surround(app, options, wording)
+    app.add_middleware(Counting, ledger=Ledger(figures), generating=generating)
+    if options.spans is not None:
+        app.add_middleware(Spans, writer=options.spans, generating=generating)
+    app.add_middleware(ResolveAddress, addresses=addresses)
+    if options.access_log:
+        app.add_middleware(AccessLog)
+    app.add_middleware(RequestIds, log_texts=options.log_prompts)
+    return app
+
+
+def _routers(
+    registry: ModelRegistry, options: ApiOptions, clock: Callable[[], datetime], figures: CollectorRegistry
+) -> tuple[APIRouter, ...]:
+    """Return all routes."""
+    answering = Answering(registry, ResponseStore(options.max_responses, options.max_response_bytes), options.tasks)
+    return (
+        chat.create_router(registry),
+        completions.create_router(registry),
+        embeddings.create_router(registry),
+        tokenize.create_router(registry),
+        models.create_router(registry),
+        responses.create_router(answering),
+        anthropic.create_router(registry),
+        ops.create_router(registry),
+        metrics.create_router(figures),
+        chatglm.create_router(registry, clock),
+        baichuan.create_router(registry, clock),
+        *([page.create_router()] if options.page else []),
+    )
+
+
+def _surround(app: FastAPI, options: ApiOptions, wording: Wording) -> None:
+    """Put around all routes what may end a request without them; each of these lies around those before it."""
+    if options.request_timeout:
+        app.add_middleware(TimeLimit, seconds=options.request_timeout, wording=wording)
+    app.add_middleware(RateLimit, limits=options.limits, wording=wording)
+    if options.keys:
+        public = page.is_page if options.page else _nothing
+        app.add_middleware(
+            Authorization, keys=options.keys, wording=wording, public=public, share_prefixes=options.share_prefixes
+        )
+    origins = Origins(options.cors_origins, options.allowed_hosts)
+    if not options.keys:
+        app.add_middleware(
+            CrossSiteGuard,
+            origins=origins,
+            hosts=options.allowed_hosts,
+            wording=wording,
+            checks_host=options.on_loopback,
+        )
+    app.add_middleware(LastResort, wording=wording)
+    app.add_middleware(CrossOrigin, origins=origins)
+
+
+def _nothing(_: Scope) -> bool:
+    return False
+
+
+def _check_room(registry: ModelRegistry) -> None:
+    record = current_request()
+    registry.check_room(Caller(record.caller, record.seconds_left()))
+
+
+def _generating(routers: Iterable[APIRouter]) -> frozenset[str]:
+    """Return the paths where a POST asks for an answer."""
+    return frozenset(route.path for route in _routes(routers) if Tag.GENERATION in route.tags)
+
+
+def _routes(routers: Iterable[APIRouter]) -> Iterator[APIRoute]:
+    return (route for router in routers for route in router.routes if isinstance(route, APIRoute))
+
+
+def _wording(clock: Callable[[], datetime]) -> Wording:
+    """Return the shapes of errors; those of addresses that are not named are OpenAI's."""
+    old = dict.fromkeys((*chatglm.PATHS, *baichuan.PATHS), partial(legacy.failure, clock))
+    return Wording({**old, anthropic.PATH: failure})
+
+
+def _handler(wording: Wording, addresses: Addresses) -> Callable[[Request, Exception], Awaitable[JSONResponse]]:
+    async def handle(request: Request, error: Exception) -> JSONResponse:
+        if isinstance(error, HTTPException) and error.status_code == 404:
+            path = request.scope["path"]
+            nearest = addresses.nearest(path)
+            hint = f"did you mean {nearest}?" if nearest else "GET /openapi.json lists all addresses"
+            error = AddressNotFound(request.method, path, hint)
+        return wording.reply(request.scope, error)
+
+    return handle
+
+
+def _lifespan(
+    registry: ModelRegistry, spans: SpanWriter | None
+) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
+    """Return the lifespan: models load beside the server, so that /health can say how it stands."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(registry.start())
+        try:
+            yield
+        finally:
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
+            await registry.stop()
+            if spans is not None:
+                await asyncio.to_thread(spans.close)
+
+    return lifespan

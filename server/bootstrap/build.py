@@ -1,0 +1,249 @@
+"""From settings to a server that only has to be run: the one place where the parts meet."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from types import MappingProxyType
+
+from fastapi import FastAPI
+
+from models.catalog import CATALOG, SamplingDefaults
+from server.bootstrap.app import ApiOptions, create_app
+from server.bootstrap.engine_config import MODE_FOLDER, ModelPlan, engine_config
+from server.bootstrap.model_source import ModelSource
+from server.chat.prompts.formats import prompt_format
+from server.chat.prompts.message import Message, Role
+from server.chat.tasks.task import Task, task_name
+from server.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
+from server.config.schema import Load, ModelSettings, Settings
+from server.engine.client.client import EngineClient
+from server.engine.client.compute_modes.memory import build_identity
+from server.engine.errors import ModelLoadError
+from server.engine.llama.fingerprint import identify_content
+from server.http.middleware.api_keys import KeyRing, parse_keys
+from server.http.middleware.tracing import SpanWriter
+from server.http.origins import is_loopback_host
+from server.http.request_context import Limits
+from server.model_pool.host import EngineHost, LoadPolicy
+from server.model_pool.pinning import pins
+from server.model_pool.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, ServedModel
+from server.model_pool.task_model import task_models
+
+_NO_TASKS: Mapping[str, Task] = MappingProxyType({})
+
+
+class AssemblyError(Exception):
+    """The settings do not fit the models."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """The models and the application that serves them."""
+
+    registry: ModelRegistry
+    app: FastAPI
+
+
+def assemble(settings: Settings, plans: Sequence[ModelPlan], tasks: Mapping[str, Task] = _NO_TASKS) -> Assembly:
+    """Put the parts together; nothing is loaded yet.
+
+    Args:
+        settings: all of them.
+        plans: one for each model.
+        tasks: the stored prompts.
+
+    Raises:
+        AssemblyError: a prompt format is unknown or not said at all, or a name is there twice or not at all.
+    """
+    try:
+        turn = asyncio.Lock()
+        models = [served for plan in plans for served in _served(settings, plan, turn)]
+        registry = ModelRegistry(models, settings.default_model, task_models(models, tasks.values()))
+    except ValueError as error:
+        raise AssemblyError(str(error)) from None
+    spans = _span_maker()() if settings.tracing else None
+    return Assembly(registry, create_app(registry, replace(api_options(settings, tasks), spans=spans)))
+
+
+def check_names(settings: Settings, sources: Sequence[ModelSource]) -> None:
+    """Check, before anything is converted, that each name means one model.
+
+    Raises:
+        AssemblyError: one means two, or the default model none.
+    """
+    names: set[str] = set()
+    for model, source in zip(settings.models, sources, strict=True):
+        for name in (*_own_names(model, source), *model.alias):
+            if name in names:
+                raise AssemblyError(f"two served models are called {name!r}; give one of them another name")
+            names.add(name)
+    if settings.default_model and settings.default_model not in names:
+        raise AssemblyError(f"no served model is called {settings.default_model!r}; served: {', '.join(sorted(names))}")
+
+
+def check_pinned_tasks(settings: Settings, sources: Sequence[ModelSource], tasks: Mapping[str, Task]) -> None:
+    """Check that each task that is to be pinned is there. Raises AssemblyError."""
+    each = zip(settings.models, sources, strict=True)
+    names = [name for model, source in each for name in _own_names(model, source)]
+    known = {*tasks, *(task_name(name, task_id) for name in names for task_id in tasks)}
+    for name in settings.pin_task:
+        if name not in known:
+            raise AssemblyError(f"--pin-task {name}: there is no such task; there are: {', '.join(tasks) or 'none'}")
+
+
+def _own_names(model: ModelSettings, source: ModelSource) -> tuple[str, ...]:
+    return (model.name or source.name, *(variant.name for variant in model.variants))
+
+
+def api_options(settings: Settings, tasks: Mapping[str, Task] = _NO_TASKS) -> ApiOptions:
+    """Return what the HTTP side goes by; ``tasks`` are the stored prompts.
+
+    Raises:
+        AssemblyError: a key is not written as one, their file cannot be read, or what traces need is not installed.
+    """
+    if settings.tracing:
+        _span_maker()
+    limits = Limits(settings.key_requests, settings.key_tokens, settings.key_concurrent)
+    return ApiOptions(
+        max_body_bytes=int(settings.max_body_mb * 1e6),
+        cors_origins=settings.cors_origin,
+        allowed_hosts=settings.allowed_host,
+        on_loopback=is_loopback_host(settings.host.lower()),
+        share_prefixes=settings.share_prefixes,
+        max_responses=settings.response_store_max,
+        max_response_bytes=int(settings.response_store_mb * 1e6),
+        tasks=tasks,
+        keys=_keys(settings, limits),
+        limits=limits,
+        request_timeout=settings.request_timeout,
+        access_log=settings.access_log,
+        log_prompts=settings.log_prompts,
+        strict_fields=settings.strict_fields,
+        page=settings.page,
+    )
+
+
+def _span_maker() -> Callable[[], SpanWriter]:
+    """Return what makes what sends traces. Raises AssemblyError where the extra is not installed."""
+    try:
+        from server.observability.otel import RequestSpans, exporter  # noqa: PLC0415 - not even imported where nobody asks for it
+    except ImportError as error:
+        raise AssemblyError(f"--tracing needs the extra otel: pip install 'glmserve[otel]' ({error})") from None
+    return lambda: RequestSpans(exporter(), version("glmserve"))
+
+
+def _keys(settings: Settings, limits: Limits) -> KeyRing:
+    file = settings.api_key_file
+    try:
+        lines = [] if file is None else file.read_text("utf-8").splitlines()
+        given, in_file = parse_keys(settings.api_key, limits, "--api-key"), parse_keys(lines, limits, str(file))
+        if file is not None and not in_file:
+            raise AssemblyError(f"{file}: there is no key in it")
+        if settings.api_key and not given:
+            raise AssemblyError("--api-key: there is no key in it")
+        return KeyRing(given + in_file)
+    except OSError as error:
+        raise AssemblyError(f"{file}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise AssemblyError(str(error)) from None
+
+
+def load_policy(settings: ModelSettings) -> LoadPolicy:
+    """Return when the model is loaded and unloaded."""
+    return LoadPolicy(settings.load is Load.FIRST_USE, settings.idle_seconds, settings.load_timeout)
+
+
+def load_fitting(path: Path, format_name: str) -> LlamaTokenizer:
+    """Load the vocabulary at ``path``, which has to have the special tokens of a prompt format.
+
+    Raises:
+        ModelLoadError: it has not.
+    """
+    tokenizer = load_tokenizer(path)
+    try:
+        prompt_format(format_name).encode((Message(Role.USER, ""),), tokenizer)
+    except KeyError as error:
+        raise ModelLoadError(
+            f"{path.name} has no token {error}, which the prompt format {format_name} needs; say another with "
+            "--prompt-format"
+        ) from None
+    return tokenizer
+
+
+def _served(settings: Settings, plan: ModelPlan, turn: asyncio.Lock) -> Iterator[NamedModel]:
+    """Yield the model and its variants, which share one engine."""
+    if plan.facts.embeds:
+        yield _embedding_model(plan, turn, settings.cache_dir / MODE_FOLDER)
+        return
+    card = _card(plan)
+    state_bytes = int(settings.pinned_disk_mb * 1e6)
+    states = settings.cache_dir / "prefixes"
+    engine = EngineClient(engine_config(plan, states, state_bytes, settings.cache_dir / MODE_FOLDER))
+    host = EngineHost(
+        engine,
+        partial(load_fitting, plan.facts.path, card.prompt_format),
+        load_policy(plan.settings),
+        turn=turn,
+        pins=partial(pins, plan.pinned, prompt_format(card.prompt_format)),
+    )
+    yield ServedModel(card, host)
+    for variant in plan.settings.variants:
+        files = [plan.facts.path, *(file for file in (variant.lora, variant.prefix) if file)]
+        print_of = system_fingerprint(*files)
+        tuned = replace(card, name=variant.name, aliases=(), parent=card.name, fingerprint=print_of)
+        yield ServedModel(tuned, host)
+
+
+def _embedding_model(plan: ModelPlan, turn: asyncio.Lock, mode_dir: Path) -> EmbeddingModel:
+    """Return a model that makes vectors. Raises AssemblyError where variants of it are asked for."""
+    if plan.settings.variants:
+        raise AssemblyError(f"{plan.facts.path.name} is an embedding model, of which there are no variants")
+    name = plan.settings.name or plan.source.name
+    card = ModelCard(name, int(time.time()), plan.settings.alias, prompt_format="")
+    load = partial(load_tokenizer, plan.facts.path)
+    engine = EngineClient(engine_config(plan, mode_dir=mode_dir))
+    return EmbeddingModel(card, EngineHost(engine, load, load_policy(plan.settings), turn=turn))
+
+
+def _card(plan: ModelPlan) -> ModelCard:
+    chosen = plan.settings.prompt_format or plan.facts.prompt_format
+    if not chosen:
+        raise AssemblyError(
+            f"{plan.facts.path}: the file does not say how its prompts are written (it was not made by glmserve "
+            "convert); say it with --prompt-format"
+        )
+    return ModelCard(
+        name=plan.settings.name or plan.source.name,
+        created=int(time.time()),
+        aliases=plan.settings.alias,
+        prompt_format=chosen,
+        defaults=_defaults(plan.source, chosen),
+        default_max_tokens=plan.settings.default_max_tokens,
+        max_output_tokens=plan.settings.max_output_tokens,
+        fingerprint=system_fingerprint(plan.facts.path),
+    )
+
+
+def system_fingerprint(*files: Path) -> str:
+    """Return OpenAI's ``system_fingerprint`` of a model: changes with the content of its files and with the build.
+
+    Empty where a file cannot be read: the engine tells why when it loads.
+    """
+    try:
+        parts = [version("glmserve"), build_identity(), *(identify_content(file) for file in files)]
+    except OSError:
+        return ""
+    return f"fp_{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:12]}"
+
+
+def _defaults(source: ModelSource, format_name: str) -> SamplingDefaults:
+    """Return the sampling of the model, or of the first known one that is prompted the same way."""
+    if source.entry is not None:
+        return source.entry.defaults
+    same = (entry.defaults for entry in CATALOG if entry.prompt_format == format_name)
+    return next(same, SamplingDefaults())

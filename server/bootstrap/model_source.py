@@ -1,0 +1,175 @@
+"""Which file a MODEL means, and its conversion where it is a checkpoint folder."""
+
+import glob
+import hashlib
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import convert
+import models
+from convert.checkpoint.source_folder import find_checkpoint, is_checkpoint, model_name
+from convert.errors import OutputBusyError, UnsupportedModelError
+from convert.pipeline import ProgressSink, convert_checkpoint
+from convert.quantize.recipes import QuantType
+from models.catalog import EMBEDDED, CatalogEntry, find, why_not
+from server.config.schema import Quant
+
+log = logging.getLogger(__name__)
+
+_BUSY_SECONDS = 0.5
+"""How often to look whether another process has converted a checkpoint."""
+_CHECKPOINT_FILES = ("*.json", "*.model", "*.safetensors", "*.bin")
+
+
+class UnknownModelError(Exception):
+    """What was given is no file, no folder and no known name; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """The GGUF that serves a MODEL, and the checkpoint it is made from where it is not there yet."""
+
+    name: str
+    """For callers, unless set otherwise."""
+    gguf: Path
+    entry: CatalogEntry | None = None
+    checkpoint: Path | None = None
+    quant: QuantType | None = None
+    """Only with a checkpoint."""
+
+    @property
+    def needs_conversion(self) -> bool:
+        """Whether ``convert_source`` has work to do."""
+        return self.checkpoint is not None and not self.gguf.exists()
+
+
+def find_source(model: str, quant: Quant, cache_dir: Path) -> ModelSource:
+    """Return what ``model`` means: nothing is the embedded model, then a path, then a name of the catalog.
+
+    Raises:
+        UnknownModelError: it means nothing, or a catalog model that is not on this machine.
+    """
+    if not model:
+        return _embedded(quant, cache_dir)
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return _of_folder(path.resolve(), quant, cache_dir)
+    if path.exists():
+        return _of_file(path)
+    entry = find(model)
+    if entry is EMBEDDED:
+        return _embedded(quant, cache_dir)
+    # What `convert` wrote here: by the name that -o gave it, or by its usual one.
+    written = path.with_name(path.name + ".gguf") if path.name else path
+    if beside := written if written.is_file() else _in_cache(path.name, quant, path.parent):
+        return _of_file(beside)
+    name = entry.name if entry else model
+    if cached := _in_cache(name, quant, cache_dir):
+        return ModelSource(name=name, gguf=cached, entry=entry)
+    if reason := why_not(model):
+        raise UnknownModelError(reason)
+    if entry is not None:
+        raise UnknownModelError(f"{name} is not on this machine{_as(quant)}; glmserve pull {name} downloads it")
+    raise UnknownModelError(
+        f"{model}: no such file or folder, and no model of that name is known; "
+        "give a .gguf file, a checkpoint folder, or nothing for the embedded model"
+    )
+
+
+def _of_file(path: Path) -> ModelSource:
+    name = _without_type(path.stem)
+    return ModelSource(name=name, gguf=path, entry=find(name))
+
+
+def _of_folder(folder: Path, quant: Quant, cache_dir: Path) -> ModelSource:
+    """Return the checkpoint in a folder, or else the one GGUF file in it. Raises UnknownModelError."""
+    try:
+        checkpoint = find_checkpoint(folder)
+    except UnsupportedModelError as error:
+        raise UnknownModelError(str(error)) from None
+    files = sorted(folder.glob("*.gguf"))
+    if is_checkpoint(checkpoint) or not files:
+        name = model_name(checkpoint)
+        return _checkpoint(checkpoint, name, quant, cache_dir, find(name))
+    if len(files) > 1:
+        raise UnknownModelError(
+            f"{folder} holds {len(files)} GGUF files; name one of them: {', '.join(file.name for file in files[:20])}"
+        )
+    return _of_file(files[0])
+
+
+def convert_source(source: ModelSource, progress: ProgressSink | None = None) -> None:
+    """Convert the checkpoint of ``source`` unless that has been done, and drop what it replaces.
+
+    Where another process converts it just now, that is waited for.
+
+    Raises:
+        ConvertError: the checkpoint cannot be converted.
+    """
+    if source.checkpoint is None or source.quant is None or not source.needs_conversion:
+        return
+    source.gguf.parent.mkdir(parents=True, exist_ok=True)
+    waiting = False
+    while source.needs_conversion:
+        try:
+            convert_checkpoint(source.checkpoint, source.gguf, source.quant, progress)
+        except OutputBusyError:
+            if not waiting:
+                log.info("another process converts %s to %s; waiting for it", source.checkpoint, source.gguf)
+            waiting = True
+            time.sleep(_BUSY_SECONDS)
+    prefix = source.gguf.name.rpartition("-")[0]
+    for older in source.gguf.parent.glob(f"{prefix}-*.gguf"):
+        if older != source.gguf:
+            older.unlink(missing_ok=True)
+
+
+def _embedded(quant: Quant, cache_dir: Path) -> ModelSource:
+    folder = Path(models.__file__).parent / "tiny"
+    # Eight bits cost the small model nothing that shows, and four would save it three megabytes.
+    chosen = Quant.Q8_0 if quant is Quant.AUTO else quant
+    return _checkpoint(folder, EMBEDDED.name, chosen, cache_dir, EMBEDDED)
+
+
+def _checkpoint(folder: Path, name: str, quant: Quant, cache_dir: Path, entry: CatalogEntry | None) -> ModelSource:
+    kind = QuantType.Q4_K_M if quant is Quant.AUTO else QuantType(quant.value)
+    where = _digest([str(folder)])
+    file = f"{name}-{kind.value}-{where}-{_digest(_state(folder))}.gguf"
+    return ModelSource(name=name, gguf=cache_dir / "converted" / file, entry=entry, checkpoint=folder, quant=kind)
+
+
+def _without_type(stem: str) -> str:
+    """Return the name of a model whose file is called NAME.TYPE.gguf, as ``glmserve convert`` does it."""
+    name, _, kind = stem.rpartition(".")
+    return name if name and kind in {known.value for known in QuantType} else stem
+
+
+def _in_cache(name: str, quant: Quant, cache_dir: Path) -> Path | None:
+    """Return the file of a model that was pulled or put there: of the type asked for, or else of the usual one."""
+    if "/" in name:
+        return None
+    files = sorted(cache_dir.glob(f"{glob.escape(name)}.*gguf"))
+    wanted = Quant.Q4_K_M if quant is Quant.AUTO else quant
+    best = [file for file in files if file.name == f"{name}.{wanted.value}.gguf"]
+    return next(iter(best or (files if quant is Quant.AUTO else [])), None)
+
+
+def _as(quant: Quant) -> str:
+    return "" if quant is Quant.AUTO else f" as {quant.value}"
+
+
+def _state(folder: Path) -> Iterable[str]:
+    """Yield what a conversion of ``folder`` depends on: its files, and the converter itself."""
+    for pattern in _CHECKPOINT_FILES:
+        for file in sorted(folder.glob(pattern)):
+            status = file.stat()
+            yield f"{file.name} {status.st_size} {status.st_mtime_ns}"
+    for module in sorted(Path(convert.__file__).parent.rglob("*.py")):
+        yield module.read_text("utf-8")
+
+
+def _digest(parts: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]

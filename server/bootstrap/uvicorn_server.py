@@ -1,0 +1,188 @@
+"""Running the application: the socket, uvicorn, and the moment when the model is ready."""
+
+import asyncio
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType, MappingProxyType
+
+import uvicorn
+from sse_starlette.sse import AppStatus
+
+from server.bootstrap.build import Assembly
+from server.config.schema import Settings
+from server.engine.interface import EngineState
+from server.generation.generate import cancel_all
+from server.http.origins import is_loopback_host
+from server.http.uvicorn_limits.protocol import bounded_protocol
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.1
+_SEND_BYTES = 256 * 1024
+"""Of a reply that the system may hold for a caller who reads slowly (Linux takes it times two). It would take 4 MB."""
+_LAST_WORDS_SECONDS = 2
+"""For the ends of requests that did not end by themselves to reach their callers."""
+_OTHER_FILES = 64
+"""Files and pipes that are open besides connections: some 30 with one model, and 5 for each further one."""
+_UNSPECIFIED = MappingProxyType({"0.0.0.0": "127.0.0.1", "::": "::1"})
+"""Addresses that mean all of the machine's, and the one to call it by from itself."""
+_ELSEWHERE = ("192.0.2.1", 9)
+"""An address that is nobody's (RFC 5737)."""
+_SETTLED = (EngineState.READY, EngineState.FAILED, EngineState.IDLE)
+
+
+class AddressError(Exception):
+    """The server cannot listen where it was told to."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a bound socket, made before anything else so that a taken port shows at once.
+
+    It does not listen yet: while a checkpoint is converted, callers are turned away rather than kept waiting.
+
+    Raises:
+        AddressError: the port is taken, or the address is not one of this machine.
+    """
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)  # connections inherit it
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        # A name that cannot be resolved has no errno of its own.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise AddressError(
+            f"cannot listen on {host} port {port}: {reason}; choose another with --port or --host"
+        ) from None
+    return bound
+
+
+def base_url(listener: socket.socket) -> str:
+    """Return the address a caller on this machine uses."""
+    host, port = listener.getsockname()[:2]
+    host = _UNSPECIFIED.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def is_public(listener: socket.socket) -> bool:
+    """Return whether other machines can reach it."""
+    return not is_loopback_host(listener.getsockname()[0])
+
+
+def lan_url(listener: socket.socket) -> str:
+    """Return the address for other machines where it listens on all addresses; "" where that is not known."""
+    host, port = listener.getsockname()[:2]
+    if host not in _UNSPECIFIED:
+        return ""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(_ELSEWHERE)  # sends nothing: it only chooses the way out, and with it the address
+        except OSError:
+            return ""
+        return f"http://{probe.getsockname()[0]}:{port}"
+
+
+def room_for(connections: int) -> int:
+    """Return how many of so many connections the system lets this process have, having asked it for as many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        if soft < wanted:
+            log.warning("only %d files may be open (ulimit -n), so there may be fewer connections", soft)
+    return connections if soft == resource.RLIM_INFINITY else max(1, min(connections, soft - _OTHER_FILES))
+
+
+class Server(uvicorn.Server):
+    """Uvicorn, telling when each model takes requests, and ending so that every caller gets an end."""
+
+    def __init__(self, assembly: Assembly, settings: Settings, on_settled: Callable[[], None]) -> None:
+        """``on_settled`` is called once: each model takes requests, waits for its first one or cannot be served."""
+        registry = assembly.registry
+        super().__init__(
+            uvicorn.Config(
+                assembly.app,
+                log_config=None,
+                access_log=False,  # ours says more: server/http/middleware/access_log.py
+                server_header=False,
+                timeout_graceful_shutdown=settings.shutdown_seconds + _LAST_WORDS_SECONDS,
+                lifespan="on",
+                http=bounded_protocol(
+                    settings.stall_seconds, lambda: registry.stopping, room_for(settings.max_connections)
+                ),
+                ws="none",
+            )
+        )
+        AppStatus.enable_automatic_graceful_drain = False  # it would cut all streams as soon as a signal comes
+        self._registry = registry
+        self._settings = settings
+        self._on_settled = on_settled
+        self._watching: asyncio.Task[None] | None = None
+        self.has_given_up = False
+        """It ended by itself, as there was nothing left to serve."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """Begin to stop; a second Ctrl-C stops at once.
+
+        In place of uvicorn's own, which ends the process by the same signal in the end: who was asked to stop and did
+        so has exit code 0.
+        """
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to answer; the models load meanwhile."""
+        await super().startup(sockets)
+        self._heed_hangup()
+        self._watching = asyncio.create_task(self._watch())
+
+    def _heed_hangup(self) -> None:
+        """End in good order when the terminal is closed, unless ``nohup`` says to stay."""
+        hangup = getattr(signal, "SIGHUP", None)  # not there on Windows
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+            signal.signal(hangup, self.handle_exit)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop taking requests, give those that run some time, and end the rest in good order."""
+        if self._watching is not None:
+            await cancel_all((self._watching,))
+        await self._drain()
+        ending = asyncio.create_task(self._end_late_ones())
+        await super().shutdown(sockets)
+        await cancel_all((ending,))
+
+    async def _drain(self) -> None:
+        """Go on answering while whoever balances loads finds out that this server ends."""
+        self._registry.stopping = True
+        until = time.monotonic() + self._settings.drain_seconds
+        while time.monotonic() < until and not self.force_exit:
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _end_late_ones(self) -> None:
+        """Stop the engines once the time is up: each request then ends as its dialect tells of an error."""
+        seconds = self._settings.shutdown_seconds
+        await asyncio.sleep(seconds)
+        log.warning("some requests did not end within %d s (--shutdown-seconds) and are ended now", seconds)
+        await self._registry.stop()
+
+    async def _watch(self) -> None:
+        while any(model.status.state not in _SETTLED for model in self._registry.models):
+            await asyncio.sleep(_POLL_SECONDS)
+        # What is there now stays: a collection that looks at it again takes 0.1 s, in which nobody is answered.
+        gc.collect()
+        gc.freeze()
+        self._on_settled()
+        while not self._registry.has_given_up:
+            await asyncio.sleep(_POLL_SECONDS)
+        self.has_given_up = self.should_exit = True

@@ -1,0 +1,1 @@
+"""Messages to token ids, by the prompt format of the model family."""

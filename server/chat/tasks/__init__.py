@@ -1,0 +1,1 @@
+"""Tasks: stored prompts that a request calls by name, one file each."""

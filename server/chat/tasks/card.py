@@ -1,0 +1,54 @@
+"""What people and programs are told of a task, as JSON."""
+
+from typing_extensions import TypedDict
+
+from server.chat.tasks.task import Task, Words
+
+
+class WordsObject(TypedDict):
+    """A text for people in two languages."""
+
+    zh: str
+    en: str
+
+
+class SlotObject(TypedDict):
+    """What a task needs to be given, or may be where there is a default."""
+
+    name: str
+    description: WordsObject
+    example: str
+    default: str | None
+
+
+class TaskObject(TypedDict):
+    """A task; a message to it fills its main slot."""
+
+    id: str
+    title: WordsObject
+    description: WordsObject
+    slots: list[SlotObject]
+    main_slot: str | None
+
+
+def task_card(task: Task) -> TaskObject:
+    """Return what is told of ``task``."""
+    return {
+        "id": task.id,
+        "title": _words(task.title),
+        "description": _words(task.description),
+        "slots": [
+            {
+                "name": slot.name,
+                "description": _words(slot.description),
+                "example": slot.example,
+                "default": slot.default,
+            }
+            for slot in task.slots
+        ],
+        "main_slot": task.main,
+    }
+
+
+def _words(words: Words) -> WordsObject:
+    return {"zh": words.zh, "en": words.en}

@@ -1,0 +1,152 @@
+"""Text to ids and back, on a vocab-only load of the GGUF that the engine runs.
+
+Load it only after the engine has loaded the same file: llama.cpp ends the process on a bad vocabulary.
+"""
+
+import base64
+import ctypes
+import weakref
+import zlib
+from pathlib import Path
+
+import llama_cpp
+
+from server.chat.tokenizer.normalizer import NormalizationTable, Normalizer
+from server.engine.errors import ModelLoadError
+from server.engine.llama.log import route_log
+from server.engine.llama.vocabulary import load_vocabulary
+
+_PIECE_BYTES = 512
+"""Longest piece that is read at once; SentencePiece's are at most 16 characters."""
+
+_TABLE_BYTES = 16 << 20
+"""Most that a normalisation table may have; that of nmt_nfkc has a quarter of a megabyte."""
+
+_ATTR_UNUSED = 1 << 1
+"""LLAMA_TOKEN_ATTR_UNUSED of llama.h."""
+
+_ATTR_USER_DEFINED = 1 << 4
+"""LLAMA_TOKEN_ATTR_USER_DEFINED."""
+
+_ROLE_KEYS = {"user": "glmserve.user_token_id", "assistant": "glmserve.assistant_token_id"}
+
+
+class LlamaTokenizer:
+    """The vocabulary of one model. ``encode`` and ``piece`` may be called from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Load the vocabulary of ``path``. Raises ModelLoadError."""
+        self._model, self._vocab = load_vocabulary(path)
+        # By the last reference and not before: a thread may still be tokenising for a caller who has gone.
+        self._free = weakref.finalize(self, llama_cpp.llama_model_free, self._model)
+        self._free.atexit = False
+        ids = range(llama_cpp.llama_vocab_n_tokens(self._vocab))
+        self._pieces = tuple(self._read_piece(i) for i in ids)
+        self._specials = {self.name(i): i for i in ids if llama_cpp.llama_vocab_is_control(self._vocab, i)}
+        for role, key in _ROLE_KEYS.items():
+            if token_id := _metadata(self._model, key):
+                self._specials[role] = _token_id(token_id, len(ids), f"{path.name}: metadata {key}")
+        attributes = ((i, llama_cpp.llama_vocab_get_attr(self._vocab, i)) for i in ids)
+        self._user_defined = {self.name(i): i for i, attribute in attributes if attribute & _ATTR_USER_DEFINED}
+        self._normalizer = self._read_normalizer(path)
+        self.max_piece_chars = max(len(piece.decode("utf-8", "replace")) for piece in self._pieces)
+
+    @property
+    def strips_leading_space(self) -> bool:
+        """Whether decoding drops the space that encoding put in front of the text (SentencePiece's dummy prefix)."""
+        if llama_cpp.llama_vocab_type(self._vocab) != llama_cpp.LLAMA_VOCAB_TYPE_SPM:
+            return False
+        # The first is what llama.cpp goes by, and true where a file does not say; the second is our normaliser's.
+        own = _metadata(self._model, "tokenizer.ggml.add_space_prefix") or "true"
+        return "true" in (own, _metadata(self._model, "glmserve.space_prefix"))
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Tokenise plain text; what looks like a special token stays text. Raises UnicodeEncodeError."""
+        if self._normalizer is None:
+            return self._tokenize(text)
+        ids: list[int] = []
+        for segment in self._normalizer.segments(text):
+            ids += (self._user_defined[segment.text],) if segment.is_piece else self._tokenize(segment.text)
+        return tuple(ids)
+
+    def encode_framed(self, text: str) -> tuple[int, ...]:
+        """Tokenise plain text between the special tokens that the file puts around one, such as BERT's."""
+        return self._tokenize(text, framed=True)
+
+    def _tokenize(self, text: str, *, framed: bool = False) -> tuple[int, ...]:
+        data = text.encode("utf-8")
+        size = len(data) + 4  # a token is at least a byte long, but for the dummy prefix and the frame
+        ids = (llama_cpp.llama_token * size)()
+        count = llama_cpp.llama_tokenize(self._vocab, data, len(data), ids, size, framed, False)
+        if count < 0:
+            raise RuntimeError(f"{len(data)} bytes of text came to {-count} tokens, more than bytes")
+        return tuple(ids[:count])
+
+    def piece(self, token_id: int) -> bytes:
+        """The bytes a token stands for; nothing for control tokens and unused ids."""
+        return self._pieces[token_id]
+
+    def name(self, token_id: int) -> str:
+        """What the vocabulary calls a token, such as ``▁Hello``, ``<0xE4>`` or ``[gMASK]``."""
+        return str(llama_cpp.llama_vocab_get_text(self._vocab, token_id).decode())
+
+    def special_id(self, piece: str) -> int:
+        """The id of a control token such as ``[gMASK]`` or ``sop``, or of a role (``user``). Raises KeyError.
+
+        ``glmserve convert`` writes ``sop`` as ``<sop>``, so that other servers do not find it inside words.
+        """
+        return self._specials[piece if piece in self._specials else f"<{piece}>"]
+
+    def close(self) -> None:
+        """Free the vocabulary, unless that is left to the last reference."""
+        self._free()
+
+    def _read_normalizer(self, path: Path) -> Normalizer | None:
+        """Make what ``glmserve convert`` says the text needs before llama.cpp's tokenizer sees it."""
+        if not _metadata(self._model, "glmserve.normalizer"):
+            return None
+        try:
+            packed = _metadata(self._model, "glmserve.normalizer_table")
+            table = NormalizationTable(_unpacked(packed)) if packed else None
+        except (ValueError, zlib.error) as error:
+            raise ModelLoadError(f"{path}: glmserve.normalizer_table is damaged; convert the model again") from error
+        space = _metadata(self._model, "glmserve.space_prefix") == "true"
+        return Normalizer(table, self._user_defined, space_prefix=space)
+
+    def _read_piece(self, token_id: int) -> bytes:
+        if llama_cpp.llama_vocab_get_attr(self._vocab, token_id) & _ATTR_UNUSED:
+            return b""
+        buffer = ctypes.create_string_buffer(_PIECE_BYTES)
+        length = llama_cpp.llama_token_to_piece(self._vocab, token_id, buffer, _PIECE_BYTES, 0, False)
+        return buffer.raw[:length] if length > 0 else b""
+
+
+def _unpacked(packed: str) -> bytes:
+    """Return what was packed by zlib and base64. Raises ValueError where it is none, or too much."""
+    unpacker = zlib.decompressobj()
+    data = unpacker.decompress(base64.b64decode(packed), _TABLE_BYTES)
+    if not unpacker.eof:
+        raise ValueError("cut off, or larger than any table")
+    return data
+
+
+def _metadata(model: llama_cpp.llama_model_p, key: str) -> str:
+    """Return a value of the file's metadata as text; empty where there is none."""
+    size = llama_cpp.llama_model_meta_val_str(model, key.encode(), None, 0)
+    if size < 0:
+        return ""
+    buffer = ctypes.create_string_buffer(size + 1)
+    llama_cpp.llama_model_meta_val_str(model, key.encode(), buffer, size + 1)
+    return buffer.value.decode("utf-8")
+
+
+def _token_id(value: str, vocab_size: int, what: str) -> int:
+    if not value.isdecimal() or len(value) > 9 or int(value) >= vocab_size:
+        raise ModelLoadError(f"{what} is {value[:40]!r}, which is no token; convert the model again")
+    return int(value)
+
+
+def load_tokenizer(path: Path) -> LlamaTokenizer:
+    """Load the vocabulary of the GGUF at ``path``. Raises ModelLoadError."""
+    route_log()
+    return LlamaTokenizer(path)

@@ -1,0 +1,39 @@
+"""ChatGLM3's own form: the tools as JSON in the system message, a call as its name and a line of Python below it."""
+
+import json
+from collections.abc import Sequence
+
+from server.chat.tools.interface import NewId
+from server.chat.tools.named_answer import NamedAnswerParser, named_answer
+from server.chat.tools.python_call import STRING_RULE, PythonArguments, call_rules, written
+from server.chat.tools.types import Tool, ToolCall, ToolOffer
+from server.engine.grammar import Grammar, GrammarKind
+
+# The sentence that the model was trained with.
+_HOW = "Answer the following questions as best as you can. You have access to the following tools:"
+
+
+class ChatGLM3Form:
+    """See ``NamedForm``."""
+
+    def describe(self, tools: Sequence[Tool], system: str) -> str:
+        """Return the system message; see ``ToolForm``."""
+        told = f"{_HOW}\n{json.dumps([tool.definition() for tool in tools], indent=4, ensure_ascii=False)}"
+        return f"{system}\n\n{told}" if system else told
+
+    def body(self, call: ToolCall) -> str:
+        """Return the arguments; see ``NamedForm``."""
+        arguments = call.parsed()
+        code = f"tool_call({call.arguments})" if arguments is None else written(arguments)
+        return f"```python\n{code}\n```"
+
+    def grammar(self, offer: ToolOffer) -> Grammar:
+        """Return the grammar; see ``ToolForm``."""
+        named = [f'"{tool.name}\\n" / ?/ "```python\\n" tool_{i} "\\n```"' for i, tool in enumerate(offer.callable)]
+        rules = [call_rules(f"tool_{i}", tool.schema) for i, tool in enumerate(offer.callable)]
+        call = f"call: / ?/ ({' | '.join(named)})\n"
+        return Grammar(GrammarKind.LARK, named_answer(offer) + call + "".join(rules) + STRING_RULE)
+
+    def parser(self, offer: ToolOffer, new_id: NewId) -> NamedAnswerParser:
+        """Return a parser for one answer; see ``ToolForm``."""
+        return NamedAnswerParser(offer, PythonArguments(), new_id)

@@ -1,0 +1,52 @@
+"""GLM-4's own form: the tools under a heading of the system message, a call as its name and JSON below it."""
+
+import json
+from collections.abc import Sequence
+
+from server.chat.tools.interface import NewId
+from server.chat.tools.json_end import JsonEnd
+from server.chat.tools.named_answer import NamedAnswerParser, named_answer
+from server.chat.tools.schema import embedded
+from server.chat.tools.types import Tool, ToolCall, ToolOffer
+from server.engine.grammar import Grammar, GrammarKind
+
+# Both texts are what the model was trained with; its authors' chat template has them.
+_WHO = (
+    "你是一个名为 ChatGLM 的人工智能助手。你是基于智谱AI训练的语言模型 GLM-4 模型开发的，"
+    "你的任务是针对用户的问题和要求提供适当的答复和支持。"
+)
+_HOW = "在调用上述函数时，请使用 Json 格式表示调用的参数。"
+
+
+class Glm4Form:
+    """See ``NamedForm``."""
+
+    def describe(self, tools: Sequence[Tool], system: str) -> str:
+        """Return the system message; see ``ToolForm``."""
+        told = [
+            f"## {tool.name}\n\n{json.dumps(tool.definition(), ensure_ascii=False, indent=4)}\n{_HOW}" for tool in tools
+        ]
+        return "\n\n".join((system or _WHO, "# 可用工具", *told))
+
+    def body(self, call: ToolCall) -> str:
+        """Return the arguments; see ``NamedForm``."""
+        return call.arguments or "{}"
+
+    def grammar(self, offer: ToolOffer) -> Grammar:
+        """Return the grammar; see ``ToolForm``."""
+        calls = " | ".join(f'"{tool.name}\\n" %json {embedded(tool.schema)}' for tool in offer.callable)
+        return Grammar(GrammarKind.LARK, named_answer(offer) + f"call: / ?/ ({calls})")
+
+    def parser(self, offer: ToolOffer, new_id: NewId) -> NamedAnswerParser:
+        """Return a parser for one answer; see ``ToolForm``."""
+        return NamedAnswerParser(offer, _JsonBody(), new_id)
+
+
+class _JsonBody:
+    """JSON as it comes, up to its end."""
+
+    def __init__(self) -> None:
+        self._end = JsonEnd()
+
+    def feed(self, text: str) -> str:
+        return "" if self._end.found else text[: self._end.feed(text)]

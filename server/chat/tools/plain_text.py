@@ -1,0 +1,156 @@
+"""Tools for families that were never trained for them (ChatGLM2, Baichuan): told and called in plain words.
+
+A call is two lines, at the beginning of the answer or of a line of it:
+
+    调用工具：get_weather
+    参数：{"city": "北京"}
+"""
+
+import json
+import re
+from collections.abc import Sequence
+
+from server.chat.tools.answer_text import text_rule
+from server.chat.tools.interface import NewId
+from server.chat.tools.json_end import JsonEnd
+from server.chat.tools.schema import embedded
+from server.chat.tools.types import AnswerPiece, CallDelta, Tool, ToolCall, ToolChoice, ToolOffer
+from server.engine.grammar import Grammar, GrammarKind
+
+_CALL = "调用工具："
+_ARGUMENTS = "\n参数："
+_LARK_ARGUMENTS = "\\n参数："
+# From the mark on, at the beginning of a line, an answer is a call and nothing else.
+_FIRST = rf"first[lazy]: /((.|\n)*\n)? ?{_CALL}/"
+_ALONE = f"first: / ?{_CALL}/"
+
+_EXPLANATION = """\
+你可以使用下面的工具：
+
+{tools}
+
+需要使用工具时，只写下面两行，第一行是工具的名称，第二行是 JSON 格式的参数：
+调用工具：工具名称
+参数：{{"参数名称": "参数的值"}}
+看到工具的结果以后，再根据结果回答问题。不需要工具时，直接回答问题。"""
+
+
+class TextForm:
+    """The form as prompt text and as a grammar; the marks are the same in both and in the parser."""
+
+    def describe(self, tools: Sequence[Tool], system: str) -> str:
+        """Return ``system`` and what tells the model of ``tools``; see ``ToolForm``."""
+        told = _EXPLANATION.format(tools="\n\n".join(map(_description, tools)))
+        return f"{system}\n\n{told}" if system else told
+
+    def calls(self, text: str, calls: Sequence[ToolCall]) -> str:
+        """Return an earlier answer of ``text`` and ``calls`` as the model would have written it."""
+        lines = [f"{_CALL}{call.name}{_ARGUMENTS}{call.arguments or '{}'}" for call in calls]
+        return "\n".join([text, *lines] if text else lines)
+
+    def result(self, name: str, content: str) -> str:
+        """Return what tool ``name`` gave, as something that is said to the model."""
+        return f"工具 {name} 的结果：\n{content}"
+
+    def grammar(self, offer: ToolOffer) -> Grammar:
+        """Return the grammar; see ``ToolForm``."""
+        more = f' ("\\n{_CALL}" call){{0,{offer.max_calls - 1}}}' if offer.max_calls > 1 else ""
+        if offer.choice is ToolChoice.REQUIRED:
+            start = f"first call{more}\n{_ALONE}\n"
+        else:
+            first = _FIRST if offer.text_format is None else _ALONE
+            start = f"text | first call{more}\n{text_rule(offer.text_format)}{first}\n"
+        calls = [f'"{tool.name}{_LARK_ARGUMENTS}" %json {embedded(tool.schema)}' for tool in offer.callable]
+        return Grammar(GrammarKind.LARK, f"start: {start}call: {' | '.join(calls)}")
+
+    def parser(self, offer: ToolOffer, new_id: NewId) -> "TextFormParser":
+        """Return a parser for one answer; see ``ToolForm``."""
+        return TextFormParser(offer, new_id)
+
+
+def _description(tool: Tool) -> str:
+    told = f"{tool.name}：{tool.description}" if tool.description else tool.name
+    return f"{told}\n参数的格式：{json.dumps(dict(tool.parameters), ensure_ascii=False)}"
+
+
+def _any_start_of(atoms: Sequence[str]) -> str:
+    """Return a regular expression for the first so many of ``atoms``, none of them included."""
+    pattern = ""
+    for atom in reversed(atoms):
+        pattern = f"(?:{atom}{pattern})?"
+    return pattern
+
+
+_PERHAPS_HEAD = re.compile(r"\s*(?:\n ?" + _any_start_of([*_CALL, "[a-zA-Z0-9_-]{1,128}", *_ARGUMENTS]) + r")?\Z")
+
+
+class TextFormParser:
+    """Finds the calls in an answer. Blanks around them belong to neither text nor calls."""
+
+    def __init__(self, offer: ToolOffer, new_id: NewId) -> None:
+        """Start before the answer; ``new_id`` names its calls."""
+        names = "|".join(tool.name for tool in offer.callable)
+        head = re.compile(rf"\s*\n ?{_CALL}({names}){_ARGUMENTS}(?={{)")
+        self._is_exclusive = offer.text_format is not None
+        """A text in a format has no calls, whatever it says."""
+        self._find_head = head.match if self._is_exclusive else head.search
+        self._new_id = new_id
+        # An answer begins with the beginning of a line.
+        self._held = "\n"
+        self._nothing_yet = True
+        self._calls = 0
+        self._arguments: JsonEnd | None = None
+
+    def feed(self, text: str) -> AnswerPiece:
+        """Return what is certain by now; see ``AnswerParser``."""
+        self._held += text
+        texts: list[str] = []
+        calls: list[CallDelta] = []
+        while self._held:
+            if self._arguments is not None:
+                calls.append(self._take_arguments(self._arguments))
+                continue
+            head = self._find_head(self._held) if self._may_call else None
+            if head is None:
+                texts.append(self._take_text(self._certain()))
+                break
+            texts.append(self._take_text(head.start()))
+            self._held = self._held[head.end() - head.start() :]
+            self._nothing_yet = False
+            calls.append(CallDelta(self._calls, id=self._new_id(), name=head.group(1)))
+            self._arguments = JsonEnd()
+        return AnswerPiece("".join(texts), tuple(delta for delta in calls if delta.name or delta.arguments))
+
+    def finish(self) -> AnswerPiece:
+        """Return what was held back; see ``AnswerParser``."""
+        if self._arguments is not None or (self._calls and not self._held.strip()):
+            return AnswerPiece()
+        return AnswerPiece(self._take_text(len(self._held)))
+
+    @property
+    def _may_call(self) -> bool:
+        return self._nothing_yet or self._calls > 0 or not self._is_exclusive
+
+    def _certain(self) -> int:
+        """Return how much of what is held cannot become part of a call any more."""
+        held = _PERHAPS_HEAD.search(self._held) if self._may_call else None
+        if held is None or (self._is_exclusive and held.start()):
+            return len(self._held)
+        return held.start()
+
+    def _take_text(self, size: int) -> str:
+        """Take ``size`` characters off what is held, less the line's beginning that was put there."""
+        text, self._held = self._held[:size], self._held[size:]
+        if text and self._nothing_yet:
+            self._nothing_yet = False
+            return text[1:]
+        return text
+
+    def _take_arguments(self, arguments: JsonEnd) -> CallDelta:
+        size = arguments.feed(self._held)
+        delta = CallDelta(self._calls, self._held[:size])
+        self._held = self._held[size:]
+        if arguments.found:
+            self._arguments = None
+            self._calls += 1
+        return delta

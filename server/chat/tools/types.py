@@ -1,0 +1,213 @@
+"""What a request says about tools, and what an answer says of them, whatever the dialect and the model family."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+
+from server.chat.tools.schema import MAX_CHARACTERS, MAX_DEPTH, depth_exceeds, values_exceed
+from server.chat.tools.schema_relaxation import relaxed
+from server.engine.grammar import Grammar
+
+MAX_TOOLS = 128
+"""OpenAI's own bound."""
+NAME_PATTERN = r"^[a-zA-Z0-9_-]{1,128}$"
+MAX_CALLS = 8
+"""Calls in one answer: a bound for models that would go on calling."""
+
+
+class ToolError(ValueError):
+    """A tool is not acceptable; the text says which and why."""
+
+
+class StrictToolError(ToolError):
+    """A tool is strict, and no answer can be held to all of its schema."""
+
+
+NO_PARAMETERS: Mapping[str, object] = MappingProxyType(
+    {"type": "object", "properties": {}, "additionalProperties": False}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function of the caller's that the model may ask for."""
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, object] = field(default_factory=lambda: NO_PARAMETERS)
+    """The JSON schema of its arguments, which are an object."""
+    held: Mapping[str, object] | None = None
+    """The schema that a grammar holds its calls to, where that is not ``parameters`` itself."""
+    strict: bool = False
+    """Whether calls have to fit ``parameters``, so that nothing of it may be left out."""
+
+    @property
+    def schema(self) -> Mapping[str, object]:
+        """The schema that a grammar holds its calls to."""
+        return self.parameters if self.held is None else self.held
+
+    @property
+    def characters(self) -> int:
+        """How much text a prompt has of it, at least."""
+        return len(self.name) + len(json.dumps(self.definition(), ensure_ascii=False))
+
+    def definition(self) -> dict[str, object]:
+        """Return the tool as ChatGLM3's and GLM-4's authors put it into prompts."""
+        return {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}
+
+
+class ToolChoice(str, Enum):
+    """Whether the model calls."""
+
+    AUTO = "auto"
+    REQUIRED = "required"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOffer:
+    """The tools of one request. A request whose model may not call has none."""
+
+    tools: tuple[Tool, ...]
+    """All that the prompt describes; names are unique."""
+    choice: ToolChoice = ToolChoice.AUTO
+    parallel: bool = True
+    """Whether one answer may have several calls."""
+    allowed: frozenset[str] | None = None
+    """The names that may be called; None allows all of them."""
+    text_format: Grammar | None = None
+    """What an answer that calls no tool has to look like; None allows any text, in front of calls, too."""
+
+    @property
+    def callable(self) -> tuple[Tool, ...]:
+        """The tools that may be called."""
+        return tuple(tool for tool in self.tools if self.allowed is None or tool.name in self.allowed)
+
+    @property
+    def max_calls(self) -> int:
+        """How many calls one answer may have."""
+        return MAX_CALLS if self.parallel else 1
+
+
+def check_total_size(schemas: Sequence[Mapping[str, object] | None]) -> None:
+    """Refuse schemas that are together too large for one grammar, before any more work is done on them.
+
+    Raises:
+        ToolError: they are.
+    """
+    left = MAX_CHARACTERS
+    for schema in schemas:
+        if schema is None or depth_exceeds(schema, MAX_DEPTH):
+            continue  # make_tool says so, with the tool's name
+        size = len(json.dumps(schema, ensure_ascii=False))
+        left -= size if size <= MAX_CHARACTERS else 0
+        if left < 0:
+            raise ToolError(f"the parameters of all tools have more than {MAX_CHARACTERS} characters as JSON")
+
+
+def make_tool(
+    name: str, description: str = "", parameters: Mapping[str, object] | None = None, *, strict: bool = False
+) -> tuple[Tool, tuple[str, ...]]:
+    """Return a tool that is within bounds, and what of its parameters no grammar can hold a call to.
+
+    Args:
+        name: of the function.
+        description: told to the model.
+        parameters: the JSON schema of its arguments; without one it takes none.
+        strict: whether calls have to fit all of that.
+
+    Raises:
+        ToolError: it is not within bounds, or its parameters are not the schema of an object.
+        StrictToolError: it is strict and something cannot be held.
+    """
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ToolError(f"the tool name {name[:100]!r} must be 1 to 128 of the characters a-z, A-Z, 0-9, _ and -")
+    if not parameters:
+        return Tool(name, description), ()
+    # The depth first: the encoder would run out of stack.
+    if depth_exceeds(parameters, MAX_DEPTH):
+        raise ToolError(f"the parameters of the tool {name} are nested more than {MAX_DEPTH} deep")
+    if values_exceed(parameters, MAX_CHARACTERS) or len(json.dumps(parameters, ensure_ascii=False)) > MAX_CHARACTERS:
+        raise ToolError(f"the parameters of the tool {name} have more than {MAX_CHARACTERS} characters as JSON")
+    found = relaxed(parameters)
+    kinds = found.schema.get("type", "object")
+    if kinds != "object" and not (isinstance(kinds, list) and "object" in kinds):
+        raise ToolError(f"the parameters of the tool {name} must be a schema of the type object")
+    if strict and found.left_out:
+        raise StrictToolError(
+            f"the tool {name} is strict, but no answer can be held to {found.left_out[0]} of its parameters; "
+            "write them without it, or leave out strict"
+        )
+    held = {**found.schema, "type": "object"}
+    return Tool(name, description, {"type": "object", **parameters}, held, strict), found.left_out
+
+
+def make_offer(
+    tools: Sequence[Tool],
+    choice: ToolChoice = ToolChoice.AUTO,
+    allowed: frozenset[str] | None = None,
+    *,
+    parallel: bool = True,
+) -> ToolOffer:
+    """Return an offer that is within bounds; see ``ToolOffer``.
+
+    Raises:
+        ToolError: there are too many tools, or two of one name.
+    """
+    if len(tools) > MAX_TOOLS:
+        raise ToolError(f"there may be at most {MAX_TOOLS} tools, not {len(tools)}")
+    names: set[str] = set()
+    for tool in tools:
+        if tool.name in names:
+            raise ToolError(f"two tools are called {tool.name}")
+        names.add(tool.name)
+    return ToolOffer(tuple(tools), choice, parallel, allowed)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that a model made."""
+
+    id: str
+    name: str
+    arguments: str
+    """JSON text of an object; anything else where an answer was cut off, or a caller says so."""
+
+    def parsed(self) -> dict[str, object] | None:
+        """Return the arguments, or None where they are no JSON object. No text at all means none of them."""
+        try:
+            value: object = json.loads(self.arguments or "{}")
+        except (ValueError, RecursionError):
+            return None
+        return value if isinstance(value, dict) else None
+
+
+@dataclass(frozen=True, slots=True)
+class CallDelta:
+    """A piece of call ``index`` of an answer. The first piece of a call has its id and name, and no arguments."""
+
+    index: int
+    arguments: str = ""
+    id: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPiece:
+    """What a piece of an answer turned out to be: text, and after it pieces of calls."""
+
+    text: str = ""
+    calls: tuple[CallDelta, ...] = ()
+
+    def __add__(self, later: "AnswerPiece") -> "AnswerPiece":
+        """Return both pieces as one."""
+        return AnswerPiece(self.text + later.text, self.calls + later.calls)
+
+
+def gather_calls(deltas: Sequence[CallDelta]) -> tuple[ToolCall, ...]:
+    """Return the calls that the pieces of one answer come to."""
+    starts = [delta for delta in deltas if delta.name]
+    arguments = ["".join(delta.arguments for delta in deltas if delta.index == start.index) for start in starts]
+    return tuple(ToolCall(start.id, start.name, text) for start, text in zip(starts, arguments, strict=True))

@@ -1,0 +1,1 @@
+"""``glmserve bench``: throughput and latency of a running server."""

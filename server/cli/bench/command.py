@@ -1,0 +1,135 @@
+"""``glmserve bench``: how fast a running server is, on the traffic that its users send."""
+
+import asyncio
+import json
+import random
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from functools import partial
+from typing import TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from server.cli.bench.client import BenchClient
+from server.cli.bench.report import Report, summarise
+from server.cli.bench.sse_reader import BenchError
+from server.cli.bench.workloads import WORKLOADS, Size, Workload
+from server.cli.chat.client import ChatClient, ChatError
+from server.cli.options import DEFAULT_URL, client_key
+from server.cli.screen import output
+
+_T = TypeVar("_T")
+
+
+@click.command()
+@click.option("--url", default=DEFAULT_URL, show_default=True, help="The server to measure.")
+@click.option("--api-key", default="", metavar="KEY", help="A key, where it asks for one.  [GLMSERVE_API_KEY]")
+@click.option("--model", default="", help="One of its models; the first one unless said.")
+@click.option(
+    "--workload", "names", multiple=True, type=click.Choice(list(WORKLOADS)), help="Which to run; all unless said."
+)
+@click.option("--clients", default=8, show_default=True, type=click.IntRange(1, 1024), help="Clients that ask at once.")
+@click.option("--max-tokens", type=click.IntRange(2), help="Tokens of each answer; what the workload has unless said.")
+@click.option("--seed", type=int, help="Makes the same prompts again; new ones, unknown to the server, unless said.")
+@click.option("--json", "as_json", is_flag=True, help="Print figures for machines.")
+def bench(
+    *,
+    url: str,
+    api_key: str,
+    model: str,
+    names: tuple[str, ...],
+    clients: int,
+    max_tokens: int | None,
+    seed: int | None,
+    as_json: bool,
+) -> None:
+    """Measure a running server: time to first token, time per output token, throughput, cached share.
+
+    The workloads: `single`, one client; `own`, a prompt of its own for each client; `shared`, a long prompt that
+    all share, new and then known; `turns`, chats that send their whole history; `arriving`, long prompts that come
+    while others are reading their answers; `many`, 64 clients at once.
+
+    TTFT is the time to first token, TPOT the time per output token after the first, and ITL (inter-token latency)
+    the longest pause between two pieces of an answer.
+    """
+    rng = random.Random(seed)
+    workloads = [workload for name in names or WORKLOADS for workload in WORKLOADS[name](rng, Size(clients))]
+    try:
+        key = client_key((api_key,))
+        client = BenchClient(url, model or _first_model(url, key), max_tokens, key=key)
+        reports = run_fast(measure(client, workloads))
+    except (BenchError, ChatError) as error:
+        raise click.ClickException(str(error)) from None
+    if as_json:
+        click.echo(json.dumps([asdict(report) for report in reports], ensure_ascii=False, indent=2))
+    else:
+        show(reports, output())
+
+
+def _first_model(url: str, key: str) -> str:
+    with closing(ChatClient(url, key)) as client:
+        return client.model_names()[0]
+
+
+def run_fast(main: Coroutine[object, object, _T]) -> _T:
+    """Run ``main`` in the fastest event loop there is: the client shares its cores with what it measures."""
+    if sys.platform == "win32":
+        return asyncio.run(main)
+    import uvloop  # noqa: PLC0415 - not there on Windows
+
+    return uvloop.run(main)
+
+
+async def measure(client: BenchClient, workloads: Sequence[Workload]) -> list[Report]:
+    """Run ``workloads`` one after another, showing how far each has come. Raises BenchError."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+    reports = []
+    screen = Console(stderr=True)
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
+        for workload in workloads:
+            answers = sum(len(asking.questions) for asking in workload.clients)
+            task = progress.add_task(workload.name, total=answers)
+            times = await client.run(workload, partial(progress.advance, task))
+            progress.remove_task(task)
+            reports.append(summarise(workload.name, times))
+    return reports
+
+
+_COLUMNS: tuple[tuple[str, Callable[[Report], str]], ...] = (
+    ("workload", lambda r: r.workload),
+    ("requests", lambda r: str(r.requests)),
+    ("seconds", lambda r: f"{r.wall:.2f}"),
+    ("tokens/s", lambda r: f"{r.throughput:.1f}"),
+    ("TTFT ms", lambda r: f"{r.ttft_median * 1e3:.0f}"),
+    ("TTFT worst", lambda r: f"{r.ttft_max * 1e3:.0f}"),
+    ("TPOT ms", lambda r: f"{r.tpot_median * 1e3:.1f}"),
+    ("ITL worst", lambda r: f"{r.longest_pause * 1e3:.0f}"),
+    ("prompt tokens", lambda r: str(r.prompt_tokens)),
+    ("cached", lambda r: f"{r.cached_share:.0%}"),
+)
+
+
+_FITS = 104
+"""Columns of a terminal that the table takes."""
+
+
+def show(reports: Sequence[Report], console: Console) -> None:
+    """Print a row for each report; in a narrow terminal, a block of lines."""
+    if console.width < _FITS:
+        for report in reports:
+            block = Table(box=None, show_header=False)
+            for heading, figure in _COLUMNS:
+                block.add_row(heading, figure(report))
+            console.print(block, "")
+        return
+    table = Table(box=None, header_style="bold")
+    for index, (heading, _) in enumerate(_COLUMNS):
+        table.add_column(heading, no_wrap=True, justify="right" if index else "left")
+    for report in reports:
+        table.add_row(*(figure(report) for _, figure in _COLUMNS))
+    console.print(table)

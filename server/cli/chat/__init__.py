@@ -1,0 +1,1 @@
+"""``glmserve chat``: a conversation with a server in the terminal."""

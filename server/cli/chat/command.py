@@ -1,0 +1,74 @@
+"""``glmserve chat``: a conversation with a running server, or with a model started for it."""
+
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from server.cli.chat.client import ChatClient, ChatError
+from server.cli.chat.session import Session
+from server.cli.chat.slash_commands import Conversation
+from server.cli.chat.terminal import open_terminal
+from server.cli.options import DEFAULT_URL, UsageProblem, client_key, read_settings, settings_options
+from server.cli.shell_completion import complete_model
+from server.config.loader import chat_history
+
+
+@click.command()
+@click.argument("model", required=False, shell_complete=complete_model)
+@click.option("--url", default=None, help=f"A running server.  [default: {DEFAULT_URL}, unless MODEL is given]")
+@click.option("--stats", is_flag=True, help="Show tokens and times after each answer.")
+@click.option("--history/--no-history", default=True, help="Keep what is typed for the next time.  [default: yes]")
+@settings_options
+def chat(
+    *,
+    model: str | None,
+    url: str | None,
+    stats: bool,
+    history: bool,
+    config: Path | None,
+    api_key: tuple[str, ...],
+    **flags: object,
+) -> None:
+    """Talk to a running server; or to MODEL, which is then loaded for this conversation alone.
+
+    MODEL and the settings are those of `serve`; with --url, --api-key is the key that the server asks for. Type /help
+    in the conversation for what else there is. Where input or output is no terminal, each line is a question, and
+    the status is 1 where one of them was not answered.
+    """
+    kept = chat_history() if history else None
+    if model is None:
+        if given := [name for name, value in flags.items() if value is not None and value != ()]:
+            raise UsageProblem(f"--{given[0].replace('_', '-')} is for a MODEL started here, and none is given")
+        ok = converse(url or DEFAULT_URL, client_key(api_key), stats=stats, history=kept)
+    elif url is not None:
+        raise UsageProblem("give a MODEL or --url, not both")
+    else:
+        # A conversation with a running server does without all that a server of its own needs.
+        from server.cli.chat.local_server import started  # noqa: PLC0415
+
+        settings = read_settings((model,), config, {**flags, "log_level": flags["log_level"] or "warning"})
+        # Nobody else gets at the server of this conversation, so it needs none of the keys of others.
+        with started(settings.model_copy(update={"api_key": (), "api_key_file": None})) as own:
+            ok = converse(own, stats=stats, history=kept)
+    if not ok:
+        raise SystemExit(1)
+
+
+def converse(url: str, key: str = "", *, stats: bool = False, history: Path | None = None) -> bool:
+    """Talk to the server at ``url`` until the input ends; return whether every question was answered.
+
+    What is typed is kept in the file ``history``, where there is one.
+
+    Raises:
+        ClickException: nobody answers there.
+    """
+    with closing(ChatClient(url, key)) as client:
+        try:
+            name = client.model_names()[0]
+        except ChatError as error:
+            raise click.ClickException(str(error)) from None
+        terminal = open_terminal(history)
+        if terminal.is_interactive:
+            click.echo(f"{name} at {url}; /help lists the commands, Ctrl-D leaves")
+        return Session(client, Conversation(name, show_stats=stats), terminal).run()

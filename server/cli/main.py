@@ -1,0 +1,71 @@
+"""``glmserve``: the group of commands."""
+
+import errno
+import signal
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+
+import click
+
+_COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "serve": "server.cli.serve.command:serve",
+        "convert": "convert.cli:convert",
+        "pull": "server.cli.models.pull:pull",
+        "list": "server.cli.models.list:list_models",
+        "chat": "server.cli.chat.command:chat",
+        "task": "server.cli.task:task",
+        "bench": "server.cli.bench.command:bench",
+        "doctor": "server.cli.models.doctor:doctor",
+        "completion": "server.cli.shell_completion:completion",
+    }
+)
+
+_INTERRUPTED = 128 + signal.SIGINT
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is called, so that one command's trouble is not another's."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names, in the order in which they are first needed."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import the command called ``cmd_name``."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; one that Ctrl-C ended has the status that shells expect of it.
+
+        Raises:
+            ClickException: what it had to say did not fit on the disk.
+        """
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo(err=True)
+            ctx.exit(_INTERRUPTED)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise click.ClickException(f"{error.filename or 'the output'}: {error.strerror}") from None
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="glmserve", prog_name="glmserve")
+def main() -> None:
+    """Serve ChatGLM2-6B and its relatives to OpenAI clients and to programs written for /chatglm.
+
+    Every command ends with status 0 when it did what it was asked to, 1 when it could not, 2 when it was called
+    wrongly, and 130 when Ctrl-C ended it.
+    """
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""``glmserve doctor``, ``list`` and ``pull``: the models on this machine."""

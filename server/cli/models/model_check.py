@@ -1,0 +1,36 @@
+"""The checks of a model's files that `serve` and `doctor` share."""
+
+from server.bootstrap.model_source import ModelSource
+from server.cli.options import UsageProblem
+from server.config.schema import ModelSettings
+from server.engine.gguf.gguf_check import ModelFacts, check_gguf
+from server.engine.gguf.variant_check import check_adapter, check_prefix
+
+
+def check_variants(model: ModelSettings) -> None:
+    """Look for the files of the tuned variants, before anything large is read.
+
+    Raises:
+        UsageProblem: one is not there.
+    """
+    for variant in model.variants:
+        for file in filter(None, (variant.lora, variant.prefix)):
+            if file.is_dir():
+                raise UsageProblem(f"{file} is a folder; make a file of it with glmserve convert {file} -o FILE.gguf")
+            if not file.is_file():
+                raise UsageProblem(f"{file}: no such file, which {variant.name} needs")
+
+
+def check_model(model: ModelSettings, source: ModelSource) -> ModelFacts:
+    """Look at the file of a model and at those of its variants, as the engine does before it loads them.
+
+    Raises:
+        ModelLoadError: one of them cannot be served; the message says why.
+    """
+    facts = check_gguf(source.gguf)
+    for variant in model.variants:
+        if variant.lora:
+            check_adapter(variant.lora, facts)
+        if variant.prefix:
+            check_prefix(variant.prefix, facts)
+    return facts

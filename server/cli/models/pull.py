@@ -1,0 +1,109 @@
+"""``glmserve pull``: from the model hub to a file that can be served."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import click
+from rich.console import Console
+
+from convert.cli import DEFAULT_QUANT, progress_bar
+from convert.errors import ConvertError
+from convert.pipeline import convert_checkpoint, kind_of_file, may_be_made_from
+from convert.quantize.recipes import QuantType
+from models.catalog import CATALOG, find, why_not
+from server.bootstrap import hf_hub as hub
+from server.cli.models.list import describe_file, json_list, show
+from server.cli.options import UsageProblem, cache_options, read_settings
+from server.cli.screen import output
+from server.cli.shell_completion import complete_known
+
+# A little more than each type comes to, as shares of 16 bits.
+_SHARE: Mapping[QuantType, float] = MappingProxyType(
+    {
+        QuantType.F32: 2.01, QuantType.F16: 1.01, QuantType.BF16: 1.01, QuantType.Q8_0: 0.55, QuantType.Q6_K: 0.45,
+        QuantType.Q5_K_M: 0.4, QuantType.Q5_K_S: 0.4, QuantType.Q5_1: 0.4, QuantType.Q5_0: 0.4,
+        QuantType.Q3_K_M: 0.3, QuantType.Q2_K: 0.25,
+    }
+)  # fmt: skip
+_SHARE_OF_FOUR_BITS = 0.35
+
+
+@click.command()
+@click.argument("model", shell_complete=complete_known)
+@click.option("-q", "--quant", type=click.Choice([q.value for q in QuantType], case_sensitive=False),
+              default=DEFAULT_QUANT.value, show_default=True, help="Type of the weights.")  # fmt: skip
+@click.option("--revision", default=None, help="Branch, tag or commit.  [default: the main branch]")
+@click.option("--local-files-only", is_flag=True, help="Ask nobody: convert what was downloaded before.")
+@click.option("--force", is_flag=True, help="Replace a file that was converted from another checkpoint.")
+@click.option("--json", "as_json", is_flag=True, help="Print the file as JSON, as `list` does.")
+@cache_options
+def pull(
+    *,
+    model: str,
+    as_json: bool,
+    force: bool,
+    quant: str,
+    revision: str | None,
+    local_files_only: bool,
+    cache_dir: str | None,
+    config: Path | None,
+) -> None:
+    """Download MODEL from the model hub, convert it, and keep it for `serve`.
+
+    MODEL is the name of a known model, or OWNER/NAME of any repository with a checkpoint that can be converted. Only
+    the files that are needed are downloaded, into the hub's own cache; one that is private is asked for with the
+    token of `hf auth login` or HF_TOKEN.
+    """
+    kind = QuantType(quant.lower())
+    repository, name = repository_of(model)
+    folder = read_settings((), config, {"cache_dir": cache_dir}).cache_dir
+    try:
+        if local_files_only:
+            checkpoint = hub.find_local(repository, revision)
+        else:
+            remote = hub.look_up(repository, revision)
+            hub.check_space(remote.missing_bytes, expected_bytes(remote.weight_bytes, kind), folder)
+            checkpoint = hub.download(remote)
+        out = _convert(checkpoint, folder, name, kind, force=force)
+    except (hub.HubError, ConvertError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    found = describe_file(out)
+    if as_json:
+        click.echo(json_list((found,)))
+    else:
+        show([found], output())
+        click.echo(f"glmserve serve {name}")
+
+
+def expected_bytes(weight_bytes: int, kind: QuantType) -> int:
+    """Return about how large weights of 16 bits become."""
+    return int(weight_bytes * _SHARE.get(kind, _SHARE_OF_FOUR_BITS))
+
+
+def repository_of(model: str) -> tuple[str, str]:
+    """Return the repository that a MODEL means, and what its file is called."""
+    entry = find(model)
+    if entry is not None and entry.repository:
+        return entry.repository, entry.name
+    if reason := why_not(model):
+        raise UsageProblem(reason)
+    owner, slash, name = model.partition("/")
+    if not (owner and slash and name) or "/" in name:
+        known = ", ".join(entry.name for entry in CATALOG if entry.repository)
+        raise UsageProblem(f"{model} is no known model; give OWNER/NAME of a repository, or one of {known}")
+    # Somebody's copy of a known model must not take the place of the original.
+    return model, f"{owner}-{name}" if find(name) else name
+
+
+def _convert(checkpoint: Path, folder: Path, name: str, kind: QuantType, *, force: bool) -> Path:
+    """Convert into the cache, unless that was done since the files were downloaded."""
+    out = folder / f"{name}.{kind_of_file(checkpoint, kind)}.gguf"
+    downloaded = max(file.stat().st_mtime_ns for file in checkpoint.iterdir())
+    if out.is_file() and out.stat().st_mtime_ns > downloaded and may_be_made_from(out, checkpoint, kind):
+        click.echo(f"{out} is up to date", err=True)
+        return out
+    folder.mkdir(parents=True, exist_ok=True)
+    with progress_bar(Console(stderr=True)) as sink:
+        convert_checkpoint(checkpoint, out, kind, sink, force=force)
+    return out

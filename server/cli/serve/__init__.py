@@ -1,0 +1,1 @@
+"""``glmserve serve``."""

@@ -1,0 +1,24 @@
+"""``glmserve serve``: load models and answer."""
+
+from pathlib import Path
+
+import click
+
+from server.cli.options import read_settings, settings_options
+from server.cli.shell_completion import complete_model
+
+
+@click.command()
+@click.argument("model", nargs=-1, shell_complete=complete_model)
+@settings_options
+def serve(model: tuple[str, ...], config: Path | None, **flags: object) -> None:
+    """Serve each MODEL over HTTP; the first one answers requests that name none.
+
+    MODEL is nothing (the embedded demonstration model), a .gguf file, a checkpoint folder, which is converted once
+    and kept, or the name of a known model or of a [[models]] table of the TOML file. Each setting is a flag, or the
+    environment variable in brackets, or a key of the TOML file (as the flag, with underscores); the first of these
+    counts.
+    """
+    from server.cli.serve.run import run  # noqa: PLC0415 - help and completion do without the server
+
+    run(read_settings(model, config, flags))

@@ -1,0 +1,76 @@
+"""What ``glmserve serve`` does. Apart from its flags, as help and completion ask for those and shall be quick."""
+
+import logging
+from contextlib import closing
+
+import click
+
+from server.bootstrap.uvicorn_server import AddressError, Server, base_url, bind, is_public, lan_url
+from server.cli.serve.banner import Access, announced, ready_banner
+from server.cli.serve.prepare import prepare
+from server.config.schema import LogFormat, Settings
+from server.engine.interface import EngineState
+from server.model_pool.registry import ModelRegistry
+from server.observability.logging import configure_logging
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings) -> None:
+    """Serve until told to stop.
+
+    Raises:
+        ClickException: the server cannot be started, or has nothing left to serve.
+    """
+    configure_logging(settings.log_level, settings.log_format, with_texts=settings.log_prompts)
+    if settings.log_prompts:
+        log.warning("prompts and answers are written to this log (--log-prompts): keep it as you would keep them")
+    try:
+        _serve(settings)
+    except click.ClickException as error:
+        if settings.log_format is not LogFormat.JSON:
+            raise
+        log.critical("%s", error.format_message())
+        raise SystemExit(error.exit_code) from None
+
+
+def _serve(settings: Settings) -> None:
+    try:
+        listener = bind(settings.host, settings.port)
+    except AddressError as error:
+        raise click.ClickException(str(error)) from None
+    with closing(listener):
+        url = base_url(listener)
+        access = Access(needs_key=settings.needs_key, lan_url=lan_url(listener))
+        if is_public(listener) and not access.needs_key:
+            log.warning(
+                "there are no API keys: everybody who can reach %s may use this server; give it keys with "
+                "--api-key-file, or have it listen on this machine alone with --host 127.0.0.1",
+                access.lan_url or url,
+            )
+        assembly = prepare(settings)
+        names = ", ".join(model.card.name for model in assembly.registry.models)
+        log.info("starting with %s; the server answers on %s meanwhile", names, url)
+        server = Server(assembly, settings, lambda: announce(url, assembly.registry, settings, access))
+        try:
+            server.run(sockets=[listener])
+        except RuntimeError as error:
+            if not server.should_exit:
+                raise
+            log.warning("the server ended, but could not wait for its threads: %s", error)  # none is given to wait in
+    if server.has_given_up:
+        raise click.ClickException("no model is left to serve, in spite of restarts (--max-restarts); the log says why")
+    log.info("stopped")
+
+
+def announce(url: str, registry: ModelRegistry, settings: Settings, access: Access) -> None:
+    """Say what is served, and what is not: in the log alone where programs read it."""
+    failed = [model for model in registry.models if model.status.state is EngineState.FAILED]
+    if settings.log_format is LogFormat.JSON:
+        names = [model.card.name for model in registry.models if model not in failed]
+        log.info("glmserve is ready on %s", url, extra={"fields": {"url": url, "models": names}})
+    elif len(failed) < len(registry.models):
+        click.echo(ready_banner(url, [announced(model) for model in registry.models], access, page=settings.page))
+    for model in failed:
+        # Why has been logged. Whoever watches the server asks /health, so it stays.
+        log.error("the server stays up without %s; /health says why, Ctrl-C stops it", model.card.name)

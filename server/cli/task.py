@@ -1,0 +1,160 @@
+"""``glmserve task``: a task done by a running server, or by a model that is started for it."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from server.chat.tasks.card import task_card
+from server.cli.options import DEFAULT_URL, UsageProblem, client_key, read_settings, settings_options
+from server.cli.task_client import ServedTask, TaskCallError, TaskCard, TaskClient
+from server.config.schema import Settings
+
+
+@click.command()
+@click.argument("task_id", metavar="TASK", required=False)
+@click.argument("text", required=False)
+@click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="What a slot is filled with; repeatable.")
+@click.option("--list", "as_list", is_flag=True, help="Show the tasks: of the settings, or of the server at --url.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--url", default=None, help=f"A running server.  [default: {DEFAULT_URL}, unless --model is given]")
+@click.option("--model", default=None, help="What to load for this task alone, as for serve; with --url, who does it.")
+@settings_options
+def task(
+    *,
+    task_id: str | None,
+    text: str | None,
+    variables: tuple[str, ...],
+    as_list: bool,
+    as_json: bool,
+    url: str | None,
+    model: str | None,
+    config: Path | None,
+    api_key: tuple[str, ...],
+    **flags: object,
+) -> None:
+    """Do TASK with TEXT, which is read from standard input where it is -.
+
+    \b
+    glmserve task intent 明天妈妈过生日
+    glmserve task news - < item.txt
+    glmserve task style 雨天的咖啡馆 --var examples="$(cat examples.txt)"
+
+    A running server does it, or a --model that is loaded for this task alone; the settings are those of `serve`, and
+    --api-key is for a running server that asks for one. TEXT fills the slot that has no default, --var any slot.
+    """  # noqa: D301 - click reads the character
+    key = client_key(api_key)
+    if as_list:
+        listed = _local(read_settings((), config, flags)) if url is None else _served(url, key, model)
+        show(listed, as_json=as_json)
+        return
+    if task_id is None:
+        raise UsageProblem("give a TASK; glmserve task --list shows them")
+    given = _variables(variables)
+    with _server(url, model, config, flags) as address, closing(TaskClient(address, key)) as client:
+        try:
+            found = _find(client.tasks(model or "" if url else ""), task_id)
+            values = _filled(found.card, text, given)
+            _print(found, client.perform(found, values), as_json=as_json)
+        except TaskCallError as error:
+            raise click.ClickException(str(error)) from None
+
+
+def show(tasks: Sequence[TaskCard], *, as_json: bool) -> None:
+    """Print what tasks there are."""
+    if as_json:
+        click.echo(json.dumps([card.model_dump() for card in tasks], indent=2, ensure_ascii=False))
+        return
+    table = Table(box=None, header_style="bold")
+    table.add_column("task", no_wrap=True)
+    table.add_column("slots")
+    table.add_column("what it does")
+    for card in tasks:
+        slots = (slot.name if slot.default is None else f"[{slot.name}]" for slot in card.slots)
+        table.add_row(card.id, " ".join(slots).replace("[", r"\["), card.description.en or card.description.zh)
+    Console().print(table)
+
+
+def _local(settings: Settings) -> tuple[TaskCard, ...]:
+    # A task of a running server does without what compiles grammars, and what serves.
+    from server.chat.tasks.loader import TaskFileError, load_tasks  # noqa: PLC0415
+
+    try:
+        tasks = load_tasks(settings.prompts, builtin=settings.builtin_tasks)
+    except TaskFileError as error:
+        raise UsageProblem(str(error)) from None
+    return tuple(TaskCard.model_validate(task_card(task)) for task in tasks.values())
+
+
+def _served(url: str, key: str, model: str | None) -> tuple[TaskCard, ...]:
+    with closing(TaskClient(url, key)) as client:
+        try:
+            return tuple(task.card for task in client.tasks(model or ""))
+        except TaskCallError as error:
+            raise click.ClickException(str(error)) from None
+
+
+@contextmanager
+def _server(url: str | None, model: str | None, config: Path | None, flags: Mapping[str, object]) -> Iterator[str]:
+    """Yield the address of the server that does the task: one that runs, or one for the time of the block."""
+    if url is None and model is not None:
+        from server.cli.chat.local_server import started  # noqa: PLC0415
+
+        settings = read_settings((model,), config, {**flags, "log_level": flags["log_level"] or "warning"})
+        # Nobody else gets at the server of this task, so it needs none of the keys of others.
+        with started(settings.model_copy(update={"api_key": (), "api_key_file": None})) as own:
+            yield own
+        return
+    if given := [name for name, value in flags.items() if value is not None and value != ()]:
+        raise UsageProblem(f"--{given[0].replace('_', '-')} is for a --model started here, and none is given")
+    yield url or DEFAULT_URL
+
+
+def _variables(given: Sequence[str]) -> dict[str, str]:
+    for pair in given:
+        if "=" not in pair:
+            raise UsageProblem(f"--var {pair}: must be NAME=VALUE")
+    return dict(pair.split("=", 1) for pair in given)
+
+
+def _find(tasks: Sequence[ServedTask], task_id: str) -> ServedTask:
+    found = next((task for task in tasks if task.card.id == task_id), None)
+    if found is None:
+        known = ", ".join(task.card.id for task in tasks) or "none"
+        raise UsageProblem(f"there is no task {task_id!r}; there are: {known}")
+    return found
+
+
+def _filled(card: TaskCard, text: str | None, given: Mapping[str, str]) -> Mapping[str, str]:
+    if text is not None:
+        if card.main_slot is None:
+            needed = ", ".join(slot.name for slot in card.slots if slot.default is None) or "nothing"
+            raise UsageProblem(f"{card.id} takes no TEXT but {needed}: give each with --var NAME=VALUE")
+        return {card.main_slot: _read_stdin() if text == "-" else text, **given}
+    missing = [slot for slot in card.slots if slot.default is None and slot.name not in given]
+    if missing:
+        example = missing[0].example or "…"
+        raise UsageProblem(f"{card.id} needs {missing[0].name}, as in: glmserve task {card.id} {example}")
+    return given
+
+
+def _read_stdin() -> str:
+    try:
+        return sys.stdin.buffer.read().decode().rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise UsageProblem(f"standard input is not valid UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+def _print(task: ServedTask, pieces: Iterator[str], *, as_json: bool) -> None:
+    if as_json:
+        answer = {"task": task.card.id, "model": task.model, "text": "".join(pieces)}
+        click.echo(json.dumps(answer, ensure_ascii=False))
+        return
+    for piece in pieces:
+        click.echo(piece, nl=False)
+    click.echo()

@@ -1,0 +1,196 @@
+"""Where settings are read from: flags, environment and TOML file, merged and checked.
+
+A setting comes from the first of these that has it: a command-line flag, an environment variable ``GLMSERVE_…``,
+the TOML file, its default. What a ``[[models]]`` table says of its model comes before all of them, as it is about
+that model alone. This is the only module that reads the environment, but for what tests do to an engine
+(``server/engine/worker/faults.py``).
+"""
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from server.config.access import MUST_SAY_SOMETHING, empty_ones
+from server.config.model_tables import TableError, model_tables
+from server.config.schema import FLAGS, ModelSettings, Settings, VariantSettings
+from server.engine.worker import faults
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PREFIX = "GLMSERVE_"
+CONFIG_VARIABLE = "GLMSERVE_CONFIG"
+DEFAULT_FILE = Path("glmserve.toml")
+
+
+class SettingsError(Exception):
+    """A setting is unknown or has a value that it cannot have; the message names where it was read."""
+
+
+def default_cache_dir(environ: Mapping[str, str]) -> Path:
+    """Return ``glmserve`` in the user's cache folder, as the XDG base directories say.
+
+    Raises:
+        SettingsError: the user has no home, as it may be in a container.
+    """
+    base = Path(environ.get("XDG_CACHE_HOME", ""))
+    try:
+        return (base if base.is_absolute() else Path.home() / ".cache") / "glmserve"
+    except RuntimeError:
+        message = "this user has no home folder for converted models; name one with --cache-dir"
+        raise SettingsError(message) from None
+
+
+def chat_history(environ: Mapping[str, str] | None = None) -> Path | None:
+    """Return the file of what was typed in `chat`, in the user's state folder; None for a user without a home."""
+    environ = os.environ if environ is None else environ
+    base = Path(environ.get("XDG_STATE_HOME", ""))
+    try:
+        return (base if base.is_absolute() else Path.home() / ".local" / "state") / "glmserve" / "chat_history"
+    except RuntimeError:
+        return None
+
+
+def key_variable(environ: Mapping[str, str] | None = None) -> str:
+    """Return the API keys of the environment, as they stand there."""
+    return (os.environ if environ is None else environ).get(PREFIX + "API_KEY", "")
+
+
+def load_settings(
+    flags: Mapping[str, object],
+    environ: Mapping[str, str] | None = None,
+    config_file: Path | None = None,
+) -> Settings:
+    """Merge the four sources and check the outcome.
+
+    Args:
+        flags: what the command line says, by field name; only what was given.
+        environ: the environment; by default that of this process.
+        config_file: the TOML file; by default ``GLMSERVE_CONFIG``, or ./glmserve.toml where there is one.
+
+    Raises:
+        SettingsError: one line for each thing that is wrong.
+    """
+    environ = os.environ if environ is None else environ
+    layers = (_flag_layer(flags), _environment_layer(environ), _file_layer(_find_file(config_file, environ)))
+    values = {key: value for layer in reversed(layers) for key, value in layer.values.items()}
+    _check_given(values, layers)
+    if "cache_dir" not in values:
+        values["cache_dir"] = default_cache_dir(environ)
+    try:
+        return Settings.model_validate({**values, "models": model_tables(values)})
+    except TableError as error:
+        raise SettingsError(f"{_layer_of(error.field, layers).spell(error.field)}: {error}") from None
+    except ValidationError as error:
+        raise SettingsError(_explain(error, layers)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """One source of settings."""
+
+    values: Mapping[str, object]
+    spell: Callable[[str], str]
+    """How a field is written in this source."""
+
+
+def flag_name(field: str) -> str:
+    """Return how the command line spells a field."""
+    return "--" + field.replace("_", "-")
+
+
+def variable_name(field: str) -> str:
+    """Return how the environment spells a field."""
+    return PREFIX + field.upper()
+
+
+def _flag_layer(flags: Mapping[str, object]) -> _Layer:
+    return _Layer(flags, flag_name)
+
+
+def _environment_layer(environ: Mapping[str, str]) -> _Layer:
+    given = {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in environ.items()
+        if name.startswith(PREFIX) and name not in (CONFIG_VARIABLE, faults.VARIABLE)
+    }
+    # An empty variable counts as unset: that is what a compose file makes of a variable nobody has set. Not where
+    # that would let in everybody.
+    return _Layer({name: value for name, value in given.items() if value or name in MUST_SAY_SOMETHING}, variable_name)
+
+
+def _check_given(values: Mapping[str, object], layers: "tuple[_Layer, ...]") -> None:
+    """Raise SettingsError where a setting is empty that says who may use the server."""
+    lines = [
+        f"{_layer_of(name, layers).spell(name)}: it is given, and empty; give it a value, or leave it out"
+        for name in empty_ones(values)
+    ]
+    if lines:
+        raise SettingsError("\n".join(lines))
+
+
+def _find_file(config_file: Path | None, environ: Mapping[str, str]) -> Path | None:
+    if config_file is not None:
+        return config_file
+    if named := environ.get(CONFIG_VARIABLE):
+        return Path(named)
+    return DEFAULT_FILE if DEFAULT_FILE.is_file() else None
+
+
+def _file_layer(path: Path | None) -> _Layer:
+    if path is None:
+        return _Layer({}, str)
+    try:
+        values = tomllib.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise SettingsError(f"{path}: not a TOML file ({error})") from None
+    return _Layer(values, lambda field: f"{path}: {field}")
+
+
+def _layer_of(field: str, layers: tuple[_Layer, ...]) -> _Layer:
+    return next(layer for layer in layers if field in layer.values)
+
+
+def _explain(error: ValidationError, layers: tuple[_Layer, ...]) -> str:
+    problems = error.errors(include_url=False)
+    lines = [_explain_one(p, layers) for p in problems if p["loc"][0] != "models"]
+    # A bad value that holds for all models shows again in each of them.
+    return "\n".join(dict.fromkeys(lines or [_explain_table(p, layers) for p in problems]))
+
+
+def _explain_one(problem: ErrorDetails, layers: tuple[_Layer, ...]) -> str:
+    field = str(problem["loc"][0])
+    layer = _layer_of(field, layers)
+    if problem["type"] == "extra_forbidden":
+        return f"{layer.spell(field)} is not a setting{_suggest(field, FLAGS, layer.spell)}"
+    return f"{layer.spell(field)}: {problem['msg']}, not {layer.values[field]!r}"
+
+
+def _explain_table(problem: ErrorDetails, layers: tuple[_Layer, ...]) -> str:
+    """Return the line for a key of a table, or for one of the variants that ``--lora`` and ``--prefix`` make."""
+    *table, key = problem["loc"]
+
+    def spell(name: int | str) -> str:
+        parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in (*table, name)]
+        return layers[-1].spell("".join(parts).removeprefix("."))
+
+    if problem["type"] != "extra_forbidden":
+        return f"{spell(key)}: {problem['msg']}, not {problem['input']!r}"
+    kind: type[BaseModel] = VariantSettings if "variants" in table else ModelSettings
+    what = "variant" if "variants" in table else "model"
+    return f"{spell(key)} is not a setting of a {what}{_suggest(str(key), kind.model_fields, spell)}"
+
+
+def _suggest(field: str, known: Iterable[str], spell: Callable[[str], str]) -> str:
+    close = difflib.get_close_matches(field, list(known), n=1)
+    return f"; did you mean {spell(close[0])}?" if close else ""

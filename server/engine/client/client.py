@@ -1,0 +1,392 @@
+"""The API side of the engine process: submits, streams, aborts, and starts a fresh process when one dies.
+
+Every submitted request ends exactly once: with a finish reason, or with one exception. The two pipe ends are served
+by two threads of the process's own ``WorkerProcess``, because a full pipe would otherwise stop the event loop.
+"""
+
+import asyncio
+import logging
+import weakref
+from collections.abc import AsyncGenerator, Iterable
+from contextvars import copy_context
+
+from server.engine.client.compute_modes.selection import EngineModes
+from server.engine.client.file_watch import ModelFiles
+from server.engine.client.fit import check_fit
+from server.engine.client.grammar_validator.validator import GrammarChecker
+from server.engine.client.output_stream import Outcomes, OutcomeStream
+from server.engine.client.process import WorkerProcess
+from server.engine.client.request_tracker import OpenRequests
+from server.engine.client.restarts import Restarts
+from server.engine.client.watchdog import Watchdog
+from server.engine.config import EngineConfig
+from server.engine.errors import (
+    DecodeFailed,
+    EngineDied,
+    EngineError,
+    EngineUnavailable,
+    GrammarRejected,
+    ModelLoadError,
+)
+from server.engine.grammar import Grammar
+from server.engine.interface import ANYBODY, Caller, EngineState, EngineStatus
+from server.engine.log_pipe import log_record
+from server.engine.messages import (
+    Abort,
+    Embed,
+    Embedded,
+    EngineInfo,
+    EngineStats,
+    FromWorker,
+    LoadFailed,
+    Logged,
+    Pin,
+    Ready,
+    SelfTesting,
+    StepOutput,
+    StepReport,
+    Submit,
+    is_answer,
+)
+from server.engine.params import SamplingParams
+from server.engine.worker.main import BackendFactory, load_llama
+
+log = logging.getLogger(__name__)
+
+_KILL_SECONDS = 10.0
+"""After so long a killed process counts as gone, whether the system has seen to it or not."""
+
+
+class EngineClient:
+    """Implements ``server.engine.interface.Engine`` over a child process. Belongs to one event loop."""
+
+    def __init__(self, config: EngineConfig, load: BackendFactory = load_llama) -> None:
+        """Nothing is started yet. ``load`` runs in the child and must be importable there."""
+        self._config = config
+        self._load = load
+        self._status = EngineStatus(EngineState.STOPPED, "not started")
+        self._info: EngineInfo | None = None
+        self._stats = EngineStats()
+        self._requests = OpenRequests(config.parallel, config.max_waiting, resume=config.resume)
+        self._process: WorkerProcess | None = None
+        self._pins: dict[Pin, None] = {}
+        """In order: each fresh process gets all of them."""
+        self._changed = asyncio.Condition()
+        self._watchdog = Watchdog(config.step_timeout, self._is_working, self._hung)
+        self._files = ModelFiles(config)
+        self._modes = EngineModes(config)
+        self._restarts = Restarts(config.max_restarts)
+        self._restarting: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._checker: GrammarChecker | None = None
+
+    @property
+    def restarts_total(self) -> int:
+        """How often a process was started anew."""
+        return self._restarts.total
+
+    @property
+    def resumed_total(self) -> int:
+        """How many answers a fresh process went on with."""
+        return self._requests.resumed_total
+
+    @property
+    def status(self) -> EngineStatus:
+        """Whether requests are taken now."""
+        return self._status
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the engine can do. Raises EngineUnavailable before the first load has ended."""
+        if self._info is None:
+            raise EngineUnavailable(self._unavailable())
+        return self._info
+
+    @property
+    def stats(self) -> EngineStats:
+        """The latest snapshot."""
+        return self._stats
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the engine process, if there is one."""
+        return None if self._process is None else self._process.pid
+
+    async def start(self) -> None:
+        """Start loading; returns at once."""
+        if self._status.state is EngineState.STOPPED:
+            await self._set(EngineState.LOADING, "the model is being loaded")
+            await self._spawn()
+
+    async def wait_ready(self, timeout: float) -> None:
+        """Wait until READY, at most ``timeout`` seconds. Raises EngineUnavailable or ModelLoadError."""
+        waiting = (EngineState.LOADING, EngineState.RESTARTING)
+        try:
+            async with self._changed:
+                await asyncio.wait_for(self._changed.wait_for(lambda: self._status.state not in waiting), timeout)
+        except asyncio.TimeoutError:
+            raise EngineUnavailable(self._unavailable()) from None
+        if self._status.state is EngineState.FAILED:
+            raise ModelLoadError(self._status.reason)
+        if self._status.state is EngineState.STOPPED:
+            raise EngineUnavailable(self._unavailable())
+
+    async def submit(
+        self, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str = "", caller: Caller = ANYBODY
+    ) -> AsyncGenerator[StepOutput, None]:
+        """Queue a sequence; see ``Engine.submit``."""
+        with self._requests.let_in(caller) as request_id:
+            if params.grammar is not None:
+                await self.check_grammar(params.grammar, caller)
+            process = await self._ready_process()
+            check_fit(self.info, prompt_ids, params, variant)
+            outcomes = self._enter(Submit(request_id, prompt_ids, params, variant, caller.id, caller.scope), process)
+        return OutcomeStream(outcomes, lambda finished: self.forget(request_id, finished=finished))
+
+    async def embed(self, inputs: tuple[tuple[int, ...], ...], caller: Caller = ANYBODY) -> tuple[bytes, ...]:
+        """Return a vector for each input; see ``Engine.embed``."""
+        with self._requests.let_in(caller) as request_id:
+            process = await self._ready_process()
+            outcomes = self._enter(Embed(request_id, inputs, caller.id), process)
+        finished = False
+        try:
+            outcome = await outcomes.get()
+            finished = True
+        finally:
+            self.forget(request_id, finished=finished)
+        if isinstance(outcome, EngineError):
+            raise outcome
+        assert isinstance(outcome, Embedded), outcome
+        if outcome.error:
+            raise DecodeFailed(f"this request failed in the engine: {outcome.error}")
+        return outcome.vectors
+
+    async def _ready_process(self) -> WorkerProcess:
+        """Return the process, waiting for one that restarts. Raises EngineUnavailable."""
+        if self._status.state is EngineState.RESTARTING:
+            await self.wait_ready(self._config.restart_wait)
+        if self._status.state is not EngineState.READY or self._process is None:
+            raise EngineUnavailable(self._unavailable())
+        return self._process
+
+    def _enter(self, request: Submit | Embed, process: WorkerProcess) -> Outcomes:
+        if not self._requests:
+            self._watchdog.start()
+        return self._requests.enter(request, process.send)
+
+    def check_room(self, caller: Caller) -> None:
+        """Raise QueueFull where a request would be refused; see ``Engine.check_room``."""
+        self._requests.check_room(caller)
+
+    def pin(self, pin: Pin) -> None:
+        """Keep a beginning of prompts in the cache; see ``Engine.pin``."""
+        if pin in self._pins or not pin.prompt_ids:
+            return
+        self._pins[pin] = None
+        if self._status.state is EngineState.READY and self._process is not None:
+            self._process.send(pin)
+
+    async def check_grammar(self, grammar: Grammar, caller: Caller) -> None:
+        """Find out, off the event loop, whether the grammar can be used; see ``Engine.check_grammar``."""
+        if self._status.state not in (EngineState.READY, EngineState.RESTARTING):
+            raise EngineUnavailable(self._unavailable())
+        if self._checker is None:
+            self._checker = GrammarChecker(self._config.model_path)
+        refusal = await self._checker.refusal(grammar, caller.id)
+        if refusal:
+            raise GrammarRejected(refusal)
+
+    async def stop(self) -> None:
+        """End the process; every open stream ends with EngineUnavailable. ``start`` may start a fresh one."""
+        process, self._process = self._process, None
+        loaded = self._status.state is EngineState.READY
+        for task in (self._restarting, self._watching):
+            if task is not None:
+                task.cancel()
+        self._restarts.reset()
+        checker, self._checker = self._checker, None
+        if checker is not None:
+            checker.close()
+        await self._set(EngineState.STOPPED, "the server is shutting down")
+        self._requests.end(
+            EngineUnavailable("the server is shutting down and did not finish this request; send it again")
+        )
+        if process is not None:
+            try:
+                await asyncio.to_thread(process.stop, loaded=loaded)
+            except RuntimeError:  # the system gives no thread to wait in
+                process.kill()
+            log.info("%s was unloaded", self._config.model_path.name)
+
+    def forget(self, request_id: int, *, finished: bool) -> None:
+        """Drop a stream that nobody reads any more, and stop its sequence if it still runs."""
+        self._requests.drop(request_id)
+        if not finished and self._process is not None:
+            self._process.send(Abort(request_id))
+
+    async def _spawn(self) -> None:
+        """Start a process. Where the system gives none, that is a failed try like any other."""
+        try:
+            await self._start_process()
+        except Exception as error:
+            self._not_started(error)
+
+    async def _start_process(self) -> None:
+        if (replaced := await asyncio.to_thread(self._files.replaced)) is not None:
+            self._give_up(f"{replaced.name} is not the file any more that this server was started with; restart it")
+            return
+        if self._status.state is EngineState.STOPPED:
+            return
+        loop = asyncio.get_running_loop()
+        process = WorkerProcess(
+            await asyncio.to_thread(self._modes.next_config),
+            self._load,
+            on_message=lambda sender, message: loop.call_soon_threadsafe(self._receive, sender, message),
+            on_end=lambda sender, how: loop.call_soon_threadsafe(self._ended, sender, how),
+        )
+        process.start()
+        self._process = process
+        # Held by the timer, a process that has ended would keep its file descriptors for that long.
+        loop.call_later(self._config.load_timeout, self._check_loaded, weakref.ref(process))
+
+    def _not_started(self, error: Exception) -> None:
+        problem = f"the engine process of {self._config.model_path.name} could not be started: {error}"
+        expected = isinstance(error, OSError | MemoryError | RuntimeError)
+        log.error("%s", problem, exc_info=None if expected else error)
+        if self._status.state is not EngineState.STOPPED:
+            self._try_again(problem, anyway=True)
+
+    def _check_loaded(self, process: "weakref.ref[WorkerProcess]") -> None:
+        started = process()
+        if started is not None and started is self._process and self._status.state is not EngineState.READY:
+            started.kill()
+            self._load_failed(f"loading took more than {self._config.load_timeout:g} s (--load-timeout)")
+
+    async def _watch_files(self, process: WorkerProcess) -> None:
+        """End ``process`` when its model is overwritten: its answers would be those of a mixture."""
+        overwritten = await self._files.next_overwritten()
+        process.kill(f"was killed, as {overwritten.name} was overwritten while it was served")
+
+    def _receive(self, sender: WorkerProcess, message: FromWorker) -> None:
+        if isinstance(message, Logged):
+            self._log(message)
+        elif sender is not self._process:
+            return
+        elif isinstance(message, StepReport):
+            self._deliver(message)
+        elif isinstance(message, SelfTesting):
+            self._modes.self_testing()
+        elif isinstance(message, Ready):
+            self._info = message.info
+            self._modes.ready(message.info)
+            self._loaded(sender)
+        elif isinstance(message, LoadFailed):
+            self._load_failed(message.reason, computed_wrong=message.self_test)
+
+    def _loaded(self, process: WorkerProcess) -> None:
+        self._restarts.loaded()
+        for pin in self._pins:
+            process.send(pin)  # ahead of every request
+        self._requests.send_all(process.send)
+        self._set_soon(EngineState.READY, "")
+        self._watchdog.start()
+        self._watching = asyncio.ensure_future(self._watch_files(process))
+
+    def _load_failed(self, reason: str, *, crashed: bool = False, computed_wrong: bool = False) -> None:
+        self._process = None
+        if crashed or computed_wrong:
+            if self._modes.failed(reason, crashed=crashed):
+                self._restarting = asyncio.ensure_future(self._spawn())
+                return
+            reason = self._modes.give_up()
+        log.error("%s could not be loaded: %s", self._config.model_path.name, reason)
+        self._try_again(reason)
+
+    def _log(self, line: Logged) -> None:
+        record = log_record(line, self._config.model_path.name)
+        outcomes = None if line.request_id is None else self._requests.get(line.request_id)
+        context = copy_context() if outcomes is None else outcomes.context
+        context.run(logging.getLogger(line.logger).handle, record)
+
+    def _deliver(self, report: StepReport) -> None:
+        self._watchdog.heard()
+        self._stats = report.stats or self._stats
+        for output in report.outputs:
+            if is_answer(output):
+                self._restarts.answered()
+            if not self._requests.put(output):
+                self.forget(output.request_id, finished=False)
+
+    def _is_working(self) -> bool:
+        return bool(self._requests) and self._status.state is EngineState.READY
+
+    def _hung(self) -> None:
+        if (process := self._process) is not None:
+            self._requests.spend()  # they have waited long enough, and one of them may be to blame
+            how = f"did not end a step within {self._config.step_timeout:g} s (--step-timeout) and was killed"
+            process.kill(how)
+            asyncio.get_running_loop().call_later(_KILL_SECONDS, self._ended, process, how)
+
+    def _ended(self, sender: WorkerProcess, how: str) -> None:
+        """The process is gone: tell those at once whose answer cannot go on, then start a fresh one."""
+        if sender is not self._process:
+            return
+        if self._status.state is not EngineState.READY and sender.crashed:
+            self._load_failed(how, crashed=True)
+            return
+        self._process = None
+        if self._watching is not None:
+            self._watching.cancel()
+        self._stats = EngineStats()
+        file = self._config.model_path.name
+        died = EngineDied(f"the engine process {how} while this request ran; it is being restarted, try again")
+        open_before = len(self._requests)
+        kept = self._requests.end_lost(died)
+        lost = open_before - len(kept)
+        log.error("the engine process of %s %s; %d requests were lost, %d are sent again", file, how, lost, len(kept))
+        asyncio.get_running_loop().call_later(self._config.restart_wait, self._end_unsent, kept, died)
+        # Without a word, so it was killed: where the model was loaded once, that says nothing of it.
+        self._try_again(f"the engine process of {file} {how}", anyway=self._info is not None)
+
+    def _end_unsent(self, request_ids: Iterable[int], error: EngineError) -> None:
+        """End those that wait for a fresh process and were answered nothing, as there is none yet."""
+        if self._status.state is not EngineState.READY:
+            self._requests.end_unanswered(error, request_ids)
+
+    def _try_again(self, problem: str, *, anyway: bool = False) -> None:
+        """Start a fresh process after ``problem``, unless there have been too many in a row or none that loaded.
+
+        ``anyway``: the problem says nothing of the model, so it is tried even ahead of the first load.
+        """
+        delay = self._restarts.next_delay(anyway=anyway)
+        if delay is None:
+            self._give_up(self._restarts.in_words(problem))
+            return
+        self._set_soon(EngineState.RESTARTING, f"{problem}; it is being restarted")
+        self._restarting = asyncio.ensure_future(self._restart(delay))
+
+    def _give_up(self, reason: str) -> None:
+        if self._restarts.has_loaded:
+            log.error("%s takes no more requests: %s", self._config.model_path.name, reason)
+        self._set_soon(EngineState.FAILED, reason)
+        self._requests.end(EngineDied(f"{reason}; this request was not answered"))
+
+    async def _restart(self, delay: float) -> None:
+        await asyncio.sleep(delay)
+        await self._spawn()
+
+    def _set_soon(self, state: EngineState, reason: str) -> None:
+        self._status = EngineStatus(state, reason)
+        task = asyncio.ensure_future(self._announce())
+        task.add_done_callback(lambda done: done.exception())
+
+    async def _set(self, state: EngineState, reason: str) -> None:
+        self._status = EngineStatus(state, reason)
+        await self._announce()
+
+    async def _announce(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    def _unavailable(self) -> str:
+        return f"the engine takes no requests now: {self._status.reason or self._status.state.value}"

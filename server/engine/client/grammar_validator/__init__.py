@@ -1,0 +1,1 @@
+"""Compiles grammars in a process of its own before an engine does, in turn of callers."""

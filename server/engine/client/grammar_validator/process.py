@@ -1,0 +1,107 @@
+"""The parent's side of the process that checks grammars: it is started when it is needed, and replaced when it dies."""
+
+import atexit
+import logging
+import multiprocessing
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+from server.engine.client.grammar_validator.worker import Verdict, run
+from server.engine.errors import EngineUnavailable
+from server.engine.grammar import Grammar
+from server.engine.spawning import start_shielded
+
+log = logging.getLogger(__name__)
+
+_TRIES = 2
+_WALL_SECONDS = 30.0
+
+
+class GrammarProcess:
+    """Blocks, so it is called in a thread: one at a time."""
+
+    def __init__(self, model_path: Path) -> None:
+        """``model_path`` is a GGUF that the engine has loaded."""
+        self._path = model_path
+        self._process: SpawnProcess | None = None
+        self._connection: Connection | None = None
+        self._ended = False
+
+    def check(self, grammar: Grammar) -> Verdict:
+        """Return what is to be said of ``grammar``.
+
+        Raises:
+            EngineUnavailable: that could not be found out.
+        """
+        problem = ""
+        for _ in range(_TRIES):
+            connection = self._connected()
+            try:
+                connection.send(grammar)
+                if not connection.poll(_WALL_SECONDS):
+                    self.close()
+                    problem = f"no answer within {_WALL_SECONDS:g} s"
+                    break
+                verdict = connection.recv()
+            except (EOFError, OSError):
+                self.close()
+                problem = "its process died"
+                continue
+            assert isinstance(verdict, Verdict), verdict
+            if not verdict.failure:
+                return verdict
+            problem = verdict.failure
+        raise EngineUnavailable(f"the grammar of the answer could not be checked: {problem}; try again")
+
+    def end(self) -> None:
+        """Kill the process, from another thread say: a check that runs fails at once, and none begins any more."""
+        self._ended = True
+        if (process := self._process) is not None:
+            process.kill()
+
+    def close(self) -> None:
+        """Kill the process and free what it took."""
+        process, connection, self._process, self._connection = self._process, self._connection, None, None
+        if connection is not None:
+            connection.close()
+        if process is not None:
+            atexit.unregister(process.kill)
+            process.kill()
+            process.join()
+
+    def _connected(self) -> Connection:
+        """Return the pipe to a process that works. Raises EngineUnavailable where none can be started."""
+        if self._ended:
+            raise EngineUnavailable("the process that checks grammars was ended")
+        if self._process is not None and not self._process.is_alive():
+            self.close()  # it died while it had nothing to do
+        if self._connection is None:
+            try:
+                self._connection = self._start()
+                self._wait_until_it_works(self._connection)
+            except (EOFError, OSError, RuntimeError, MemoryError) as error:
+                self.close()
+                problem = f"the process that checks grammars could not be started: {str(error) or 'it ended'}"
+                log.error("%s", problem)
+                raise EngineUnavailable(problem) from None
+        return self._connection
+
+    def _start(self) -> Connection:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        with theirs:
+            process = context.Process(target=run, args=(theirs, self._path), name="glmserve-grammars", daemon=True)
+            try:
+                start_shielded(process)
+            except BaseException:
+                ours.close()
+                raise
+        self._process = process
+        atexit.register(process.kill)  # multiprocessing would send a SIGTERM at exit, and wait
+        return ours
+
+    def _wait_until_it_works(self, connection: Connection) -> None:
+        if not connection.poll(_WALL_SECONDS):
+            raise EOFError
+        connection.recv()

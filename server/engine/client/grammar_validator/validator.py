@@ -1,0 +1,185 @@
+"""Whether a grammar can be used: asked of a process that may hang or die over it, for one caller after the other."""
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.engine.client.grammar_validator.fair_queue import FairQueue
+from server.engine.client.grammar_validator.process import GrammarProcess
+from server.engine.client.grammar_validator.worker import Verdict
+from server.engine.errors import EngineError, EngineUnavailable, QueueFull
+from server.engine.grammar import Grammar, size_problem
+
+_PER_CALLER = 64
+_TOTAL = 256
+_REMEMBERED = 4096
+"""Verdicts, each of a digest and at most a few hundred characters."""
+
+log = logging.getLogger(__name__)
+
+
+class TooManyCostlyGrammars(QueueFull):
+    """The caller's grammars have used up the time that checks may take."""
+
+    def __init__(self, count: int, retry_after: int) -> None:
+        """``retry_after`` is in seconds."""
+        EngineError.__init__(
+            self,
+            f"{count} grammars or schemas of yours were too costly within the last minute, so new ones have to wait; "
+            f"make them simpler, or try again in {retry_after} s",
+        )
+        self.retry_after = retry_after
+
+
+class CostlyGrammars:
+    """Counts, for each caller, the checks that hit a limit lately: each costs a second of a processor. Pure."""
+
+    MOST = 16
+    SECONDS = 60.0
+
+    def __init__(self) -> None:
+        """Nothing is counted yet."""
+        self._times: dict[str, deque[float]] = {}
+
+    def add(self, caller: str, now: float) -> None:
+        """Count one."""
+        self._forget(now)
+        self._times.setdefault(caller, deque(maxlen=self.MOST)).append(now)
+
+    def check(self, caller: str, now: float) -> None:
+        """Raise TooManyCostlyGrammars where ``caller`` had as many as are allowed."""
+        self._forget(now)
+        times = self._times.get(caller)
+        if times is not None and len(times) >= self.MOST:
+            raise TooManyCostlyGrammars(len(times), max(1, round(times[0] + self.SECONDS - now)))
+
+    def _forget(self, now: float) -> None:
+        for caller, times in tuple(self._times.items()):
+            while times and times[0] <= now - self.SECONDS:
+                times.popleft()
+            if not times:
+                del self._times[caller]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    grammar: Grammar
+    digest: bytes
+    caller: str
+    result: asyncio.Future[Verdict]
+
+
+class GrammarChecker:
+    """The verdicts on grammars. Belongs to one event loop; the process starts with the first grammar."""
+
+    def __init__(self, model_path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        """``model_path`` is a GGUF that the engine has loaded."""
+        self._process = GrammarProcess(model_path)
+        self._clock = clock
+        self._thread = ThreadPoolExecutor(1, "grammar-check")
+        self._verdicts: OrderedDict[bytes, str] = OrderedDict()
+        """By digest of the grammar: the grammars themselves are as large as requests may be."""
+        self._queue: FairQueue[_Waiting] = FairQueue(_PER_CALLER, _TOTAL)
+        self._costly = CostlyGrammars()
+        self._working: asyncio.Task[None] | None = None
+
+    async def refusal(self, grammar: Grammar, caller: str) -> str:
+        """Return why ``grammar`` cannot be used, or nothing if it can.
+
+        Raises:
+            QueueFull: too many grammars of ``caller`` are waiting, or were too costly.
+            EngineUnavailable: that could not be found out.
+        """
+        if problem := size_problem(grammar):
+            return problem
+        digest = _digest(grammar)
+        known = self._remembered(digest)
+        if known is not None:
+            return known
+        self._costly.check(caller, self._clock())
+        waiting = _Waiting(grammar, digest, caller, asyncio.get_running_loop().create_future())
+        self._queue.add(caller, waiting)
+        if self._working is None:
+            self._working = asyncio.ensure_future(self._work())
+        try:
+            return (await waiting.result).refusal
+        finally:
+            self._queue.discard(caller, waiting)
+
+    def close(self) -> None:
+        """End the process; nothing is checked any more."""
+        if self._working is not None:
+            self._working.cancel()
+        for waiting in self._queue.drain():
+            if not waiting.result.done():
+                waiting.result.set_exception(_closed())
+        self._process.end()
+        with suppress(RuntimeError):  # the system gives no thread; the process was killed all the same
+            self._thread.submit(self._process.close)
+        self._thread.shutdown(wait=False)
+
+    async def _work(self) -> None:
+        """Check what is queued until nothing is."""
+        try:
+            while (waiting := self._queue.take()) is not None:
+                await self._answer(waiting)
+        finally:
+            self._working = None
+
+    async def _answer(self, waiting: _Waiting) -> None:
+        result = waiting.result
+        try:
+            verdict = await self._verdict(waiting)
+        except BaseException as error:
+            if not result.done():
+                result.set_exception(error if isinstance(error, Exception) else _closed())
+            if not isinstance(error, Exception):
+                raise
+        else:
+            if not result.done():
+                result.set_result(verdict)
+
+    async def _verdict(self, waiting: _Waiting) -> Verdict:
+        known = self._remembered(waiting.digest)
+        if known is not None:
+            return Verdict(known)
+        self._costly.check(waiting.caller, self._clock())
+        loop = asyncio.get_running_loop()
+        try:
+            checking = loop.run_in_executor(self._thread, self._process.check, waiting.grammar)
+        except RuntimeError as error:  # the system gives no thread
+            raise EngineUnavailable(f"the grammar of the answer could not be checked: {error}; try again") from None
+        verdict = await checking
+        self._remember(waiting.digest, verdict.refusal)
+        if verdict.too_much:
+            self._costly.add(waiting.caller, self._clock())
+            log.info("a grammar of %d characters was too costly to check", len(waiting.grammar.source))
+        return verdict
+
+    def _remembered(self, digest: bytes) -> str | None:
+        known = self._verdicts.get(digest)
+        if known is not None:
+            self._verdicts.move_to_end(digest)
+        return known
+
+    def _remember(self, digest: bytes, refusal: str) -> None:
+        self._verdicts[digest] = refusal
+        while len(self._verdicts) > _REMEMBERED:
+            self._verdicts.popitem(last=False)
+
+
+def _closed() -> EngineUnavailable:
+    return EngineUnavailable("the server is shutting down and did not check this grammar; send the request again")
+
+
+def _digest(grammar: Grammar) -> bytes:
+    """Return a name of ``grammar`` that takes little memory and cannot be forged."""
+    head = f"{grammar.kind.value}:{grammar.trusted:d}:".encode()
+    return hashlib.sha256(head + grammar.source.encode(errors="surrogatepass")).digest()

@@ -1,0 +1,190 @@
+"""The process that checks grammars. Each check runs in a forked child with limits on time, memory and stack.
+
+llguidance bounds most of its work but not all: some schemas keep it busy for minutes, some grammars overflow its
+stack. A child that dies costs nothing, because the vocabulary stays loaded in the process that forked it.
+"""
+
+import logging
+import os
+import pickle
+import random
+import select
+import signal
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from server.engine.grammar import Grammar
+from server.engine.spawning import ENDING_SIGNALS, end_with_parent
+
+if TYPE_CHECKING:
+    from server.engine.grammar_backend.constraint import ConstraintFactory
+
+CPU_SECONDS = 1.0
+"""Limit of processor time for one check."""
+
+_WALL_SECONDS = 20.0
+"""Limit of wall time for one check. A busy machine needs more of it than of processor time."""
+_MEMORY_BYTES = 2 << 30
+"""Address space that a check may add to what the process has."""
+_LEAST_MEMORY_BYTES = 512 << 20
+"""With less room than this, a check may run out of memory through no fault of the grammar."""
+_STACK_BYTES = 2 << 20
+"""A quarter of the stack of the engine's threads, as deep grammars make llguidance use it up."""
+_WALKS = (12, 12, 100)
+"""Tokens of each random walk: the short ones vary the beginning, the long one shows whether the cost grows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a check found."""
+
+    refusal: str = ""
+    """Why the grammar cannot be used; empty if it can."""
+    too_much: bool = False
+    """The refusal is about cost: the check hit a limit of time, memory or stack."""
+    failure: str = ""
+    """Why the check itself failed, which says nothing of the grammar."""
+
+
+def run(connection: Connection, path: Path) -> None:
+    """Entry point of the process: receive grammars, answer with verdicts."""
+    from server.engine.grammar_backend.constraint import ConstraintFactory  # noqa: PLC0415
+    from server.engine.llama.log import route_log  # noqa: PLC0415
+    from server.engine.llama.vocabulary import load_vocabulary, stop_ids  # noqa: PLC0415
+
+    for number in ENDING_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    logging.getLogger().addHandler(logging.NullHandler())  # what llama.cpp says, it has said in the engine too
+    end_with_parent()
+    route_log()
+    _, vocab = load_vocabulary(path)
+    factory = ConstraintFactory(vocab, stop_ids(vocab))
+    factory.warm_up()
+    check = _check_in_child if hasattr(os, "fork") else _check
+    connection.send(None)
+    with suppress(EOFError):
+        while True:
+            connection.send(check(factory, connection.recv()))
+
+
+def _check(factory: "ConstraintFactory", grammar: Grammar) -> Verdict:
+    """Compile ``grammar`` and follow it for some tokens."""
+    from server.engine.grammar_backend.constraint import walk  # noqa: PLC0415
+    from server.engine.grammar_backend.source import GrammarError, MaskTooSlow  # noqa: PLC0415
+
+    try:
+        constraint = factory.make(grammar)
+        numbers = random.Random(0)
+        for tokens in _WALKS:
+            walk(constraint.copy(), [numbers.random() for _ in range(tokens)])
+    except GrammarError as error:
+        return Verdict(str(error), too_much=isinstance(error, MaskTooSlow))
+    return Verdict()
+
+
+def _check_in_child(factory: "ConstraintFactory", grammar: Grammar) -> Verdict:
+    used = _address_space()
+    read_end, write_end = os.pipe()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        os.close(read_end)
+        os.close(write_end)
+        return Verdict(failure=f"no process can be started: {error.strerror}")
+    if not pid:
+        _in_child(factory, grammar, used, write_end)
+    os.close(write_end)
+    data = _read_to_end(read_end, _WALL_SECONDS)
+    os.close(read_end)
+    if data is None:
+        os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    if data:
+        verdict = pickle.loads(data)
+        assert isinstance(verdict, Verdict)
+        return verdict
+    return _of_death(os.waitstatus_to_exitcode(status), _memory_limit(used) - used, timed_out=data is None)
+
+
+def _of_death(exit_code: int, room: int, *, timed_out: bool) -> Verdict:
+    """Return what the end of a child without a report says. ``room`` is the memory it had, in bytes."""
+    if timed_out:
+        return Verdict(failure=f"it was not done within {_WALL_SECONDS:g} s")
+    if exit_code == -signal.SIGPROF:
+        return Verdict(
+            f"it takes more than {CPU_SECONDS:g} s to work out what it allows; make it simpler", too_much=True
+        )
+    if exit_code == -signal.SIGKILL:
+        return Verdict(failure="its process was killed")
+    if room < _LEAST_MEMORY_BYTES:
+        return Verdict(failure=f"the limit of the server's address space (ulimit -v) leaves {room >> 20} MiB for it")
+    return Verdict("it takes too much memory to work out what it allows; make it simpler", too_much=True)
+
+
+def _in_child(factory: "ConstraintFactory", grammar: Grammar, used: int, write_end: int) -> None:
+    """Check ``grammar`` under limits, report, and end the process."""
+    try:
+        _be_first_to_go()
+        _limit_memory(_memory_limit(used))
+        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
+        threading.stack_size(_STACK_BYTES)
+        thread = threading.Thread(target=lambda: _report(write_end, _check(factory, grammar)))
+        try:
+            thread.start()
+        except RuntimeError as error:
+            _report(write_end, Verdict(failure=str(error)))
+        else:
+            thread.join()
+    finally:
+        os._exit(1)
+
+
+def _report(write_end: int, verdict: Verdict) -> None:
+    os.write(write_end, pickle.dumps(verdict))
+    os._exit(0)
+
+
+def _read_to_end(descriptor: int, seconds: float) -> bytes | None:
+    """Return what comes until the other end is closed, or None where that takes more than ``seconds``."""
+    deadline = time.monotonic() + seconds
+    data = b""
+    while select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        piece = os.read(descriptor, 65536)
+        if not piece:
+            return data
+        data += piece
+    return None
+
+
+def _address_space() -> int:
+    """Return the size of this process's address space in bytes; 0 where the system does not tell."""
+    with suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGESIZE")
+    return 0
+
+
+def _memory_limit(used: int) -> int:
+    """Return the limit of address space for a check: ours, or the one that the process has where that is lower."""
+    import resource  # noqa: PLC0415
+
+    limits = [limit for limit in resource.getrlimit(resource.RLIMIT_AS) if limit != resource.RLIM_INFINITY]
+    return min([used + _MEMORY_BYTES, *limits])
+
+
+def _limit_memory(limit: int) -> None:
+    import resource  # noqa: PLC0415
+
+    for kind, wanted in ((resource.RLIMIT_AS, limit), (resource.RLIMIT_CORE, 0)):
+        with suppress(ValueError, OSError):
+            resource.setrlimit(kind, (wanted, resource.getrlimit(kind)[1]))
+
+
+def _be_first_to_go() -> None:
+    """Have Linux end this process, and not the engine, where memory runs out."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")

@@ -1,0 +1,121 @@
+"""The requests that an engine has not ended yet, and which of them a fresh process may have when one dies."""
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from server.engine.client.admission import Door
+from server.engine.client.output_stream import Outcomes
+from server.engine.errors import EngineError
+from server.engine.interface import Caller
+from server.engine.messages import Embed, Embedded, StepOutput, Submit, ToWorker
+
+_MOST_SENT = 3
+"""Processes that a request may be sent to, one after the other."""
+_MOST_IDLE = 2
+"""The same, where the last one gave nothing: the request may be what killed both."""
+
+
+class OpenRequests:
+    """By id, in the order of their arrival."""
+
+    def __init__(
+        self, parallel: int, max_waiting: int, clock: Callable[[], float] = time.monotonic, *, resume: bool = True
+    ) -> None:
+        """Let in so many, to run and to wait; ``clock`` gives seconds.
+
+        With ``resume`` a fresh process may go on with an answer that has begun.
+        """
+        self._resume = resume
+        self.resumed_total = 0
+        self._ids = itertools.count(1)
+        self._door = Door(parallel, max_waiting)
+        self._clock = clock
+        self._open: dict[int, Outcomes] = {}
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._open)
+
+    def check_room(self, caller: Caller) -> None:
+        """Raise QueueFull where a request of ``caller`` would not be let in."""
+        self._door.check(caller, self._clock())
+
+    @contextmanager
+    def let_in(self, caller: Caller) -> Iterator[int]:
+        """Yield the id of a request that is let in, and leaves again where the block fails. Raises QueueFull."""
+        request_id = next(self._ids)
+        self._door.enter(request_id, caller, self._clock())
+        try:
+            yield request_id
+        except BaseException:
+            self._door.leave(request_id, self._clock(), served=False)
+            raise
+
+    def enter(self, request: Submit | Embed, send: Callable[[ToWorker], None]) -> Outcomes:
+        """Send a request; return where its outcomes go."""
+        outcomes = self._open[request.request_id] = Outcomes(request)
+        self._send(outcomes, send)
+        return outcomes
+
+    def get(self, request_id: int) -> Outcomes | None:
+        """Return the outcomes of a request that has not ended."""
+        return self._open.get(request_id)
+
+    def put(self, output: StepOutput | Embedded) -> bool:
+        """Add what was computed; return False where too much of it is unread already."""
+        outcomes = self._open.get(output.request_id)
+        return outcomes is None or outcomes.put(output)
+
+    def drop(self, request_id: int) -> None:
+        """Forget a request that has ended."""
+        self._open.pop(request_id, None)
+        self._door.leave(request_id, self._clock())
+
+    def end(self, error: EngineError, request_ids: Iterable[int] | None = None) -> None:
+        """End these requests with ``error``, or all."""
+        for request_id in tuple(self._open if request_ids is None else request_ids):
+            if (outcomes := self._open.pop(request_id, None)) is not None:
+                outcomes.put(error)
+                self._door.leave(request_id, self._clock(), served=False)
+
+    def end_lost(self, error: EngineError) -> tuple[int, ...]:
+        """End those that died with their process; return those that a fresh one may have.
+
+        The caller of a kept request cannot tell: nothing was answered yet, or the answer goes on where it was.
+        """
+        now = self._clock()
+        kept = tuple(i for i, outcomes in self._open.items() if self._may_go_on(outcomes))
+        self.end(error, self._open.keys() - kept)
+        for outcomes in self._open.values():
+            outcomes.lost_at = now if outcomes.lost_at is None else outcomes.lost_at
+        return kept
+
+    def _may_go_on(self, outcomes: Outcomes) -> bool:
+        if outcomes.so_far.has_begun and not self._resume:
+            return False
+        return outcomes.sent < (_MOST_SENT if outcomes.got_further else _MOST_IDLE)
+
+    def end_unanswered(self, error: EngineError, request_ids: Iterable[int]) -> None:
+        """End those of the requests of which nothing was answered. An answer that has begun waits for longer."""
+        self.end(error, [i for i in request_ids if i in self._open and not self._open[i].so_far.has_begun])
+
+    def send_all(self, send: Callable[[ToWorker], None]) -> None:
+        """Send all that there are to a fresh process."""
+        for outcomes in self._open.values():
+            self._send(outcomes, send)
+
+    def spend(self) -> None:
+        """Let no fresh process have those that there are now."""
+        for outcomes in self._open.values():
+            outcomes.sent = _MOST_SENT
+
+    def _send(self, outcomes: Outcomes, send: Callable[[ToWorker], None]) -> None:
+        pause = 0.0 if outcomes.lost_at is None else self._clock() - outcomes.lost_at
+        outcomes.sent, outcomes.got_further, outcomes.lost_at = outcomes.sent + 1, False, None
+        request = outcomes.request
+        if isinstance(request, Submit):
+            self.resumed_total += outcomes.so_far.has_begun
+            request = outcomes.so_far.resume(request, pause)
+        send(request)

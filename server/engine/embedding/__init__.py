@@ -1,0 +1,1 @@
+"""The engine core and the model runner of embedding models."""

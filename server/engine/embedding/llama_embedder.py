@@ -1,0 +1,98 @@
+"""The embedding model that computes: one llama.cpp model and a context without a cache."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import llama_cpp
+import numpy as np
+
+from server.engine.config import EngineConfig
+from server.engine.embedding.core import EmbeddingBackend
+from server.engine.errors import ModelLoadError, SelfTestFailed
+from server.engine.gguf.gguf_check import ModelFacts
+from server.engine.llama.placement import Placement, place, probe
+from server.engine.llama.runner import load_weights
+from server.engine.llama.self_test import MOST_ROWS, check_vectors
+from server.engine.llama.token_batch import TokenBatch
+from server.engine.llama.vocabulary import ordinary_tokens
+from server.engine.messages import EngineInfo
+from server.engine.model_runner import DecodeError
+
+_MOST_INPUTS = 64
+"""Of one batch; each is a sequence of its own to llama.cpp."""
+
+
+class LlamaEmbedder(EmbeddingBackend):
+    """Loads in its constructor; everything after that is one thread's."""
+
+    def __init__(self, config: EngineConfig, facts: ModelFacts) -> None:
+        """Load the model. Raises ModelLoadError; a bad file may end the process instead."""
+        started = time.monotonic()
+        llama_cpp.llama_backend_init()
+        self._model, placement = load_weights(config, facts, place(config, facts, probe()))
+        # Every token of an input sees all others, so an input cannot be computed in pieces; and llama.cpp aborts
+        # where a batch has less room than there may be sequences.
+        self.most_tokens = max(config.batch_size, placement.context_length, _MOST_INPUTS)
+        self.most_inputs = _MOST_INPUTS
+        self._context = _open(self._model, placement, self.most_tokens)
+        self._batch = TokenBatch(self.most_tokens)
+        self._size = int(llama_cpp.llama_model_n_embd(self._model))
+        self.info = EngineInfo(
+            context_length=placement.context_length,
+            cache_cells=0,
+            parallel=config.parallel,
+            vocab_size=facts.vocab_size,
+            device=placement.device,
+            load_seconds=time.monotonic() - started,
+            max_waiting=config.max_waiting,
+            embedding_size=self._size,
+        )
+
+    def self_test(self) -> None:
+        """Make a few vectors, alone and in one batch, and compare. Raises SelfTestFailed."""
+        count = min(MOST_ROWS, self.info.context_length)
+        tokens = ordinary_tokens(llama_cpp.llama_model_get_vocab(self._model), count)
+        try:
+            check_vectors(self.embed, tokens)
+        except DecodeError as error:
+            raise SelfTestFailed(str(error)) from error
+
+    def embed(self, inputs: Sequence[tuple[int, ...]]) -> tuple[bytes, ...]:
+        """Return a vector of length 1 for each input, as float32 in the machine's order. Raises DecodeError."""
+        self._batch.fill_whole(inputs)
+        code = int(llama_cpp.llama_encode(self._context, self._batch.native))
+        if code:
+            raise DecodeError(f"llama_encode answered {code}")
+        return tuple(self._vector(index) for index in range(len(inputs)))
+
+    def close(self) -> None:
+        """Free everything."""
+        llama_cpp.llama_free(self._context)
+        llama_cpp.llama_model_free(self._model)
+
+    def _vector(self, sequence: int) -> bytes:
+        pooled = llama_cpp.llama_get_embeddings_seq(self._context, sequence)
+        if not pooled:
+            raise DecodeError("llama.cpp gave no vector")
+        vector = np.ctypeslib.as_array(pooled, shape=(self._size,)).astype(np.float32)
+        length = float(np.linalg.norm(vector.astype(np.float64)))
+        if not np.isfinite(length):
+            raise DecodeError("the vector has values that are no numbers")
+        return bytes((vector / length if length else vector).astype(np.float32).tobytes())
+
+
+def _open(model: llama_cpp.llama_model_p, placement: Placement, most_tokens: int) -> llama_cpp.llama_context_p:
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx = params.n_batch = params.n_ubatch = most_tokens
+    params.n_seq_max = _MOST_INPUTS
+    params.kv_unified = True
+    params.embeddings = True  # pooled as the file says
+    params.n_threads = placement.threads
+    params.n_threads_batch = placement.threads_batch
+    params.no_perf = True
+    context = llama_cpp.llama_init_from_model(model, params)
+    if not context:
+        raise ModelLoadError(f"no memory for a batch of {most_tokens} tokens; lower --context")
+    return context

@@ -1,0 +1,1 @@
+"""Grammars on a vocabulary: the mask of the tokens that may come next."""

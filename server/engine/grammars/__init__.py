@@ -1,1 +1,0 @@
-"""Grammars on a vocabulary: which tokens may come next."""

@@ -1,0 +1,53 @@
+"""Operations on the KV cache that a step carries out before its batch."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CopyPrefix:
+    """Share the first ``length`` cells of slot ``source`` with the empty slot ``target``."""
+
+    source: int
+    target: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class FreeSlot:
+    """Take everything out of ``slot``."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Truncate:
+    """Take what comes after the first ``length`` cells out of ``slot``."""
+
+    slot: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Keep a copy of what ``slot`` holds as ``key``."""
+
+    slot: int
+    key: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Put the copy ``key`` into the empty ``slot``, and forget it."""
+
+    slot: int
+    key: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Drop the copy ``key``."""
+
+    key: int
+
+
+CacheOp = CopyPrefix | FreeSlot | Truncate | Park | Recall | Forget

@@ -1,0 +1,68 @@
+"""What stands for a token in the prefix cache, so that callers find there no more than they may. Pure.
+
+``cached_tokens``, and the time of a first token, tell how much of a prompt was computed before. Where callers shared
+all of it, one could find out what another had asked, a digit at a time. So a token has another key for each owner, and
+prompts of different owners have nothing in common but
+
+- what the operator declared public (pinned prefixes), to the token: nobody's secret is in it;
+- what a prompt declares common (its system message), as a whole: its keys depend on all of its tokens, so that a guess
+  that is wrong anywhere finds nothing.
+"""
+
+import hashlib
+from collections.abc import Iterable
+
+from server.engine.kv_cache.prefix_cache import common_prefix
+from server.engine.messages import PrefixScope
+
+_SALT_BITS = 64
+"""Above every token id with the salt of its variant."""
+
+
+class PrefixKeys:
+    """Gives prompts their keys."""
+
+    def __init__(self, secret: bytes) -> None:
+        """``secret`` keeps callers from choosing names that fall together."""
+        self._secret = secret
+        self._public: list[tuple[int, ...]] = []
+
+    def declare_public(self, tokens: tuple[int, ...]) -> None:
+        """Let everybody share the beginnings of ``tokens``, which are as the variant has them."""
+        if tokens not in self._public:
+            self._public.append(tokens)
+
+    def of(
+        self, tokens: tuple[int, ...], scope: PrefixScope, num_prefix_tokens: int = 0
+    ) -> tuple[tuple[int, ...], int]:
+        """Return the keys of a prompt, and what is added to each token that follows it.
+
+        Args:
+            tokens: the prompt, as the variant has it.
+            scope: with whom it is shared.
+            num_prefix_tokens: how many of them stand for a tuned prefix, which is public.
+        """
+        if not (scope.owner or scope.bucket or scope.salt):
+            return tokens, 0
+        public = max(num_prefix_tokens, self._public_length(tokens))
+        common = max(public, min(len(tokens), num_prefix_tokens + scope.common) if scope.common else 0)
+        whole = self._salt("common", scope.salt, *map(str, tokens[:common])) if common > public else 0
+        own = self._salt("own", scope.salt, scope.owner, scope.bucket)
+        keys = (
+            *tokens[:public],
+            *(token + whole for token in tokens[public:common]),
+            *(token + own for token in tokens[common:]),
+        )
+        return keys, own
+
+    def _public_length(self, tokens: tuple[int, ...]) -> int:
+        return max((common_prefix(tokens, public) for public in self._public), default=0)
+
+    def _salt(self, *parts: str) -> int:
+        digest = hashlib.blake2b(_unambiguous(parts), digest_size=8, key=self._secret).digest()
+        return (int.from_bytes(digest, "little") + 1) << _SALT_BITS
+
+
+def _unambiguous(parts: Iterable[str]) -> bytes:
+    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
+    return b"".join(len(part).to_bytes(8, "little") + part for part in encoded)

@@ -1,0 +1,1 @@
+"""llama.cpp: model runner, sampler, placement, threads, adapters."""

@@ -1,0 +1,221 @@
+"""What llama.cpp was built for, which devices are there, and what of a model goes on which."""
+
+import ctypes
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import llama_cpp
+
+from server.engine.config import CACHE_BYTES_AUTO, Device, EngineConfig, KvType
+from server.engine.errors import ModelLoadError
+from server.engine.gguf.gguf_check import ModelFacts
+from server.engine.llama.cpu_topology import Cores, candidates, find_cores
+
+log = logging.getLogger(__name__)
+
+GPU_RESERVE_BYTES = 768 * 2**20
+"""Left free on a GPU for compute buffers and the CUDA context (llama.cpp's own fit leaves 1 GiB)."""
+
+MEASURED_BYTES = 256 * 2**20
+"""Weights below which the number of threads is not worth measuring."""
+
+_KINDS = {0: "cpu", 1: "gpu", 2: "integrated gpu", 3: "accelerator", 4: "meta"}
+"""enum ggml_backend_dev_type of ggml-backend.h."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFacts:
+    """One device as ggml reports it."""
+
+    name: str
+    description: str
+    kind: str
+    free_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BuildFacts:
+    """What this llama.cpp can do on this machine."""
+
+    version: str
+    system_info: str
+    gpu_offload: bool
+    devices: tuple[DeviceFacts, ...]
+    cores: Cores
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The figures a model is loaded with; every 0 of the configuration is decided."""
+
+    gpu_layers: int
+    """Of the model's layers plus one for the output; 0 is the CPU alone."""
+    context_length: int
+    cache_cells: int
+    kv_bytes_per_token: int
+    """In the type of the cache."""
+    threads: int
+    threads_batch: int
+    threads_to_try: tuple[int, ...]
+    """Numbers of threads that may generate faster, to be measured with the model; empty where it is decided."""
+    device: str
+    """In words, for the log and for ``glmserve doctor``."""
+    on_cpu: bool
+    """Whether the CPU computes any of it."""
+    threads_vary: bool = False
+    """Whether a step may do with fewer while other programs use the cores."""
+
+    @property
+    def in_words(self) -> str:
+        """Where it computes, and with how many threads."""
+        return f"{self.device}, {self.threads} threads" if self.on_cpu else self.device
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory of the whole KV cache."""
+        return self.kv_bytes_per_token * self.cache_cells
+
+
+def probe() -> BuildFacts:
+    """Ask llama.cpp what it was built with and ggml which devices it sees."""
+    # This question comes first: it loads the backends, where they are plug-ins.
+    gpu_offload = bool(llama_cpp.llama_supports_gpu_offload())
+    info = llama_cpp.llama_print_system_info()
+    return BuildFacts(
+        version=llama_cpp.__version__,
+        system_info=(info or b"").decode("utf-8", "replace").strip(),
+        gpu_offload=gpu_offload,
+        devices=_devices(),
+        cores=find_cores(),
+    )
+
+
+def _devices() -> tuple[DeviceFacts, ...]:
+    # The handle of libllama finds the symbols of the ggml that it uses. Its wheel holds each library under three
+    # names, as copies: opening libggml by another name would give a second one, with a registry of its own.
+    ggml = ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib" / "libllama.so"))
+    ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
+    ggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
+    ggml.ggml_backend_dev_get.restype = ctypes.c_void_p
+    return tuple(_describe(ggml, ggml.ggml_backend_dev_get(index)) for index in range(ggml.ggml_backend_dev_count()))
+
+
+def _describe(ggml: ctypes.CDLL, device: int) -> DeviceFacts:
+    for function in (ggml.ggml_backend_dev_name, ggml.ggml_backend_dev_description):
+        function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_char_p
+    ggml.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    ggml.ggml_backend_dev_memory.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+    ggml.ggml_backend_dev_memory.restype = None
+    ggml.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+    return DeviceFacts(
+        name=ggml.ggml_backend_dev_name(device).decode(),
+        description=ggml.ggml_backend_dev_description(device).decode("utf-8", "replace"),
+        kind=_KINDS.get(ggml.ggml_backend_dev_type(device), "unknown"),
+        free_bytes=free.value,
+        total_bytes=total.value,
+    )
+
+
+def place(config: EngineConfig, facts: ModelFacts, build: BuildFacts) -> Placement:
+    """Decide what the configuration leaves open.
+
+    Raises:
+        ModelLoadError: CUDA is demanded and there is none, or the context is longer than the model's.
+    """
+    context_length = config.context_length or facts.context_train
+    if context_length > facts.context_train:
+        raise ModelLoadError(
+            f"a context of {context_length} tokens was asked for; "
+            f"{facts.path.name} was trained for {facts.context_train}"
+        )
+    _check_kv_type(config, facts)
+    kv_bytes = config.kv_type.bytes_for(facts.kv_bytes_per_token)
+    cells = config.cache_cells or auto_cells(context_length, config.parallel, kv_bytes)
+    if cells < context_length:
+        raise ModelLoadError(f"a cache of {cells} tokens cannot hold one context of {context_length}")
+    gpu_layers = _choose_layers(config, facts, build, cells, kv_bytes)
+    on_cpu = gpu_layers <= facts.layers
+    undecided = on_cpu and not config.threads and facts.size_bytes >= MEASURED_BYTES
+    to_try = candidates(build.cores) if undecided else ()
+    return Placement(
+        gpu_layers=gpu_layers,
+        context_length=context_length,
+        cache_cells=cells,
+        kv_bytes_per_token=kv_bytes,
+        threads=config.threads or build.cores.physical,
+        threads_batch=config.threads_batch or config.threads or build.cores.physical,
+        threads_to_try=to_try if len(to_try) > 1 else (),
+        threads_vary=not gpu_layers and not config.threads and build.cores.physical > 1,
+        device=_in_words(gpu_layers, facts, build),
+        on_cpu=on_cpu,
+    )
+
+
+def _check_kv_type(config: EngineConfig, facts: ModelFacts) -> None:
+    """Raise ModelLoadError where the KV cache cannot be of the type that is asked for."""
+    kind = config.kv_type
+    if not kind.is_quantised:
+        return
+    if facts.head_size % 32:
+        raise ModelLoadError(
+            f"--kv-type {kind.value} needs heads of a multiple of 32 values; {facts.path.name} has {facts.head_size}"
+        )
+    prefixes = [variant.name for variant in config.variants if variant.prefix]
+    if prefixes:
+        raise ModelLoadError(
+            f"the prefix of {prefixes[0]} needs --kv-type {KvType.F16.value}: it is laid into the cache value by value"
+        )
+
+
+def auto_cells(context_length: int, parallel: int, kv_bytes_per_token: int) -> int:
+    """Cells for every slot's whole context, but no more than CACHE_BYTES_AUTO holds and never less than one."""
+    affordable = CACHE_BYTES_AUTO // max(1, kv_bytes_per_token)  # an embedding model has no cache
+    return max(context_length, min(context_length * parallel, affordable))
+
+
+def fit_layers(facts: ModelFacts, cells: int, kv_bytes_per_token: int, free_bytes: int) -> int:
+    """Layers, from the last one down, that fit into ``free_bytes`` with their share of the cache.
+
+    The output matrix counts as one layer more, and goes first, as llama.cpp has it.
+    """
+    kv_per_layer = kv_bytes_per_token * cells // facts.layers
+    room = free_bytes - GPU_RESERVE_BYTES - facts.other_bytes
+    if room < 0:
+        return 0
+    fitting = 1
+    for weights in reversed(facts.layer_bytes):
+        room -= weights + kv_per_layer
+        if room < 0:
+            break
+        fitting += 1
+    return fitting
+
+
+def _choose_layers(config: EngineConfig, facts: ModelFacts, build: BuildFacts, cells: int, kv_bytes: int) -> int:
+    if config.device is Device.CPU:
+        return 0
+    gpus = [device for device in build.devices if device.kind == "gpu"]
+    if not gpus:
+        reason = "no GPU was found" if build.gpu_offload else "this build of llama.cpp has no GPU support"
+        if config.device is Device.CUDA:
+            raise ModelLoadError(f"--device cuda was asked for, but {reason}; use --device auto or cpu")
+        log.info("running on the CPU: %s", reason)
+        return 0
+    if config.gpu_layers >= 0:
+        return min(config.gpu_layers, facts.layers + 1)
+    fitting = fit_layers(facts, cells, kv_bytes, sum(gpu.free_bytes for gpu in gpus))
+    if not fitting:
+        log.warning("running on the CPU: not one layer fits into the free memory of %s", gpus[0].name)
+    return fitting
+
+
+def _in_words(gpu_layers: int, facts: ModelFacts, build: BuildFacts) -> str:
+    gpus = ", ".join(device.description for device in build.devices if device.kind == "gpu")
+    if not gpu_layers:
+        return "CPU"
+    if gpu_layers > facts.layers:
+        return gpus
+    return f"{gpus} ({gpu_layers} of {facts.layers + 1} layers) and CPU"

@@ -1,0 +1,287 @@
+"""The backend that computes: one llama.cpp model and context."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import time
+from contextlib import nullcontext
+from dataclasses import replace
+
+import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
+
+from server.engine.config import Device, EngineConfig, KvType
+from server.engine.errors import ModelLoadError, SelfTestFailed
+from server.engine.gguf.gguf_check import ModelFacts
+from server.engine.grammar_backend.compile_pool import PreparedConstraints
+from server.engine.grammar_backend.constraint import ConstraintFactory
+from server.engine.kv_cache.ops import CacheOp, CopyPrefix, Forget, FreeSlot, Park, Recall, Truncate
+from server.engine.kv_cache.snapshot import Kept
+from server.engine.llama.adapters import TunedVariants
+from server.engine.llama.adaptive_threads import SteppingThreads
+from server.engine.llama.fingerprint import identify_variants
+from server.engine.llama.logprobs import score
+from server.engine.llama.placement import MEASURED_BYTES, Placement, place, probe
+from server.engine.llama.rss_trim import release_file, zeros_released
+from server.engine.llama.sampler import Sampler, logits_at
+from server.engine.llama.self_test import MOST_ROWS, check_batches
+from server.engine.llama.thread_autotune import settle_threads
+from server.engine.llama.token_batch import TokenBatch
+from server.engine.llama.vocabulary import ordinary_tokens, stop_ids
+from server.engine.messages import EngineInfo, SampledToken
+from server.engine.model_runner import DecodeError, Preparation
+from server.engine.params import SamplingParams
+from server.engine.scheduler.batch import BatchItem
+from server.engine.sequence import Sequence
+
+log = logging.getLogger(__name__)
+
+CACHED_SLOTS = 64
+"""Slots beyond the running ones, which hold cached prefixes."""
+
+MAX_SLOTS = 256
+"""LLAMA_MAX_SEQ of the vendored llama.cpp."""
+
+_ATTENTION_TILE_CPU = 64
+"""In a batch of so many rows and more, llama.cpp's attention on the CPU computes every sequence with the cells of all
+of them (GGML_FA_TILE_Q of ggml-cpu/common.h); in a smaller one it passes over cells of others."""
+
+_DECODING_LIMIT_CPU = _ATTENTION_TILE_CPU - 4
+"""A multiple of four, as the kernels for matrices take four rows at a time. 64 streams of the embedded model are more
+than twice as fast by it."""
+
+_DECODE_ERRORS = {1: "no free cells in the KV cache", 2: "aborted", -1: "the batch was invalid"}
+
+_KV_TYPES = {KvType.Q8_0: llama_cpp.GGML_TYPE_Q8_0, KvType.Q4_0: llama_cpp.GGML_TYPE_Q4_0}
+
+
+class LlamaBackend:
+    """Loads in its constructor; everything after that is one thread's."""
+
+    def __init__(self, config: EngineConfig, facts: ModelFacts) -> None:
+        """Load the model. Raises ModelLoadError; a bad file may end the process instead."""
+        started = time.monotonic()
+        llama_cpp.llama_backend_init()
+        build = probe()
+        placement = place(config, facts, build)
+        # Before the load: a file that is replaced meanwhile must not give its name to what the old one computes.
+        identities = identify_variants(config) if config.state_dir else {}
+        self.slots = min(MAX_SLOTS, config.parallel + CACHED_SLOTS)
+        self._model, placement = load_weights(config, facts, placement)
+        self.attention_tile = 0 if placement.gpu_layers else _ATTENTION_TILE_CPU
+        self.decoding_limit = MAX_SLOTS if placement.gpu_layers else _DECODING_LIMIT_CPU
+        self._tuned = TunedVariants(config.variants, facts, self._model)
+        self.variants = self._tuned.loaded
+        cells = placement.cache_cells + self._tuned.prefix_cells + config.pinned_cells
+        params = _context_params(config, placement, self.slots, cells)
+        self._context = _open(self._model, params)
+        placement = settle_threads(self._context, placement)
+        self._threads = SteppingThreads(self._context, placement)
+        computed_by = (build.version, build.system_info, str(placement.gpu_layers), *_layout(params))
+        self._identities = {name: " ".join([identity, *computed_by]) for name, identity in identities.items()}
+        self._is_small = facts.size_bytes < MEASURED_BYTES
+        self._memory = llama_cpp.llama_get_memory(self._context)
+        vocab = llama_cpp.llama_model_get_vocab(self._model)
+        self._vocab_size = int(llama_cpp.llama_vocab_n_tokens(vocab))
+        self.stop_ids = stop_ids(vocab)
+        self._constraints = PreparedConstraints(ConstraintFactory(vocab, self.stop_ids))
+        self._batch = TokenBatch(config.batch_size + config.parallel)
+        self._samplers: dict[int, Sampler] = {}
+        self._parked: dict[int, bytearray] = {}
+        self._starts: dict[int, int] = {}
+        self.info = EngineInfo(
+            context_length=placement.context_length,
+            cache_cells=cells,
+            parallel=config.parallel,
+            vocab_size=self._vocab_size,
+            device=placement.in_words,
+            load_seconds=time.monotonic() - started,
+            prefix_tokens={name: variant.prefix_length for name, variant in self.variants.items()},
+            max_waiting=config.max_waiting,
+        )
+
+    def self_test(self) -> None:
+        """Compute a few tokens in several batches and compare. Raises SelfTestFailed."""
+        count = min(MOST_ROWS, self.info.context_length)
+        tokens = ordinary_tokens(llama_cpp.llama_model_get_vocab(self._model), count)
+        started = time.monotonic()
+        # On a busy machine, threads that wait for each other at each operation cost a small model more than they gain.
+        with self._threads.single() if self._is_small else nullcontext():
+            noise = check_batches(self.logits, lambda start: self.apply(Truncate(0, start)), tokens)
+        seconds = time.monotonic() - started
+        log.debug("the self-test took %.3f s; batch sizes differ by %.3f of the spread", seconds, noise)
+
+    def logits(self, ids: tuple[int, ...], start: int) -> NDArray[np.float32]:
+        """Compute ``ids`` in the first slot, from position ``start`` on; return the logits of each."""
+        self._batch.fill_whole((ids,), start)
+        if code := llama_cpp.llama_decode(self._context, self._batch.native):
+            raise SelfTestFailed(f"llama_decode answered {code} in the self-test")
+        return np.stack([logits_at(self._context, index, self._vocab_size) for index in range(len(ids))])
+
+    def lay_prefix(self, variant: str, slot: int) -> None:
+        """Put the tuned prefix of ``variant`` into the empty ``slot``."""
+        state = self._filler_state(slot, self.variants[variant].prefix_length)
+        self._tuned.write_prefix(variant, state)
+        if not self.write_state(slot, state):
+            raise ModelLoadError(f"the prefix of {variant} could not be put into the KV cache")
+
+    def state_identity(self, variant: str) -> str:
+        """Return text that differs wherever a sequence state of ``variant`` would not fit or not be the same."""
+        return self._identities.get(variant, "")
+
+    def read_state(self, slot: int) -> bytearray:
+        """Return all that the cells of ``slot`` hold."""
+        size = llama_cpp.llama_state_seq_get_size(self._context, slot)
+        state = bytearray(size)
+        llama_cpp.llama_state_seq_get_data(self._context, (ctypes.c_uint8 * size).from_buffer(state), size, slot)
+        return state
+
+    def write_state(self, slot: int, state: bytearray) -> bool:
+        """Put what ``read_state`` gave into the empty ``slot``. False where it does not fit; then it stays empty."""
+        native = (ctypes.c_uint8 * len(state)).from_buffer(state)
+        return bool(llama_cpp.llama_state_seq_set_data(self._context, native, len(state), slot))
+
+    def _filler_state(self, slot: int, length: int) -> bytearray:
+        """The state of ``length`` arbitrary tokens in ``slot``, which is empty again after."""
+        filler = Sequence(0, (0,) * length, SamplingParams(max_tokens=1), 1)
+        for start in range(0, length, self._batch.capacity):
+            count = min(self._batch.capacity, length - start)
+            self.decode((BatchItem(filler, slot, start, (0,) * count, False),))
+        state = self.read_state(slot)
+        self.apply(FreeSlot(slot))
+        return state
+
+    def apply(self, op: CacheOp) -> None:
+        """Carry out a cache operation."""
+        if isinstance(op, CopyPrefix):
+            llama_cpp.llama_memory_seq_cp(self._memory, op.source, op.target, 0, op.length)
+        elif isinstance(op, Park):
+            self._parked[op.key] = self.read_state(op.slot)
+        elif isinstance(op, Recall):
+            if not self.write_state(op.slot, self._parked.pop(op.key)):
+                raise RuntimeError("llama.cpp has no room for a parked prefix, though the books say so")
+        elif isinstance(op, Forget):
+            del self._parked[op.key]
+        else:
+            length = op.length if isinstance(op, Truncate) else 0
+            llama_cpp.llama_memory_seq_rm(self._memory, op.slot, length, -1)
+
+    def prepare(self, request_id: int, params: SamplingParams, answer_ids: tuple[int, ...] = ()) -> Preparation:
+        """Compile the grammar of a sequence in a thread, before ``open_sampler``."""
+        return self._constraints.prepare(request_id, params, answer_ids)
+
+    def open_sampler(
+        self, request_id: int, params: SamplingParams, prompt_ids: tuple[int, ...], answered: int = 0
+    ) -> None:
+        """Make the sampler of a sequence that was admitted; the last ``answered`` of its prompt are of its answer."""
+        window = self.info.context_length
+        constraint = self._constraints.take(request_id)
+        self._samplers[request_id] = Sampler(
+            params, prompt_ids, self._vocab_size, self.stop_ids, window, answered=answered, constraint=constraint
+        )
+
+    def close_sampler(self, request_id: int) -> None:
+        """Free it, if there is one."""
+        self._constraints.drop(request_id)
+        sampler = self._samplers.pop(request_id, None)
+        if sampler is not None:
+            sampler.close()
+
+    def decode(self, items: tuple[BatchItem, ...]) -> None:
+        """Compute the tokens of ``items`` in one batch. Raises DecodeError."""
+        self._starts = self._batch.fill(items)
+        self._tuned.use_adapter(self._context, items[0].sequence.salt)
+        code = self._threads.decode(self._batch.native)
+        if code == 0:
+            return
+        for item in items:  # parts of a batch that failed may have been computed
+            llama_cpp.llama_memory_seq_rm(self._memory, item.slot, item.start, -1)
+        raise DecodeError(f"llama_decode answered {code}: {_DECODE_ERRORS.get(code, 'a fatal error')}", fatal=code < -1)
+
+    def sample(self, item: BatchItem, draft: int = 0) -> SampledToken:
+        """Sample what follows the tokens and ``draft`` drafts of an item of the last batch that ``samples``."""
+        request_id = item.sequence.request_id
+        index = self._starts[request_id] + len(item.tokens) - 1 + draft
+        return self._samplers[request_id].sample(self._context, index)
+
+    def score_prompt(self, item: BatchItem) -> tuple[SampledToken, ...]:
+        """Score the prompt's tokens that follow those of an item of the last batch that ``scores``."""
+        start, top = self._starts[item.sequence.request_id], item.sequence.params.prompt_logprobs or 0
+        return tuple(
+            score(logits_at(self._context, index, self._vocab_size), token, top)
+            for index, token in enumerate(item.following_prompt_ids, start)
+        )
+
+    def kept(self) -> Kept:
+        """Return what is kept just now."""
+        lengths = {slot: int(llama_cpp.llama_memory_seq_pos_max(self._memory, slot)) + 1 for slot in range(self.slots)}
+        return Kept(
+            tokens={slot: length for slot, length in lengths.items() if length},
+            copies=frozenset(self._parked),
+            samplers=frozenset(self._samplers),
+            grammars=self._constraints.request_ids,
+        )
+
+    def close(self) -> None:
+        """Free everything."""
+        for request_id in list(self._samplers):
+            self.close_sampler(request_id)
+        self._constraints.close()
+        llama_cpp.llama_free(self._context)
+        self._tuned.close()
+        llama_cpp.llama_model_free(self._model)
+
+
+def load_weights(
+    config: EngineConfig, facts: ModelFacts, placement: Placement
+) -> tuple[llama_cpp.llama_model_p, Placement]:
+    """Load the weights; where a GPU has no room for them after all, AUTO goes on with the CPU."""
+    params = llama_cpp.llama_model_default_params()
+    params.n_gpu_layers = placement.gpu_layers
+    params.use_extra_bufts = config.compute_mode.extra_buffers
+    model = llama_cpp.llama_model_load_from_file(os.fsencode(facts.path), params)
+    if model:
+        release_file(facts.path)
+        return model, placement
+    if placement.gpu_layers and config.device is Device.AUTO:
+        log.warning("the GPU could not load %s; running on the CPU", facts.path.name)
+        cpu = replace(config, device=Device.CPU)
+        return load_weights(cpu, facts, place(cpu, facts, probe()))
+    raise ModelLoadError(f"{facts.path.name}: llama.cpp could not load it; its messages in the log say why")
+
+
+def _context_params(
+    config: EngineConfig, placement: Placement, slots: int, cells: int
+) -> llama_cpp.llama_context_params:
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx = cells
+    params.n_batch = params.n_ubatch = max(config.batch_size, slots)  # with fewer, llama.cpp aborts
+    params.n_seq_max = slots
+    params.kv_unified = True  # or llama.cpp asserts when a part of a sequence is shared
+    params.n_threads = placement.threads
+    params.n_threads_batch = placement.threads_batch
+    params.no_perf = True
+    if config.kv_type.is_quantised:
+        params.type_k = params.type_v = _KV_TYPES[config.kv_type]
+        params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED  # or llama.cpp refuses such values
+    return params
+
+
+def _open(model: llama_cpp.llama_model_p, params: llama_cpp.llama_context_params) -> llama_cpp.llama_context_p:
+    with zeros_released():
+        context = llama_cpp.llama_init_from_model(model, params)
+    if not context:
+        raise ModelLoadError(
+            f"no memory for a cache of {params.n_ctx} tokens; lower --context, --parallel or --cache-tokens"
+        )
+    return context
+
+
+def _layout(params: llama_cpp.llama_context_params) -> list[str]:
+    """Return all that the content of the KV cache depends on, other than what computes it."""
+    storage = ("type_k", "type_v", "flash_attn_type", "offload_kqv", "swa_full", "kv_unified")
+    positions = ("rope_scaling_type", "rope_freq_base", "rope_freq_scale", "yarn_orig_ctx")
+    return [f"{name}={getattr(params, name)}" for name in storage + positions]

@@ -1,0 +1,112 @@
+"""What the engine core asks of a model: the real llama.cpp, or a scripted one in tests."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from server.engine.kv_cache.ops import CacheOp
+from server.engine.kv_cache.snapshot import Kept
+from server.engine.messages import EngineInfo, SampledToken
+from server.engine.params import SamplingParams
+from server.engine.scheduler.adapters import LoadedVariant
+from server.engine.scheduler.batch import BatchItem
+
+
+class Preparation(Protocol):
+    """Something that a thread is doing: a future, as far as the core asks."""
+
+    def done(self) -> bool:
+        """Whether it has come to an end."""
+
+    def exception(self) -> BaseException | None:
+        """What it ended with, where that is a failure."""
+
+
+class SampleError(Exception):
+    """One sequence cannot be sampled from any more."""
+
+
+class DecodeError(Exception):
+    """A batch was refused; nothing of it counts as computed."""
+
+    def __init__(self, message: str, *, fatal: bool = False) -> None:
+        """``fatal``: it was not the batch that was wrong, but computing it; whether another one can be is not known."""
+        super().__init__(message)
+        self.fatal = fatal
+
+
+class Backend(Protocol):
+    """Computes and samples."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """What was loaded."""
+
+    @property
+    def slots(self) -> int:
+        """How many ``llama_seq_id`` lanes there are."""
+
+    @property
+    def attention_tile(self) -> int:
+        """From how many tokens on a batch's attention computes each with the cells of all; 0 where it never does."""
+
+    @property
+    def decoding_limit(self) -> int:
+        """How many sequences may decode in one batch before it grows slow."""
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """End-of-generation tokens."""
+
+    @property
+    def variants(self) -> Mapping[str, LoadedVariant]:
+        """Tuned variants by name."""
+
+    def self_test(self) -> None:
+        """Compute a few tokens and compare; nothing is kept of it. Raises SelfTestFailed."""
+
+    def lay_prefix(self, variant: str, slot: int) -> None:
+        """Put the tuned prefix of ``variant`` into the empty ``slot``."""
+
+    def state_identity(self, variant: str) -> str:
+        """Return text that differs wherever a sequence state of ``variant`` would not fit or not be the same."""
+
+    def read_state(self, slot: int) -> bytearray:
+        """Return all that the cells of ``slot`` hold."""
+
+    def write_state(self, slot: int, state: bytearray) -> bool:
+        """Put what ``read_state`` gave into the empty ``slot``. False where it does not fit; then it stays empty."""
+
+    def apply(self, op: CacheOp) -> None:
+        """Carry out a cache operation."""
+
+    def prepare(self, request_id: int, params: SamplingParams, answer_ids: tuple[int, ...] = ()) -> Preparation:
+        """Compile the grammar of a sequence in a thread, before ``open_sampler``; done when it may be admitted.
+
+        ``answer_ids`` are the tokens of the answer that are there already.
+        """
+
+    def open_sampler(
+        self, request_id: int, params: SamplingParams, prompt_ids: tuple[int, ...], answered: int = 0
+    ) -> None:
+        """Make the sampler of a sequence that was admitted; the last ``answered`` of its prompt are of its answer."""
+
+    def close_sampler(self, request_id: int) -> None:
+        """Free it, if there is one."""
+
+    def decode(self, items: tuple[BatchItem, ...]) -> None:
+        """Compute the tokens of ``items``, all of one salt, in one batch. Raises DecodeError."""
+
+    def sample(self, item: BatchItem, draft: int = 0) -> SampledToken:
+        """Sample what follows the tokens and ``draft`` drafts of an item of the last batch that ``samples``.
+
+        Raises SampleError.
+        """
+
+    def score_prompt(self, item: BatchItem) -> tuple[SampledToken, ...]:
+        """Score the prompt's tokens that follow those of an item of the last batch that ``scores``."""
+
+    def kept(self) -> Kept:
+        """Return what is kept just now."""
+
+    def close(self) -> None:
+        """Free everything."""

@@ -1,1 +1,0 @@
-"""What llama.cpp does and is given: weights, cells, samplers, threads."""

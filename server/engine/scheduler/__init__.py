@@ -1,0 +1,1 @@
+"""The tokens of each step: waiting queue, batch, budget, chunked prefill. Pure."""

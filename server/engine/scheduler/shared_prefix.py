@@ -1,0 +1,28 @@
+"""Waiting for what another sequence is just computing, in place of computing it again. Pure."""
+
+from collections.abc import Callable, Iterable
+
+from server.engine.kv_cache.prefix_cache import common_prefix
+from server.engine.sequence import Sequence, SequenceStatus
+
+MIN_SHARED = 32
+"""Tokens of a prefix that make waiting for another sequence's computation worth a step."""
+
+
+def has_leader(waiting: Sequence, running: Iterable[Sequence], cached: Callable[[Sequence], int]) -> bool:
+    """Return whether one of ``running`` is about to compute more of this prompt than is ``cached``, and note which."""
+    leader = waiting.leader
+    if leader is not None and leader.status is SequenceStatus.RUNNING:
+        if leader.num_computed_tokens < waiting.leader_length:
+            return True
+        waiting.leader = None
+    prompt, limit = waiting.prompt_keys, waiting.num_matchable_tokens
+    for other in running:
+        if other.is_decoding or other.num_uncomputed_tokens < MIN_SHARED:
+            continue
+        shared = min(limit, common_prefix(prompt, other.prompt_keys))
+        # A prompt that is scored is computed although the cache holds it: then there is nothing to wait for.
+        if shared >= other.num_computed_tokens + MIN_SHARED and shared >= cached(waiting) + MIN_SHARED:
+            waiting.leader, waiting.leader_length = other, shared
+            return True
+    return False

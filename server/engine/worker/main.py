@@ -1,0 +1,174 @@
+"""The child process: take in messages, step, send what the step gave."""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+
+from server.engine.config import EngineConfig
+from server.engine.embedding.core import EmbeddingBackend, EmbeddingCore
+from server.engine.errors import ModelLoadError, SelfTestFailed
+from server.engine.kv_cache.state_store import StateFolder
+from server.engine.log_pipe import LogPipe, Outgoing
+from server.engine.messages import (
+    Abort,
+    Embed,
+    LoadFailed,
+    Pin,
+    Ready,
+    SelfTesting,
+    Shutdown,
+    StepOutput,
+    StepReport,
+    Submit,
+    ToWorker,
+)
+from server.engine.model_runner import Backend
+from server.engine.scheduler.step_budget import StepPacer
+from server.engine.spawning import ENDING_SIGNALS, end_with_parent
+from server.engine.speculative.controller import Speculation
+from server.engine.worker import faults
+from server.engine.worker.core import EngineBroken, EngineCore
+
+log = logging.getLogger(__name__)
+
+_PREPARING_SECONDS = 0.005
+"""How often to look whether a grammar is compiled, while there is nothing else to do."""
+
+IDLE_SECONDS = 1.0
+"""Without work for so long, the engine checks its books: it takes a millisecond that nobody waits for."""
+
+BackendFactory = Callable[[EngineConfig], Backend | EmbeddingBackend]
+
+
+def load_llama(config: EngineConfig) -> Backend | EmbeddingBackend:
+    """The real backend. Imports llama.cpp here, so that only the child process has it in memory."""
+    os.environ.update(config.compute_mode.environment)
+    from server.engine.embedding.llama_embedder import LlamaEmbedder  # noqa: PLC0415
+    from server.engine.gguf.gguf_check import check_gguf  # noqa: PLC0415
+    from server.engine.llama.log import route_log  # noqa: PLC0415
+    from server.engine.llama.runner import LlamaBackend  # noqa: PLC0415
+
+    route_log()
+    facts = check_gguf(config.model_path)
+    return LlamaEmbedder(config, facts) if facts.embeds else LlamaBackend(config, facts)
+
+
+def run_worker(connection: Connection, config: EngineConfig, load: BackendFactory, log_level: int) -> None:
+    """Entry point of the process. Ends with exit code 0 when told to, or when the parent is gone."""
+    for number in ENDING_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # a terminal or systemd sends it to all; the parent ends this process
+    end_with_parent()
+    outgoing = Outgoing(connection)
+    logging.basicConfig(level=log_level, handlers=[LogPipe(outgoing.send)])
+    try:
+        _run(connection, outgoing, config, load)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass  # nobody is left to work for
+    except EngineBroken as error:
+        log.critical("%s; this process ends, for a fresh one to be started", error)
+        sys.exit(1)
+    except Exception:
+        log.critical("the engine process ends by an error that nobody expected", exc_info=True)
+        sys.exit(1)
+
+
+def _run(connection: Connection, outgoing: Outgoing, config: EngineConfig, load: BackendFactory) -> None:
+    try:
+        plan = faults.read_plan(config.compute_mode)
+        faults.fail(plan, "load")
+        backend = load(config)
+        outgoing.send(SelfTesting())
+        faults.fail(plan, "self_test")
+        backend.self_test()
+    except ModelLoadError as error:
+        outgoing.send(LoadFailed(str(error), isinstance(error, SelfTestFailed)))
+        return
+    except Exception as error:
+        log.exception("loading failed in a way that nobody expected")
+        reason = "there is not enough memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"
+        outgoing.send(LoadFailed(f"{config.model_path.name}: {reason}"))
+        return
+    if plan:
+        faults.install(plan, backend, connection)
+    outgoing.send(Ready(backend.info))
+    if isinstance(backend, EmbeddingBackend):
+        serve_embeddings(EmbeddingCore(backend), connection, outgoing)
+    else:
+        serve(_core(backend, config), connection, outgoing)
+    backend.close()
+
+
+def _core(backend: Backend, config: EngineConfig) -> EngineCore:
+    pacer = StepPacer(config.step_seconds, config.batch_size, backend.attention_tile)
+    speculation = Speculation(backend.stop_ids) if config.speculation else None
+    return EngineCore(backend, pacer, speculation=speculation, states=_states(config))
+
+
+def _states(config: EngineConfig) -> StateFolder | None:
+    return StateFolder(config.state_dir, config.state_bytes) if config.state_dir and config.state_bytes else None
+
+
+def serve(core: EngineCore, connection: Connection, outgoing: Outgoing) -> None:
+    """Step while there is work, sleep on the pipe while there is none, until Shutdown.
+
+    Raises:
+        EOFError: the parent is gone.
+        EngineBroken: nothing can be computed, or the books are wrong: wrong answers might come out of the cache.
+    """
+    unchecked = False
+    while True:
+        refused: list[StepOutput] = []
+        idle = IDLE_SECONDS if unchecked else None
+        timeout = 0.0 if core.has_work else _PREPARING_SECONDS if core.is_preparing else idle
+        messages = tuple(_messages(connection, timeout))
+        if not messages and not core.has_work:
+            if unchecked and not core.is_preparing:
+                _check(core)
+                unchecked = False
+                outgoing.send(StepReport((), core.stats))
+            continue
+        unchecked = True
+        for message in messages:
+            if isinstance(message, Shutdown):
+                return
+            if isinstance(message, Abort):
+                core.abort(message.request_id)
+            elif isinstance(message, Pin):
+                core.pin(message)
+            elif isinstance(message, Submit) and (output := core.submit(message)) is not None:
+                refused.append(output)
+        report = core.step() if core.has_work else StepReport((), core.stats)
+        outgoing.send(StepReport((*refused, *report.outputs), core.stats) if refused else report)
+
+
+def _check(core: EngineCore) -> None:
+    try:
+        core.check_integrity()
+    except AssertionError as error:
+        raise EngineBroken(f"the books of the cache are wrong: {error}") from error
+
+
+def serve_embeddings(core: EmbeddingCore, connection: Connection, outgoing: Outgoing) -> None:
+    """The same of a model that makes vectors. Raises EOFError."""
+    while True:
+        for message in _messages(connection, 0.0 if core.has_work else None):
+            if isinstance(message, Shutdown):
+                return
+            if isinstance(message, Abort):
+                core.abort(message.request_id)
+            elif isinstance(message, Embed):
+                core.submit(message)
+        if core.has_work:
+            outgoing.send(core.step())
+
+
+def _messages(connection: Connection, timeout: float | None) -> Iterator[ToWorker]:
+    """Everything that lies in the pipe; wait ``timeout`` seconds for the first message, or for ever."""
+    while connection.poll(timeout):
+        message = connection.recv()
+        assert isinstance(message, ToWorker), message
+        yield message
+        timeout = 0.0

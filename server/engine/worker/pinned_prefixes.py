@@ -1,0 +1,103 @@
+"""Pinned prefixes: in the cache for ever, and on the disk from one start to the next."""
+
+import itertools
+import logging
+from typing import Protocol
+
+from server.engine.kv_cache.prefix_keys import PrefixKeys
+from server.engine.kv_cache.saved_state import Fingerprint, fingerprint
+from server.engine.messages import FinishReason, Pin
+from server.engine.model_runner import Backend
+from server.engine.params import SamplingParams
+from server.engine.scheduler.adapters import PLAIN
+from server.engine.scheduler.batch import Batch
+from server.engine.scheduler.scheduler import Scheduler
+from server.engine.sequence import Sequence, SequenceStatus
+
+log = logging.getLogger(__name__)
+
+
+class States(Protocol):
+    """Keeps sequence states. Neither method raises: what cannot be kept is computed again."""
+
+    def load(self, key: Fingerprint) -> bytearray | None:
+        """Return the state of ``key``, or None where there is none that is whole."""
+
+    def save(self, key: Fingerprint, state: bytearray) -> None:
+        """Keep ``state``, without making the caller wait for the disk."""
+
+
+class PinnedPrefixes:
+    """Gives each pin its slot: from the disk, or computed and then saved."""
+
+    def __init__(self, backend: Backend, scheduler: Scheduler, states: States | None, keys: PrefixKeys) -> None:
+        """``states`` is None where nothing is kept; ``keys`` learns what everybody may share."""
+        self._backend = backend
+        self._scheduler = scheduler
+        self._states = states
+        self._prefix_keys = keys
+        self._ids = itertools.count(-1, -1)  # requests count upwards
+        self._keys: dict[int, Fingerprint] = {}
+        self._pinned: set[tuple[int, ...]] = set()
+        self.restored = 0
+        self.computed = 0
+
+    def pin(self, message: Pin) -> bool:
+        """Keep a prefix for ever. False where it would leave no room for a request, or is not saved and should be."""
+        variant = self._backend.variants.get(message.variant, PLAIN)
+        tokens = variant.key(message.prompt_ids)
+        self._prefix_keys.declare_public(tokens)
+        if tokens in self._pinned:
+            return True
+        key = fingerprint(self._backend.state_identity(message.variant), message.prompt_ids)
+        if self._restore(key, tokens):
+            self._pinned.add(tokens)
+            self.restored += 1
+            return True
+        if message.if_saved:
+            return False
+        if not self._scheduler.can_hold(len(tokens)):
+            log.warning("a prefix of %d tokens is not pinned: it would leave no room for a request", len(tokens))
+            return False
+        self._pinned.add(tokens)
+        request_id = next(self._ids)
+        self._keys[request_id] = key
+        params, salt = SamplingParams(max_tokens=1), variant.salt
+        self._scheduler.hold_computed(Sequence(request_id, tokens, params, 1, salt, variant.prefix_length, held=True))
+        return True
+
+    def after_step(self, batch: Batch) -> None:
+        """Save what the step has completed."""
+        for item in batch.items:
+            sequence = item.sequence
+            if not sequence.held or sequence.status is not SequenceStatus.FINISHED:
+                continue
+            key = self._keys.pop(sequence.request_id)
+            if sequence.finish_reason is FinishReason.ERROR:
+                log.warning("a prefix of %d tokens could not be computed and is not pinned", len(sequence.prompt_ids))
+                self._pinned.discard(sequence.prompt_ids)
+                continue
+            self.computed += 1
+            log.info("a pinned prefix of %d tokens was computed", len(sequence.prompt_ids))
+            if self._states is not None:
+                self._states.save(key, self._backend.read_state(sequence.slot))
+
+    def _restore(self, key: Fingerprint, tokens: tuple[int, ...]) -> bool:
+        if self._states is None or not self._scheduler.can_hold(len(tokens), now=True):
+            return False
+        state = self._states.load(key)
+        if state is None:
+            return False
+        slot = self._scheduler.hold(tokens)
+        self._apply_ops()
+        if self._backend.write_state(slot, state):
+            log.info("a pinned prefix of %d tokens was read from the disk", len(tokens))
+            return True
+        log.warning("llama.cpp does not take the state of a pinned prefix; it is computed again")
+        self._scheduler.let_go(slot)
+        self._apply_ops()
+        return False
+
+    def _apply_ops(self) -> None:
+        for op in self._scheduler.take_ops():
+            self._backend.apply(op)

@@ -1,0 +1,162 @@
+"""One sequence of the engine as text: whole characters, up to a stop string, with the scores of its tokens."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from server.chat.tools.interface import AnswerParser
+from server.chat.tools.types import AnswerPiece, CallDelta
+from server.engine.errors import EngineDied
+from server.engine.messages import FinishReason, SampledToken, StepOutput
+from server.generation.detokenizer import Detokenizer, StopChecker
+from server.generation.logprobs import HeldScores, ScoredPiece, ScoredToken
+from server.http.request_context import Progress
+from server.model_pool.host import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A piece of answer ``index``; the one with a ``finish_reason`` (STOP or LENGTH) is its last."""
+
+    index: int
+    text: str
+    finish_reason: FinishReason | None = None
+    tokens: tuple[ScoredToken, ...] = ()
+    """Those that this piece completes, where log-probabilities are asked for; of what a stop string cut off, none."""
+    stop: str | None = None
+    """The stop string that ended the answer, where one did."""
+    calls: tuple[CallDelta, ...] = ()
+    """Pieces of tool calls, which come after the text."""
+
+
+class Choice:
+    """One sequence in the engine, as text."""
+
+    def __init__(
+        self,
+        index: int,
+        outputs: AsyncGenerator[StepOutput, None],
+        tokenizer: Tokenizer,
+        stop: tuple[str, ...],
+        *,
+        progress: Progress | None = None,
+        skip_blanks: bool = False,
+        continued: bool = False,
+        parser: AnswerParser | None = None,
+    ) -> None:
+        """Take over ``outputs``: whoever has the choice must close it.
+
+        Args:
+            index: which answer of its request this is.
+            outputs: what the engine gives.
+            tokenizer: the model's.
+            stop: where the text ends; not looked for in calls.
+            progress: is told of every token.
+            skip_blanks: drop those in front of the text.
+            continued: the text goes on with one that the prompt began, so that a space in front is one of its own.
+            parser: finds the calls in the text. Scores are for answers without one.
+        """
+        self._index = index
+        self._outputs = outputs
+        self._tokenizer = tokenizer
+        self._detokenizer = Detokenizer(strip_leading_space=tokenizer.strips_leading_space and not continued)
+        self._checker = StopChecker(stop)
+        self._skip_blanks = skip_blanks
+        self._parser = parser
+        self._scores = HeldScores()
+        self._decoded = 0
+        self._sent = 0
+        self._progress = progress or Progress("", 0)
+        self._last = 0.0
+        self.completion_tokens = 0
+        self.queue_seconds = 0.0
+        self.prompt_seconds = 0.0
+        """From its admission to its first token."""
+        self.run_seconds = 0.0
+        """From its admission to its latest token."""
+        self.cached_tokens = 0
+        self.prompt: list[SampledToken] = []
+
+    async def next_delta(self) -> TextDelta:
+        """Return the next piece that has text or calls, or ends the answer.
+
+        Raises:
+            EngineError: the engine could not finish the answer.
+        """
+        async for output in self._outputs:
+            delta = self._take(output)
+            if self._checker.stopped:
+                await self._outputs.aclose()
+            if delta.text or delta.calls or delta.tokens or delta.finish_reason is not None:
+                return delta
+        raise EngineDied("the engine ended the answer without saying why")
+
+    async def aclose(self) -> None:
+        """Abort the sequence if it still runs."""
+        await self._outputs.aclose()
+
+    def _take(self, output: StepOutput) -> TextDelta:
+        self.completion_tokens += len(output.token_ids)
+        if output.token_ids:
+            self._note_times(output)
+        self.cached_tokens = output.cached_tokens
+        self.prompt += output.prompt_logprobs
+        reason = output.finish_reason
+        text = "".join(map(self._feed, output.logprobs) if output.logprobs else map(self._decode, output.token_ids))
+        if reason is not None:
+            text += self._without_blanks(self._detokenizer.finish())
+        piece = self._parse(text, ended=reason is not None)
+        text = self._checker.feed(piece.text)
+        if self._checker.stopped:
+            reason = FinishReason.STOP
+        elif piece.calls or reason is not None:
+            text += self._checker.finish()
+        self._sent += len(text)
+        self._progress.cut |= reason is FinishReason.LENGTH
+        if reason is None:
+            tokens = self._scores.released(self._sent)
+            return TextDelta(self._index, text, None, tokens, calls=piece.calls)
+        tokens = self._scores.finish(self._sent, cut=self._checker.stopped)
+        calls = () if self._checker.stopped else piece.calls
+        return TextDelta(self._index, text, reason, tokens, self._checker.found, calls)
+
+    def _note_times(self, output: StepOutput) -> None:
+        if not self._last:
+            self.queue_seconds, self.prompt_seconds = output.queue_seconds, output.run_seconds
+            self._progress.begin(output.queue_seconds, output.run_seconds, output.cached_tokens)
+        self.run_seconds = output.run_seconds
+        self._last = self._progress.token(len(output.token_ids), self._last)
+
+    def _parse(self, text: str, *, ended: bool) -> AnswerPiece:
+        if self._parser is None:
+            return AnswerPiece(text)
+        piece = self._parser.feed(text)
+        return piece + self._parser.finish() if ended else piece
+
+    def _decode(self, token_id: int) -> str:
+        return self._without_blanks(self._detokenizer.feed(self._tokenizer.piece(token_id)))
+
+    def _feed(self, token: SampledToken) -> str:
+        """Decode ``token`` and hold its log-probability for when its text is sent."""
+        scored = scored_token(token, self._tokenizer, self._decoded, bare=self._detokenizer.strips_next)
+        text = self._decode(token.token_id)
+        self._decoded += len(text)
+        blank = scored.piece and not text and self._detokenizer.is_whole
+        if not blank:
+            self._scores.add(scored, self._decoded + (not self._detokenizer.is_whole))
+        return text
+
+    def _without_blanks(self, text: str) -> str:
+        if self._skip_blanks:
+            text = text.lstrip()
+            self._skip_blanks = not text
+        return text
+
+
+def scored_token(token: SampledToken, tokenizer: Tokenizer, offset: int, *, bare: bool) -> ScoredToken:
+    """Return ``token`` with its bytes; ``bare`` without the space that stands for the dummy prefix."""
+
+    def piece(token_id: int) -> bytes:
+        return tokenizer.piece(token_id).removeprefix(b" ") if bare else tokenizer.piece(token_id)
+
+    top = tuple(ScoredPiece(rival.token_id, piece(rival.token_id), rival.logprob) for rival in token.top)
+    return ScoredToken(token.token_id, piece(token.token_id), token.logprob, offset, top)

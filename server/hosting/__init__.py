@@ -1,1 +1,0 @@
-"""The served models: which answers what, when it is loaded, and what fits into the memory."""

@@ -1,0 +1,424 @@
+"""What can go wrong in a request, and the one table of what a caller is told.
+
+ApiError
+├── InvalidRequest       the body or one field of it; ``param`` names which
+├── TextTooLong          so long that it need not even be tokenised
+├── BodyTooLarge         past the size limit
+├── BodyTooSlow          it did not come in time
+├── ModelNotFound        no served model has that name
+├── AddressNotFound      there is no such address
+├── RouteNotServed       no served model is of the kind that this address is for
+├── WrongModelKind       the model that was named is of another kind
+├── PromptNotFound       no stored prompt has that id
+├── ResponseNotFound     no response of that id is stored, or not any more
+│   └── PreviousResponseNotFound  and a request names it as previous_response_id
+├── InvalidKey           no API key, or one that is not known
+├── CrossSiteRefused     sent by a page of another site, without keys
+├── HostRefused          called by a name that is not the server's, without keys
+├── RateLimited          past the budget of its key
+├── RequestTimedOut      past the time that a request may take
+├── HeadTooLarge         more or longer headers than the server takes
+├── MalformedRequest     not a valid HTTP/1.1 request, or one that can be read in two ways
+├── UnsupportedEncoding  the body is compressed
+├── ServerBusy           too many large bodies wait to be parsed
+├── TooManyConnections   all that there may be are being answered
+└── ClientGone           the caller hung up; nobody reads the reply
+"""
+
+import reprlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from starlette.exceptions import HTTPException
+from typing_extensions import TypedDict
+
+from server.chat.prompts.errors import PromptError
+from server.chat.tools.types import StrictToolError, ToolError
+from server.engine.errors import (
+    DecodeFailed,
+    EngineDied,
+    EngineUnavailable,
+    GrammarFailed,
+    GrammarRejected,
+    ModelLoadError,
+    PromptTooLong,
+    QueueFull,
+    ReaderTooSlow,
+    UnknownToken,
+)
+
+_SHOWN_CHARACTERS = 100
+_shown = reprlib.Repr()
+_shown.maxstring = _SHOWN_CHARACTERS
+
+
+def shown(value: object) -> str:
+    """Return ``value`` as an error message quotes it: callers send megabytes and deep nesting."""
+    return _shown.repr(value)
+
+
+def shown_name(name: str) -> str:
+    """Return a field's name or path as an error quotes it."""
+    return name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}…"
+
+
+class ApiError(Exception):
+    """Root of what the API side itself finds wrong with a request."""
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        """``param`` is the path of the field; ``code`` overrides the one of the table."""
+        super().__init__(message)
+        self.param = None if param is None else shown_name(param)
+        self.code = code
+
+
+class InvalidRequest(ApiError):
+    """The body, or one field of it, is not acceptable."""
+
+
+class TextTooLong(ApiError):
+    """The text is longer than any that could fit into the context."""
+
+    def __init__(self, characters: int, context_length: int) -> None:
+        """``context_length`` is in tokens."""
+        super().__init__(
+            f"the prompt has {characters} characters, far more than the {context_length} tokens of the context "
+            "can hold; shorten it",
+            param="messages",
+        )
+
+
+class BodyTooLarge(ApiError):
+    """The body is larger than the server takes."""
+
+    def __init__(self, limit: int) -> None:
+        """``limit`` is in bytes."""
+        super().__init__(f"the request body is larger than {limit} bytes, which is the limit")
+
+
+class BodyTooSlow(ApiError):
+    """The rest of the body did not come in time, or what had come of it had to go for others."""
+
+    def __init__(self, seconds: float, rate: int) -> None:
+        """``seconds`` and, for every ``rate`` bytes of it, one more is what it may take."""
+        super().__init__(f"the request body took more than {seconds:g} s and 1 s for each {rate} bytes of it")
+
+
+class ModelNotFound(ApiError):
+    """No served model has that name."""
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        """``known`` are the names there are."""
+        super().__init__(f"the model {shown(name)} does not exist; served here: {', '.join(known)}", param="model")
+
+
+class RouteNotServed(ApiError):
+    """No served model is of the kind that this address is for."""
+
+    def __init__(self, route: str, known: tuple[str, ...]) -> None:
+        """``known`` are the models there are."""
+        super().__init__(f"no model for {route} is served here; served: {', '.join(known)}")
+
+
+class AddressNotFound(ApiError):
+    """There is nothing at the address."""
+
+    def __init__(self, method: str, path: str, hint: str) -> None:
+        """``hint`` is what to do."""
+        super().__init__(f"there is nothing at {method} {shown_name(path)}; {hint}")
+
+
+class WrongModelKind(ApiError):
+    """The model that was named makes vectors where an answer is asked for, or the other way round."""
+
+    def __init__(self, name: str, does: str, others: tuple[str, ...]) -> None:
+        """``does`` is what the model does; ``others`` are those that do what was asked for."""
+        known = ", ".join(others) or "none is"
+        super().__init__(f"the model {shown(name)} {does}; served here for this: {known}", param="model")
+
+
+class PromptNotFound(ApiError):
+    """No stored prompt has that id."""
+
+    def __init__(self, prompt_id: str, known: tuple[str, ...]) -> None:
+        """``known`` are the ids there are."""
+        stored = ", ".join(known) or "none"
+        super().__init__(f"there is no stored prompt {shown(prompt_id)}; stored here: {stored}", param="prompt.id")
+
+
+class ResponseNotFound(ApiError):
+    """No response of that id is stored."""
+
+    def __init__(self, response_id: str, *, param: str | None = None) -> None:
+        """``param`` is the field that named it, where one did."""
+        super().__init__(
+            f"there is no response {shown(response_id)}: it was never stored (store: false), was deleted, or had to "
+            "make room for later ones",
+            param=param,
+        )
+
+
+class PreviousResponseNotFound(ResponseNotFound):
+    """The response that a request continues is not stored; a 400 at OpenAI, unlike a response that is asked for."""
+
+
+class InvalidKey(ApiError):
+    """The request has no API key, or one that is not known."""
+
+    def __init__(self, *, given: bool) -> None:
+        """``given`` says whether there was one."""
+        # OpenAI's words for it, by which LiteLLM tells this error from a bad request.
+        problem = "Incorrect API key provided" if given else "there is no API key"
+        super().__init__(f"{problem}; send one as Authorization: Bearer KEY or as x-api-key: KEY")
+
+
+class CrossSiteRefused(ApiError):
+    """A page of another site sent the request, and the server has no keys."""
+
+    def __init__(self, origin: str | None) -> None:
+        """``origin`` is that of the page, where the browser says it."""
+        if origin is None:
+            super().__init__("this server takes no requests of this kind from pages of other sites")
+            return
+        super().__init__(
+            f"pages of {shown(origin)} may not call this server; start it with --cors-origin {shown_name(origin)} if "
+            "they may"
+        )
+
+
+class HostRefused(ApiError):
+    """The server was called by a name that is not known to be its own, and has no keys."""
+
+    def __init__(self, authority: str) -> None:
+        """``authority`` is what the Host header says."""
+        super().__init__(
+            f"this server listens on this machine alone and was called as {shown(authority)}; start it with "
+            "--allowed-host NAME if that is a name of it, as behind a reverse proxy"
+        )
+
+
+class RateLimited(ApiError):
+    """The budget of the key is used up."""
+
+    def __init__(self, reason: str, retry_after: int) -> None:
+        """``retry_after`` is in seconds."""
+        super().__init__(f"{reason}, which is its limit; try again in {retry_after} s")
+        self.retry_after = retry_after
+
+
+class RequestTimedOut(ApiError):
+    """The request took longer than the server lets one take."""
+
+    def __init__(self, seconds: float) -> None:
+        """``seconds`` is the limit."""
+        super().__init__(f"the request took more than {seconds:g} s, which is the limit here; ask for a shorter answer")
+
+
+class HeadTooLarge(ApiError):
+    """The request has more or longer headers than the server takes."""
+
+    def __init__(self, size: int, number: int) -> None:
+        """``size`` is the limit in bytes, ``number`` that of headers."""
+        super().__init__(f"the request has more than {number} headers or {size} bytes of them, which is the limit")
+
+
+class MalformedRequest(ApiError):
+    """The bytes are not a valid HTTP/1.1 request, or one that can be read in two ways."""
+
+
+class UnsupportedEncoding(ApiError):
+    """The body is compressed."""
+
+    def __init__(self, encoding: str) -> None:
+        """``encoding`` is what Content-Encoding says."""
+        super().__init__(
+            f"request bodies with Content-Encoding {shown(encoding)} are not supported; send the body uncompressed"
+        )
+
+
+class TooManyConnections(ApiError):
+    """As many connections as there may be are open, and something is asked for on each of them."""
+
+    def __init__(self) -> None:
+        super().__init__("the server has as many connections as it takes; try again in a second")
+
+
+class ServerBusy(ApiError):
+    """So many large bodies wait to be parsed that there is no room for one more."""
+
+    def __init__(self) -> None:
+        super().__init__("too many large requests wait to be read; try again in a second")
+
+
+class ClientGone(ApiError):
+    """The caller hung up before the answer was complete."""
+
+    def __init__(self) -> None:
+        super().__init__("the client closed the connection")
+
+
+class ErrorObject(TypedDict):
+    """OpenAI's description of an error."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorEnvelope(TypedDict):
+    """OpenAI's error reply."""
+
+    error: ErrorObject
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReply:
+    """What a caller is told, before any dialect gives it its shape."""
+
+    status: int
+    type: str
+    code: str | None
+    message: str
+    param: str | None = None
+    retry_after: int | None = None
+    allow: str | None = None
+    """The methods a path does take, where the wrong one was used."""
+
+    def headers(self) -> dict[str, str]:
+        """Return the HTTP headers that go with it."""
+        headers = {}
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(self.retry_after)
+        if self.allow is not None:
+            headers["Allow"] = self.allow
+        if self.status == 415:
+            headers["Accept-Encoding"] = "identity"
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return headers
+
+    def envelope(self) -> ErrorEnvelope:
+        """Return OpenAI's error reply."""
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    status: int
+    type: str
+    code: str
+    retry_after: int | None = None
+
+
+_INTERNAL = _Row(500, "server_error", "internal_error")
+
+# A died engine is restarted and its other requests did nothing wrong: trying again is right. A batch that
+# llama.cpp refuses would be refused again.
+_TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
+    {
+        InvalidRequest: _Row(400, "invalid_request_error", "invalid_value"),
+        PromptError: _Row(400, "invalid_request_error", "invalid_value"),
+        ToolError: _Row(400, "invalid_request_error", "invalid_value"),
+        StrictToolError: _Row(400, "invalid_request_error", "unsupported_grammar"),
+        TextTooLong: _Row(400, "invalid_request_error", "context_length_exceeded"),
+        PromptTooLong: _Row(400, "invalid_request_error", "context_length_exceeded"),
+        GrammarRejected: _Row(400, "invalid_request_error", "unsupported_grammar"),
+        GrammarFailed: _Row(400, "invalid_request_error", "unsupported_grammar"),
+        UnknownToken: _Row(400, "invalid_request_error", "invalid_value"),
+        MalformedRequest: _Row(400, "invalid_request_error", "malformed_request"),
+        InvalidKey: _Row(401, "invalid_request_error", "invalid_api_key"),
+        CrossSiteRefused: _Row(403, "invalid_request_error", "cross_site_request"),
+        HostRefused: _Row(403, "invalid_request_error", "host_not_allowed"),
+        ModelNotFound: _Row(404, "invalid_request_error", "model_not_found"),
+        AddressNotFound: _Row(404, "invalid_request_error", "not_found"),
+        WrongModelKind: _Row(400, "invalid_request_error", "wrong_model_kind"),
+        RouteNotServed: _Row(404, "invalid_request_error", "route_not_served"),
+        PromptNotFound: _Row(404, "invalid_request_error", "prompt_not_found"),
+        PreviousResponseNotFound: _Row(400, "invalid_request_error", "previous_response_not_found"),
+        ResponseNotFound: _Row(404, "invalid_request_error", "response_not_found"),
+        ReaderTooSlow: _Row(408, "invalid_request_error", "reader_too_slow"),
+        BodyTooSlow: _Row(408, "invalid_request_error", "body_too_slow"),
+        BodyTooLarge: _Row(413, "invalid_request_error", "request_too_large"),
+        UnsupportedEncoding: _Row(415, "invalid_request_error", "unsupported_content_encoding"),
+        RateLimited: _Row(429, "rate_limit_error", "rate_limit_exceeded"),
+        QueueFull: _Row(429, "rate_limit_error", "queue_full"),
+        HeadTooLarge: _Row(431, "invalid_request_error", "headers_too_large"),
+        ClientGone: _Row(499, "client_closed_request", "client_closed_request"),
+        DecodeFailed: _Row(500, "server_error", "decode_failed"),
+        TooManyConnections: _Row(503, "server_error", "too_many_connections", retry_after=1),
+        ServerBusy: _Row(503, "server_error", "server_busy", retry_after=1),
+        EngineDied: _Row(503, "server_error", "engine_died", retry_after=2),
+        EngineUnavailable: _Row(503, "server_error", "engine_unavailable", retry_after=2),
+        ModelLoadError: _Row(503, "server_error", "model_load_failed", retry_after=60),
+        RequestTimedOut: _Row(504, "server_error", "request_timeout"),
+    }
+)
+
+_PARAMS: Mapping[type[Exception], str] = MappingProxyType(
+    {
+        PromptError: "messages",
+        PromptTooLong: "messages",
+        UnknownToken: "logit_bias",
+        ToolError: "tools",
+        StrictToolError: "tools",
+    }
+)
+
+
+def is_expected(error: Exception) -> bool:
+    """Return whether ``error`` has a row of its own; any other is a fault of the server, to be logged."""
+    return isinstance(error, HTTPException) or _row(type(error)) is not _INTERNAL
+
+
+def describe(error: Exception) -> ErrorReply:
+    """Return what the caller is told about ``error``; nothing of an unexpected one but that it happened."""
+    if isinstance(error, HTTPException):
+        return _describe_http(error)
+    row = _row(type(error))
+    if row is _INTERNAL:
+        return ErrorReply(row.status, row.type, row.code, "the server failed to handle this request")
+    retry_after = error.retry_after if isinstance(error, QueueFull | RateLimited) else row.retry_after
+    return ErrorReply(
+        status=row.status,
+        type=row.type,
+        code=(error.code if isinstance(error, ApiError) else None) or row.code,
+        message=str(error),
+        param=error.param if isinstance(error, ApiError) else _PARAMS.get(type(error)),
+        retry_after=retry_after,
+    )
+
+
+def status_and_code(kind: type[Exception]) -> tuple[int, str]:
+    """Return the status of a kind of error, and its usual code."""
+    row = _row(kind)
+    return row.status, row.code
+
+
+@contextmanager
+def prompt_in(field: str) -> Iterator[None]:
+    """Have what is wrong with a prompt said of ``field``, where this kind of request has it.
+
+    Raises:
+        InvalidRequest: in place of PromptError, PromptTooLong and TextTooLong.
+    """
+    try:
+        yield
+    except (PromptError, PromptTooLong, TextTooLong) as error:
+        raise InvalidRequest(str(error), param=field, code=_row(type(error)).code) from None
+
+
+def _row(kind: type[Exception]) -> _Row:
+    return next((_TABLE[base] for base in kind.__mro__ if base in _TABLE), _INTERNAL)
+
+
+def _describe_http(error: HTTPException) -> ErrorReply:
+    """Return the reply for what routing itself refuses, such as a wrong method."""
+    allow = (error.headers or {}).get("Allow")
+    code, message = None, str(error.detail)
+    if error.status_code == 405:
+        code, message = "method_not_allowed", f"this address does not take that method; it takes {allow}"
+    kind = "invalid_request_error" if error.status_code < 500 else "server_error"
+    return ErrorReply(error.status_code, kind, code, message, allow=allow)

@@ -1,0 +1,189 @@
+"""What every dialect needs of HTTP: the JSON body, and noticing that the caller hung up."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TypeVar
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from server.http.errors import ClientGone, InvalidRequest, shown_name
+from server.http.json_work import MOST, is_too_much
+from server.http.offload import read_off_loop
+from server.http.request_context import current_request
+
+_T = TypeVar("_T")
+_MOST_DIGITS = 400
+"""Of a number: to read longer ones takes a time that grows with the square of their length."""
+
+
+async def read_request(request: Request, check: Callable[[dict[str, object]], _T], *, unique_keys: bool = True) -> _T:
+    """Return what ``check`` makes of the body, a JSON object, whatever its Content-Type says.
+
+    Large bodies are parsed and checked beside the event loop.
+
+    Args:
+        request: whose body it is.
+        check: makes a checked request of the object.
+        unique_keys: refuse an object that has a key twice; otherwise the last one counts.
+
+    Raises:
+        InvalidRequest: it is none, or holds what is no text or no number, or ``check`` refuses it.
+        BodyTooLarge: it is past the limit.
+        ServerBusy: too many large bodies wait to be parsed.
+        ClientGone: the caller hung up before its end.
+    """
+    try:
+        # Not request.body(), which would keep the bytes until the answer is complete.
+        body = b"".join([chunk async for chunk in request.stream()])
+    except ClientDisconnect:
+        raise ClientGone from None
+    current_request().body_bytes = len(body)
+    work = partial(_checked, [body], check, unique_keys=unique_keys)
+    del body
+    return await read_off_loop(work, current_request().body_bytes)
+
+
+async def hung_up(request: Request) -> None:
+    """Return once the caller has closed the connection; the body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _checked(body: list[bytes], check: Callable[[dict[str, object]], _T], *, unique_keys: bool) -> _T:
+    """Return what ``check`` makes of the only one of ``body``, which is taken out so that its memory is free."""
+    data = body.pop()
+    text = _decode(data)
+    if is_too_much(data if json.detect_encoding(data) == "utf-8" else text.encode()):
+        raise InvalidRequest(f"the body has more values than the server reads: {MOST}")
+    # Looked for in the bytes: a text of wide characters takes four times as long.
+    may_be_broken = b"\\ud" in data or b"\\uD" in data or b"\0" in data[:4]
+    del data
+    numbers = _Numbers()
+    value = _parse(text, numbers, unique_keys=unique_keys)
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"the body must be a JSON object, not {_json_type(value)}", code="invalid_json")
+    del text
+    if numbers.infinite or may_be_broken:
+        _refuse_impossible(value)
+    return check(value)
+
+
+def _decode(body: bytes) -> str:
+    try:
+        # Strict, unlike json.loads itself: bytes that are half of a surrogate pair are no text.
+        return body.decode(json.detect_encoding(body))
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"the body is not valid UTF-8: {error.reason}", code="invalid_json") from None
+
+
+def _parse(text: str, numbers: "_Numbers", *, unique_keys: bool) -> object:
+    try:
+        # The hooks are Python's: while each begins, another thread may run.
+        value: object = json.loads(
+            text,
+            parse_constant=_refuse_constant,
+            parse_int=numbers.whole,
+            parse_float=numbers.fraction,
+            object_pairs_hook=_unique if unique_keys else dict,
+        )
+    except json.JSONDecodeError as error:
+        message = f"the body is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        raise InvalidRequest(message, code="invalid_json") from None
+    except RecursionError:
+        raise InvalidRequest("the body is nested too deeply", code="invalid_json") from None
+    return value
+
+
+class _Numbers:
+    """Reads the numbers of one body."""
+
+    def __init__(self) -> None:
+        self.infinite = False
+        """One is larger than any float."""
+
+    def whole(self, digits: str) -> int:
+        """Return an integer."""
+        _check_digits(digits)
+        return int(digits)
+
+    def fraction(self, digits: str) -> float:
+        """Return a number with a point or an exponent."""
+        _check_digits(digits)
+        number = float(digits)
+        self.infinite = self.infinite or math.isinf(number)
+        return number
+
+
+def _check_digits(digits: str) -> None:
+    if len(digits) > _MOST_DIGITS:
+        raise InvalidRequest("the body holds a number with too many digits", code="invalid_json")
+
+
+def _refuse_constant(name: str) -> object:
+    raise InvalidRequest(f"the body is not valid JSON: {name} is not a number", code="invalid_json")
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return an object of ``pairs``. Raises InvalidRequest where two have one key."""
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        name = _printable(Counter(key for key, _ in pairs).most_common(1)[0][0])
+        raise InvalidRequest(f"{name} appears twice in one object", param=name, code="invalid_json")
+    return result
+
+
+def _refuse_impossible(value: object) -> None:
+    """Refuse text that UTF-8 cannot say, and numbers that are none, wherever they stand.
+
+    The path is made for what is found alone: one for each value would take all the memory.
+
+    Raises:
+        InvalidRequest: there is such a value.
+    """
+    open_parts = [_parts({"": value})]
+    names: list[int | str] = []
+    while open_parts:
+        for name, item in open_parts[-1]:
+            fault = _fault(name) or _fault(item)
+            if fault:
+                path = [*names, name]
+                where = _printable("".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip("."))
+                raise InvalidRequest(f"{where} {fault}", param=where)
+            if isinstance(item, list | dict):
+                names.append(name)
+                open_parts.append(_parts(item))
+                break
+        else:
+            open_parts.pop()
+            if names:
+                names.pop()
+
+
+def _parts(value: list[object] | dict[str, object]) -> Iterator[tuple[int | str, object]]:
+    return iter(value.items()) if isinstance(value, dict) else iter(enumerate(value))
+
+
+def _fault(value: object) -> str:
+    """Return what is wrong with a value by itself, if anything is."""
+    if isinstance(value, float) and math.isinf(value):
+        return "must be a finite number"
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            return f"is not valid text: half of a surrogate pair at character {error.start}"
+    return ""
+
+
+def _printable(name: str) -> str:
+    """Return ``name`` so that it can be sent back even where it is no valid text itself."""
+    return shown_name(name.encode("utf-8", "backslashreplace").decode())
+
+
+def _json_type(value: object) -> str:
+    names = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")

@@ -1,0 +1,1 @@
+"""ASGI middleware around every route, the same for all dialects."""

@@ -1,0 +1,65 @@
+"""Who is let in: a key on every path; without one, /health says the status alone."""
+
+from collections.abc import Callable
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from server.http.errors import InvalidKey
+from server.http.middleware.api_keys import ApiKey, KeyRing
+from server.http.middleware.error_rendering import Wording
+from server.http.request_context import current_request
+
+_KEY_HEADERS = ("x-api-key", "api-key")
+
+OPEN_PATHS = frozenset({"/health"})
+"""What watches a server has no key."""
+
+
+class Authorization:
+    """Answers 401 to whoever has no key, and notes the key of the others in the record of their request."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        keys: KeyRing,
+        wording: Wording,
+        public: Callable[[Scope], bool],
+        *,
+        share_prefixes: bool = False,
+    ) -> None:
+        """Wrap ``app``; ``public`` tells which further requests need no key.
+
+        With ``share_prefixes`` all keys share the whole prefix cache.
+        """
+        self._share_prefixes = share_prefixes
+        self._app = app
+        self._keys = keys
+        self._wording = wording
+        self._public = public
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] != "http" or self._public(scope):
+            return await self._app(scope, receive, send)
+        secrets, record = _presented(Headers(scope=scope)), current_request()
+        key = self._find(secrets)
+        if key is not None:
+            record.key, record.limits = key.id, key.limits
+            record.prefix_owner = "" if self._share_prefixes else key.id
+        elif scope["path"] in OPEN_PATHS:
+            record.is_known = False
+        else:
+            return await self._wording.reply(scope, InvalidKey(given=bool(secrets)))(scope, receive, send)
+        return await self._app(scope, receive, send)
+
+    def _find(self, secrets: list[bytes]) -> ApiKey | None:
+        found = [key for key in map(self._keys.find, secrets) if key is not None]
+        return found[0] if found else None
+
+
+def _presented(headers: Headers) -> list[bytes]:
+    """Return the secrets that a request comes with: OpenAI's clients, Anthropic's and Azure's send them differently."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    given = [token.strip() if scheme.lower() == "bearer" else "", *(headers.get(name, "") for name in _KEY_HEADERS)]
+    return [secret.encode("latin-1") for secret in given if secret]

@@ -1,0 +1,73 @@
+"""Keeping the pages of the web away from a server without keys, which would answer whoever asks.
+
+A browser lets any page send requests to any address that the browser can reach, and to this machine: blindly, where
+CORS keeps the reply from the page, or with the reply, where the page's own name leads to this machine (DNS rebinding).
+Browsers tell of both: of a request that a page of another site made (``Sec-Fetch-Site``, ``Origin``), and under which
+name the server was called (``Host``). Programs send neither of the first two, and notice nothing.
+"""
+
+from collections.abc import Iterable
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from server.http.errors import CrossSiteRefused, HostRefused
+from server.http.middleware.error_rendering import Wording
+from server.http.origins import ALL, Origins, host_of, is_local_host, is_same_authority
+
+_SAFE_METHODS = ("GET", "HEAD")
+
+
+class CrossSiteGuard:
+    """Answers 403 to requests that pages of origins sent that may not call, and to those for a foreign host name."""
+
+    def __init__(
+        self, app: ASGIApp, origins: Origins, hosts: Iterable[str], wording: Wording, *, checks_host: bool
+    ) -> None:
+        """Wrap ``app``.
+
+        Args:
+            app: the application.
+            origins: whose pages may call.
+            hosts: names, in lower case, by which the server may be called; "*" is any.
+            wording: of the refusal.
+            checks_host: the server may be called by those names and by names of this machine alone.
+        """
+        self._app = app
+        self._origins = origins
+        self._hosts = frozenset(hosts)
+        self._wording = wording
+        self._checks_host = checks_host and ALL not in self._hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            refusal = self._foreign_host(headers) or self._foreign_page(scope["method"], headers)
+            if refusal is not None:
+                return await self._wording.reply(scope, refusal)(scope, receive, send)
+        return await self._app(scope, receive, send)
+
+    def _foreign_host(self, headers: Headers) -> HostRefused | None:
+        if self._checks_host:
+            for authority in headers.getlist("host"):
+                host = host_of(authority)
+                if authority.strip() and not is_local_host(host) and host not in self._hosts:
+                    return HostRefused(authority)
+        return None
+
+    def _foreign_page(self, method: str, headers: Headers) -> CrossSiteRefused | None:
+        site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+        if site == "same-origin" or self._origins.all:
+            return None
+        if origin is not None:
+            own = site is None and is_same_authority(origin, headers.get("host", ""))
+            return None if own or self._origins.allows(origin) else CrossSiteRefused(origin)
+        if site in (None, "none") or (method in _SAFE_METHODS and _is_visit(headers)):
+            return None
+        return CrossSiteRefused(None)
+
+
+def _is_visit(headers: Headers) -> bool:
+    """Return whether somebody follows a link to here: he gets to see the reply, the page with the link does not."""
+    return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"

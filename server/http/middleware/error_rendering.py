@@ -1,0 +1,38 @@
+"""Errors in the words of the dialect that an address speaks."""
+
+import logging
+from collections.abc import Callable, Mapping
+
+from fastapi.responses import JSONResponse
+from starlette.types import Scope
+
+from server.http.errors import ErrorReply, describe, is_expected
+from server.http.request_context import current_request
+
+log = logging.getLogger(__name__)
+
+Shape = Callable[[ErrorReply], Mapping[str, object]]
+
+
+class Wording:
+    """The reply to an error, whoever noticed it: a route, or something around it."""
+
+    def __init__(self, shapes: Mapping[str, Shape]) -> None:
+        """``shapes`` are those of POST requests to a path and to what lies below it; all other errors are OpenAI's."""
+        self._shapes = shapes
+
+    def reply(self, scope: Scope, error: Exception) -> JSONResponse:
+        """Return the reply to a request that ended with ``error``; one that nobody expected is logged."""
+        if not is_expected(error):
+            log.error("unhandled error in %s %s", scope["method"], scope["path"], exc_info=error)
+        told = describe(error)
+        current_request().refusal = told.code or ""
+        return JSONResponse(self._shape(scope)(told), told.status, headers=told.headers())
+
+    def _shape(self, scope: Scope) -> Shape:
+        path = scope["path"] if scope["method"] == "POST" else ""
+        return next((shape for own, shape in self._shapes.items() if _is_below(path, own)), ErrorReply.envelope)
+
+
+def _is_below(path: str, own: str) -> bool:
+    return path == own or (own != "/" and path.startswith(f"{own}/"))

@@ -1,0 +1,32 @@
+"""Refusing what no engine would take before anything is read of it."""
+
+from collections.abc import Callable, Collection
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from server.engine.errors import QueueFull
+from server.http.middleware.error_rendering import Wording
+
+
+class Shedding:
+    """Answers 429 to requests for an answer while all queues are full for their callers.
+
+    Under many times the load that can be computed nearly all are refused. Where they were read, checked and tokenised
+    first, each cost 1.6 ms instead of 0.26, on the cores that compute the others.
+    """
+
+    def __init__(self, app: ASGIApp, paths: Collection[str], check_room: Callable[[], None], wording: Wording) -> None:
+        """Wrap ``app``; ``check_room`` raises QueueFull where a POST to one of ``paths`` would be refused."""
+        self._app = app
+        self._paths = paths
+        self._check_room = check_room
+        self._wording = wording
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in self._paths:
+            try:
+                self._check_room()
+            except QueueFull as error:
+                return await self._wording.reply(scope, error)(scope, receive, send)
+        return await self._app(scope, receive, send)

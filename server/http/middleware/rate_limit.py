@@ -1,0 +1,56 @@
+"""Budgets of the keys, around every POST."""
+
+import time
+from collections.abc import Callable
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.http.errors import RateLimited
+from server.http.middleware.error_rendering import Wording
+from server.http.middleware.token_bucket import Budget
+from server.http.request_context import Limits, RequestRecord, current_request
+
+
+class RateLimit:
+    """Answers 429 to requests past the budget of their key, and tells every reply what is left of it.
+
+    Without keys, all callers share one budget.
+    """
+
+    def __init__(
+        self, app: ASGIApp, limits: Limits, wording: Wording, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Wrap ``app``; ``limits`` are those of a request without a key. ``clock`` gives seconds."""
+        self._app = app
+        self._limits = limits
+        self._wording = wording
+        self._clock = clock
+        self._budgets: dict[str, Budget] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        record = current_request()
+        limits = record.limits or self._limits
+        if scope["type"] != "http" or scope["method"] != "POST" or limits == Limits():
+            return await self._app(scope, receive, send)
+        if record.key not in self._budgets:
+            self._budgets[record.key] = Budget(limits, self._clock())
+        budget = self._budgets[record.key]
+
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(budget.headers(self._clock()))
+            await send(message)
+
+        try:
+            budget.enter(record, self._clock())
+        except RateLimited as error:
+            return await self._wording.reply(scope, error)(scope, receive, told)
+        return await self._counted(budget, record, scope, receive, told)
+
+    async def _counted(self, budget: Budget, record: RequestRecord, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            budget.leave(record, self._clock())

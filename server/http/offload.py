@@ -1,0 +1,66 @@
+"""Work of one request that takes the processor for long, done beside the event loop and one piece at a time.
+
+The interpreter runs one thread at a time, and a thread that waits for it gets it after a few milliseconds. With a
+single busy thread beside the loop that is the longest pause; with more of them it would be as many times that.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from functools import cache
+from typing import TypeVar
+
+from server.http.errors import ServerBusy
+from server.http.request_context import current_request
+
+_T = TypeVar("_T")
+
+INLINE_BYTES = 16 * 1024
+"""Work on less than this takes some milliseconds at most, so that it is done on the event loop."""
+MOST_WAITING_BYTES = 64 << 20
+"""Of bodies that wait for their turn, all together."""
+
+
+async def read_off_loop(work: Callable[[], _T], size: int) -> _T:
+    """Return the result of ``work`` on a body of ``size`` bytes, which is not counted anywhere any more.
+
+    Raises:
+        ServerBusy: so much waits already that this body cannot be kept until its turn.
+    """
+    return work() if size <= INLINE_BYTES else await _turns().run(work, size)
+
+
+async def off_loop(work: Callable[[], _T], size: int | None = None) -> _T:
+    """Return the result of ``work``, whose time goes by ``size`` in bytes: the request's body unless given."""
+    given = current_request().body_bytes if size is None else size
+    return work() if given <= INLINE_BYTES else await _turns().run(work, 0)
+
+
+class _Turns:
+    """One thread, and how much waits for it."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "heavy-work")
+        self._lock = threading.Lock()
+        self._waiting_bytes = 0
+
+    async def run(self, work: Callable[[], _T], size: int) -> _T:
+        """Return the result of ``work``. Raises ServerBusy where there is no room to keep ``size`` bytes."""
+        with self._lock:
+            if size and self._waiting_bytes and self._waiting_bytes + size > MOST_WAITING_BYTES:
+                raise ServerBusy
+            self._waiting_bytes += size
+        future: Future[_T] = self._thread.submit(copy_context().run, work)
+        future.add_done_callback(lambda _: self._done(size))
+        return await asyncio.wrap_future(future)
+
+    def _done(self, size: int) -> None:
+        with self._lock:
+            self._waiting_bytes -= size
+
+
+@cache
+def _turns() -> _Turns:
+    return _Turns()

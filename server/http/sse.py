@@ -1,0 +1,98 @@
+"""A generation as server-sent events, in whatever dialect."""
+
+import json
+import logging
+import re
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Protocol
+
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.types import Receive, Scope, Send
+
+from server.http.errors import ErrorReply, describe, is_expected
+from server.http.request_context import current_request
+
+log = logging.getLogger(__name__)
+
+_SEPARATOR = "\n"
+"""Clients split events at two line feeds; the library's own default is CR LF."""
+_PING_S = 30
+# Characters that JSON leaves alone and that many a client's line splitter takes for an end of line.
+_LINE_ENDS = re.compile("[\x85\u2028\u2029]")
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event: an object that is sent as JSON, or a line that is sent as it is; with a name where it has one."""
+
+    data: Mapping[str, object] | str
+    name: str | None = None
+
+
+class Closable(Protocol):
+    """What a stream is made from, and what has to be closed with it."""
+
+    async def aclose(self) -> None:
+        """Free what is held."""
+
+
+class EventStream(EventSourceResponse):
+    """Streams events, and closes what they are made from whatever way the connection ends."""
+
+    def __init__(
+        self,
+        source: Closable,
+        events: AsyncGenerator[Event, None],
+        on_error: Callable[[ErrorReply], Iterable[Event]],
+    ) -> None:
+        """Take over a source and its events.
+
+        Args:
+            source: usually the generation; closed at the end.
+            events: all of the stream.
+            on_error: the events that end a stream in which something failed, as the status has been sent by then.
+        """
+        super().__init__(_sent(events, on_error), sep=_SEPARATOR, ping=_PING_S, ping_message_factory=_ping)
+        self._source = source
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._source.aclose()
+
+
+async def _sent(
+    events: AsyncGenerator[Event, None], on_error: Callable[[ErrorReply], Iterable[Event]]
+) -> AsyncGenerator[bytes, None]:
+    async with aclosing(events):
+        try:
+            async for event in events:
+                yield _framed(event)
+        except Exception as error:
+            if not is_expected(error):
+                log.exception("unhandled error in a stream")
+            reply = describe(error)
+            record = current_request()
+            record.failed, record.refusal = True, reply.code or ""
+            for event in on_error(reply):
+                yield _framed(event)
+
+
+def _framed(event: Event) -> bytes:
+    # By hand, as this is done for every token: JSON has no line feeds, which are what the library looks for.
+    data = event.data if isinstance(event.data, str) else _encode(event.data)
+    name = "" if event.name is None else f"event: {event.name}{_SEPARATOR}"
+    return f"{name}data: {data}{_SEPARATOR}{_SEPARATOR}".encode()
+
+
+def _encode(data: Mapping[str, object]) -> str:
+    return _LINE_ENDS.sub(lambda found: f"\\u{ord(found[0]):04x}", _ENCODER.encode(data))
+
+
+def _ping() -> ServerSentEvent:
+    return ServerSentEvent(comment="ping", sep=_SEPARATOR)

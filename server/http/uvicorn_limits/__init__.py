@@ -1,0 +1,1 @@
+"""Bounds that uvicorn lacks: connections, request heads, pipelining, slow consumers."""

@@ -1,0 +1,215 @@
+"""HTTP/1.1 with bounds on what uvicorn takes in any number, size or time.
+
+These are connections, the head of a request, requests ahead of their answers, and a reader who does not read.
+
+What is sent and not read is bounded: the system holds what ``server.bootstrap.uvicorn_server.bind`` says, the transport 64 KiB and one
+message beyond that, and then whoever sends waits, until it is told that the caller is gone.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import struct
+import termios
+from collections.abc import Callable
+
+from server.http.errors import HeadTooLarge, MalformedRequest, TooManyConnections
+from server.http.framing.connection import HangUp, StrictProtocol
+from server.http.uvicorn_limits.connections import Connections
+
+log = logging.getLogger(__name__)
+
+MAX_HEAD_BYTES = 64 * 1024
+"""Of request line and headers together."""
+MAX_HEADERS = 128
+HEAD_SECONDS = 30.0
+"""How long a caller may take to send them."""
+REST_SECONDS = 5.0
+"""How long the rest of a body may take that was answered before it had come."""
+MOST_AHEAD = 16
+"""Requests that may be sent on a connection before the first of them is answered."""
+MOST_OVERHEAD = 16
+"""Bytes of chunk sizes, extensions and trailers for each byte of a body, beyond ``MAX_HEAD_BYTES``."""
+
+
+class BoundedProtocol(StrictProtocol):
+    """Refuses a head that is too large (431), and hangs up on one that takes too long, or who does not read."""
+
+    open_connections: Connections
+    """Those of the server."""
+
+    stall_seconds: float
+    """How long a caller may take nothing of what waits for it; 0 is for ever."""
+
+    is_stopping: Callable[[], bool]
+    """Whether the server ends, so that callers should come back by another connection, which may lead elsewhere."""
+
+    _head_bytes = 0
+    """Of what the parser has given out."""
+    _unfinished = 0
+    """Of what it may still hold back: a header that does not end."""
+    _overhead = 0
+    """Of a body: bytes that came, less those that its content allows for."""
+    _timer: asyncio.TimerHandle | None = None
+    _stall: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first head."""
+        super().connection_made(transport)
+        if self.open_connections.enter(self):
+            self._hang_up_in(HEAD_SECONDS)
+        else:
+            self.refuse(TooManyConnections())
+            self.transport.close()  # there is no connection to spare for one that lingers
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self.open_connections.leave(self)
+        self._stop_waiting()
+        self._end_stall()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Have whoever sends wait, and begin to look whether the caller reads."""
+        super().pause_writing()
+        self._look_for_progress()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._end_stall()
+        super().resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        """Take in a piece of what the caller sends."""
+        was_in_head, was_in_body = self._in_head, self._in_body
+        super().data_received(data)
+        if was_in_head and self._in_head:
+            self._unfinished += len(data)
+            if self._unfinished > MAX_HEAD_BYTES:
+                self.refuse(HeadTooLarge(MAX_HEAD_BYTES, MAX_HEADERS))
+        if was_in_body and self._in_body:
+            self._overhead += len(data)
+            if self._overhead > MAX_HEAD_BYTES:
+                self.refuse(MalformedRequest("the body has far more chunk framing and trailers than content"))
+        if self._is_answered and self._timer is None:
+            self._hang_up_in(HEAD_SECONDS)  # uvicorn waits no more once anything comes, be it an empty line
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        if len(self.pipeline) >= MOST_AHEAD:
+            raise HangUp
+        super().on_message_begin()
+        if not self.flow.write_paused:
+            self._end_stall()  # what waits from now on is of another reply
+        self._head_bytes = self._unfinished = self._overhead = 0
+        if self.cycle is None or self._is_answered:
+            self.open_connections.owes(self)
+        self._hang_up_in(HEAD_SECONDS)
+
+    def on_url(self, url: bytes) -> None:
+        """Count a piece of the request line."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count a header."""
+        self._count(len(name) + len(value) + 4)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """End the head."""
+        self._stop_waiting()
+        super().on_headers_complete()
+        if self.is_stopping():
+            self.cycle.keep_alive = False  # uvicorn then says so in the reply
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        self._stop_waiting()
+        self.open_connections.asked(self)
+        super().on_message_complete()
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > MAX_HEAD_BYTES or len(self.headers) >= MAX_HEADERS:
+            raise HeadTooLarge(MAX_HEAD_BYTES, MAX_HEADERS)
+
+    def refuse(self, error: Exception) -> None:
+        """Wait for nothing more of who is refused."""
+        self._stop_waiting()
+        super().refuse(error)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of a body."""
+        self._overhead -= MOST_OVERHEAD * len(body)
+        super().on_body(body)
+
+    def on_response_complete(self) -> None:
+        """Look whether the caller reads the rest, and ends what he sends."""
+        super().on_response_complete()
+        if self._is_answered:
+            self.open_connections.owes(self)
+            if self._in_body:
+                self._hang_up_in(REST_SECONDS)
+        self._look_for_progress()
+
+    def _look_for_progress(self) -> None:
+        """Look again in a while, and hang up where none has gone by then of the bytes that wait now."""
+        self._end_stall()
+        if not self.stall_seconds or not self.transport.get_write_buffer_size():
+            return
+        before = self._unread_bytes()
+
+        def look() -> None:
+            if self._unread_bytes() < before:
+                self._look_for_progress()
+            else:
+                log.warning("a caller took nothing for %g s (--stall-seconds) and was dropped", self.stall_seconds)
+                self.transport.abort()
+
+        self._stall = self.loop.call_later(self.stall_seconds, look)
+
+    def _unread_bytes(self) -> int:
+        """Return how much the caller has not taken, here and in the system.
+
+        The system takes more only once a good part of what it has is gone: that alone would look like a stall.
+        """
+        waiting = self.transport.get_write_buffer_size()
+        with contextlib.suppress(OSError):  # no socket of a kind that can be asked
+            descriptor = self.transport.get_extra_info("socket").fileno()
+            waiting += struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)))[0]
+        return waiting
+
+    def _end_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    @property
+    def _is_answered(self) -> bool:
+        """Whether there was a request, and the last one of which a head has come was answered."""
+        return self.cycle is not None and self.cycle.response_complete
+
+    def _hang_up_in(self, seconds: float) -> None:
+        self._stop_waiting()
+        self._timer = self.loop.call_later(seconds, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def bounded_protocol(
+    stall_seconds: float = 60.0,
+    is_stopping: Callable[[], bool] = lambda: False,
+    most_connections: int = 4096,
+) -> type[BoundedProtocol]:
+    """Return the protocol of one server; uvicorn makes an instance for each connection."""
+    bounds = {
+        "stall_seconds": stall_seconds,
+        "is_stopping": staticmethod(is_stopping),
+        "open_connections": Connections(most_connections),
+    }
+    return type("ServedProtocol", (BoundedProtocol,), bounds)

@@ -1,0 +1,48 @@
+"""Beginnings of prompts that stay cached: from messages to token ids."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from server.chat.prompts.common_prefix import common_beginning
+from server.chat.prompts.formats import Encoder, PromptFormat
+from server.chat.prompts.message import Message, Role
+from server.chat.tasks.task import Task
+from server.engine.messages import Pin
+
+_LEAST_TOKENS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedPrompt:
+    """What many prompts begin with. Where the last message is the user's, requests go on in it."""
+
+    messages: tuple[Message, ...]
+    variant: str = ""
+    """The tuned variant that is asked; empty is the model as it is."""
+    if_saved: bool = False
+    """Only where it was pinned before, and its state kept."""
+
+    @property
+    def most_tokens(self) -> int:
+        """More tokens than it will come to, but for rare scripts: a token is seldom less than a character."""
+        return 16 + sum(len(message.content) + 16 for message in self.messages)
+
+
+def task_prompt(task: Task, variant: str) -> PinnedPrompt:
+    """Return what all prompts of ``task`` begin with."""
+    return PinnedPrompt((Message(Role.USER, task.beginning),), variant)
+
+
+def pins(prompts: Iterable[PinnedPrompt], prompt_format: PromptFormat, encoder: Encoder) -> Sequence[Pin]:
+    """Return what the engine is asked to keep: what is long enough to be found sooner than computed.
+
+    Raises:
+        PromptError: a prompt cannot be put that way.
+        ValueError: the vocabulary lacks what every prompt of the format needs.
+    """
+    try:
+        prompt_format.encode([Message(Role.USER, "x")], encoder)
+    except KeyError as error:
+        raise ValueError(f"it has no token {error}, which all prompts need; is --prompt-format right?") from None
+    found = ((prompt, common_beginning(prompt.messages, prompt_format, encoder)) for prompt in prompts)
+    return [Pin(ids, prompt.variant, prompt.if_saved) for prompt, ids in found if len(ids) >= _LEAST_TOKENS]

@@ -1,0 +1,351 @@
+"""The models that are served: names, each on an engine, and which one a request means."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
+
+from models.catalog import SamplingDefaults
+from server.chat.prompts.errors import PromptError
+from server.chat.prompts.formats import prefix_ids, prompt_format
+from server.chat.prompts.message import Message
+from server.chat.prompts.tool_messages import check_results
+from server.chat.tasks.task import AnswerForm
+from server.chat.tools.types import Tool, ToolOffer
+from server.engine.errors import EngineError, QueueFull
+from server.engine.grammar import Grammar
+from server.engine.interface import Caller, EngineState, EngineStatus
+from server.http.errors import ModelNotFound, RouteNotServed, TextTooLong, WrongModelKind
+from server.http.offload import INLINE_BYTES, off_loop
+from server.http.request_context import current_request
+from server.model_pool.host import EngineHost, Tokenizer
+from server.model_pool.system_length import SystemLengths
+
+log = logging.getLogger(__name__)
+
+_INLINE_CHARACTERS = 2000
+"""Below this, tokenising is quicker than going to a thread and back."""
+_CHOICES_AT_MOST = 128
+"""OpenAI's bound of ``n``."""
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a served model is called and what its requests get that do not say."""
+
+    name: str
+    created: int
+    """Seconds since the epoch, for ``GET /v1/models``."""
+    aliases: tuple[str, ...] = ()
+    prompt_format: str = "chatglm2"
+    defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
+    default_max_tokens: int = 2048
+    max_output_tokens: int = 0
+    """More tokens an answer never has; 0 is what the context leaves."""
+    fingerprint: str = ""
+    """``system_fingerprint``: changes with the content of the model file and with the build that computes."""
+    parent: str = ""
+    """Of a tuned variant: the model it is a variant of. Of a task: the model or variant that does it."""
+
+
+class NamedModel:
+    """A name that requests are sent to, on the host that loads what it means."""
+
+    def __init__(self, card: ModelCard, host: EngineHost) -> None:
+        """Serve what ``host`` loads as ``card`` says."""
+        self.card = card
+        self.host = host
+
+    @property
+    def status(self) -> EngineStatus:
+        """Whether requests are taken now, and why not."""
+        return self.host.status
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer. Raises EngineUnavailable where it is not loaded."""
+        return self.host.tokenizer
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that a request may have. Raises EngineUnavailable before the first load."""
+        return self.host.info.context_length
+
+    def in_use(self) -> AbstractAsyncContextManager[None]:
+        """Have the model loaded while a block runs; see ``EngineHost.in_use``."""
+        return self.host.in_use()
+
+    def held(self) -> AbstractContextManager[None]:
+        """Keep the loaded model while a block runs; see ``EngineHost.held``."""
+        return self.host.held()
+
+
+class EmbeddingModel(NamedModel):
+    """A model that makes vectors of texts."""
+
+    async def encode(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """Return texts as ids, with what the model's tokenizer puts around each. Raises EngineUnavailable."""
+        tokenizer = self.tokenizer
+        return await _tokenised(sum(map(len, texts)), lambda: list(map(tokenizer.encode_framed, texts)))
+
+    async def embed(self, inputs: tuple[tuple[int, ...], ...], caller: Caller) -> tuple[bytes, ...]:
+        """Return a vector of length 1 for each input, as float32; see ``Engine.embed``."""
+        return await self.host.engine.embed(inputs, caller)
+
+
+class ServedModel(NamedModel):
+    """A model that answers. It and its tuned variants share one host."""
+
+    def __init__(self, card: ModelCard, host: EngineHost) -> None:
+        """Serve what ``host`` loads as ``card`` says; a card with a parent means the host's variant of its name.
+
+        Raises:
+            ValueError: no prompt format has the card's name.
+        """
+        super().__init__(card, host)
+        self.prompt_format = prompt_format(card.prompt_format)
+        self._system_lengths = SystemLengths(self.prompt_format)
+
+    @property
+    def variant(self) -> str:
+        """What the engine calls it: empty for the model as it is."""
+        return self.card.name if self.card.parent else ""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that prompt and answer may have together. Raises EngineUnavailable before the first load."""
+        info = self.host.info
+        return info.context_length - info.prefix_tokens.get(self.variant, 0)
+
+    @property
+    def max_choices(self) -> int:
+        """How many answers one request may ask for: no more than run and wait at once."""
+        return min(self.host.info.parallel + self.host.info.max_waiting, _CHOICES_AT_MOST)
+
+    async def encode(
+        self, messages: Sequence[Message], tools: Sequence[Tool] = (), *, continued: bool = False
+    ) -> tuple[int, ...]:
+        """Return the prompt of a conversation; see ``PromptFormat``.
+
+        Raises:
+            PromptError: it contradicts itself, or the model's prompt format cannot express it.
+            TextTooLong: it is so long that it was not tokenised.
+            EngineUnavailable: the model is not ready.
+        """
+        tokenizer, form = self.tokenizer, self.prompt_format
+        characters = await off_loop(partial(_characters, messages, tools))
+        ids = await self._encoded(characters, lambda: form.encode(messages, tokenizer, tools, continued=continued))
+        record = current_request()
+        if record.prefix_owner:
+            lengths = self._system_lengths
+            record.common_tokens = await self._encoded(characters, lambda: lengths.of(messages, tools, tokenizer))
+        return ids
+
+    def answer_form(self, messages: Sequence[Message]) -> AnswerForm:  # noqa: ARG002 - a task's depends on them
+        """Return what an answer to ``messages`` is held to, unless the request says otherwise."""
+        return AnswerForm()
+
+    @property
+    def text_prefix(self) -> tuple[int, ...]:
+        """The special ids that the model's own tokenizer puts in front of every text."""
+        return prefix_ids(self.prompt_format, self.tokenizer)
+
+    async def encode_text(self, text: str) -> tuple[int, ...]:
+        """Return a text that is no conversation as ids, without ``text_prefix``.
+
+        Raises:
+            TextTooLong: it is so long that it was not tokenised.
+            EngineUnavailable: the model is not ready.
+        """
+        tokenizer = self.tokenizer
+        return await self._encoded(len(text), lambda: tokenizer.encode(text))
+
+    async def _encoded(self, characters: int, encode: Callable[[], _T]) -> _T:
+        if characters > self.context_length * self.tokenizer.max_piece_chars:
+            raise TextTooLong(characters, self.context_length)
+        return await _tokenised(characters, encode)
+
+    def tool_grammar(self, offer: ToolOffer) -> Grammar:
+        """Return what an answer must look like that may call the tools of ``offer``.
+
+        Raises:
+            PromptError: the model can be told of no tools.
+        """
+        form = self.prompt_format.tool_form
+        if form is None:
+            raise PromptError(f"the model {self.card.name} can be told of no tools")
+        trusted = offer.text_format is not None and offer.text_format.trusted
+        return replace(form.grammar(offer), trusted=trusted)
+
+
+def _characters(messages: Sequence[Message], tools: Sequence[Tool]) -> int:
+    """Return how much text a prompt has, about. Raises PromptError where a result belongs to no call."""
+    check_results(messages)
+    return sum(message.characters + 1 for message in messages) + sum(tool.characters for tool in tools)
+
+
+async def _tokenised(characters: int, encode: Callable[[], _T]) -> _T:
+    """Return the result of ``encode``, from a thread where that is worth the way there.
+
+    A large body may have many short texts.
+    """
+    if characters < _INLINE_CHARACTERS and current_request().body_bytes <= INLINE_BYTES:
+        return encode()
+    return await asyncio.to_thread(encode)
+
+
+_Kind = TypeVar("_Kind", bound=NamedModel)
+
+
+class ModelRegistry:
+    """The served models by name and alias. The default one is what a request gets that names none.
+
+    It answers, where any does: callers that take the first model of the list mean to talk to it.
+    """
+
+    def __init__(self, models: Sequence[NamedModel], default: str = "", tasks: Sequence[ServedModel] = ()) -> None:
+        """Register ``models``; the one called ``default``, or else the first that answers, is the default.
+
+        ``tasks`` are what they do under names of their own: found by these, and never one of ``models``.
+
+        Raises:
+            ValueError: there is none, two share a name, or none is called ``default``.
+        """
+        if not models:
+            raise ValueError("at least one model must be served")
+        self._by_name: dict[str, NamedModel] = {}
+        for model in (*models, *tasks):
+            for name in (model.card.name, *model.card.aliases):
+                if name in self._by_name:
+                    raise ValueError(f"two served models are called {name!r}")
+                self._by_name[name] = model
+        if default and default not in self._by_name:
+            raise ValueError(f"no served model is called {default!r}; served: {', '.join(self._by_name)}")
+        answering = (model for model in models if isinstance(model, ServedModel))
+        first = self._by_name[default] if default else next(answering, models[0])
+        self._models = (first, *(model for model in models if model is not first))
+        self.tasks = tuple(sorted(tasks, key=lambda task: task.card.parent != first.card.name))
+        """The default model's first."""
+        self.stopping = False
+        """The server is about to end: whoever balances loads should send requests elsewhere."""
+
+    @property
+    def models(self) -> tuple[NamedModel, ...]:
+        """All of them, the default one first."""
+        return self._models
+
+    @property
+    def hosts(self) -> tuple[EngineHost, ...]:
+        """The engines behind them, each once."""
+        return tuple(dict.fromkeys(model.host for model in self._models))
+
+    @property
+    def has_given_up(self) -> bool:
+        """Whether an engine has given up, and no model is left that is served."""
+        hosts = self.hosts
+        given_up = any(host.has_given_up for host in hosts)
+        return given_up and all(host.status.state is EngineState.FAILED for host in hosts)
+
+    def check_room(self, caller: Caller) -> None:
+        """Raise QueueFull where no engine would take a request of ``caller`` now, whichever model it is for."""
+        refusal: QueueFull | None = None
+        for host in self.hosts:
+            try:
+                return host.engine.check_room(caller)
+            except QueueFull as error:
+                refusal = error
+        if refusal is not None:
+            raise refusal
+        return None
+
+    def find(self, name: str) -> NamedModel:
+        """Return the model called ``name``, of whatever kind. Raises ModelNotFound."""
+        if name not in self._by_name:
+            tasks = (task.card.name for task in self.tasks if name.startswith(f"{task.card.parent}:"))
+            raise ModelNotFound(name, tuple(tasks) or self._names())
+        return self._by_name[name]
+
+    def get(self, name: str | None) -> ServedModel:
+        """Return the model called ``name``, which answers; or the default one for None.
+
+        Raises:
+            ModelNotFound: none is called that.
+            WrongModelKind: it makes vectors.
+            RouteNotServed: none that answers is served.
+        """
+        model = self._first(ServedModel, "answers") if name is None else self.find(name)
+        if not isinstance(model, ServedModel):
+            raise WrongModelKind(model.card.name, "makes embeddings and does not answer", self._of(ServedModel))
+        return model
+
+    def completer(self, name: str | None) -> ServedModel:
+        """Return the model called ``name``, or the default one for None, to go on with a text and not to do a task.
+
+        Raises:
+            ModelNotFound: none is called that.
+            WrongModelKind: it makes vectors, or it is a task.
+            RouteNotServed: none that answers is served.
+        """
+        model = self.get(name)
+        if model in self.tasks:
+            raise WrongModelKind(model.card.name, "is a task, which takes messages and no text", self._of(ServedModel))
+        return model
+
+    def embedder(self, name: str | None) -> EmbeddingModel:
+        """Return the model called ``name``, which makes vectors; or the first of those for None.
+
+        Raises:
+            ModelNotFound: none is called that.
+            WrongModelKind: it answers.
+            RouteNotServed: none that makes vectors is served.
+        """
+        model = self._first(EmbeddingModel, "embeddings") if name is None else self.find(name)
+        if not isinstance(model, EmbeddingModel):
+            raise WrongModelKind(model.card.name, "answers and makes no embeddings", self._of(EmbeddingModel))
+        return model
+
+    def first_of(self, formats: Collection[str], route: str) -> ServedModel:
+        """Return the first model with one of these prompt formats, for a ``route`` that cannot name one.
+
+        Raises:
+            RouteNotServed: there is none.
+        """
+        answering = (model for model in self._models if isinstance(model, ServedModel))
+        found = next((model for model in answering if model.card.prompt_format in formats), None)
+        if found is None:
+            raise RouteNotServed(route, self._names())
+        return found
+
+    async def start(self) -> None:
+        """Load the models, one after the other: loading is bound by the disk. A failure leaves the others."""
+        for host in self.hosts:
+            try:
+                await host.start()
+            except EngineError as error:
+                # The reason stays in the host's status; the server keeps answering /health with it.
+                log.error("model %s cannot be served: %s", self._name_of(host), error)
+            except Exception:
+                log.exception("model %s cannot be served", self._name_of(host))
+
+    async def stop(self) -> None:
+        """Stop all engines."""
+        await asyncio.gather(*(host.stop() for host in self.hosts))
+
+    def _first(self, kind: type[_Kind], route: str) -> _Kind:
+        found = next((model for model in self._models if isinstance(model, kind)), None)
+        if found is None:
+            raise RouteNotServed(route, self._names())
+        return found
+
+    def _of(self, kind: type[NamedModel]) -> tuple[str, ...]:
+        return tuple(model.card.name for model in self._models if isinstance(model, kind))
+
+    def _names(self) -> tuple[str, ...]:
+        return tuple(model.card.name for model in self._models)
+
+    def _name_of(self, host: EngineHost) -> str:
+        return next(model.card.name for model in self._models if model.host is host)

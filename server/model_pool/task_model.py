@@ -1,0 +1,105 @@
+"""A model under whose name a task is done: the last question of a conversation fills the slot of its prompt."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from models.catalog import SamplingDefaults
+from server.chat.prompts.errors import PromptError
+from server.chat.prompts.message import Message, Role
+from server.chat.tasks.task import AnswerForm, Task, TaskSampling, VariableError, task_name
+from server.chat.tools.types import Tool
+from server.model_pool.pinning import pins, task_prompt
+from server.model_pool.registry import ModelCard, NamedModel, ServedModel
+
+
+class TaskModel(ServedModel):
+    """A served model that does one task.
+
+    Each question is a task of its own: what was asked and answered before it is left out, system text stands in
+    front of the task's prompt.
+    """
+
+    def __init__(self, base: ServedModel, task: Task) -> None:
+        """Do ``task`` with the model ``base``, on its host."""
+        super().__init__(_card(base.card, task), base.host)
+        self.base = base
+        self.task = task
+        self._is_pinned = False
+
+    @property
+    def variant(self) -> str:
+        """What the engine calls the model that does it."""
+        return self.base.variant
+
+    async def encode(
+        self, messages: Sequence[Message], tools: Sequence[Tool] = (), *, continued: bool = False
+    ) -> tuple[int, ...]:
+        """Return the task's prompt with the last question in it; see ``ServedModel.encode``.
+
+        Raises:
+            PromptError: there are tools, or the last message is no question that a slot can be filled with.
+            TextTooLong: it is so long that it was not tokenised.
+            EngineUnavailable: the model is not ready.
+        """
+        if tools or continued:
+            what = "takes no tools" if tools else "begins its answer itself"
+            raise PromptError(f"{self.card.name} is a task, which {what}; ask {self.base.card.name} instead")
+        system = [message for message in messages if message.role is Role.SYSTEM]
+        question = Message(Role.USER, self.task.fill(self._values(messages)))
+        if not system:
+            await self.pin()
+        return await super().encode([*system, question])
+
+    async def pin(self) -> None:
+        """Keep what the prompts of the task begin with in the cache, from the first of them on."""
+        if self._is_pinned:
+            return
+        self._is_pinned = True
+        prompt, tokenizer = task_prompt(self.task, self.variant), self.tokenizer
+        for pin in await asyncio.to_thread(pins, [prompt], self.prompt_format, tokenizer):
+            self.host.engine.pin(pin)
+
+    def answer_form(self, messages: Sequence[Message]) -> AnswerForm:
+        """Return what the answer looks like; see ``ServedModel.answer_form``."""
+        return self.task.answer_form(self._values(messages))
+
+    def _values(self, messages: Sequence[Message]) -> Mapping[str, str]:
+        if not messages or messages[-1].role is not Role.USER:
+            raise PromptError(f"{self.card.name} is a task: the last message must be the user's, which it is done for")
+        slot = self.task.main
+        try:
+            values = {} if slot is None else {slot: messages[-1].content}
+            self.task.fill(values)
+        except VariableError as error:
+            raise PromptError(
+                f"{self.card.name} cannot be done with a message alone: {error}. Give its variables to "
+                f"/v1/responses, as prompt: {{id: {self.task.id!r}, variables: …}}"
+            ) from None
+        return values
+
+
+def task_models(models: Iterable[NamedModel], tasks: Iterable[Task]) -> tuple[TaskModel, ...]:
+    """Return each of ``tasks`` as done by each of ``models`` that answers."""
+    tasks = tuple(tasks)
+    return tuple(TaskModel(model, task) for model in models if isinstance(model, ServedModel) for task in tasks)
+
+
+def _card(base: ModelCard, task: Task) -> ModelCard:
+    return replace(
+        base,
+        name=task_name(base.name, task.id),
+        aliases=tuple(task_name(alias, task.id) for alias in base.aliases),
+        parent=base.name,
+        defaults=_defaults(base.defaults, task.sampling),
+        default_max_tokens=task.sampling.max_tokens or base.default_max_tokens,
+    )
+
+
+def _defaults(base: SamplingDefaults, said: TaskSampling) -> SamplingDefaults:
+    return SamplingDefaults(
+        temperature=base.temperature if said.temperature is None else said.temperature,
+        top_p=base.top_p if said.top_p is None else said.top_p,
+        top_k=base.top_k if said.top_k is None else said.top_k,
+        repetition_penalty=base.repetition_penalty if said.repetition_penalty is None else said.repetition_penalty,
+    )

@@ -1,0 +1,107 @@
+"""What is counted of requests."""
+
+import time
+from collections import Counter as Tally
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+from server.http.request_context import Progress, RequestRecord
+from server.observability import metric_definitions as meters
+from server.observability.metric_definitions import Meter
+from server.observability.request_outcome import End, Outcome
+
+
+class Ledger(Collector):
+    """The books of one server: what came in, how it ended, what it took.
+
+    Tokens are counted as they come: those of running requests are read from their records when somebody looks.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Register everything with ``registry``."""
+        disable_created_metrics()  # type: ignore[no-untyped-call] # a series more for each, which nobody asks for
+        self._running: set[RequestRecord] = set()
+        self._prompt_tokens: Tally[str] = Tally()
+        self._generation_tokens: Tally[str] = Tally()
+        counters = (
+            meters.RECEIVED, meters.SUCCESS, meters.ABORTED, meters.REFUSED, meters.FAILED,
+            meters.WASTED_TOKENS, meters.KEY_REQUESTS, meters.KEY_TOKENS, meters.HTTP,
+        )  # fmt: skip
+        self._counters = {meter: _counter(meter, registry) for meter in counters}
+        histograms = (meters.TTFT, meters.INTER_TOKEN, meters.END_TO_END, meters.QUEUE)
+        self._histograms = {meter: _histogram(meter, registry) for meter in histograms}
+        registry.register(self)
+
+    def open(self, record: RequestRecord) -> None:
+        """A request for an answer has come."""
+        self._counters[meters.RECEIVED].inc()
+        self._running.add(record)
+
+    def close(self, record: RequestRecord, outcome: Outcome) -> None:
+        """It has ended."""
+        self._running.discard(record)
+        self._count(record, outcome)
+        for generation in record.generations:
+            self._prompt_tokens[generation.model] += generation.prompt_tokens
+            self._generation_tokens[generation.model] += generation.completion_tokens
+            if outcome.end is not End.SUCCESS:
+                wasted = generation.prompt_tokens + generation.completion_tokens
+                self._counters[meters.WASTED_TOKENS].labels(generation.model).inc(wasted)
+            self._observe(record, generation)
+        if record.key:
+            self._counters[meters.KEY_REQUESTS].labels(record.key, outcome.end.value).inc()
+            self._counters[meters.KEY_TOKENS].labels(record.key).inc(record.tokens)
+
+    def http(self, route: str, method: str, status: int) -> None:
+        """Any HTTP request has ended."""
+        self._counters[meters.HTTP].labels(route, method, str(status)).inc()
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Yield the token counts, those of running requests included."""
+        prompt, generated = self._prompt_tokens.copy(), self._generation_tokens.copy()
+        for record in self._running:
+            for generation in record.generations:
+                prompt[generation.model] += generation.prompt_tokens
+                generated[generation.model] += generation.completion_tokens
+        yield _family(meters.PROMPT_TOKENS, prompt)
+        yield _family(meters.GENERATION_TOKENS, generated)
+
+    def _count(self, record: RequestRecord, outcome: Outcome) -> None:
+        model = record.generations[0].model if record.generations else ""
+        if outcome.end is End.SUCCESS:
+            self._counters[meters.SUCCESS].labels(model, outcome.reason).inc()
+            self._histograms[meters.END_TO_END].labels(model).observe(time.monotonic() - record.arrived)
+        elif outcome.end is End.ABORTED:
+            self._counters[meters.ABORTED].labels(model).inc()
+        elif outcome.end is End.REFUSED:
+            self._counters[meters.REFUSED].labels(outcome.reason).inc()
+        else:
+            self._counters[meters.FAILED].labels(model, outcome.reason).inc()
+
+    def _observe(self, record: RequestRecord, generation: Progress) -> None:
+        if generation.queue_seconds is None:
+            return
+        model = generation.model
+        self._histograms[meters.QUEUE].labels(model).observe(generation.queue_seconds)
+        self._histograms[meters.TTFT].labels(model).observe(generation.first_token - record.arrived)
+        between = self._histograms[meters.INTER_TOKEN].labels(model)
+        for gap in generation.gaps:
+            between.observe(gap)
+
+
+def _counter(meter: Meter, registry: CollectorRegistry) -> Counter:
+    return Counter(meter.full_name, meter.help, meter.labels, registry=registry)
+
+
+def _histogram(meter: Meter, registry: CollectorRegistry) -> Histogram:
+    return Histogram(meter.full_name, meter.help, meter.labels, registry=registry, buckets=meter.buckets)
+
+
+def _family(meter: Meter, counts: Tally[str]) -> CounterMetricFamily:
+    family = CounterMetricFamily(meter.full_name, meter.help, labels=meter.labels)
+    for model, count in counts.items():
+        family.add_metric([model], count)
+    return family

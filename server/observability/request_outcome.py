@@ -1,0 +1,37 @@
+"""How a request for an answer ended. Pure."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from server.http.request_context import CLIENT_CLOSED, RequestRecord
+
+
+class End(str, Enum):
+    """The four ends of a request."""
+
+    SUCCESS = "success"
+    ABORTED = "aborted"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """An end and why."""
+
+    end: End
+    reason: str = ""
+    """Of a refusal and a failure the code of the error; of a success why its answers ended."""
+
+
+def outcome_of(record: RequestRecord) -> Outcome:
+    """Return how the request of ``record`` ended."""
+    status = record.status
+    if record.failed or (status is not None and status >= 500):
+        return Outcome(End.FAILED, record.refusal or "internal_error")
+    if status is None or status == CLIENT_CLOSED or not record.complete:
+        return Outcome(End.ABORTED)
+    if status >= 400:
+        return Outcome(End.REFUSED, record.refusal or f"http_{status}")
+    cut = any(generation.cut for generation in record.generations)
+    return Outcome(End.SUCCESS, "length" if cut else "stop")

@@ -1,1 +1,0 @@
-"""Messages to token ids, a module for each model family."""

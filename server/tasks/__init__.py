@@ -1,1 +1,0 @@
-"""Stored prompts: what a model can be asked for by name, each in a file of its own."""

@@ -1,0 +1,77 @@
+"""The comparison with other servers: what is run in which order, and what becomes of the figures."""
+
+import os
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from bench.compare import page, results
+from bench.compare.plot import Bar, draw
+from bench.compare.results import Spread, Unit, ratios
+from bench.compare.run import FLOOR, tasks_of
+from bench.compare.suites import SUITES
+from bench.memory import family, measure
+from server.cli.bench.report import Report
+
+
+def _unit(server: str, number: int, wall: float) -> Unit:
+    report = Report("own prompts", 8, wall, 8 / wall, 0.1, 0.2, 0.01, 0.01, 0.02, 100, 0.5)
+    memory = {"resident": 3 << 30, "proportional": 2 << 30, "anonymous": 1 << 30}
+    return Unit("0.9b", "own", server, number, {"own prompts": report}, {"all": 0.5}, memory)
+
+
+def test_servers_take_turns_and_are_never_run_twice_in_a_row() -> None:
+    order = [task.server for task in tasks_of([SUITES["tiny"]], 3, ["a", "b"])]
+    assert order == ["a", "b", "a", "b", "a", "b"]
+
+
+def test_what_needs_no_server_is_measured_once_a_round() -> None:
+    tasks = tasks_of([SUITES["0.9b"]], 2, [FLOOR])
+    assert [(task.workload, task.round) for task in tasks] == [("single", 1), ("single", 2)]
+
+
+def test_ratios_are_of_the_same_round_and_above_one_where_ours_is_better() -> None:
+    assert ratios({1: 1.0, 2: 2.0, 3: 4.0}, {1: 5.0, 2: 4.0, 3: 4.0}, smaller_is_better=True) == Spread(2.0, 1.0, 5.0)
+    assert ratios({1: 30.0}, {1: 10.0, 2: 1.0}, smaller_is_better=False) == Spread(3.0, 3.0, 3.0)
+    assert ratios({1: 1.0}, {2: 1.0}, smaller_is_better=True) is None
+
+
+def test_results_come_back_as_they_were_written(tmp_path: Path) -> None:
+    units = [_unit("glmserve", 1, 2.0), _unit("llama-server", 1, 3.0)]
+    for unit in units:
+        results.append(tmp_path / "results.jsonl", unit)
+    assert results.load(tmp_path / "results.jsonl") == units
+
+
+def test_the_page_keeps_its_words_and_gets_new_figures(tmp_path: Path) -> None:
+    target = tmp_path / "benchmarks.md"
+    target.write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n", encoding="utf-8")
+    page.write(target, [_unit("glmserve", 1, 2.0), _unit("llama-server", 1, 3.0)], "the command")
+    text = target.read_text(encoding="utf-8")
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert "| a prompt of its own for each client | 2 s | 3 s | – | 1.5 (1.5–1.5) | 1.0 | – |" in text
+    ElementTree.fromstring((tmp_path / "benchmarks.svg").read_text(encoding="utf-8"))
+
+
+def test_a_page_without_a_place_for_figures_is_left_alone(tmp_path: Path) -> None:
+    target = tmp_path / "page.md"
+    target.write_text("words", encoding="utf-8")
+    with pytest.raises(ValueError, match="has no <!-- measured -->"):
+        page.write(target, [], "the command")
+    assert target.read_text(encoding="utf-8") == "words"
+
+
+def test_a_plot_is_xml_with_every_title() -> None:
+    bars = [Bar("a < b", "one", Spread(2.0, 1.5, 30.0)), Bar("c", "two", Spread(0.1, 0.05, 0.2))]
+    text = "".join(ElementTree.fromstring(draw(bars)).itertext())
+    assert "a < b" in text
+    assert "against two" in text
+
+
+def test_memory_of_this_process_is_measured() -> None:
+    assert next(family(os.getpid())) == os.getpid()
+    memory = measure(os.getpid())
+    assert 0 < memory.anonymous <= memory.proportional <= memory.resident

@@ -1,0 +1,88 @@
+"""Tools and forms that the tests of this folder share, and a grammar's walker."""
+
+import itertools
+import random
+from collections.abc import Callable, Sequence
+
+import llguidance
+import numpy as np
+from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
+
+from server.chat.tools.chatglm3 import ChatGLM3Form
+from server.chat.tools.glm4 import Glm4Form
+from server.chat.tools.interface import AnswerParser, ToolForm
+from server.chat.tools.plain_text import TextForm
+from server.chat.tools.types import AnswerPiece, Tool, ToolCall, ToolChoice, ToolOffer, gather_calls
+from server.engine.grammar import Grammar
+
+WEATHER = Tool(
+    "get_weather",
+    "查询一个城市的天气",
+    {
+        "type": "object",
+        "properties": {
+            "city": {"type": "string", "description": "the city"},
+            "code": {"type": "string", "maxLength": 6},
+            "unit": {"type": "string", "enum": ["celsius", "华氏'\"\\"]},
+            "days": {"type": "integer", "minimum": 1, "maximum": 7},
+            "hourly": {"type": "boolean"},
+            "note": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/note"}]},
+        },
+        "required": ["city", "days"],
+        "$defs": {
+            "note": {
+                "type": "object",
+                "properties": {"x": {"type": "integer", "minimum": -9, "maximum": 99}},
+                "required": ["x"],
+            }
+        },
+    },
+)
+CLOCK = Tool("now")
+FORMS: dict[str, ToolForm] = {"text": TextForm(), "chatglm3": ChatGLM3Form(), "glm4": Glm4Form()}
+AUTO = ToolOffer((WEATHER, CLOCK))
+REQUIRED = ToolOffer((WEATHER, CLOCK), ToolChoice.REQUIRED)
+
+
+def ids() -> Callable[[], str]:
+    count = itertools.count()
+    return lambda: f"call_{next(count)}"
+
+
+def read(parser: AnswerParser, pieces: Sequence[str]) -> tuple[str, tuple[ToolCall, ...]]:
+    """What an answer is that comes in ``pieces``."""
+    answer = sum((parser.feed(piece) for piece in pieces), AnswerPiece()) + parser.finish()
+    return answer.text, gather_calls(answer.calls)
+
+
+_TOKENIZER = llguidance.LLTokenizer("byte")
+
+
+def matcher(grammar: Grammar) -> llguidance.LLMatcher:
+    found = llguidance.LLMatcher(_TOKENIZER, grammar.source)
+    assert not found.is_error(), found.get_error()
+    return found
+
+
+def takes(grammar: Grammar, text: str) -> bool:
+    """Whether ``text`` is a whole answer."""
+    walk = matcher(grammar)
+    tokens = _TOKENIZER.tokenize_str(text)
+    return bool(walk.validate_tokens(tokens) == len(tokens) and walk.consume_tokens(tokens) and walk.is_accepting())
+
+
+def babble(grammar: Grammar, seed: int, most: int = 3000) -> str:
+    """What a model writes that picks any byte that the grammar leaves; it ends where it may and luck will."""
+    pick = random.Random(seed)
+    walk, mask, data = matcher(grammar), allocate_token_bitmask(1, _TOKENIZER.vocab_size), bytearray()
+    for _ in range(most):
+        fill_next_token_bitmask(walk, mask)
+        allowed = np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little")[: _TOKENIZER.vocab_size])
+        token = int(pick.choice(allowed))
+        if _TOKENIZER.eos_token in allowed and pick.random() < 0.3:
+            return data.decode()
+        if token == _TOKENIZER.eos_token:
+            return data.decode()
+        walk.consume_token(token)
+        data.append(token)
+    raise AssertionError(f"no end after {most} bytes: {bytes(data[:200])!r}")

@@ -1,0 +1,81 @@
+"""Each family's form of tools: what its grammar lets through, its parser reads, whatever the model."""
+
+import json
+
+import jsonschema_rs
+import pytest
+
+from server.chat.tools.types import ToolCall, ToolChoice, ToolOffer
+from tests.unit.chat.tools.samples import AUTO, CLOCK, FORMS, REQUIRED, WEATHER, babble, ids, read, takes
+
+CALLS = {
+    "text": '调用工具：get_weather\n参数：{"city": "北京", "days": 3}',
+    "chatglm3": "get_weather\n ```python\ntool_call(city='北京', days=3)\n```",
+    "glm4": 'get_weather\n{"city": "北京", "days": 3}',
+}
+TEXTS = {"text": "你好\n\n再见 ", "chatglm3": "\n 你好\n\n再见 ", "glm4": "\n你好\n\n再见 "}
+CALL = ToolCall("call_0", "get_weather", '{"city": "北京", "days": 3}')
+
+families = pytest.mark.parametrize("family", FORMS)
+
+
+@families
+def test_a_call_is_read_however_it_is_cut(family: str) -> None:
+    text = CALLS[family]
+    for size in range(1, len(text) + 1):
+        parser = FORMS[family].parser(AUTO, ids())
+        assert read(parser, [text[i : i + size] for i in range(0, len(text), size)]) == ("", (CALL,))
+
+
+@families
+def test_text_is_read_however_it_is_cut(family: str) -> None:
+    text = TEXTS[family]
+    for size in range(1, len(text) + 1):
+        parser = FORMS[family].parser(AUTO, ids())
+        assert read(parser, [text[i : i + size] for i in range(0, len(text), size)]) == ("你好\n\n再见 ", ())
+
+
+@families
+def test_the_grammar_takes_what_the_family_writes(family: str) -> None:
+    form = FORMS[family]
+    assert takes(form.grammar(AUTO), CALLS[family])
+    assert takes(form.grammar(AUTO), TEXTS[family])
+    assert takes(form.grammar(REQUIRED), CALLS[family])
+    assert not takes(form.grammar(REQUIRED), TEXTS[family])
+    only_the_clock = ToolOffer((WEATHER, CLOCK), allowed=frozenset({"now"}))
+    assert not takes(form.grammar(only_the_clock), CALLS[family])
+
+
+@families
+@pytest.mark.parametrize("choice", ToolChoice)
+def test_one_call_may_be_the_most(family: str, choice: ToolChoice) -> None:
+    grammar = FORMS[family].grammar(ToolOffer((WEATHER,), choice, parallel=False))
+    assert takes(grammar, CALLS[family])
+    assert not takes(grammar, f"{CALLS[family]}\n{CALLS[family]}")
+
+
+def test_where_the_family_can_there_may_be_several_calls_after_a_text() -> None:
+    answer = f"我查一下。\n\n{CALLS['text']}\n{CALLS['text']}"
+    assert takes(FORMS["text"].grammar(AUTO), answer)
+    text, calls = read(FORMS["text"].parser(AUTO, ids()), answer)
+    assert (text, [call.id for call in calls]) == ("我查一下。", ["call_0", "call_1"])
+    assert not takes(FORMS["text"].grammar(AUTO), "\n".join([CALLS["text"]] * 9))
+
+
+@pytest.mark.parametrize(
+    "text", ["调用工具：get_weather", "调用工具：other\n参数：{}", "先说调用工具：now\n参数：{}", "调用工具"]
+)
+def test_what_only_looks_like_a_call_is_text(text: str) -> None:
+    assert read(FORMS["text"].parser(AUTO, ids()), text) == (text, ())
+
+
+@families
+@pytest.mark.parametrize("seed", range(20))
+def test_where_calls_are_required_any_model_makes_valid_ones(family: str, seed: int) -> None:
+    form = FORMS[family]
+    text, calls = read(form.parser(REQUIRED, ids()), [babble(form.grammar(REQUIRED), seed)])
+    assert text == ""
+    assert 1 <= len(calls) <= 8
+    schemas = {tool.name: dict(tool.parameters) for tool in (WEATHER, CLOCK)}
+    for call in calls:
+        assert jsonschema_rs.is_valid(schemas[call.name], json.loads(call.arguments)), call

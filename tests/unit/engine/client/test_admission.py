@@ -1,0 +1,142 @@
+"""Who is let in when many ask: bounded, nobody locked out by another, and told a time that comes true."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.engine.client.admission import LONGEST_RETRY_S, Door
+from server.engine.errors import QueueFull, QueueTooSlow
+from server.engine.interface import Caller
+
+A, B, C = Caller("a"), Caller("b"), Caller("c")
+
+
+def fill(door: Door, caller: Caller, most: int = 1000, first: int = 0, now: float = 0.0) -> int:
+    """Enter until somebody is refused; return how many were not."""
+    for number in range(most):
+        try:
+            door.enter(first + number, caller, now)
+        except QueueFull:
+            return number
+    return most
+
+
+def test_a_caller_who_is_alone_has_all_places() -> None:
+    assert fill(Door(8, 64), A) == 72
+    assert fill(Door(8, 0), A) == 8
+
+
+def test_a_full_queue_takes_a_share_of_others_and_refuses_those_who_filled_it() -> None:
+    door = Door(8, 64)
+    fill(door, A)
+    assert fill(door, B, first=1000) == 16
+    assert fill(door, C, first=2000) == 11
+    assert fill(door, A, first=3000) == 0
+
+
+def test_however_many_callers_come_there_is_a_bound() -> None:
+    door = Door(8, 64)
+    let_in = sum(fill(door, Caller(str(number)), 1, first=number) for number in range(1000))
+    assert let_in == len(door) == 8 + 2 * 64
+
+
+def test_where_nobody_may_wait_nobody_does() -> None:
+    door = Door(2, 0)
+    fill(door, A)
+    assert fill(door, B, first=10) == 0
+
+
+def crowded(running: int = 2, waiting: int = 10, each: float = 3.0) -> tuple[Door, float]:
+    """A full queue of A's, of whose requests one ended every ``each`` seconds for a while; and the time."""
+    door = Door(running, waiting)
+    fill(door, A)
+    for number in range(running + waiting):
+        door.leave(number, (number + 1) * each)
+        door.enter(1000 + number, A, (number + 1) * each)
+    return door, (running + waiting) * each
+
+
+def test_when_to_come_back_goes_by_how_fast_requests_end() -> None:
+    door, now = crowded(each=3.0)
+    with pytest.raises(QueueFull) as refusal:
+        door.enter(9000, A, now)
+    assert 13 <= refusal.value.retry_after <= 17  # five of the ten that wait
+    door, now = crowded(each=60.0)
+    with pytest.raises(QueueFull) as refusal:
+        door.enter(9000, A, now)
+    assert refusal.value.retry_after == LONGEST_RETRY_S
+
+
+def test_before_anything_has_ended_one_may_come_back_in_a_second() -> None:
+    door = Door(1, 1)
+    fill(door, A)
+    with pytest.raises(QueueFull) as refusal:
+        door.enter(9, A, 1000.0)
+    assert refusal.value.retry_after == 1
+
+
+def test_who_would_wait_longer_than_he_may_is_told_at_once() -> None:
+    door, now = crowded(each=3.0)
+    door.leave(1000, now + 3)
+    with pytest.raises(QueueTooSlow, match=r"would wait for some 28 s and has 20 s") as refusal:
+        door.enter(9000, Caller("a", 20.0), now + 3)
+    assert refusal.value.retry_after == 8
+    door.enter(9001, Caller("a", 60.0), now + 3)
+
+
+def test_a_caller_who_has_nothing_yet_is_not_told_to_wait_for_those_of_another() -> None:
+    door, now = crowded(each=3.0)
+    door.enter(9000, Caller("b", 10.0), now)
+
+
+def test_times_when_nobody_waited_say_nothing() -> None:
+    door = Door(2, 10)
+    for number in range(100):
+        door.enter(number, A, 100.0 * number)
+        door.leave(number, 100.0 * number + 90)
+    fill(door, A, first=1000, now=10_000)
+    with pytest.raises(QueueFull) as refusal:
+        door.enter(9, A, 10_000.0)
+    assert refusal.value.retry_after == 1
+
+
+def test_what_was_not_taken_in_the_end_does_not_count_as_served() -> None:
+    door = Door(1, 5)
+    fill(door, A)
+    for number in range(5):
+        door.leave(number, 0.0, served=False)
+        door.enter(number, A, 0.0)
+    with pytest.raises(QueueFull) as refusal:
+        door.enter(9, A, 1000.0)
+    assert refusal.value.retry_after == 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    bounds=st.tuples(st.integers(1, 4), st.integers(0, 9)),
+    events=st.lists(
+        st.tuples(st.booleans(), st.integers(0, 30), st.sampled_from("abcd"), st.floats(0, 5)), max_size=80
+    ),
+)
+def test_the_books_hold_whoever_comes_and_goes(bounds, events) -> None:
+    running, waiting = bounds
+    door, inside, now = Door(running, waiting), {}, 0.0
+    for enters, request_id, name, seconds in events:
+        now += seconds
+        if not enters:
+            door.leave(request_id, now)
+            inside.pop(request_id, None)
+        elif request_id not in inside:
+            own = sum(other == name for other in inside.values())
+            try:
+                door.enter(request_id, Caller(name), now)
+                inside[request_id] = name
+            except QueueFull:
+                assert len(inside) >= running + waiting
+                assert own or not waiting or len(inside) >= running + 2 * waiting
+        assert len(door) == len(inside) <= running + 2 * waiting
+    for request_id in inside:
+        door.leave(request_id, now)
+    assert fill(door, Caller("z", math.inf), first=100, now=now) == running + waiting

@@ -1,0 +1,197 @@
+"""What one caller asked cannot be found out by another through the prefix cache; what is public stays shared."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from itertools import count
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.engine.kv_cache.offload import IDLE_CELLS
+from server.engine.kv_cache.prefix_cache import common_prefix
+from server.engine.messages import EVERYBODY, Pin, PrefixScope, StepOutput, Submit
+from server.engine.params import SamplingParams
+from server.engine.scheduler.adapters import LoadedVariant
+from server.engine.scheduler.step_budget import StepPacer
+from server.engine.worker.core import EngineCore
+from tests.support.scripted_backend import ScriptedBackend, lone_run
+from tests.support.stepping import drain, tokens_of
+
+ANN, BOB = PrefixScope("ann"), PrefixScope("bob")
+TEXT = tuple(1 + i % 40 for i in range(40))
+SECRET = (3, 1, 4, 1, 5, 9, 2, 6)
+VARIANTS = {"lora": LoadedVariant(1, has_adapter=True), "prefix": LoadedVariant(2, prefix_length=20)}
+
+
+class Probe:
+    """Asks one thing after the other, and says how much of each was cached."""
+
+    def __init__(self, idle_cells: int = IDLE_CELLS, variant: str = "") -> None:
+        backend = ScriptedBackend(2000, 40, 4, 200)
+        backend.variants = VARIANTS
+        self.core = EngineCore(backend, StepPacer(1e9, 64), clock=lambda: 0.0, idle_cells=idle_cells)
+        self._variant = variant
+        self._ids = count()
+
+    def pin(self, tokens: tuple[int, ...]) -> None:
+        self.core.pin(Pin(tokens, self._variant))
+        drain(self.core)
+
+    def ask(self, prompt: tuple[int, ...], scope: PrefixScope) -> int:
+        request_id, params = next(self._ids), SamplingParams(max_tokens=2)
+        assert self.core.submit(Submit(request_id, prompt, params, self._variant, scope.owner, scope)) is None
+        outputs = drain(self.core)[request_id]
+        self.core.check_integrity()
+        return outputs[0].cached_tokens
+
+
+def probes(ask: Callable[[tuple[int, ...]], int]) -> tuple[tuple[int, ...], list[int]]:
+    """Read the secret that follows TEXT from ``cached_tokens``: ten probes for each digit. Return all figures, too."""
+    known: tuple[int, ...] = ()
+    figures = []
+    for _ in SECRET:
+        found = [ask((*TEXT, *known, digit, 50, 50)) for digit in range(10)]
+        known += (max(range(10), key=found.__getitem__),)
+        figures += found
+    return known, figures
+
+
+def test_where_all_is_shared_a_secret_is_read_by_80_probes() -> None:
+    probe = Probe()
+    probe.ask((*TEXT, *SECRET, 60, 61), EVERYBODY)
+    known, figures = probes(lambda prompt: probe.ask(prompt, EVERYBODY))
+    assert (known, len(figures)) == (SECRET, 80)
+
+
+@pytest.mark.parametrize("idle_cells", [0, IDLE_CELLS], ids=["parked", "in the cells"])
+@pytest.mark.parametrize("variant", ["", "lora", "prefix"])
+def test_where_owners_are_apart_nobody_can_tell_whether_another_asked_anything(idle_cells: int, variant: str) -> None:
+    figures = []
+    for asked in (True, False):
+        probe = Probe(idle_cells, variant)
+        if asked:
+            probe.ask((*TEXT, *SECRET, 60, 61), ANN)
+        known, found = probes(lambda prompt, probe=probe: probe.ask(prompt, BOB))  # type: ignore[misc]
+        assert known != SECRET
+        figures.append([*found, probe.ask((*TEXT, *SECRET, 60, 61), BOB)])
+    assert figures[0] == figures[1]
+
+
+@pytest.mark.parametrize("idle_cells", [0, IDLE_CELLS], ids=["parked", "in the cells"])
+def test_an_owner_finds_his_own(idle_cells: int) -> None:
+    probe = Probe(idle_cells)
+    probe.ask((*TEXT, *SECRET, 60, 61), ANN)
+    assert probe.ask((*TEXT, *SECRET, 60, 61), ANN) == len(TEXT) + len(SECRET) + 1
+
+
+def test_what_a_system_message_holds_cannot_be_guessed_bit_by_bit() -> None:
+    """It is shared as a whole: whoever does not know all of it finds none of it."""
+    probe = Probe()
+    system = (*TEXT, *SECRET, 60)
+
+    def after_ann(prompt: tuple[int, ...], scope: PrefixScope) -> int:
+        probe.ask((*system, 70, 71), PrefixScope("ann", common=len(system)))  # or it is evicted before the end
+        return probe.ask(prompt, scope)
+
+    for digits in range(8):
+        for guess in range(10):
+            prompt = (*TEXT, *SECRET[:digits], guess, 50)
+            assert after_ann(prompt, PrefixScope(f"eve-{digits}-{guess}", common=len(prompt) - 1)) == 0
+    for length in range(1, len(system)):
+        assert after_ann((*system, 72), PrefixScope(f"cut-{length}", common=length)) == 0
+    assert after_ann((*system, 80, 81), PrefixScope("bob", common=len(system))) == len(system)
+
+
+def test_a_pinned_prefix_is_everybodys_to_the_token() -> None:
+    probe = Probe()
+    probe.pin(TEXT)
+    for scope in (ANN, BOB, EVERYBODY, PrefixScope("ann", salt="x"), PrefixScope("ann", "b"), PrefixScope(salt="y")):
+        assert probe.ask((*TEXT, *SECRET, 60), scope) == len(TEXT), scope
+    assert probe.ask((*TEXT[:20], 99, 98), BOB) == 20
+    assert probe.ask((*TEXT, *SECRET, 60), ANN) == len(TEXT) + len(SECRET)
+
+
+def test_a_pinned_prefix_within_a_system_message_is_found_by_who_has_another_one() -> None:
+    probe = Probe()
+    probe.pin(TEXT)
+    probe.ask((*TEXT, *SECRET, 60), PrefixScope("ann", common=len(TEXT) + len(SECRET)))
+    assert probe.ask((*TEXT, *SECRET[:7], 0, 60), PrefixScope("bob", common=len(TEXT) + 8)) == len(TEXT)
+    assert probe.ask((*TEXT, *SECRET, 61), PrefixScope("eve", common=len(TEXT) + 8)) == len(TEXT) + 8
+
+
+def test_salts_and_buckets_part_what_one_owner_has() -> None:
+    probe, whole = Probe(), len(TEXT) + 1
+    prompt = (*TEXT, 60, 61)
+    probe.ask(prompt, PrefixScope("ann", "chat-1", 10, "s"))
+    assert probe.ask(prompt, PrefixScope("ann", "chat-1", 10, "s")) == whole
+    assert probe.ask(prompt, PrefixScope("ann", "chat-2", 10, "s")) == 10, "the system message is shared"
+    assert probe.ask(prompt, PrefixScope("ann", "chat-1", 10, "t")) == 0
+    assert probe.ask(prompt, PrefixScope("annc", "hat-1", 0, "s")) == 0
+    assert probe.ask(prompt, PrefixScope(salt="s")) == 0
+    assert probe.ask(prompt, PrefixScope(salt="s")) == whole
+
+
+def test_without_owners_all_is_shared_as_it_was() -> None:
+    probe = Probe()
+    probe.ask((*TEXT, 60), EVERYBODY)
+    assert probe.ask((*TEXT, 61), EVERYBODY) == len(TEXT)
+
+
+_SCOPES = st.sampled_from(
+    [EVERYBODY, ANN, BOB, PrefixScope("ann", common=3), PrefixScope("bob", common=3), PrefixScope("ann", "x", 2, "y")]
+)
+_PROMPTS = st.lists(st.integers(1, 3), min_size=1, max_size=40).map(tuple)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    requests=st.lists(st.tuples(_PROMPTS, _SCOPES, st.integers(1, 20)), min_size=2, max_size=12),
+    pin=_PROMPTS,
+    cells=st.integers(150, 300),
+    idle_cells=st.sampled_from([0, 20, 1000]),
+)
+def test_answers_are_those_of_a_run_alone_and_only_what_may_be_shared_is(
+    requests: list[tuple[tuple[int, ...], PrefixScope, int]], pin: tuple[int, ...], cells: int, idle_cells: int
+) -> None:
+    backend = ScriptedBackend(cells, 8, 3, context_length=70)
+    core = EngineCore(backend, StepPacer(1e9, 16), clock=lambda: 0.0, idle_cells=idle_cells)
+    core.pin(Pin(pin))
+    outputs: dict[int, list[StepOutput]] = defaultdict(list)
+    for request_id, (prompt, scope, max_tokens) in enumerate(requests):
+        params = SamplingParams(max_tokens=max_tokens)
+        assert core.submit(Submit(request_id, prompt, params, "", scope.owner, scope)) is None
+        for output in core.step().outputs:
+            outputs[output.request_id].append(output)
+        core.check_integrity()
+    for request_id, rest in drain(core).items():
+        outputs[request_id] += rest
+    core.check_integrity()
+    answers = {number: tokens_of(outputs[number]) for number in range(len(requests))}
+    for number, (prompt, scope, max_tokens) in enumerate(requests):
+        assert answers[number] == lone_run(prompt, max_tokens)
+        allowed = _shareable(number, requests, answers, pin)
+        assert outputs[number][0].cached_tokens <= allowed, (prompt, scope)
+
+
+def _shareable(
+    number: int,
+    requests: list[tuple[tuple[int, ...], PrefixScope, int]],
+    answers: dict[int, list[int]],
+    pin: tuple[int, ...],
+) -> int:
+    """The most that a request may find: of the pin, of its own kind, and of whole system messages."""
+    prompt, scope, _ = requests[number]
+    most = common_prefix(prompt, pin)
+    for other, (earlier, other_scope, _) in enumerate(requests):
+        if other == number:
+            continue
+        if (scope.owner, scope.bucket, scope.salt, scope.common) == (
+            other_scope.owner, other_scope.bucket, other_scope.salt, other_scope.common
+        ):  # fmt: skip
+            most = max(most, common_prefix(prompt, (*earlier, *answers[other])))
+        elif (scope.common, scope.salt, prompt[: scope.common]) == (
+            other_scope.common, other_scope.salt, earlier[: scope.common]
+        ):  # fmt: skip
+            most = max(most, scope.common)
+    return most

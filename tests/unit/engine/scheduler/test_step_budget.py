@@ -1,0 +1,150 @@
+"""How long a step may be, and who takes part in it."""
+
+from server.engine.messages import Submit
+from server.engine.params import SamplingParams
+from server.engine.scheduler.batch import BatchItem
+from server.engine.scheduler.step_budget import ANSWER_STEPS, Pace, StepPacer
+from server.engine.sequence import Sequence
+from server.engine.worker.core import EngineCore
+from tests.support.scripted_backend import ScriptedBackend, lone_run
+from tests.support.stepping import drain, tokens_of
+
+
+def _sequence(number: int, prompt: int, generated: int = 0) -> Sequence:
+    sequence = Sequence(number, (1,) * prompt, SamplingParams(max_tokens=9), max_tokens=9)
+    sequence.tokens += [2] * generated
+    return sequence
+
+
+def test_the_pacer_sizes_steps_by_time_in_whole_rows_and_leaves_prompts_some_room() -> None:
+    pacer = StepPacer(0.25, 512)
+    assert pacer.pace(decoding=0).budget == 512
+    assert pacer.pace(decoding=2).budget == 16
+    pacer.observe(0.03, prompt=0, answers=2)
+    assert pacer.pace(decoding=2).budget == 16, "two tokens say nothing of a batch"
+    pacer.observe(0.5, prompt=98, answers=2)
+    assert pacer.pace(decoding=2).budget == 48
+    pacer.observe(500.0, prompt=98, answers=2)
+    assert pacer.pace(decoding=2).budget == 16
+    assert pacer.pace(decoding=9).budget == 32
+    assert pacer.pace(decoding=600).budget == 512
+
+
+def test_where_nobody_streams_a_step_is_longer_but_not_as_long_as_a_batch_may_take() -> None:
+    """512 tokens take 20 s on a slow machine, and so long whoever asked meanwhile waited."""
+    pacer = StepPacer(0.25, 512)
+
+    def run(per_token: float) -> int:
+        for _ in range(20):
+            tokens = pacer.pace(0).budget
+            pacer.observe(tokens * per_token, tokens, 0)
+        return pacer.pace(decoding=0).budget
+
+    assert run(0.0005) == 512
+    assert run(0.04) == 64
+    assert run(0.1) == 64
+    assert run(0.0001) == 512
+
+
+def test_a_piece_of_prompts_alone_is_as_few_tiles_as_fill_the_time_and_none_where_one_is_too_long() -> None:
+    def apart(seconds: float, max_tokens: int = 512, tile: int = 64) -> int:
+        pacer = StepPacer(0.25, max_tokens, tile)
+        pacer.observe(seconds, prompt=tile or 64, answers=0)
+        pace = pacer.pace(decoding=1)
+        return pace.apart
+
+    assert apart(0.5) == 64
+    assert apart(0.1) == 128
+    assert apart(0.01) == 512
+    assert apart(3.0) == 0, "a 6B model: streams would stand still for seconds"
+    assert apart(0.1, max_tokens=48) == 0
+    assert apart(0.5, tile=0) == 0, "on a GPU answers cost nothing beside prompts"
+    assert StepPacer(0.25, 512, 64).pace(1).apart == 0, "nothing is known yet"
+
+
+def test_small_steps_and_those_of_whole_tiles_are_learnt_apart() -> None:
+    """Steps of 16 tokens cost twice as much a token, and made every larger one look too slow."""
+    pacer = StepPacer(0.25, 512, tile=64)
+    pacer.observe(0.448, prompt=64, answers=0)
+    for _ in range(50):
+        pacer.observe(0.22, prompt=14, answers=2)
+    assert pacer.pace(decoding=2).apart == 64
+
+
+def test_answers_get_some_steps_after_one_of_prompts_but_not_more_time_than_half_of_it() -> None:
+    pacer = StepPacer(0.25, 512, tile=64)
+
+    def steps_of_answers(each: float) -> int:
+        pacer.observe(0.5, prompt=64, answers=0)
+        steps = 0
+        while pacer.pace(decoding=4).answers_next:
+            pacer.observe(each, prompt=0, answers=4)
+            steps += 1
+        return steps
+
+    assert steps_of_answers(0.05) == ANSWER_STEPS
+    assert steps_of_answers(0.15) == 2
+    assert steps_of_answers(0.4) == 1
+    pacer.observe(0.5, prompt=64, answers=0)
+    pacer.observe(0.2, prompt=12, answers=4)
+    assert not pacer.pace(decoding=4).answers_next, "they had their turn beside prompts"
+
+
+def test_answers_and_prompts_share_a_step_unless_a_long_prompt_has_enough_left_for_one() -> None:
+    """Prompts of their own for many were once computed apart from answers, because they were long together."""
+    streams = [_sequence(1, 3, generated=1), _sequence(2, 3, generated=1)]
+    short, shorter, long = _sequence(3, 200), _sequence(4, 100), _sequence(5, 300)
+    for turn in (False, True):
+        pace = Pace(budget=16, apart=64, long_from=256, answers_next=turn)
+
+        def apart(*prompts: Sequence, turn: bool = turn, pace: Pace = pace) -> bool:
+            shared = pace.share([prompts[0], *streams, *prompts[1:]])
+            assert shared in ((streams, list(prompts), 16), (streams, [], 16) if turn else ([], list(prompts), 64))
+            return shared != (streams, list(prompts), 16)
+
+        long.num_computed_tokens = long.cached_tokens = 0
+        assert not apart(short, shorter)
+        assert apart(short, long)
+        assert pace.share([short, long]) == ([], [short, long], 16), "nobody streams"
+        long.num_computed_tokens = 236
+        assert apart(long, short), "64 of it are left"
+        long.num_computed_tokens = 237
+        assert not apart(long, short)
+        long.num_computed_tokens = long.cached_tokens = 100
+        assert not apart(long, short), "what was cached does not count: it costs nothing"
+
+
+class _Timed(ScriptedBackend):
+    """Takes ten milliseconds a token, and notes what each step computed."""
+
+    def __init__(self) -> None:
+        super().__init__(cells=4000, context_length=2000)
+        self.now = 0.0
+        self.steps: list[tuple[int, int]] = []
+
+    def decode(self, items: tuple[BatchItem, ...]) -> None:
+        super().decode(items)
+        answers = sum(item.sequence.is_decoding for item in items)
+        tokens = sum(len(item.ids) for item in items)
+        self.steps.append((tokens - answers, answers))
+        self.now += 0.01 * tokens
+
+
+def test_streams_and_a_long_prompt_take_turns_and_say_what_they_say_alone() -> None:
+    backend = _Timed()
+    core = EngineCore(backend, StepPacer(0.25, 512, tile=64), clock=lambda: backend.now)
+    prompts = [(3,) * 64, (4, 5), (6, 7, 8), tuple(1 + i % 7 for i in range(1000))]
+    answers = [lone_run(prompt, 40) for prompt in prompts]
+    for number, prompt in enumerate(prompts[:3]):
+        core.submit(Submit(number, prompt, SamplingParams(max_tokens=40)))
+        core.step()
+    core.submit(Submit(3, prompts[3], SamplingParams(max_tokens=40)))
+    backend.steps.clear()
+    outputs = drain(core)
+    longest = max(len(answers[number]) for number in (1, 2))
+    beside = backend.steps[:longest]
+    assert all(prompt == 0 or answers == 0 for prompt, answers in beside)
+    assert {prompt for prompt, _ in beside} == {0, 64}
+    turns = "".join("P" if prompt else "a" for prompt, _ in beside).split("P")
+    assert {len(turn) for turn in turns[1:-1]} == {ANSWER_STEPS}
+    assert tokens_of(outputs[3]) == answers[3]

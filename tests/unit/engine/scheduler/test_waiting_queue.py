@@ -1,0 +1,189 @@
+"""Callers take turns, whatever each of them asks for."""
+
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.engine.messages import Submit
+from server.engine.params import SamplingParams
+from server.engine.scheduler.scheduler import MOST_OVERTAKEN
+from server.engine.scheduler.step_budget import StepPacer
+from server.engine.scheduler.waiting_queue import GENERATED, WaitingQueue, by_caller
+from server.engine.sequence import Sequence
+from server.engine.worker.core import EngineCore
+from tests.support.scripted_backend import ScriptedBackend, lone_run
+from tests.support.stepping import drain, tokens_of
+
+
+def sequence(request_id: int, caller: str) -> Sequence:
+    return Sequence(request_id, (1, 2, 3), SamplingParams(max_tokens=1), 1, caller=caller)
+
+
+def order(queue: WaitingQueue, cost: int = 10) -> str:
+    """Take all, each of which costs the same; return whose they were."""
+    taken = ""
+    while len(queue):
+        chosen = next(queue.in_turn())
+        queue.take(chosen, cost)
+        taken += chosen.caller
+    return taken
+
+
+def queue_of(callers: str) -> WaitingQueue:
+    queue = WaitingQueue()
+    for number, caller in enumerate(callers):
+        queue.add(sequence(number, caller))
+    return queue
+
+
+def test_callers_take_turns_and_the_requests_of_each_keep_their_order() -> None:
+    assert order(queue_of("aaaaab")) == "abaaaa"
+    assert order(queue_of("aaabbbc")) == "abcabab"
+    queue = queue_of("aaa")
+    assert [one.request_id for one in queue.in_turn()] == [0, 1, 2]
+
+
+def test_who_has_asked_for_much_waits_for_those_who_have_not() -> None:
+    queue = queue_of("aaaabbbb")
+    queue.take(next(queue.in_turn()), 1000)
+    assert order(queue) == "bbbbaaa"
+
+
+def test_what_an_answer_takes_counts() -> None:
+    queue = queue_of("aabb")
+    running = next(queue.in_turn())
+    queue.take(running, 10)
+    queue.take(next(queue.in_turn()), 10)
+    queue.generated(running, 5)
+    assert [one.caller for one in queue.in_turn()] == ["b", "a"]
+    assert 10 + 5 * GENERATED > 10
+
+
+def test_nobody_saves_up_by_not_asking() -> None:
+    queue = queue_of("aaaaaa")
+    for _ in range(3):
+        queue.take(next(queue.in_turn()), 100)
+    for number in range(10, 16):
+        queue.add(sequence(number, "b"))
+    assert order(queue, 100) == "bababab" + "bb"
+
+
+def test_who_had_the_machine_for_himself_owes_nothing() -> None:
+    queue = queue_of("a")
+    alone = next(queue.in_turn())
+    queue.take(alone, 100_000)
+    queue.end(alone)
+    for number, caller in enumerate("aabb", 10):
+        queue.add(sequence(number, caller))
+    assert order(queue) == "abab"
+
+
+def test_the_first_ones_of_each_come_first() -> None:
+    assert by_caller("aaabbc", str) == ["a", "b", "c", "a", "b", "a"]
+    assert by_caller("", str) == []
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    callers=st.text("abc", min_size=1, max_size=60),
+    costs=st.lists(st.integers(1, 50), min_size=60, max_size=60),
+    ends=st.lists(st.booleans(), min_size=60, max_size=60),
+    dropped=st.sets(st.integers(0, 59)),
+)
+def test_between_two_who_wait_neither_gets_more_than_one_request_ahead(callers, costs, ends, dropped) -> None:
+    queue = queue_of(callers)
+    for number in dropped:
+        found = queue.drop(number)
+        assert (found is not None) == (number < len(callers))
+    left = Counter(one.caller for one in queue)
+    spent = Counter(dict.fromkeys(left, 0))
+    while len(queue):
+        chosen = next(queue.in_turn())
+        cost = costs[chosen.request_id]
+        queue.take(chosen, cost)
+        if ends[chosen.request_id] and left[chosen.caller] > 1:
+            queue.end(chosen)
+        left[chosen.caller] -= 1
+        spent[chosen.caller] += cost
+        waiting = [spent[caller] for caller in left if left[caller]]
+        assert not waiting or max(waiting) - min(waiting) <= max(costs)
+    assert not list(queue)
+
+
+def core_of(backend: ScriptedBackend) -> EngineCore:
+    return EngineCore(backend, StepPacer(1e9, 64), clock=lambda: 0.0)
+
+
+def submit(core: EngineCore, request_id: int, caller: str, max_tokens: int = 6, prompt: int = 3) -> None:
+    ids = tuple(1 + (request_id * 7 + place) % 43 for place in range(prompt))
+    assert (
+        core.submit(Submit(request_id, ids, SamplingParams(max_tokens=max_tokens, ignore_eos=True), "", caller)) is None
+    )
+
+
+def test_one_request_beside_a_hundred_waits_for_one_place() -> None:
+    """In order of arrival it would have waited for all of them."""
+    core = core_of(ScriptedBackend(cells=2000, slots=12, parallel=4, context_length=100))
+    for request_id in range(100):
+        submit(core, request_id, "many")
+    core.step()
+    submit(core, 100, "one")
+    ended: list[int] = []
+    while 100 not in ended:
+        ended += (output.request_id for output in core.step().outputs if output.finish_reason)
+    assert len(ended) <= 4 + 4
+    assert len(drain(core)) == 100 - (len(ended) - 1)
+
+
+def test_where_not_all_decode_in_a_step_the_one_of_another_caller_always_does() -> None:
+    backend = ScriptedBackend(cells=2000, slots=16, parallel=8, context_length=500)
+    backend.decoding_limit = 3
+    core = core_of(backend)
+    for request_id in range(8):
+        submit(core, request_id, "one" if request_id == 5 else "many", 40)
+    core.step()
+    given = Counter(output.request_id for _ in range(14) for output in core.step().outputs)
+    assert given == {5: 14} | dict.fromkeys((0, 1, 2, 3, 4, 6, 7), 4)
+
+
+def test_short_requests_begin_before_one_for_which_there_is_no_room() -> None:
+    core = core_of(ScriptedBackend(cells=200, slots=12, parallel=4, context_length=200))
+    submit(core, 0, "a", max_tokens=90)
+    core.step()
+    submit(core, 1, "b", prompt=150)
+    submit(core, 2, "c")
+    ends = []
+    while core.has_work:
+        ends += (output.request_id for output in core.step().outputs if output.finish_reason)
+    assert ends == [2, 0, 1]
+
+
+def test_one_for_which_there_is_no_room_is_not_overtaken_for_ever() -> None:
+    core = core_of(ScriptedBackend(cells=200, slots=12, parallel=4, context_length=200))
+    for request_id in range(4):
+        submit(core, request_id, "short", max_tokens=30)
+    core.step()
+    submit(core, 999, "long", prompt=150)
+    for request_id in range(4, 400):
+        submit(core, request_id, "short", max_tokens=30)
+        for output in core.step().outputs:
+            if output.request_id == 999:
+                assert request_id < 4 + 20 * (MOST_OVERTAKEN + 8)
+                core.check_integrity()
+                return
+    raise AssertionError("it never began")
+
+
+def test_nobody_waits_for_a_prompt_that_is_scored_where_the_cache_has_it_already() -> None:
+    """A prompt that is scored is computed from its start, 64 tokens a step, and others waited for that."""
+    core = core_of(ScriptedBackend(cells=4000, slots=12, parallel=4, context_length=1000))
+    prompt = tuple(1 + place % 43 for place in range(600))
+    core.submit(Submit(1, prompt, SamplingParams(max_tokens=1)))
+    drain(core)
+    core.submit(Submit(2, prompt, SamplingParams(max_tokens=1, prompt_logprobs=0)))
+    core.step()
+    core.submit(Submit(3, (*prompt, 5), SamplingParams(max_tokens=1)))
+    assert [output.request_id for output in core.step().outputs if output.token_ids] == [3]
+    outputs = drain(core)
+    assert tokens_of(outputs[2]) == lone_run(prompt, 1)

@@ -1,0 +1,153 @@
+"""The door to the engine: whatever way a generation ends, nothing of it goes on running."""
+
+import asyncio
+
+import anyio
+import pytest
+
+from server.chat.prompts.message import Message, Role
+from server.engine.errors import EngineDied, PromptTooLong
+from server.engine.params import SamplingParams
+from server.generation.generate import (
+    Generation,
+    GenerationRequest,
+    Usage,
+    complete,
+    generate,
+    room_for_answer,
+    unless_gone,
+)
+from server.http.errors import ClientGone
+from server.model_pool.registry import ServedModel
+from tests.support.api import served_model
+from tests.support.scripted_engine import ScriptedEngine, Submission
+
+pytestmark = pytest.mark.anyio
+
+
+async def started(engine: ScriptedEngine) -> ServedModel:
+    model = served_model(engine)
+    await model.host.start()
+    return model
+
+
+async def request(model: ServedModel, n: int = 1) -> GenerationRequest:
+    prompt_ids = await model.encode([Message(Role.USER, "你好")])
+    return GenerationRequest(prompt_ids, SamplingParams(max_tokens=1000), n=n)
+
+
+async def read_all(generation: Generation) -> None:
+    try:
+        async for _ in generation:
+            pass
+    finally:
+        await generation.aclose()
+
+
+@pytest.mark.parametrize("n", [1, 3])
+async def test_one_that_was_never_read_can_be_closed_and_again(n: int) -> None:
+    engine = ScriptedEngine(endless=True)
+    model = await started(engine)
+    generation = await generate(model, await request(model, n))
+    assert engine.running == n
+    await generation.aclose()
+    await generation.aclose()
+    assert engine.running == 0
+
+
+@pytest.mark.parametrize("n", [1, 3])
+async def test_one_left_in_the_middle_is_closed(n: int) -> None:
+    engine = ScriptedEngine(endless=True)
+    model = await started(engine)
+    generation = await generate(model, await request(model, n))
+    async for _ in generation:
+        break
+    await generation.aclose()
+    assert engine.running == 0
+
+
+async def test_a_task_that_is_cancelled_closes_it() -> None:
+    engine = ScriptedEngine(endless=True, step_seconds=0.01)
+    model = await started(engine)
+    task = asyncio.create_task(read_all(await generate(model, await request(model, 2))))
+    await asyncio.sleep(0.03)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert engine.running == 0
+
+
+async def test_a_scope_that_cancels_again_and_again_does_not_keep_it_from_closing() -> None:
+    engine = ScriptedEngine(endless=True, step_seconds=0.01)
+    model = await started(engine)
+    generation = await generate(model, await request(model, 2))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read_all, generation)
+        await anyio.sleep(0.03)
+        tasks.cancel_scope.cancel()
+    assert engine.running == 0
+
+
+async def test_usage_counts_a_shared_prompt_once_and_only_what_nobody_computed_as_cached() -> None:
+    engine = ScriptedEngine(reply=lambda _: "ab", cached_tokens=5)
+    model = await started(engine)
+    ask = await request(model, 2)
+    completion = await complete(model, ask)
+    assert completion.usage == Usage(len(ask.prompt_ids), completion_tokens=2 * 4, cached_tokens=5)
+
+
+async def test_an_engine_that_ends_without_a_reason_is_a_failure() -> None:
+    class Broken(ScriptedEngine):
+        async def submit(self, *arguments):  # type: ignore[no-untyped-def]
+            stream = await super().submit(*arguments)
+            await stream.aclose()
+            return stream
+
+    model = await started(Broken())
+    with pytest.raises(EngineDied):
+        await complete(model, await request(model))
+
+
+async def test_work_for_a_caller_that_has_gone_is_cancelled() -> None:
+    cancelled = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    async def gone() -> None:
+        await asyncio.sleep(0.01)
+
+    with pytest.raises(ClientGone):
+        await unless_gone(work(), gone)
+    assert cancelled.is_set()
+
+
+async def test_work_that_is_done_first_wins() -> None:
+    async def work() -> str:
+        return "done"
+
+    async def stays() -> None:
+        await asyncio.sleep(60)
+
+    assert await unless_gone(work(), stays) == "done"
+
+
+async def test_the_context_must_leave_a_token_for_the_answer() -> None:
+    model = await started(ScriptedEngine(context_length=100))
+    assert room_for_answer(model, 99) == 1
+    with pytest.raises(PromptTooLong):
+        room_for_answer(model, 100)
+
+
+async def test_a_long_text_is_encoded_as_a_short_one_is() -> None:
+    seen: list[Submission] = []
+    engine = ScriptedEngine(context_length=20_000, reply=lambda submission: seen.append(submission) or "x")
+    model = await started(engine)
+    text = "长" * 5000
+    prompt_ids = await model.encode([Message(Role.USER, text)])
+    await complete(model, GenerationRequest(prompt_ids, SamplingParams(max_tokens=5)))
+    assert text in seen[0].prompt

@@ -1,0 +1,59 @@
+"""How requests are told apart when they end, and that the list of figures is what is served and documented."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from docs.generate.metrics_page import metrics_page
+from server.http.request_context import Progress, RequestRecord
+from server.observability.metric_definitions import ENGINE_METERS, REQUEST_METERS
+from server.observability.request_outcome import End, Outcome, outcome_of
+from tests.support.api import connect, make_app
+from tests.support.scripted_engine import ScriptedEngine
+
+
+@pytest.mark.parametrize(
+    ("status", "complete", "refusal", "failed", "end"),
+    [
+        (200, True, "", False, Outcome(End.SUCCESS, "stop")),
+        (200, False, "", False, Outcome(End.ABORTED)),
+        (200, True, "engine_died", True, Outcome(End.FAILED, "engine_died")),
+        (200, True, "", True, Outcome(End.FAILED, "internal_error")),
+        (400, True, "invalid_value", False, Outcome(End.REFUSED, "invalid_value")),
+        (405, True, "", False, Outcome(End.REFUSED, "http_405")),
+        (429, True, "queue_full", False, Outcome(End.REFUSED, "queue_full")),
+        (499, True, "client_closed_request", False, Outcome(End.ABORTED)),
+        (503, True, "engine_died", False, Outcome(End.FAILED, "engine_died")),
+        (None, False, "", False, Outcome(End.ABORTED)),
+    ],
+)
+def test_the_end_of_a_request(status: int | None, complete: bool, refusal: str, failed: bool, end: Outcome) -> None:
+    record = RequestRecord(refusal=refusal, failed=failed, status=status, complete=complete)
+    assert outcome_of(record) == end
+
+
+def test_an_answer_that_was_cut_off_is_told_apart() -> None:
+    record = RequestRecord(generations=[Progress("m", 1), Progress("m", 1, cut=True)], status=200, complete=True)
+    assert outcome_of(record) == Outcome(End.SUCCESS, "length")
+
+
+def test_the_page_is_made_from_the_list() -> None:
+    page = Path(__file__).parents[3] / "docs" / "metrics.md"
+    assert page.read_text("utf-8") == metrics_page(), "make docs writes it anew"
+
+
+@pytest.mark.anyio
+async def test_every_figure_of_the_list_is_served_and_no_other() -> None:
+    async with connect(make_app(ScriptedEngine())) as http:
+        reply: httpx.Response = await http.get("/metrics")
+    assert reply.headers["content-type"].startswith("text/plain")
+    families = {family.name: family for family in text_string_to_metric_families(reply.text)}
+    meters = {meter.full_name: meter for meter in (*ENGINE_METERS, *REQUEST_METERS)}
+    assert {name: family.type for name, family in families.items()} == {
+        name: meter.kind.value for name, meter in meters.items()
+    }
+    assert {name: family.documentation for name, family in families.items()} == {
+        name: meter.help for name, meter in meters.items()
+    }
