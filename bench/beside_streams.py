@@ -14,10 +14,10 @@ from pathlib import Path
 
 from server.engine.config import Device, EngineConfig
 from server.engine.gguf.gguf_check import check_gguf
-from server.engine.llama.runner import LlamaBackend
+from server.engine.llama.runner import LlamaModelRunner
 from server.engine.messages import Submit
 from server.engine.params import SamplingParams
-from server.engine.scheduler.step_budget import StepPacer
+from server.engine.scheduler.step_budget import TokenBudgetPolicy
 from server.engine.worker.core import EngineCore
 
 STREAMS = 4
@@ -70,9 +70,9 @@ def drive(core: EngineCore) -> Run:
 def measure(model: Path, *, in_turn: bool) -> Run:
     """Load the model and measure one way."""
     config = EngineConfig(model, context_length=2048, parallel=2 * STREAMS, device=Device.CPU)
-    backend = LlamaBackend(config, check_gguf(model))
+    backend = LlamaModelRunner(config, check_gguf(model))
     tile = backend.attention_tile if in_turn else 0
-    run = drive(EngineCore(backend, StepPacer(config.step_seconds, config.batch_size, tile)))
+    run = drive(EngineCore(backend, TokenBudgetPolicy(config.step_seconds, config.batch_size, tile)))
     backend.close()
     return run
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from server.engine.config import Device, EngineConfig
 from server.engine.gguf.gguf_check import check_gguf
 from server.engine.llama.cpu_topology import find_cores
-from server.engine.llama.runner import LlamaBackend
+from server.engine.llama.runner import LlamaModelRunner
 from server.engine.messages import Submit
 from server.engine.params import SamplingParams
-from server.engine.scheduler.step_budget import StepPacer
+from server.engine.scheduler.step_budget import TokenBudgetPolicy
 from server.engine.worker.core import EngineCore
 
 TOKENS = 150
@@ -56,8 +56,8 @@ def crowd(share: float) -> Iterator[None]:
 def rate(model: Path, threads: int) -> float:
     """Return the tokens a second of one stream after its first token; ``threads`` of 0 are those that have a core."""
     config = EngineConfig(model, context_length=1024, parallel=1, device=Device.CPU, threads=threads)
-    backend = LlamaBackend(config, check_gguf(model))
-    core = EngineCore(backend, StepPacer(0.25, 512))
+    backend = LlamaModelRunner(config, check_gguf(model))
+    core = EngineCore(backend, TokenBudgetPolicy(0.25, 512))
     core.submit(Submit(1, _PROMPT, SamplingParams(max_tokens=TOKENS + 1, temperature=0.0, ignore_eos=True)))
     core.step()
     started = time.perf_counter()

@@ -23,11 +23,11 @@ from server.chat.tokenizer.llama_tokenizer import load_tokenizer
 from server.engine.config import EngineConfig
 from server.engine.gguf.gguf_check import check_gguf
 from server.engine.kv_cache.ops import FreeSlot
-from server.engine.llama.runner import LlamaBackend
+from server.engine.llama.runner import LlamaModelRunner
 from server.engine.messages import Submit
 from server.engine.params import SamplingParams
-from server.engine.scheduler.step_budget import StepPacer
-from server.engine.speculative.controller import Speculation
+from server.engine.scheduler.step_budget import TokenBudgetPolicy
+from server.engine.speculative.controller import SpeculativeController
 from server.engine.worker.core import EngineCore
 
 TINY = Path(__file__).parents[1] / "models" / "tiny"
@@ -49,8 +49,8 @@ class Bench:
     def __init__(self, model: Path, clients: int) -> None:
         """Load ``model`` for so many requests at once."""
         self._tokenizer = load_tokenizer(model)
-        self._backend = LlamaBackend(EngineConfig(model, context_length=2048, parallel=clients), check_gguf(model))
-        self._speculation = Speculation(self._backend.stop_ids)
+        self._backend = LlamaModelRunner(EngineConfig(model, context_length=2048, parallel=clients), check_gguf(model))
+        self._speculation = SpeculativeController(self._backend.stop_ids)
 
     def workloads(self) -> dict[str, list[tuple[int, ...]]]:
         """Return prompts by the name of their workload."""
@@ -70,7 +70,7 @@ class Bench:
     def run(self, prompts: Sequence[tuple[int, ...]], *, drafting: bool) -> Run:
         """Answer ``prompts``, as many at once as there are clients. What drafts have taught is kept between runs."""
         speculation = self._speculation if drafting else None
-        core = EngineCore(self._backend, StepPacer(0.25, 512), speculation=speculation)
+        core = EngineCore(self._backend, TokenBudgetPolicy(0.25, 512), speculation=speculation)
         for index, prompt in enumerate(prompts):
             core.submit(Submit(index, prompt, SamplingParams(max_tokens=_MAX_TOKENS, temperature=0.0)))
         answers: dict[int, list[int]] = {index: [] for index in range(len(prompts))}

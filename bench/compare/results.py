@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from server.cli.bench.report import Report
+from server.cli.bench.report import BenchReport
 
-Metric = Callable[[Report], float]
+Metric = Callable[[BenchReport], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Unit:
     workload: str
     server: str
     round: int
-    reports: Mapping[str, Report] = field(default_factory=dict)
+    reports: Mapping[str, BenchReport] = field(default_factory=dict)
     """By name: some workloads have two parts."""
     processor: Mapping[str, float] = field(default_factory=dict)
     """By process: seconds of processor time, of the whole workload."""
@@ -44,7 +44,7 @@ def append(path: Path, unit: Unit) -> None:
 def _unit(document: dict[str, object]) -> Unit:
     reports = document.pop("reports")
     assert isinstance(reports, dict)
-    return Unit(**document, reports={name: Report(**values) for name, values in reports.items()})  # type: ignore[arg-type]
+    return Unit(**document, reports={name: BenchReport(**values) for name, values in reports.items()})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)

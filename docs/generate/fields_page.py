@@ -5,7 +5,7 @@ import json
 import click
 
 from server.api.anthropic.field_policy import MESSAGES
-from server.api.common.field_policy import FieldTable, Refused
+from server.api.common.field_policy import FieldPolicy, Rejected
 from server.api.openai.chat_completions.field_policy import CHAT, MESSAGE_REFUSED
 from server.api.openai.completions.field_policy import COMPLETION
 from server.api.openai.embeddings.protocol import EMBEDDING
@@ -61,13 +61,13 @@ def fields_page() -> str:
     )  # fmt: skip
 
 
-def _rows(table: FieldTable) -> str:
+def _rows(table: FieldPolicy) -> str:
     honoured = (_row(field.name, "honoured", field.note) for field in table.honoured)
     ignored = (_row(field.name, "accepted without effect", field.note) for field in table.ignored)
     return "".join((*honoured, *ignored, *map(_refused, table.refused)))
 
 
-def _refused(field: Refused) -> str:
+def _refused(field: Rejected) -> str:
     if not field.neutral:
         return _row(field.name, "refused", field.note)
     values = " or ".join(f"`{json.dumps(value)}`" for value in _distinct(field.neutral))

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import click
 
-from server.observability.metric_definitions import ENGINE_METERS, REQUEST_METERS, Meter
+from server.observability.metric_definitions import ENGINE_METERS, REQUEST_METERS, MetricSpec
 
 _HEAD = """\
 # Metrics
@@ -43,7 +43,7 @@ def metrics_page() -> str:
     return f"{_HEAD}{_COLUMNS}{_rows(REQUEST_METERS)}{_ENGINES}{_COLUMNS}{_rows(ENGINE_METERS)}"
 
 
-def _rows(meters: Iterable[Meter]) -> str:
+def _rows(meters: Iterable[MetricSpec]) -> str:
     return "".join(
         f"| `{meter.exposed_name}` | {meter.kind.value} | {', '.join(f'`{label}`' for label in meter.labels)} "
         f"| {meter.help} |\n"

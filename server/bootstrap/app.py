@@ -22,7 +22,7 @@ from server.api.openai.chat_completions import router as chat
 from server.api.openai.completions import router as completions
 from server.api.openai.embeddings import router as embeddings
 from server.api.openai.responses import router as responses
-from server.api.openai.responses.service import Answering
+from server.api.openai.responses.service import ResponsesService
 from server.api.openai.responses.store import ResponseStore
 from server.api.ops import health as ops
 from server.api.ops import metrics
@@ -34,17 +34,17 @@ from server.engine.interface import Caller
 from server.http.errors import AddressNotFound, ApiError
 from server.http.middleware.access_log import AccessLog
 from server.http.middleware.addresses import Addresses, ResolveAddress
-from server.http.middleware.api_keys import KeyRing
+from server.http.middleware.api_keys import ApiKeyStore
 from server.http.middleware.auth import Authorization
 from server.http.middleware.body_limit import BodyLimit
 from server.http.middleware.cors import CrossOrigin
 from server.http.middleware.cross_site import CrossSiteGuard
-from server.http.middleware.error_rendering import Wording
+from server.http.middleware.error_rendering import ErrorRenderer
 from server.http.middleware.ignored_fields import IgnoredFields
 from server.http.middleware.load_shedding import Shedding
 from server.http.middleware.rate_limit import RateLimit
 from server.http.middleware.request_id import RequestIds
-from server.http.middleware.server_error import LastResort
+from server.http.middleware.server_error import ServerErrorMiddleware
 from server.http.middleware.timeout import TimeLimit
 from server.http.middleware.tracing import Spans, SpanWriter
 from server.http.openapi import Tag, openapi_of
@@ -52,8 +52,8 @@ from server.http.origins import LOCAL, Origins
 from server.http.request_context import Limits, current_request
 from server.model_pool.registry import ModelRegistry
 from server.observability.engine_metrics import EngineFigures
-from server.observability.middleware import Counting
-from server.observability.request_metrics import Ledger
+from server.observability.middleware import MetricsMiddleware
+from server.observability.request_metrics import RequestMetrics
 from server.page import router as page
 
 
@@ -76,7 +76,7 @@ class ApiOptions:
     """What they may take together."""
     tasks: Mapping[str, Task] = field(default_factory=dict)
     """The stored prompts."""
-    keys: KeyRing = field(default_factory=lambda: KeyRing(()))
+    keys: ApiKeyStore = field(default_factory=lambda: ApiKeyStore(()))
     limits: Limits = field(default_factory=Limits)
     """Those of callers without a key, where there are no keys."""
     request_timeout: float = 0.0
@@ -132,7 +132,7 @@ def create_app(
     app.add_middleware(Shedding, paths=generating, check_room=partial(_check_room, registry), wording=wording)
     app.add_middleware(IgnoredFields, strict=options.strict_fields)
     _surround(app, options, wording)
-    app.add_middleware(Counting, ledger=Ledger(figures), generating=generating)
+    app.add_middleware(MetricsMiddleware, ledger=RequestMetrics(figures), generating=generating)
     if options.spans is not None:
         app.add_middleware(Spans, writer=options.spans, generating=generating)
     app.add_middleware(ResolveAddress, addresses=addresses)
@@ -146,7 +146,9 @@ def _routers(
     registry: ModelRegistry, options: ApiOptions, clock: Callable[[], datetime], figures: CollectorRegistry
 ) -> tuple[APIRouter, ...]:
     """Return all routes."""
-    answering = Answering(registry, ResponseStore(options.max_responses, options.max_response_bytes), options.tasks)
+    answering = ResponsesService(
+        registry, ResponseStore(options.max_responses, options.max_response_bytes), options.tasks
+    )
     return (
         chat.create_router(registry),
         completions.create_router(registry),
@@ -163,7 +165,7 @@ def _routers(
     )
 
 
-def _surround(app: FastAPI, options: ApiOptions, wording: Wording) -> None:
+def _surround(app: FastAPI, options: ApiOptions, wording: ErrorRenderer) -> None:
     """Put around all routes what may end a request without them; each of these lies around those before it."""
     if options.request_timeout:
         app.add_middleware(TimeLimit, seconds=options.request_timeout, wording=wording)
@@ -182,7 +184,7 @@ def _surround(app: FastAPI, options: ApiOptions, wording: Wording) -> None:
             wording=wording,
             checks_host=options.on_loopback,
         )
-    app.add_middleware(LastResort, wording=wording)
+    app.add_middleware(ServerErrorMiddleware, wording=wording)
     app.add_middleware(CrossOrigin, origins=origins)
 
 
@@ -204,13 +206,13 @@ def _routes(routers: Iterable[APIRouter]) -> Iterator[APIRoute]:
     return (route for router in routers for route in router.routes if isinstance(route, APIRoute))
 
 
-def _wording(clock: Callable[[], datetime]) -> Wording:
+def _wording(clock: Callable[[], datetime]) -> ErrorRenderer:
     """Return the shapes of errors; those of addresses that are not named are OpenAI's."""
     old = dict.fromkeys((*chatglm.PATHS, *baichuan.PATHS), partial(legacy.failure, clock))
-    return Wording({**old, anthropic.PATH: failure})
+    return ErrorRenderer({**old, anthropic.PATH: failure})
 
 
-def _handler(wording: Wording, addresses: Addresses) -> Callable[[Request, Exception], Awaitable[JSONResponse]]:
+def _handler(wording: ErrorRenderer, addresses: Addresses) -> Callable[[Request, Exception], Awaitable[JSONResponse]]:
     async def handle(request: Request, error: Exception) -> JSONResponse:
         if isinstance(error, HTTPException) and error.status_code == 404:
             path = request.scope["path"]

@@ -25,11 +25,11 @@ from server.engine.client.client import EngineClient
 from server.engine.client.compute_modes.memory import build_identity
 from server.engine.errors import ModelLoadError
 from server.engine.llama.fingerprint import identify_content
-from server.http.middleware.api_keys import KeyRing, parse_keys
+from server.http.middleware.api_keys import ApiKeyStore, parse_keys
 from server.http.middleware.tracing import SpanWriter
 from server.http.origins import is_loopback_host
 from server.http.request_context import Limits
-from server.model_pool.host import EngineHost, LoadPolicy
+from server.model_pool.host import LoadPolicy, ModelHost
 from server.model_pool.pinning import pins
 from server.model_pool.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, ServedModel
 from server.model_pool.task_model import task_models
@@ -137,7 +137,7 @@ def _span_maker() -> Callable[[], SpanWriter]:
     return lambda: RequestSpans(exporter(), version("glmserve"))
 
 
-def _keys(settings: Settings, limits: Limits) -> KeyRing:
+def _keys(settings: Settings, limits: Limits) -> ApiKeyStore:
     file = settings.api_key_file
     try:
         lines = [] if file is None else file.read_text("utf-8").splitlines()
@@ -146,7 +146,7 @@ def _keys(settings: Settings, limits: Limits) -> KeyRing:
             raise AssemblyError(f"{file}: there is no key in it")
         if settings.api_key and not given:
             raise AssemblyError("--api-key: there is no key in it")
-        return KeyRing(given + in_file)
+        return ApiKeyStore(given + in_file)
     except OSError as error:
         raise AssemblyError(f"{file}: cannot be read ({error.strerror})") from None
     except ValueError as error:
@@ -184,7 +184,7 @@ def _served(settings: Settings, plan: ModelPlan, turn: asyncio.Lock) -> Iterator
     state_bytes = int(settings.pinned_disk_mb * 1e6)
     states = settings.cache_dir / "prefixes"
     engine = EngineClient(engine_config(plan, states, state_bytes, settings.cache_dir / MODE_FOLDER))
-    host = EngineHost(
+    host = ModelHost(
         engine,
         partial(load_fitting, plan.facts.path, card.prompt_format),
         load_policy(plan.settings),
@@ -207,7 +207,7 @@ def _embedding_model(plan: ModelPlan, turn: asyncio.Lock, mode_dir: Path) -> Emb
     card = ModelCard(name, int(time.time()), plan.settings.alias, prompt_format="")
     load = partial(load_tokenizer, plan.facts.path)
     engine = EngineClient(engine_config(plan, mode_dir=mode_dir))
-    return EmbeddingModel(card, EngineHost(engine, load, load_policy(plan.settings), turn=turn))
+    return EmbeddingModel(card, ModelHost(engine, load, load_policy(plan.settings), turn=turn))
 
 
 def _card(plan: ModelPlan) -> ModelCard:

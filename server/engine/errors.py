@@ -11,7 +11,7 @@ EngineError
 ├── EngineDied               the engine process ended, and no other one may go on with the request
 ├── DecodeFailed             llama.cpp refused the batch that held this request
 ├── GrammarFailed            its grammar reached a limit while the answer was written
-├── ReaderTooSlow            nobody took what was computed for this request
+├── SlowConsumer            nobody took what was computed for this request
 └── ModelLoadError           the model file could not be loaded
     └── SelfTestFailed       it was loaded, but llama.cpp computes wrong with it
 """
@@ -38,11 +38,11 @@ class QueueFull(RequestRejected):
 class QueueTooSlow(QueueFull):
     """The request would wait for longer than it may take, so it need not begin."""
 
-    def __init__(self, wait: float, patience: float, retry_after: int) -> None:
+    def __init__(self, wait: float, timeout_s: float, retry_after: int) -> None:
         """All are in seconds."""
         RequestRejected.__init__(
             self,
-            f"this request would wait for some {wait:.0f} s and has {patience:.0f} s in all; "
+            f"this request would wait for some {wait:.0f} s and has {timeout_s:.0f} s in all; "
             f"try again in {retry_after} s",
         )
         self.retry_after = retry_after
@@ -93,7 +93,7 @@ class GrammarFailed(EngineError):
     """The grammar of this request reached a limit of cost while its answer was written, or came to a dead end."""
 
 
-class ReaderTooSlow(EngineError):
+class SlowConsumer(EngineError):
     """The outputs of the request were not read, so it was ended."""
 
     def __init__(self, unread: int) -> None:

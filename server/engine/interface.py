@@ -17,7 +17,7 @@ class Caller:
 
     id: str = ""
     """Whatever tells callers apart."""
-    patience: float = math.inf
+    timeout_s: float = math.inf
     """Seconds that the request may take: one that would wait longer need not begin."""
     scope: PrefixScope = EVERYBODY
     """Who else may find the prompt of the request in the prefix cache."""

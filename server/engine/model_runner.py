@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from server.engine.kv_cache.ops import CacheOp
-from server.engine.kv_cache.snapshot import Kept
+from server.engine.kv_cache.snapshot import CacheSnapshot
 from server.engine.messages import EngineInfo, SampledToken
 from server.engine.params import SamplingParams
 from server.engine.scheduler.adapters import LoadedVariant
@@ -34,7 +34,7 @@ class DecodeError(Exception):
         self.fatal = fatal
 
 
-class Backend(Protocol):
+class ModelRunner(Protocol):
     """Computes and samples."""
 
     @property
@@ -64,10 +64,10 @@ class Backend(Protocol):
     def self_test(self) -> None:
         """Compute a few tokens and compare; nothing is kept of it. Raises SelfTestFailed."""
 
-    def lay_prefix(self, variant: str, slot: int) -> None:
+    def load_prefix(self, variant: str, slot: int) -> None:
         """Put the tuned prefix of ``variant`` into the empty ``slot``."""
 
-    def state_identity(self, variant: str) -> str:
+    def state_fingerprint(self, variant: str) -> str:
         """Return text that differs wherever a sequence state of ``variant`` would not fit or not be the same."""
 
     def read_state(self, slot: int) -> bytearray:
@@ -105,7 +105,7 @@ class Backend(Protocol):
     def score_prompt(self, item: BatchItem) -> tuple[SampledToken, ...]:
         """Score the prompt's tokens that follow those of an item of the last batch that ``scores``."""
 
-    def kept(self) -> Kept:
+    def kept(self) -> CacheSnapshot:
         """Return what is kept just now."""
 
     def close(self) -> None:

@@ -36,7 +36,7 @@ class Sequence:
     """Who asked for it: callers take turns."""
     num_answered_tokens: int = 0
     """How many of the prompt's last tokens are of the answer, which an earlier process computed."""
-    held: bool = False
+    pinned: bool = False
     """Not a request: its prompt is computed in time that nobody else needs, nothing is sampled, and it stays."""
     prompt_keys: tuple[int, ...] = ()
     """The prompt as the prefix cache knows it (see ``prefix_keys``); by default ``prompt_ids``."""
@@ -48,11 +48,11 @@ class Sequence:
     num_computed_tokens: int = 0
     cached_tokens: int = 0
     finish_reason: FinishReason | None = None
-    leader: Sequence | None = None
+    prefix_owner: Sequence | None = None
     """While waiting: the running sequence that computes a prefix of this prompt just now."""
-    leader_length: int = 0
+    prefix_owner_length: int = 0
     """How long that prefix is."""
-    overtaken: int = 0
+    bypass_count: int = 0
     """How many began before it because there was no room for it."""
 
     def __post_init__(self) -> None:

@@ -10,19 +10,19 @@ from typing import TypeVar
 
 from anyio import CancelScope
 
-from server.chat.tools.types import ToolCall, ToolOffer, gather_calls
+from server.chat.tools.types import ToolCall, ToolConfig, gather_calls
 from server.engine.errors import GrammarRejected, PromptTooLong
 from server.engine.interface import Caller
 from server.engine.messages import FinishReason, PrefixScope, StepOutput
 from server.engine.params import SamplingParams
 from server.generation.deadline import Deadline
 from server.generation.detokenizer import Detokenizer
-from server.generation.logprobs import ScoredToken
-from server.generation.output_processor import Choice, TextDelta, scored_token
+from server.generation.logprobs import TokenLogprob
+from server.generation.output_processor import RequestOutput, TextDelta, scored_token
 from server.generation.prompt_log import log_prompt, logged
 from server.generation.tool_schemas import without_refused_schemas
-from server.http.errors import ClientGone
-from server.http.request_context import Progress, RequestRecord, current_request
+from server.http.errors import ClientDisconnected
+from server.http.request_context import RequestProgress, RequestRecord, current_request
 from server.model_pool.host import Tokenizer
 from server.model_pool.registry import ServedModel
 
@@ -54,7 +54,7 @@ class GenerationRequest:
     stop: tuple[str, ...] = ()
     """Looked for in the text of an answer, not in its calls."""
     n: int = 1
-    tools: ToolOffer | None = None
+    tools: ToolConfig | None = None
     """Whose calls the answer is read for. The prompt tells of them, and ``params.grammar`` holds the model to them."""
     continued: bool = False
     """The prompt ends within an answer, which is gone on with."""
@@ -90,7 +90,7 @@ class Answer:
 
     text: str
     finish_reason: FinishReason
-    tokens: tuple[ScoredToken, ...] = ()
+    tokens: tuple[TokenLogprob, ...] = ()
     """All tokens of the text, where log-probabilities are asked for; an end token too, which has no text."""
     calls: tuple[ToolCall, ...] = ()
     """The last one may be cut off where ``finish_reason`` is LENGTH."""
@@ -102,7 +102,7 @@ class Completion:
 
     answers: tuple[Answer, ...]
     usage: Usage
-    prompt: tuple[ScoredToken, ...] = ()
+    prompt: tuple[TokenLogprob, ...] = ()
     """The tokens of the prompt, where their log-probabilities are asked for."""
     timings: Timings = Timings(0.0, 0.0, 0.0)
 
@@ -113,7 +113,7 @@ class Generation:
     def __init__(
         self,
         prompt_tokens: int,
-        choices: tuple[Choice, ...],
+        choices: tuple[RequestOutput, ...],
         tokenizer: Tokenizer,
         deadline: Deadline,
         resources: ExitStack,
@@ -128,15 +128,15 @@ class Generation:
         self._deadline = deadline
         self._resources = resources
         self._scores_prompt = scores_prompt
-        self._pending: dict[asyncio.Task[TextDelta], Choice] = {}
+        self._pending: dict[asyncio.Task[TextDelta], RequestOutput] = {}
         # Most requests have one answer, which needs no task for each of its deltas.
         deltas = _single(choices[0], deadline) if len(choices) == 1 else self._merge()
         self._deltas = logged(deltas) if log_answers else deltas
 
     @property
-    def prompt(self) -> tuple[ScoredToken, ...]:
+    def prompt(self) -> tuple[TokenLogprob, ...]:
         """The tokens of the prompt, where their log-probabilities are asked for: all, once there is a delta."""
-        tokens: list[ScoredToken] = []
+        tokens: list[TokenLogprob] = []
         detokenizer = Detokenizer(strip_leading_space=self._tokenizer.strips_leading_space)
         offset = 0
         for token in self._choices[0].prompt:
@@ -207,8 +207,8 @@ async def generate(model: ServedModel, request: GenerationRequest) -> Generation
         EngineUnavailable: there is no engine to take it.
     """
     tokenizer = model.tokenizer
-    progress = Progress(model.card.name, len(request.prompt_ids), request.scores_only)
-    choices: list[Choice] = []
+    progress = RequestProgress(model.card.name, len(request.prompt_ids), request.scores_only)
+    choices: list[RequestOutput] = []
     record = current_request()
     caller = Caller(record.caller, record.seconds_left(), _scope(record, request.salts))
     with ExitStack() as resources:
@@ -271,21 +271,21 @@ async def unless_gone(work: Awaitable[_T], gone: Callable[[], Awaitable[None]]) 
     """Return the result of ``work``, or cancel it once ``gone`` returns: nobody waits for it any more.
 
     Raises:
-        ClientGone: ``gone`` returned first.
+        ClientDisconnected: ``gone`` returned first.
     """
     working = asyncio.ensure_future(work)
     watching = asyncio.ensure_future(gone())
     try:
         await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise ClientGone
+            raise ClientDisconnected
         return working.result()
     finally:
         await cancel_all((working, watching))
 
 
 async def _with_usable_tools(
-    model: ServedModel, request: GenerationRequest, tools: ToolOffer, caller: Caller
+    model: ServedModel, request: GenerationRequest, tools: ToolConfig, caller: Caller
 ) -> GenerationRequest:
     """Return ``request`` with a grammar that the engine takes, as far as its tools decide. Raises GrammarRejected."""
     grammar = request.params.grammar
@@ -316,13 +316,13 @@ def _choice(
     request: GenerationRequest,
     index: int,
     outputs: AsyncGenerator[StepOutput, None],
-    progress: Progress,
-) -> Choice:
+    progress: RequestProgress,
+) -> RequestOutput:
     form = model.prompt_format.tool_form
     parser = form.parser(request.tools, _new_call_id) if form is not None and request.tools is not None else None
     # A parser looks at the blanks in front itself: where there are some, the answer is no call.
     skip_blanks = model.prompt_format.opens_with_blanks and parser is None and not request.continued
-    return Choice(
+    return RequestOutput(
         index,
         outputs,
         model.tokenizer,
@@ -354,7 +354,7 @@ def _joined(deltas: Sequence[TextDelta]) -> Answer:
     return Answer("".join(delta.text for delta in deltas), reason, tokens, calls)
 
 
-async def _single(choice: Choice, deadline: Deadline) -> AsyncGenerator[TextDelta, None]:
+async def _single(choice: RequestOutput, deadline: Deadline) -> AsyncGenerator[TextDelta, None]:
     reason = None
     while reason is None:
         delta = await deadline.wait(choice.next_delta)
@@ -362,7 +362,7 @@ async def _single(choice: Choice, deadline: Deadline) -> AsyncGenerator[TextDelt
         yield delta
 
 
-def _next(choice: Choice) -> asyncio.Task[TextDelta]:
+def _next(choice: RequestOutput) -> asyncio.Task[TextDelta]:
     return asyncio.create_task(choice.next_delta())
 
 
@@ -373,6 +373,6 @@ async def cancel_all(tasks: Sequence[asyncio.Future[_T] | asyncio.Future[None]])
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _close_all(choices: Iterable[Choice]) -> None:
+async def _close_all(choices: Iterable[RequestOutput]) -> None:
     for choice in choices:
         await choice.aclose()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class ScoredPiece:
+class PieceLogprob:
     """A token as bytes, with the natural logarithm of its probability."""
 
     token_id: int
@@ -16,33 +16,33 @@ class ScoredPiece:
 
 
 @dataclass(frozen=True, slots=True)
-class ScoredToken(ScoredPiece):
+class TokenLogprob(PieceLogprob):
     """A token of a text."""
 
     offset: int
     """Characters of the text before it."""
-    top: tuple[ScoredPiece, ...] = ()
+    top: tuple[PieceLogprob, ...] = ()
     """The most probable tokens at this place, the first one first; the token itself may be none of them."""
 
 
-class HeldScores:
+class LogprobBuffer:
     """Holds tokens back as long as their text is held back."""
 
     def __init__(self) -> None:
-        self._held: deque[tuple[ScoredToken, int]] = deque()
+        self._held: deque[tuple[TokenLogprob, int]] = deque()
 
-    def add(self, token: ScoredToken, end: int) -> None:
+    def add(self, token: TokenLogprob, end: int) -> None:
         """Take in the next token, whose text is all there once ``end`` characters are."""
         self._held.append((token, end))
 
-    def released(self, length: int) -> tuple[ScoredToken, ...]:
+    def released(self, length: int) -> tuple[TokenLogprob, ...]:
         """Return those whose text is within the first ``length`` characters and which were not returned yet."""
         out = []
         while self._held and self._held[0][1] <= length:
             out.append(self._held.popleft()[0])
         return tuple(out)
 
-    def finish(self, length: int, *, cut: bool) -> tuple[ScoredToken, ...]:
+    def finish(self, length: int, *, cut: bool) -> tuple[TokenLogprob, ...]:
         """Return the rest, the text having ended; where it was ``cut`` off, only what begins within ``length``."""
         rest = tuple(token for token, _ in self._held if not cut or token.offset < length)
         self._held.clear()

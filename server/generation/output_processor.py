@@ -8,8 +8,8 @@ from server.chat.tools.types import AnswerPiece, CallDelta
 from server.engine.errors import EngineDied
 from server.engine.messages import FinishReason, SampledToken, StepOutput
 from server.generation.detokenizer import Detokenizer, StopChecker
-from server.generation.logprobs import HeldScores, ScoredPiece, ScoredToken
-from server.http.request_context import Progress
+from server.generation.logprobs import LogprobBuffer, PieceLogprob, TokenLogprob
+from server.http.request_context import RequestProgress
 from server.model_pool.host import Tokenizer
 
 
@@ -20,7 +20,7 @@ class TextDelta:
     index: int
     text: str
     finish_reason: FinishReason | None = None
-    tokens: tuple[ScoredToken, ...] = ()
+    tokens: tuple[TokenLogprob, ...] = ()
     """Those that this piece completes, where log-probabilities are asked for; of what a stop string cut off, none."""
     stop: str | None = None
     """The stop string that ended the answer, where one did."""
@@ -28,7 +28,7 @@ class TextDelta:
     """Pieces of tool calls, which come after the text."""
 
 
-class Choice:
+class RequestOutput:
     """One sequence in the engine, as text."""
 
     def __init__(
@@ -38,7 +38,7 @@ class Choice:
         tokenizer: Tokenizer,
         stop: tuple[str, ...],
         *,
-        progress: Progress | None = None,
+        progress: RequestProgress | None = None,
         skip_blanks: bool = False,
         continued: bool = False,
         parser: AnswerParser | None = None,
@@ -62,10 +62,10 @@ class Choice:
         self._checker = StopChecker(stop)
         self._skip_blanks = skip_blanks
         self._parser = parser
-        self._scores = HeldScores()
+        self._scores = LogprobBuffer()
         self._decoded = 0
         self._sent = 0
-        self._progress = progress or Progress("", 0)
+        self._progress = progress or RequestProgress("", 0)
         self._last = 0.0
         self.completion_tokens = 0
         self.queue_seconds = 0.0
@@ -152,11 +152,11 @@ class Choice:
         return text
 
 
-def scored_token(token: SampledToken, tokenizer: Tokenizer, offset: int, *, bare: bool) -> ScoredToken:
+def scored_token(token: SampledToken, tokenizer: Tokenizer, offset: int, *, bare: bool) -> TokenLogprob:
     """Return ``token`` with its bytes; ``bare`` without the space that stands for the dummy prefix."""
 
     def piece(token_id: int) -> bytes:
         return tokenizer.piece(token_id).removeprefix(b" ") if bare else tokenizer.piece(token_id)
 
-    top = tuple(ScoredPiece(rival.token_id, piece(rival.token_id), rival.logprob) for rival in token.top)
-    return ScoredToken(token.token_id, piece(token.token_id), token.logprob, offset, top)
+    top = tuple(PieceLogprob(rival.token_id, piece(rival.token_id), rival.logprob) for rival in token.top)
+    return TokenLogprob(token.token_id, piece(token.token_id), token.logprob, offset, top)

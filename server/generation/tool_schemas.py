@@ -4,7 +4,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from server.chat.tools.schema import embedded
-from server.chat.tools.types import Tool, ToolOffer
+from server.chat.tools.types import Tool, ToolConfig
 from server.engine.errors import GrammarRejected
 from server.engine.grammar import Grammar, GrammarKind
 from server.engine.interface import Caller
@@ -15,8 +15,8 @@ _ANY_ARGUMENTS = MappingProxyType({"type": "object"})
 
 
 async def without_refused_schemas(
-    model: ServedModel, offer: ToolOffer, refusal: GrammarRejected, caller: Caller
-) -> ToolOffer:
+    model: ServedModel, offer: ToolConfig, refusal: GrammarRejected, caller: Caller
+) -> ToolConfig:
     """Return ``offer`` with free arguments for the tools that the engine refuses, after it refused all of it.
 
     Raises:

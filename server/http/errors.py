@@ -17,12 +17,12 @@ ApiError
 ├── HostRefused          called by a name that is not the server's, without keys
 ├── RateLimited          past the budget of its key
 ├── RequestTimedOut      past the time that a request may take
-├── HeadTooLarge         more or longer headers than the server takes
+├── HeaderFieldsTooLarge         more or longer headers than the server takes
 ├── MalformedRequest     not a valid HTTP/1.1 request, or one that can be read in two ways
 ├── UnsupportedEncoding  the body is compressed
 ├── ServerBusy           too many large bodies wait to be parsed
 ├── TooManyConnections   all that there may be are being answered
-└── ClientGone           the caller hung up; nobody reads the reply
+└── ClientDisconnected           the caller hung up; nobody reads the reply
 """
 
 import reprlib
@@ -45,7 +45,7 @@ from server.engine.errors import (
     ModelLoadError,
     PromptTooLong,
     QueueFull,
-    ReaderTooSlow,
+    SlowConsumer,
     UnknownToken,
 )
 
@@ -216,7 +216,7 @@ class RequestTimedOut(ApiError):
         super().__init__(f"the request took more than {seconds:g} s, which is the limit here; ask for a shorter answer")
 
 
-class HeadTooLarge(ApiError):
+class HeaderFieldsTooLarge(ApiError):
     """The request has more or longer headers than the server takes."""
 
     def __init__(self, size: int, number: int) -> None:
@@ -252,7 +252,7 @@ class ServerBusy(ApiError):
         super().__init__("too many large requests wait to be read; try again in a second")
 
 
-class ClientGone(ApiError):
+class ClientDisconnected(ApiError):
     """The caller hung up before the answer was complete."""
 
     def __init__(self) -> None:
@@ -339,14 +339,14 @@ _TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
         PromptNotFound: _Row(404, "invalid_request_error", "prompt_not_found"),
         PreviousResponseNotFound: _Row(400, "invalid_request_error", "previous_response_not_found"),
         ResponseNotFound: _Row(404, "invalid_request_error", "response_not_found"),
-        ReaderTooSlow: _Row(408, "invalid_request_error", "reader_too_slow"),
+        SlowConsumer: _Row(408, "invalid_request_error", "reader_too_slow"),
         BodyTooSlow: _Row(408, "invalid_request_error", "body_too_slow"),
         BodyTooLarge: _Row(413, "invalid_request_error", "request_too_large"),
         UnsupportedEncoding: _Row(415, "invalid_request_error", "unsupported_content_encoding"),
         RateLimited: _Row(429, "rate_limit_error", "rate_limit_exceeded"),
         QueueFull: _Row(429, "rate_limit_error", "queue_full"),
-        HeadTooLarge: _Row(431, "invalid_request_error", "headers_too_large"),
-        ClientGone: _Row(499, "client_closed_request", "client_closed_request"),
+        HeaderFieldsTooLarge: _Row(431, "invalid_request_error", "headers_too_large"),
+        ClientDisconnected: _Row(499, "client_closed_request", "client_closed_request"),
         DecodeFailed: _Row(500, "server_error", "decode_failed"),
         TooManyConnections: _Row(503, "server_error", "too_many_connections", retry_after=1),
         ServerBusy: _Row(503, "server_error", "server_busy", retry_after=1),

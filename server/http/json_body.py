@@ -10,7 +10,7 @@ from typing import TypeVar
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from server.http.errors import ClientGone, InvalidRequest, shown_name
+from server.http.errors import ClientDisconnected, InvalidRequest, shown_name
 from server.http.json_work import MOST, is_too_much
 from server.http.offload import read_off_loop
 from server.http.request_context import current_request
@@ -34,13 +34,13 @@ async def read_request(request: Request, check: Callable[[dict[str, object]], _T
         InvalidRequest: it is none, or holds what is no text or no number, or ``check`` refuses it.
         BodyTooLarge: it is past the limit.
         ServerBusy: too many large bodies wait to be parsed.
-        ClientGone: the caller hung up before its end.
+        ClientDisconnected: the caller hung up before its end.
     """
     try:
         # Not request.body(), which would keep the bytes until the answer is complete.
         body = b"".join([chunk async for chunk in request.stream()])
     except ClientDisconnect:
-        raise ClientGone from None
+        raise ClientDisconnected from None
     current_request().body_bytes = len(body)
     work = partial(_checked, [body], check, unique_keys=unique_keys)
     del body

@@ -43,7 +43,7 @@ from server.engine.errors import (
 from server.http.errors import (
     BodyTooLarge,
     ErrorEnvelope,
-    HeadTooLarge,
+    HeaderFieldsTooLarge,
     InvalidKey,
     InvalidRequest,
     ModelNotFound,
@@ -69,7 +69,7 @@ _KEYS = MappingProxyType(
         "api-key": {"type": "apiKey", "in": "header", "name": "api-key"},
     }
 )
-_ANY_ROUTE: tuple[type[Exception], ...] = (InvalidKey, HeadTooLarge, RequestTimedOut, Exception)
+_ANY_ROUTE: tuple[type[Exception], ...] = (InvalidKey, HeaderFieldsTooLarge, RequestTimedOut, Exception)
 _ANY_BODY: tuple[type[Exception], ...] = (InvalidRequest, BodyTooLarge, RateLimited, ServerBusy)
 
 

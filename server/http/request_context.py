@@ -31,7 +31,7 @@ class Limits:
 
 
 @dataclass(slots=True, eq=False)
-class Progress:
+class RequestProgress:
     """The answers to one prompt, counted while they come."""
 
     model: str
@@ -91,7 +91,7 @@ class RequestRecord:
     """Where it came from: an address, or the network of one caller."""
     time_limit: float = 0.0
     """Seconds that it may take; 0 is any number."""
-    generations: list[Progress] = field(default_factory=list)
+    generations: list[RequestProgress] = field(default_factory=list)
     """One for each prompt that an engine has taken, or for all inputs of a request for embeddings."""
     relaxed: list[str] = field(default_factory=list)
     """Parts of its schemas that the answer is not held to; a response header tells them."""

@@ -52,7 +52,7 @@ class LoadPolicy:
     """How long a request waits for it."""
 
 
-class EngineHost:
+class ModelHost:
     """Whatever serves under one name or several shares one of these. Belongs to one event loop.
 
     The tokenizer is loaded only once the engine is ready: a bad file aborts the process that opens it, and that

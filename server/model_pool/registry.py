@@ -13,15 +13,15 @@ from server.chat.prompts.errors import PromptError
 from server.chat.prompts.formats import prefix_ids, prompt_format
 from server.chat.prompts.message import Message
 from server.chat.prompts.tool_messages import check_results
-from server.chat.tasks.task import AnswerForm
-from server.chat.tools.types import Tool, ToolOffer
+from server.chat.tasks.task import OutputConstraint
+from server.chat.tools.types import Tool, ToolConfig
 from server.engine.errors import EngineError, QueueFull
 from server.engine.grammar import Grammar
 from server.engine.interface import Caller, EngineState, EngineStatus
 from server.http.errors import ModelNotFound, RouteNotServed, TextTooLong, WrongModelKind
 from server.http.offload import INLINE_BYTES, off_loop
 from server.http.request_context import current_request
-from server.model_pool.host import EngineHost, Tokenizer
+from server.model_pool.host import ModelHost, Tokenizer
 from server.model_pool.system_length import SystemLengths
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class ModelCard:
 class NamedModel:
     """A name that requests are sent to, on the host that loads what it means."""
 
-    def __init__(self, card: ModelCard, host: EngineHost) -> None:
+    def __init__(self, card: ModelCard, host: ModelHost) -> None:
         """Serve what ``host`` loads as ``card`` says."""
         self.card = card
         self.host = host
@@ -76,11 +76,11 @@ class NamedModel:
         return self.host.info.context_length
 
     def in_use(self) -> AbstractAsyncContextManager[None]:
-        """Have the model loaded while a block runs; see ``EngineHost.in_use``."""
+        """Have the model loaded while a block runs; see ``ModelHost.in_use``."""
         return self.host.in_use()
 
     def held(self) -> AbstractContextManager[None]:
-        """Keep the loaded model while a block runs; see ``EngineHost.held``."""
+        """Keep the loaded model while a block runs; see ``ModelHost.held``."""
         return self.host.held()
 
 
@@ -100,7 +100,7 @@ class EmbeddingModel(NamedModel):
 class ServedModel(NamedModel):
     """A model that answers. It and its tuned variants share one host."""
 
-    def __init__(self, card: ModelCard, host: EngineHost) -> None:
+    def __init__(self, card: ModelCard, host: ModelHost) -> None:
         """Serve what ``host`` loads as ``card`` says; a card with a parent means the host's variant of its name.
 
         Raises:
@@ -145,9 +145,9 @@ class ServedModel(NamedModel):
             record.common_tokens = await self._encoded(characters, lambda: lengths.of(messages, tools, tokenizer))
         return ids
 
-    def answer_form(self, messages: Sequence[Message]) -> AnswerForm:  # noqa: ARG002 - a task's depends on them
+    def answer_form(self, messages: Sequence[Message]) -> OutputConstraint:  # noqa: ARG002 - a task's depends on them
         """Return what an answer to ``messages`` is held to, unless the request says otherwise."""
-        return AnswerForm()
+        return OutputConstraint()
 
     @property
     def text_prefix(self) -> tuple[int, ...]:
@@ -169,7 +169,7 @@ class ServedModel(NamedModel):
             raise TextTooLong(characters, self.context_length)
         return await _tokenised(characters, encode)
 
-    def tool_grammar(self, offer: ToolOffer) -> Grammar:
+    def tool_grammar(self, offer: ToolConfig) -> Grammar:
         """Return what an answer must look like that may call the tools of ``offer``.
 
         Raises:
@@ -239,7 +239,7 @@ class ModelRegistry:
         return self._models
 
     @property
-    def hosts(self) -> tuple[EngineHost, ...]:
+    def hosts(self) -> tuple[ModelHost, ...]:
         """The engines behind them, each once."""
         return tuple(dict.fromkeys(model.host for model in self._models))
 
@@ -347,5 +347,5 @@ class ModelRegistry:
     def _names(self) -> tuple[str, ...]:
         return tuple(model.card.name for model in self._models)
 
-    def _name_of(self, host: EngineHost) -> str:
+    def _name_of(self, host: ModelHost) -> str:
         return next(model.card.name for model in self._models if model.host is host)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from models.catalog import SamplingDefaults
 from server.chat.prompts.errors import PromptError
 from server.chat.prompts.message import Message, Role
-from server.chat.tasks.task import AnswerForm, Task, TaskSampling, VariableError, task_name
+from server.chat.tasks.task import OutputConstraint, Task, TaskSampling, VariableError, task_name
 from server.chat.tools.types import Tool
 from server.model_pool.pinning import pins, task_prompt
 from server.model_pool.registry import ModelCard, NamedModel, ServedModel
@@ -60,7 +60,7 @@ class TaskModel(ServedModel):
         for pin in await asyncio.to_thread(pins, [prompt], self.prompt_format, tokenizer):
             self.host.engine.pin(pin)
 
-    def answer_form(self, messages: Sequence[Message]) -> AnswerForm:
+    def answer_form(self, messages: Sequence[Message]) -> OutputConstraint:
         """Return what the answer looks like; see ``ServedModel.answer_form``."""
         return self.task.answer_form(self._values(messages))
 

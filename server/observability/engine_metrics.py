@@ -7,10 +7,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from server.engine.errors import EngineUnavailable
-from server.model_pool.host import EngineHost
+from server.model_pool.host import ModelHost
 from server.model_pool.registry import ModelRegistry
 from server.observability import metric_definitions as meters
-from server.observability.metric_definitions import Kind, Meter
+from server.observability.metric_definitions import MetricKind, MetricSpec
 
 
 class EngineFigures(Collector):
@@ -24,21 +24,21 @@ class EngineFigures(Collector):
         """Yield all figures."""
         names = {model.host: model.card.parent or model.card.name for model in self._registry.models}
         for meter in meters.ENGINE_METERS:
-            kind = GaugeMetricFamily if meter.kind is Kind.GAUGE else CounterMetricFamily
+            kind = GaugeMetricFamily if meter.kind is MetricKind.GAUGE else CounterMetricFamily
             family = kind(meter.full_name, meter.help, labels=meter.labels)
             for host, name in names.items():
                 family.add_metric([name], _READ[meter](host))
             yield family
 
 
-def _share(cells: int, host: EngineHost) -> float:
+def _share(cells: int, host: ModelHost) -> float:
     try:
         return cells / (host.info.cache_cells or 1)  # an embedding model has no cache
     except EngineUnavailable:
         return 0.0
 
 
-_READ: Mapping[Meter, Callable[[EngineHost], float]] = MappingProxyType(
+_READ: Mapping[MetricSpec, Callable[[ModelHost], float]] = MappingProxyType(
     {
         meters.RUNNING: lambda host: host.engine.stats.running,
         meters.WAITING: lambda host: host.engine.stats.waiting,

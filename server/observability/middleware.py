@@ -5,17 +5,17 @@ from collections.abc import Collection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.http.request_context import CLIENT_CLOSED, current_request
-from server.observability.request_metrics import Ledger
-from server.observability.request_outcome import End, Outcome, outcome_of
+from server.observability.request_metrics import RequestMetrics
+from server.observability.request_outcome import OutcomeKind, RequestOutcome, outcome_of
 
 _OTHER = "other"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-class Counting:
+class MetricsMiddleware:
     """Enters each request into the books."""
 
-    def __init__(self, app: ASGIApp, ledger: Ledger, generating: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, ledger: RequestMetrics, generating: Collection[str]) -> None:
         """Wrap ``app``; ``generating`` are the paths where a POST asks for an answer."""
         self._app = app
         self._ledger = ledger
@@ -37,7 +37,7 @@ class Counting:
 
     async def _generation(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = current_request()
-        outcome = Outcome(End.FAILED, "internal_error")
+        outcome = RequestOutcome(OutcomeKind.FAILED, "internal_error")
         self._ledger.open(record)
         try:
             await self._app(scope, receive, send)

@@ -17,8 +17,8 @@ from opentelemetry.util.types import AttributeValue
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from server.http.request_context import CLIENT_CLOSED, Progress, RequestRecord
-from server.observability.request_outcome import End, Outcome, outcome_of
+from server.http.request_context import CLIENT_CLOSED, RequestProgress, RequestRecord
+from server.observability.request_outcome import OutcomeKind, RequestOutcome, outcome_of
 
 _OPERATIONS = {"/v1/embeddings": "embeddings", "/v1/completions": "text_completion"}
 _CHAT = "chat"
@@ -52,7 +52,7 @@ class RequestSpans:
             start_time=_nanoseconds(started),
         )
         outcome = outcome_of(record)
-        if outcome.end is End.FAILED:
+        if outcome.end is OutcomeKind.FAILED:
             span.set_status(Status(StatusCode.ERROR, outcome.reason))
         if error := _error(outcome):
             span.set_attribute("error.type", error)
@@ -64,7 +64,7 @@ class RequestSpans:
         """Send what is left. Blocks."""
         self._provider.shutdown()
 
-    def _write_phases(self, parent: Span, generation: Progress, offset: float) -> None:
+    def _write_phases(self, parent: Span, generation: RequestProgress, offset: float) -> None:
         if generation.queue_seconds is None:
             return
         first = generation.first_token + offset
@@ -111,12 +111,18 @@ def _attributes(scope: Scope, record: RequestRecord) -> Iterator[tuple[str, Attr
     yield "gen_ai.usage.output_tokens", sum(one.completion_tokens for one in generations)
     if generations[0].queue_seconds is not None:
         yield "gen_ai.response.time_to_first_chunk", generations[0].first_token - record.arrived
-    if outcome_of(record).end is End.SUCCESS:
+    if outcome_of(record).end is OutcomeKind.SUCCESS:
         yield "gen_ai.response.finish_reasons", ["length" if one.cut else "stop" for one in generations]
 
 
-def _error(outcome: Outcome) -> str:
-    return "client_closed" if outcome.end is End.ABORTED else outcome.reason if outcome.end is not End.SUCCESS else ""
+def _error(outcome: RequestOutcome) -> str:
+    return (
+        "client_closed"
+        if outcome.end is OutcomeKind.ABORTED
+        else outcome.reason
+        if outcome.end is not OutcomeKind.SUCCESS
+        else ""
+    )
 
 
 def _nanoseconds(seconds: float) -> int:

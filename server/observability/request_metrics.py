@@ -8,13 +8,13 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from server.http.request_context import Progress, RequestRecord
+from server.http.request_context import RequestProgress, RequestRecord
 from server.observability import metric_definitions as meters
-from server.observability.metric_definitions import Meter
-from server.observability.request_outcome import End, Outcome
+from server.observability.metric_definitions import MetricSpec
+from server.observability.request_outcome import OutcomeKind, RequestOutcome
 
 
-class Ledger(Collector):
+class RequestMetrics(Collector):
     """The books of one server: what came in, how it ended, what it took.
 
     Tokens are counted as they come: those of running requests are read from their records when somebody looks.
@@ -40,14 +40,14 @@ class Ledger(Collector):
         self._counters[meters.RECEIVED].inc()
         self._running.add(record)
 
-    def close(self, record: RequestRecord, outcome: Outcome) -> None:
+    def close(self, record: RequestRecord, outcome: RequestOutcome) -> None:
         """It has ended."""
         self._running.discard(record)
         self._count(record, outcome)
         for generation in record.generations:
             self._prompt_tokens[generation.model] += generation.prompt_tokens
             self._generation_tokens[generation.model] += generation.completion_tokens
-            if outcome.end is not End.SUCCESS:
+            if outcome.end is not OutcomeKind.SUCCESS:
                 wasted = generation.prompt_tokens + generation.completion_tokens
                 self._counters[meters.WASTED_TOKENS].labels(generation.model).inc(wasted)
             self._observe(record, generation)
@@ -69,19 +69,19 @@ class Ledger(Collector):
         yield _family(meters.PROMPT_TOKENS, prompt)
         yield _family(meters.GENERATION_TOKENS, generated)
 
-    def _count(self, record: RequestRecord, outcome: Outcome) -> None:
+    def _count(self, record: RequestRecord, outcome: RequestOutcome) -> None:
         model = record.generations[0].model if record.generations else ""
-        if outcome.end is End.SUCCESS:
+        if outcome.end is OutcomeKind.SUCCESS:
             self._counters[meters.SUCCESS].labels(model, outcome.reason).inc()
             self._histograms[meters.END_TO_END].labels(model).observe(time.monotonic() - record.arrived)
-        elif outcome.end is End.ABORTED:
+        elif outcome.end is OutcomeKind.ABORTED:
             self._counters[meters.ABORTED].labels(model).inc()
-        elif outcome.end is End.REFUSED:
+        elif outcome.end is OutcomeKind.REFUSED:
             self._counters[meters.REFUSED].labels(outcome.reason).inc()
         else:
             self._counters[meters.FAILED].labels(model, outcome.reason).inc()
 
-    def _observe(self, record: RequestRecord, generation: Progress) -> None:
+    def _observe(self, record: RequestRecord, generation: RequestProgress) -> None:
         if generation.queue_seconds is None:
             return
         model = generation.model
@@ -92,15 +92,15 @@ class Ledger(Collector):
             between.observe(gap)
 
 
-def _counter(meter: Meter, registry: CollectorRegistry) -> Counter:
+def _counter(meter: MetricSpec, registry: CollectorRegistry) -> Counter:
     return Counter(meter.full_name, meter.help, meter.labels, registry=registry)
 
 
-def _histogram(meter: Meter, registry: CollectorRegistry) -> Histogram:
+def _histogram(meter: MetricSpec, registry: CollectorRegistry) -> Histogram:
     return Histogram(meter.full_name, meter.help, meter.labels, registry=registry, buckets=meter.buckets)
 
 
-def _family(meter: Meter, counts: Tally[str]) -> CounterMetricFamily:
+def _family(meter: MetricSpec, counts: Tally[str]) -> CounterMetricFamily:
     family = CounterMetricFamily(meter.full_name, meter.help, labels=meter.labels)
     for model, count in counts.items():
         family.add_metric([model], count)

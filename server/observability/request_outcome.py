@@ -6,7 +6,7 @@ from enum import Enum
 from server.http.request_context import CLIENT_CLOSED, RequestRecord
 
 
-class End(str, Enum):
+class OutcomeKind(str, Enum):
     """The four ends of a request."""
 
     SUCCESS = "success"
@@ -16,22 +16,22 @@ class End(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RequestOutcome:
     """An end and why."""
 
-    end: End
+    end: OutcomeKind
     reason: str = ""
     """Of a refusal and a failure the code of the error; of a success why its answers ended."""
 
 
-def outcome_of(record: RequestRecord) -> Outcome:
+def outcome_of(record: RequestRecord) -> RequestOutcome:
     """Return how the request of ``record`` ended."""
     status = record.status
     if record.failed or (status is not None and status >= 500):
-        return Outcome(End.FAILED, record.refusal or "internal_error")
+        return RequestOutcome(OutcomeKind.FAILED, record.refusal or "internal_error")
     if status is None or status == CLIENT_CLOSED or not record.complete:
-        return Outcome(End.ABORTED)
+        return RequestOutcome(OutcomeKind.ABORTED)
     if status >= 400:
-        return Outcome(End.REFUSED, record.refusal or f"http_{status}")
+        return RequestOutcome(OutcomeKind.REFUSED, record.refusal or f"http_{status}")
     cut = any(generation.cut for generation in record.generations)
-    return Outcome(End.SUCCESS, "length" if cut else "stop")
+    return RequestOutcome(OutcomeKind.SUCCESS, "length" if cut else "stop")

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from server.bootstrap.app import ApiOptions
-from server.http.middleware.api_keys import KeyRing, parse_keys
+from server.http.middleware.api_keys import ApiKeyStore, parse_keys
 from server.http.request_context import Limits
 from tests.support.api import connect, make_app, serve
 from tests.support.raw_http import exchange
@@ -71,7 +71,7 @@ async def test_refusals_have_the_words_of_the_address_that_was_meant(http: httpx
 
 
 async def test_another_way_to_write_an_address_does_not_get_around_the_keys() -> None:
-    options = ApiOptions(keys=KeyRing(parse_keys(["sk-12345678"], Limits(), "test")))
+    options = ApiOptions(keys=ApiKeyStore(parse_keys(["sk-12345678"], Limits(), "test")))
     async with connect(make_app(ScriptedEngine(), options), loaded=False) as http:
         for path in (
             "//v1/models",

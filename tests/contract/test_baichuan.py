@@ -8,7 +8,7 @@ import pytest
 
 from models.catalog import find
 from server.bootstrap.app import create_app
-from server.model_pool.host import EngineHost
+from server.model_pool.host import ModelHost
 from server.model_pool.registry import ModelCard, ModelRegistry, ServedModel
 from tests.support.api import NOW, connect
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
@@ -28,7 +28,7 @@ async def http(engine: ScriptedEngine) -> AsyncIterator[httpx.AsyncClient]:
     entry = find("baichuan-13b-chat")
     assert entry is not None
     card = ModelCard(entry.name, 0, prompt_format=entry.prompt_format, defaults=entry.defaults)
-    served = ServedModel(card, EngineHost(engine, ByteTokenizer))
+    served = ServedModel(card, ModelHost(engine, ByteTokenizer))
     async with connect(create_app(ModelRegistry([served]), clock=lambda: NOW)) as client:
         yield client
 

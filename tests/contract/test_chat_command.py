@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from server.bootstrap.app import ApiOptions
 from server.cli.main import main
 from server.engine.errors import EngineDied, QueueFull
-from server.http.middleware.api_keys import KeyRing, parse_keys
+from server.http.middleware.api_keys import ApiKeyStore, parse_keys
 from server.http.request_context import Limits
 from tests.support.api import make_app, serve
 from tests.support.scripted_engine import ScriptedEngine
@@ -73,7 +73,7 @@ def test_contradictory_arguments_are_a_usage_error(args: list[str]) -> None:
 
 
 def test_a_server_with_keys_is_asked_with_the_one_that_is_given(engine: ScriptedEngine) -> None:
-    keys = KeyRing(parse_keys(("ann:secret-of-ann",), Limits(), "test"))
+    keys = ApiKeyStore(parse_keys(("ann:secret-of-ann",), Limits(), "test"))
     with serve(make_app(engine, ApiOptions(keys=keys))) as address:
         runner = CliRunner()
         refused = runner.invoke(main, ["chat", "--url", address], input="hi\n", env={"GLMSERVE_API_KEY": None})

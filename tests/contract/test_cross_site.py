@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from server.bootstrap.app import ApiOptions
-from server.http.middleware.api_keys import KeyRing, parse_keys
+from server.http.middleware.api_keys import ApiKeyStore, parse_keys
 from server.http.origins import host_of, is_local_host, is_loopback_host
 from server.http.request_context import Limits
 from tests.support.api import connect, make_app, serve
@@ -191,7 +191,7 @@ def test_any_name_can_be_allowed() -> None:
 
 @pytest.fixture
 async def with_keys(engine: ScriptedEngine) -> AsyncIterator[httpx.AsyncClient]:
-    keys = KeyRing(parse_keys(("a:secret-of-ann",), Limits(), "test"))
+    keys = ApiKeyStore(parse_keys(("a:secret-of-ann",), Limits(), "test"))
     async with connect(make_app(engine, ApiOptions(keys=keys, on_loopback=True))) as client:
         yield client
 

@@ -11,7 +11,7 @@ from openai import AsyncOpenAI, BadRequestError, RateLimitError
 from server.bootstrap.app import ApiOptions, create_app
 from server.engine.errors import QueueFull
 from server.http.request_context import Limits
-from server.model_pool.host import EngineHost
+from server.model_pool.host import ModelHost
 from server.model_pool.registry import EmbeddingModel, ModelCard, ModelRegistry
 from tests.support.api import MODEL, connect, served_model
 from tests.support.scripted_engine import EOS, ByteTokenizer, ScriptedEngine
@@ -24,7 +24,7 @@ VECTORS = "vectors"
 @pytest.fixture
 async def http(engine: ScriptedEngine) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a server with a model of each kind."""
-    embedder = EmbeddingModel(ModelCard(VECTORS, 1_700_000_000), EngineHost(engine, ByteTokenizer))
+    embedder = EmbeddingModel(ModelCard(VECTORS, 1_700_000_000), ModelHost(engine, ByteTokenizer))
     app = create_app(ModelRegistry([embedder, served_model(ScriptedEngine())]))
     async with connect(app) as client:
         yield client
@@ -94,7 +94,7 @@ async def test_a_model_that_makes_vectors_is_not_the_default(http: httpx.AsyncCl
 
 async def test_inputs_count_as_tokens_of_the_key(engine: ScriptedEngine) -> None:
     """They did not, so that a budget in tokens bounded chats alone."""
-    embedder = EmbeddingModel(ModelCard(VECTORS, 1_700_000_000), EngineHost(engine, ByteTokenizer))
+    embedder = EmbeddingModel(ModelCard(VECTORS, 1_700_000_000), ModelHost(engine, ByteTokenizer))
     app = create_app(ModelRegistry([embedder]), ApiOptions(limits=Limits(tokens_per_minute=3)))
     async with connect(app) as http:
         replies = [await http.post("/v1/embeddings", json={"input": [[7, 8], [9]]}) for _ in range(2)]

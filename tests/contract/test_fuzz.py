@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from server.api.anthropic.field_policy import MESSAGES as MESSAGE_TABLE
-from server.api.common.field_policy import FieldTable
+from server.api.common.field_policy import FieldPolicy
 from server.api.openai.chat_completions.field_policy import CHAT as CHAT_TABLE
 from server.api.openai.completions.field_policy import COMPLETION
 from server.api.openai.responses.field_policy import RESPONSES
@@ -32,7 +32,7 @@ JSON = st.recursive(
 )
 
 
-def names(table: FieldTable) -> list[str]:
+def names(table: FieldPolicy) -> list[str]:
     return [field.name for part in (table.honoured, table.ignored, table.refused) for field in part]
 
 

@@ -10,7 +10,7 @@ from openai import AsyncOpenAI, AuthenticationError, RateLimitError
 
 from server.bootstrap.app import ApiOptions
 from server.engine.interface import EngineState
-from server.http.middleware.api_keys import KeyRing, parse_keys
+from server.http.middleware.api_keys import ApiKeyStore, parse_keys
 from server.http.request_context import Limits
 from tests.support.api import MODEL, connect, make_app
 from tests.support.scripted_engine import ScriptedEngine
@@ -40,7 +40,7 @@ NO_KEYS: tuple[dict[str, str], ...] = (
 
 @pytest.fixture
 async def http(engine: ScriptedEngine) -> AsyncIterator[httpx.AsyncClient]:
-    app = make_app(engine, ApiOptions(keys=KeyRing(parse_keys(KEYS, Limits(), "test"))))
+    app = make_app(engine, ApiOptions(keys=ApiKeyStore(parse_keys(KEYS, Limits(), "test"))))
     async with connect(app) as client:
         yield client
 
@@ -53,7 +53,7 @@ def test_each_key_is_compared_in_constant_time_whichever_was_sent(monkeypatch: p
         compared.append((one, other))
         return secrets.compare_digest(one, other)
 
-    ring = KeyRing(parse_keys(KEYS, Limits(), "test"))
+    ring = ApiKeyStore(parse_keys(KEYS, Limits(), "test"))
     monkeypatch.setattr("server.http.middleware.api_keys.hmac.compare_digest", compare)
     for secret in (b"secret-of-ann", b"secret-of-bob", b"wrong", b"", b"x" * 10_000):
         compared.clear()

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from server.bootstrap.app import create_app
 from server.engine.errors import EngineUnavailable, ModelLoadError
 from server.engine.interface import EngineState
-from server.model_pool.host import EngineHost
+from server.model_pool.host import ModelHost
 from server.model_pool.registry import ModelCard, ModelRegistry, ServedModel
 from tests.support.api import connect, make_app, served_model
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
@@ -66,7 +66,7 @@ async def test_a_tokenizer_that_cannot_be_loaded_is_a_failed_model() -> None:
     def broken() -> ByteTokenizer:
         raise OSError("no such vocabulary")
 
-    model = ServedModel(ModelCard("m", 0), EngineHost(ScriptedEngine(), broken))
+    model = ServedModel(ModelCard("m", 0), ModelHost(ScriptedEngine(), broken))
     async with connect(create_app(ModelRegistry([model])), loaded=False) as http:
         assert "no such vocabulary" in (await until(http, "failed")).json()["reason"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from server.bootstrap.app import ApiOptions
 from server.engine.errors import EngineDied
-from server.http.middleware.api_keys import KeyRing, parse_keys
+from server.http.middleware.api_keys import ApiKeyStore, parse_keys
 from server.http.request_context import Limits
 from server.observability.logging import JsonFormatter, RequestIdFilter
 from tests.support.api import connect, make_app
@@ -57,7 +57,7 @@ def engine() -> ScriptedEngine:
 async def test_the_access_log_has_a_line_for_each_request_with_what_it_took(
     lines: Lines, engine: ScriptedEngine
 ) -> None:
-    keys = KeyRing(parse_keys(("ann:secret-of-ann",), Limits(), "test"))
+    keys = ApiKeyStore(parse_keys(("ann:secret-of-ann",), Limits(), "test"))
     app = make_app(engine, ApiOptions(access_log=True, keys=keys))
     headers = {"Authorization": "Bearer secret-of-ann", "X-Request-Id": "r-1"}
     async with connect(app) as http:

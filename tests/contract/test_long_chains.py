@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from server.api.openai.responses.service import Answering
+from server.api.openai.responses.service import ResponsesService
 from server.bootstrap.app import ApiOptions
 from server.chat.tasks.task import Task
 from tests.support.api import MODEL, connect, make_app
@@ -47,13 +47,13 @@ async def test_a_chain_is_cut_to_what_the_context_holds(
 ) -> None:
     """A chain with truncation outgrew the context for ever: a request of 110 bytes took 2.8 s."""
     sizes = []
-    real = Answering._keep
+    real = ResponsesService._keep
 
     def keep(self, ask, prompt, writer):  # type: ignore[no-untyped-def]
         sizes.append(len(ask.items))
         real(self, ask, prompt, writer)
 
-    monkeypatch.setattr(Answering, "_keep", keep)
+    monkeypatch.setattr(ResponsesService, "_keep", keep)
     last = None
     for number in range(120):
         given = {"model": model, "input": f"{number:04}" + "x" * 60, "previous_response_id": last}

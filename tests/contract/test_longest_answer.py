@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from server.bootstrap.app import create_app
-from server.model_pool.host import EngineHost
+from server.model_pool.host import ModelHost
 from server.model_pool.registry import ModelCard, ModelRegistry, ServedModel
 from tests.support.api import connect
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
@@ -16,7 +16,7 @@ MESSAGES = [{"role": "user", "content": "hi"}]
 
 async def ask(engine: ScriptedEngine, path: str, body: dict[str, object]) -> httpx.Response:
     card = ModelCard("short", 1_700_000_000, prompt_format="chatglm2", max_output_tokens=5)
-    async with connect(create_app(ModelRegistry([ServedModel(card, EngineHost(engine, ByteTokenizer))]))) as http:
+    async with connect(create_app(ModelRegistry([ServedModel(card, ModelHost(engine, ByteTokenizer))]))) as http:
         return await http.post(path, json=body)
 
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from server.bootstrap.app import ApiOptions
-from server.http.middleware.api_keys import KeyRing, parse_keys
+from server.http.middleware.api_keys import ApiKeyStore, parse_keys
 from server.http.request_context import Limits
 from tests.support.api import connect, make_app
 from tests.support.scripted_engine import ScriptedEngine
@@ -93,7 +93,7 @@ async def test_the_head_says_the_same_without_the_body(http: httpx.AsyncClient) 
 
 
 async def test_the_page_needs_no_key_but_everything_it_asks_for_does() -> None:
-    options = ApiOptions(keys=KeyRing(parse_keys(["sk-secret-one"], Limits(), "test")))
+    options = ApiOptions(keys=ApiKeyStore(parse_keys(["sk-secret-one"], Limits(), "test")))
     async with connect(make_app(ScriptedEngine(), options)) as http:
         page = await http.get("/")
         assert page.status_code == 200
@@ -104,7 +104,7 @@ async def test_the_page_needs_no_key_but_everything_it_asks_for_does() -> None:
 
 
 async def test_it_can_be_switched_off() -> None:
-    options = ApiOptions(page=False, keys=KeyRing(parse_keys(["sk-secret-one"], Limits(), "test")))
+    options = ApiOptions(page=False, keys=ApiKeyStore(parse_keys(["sk-secret-one"], Limits(), "test")))
     async with connect(make_app(ScriptedEngine(), options)) as http:
         assert (await http.get("/")).status_code == 401
         http.headers["Authorization"] = "Bearer sk-secret-one"

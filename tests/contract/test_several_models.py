@@ -10,7 +10,7 @@ import pytest
 from server.bootstrap.app import create_app
 from server.engine.errors import ModelLoadError
 from server.engine.interface import EngineState
-from server.model_pool.host import EngineHost, LoadPolicy
+from server.model_pool.host import LoadPolicy, ModelHost
 from server.model_pool.registry import ModelCard, ModelRegistry, ServedModel
 from tests.support.api import NOW, connect, served_model
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
@@ -34,7 +34,7 @@ def model(name: str, prompt_format: str, engine: ScriptedEngine | None = None) -
 
 def lazy(name: str, engine: ScriptedEngine, idle_seconds: float = 0.0) -> ServedModel:
     engine.state = EngineState.STOPPED
-    host = EngineHost(engine, ByteTokenizer, LoadPolicy(True, idle_seconds, 5.0))
+    host = ModelHost(engine, ByteTokenizer, LoadPolicy(True, idle_seconds, 5.0))
     return ServedModel(ModelCard(name, 0), host)
 
 
@@ -94,7 +94,7 @@ async def test_a_server_stays_healthy_while_a_request_has_a_model_loaded() -> No
         return ByteTokenizer()
 
     later = lazy("later", says("late"))
-    later = ServedModel(later.card, EngineHost(later.host.engine, load, LoadPolicy(True, 0.0, 5.0)))
+    later = ServedModel(later.card, ModelHost(later.host.engine, load, LoadPolicy(True, 0.0, 5.0)))
     async with connect(app(model("now", "chatglm2"), later)) as http:
         asking = asyncio.ensure_future(http.post("/v1/chat/completions", json={**CHAT, "model": "later"}))
         while (health := await http.get("/health")).json()["models"][1]["state"] == "idle":
@@ -143,7 +143,7 @@ async def test_a_refused_request_leaves_its_model_free_to_be_unloaded(path: str)
 
 async def test_variants_answer_under_their_own_names_from_the_engine_of_their_parent() -> None:
     engine = ScriptedEngine(reply=lambda asked: asked.variant or "plain", prefix_tokens={"tuned": 96})
-    host = EngineHost(engine, ByteTokenizer)
+    host = ModelHost(engine, ByteTokenizer)
     base = ModelCard("base", 0, aliases=("b",))
     models = [ServedModel(base, host), ServedModel(ModelCard("tuned", 0, parent="base"), host)]
     async with connect(app(*models)) as http:
@@ -160,7 +160,7 @@ async def test_variants_answer_under_their_own_names_from_the_engine_of_their_pa
 
 async def test_a_variants_prefix_takes_its_room_from_the_answer() -> None:
     engine = ScriptedEngine(prefix_tokens={"tuned": 96})
-    host = EngineHost(engine, ByteTokenizer)
+    host = ModelHost(engine, ByteTokenizer)
     models = [ServedModel(ModelCard("base", 0), host), ServedModel(ModelCard("tuned", 0, parent="base"), host)]
     async with connect(app(*models, default="tuned")) as http:
         await http.post("/v1/chat/completions", json={**CHAT, "max_tokens": 100000})

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from server.bootstrap.app import ApiOptions
 from server.chat.tasks.loader import load_tasks
-from server.chat.tasks.task import Slot, Task
+from server.chat.tasks.task import Task, Variable
 from server.cli.main import main
 from server.engine.errors import EngineDied, QueueFull
 from tests.support.api import MODEL, make_app, serve
@@ -17,7 +17,9 @@ from tests.support.scripted_engine import ScriptedEngine
 
 TASKS = {
     "ask": Task(
-        "ask", "{{tone}}：{{text}}", notes={"tone": Slot("tone", default="好"), "text": Slot("text", example="a")}
+        "ask",
+        "{{tone}}：{{text}}",
+        notes={"tone": Variable("tone", default="好"), "text": Variable("text", example="a")},
     ),
     "two": Task("two", "{{a}}和{{b}}"),
 }

@@ -7,7 +7,7 @@ import pytest
 from openai import AsyncOpenAI, BadRequestError, NotFoundError
 
 from server.bootstrap.app import ApiOptions
-from server.chat.tasks.task import Slot, Task, TaskSampling, Words
+from server.chat.tasks.task import Task, TaskSampling, Variable, Words
 from server.engine.grammar import Grammar, GrammarKind
 from server.model_pool.registry import ModelRegistry
 from server.model_pool.task_model import task_models
@@ -23,7 +23,7 @@ TASKS = {
         "评论：{{text}}\n类别：",
         Words("评论", "Review"),
         Words("正面或负面", "Good or bad"),
-        {"text": Slot("text", Words("评论", "The review"), "不错")},
+        {"text": Variable("text", Words("评论", "The review"), "不错")},
         TaskSampling(0.0, max_tokens=9),
         ("问",),
         REGEX,

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from server.engine.errors import EngineDied, QueueFull
 from server.http.errors import describe
-from server.observability.metric_definitions import ENGINE_METERS, REQUEST_METERS, Kind
+from server.observability.metric_definitions import ENGINE_METERS, REQUEST_METERS, MetricKind
 from tests.support.api import connect, make_app
 from tests.support.scripted_engine import ScriptedEngine
 
@@ -37,7 +37,7 @@ def labels_by_name() -> dict[str, set[str]]:
     for meter in (*ENGINE_METERS, *REQUEST_METERS):
         labels = set(meter.labels) | OF_PROMETHEUS
         found[meter.exposed_name] = labels
-        if meter.kind is Kind.HISTOGRAM:
+        if meter.kind is MetricKind.HISTOGRAM:
             del found[meter.exposed_name]
             found |= {f"{meter.full_name}_{part}": labels for part in ("sum", "count")}
             found[f"{meter.full_name}_bucket"] = labels | {"le"}

@@ -16,7 +16,7 @@ from convert.quantize.recipes import QuantType
 from server.engine.config import Device, EngineConfig, Variant
 from server.engine.errors import ModelLoadError
 from server.engine.gguf.gguf_check import check_gguf
-from server.engine.llama.runner import LlamaBackend
+from server.engine.llama.runner import LlamaModelRunner
 from server.engine.params import SamplingParams
 from server.engine.scheduler.batch import BatchItem
 from server.engine.sequence import Sequence
@@ -38,7 +38,7 @@ def applied_logits(model: Path, adapter: Path) -> np.ndarray:
         model, context_length=256, parallel=1, threads=1, threads_batch=1, device=Device.CPU, variants=variants
     )
     with exact_cache():
-        backend = LlamaBackend(config, check_gguf(model))
+        backend = LlamaModelRunner(config, check_gguf(model))
     variant = backend.variants["tuned"]
     sequence = Sequence(1, variant.key(tuple(PROMPT)), SamplingParams(max_tokens=1), 1, variant.salt)
     backend.decode((BatchItem(sequence, 0, 0, sequence.prompt_ids, True),))

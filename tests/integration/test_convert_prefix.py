@@ -22,11 +22,11 @@ from server.engine.config import Device, EngineConfig, Variant
 from server.engine.errors import ModelLoadError
 from server.engine.gguf.gguf_check import check_gguf
 from server.engine.kv_cache.ops import CopyPrefix
-from server.engine.llama.runner import LlamaBackend
+from server.engine.llama.runner import LlamaModelRunner
 from server.engine.messages import Submit
 from server.engine.params import SamplingParams
 from server.engine.scheduler.batch import BatchItem
-from server.engine.scheduler.step_budget import StepPacer
+from server.engine.scheduler.step_budget import TokenBudgetPolicy
 from server.engine.sequence import Sequence
 from server.engine.worker.core import EngineCore
 from tests.reference.numpy_chatglm2 import Prefix, forward
@@ -52,9 +52,9 @@ def converted(folder: Path, shape: Shape, weights: Weights) -> Path:
     return folder / "m.gguf"
 
 
-def backend_with(model: Path, *variants: Variant, context: int = 2048, parallel: int = 1) -> LlamaBackend:
+def backend_with(model: Path, *variants: Variant, context: int = 2048, parallel: int = 1) -> LlamaModelRunner:
     # One thread: steps this small take longer to hand out than to compute.
-    return LlamaBackend(
+    return LlamaModelRunner(
         EngineConfig(
             model,
             context_length=context,
@@ -72,10 +72,10 @@ def prompt_of(length: int) -> tuple[int, ...]:
     return tuple(int(i) for i in np.random.default_rng(length).integers(3, SMALL.vocab, length))
 
 
-def logits_after(backend: LlamaBackend, variant: str, prompt: tuple[int, ...]) -> np.ndarray:
+def logits_after(backend: LlamaModelRunner, variant: str, prompt: tuple[int, ...]) -> np.ndarray:
     """Lay the prefix into one slot, share it with another, and compute the prompt there in two pieces."""
     loaded = backend.variants[variant]
-    backend.lay_prefix(variant, 1)
+    backend.load_prefix(variant, 1)
     backend.apply(CopyPrefix(1, 0, loaded.prefix_length))
     sequence = Sequence(1, loaded.key(prompt), SamplingParams(max_tokens=1), 1, num_prefix_tokens=loaded.prefix_length)
     at, middle = loaded.prefix_length, loaded.prefix_length + len(prompt) // 2
@@ -140,7 +140,7 @@ def core(weights: Weights, tmp_path: Path) -> Iterator[EngineCore]:
         variants.append(Variant(name, prefix=tmp_path / f"{name}.gguf"))
     with exact_cache():
         backend = backend_with(model, *variants, context=256, parallel=6)
-    yield EngineCore(backend, StepPacer(10.0, 128))
+    yield EngineCore(backend, TokenBudgetPolicy(10.0, 128))
     backend.close()
 
 

@@ -14,10 +14,10 @@ from server.engine.config import Device, EngineConfig, KvType, Variant
 from server.engine.errors import ModelLoadError
 from server.engine.gguf.gguf_check import check_gguf
 from server.engine.llama.placement import place, probe
-from server.engine.llama.runner import LlamaBackend
+from server.engine.llama.runner import LlamaModelRunner
 from server.engine.messages import StepOutput, Submit
 from server.engine.params import SamplingParams
-from server.engine.scheduler.step_budget import StepPacer
+from server.engine.scheduler.step_budget import TokenBudgetPolicy
 from server.engine.worker.core import EngineCore
 
 QUESTIONS = ("你好", "你是谁？", "谢谢", "明天妈妈过生日")
@@ -35,8 +35,8 @@ def prompt(tokenizer: LlamaTokenizer, text: str) -> tuple[int, ...]:
 @contextmanager
 def engine(model: Path, kv_type: KvType, idle_cells: int) -> Iterator[EngineCore]:
     config = EngineConfig(model, context_length=1024, parallel=4, device=Device.CPU, kv_type=kv_type)
-    backend = LlamaBackend(config, check_gguf(model))
-    yield EngineCore(backend, StepPacer(1e9, 512), idle_cells=idle_cells)
+    backend = LlamaModelRunner(config, check_gguf(model))
+    yield EngineCore(backend, TokenBudgetPolicy(1e9, 512), idle_cells=idle_cells)
     backend.close()
 
 

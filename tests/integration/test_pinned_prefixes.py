@@ -21,7 +21,7 @@ from server.engine.client.client import EngineClient
 from server.engine.config import Device, EngineConfig, Variant
 from server.engine.gguf.gguf_check import check_gguf
 from server.engine.interface import EngineState
-from server.engine.llama.runner import LlamaBackend
+from server.engine.llama.runner import LlamaModelRunner
 from server.engine.messages import Pin
 from server.engine.params import SamplingParams
 from server.engine.scheduler.batch import BatchItem
@@ -115,13 +115,13 @@ async def test_after_a_restart_the_first_request_finds_the_prefix_and_is_answere
 def test_what_a_restored_slot_holds_is_bit_for_bit_what_was_computed(
     config: EngineConfig, beginning: tuple[int, ...]
 ) -> None:
-    def put(backend: LlamaBackend, slot: int) -> None:
+    def put(backend: LlamaModelRunner, slot: int) -> None:
         sequence = Sequence(1, beginning, SamplingParams(max_tokens=1), 1, held=True)
         for start in range(0, len(beginning), 100):
             backend.decode((BatchItem(sequence, slot, start, beginning[start : start + 100], False),))
 
     facts = check_gguf(config.model_path)
-    first, second = LlamaBackend(config, facts), LlamaBackend(config, facts)
+    first, second = LlamaModelRunner(config, facts), LlamaModelRunner(config, facts)
     put(first, 3)
     state = first.read_state(3)
     put(second, 0)  # so that the restored one lies elsewhere

@@ -10,18 +10,18 @@ from server.engine.compute_mode import ComputeMode
 from server.engine.config import Device, EngineConfig, KvType
 from server.engine.embedding.llama_embedder import LlamaEmbedder
 from server.engine.errors import SelfTestFailed
-from server.engine.kv_cache.snapshot import Kept
-from server.engine.llama.runner import LlamaBackend
+from server.engine.kv_cache.snapshot import CacheSnapshot
+from server.engine.llama.runner import LlamaModelRunner
 from server.engine.worker.main import load_llama
 from tests.support.bert import random_bert
 
 TINY = Path(__file__).parents[2] / "models" / "tiny"
-NOTHING = Kept({}, frozenset(), frozenset(), frozenset())
+NOTHING = CacheSnapshot({}, frozenset(), frozenset(), frozenset())
 
 
-def _load(path: Path, **changes: object) -> LlamaBackend:
+def _load(path: Path, **changes: object) -> LlamaModelRunner:
     backend = load_llama(EngineConfig(path, **{"context_length": 256, "device": Device.CPU, **changes}))
-    assert isinstance(backend, LlamaBackend)
+    assert isinstance(backend, LlamaModelRunner)
     return backend
 
 

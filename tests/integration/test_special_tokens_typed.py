@@ -19,7 +19,7 @@ from convert.quantize.recipes import QuantType
 from server.bootstrap.app import ApiOptions, create_app
 from server.chat.tasks.task import Task
 from server.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
-from server.model_pool.host import EngineHost
+from server.model_pool.host import ModelHost
 from server.model_pool.registry import ModelCard, ModelRegistry, ServedModel
 from server.model_pool.task_model import task_models
 from tests.integration.test_convert_families import byte_pairs, model_file
@@ -112,7 +112,7 @@ def engine() -> ScriptedEngine:
 async def http(vocabulary: Vocabulary, engine: ScriptedEngine) -> AsyncIterator[httpx.AsyncClient]:
     card = ModelCard("m", 0, (), vocabulary.prompt_format)
     tasks = {"t": Task("t", "读 {{text}} 好", stop=("<|user|>",))}
-    models = [ServedModel(card, EngineHost(engine, lambda: vocabulary.tokenizer))]
+    models = [ServedModel(card, ModelHost(engine, lambda: vocabulary.tokenizer))]
     registry = ModelRegistry(models, tasks=task_models(models, tasks.values()))
     async with connect(create_app(registry, ApiOptions(tasks=tasks))) as client:
         yield client

@@ -10,11 +10,11 @@ from server.chat.prompts.message import Message, Role
 from server.chat.tokenizer.llama_tokenizer import load_tokenizer
 from server.engine.config import EngineConfig
 from server.engine.gguf.gguf_check import check_gguf
-from server.engine.llama.runner import LlamaBackend
+from server.engine.llama.runner import LlamaModelRunner
 from server.engine.messages import EngineStats, Submit
 from server.engine.params import SamplingParams
-from server.engine.scheduler.step_budget import StepPacer
-from server.engine.speculative.controller import Speculation
+from server.engine.scheduler.step_budget import TokenBudgetPolicy
+from server.engine.speculative.controller import SpeculativeController
 from server.engine.worker.core import EngineCore
 
 TINY = Path(__file__).resolve().parents[2] / "models" / "tiny"
@@ -29,7 +29,7 @@ def _prompts(path: Path, count: int) -> list[tuple[int, ...]]:
     return [prompt_format("chatglm2").encode([Message(Role.USER, text)], tokenizer) for text in texts]
 
 
-class _AlwaysWorthIt(Speculation):
+class _AlwaysWorthIt(SpeculativeController):
     """Drafts whatever it finds, so that the test does not hang on what this machine is doing just now."""
 
     def _best(self, chances, tokens, expected, seconds):
@@ -37,9 +37,9 @@ class _AlwaysWorthIt(Speculation):
 
 
 def _answers(path: Path, drafting: bool, temperature: float) -> tuple[dict[int, list[int]], EngineStats]:
-    backend = LlamaBackend(EngineConfig(path, context_length=1024, parallel=2, threads=1), check_gguf(path))
+    backend = LlamaModelRunner(EngineConfig(path, context_length=1024, parallel=2, threads=1), check_gguf(path))
     speculation = _AlwaysWorthIt(backend.stop_ids) if drafting else None
-    core = EngineCore(backend, StepPacer(0.25, 512), speculation=speculation)
+    core = EngineCore(backend, TokenBudgetPolicy(0.25, 512), speculation=speculation)
     params = SamplingParams(max_tokens=80, temperature=temperature, seed=7)
     for request_id, prompt in enumerate(_prompts(path, 8)):
         assert core.submit(Submit(request_id, prompt, params)) is None

@@ -10,18 +10,18 @@ import pytest
 from server.engine.config import Device, EngineConfig
 from server.engine.gguf.gguf_check import check_gguf
 from server.engine.llama import adaptive_threads as stepping_threads
-from server.engine.llama.cpu_contention import MOST_ROWS, SpareCores
+from server.engine.llama.cpu_contention import MOST_ROWS, CpuContention
 from server.engine.llama.placement import Placement
-from server.engine.llama.runner import LlamaBackend
+from server.engine.llama.runner import LlamaModelRunner
 from server.engine.messages import Submit
 from server.engine.params import SamplingParams
-from server.engine.scheduler.step_budget import StepPacer
+from server.engine.scheduler.step_budget import TokenBudgetPolicy
 from server.engine.worker.core import EngineCore
 
 PROMPT = tuple(range(300, 360))
 
 
-class Restless(SpareCores):
+class Restless(CpuContention):
     """Changes its mind after every step."""
 
     seen: ClassVar[list[tuple[int, int]]] = []
@@ -36,8 +36,8 @@ class Restless(SpareCores):
 
 def answer(model: Path) -> list[int]:
     config = EngineConfig(model, context_length=1024, parallel=4, device=Device.CPU)
-    backend = LlamaBackend(config, check_gguf(model))
-    core = EngineCore(backend, StepPacer(0.25, 512))
+    backend = LlamaModelRunner(config, check_gguf(model))
+    core = EngineCore(backend, TokenBudgetPolicy(0.25, 512))
     core.submit(Submit(1, PROMPT, SamplingParams(max_tokens=100, temperature=0.0, ignore_eos=True)))
     tokens = [token for _ in range(101) if core.has_work for out in core.step().outputs for token in out.token_ids]
     backend.close()
@@ -58,7 +58,7 @@ def test_an_answer_is_the_same_whatever_threads_its_steps_have(
         Restless.context = context
 
     monkeypatch.setattr(stepping_threads.SteppingThreads, "__init__", unsettled)
-    monkeypatch.setattr(stepping_threads, "SpareCores", Restless)
+    monkeypatch.setattr(stepping_threads, "CpuContention", Restless)
     Restless.seen.clear()
     assert answer(tiny_gguf) == steady
     assert len(steady) == 100

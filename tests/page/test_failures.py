@@ -3,14 +3,14 @@
 from playwright.sync_api import Browser, Route, expect
 
 from server.engine.errors import DecodeFailed, EngineDied, EngineUnavailable, QueueFull
-from server.http.middleware.api_keys import KeyRing, parse_keys
+from server.http.middleware.api_keys import ApiKeyStore, parse_keys
 from server.http.request_context import Limits
 from tests.page.chat import Chat
 from tests.page.conftest import Serve, Visit
 from tests.support.scripted_engine import ScriptedEngine
 from tests.support.tcp_proxy import TcpProxy
 
-KEYS = KeyRing(parse_keys(["sk-the-right-one"], Limits(), "test"))
+KEYS = ApiKeyStore(parse_keys(["sk-the-right-one"], Limits(), "test"))
 
 
 def test_a_full_queue_is_waited_for_and_asked_again(visit: Visit, url: str, engine: ScriptedEngine) -> None:

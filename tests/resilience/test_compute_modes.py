@@ -17,7 +17,7 @@ from server.engine.compute_mode import ComputeMode
 from server.engine.config import Device, EngineConfig
 from server.engine.errors import ModelLoadError
 from server.engine.interface import EngineState
-from server.engine.model_runner import Backend
+from server.engine.model_runner import ModelRunner
 from server.engine.params import SamplingParams
 from server.engine.worker.faults import VARIABLE
 from server.engine.worker.main import load_llama
@@ -26,7 +26,7 @@ from tests.support.wrong_engines import load_crashing, load_miscomputing, load_n
 
 PROMPT = (5, 6, 7, 8)
 TEN = SamplingParams(max_tokens=10, ignore_eos=True, temperature=0.0)
-Load = Callable[[EngineConfig], Backend]
+Load = Callable[[EngineConfig], ModelRunner]
 
 
 class Started:

@@ -21,7 +21,7 @@ from server.engine.client.client import EngineClient
 from server.engine.config import Device, EngineConfig
 from server.engine.errors import EngineDied, EngineUnavailable, ModelLoadError
 from server.engine.interface import EngineState
-from server.engine.model_runner import Backend
+from server.engine.model_runner import ModelRunner
 from server.engine.params import SamplingParams
 from tests.conftest import running_server
 from tests.support.processes import engine_pid, wait_running
@@ -90,12 +90,12 @@ async def test_loading_that_takes_too_long_is_ended(tiny_gguf: Path) -> None:
         await engine.wait_ready(30)
 
 
-def _never_loads(config: EngineConfig) -> Backend:
+def _never_loads(config: EngineConfig) -> ModelRunner:
     time.sleep(3600)
     raise AssertionError
 
 
-def _loads_unchecked(config: EngineConfig) -> Backend:
+def _loads_unchecked(config: EngineConfig) -> ModelRunner:
     """As the worker does, but without the check that comes before llama.cpp."""
     import llama_cpp
 

@@ -13,7 +13,7 @@ from server.engine.client.client import EngineClient
 from server.engine.config import Device, EngineConfig
 from server.engine.embedding.core import EmbeddingBackend
 from server.engine.errors import EngineDied
-from server.engine.model_runner import Backend
+from server.engine.model_runner import ModelRunner
 from server.engine.params import SamplingParams
 from server.engine.scheduler.batch import BatchItem
 from server.engine.worker.main import load_llama
@@ -25,7 +25,7 @@ BAD_TOKEN = 9
 THREE = SamplingParams(max_tokens=3, ignore_eos=True)
 
 
-def _load_with_a_step_that_never_ends(config: EngineConfig) -> Backend | EmbeddingBackend:
+def _load_with_a_step_that_never_ends(config: EngineConfig) -> ModelRunner | EmbeddingBackend:
     """The real backend, which hangs over one token. Runs in the engine process."""
     backend = load_llama(config)
     assert not isinstance(backend, EmbeddingBackend)

@@ -9,14 +9,14 @@ from server.engine.client.client import EngineClient
 from server.engine.config import Device, EngineConfig
 from server.engine.embedding.core import EmbeddingBackend
 from server.engine.errors import ModelLoadError
-from server.engine.model_runner import Backend
+from server.engine.model_runner import ModelRunner
 from server.engine.worker.main import BackendFactory, load_llama
 
 CACHE = 1 << 20
 """Tokens, which take 512 MB."""
 
 
-def _load_within(spare: int, config: EngineConfig) -> Backend | EmbeddingBackend:
+def _load_within(spare: int, config: EngineConfig) -> ModelRunner | EmbeddingBackend:
     """Load with ``spare`` bytes more than are mapped now. Runs in the engine process."""
     import llama_cpp  # noqa: F401
     import llguidance  # noqa: F401
@@ -27,11 +27,11 @@ def _load_within(spare: int, config: EngineConfig) -> Backend | EmbeddingBackend
     return load_llama(config)
 
 
-def load_without_room_for_the_file(config: EngineConfig) -> Backend | EmbeddingBackend:
+def load_without_room_for_the_file(config: EngineConfig) -> ModelRunner | EmbeddingBackend:
     return _load_within(4 << 20, config)
 
 
-def load_without_room_for_the_cache(config: EngineConfig) -> Backend | EmbeddingBackend:
+def load_without_room_for_the_cache(config: EngineConfig) -> ModelRunner | EmbeddingBackend:
     return _load_within(256 << 20, config)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from server.bootstrap.app import ApiOptions
 from server.engine.errors import QueueFull
-from server.http.middleware.api_keys import KeyRing, parse_keys
+from server.http.middleware.api_keys import ApiKeyStore, parse_keys
 from server.http.request_context import Limits
 from tests.conftest import running_server
 from tests.support.api import connect, make_app
@@ -60,7 +60,7 @@ def test_one_caller_cannot_fill_the_queue_for_another_one(url: str) -> None:
 @pytest.mark.anyio
 async def test_the_engine_knows_callers_by_their_keys_or_else_by_their_addresses() -> None:
     engine = ScriptedEngine()
-    options = ApiOptions(keys=KeyRing(parse_keys(["ann:secret-of-ann"], Limits(), "test")), request_timeout=30)
+    options = ApiOptions(keys=ApiKeyStore(parse_keys(["ann:secret-of-ann"], Limits(), "test")), request_timeout=30)
     async with connect(make_app(engine, options)) as client:
         assert (await client.post(CHAT, json=HELLO, headers={"x-api-key": "secret-of-ann"})).status_code == 200
     app = make_app(engine)

@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from server.engine.client.output_stream import MOST_UNREAD, Outcomes, OutcomeStream
-from server.engine.errors import ReaderTooSlow
+from server.engine.client.output_stream import MOST_UNREAD, OutputStream, RequestOutputQueue
+from server.engine.errors import SlowConsumer
 from server.engine.messages import Embed, FinishReason, StepOutput
 from server.http.uvicorn_limits.protocol import bounded_protocol
 from tests.conftest import running_server
@@ -83,21 +83,21 @@ def test_an_answer_that_is_whole_and_not_read_does_not_keep_its_connection(url: 
 
 
 async def test_the_outputs_that_wait_for_a_reader_are_bounded() -> None:
-    outcomes, ends = Outcomes(Embed(1, ((1,),))), []
-    stream = OutcomeStream(outcomes, ends.append)
+    outcomes, ends = RequestOutputQueue(Embed(1, ((1,),))), []
+    stream = OutputStream(outcomes, ends.append)
     put = [outcomes.put(StepOutput(1, (number,))) for number in range(MOST_UNREAD + 1)]
     assert put == [True] * MOST_UNREAD + [False]
     assert [(await anext(stream)).token_ids[0] for _ in range(MOST_UNREAD)] == list(range(MOST_UNREAD))
-    with pytest.raises(ReaderTooSlow, match="was not read"):
+    with pytest.raises(SlowConsumer, match="was not read"):
         await anext(stream)
     assert ends == [True]
 
 
 async def test_an_end_is_told_to_a_reader_who_is_far_behind() -> None:
-    outcomes = Outcomes(Embed(1, ((1,),)))
+    outcomes = RequestOutputQueue(Embed(1, ((1,),)))
     for number in range(MOST_UNREAD):
         outcomes.put(StepOutput(1, (number,), FinishReason.STOP if number == MOST_UNREAD - 1 else None))
-    outputs = [output async for output in OutcomeStream(outcomes, lambda _: None)]
+    outputs = [output async for output in OutputStream(outcomes, lambda _: None)]
     assert outputs[-1].finish_reason is FinishReason.STOP
 
 

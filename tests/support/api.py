@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from server.bootstrap.app import ApiOptions, create_app
 from server.http.uvicorn_limits.protocol import BoundedProtocol, bounded_protocol
-from server.model_pool.host import EngineHost
+from server.model_pool.host import ModelHost
 from server.model_pool.registry import ModelCard, ModelRegistry, ServedModel
 from server.model_pool.task_model import task_models
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
@@ -28,7 +28,7 @@ def served_model(
     engine: ScriptedEngine, name: str = MODEL, alias: str = ALIAS, prompt_format: str = "chatglm2"
 ) -> ServedModel:
     card = ModelCard(name, 1_700_000_000, (alias,), prompt_format)
-    return ServedModel(card, EngineHost(engine, ByteTokenizer))
+    return ServedModel(card, ModelHost(engine, ByteTokenizer))
 
 
 def make_app(engine: ScriptedEngine, options: ApiOptions | None = None) -> FastAPI:

@@ -8,7 +8,7 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
-from server.engine.llama.runner import LlamaBackend
+from server.engine.llama.runner import LlamaModelRunner
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def exact_cache() -> Iterator[None]:
         yield
 
 
-def last_logits(backend: LlamaBackend) -> NDArray[np.float32]:
+def last_logits(backend: LlamaModelRunner) -> NDArray[np.float32]:
     """The logits of the last token of the last batch."""
     values = llama_cpp.llama_get_logits_ith(backend._context, -1)
     return np.ctypeslib.as_array(values, shape=(backend.info.vocab_size,)).copy()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from server.engine.llama.runner import LlamaBackend
+    from server.engine.llama.runner import LlamaModelRunner
 
 _TEXTS = ("你好 <0x0A>\n", "hi [gMASK]<sop>", "\x00▁▁ 问：", "�" * 50)
 _SECONDS = 20
@@ -84,25 +84,25 @@ def answer_as_variant(model: Path, path: Path, kind: str) -> bool:
     from server.engine.errors import ModelLoadError
     from server.engine.gguf.gguf_check import check_gguf
     from server.engine.kv_cache.ops import CopyPrefix
-    from server.engine.llama.runner import LlamaBackend
+    from server.engine.llama.runner import LlamaModelRunner
 
     variant = Variant("tuned", adapter=path) if kind == "adapter" else Variant("tuned", prefix=path)
     config = EngineConfig(
         model, context_length=128, parallel=1, threads=1, threads_batch=1, device=Device.CPU, variants=(variant,)
     )
     try:
-        backend = LlamaBackend(config, check_gguf(model))
+        backend = LlamaModelRunner(config, check_gguf(model))
     except ModelLoadError:
         return False
     if kind == "prefix":
-        backend.lay_prefix("tuned", 1)
+        backend.load_prefix("tuned", 1)
         backend.apply(CopyPrefix(1, 0, backend.variants["tuned"].prefix_length))
     _answer(backend)
     backend.close()
     return True
 
 
-def _answer(backend: "LlamaBackend") -> None:
+def _answer(backend: "LlamaModelRunner") -> None:
     """A prompt of many tokens, of few and single ones, each followed by a draw: llama.cpp has a way for each."""
     from server.engine.model_runner import DecodeError
     from server.engine.params import SamplingParams

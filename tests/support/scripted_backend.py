@@ -3,8 +3,8 @@
 import json
 from collections.abc import Callable
 
-from server.engine.kv_cache.ops import CacheOp, CopyPrefix, Forget, Park, Recall, Truncate
-from server.engine.kv_cache.snapshot import Kept
+from server.engine.kv_cache.ops import CacheOp, CopyPrefix, Drop, Load, Offload, Truncate
+from server.engine.kv_cache.snapshot import CacheSnapshot
 from server.engine.messages import EngineInfo, SampledToken
 from server.engine.model_runner import DecodeError, Preparation
 from server.engine.params import SamplingParams
@@ -74,10 +74,10 @@ class ScriptedBackend:
     def self_test(self) -> None:
         pass
 
-    def lay_prefix(self, variant: str, slot: int) -> None:
+    def load_prefix(self, variant: str, slot: int) -> None:
         self.lanes[slot] = [[token] for token in self.variants[variant].prefix_tokens]
 
-    def state_identity(self, variant: str) -> str:
+    def state_fingerprint(self, variant: str) -> str:
         return f"scripted {variant}"
 
     def read_state(self, slot: int) -> bytearray:
@@ -96,14 +96,14 @@ class ScriptedBackend:
             assert not self.lanes[op.target], "copied into a slot that is not empty"
             assert len(self.lanes[op.source]) >= op.length, "copied more than there is"
             self.lanes[op.target] = self.lanes[op.source][: op.length]
-        elif isinstance(op, Park):
+        elif isinstance(op, Offload):
             assert self.lanes[op.slot], "nothing to park"
             self.copies[op.key] = [cell[0] for cell in self.lanes[op.slot]]
-        elif isinstance(op, Recall):
+        elif isinstance(op, Load):
             assert not self.lanes[op.slot], "put back into a slot that is not empty"
             self.lanes[op.slot] = [[token] for token in self.copies.pop(op.key)]
             assert self.cells_used <= self.info.cache_cells, "no free cells"
-        elif isinstance(op, Forget):
+        elif isinstance(op, Drop):
             del self.copies[op.key]
         else:
             self.lanes[op.slot] = self.lanes[op.slot][: op.length] if isinstance(op, Truncate) else []
@@ -139,9 +139,9 @@ class ScriptedBackend:
     def score_prompt(self, item: BatchItem) -> tuple[SampledToken, ...]:
         return tuple(SampledToken(token, -1.0) for token in item.following_prompt_ids)
 
-    def kept(self) -> Kept:
+    def kept(self) -> CacheSnapshot:
         tokens = {slot: len(lane) for slot, lane in self.lanes.items() if lane}
-        return Kept(tokens, frozenset(self.copies), frozenset(self.samplers), frozenset())
+        return CacheSnapshot(tokens, frozenset(self.copies), frozenset(self.samplers), frozenset())
 
     def close(self) -> None:
         pass

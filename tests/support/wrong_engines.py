@@ -11,31 +11,31 @@ from numpy.typing import NDArray
 
 from server.engine.compute_mode import ComputeMode
 from server.engine.config import EngineConfig
-from server.engine.llama.runner import LlamaBackend
-from server.engine.model_runner import Backend
+from server.engine.llama.runner import LlamaModelRunner
+from server.engine.model_runner import ModelRunner
 from server.engine.worker.main import load_llama
 
 Rows = NDArray[np.float32]
 
 
-def load_crashing(config: EngineConfig) -> Backend:
+def load_crashing(config: EngineConfig) -> ModelRunner:
     """In the standard mode, batches of several tokens read from address 0, as they fault on AMX."""
     return _spoiled(config, _read_from_nowhere, only=ComputeMode.STANDARD)
 
 
-def load_miscomputing(config: EngineConfig) -> Backend:
+def load_miscomputing(config: EngineConfig) -> ModelRunner:
     """In the standard mode, batches of several tokens give the outputs of others."""
     return _spoiled(config, lambda rows: rows[::-1], only=ComputeMode.STANDARD)
 
 
-def load_never_right(config: EngineConfig) -> Backend:
+def load_never_right(config: EngineConfig) -> ModelRunner:
     """In every mode, batches of several tokens give no numbers."""
     return _spoiled(config, lambda rows: np.full_like(rows, np.nan))
 
 
-def _spoiled(config: EngineConfig, spoil: Callable[[Rows], Rows], only: ComputeMode | None = None) -> Backend:
+def _spoiled(config: EngineConfig, spoil: Callable[[Rows], Rows], only: ComputeMode | None = None) -> ModelRunner:
     backend = load_llama(config)
-    assert isinstance(backend, LlamaBackend)
+    assert isinstance(backend, LlamaModelRunner)
     compute = backend.logits
 
     def spoiled(ids: tuple[int, ...], start: int) -> Rows:

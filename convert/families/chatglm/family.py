@@ -9,7 +9,7 @@ from convert.errors import UnsupportedModelError
 from convert.families.base import TensorMapping
 from convert.families.chatglm.rope import decide_rope
 from convert.families.chatglm.tensors import IGNORED_TENSORS, ChatGLMConfig, hyperparameters, read_shape, tensor_table
-from convert.families.chatglm.variant import decide_kind
+from convert.families.chatglm.variant import decide_variant
 from convert.family_name import FamilyName
 from convert.gguf_keys import Metadata
 from convert.vocab.chatglm import load_vocabulary, vocabulary_metadata
@@ -68,7 +68,7 @@ class ChatGLM:
 def read_family(file: ConfigFile, family: FamilyName | None) -> ChatGLM:
     """Decide which model of the family a checkpoint is; see ``convert.families.detect.detect``."""
     _check_supported(file)
-    kind = decide_kind(file, family)
+    kind = decide_variant(file, family)
     rope, rope_findings = decide_rope(file, kind)
     bits, bits_findings = _packed_bits(file)
     findings = (kind.finding, *rope_findings, *bits_findings)

@@ -5,7 +5,7 @@ import re
 from convert.checkpoint.config import ConfigFile
 from convert.errors import UnsupportedModelError
 from convert.families.chatglm.tensors import Rope
-from convert.families.chatglm.variant import Kind
+from convert.families.chatglm.variant import Variant
 from convert.family_name import FamilyName
 
 MODEL_CODE = "modeling_chatglm.py"
@@ -15,7 +15,7 @@ _DIVIDES = re.compile(r"/\s*(?:self\.)?rope_ratio\b")
 _MULTIPLIES = re.compile(r"\*\s*(?:self\.)?rope_ratio\b|\b(?:self\.)?rope_ratio\s*\*")
 
 
-def decide_rope(file: ConfigFile, kind: Kind) -> tuple[Rope, tuple[str, ...]]:
+def decide_rope(file: ConfigFile, kind: Variant) -> tuple[Rope, tuple[str, ...]]:
     """Return the rotation, and what it was decided from where there was something to decide.
 
     Raises:
@@ -41,7 +41,7 @@ def _by_code(file: ConfigFile) -> tuple[bool, str] | None:
     return None if divides == multiplies else (divides, f"{MODEL_CODE} does so")
 
 
-def _by_family(file: ConfigFile, kind: Kind) -> tuple[bool, str]:
+def _by_family(file: ConfigFile, kind: Variant) -> tuple[bool, str]:
     if not kind.is_certain:
         raise UnsupportedModelError(
             file.path,

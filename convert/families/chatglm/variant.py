@@ -32,7 +32,7 @@ _CHATGLM3_CONTEXT = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class Variant:
     """A decision and what it rests on."""
 
     family: FamilyName
@@ -46,7 +46,7 @@ class Kind:
         return f"family: {self.family.value}, because {self.reason}"
 
 
-def decide_kind(file: ConfigFile, asked: FamilyName | None) -> Kind:
+def decide_variant(file: ConfigFile, asked: FamilyName | None) -> Variant:
     """Decide from a checkpoint folder, or take what the user says.
 
     Raises:
@@ -55,39 +55,39 @@ def decide_kind(file: ConfigFile, asked: FamilyName | None) -> Kind:
     if asked is not None:
         if asked not in MEMBERS:
             raise UnsupportedModelError(file.path, f"this is a ChatGLM, which cannot be converted as {asked.value}")
-        return Kind(asked, "that was asked for")
+        return Variant(asked, "that was asked for")
     for look in _LOOKS:
         kind = look(file)
         if kind is not None:
             return kind
-    return Kind(FamilyName.CHATGLM2, "nothing in the folder says otherwise", is_certain=False)
+    return Variant(FamilyName.CHATGLM2, "nothing in the folder says otherwise", is_certain=False)
 
 
-def _by_tokenizer_model(file: ConfigFile) -> Kind | None:
+def _by_tokenizer_model(file: ConfigFile) -> Variant | None:
     path = file.folder / "tokenizer.model"
     if is_tiktoken(path):
-        return Kind(FamilyName.GLM4, "tokenizer.model is a byte-level vocabulary")
+        return Variant(FamilyName.GLM4, "tokenizer.model is a byte-level vocabulary")
     try:
         spaced = read_model(path).add_dummy_prefix
     except (CheckpointError, VocabularyError):
         return None  # said again, with advice, where the vocabulary is needed
-    return None if spaced else Kind(FamilyName.CODEGEEX2, "tokenizer.model puts no space before a text")
+    return None if spaced else Variant(FamilyName.CODEGEEX2, "tokenizer.model puts no space before a text")
 
 
-def _by_tokenizer_config(file: ConfigFile) -> Kind | None:
+def _by_tokenizer_config(file: ConfigFile) -> Variant | None:
     if "<|user|>" in _text(file.folder / "tokenizer_config.json"):
-        return Kind(FamilyName.CHATGLM3, "tokenizer_config.json has role tokens")
+        return Variant(FamilyName.CHATGLM3, "tokenizer_config.json has role tokens")
     return None
 
 
-def _by_tokenizer_code(file: ConfigFile) -> Kind | None:
+def _by_tokenizer_code(file: ConfigFile) -> Variant | None:
     text = _text(file.folder / TOKENIZER_CODE)
     if "<|user|>" in text:
-        return Kind(FamilyName.CHATGLM3, f"{TOKENIZER_CODE} has role tokens")
+        return Variant(FamilyName.CHATGLM3, f"{TOKENIZER_CODE} has role tokens")
     return None
 
 
-def _by_name(file: ConfigFile) -> Kind | None:
+def _by_name(file: ConfigFile) -> Variant | None:
     names = (
         ("config.json", file.original_name),
         ("tokenizer_config.json", _json_name(file.folder / "tokenizer_config.json")),
@@ -95,31 +95,31 @@ def _by_name(file: ConfigFile) -> Kind | None:
     for where, name in names:
         for pattern, family in _NAMES:
             if pattern.search(name):
-                return Kind(family, f"{where} names {name}")
+                return Variant(family, f"{where} names {name}")
     return None
 
 
-def _by_rounds(file: ConfigFile) -> Kind | None:
+def _by_rounds(file: ConfigFile) -> Variant | None:
     if "问：" in _text(file.folder / TOKENIZER_CODE):
-        return Kind(FamilyName.CHATGLM2, f"{TOKENIZER_CODE} has rounds of question and answer")
+        return Variant(FamilyName.CHATGLM2, f"{TOKENIZER_CODE} has rounds of question and answer")
     return None
 
 
-def _by_folder(file: ConfigFile) -> Kind | None:
+def _by_folder(file: ConfigFile) -> Variant | None:
     name = model_name(file.folder)
     for pattern, family in _NAMES:
         if pattern.search(name):
-            return Kind(family, f"the folder is called {name}", is_certain=False)
+            return Variant(family, f"the folder is called {name}", is_certain=False)
     return None
 
 
-def _by_context(file: ConfigFile) -> Kind | None:
+def _by_context(file: ConfigFile) -> Variant | None:
     if file.raw.get("seq_length") == _CHATGLM3_CONTEXT:
-        return Kind(FamilyName.CHATGLM3, f"seq_length is {_CHATGLM3_CONTEXT}", is_certain=False)
+        return Variant(FamilyName.CHATGLM3, f"seq_length is {_CHATGLM3_CONTEXT}", is_certain=False)
     return None
 
 
-_LOOKS: tuple[Callable[[ConfigFile], Kind | None], ...] = (
+_LOOKS: tuple[Callable[[ConfigFile], Variant | None], ...] = (
     _by_tokenizer_model,
     _by_tokenizer_config,
     _by_tokenizer_code,

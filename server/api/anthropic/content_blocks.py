@@ -7,7 +7,7 @@ from typing import Annotated, Literal, cast
 
 from pydantic import BeforeValidator, Field
 
-from server.api.common.base import ListOf, Wire, invalid, parse, text_parts
+from server.api.common.base import ApiModel, ListOf, invalid, parse, text_parts
 from server.chat.prompts.message import Message, Role
 from server.chat.tools.types import NAME_PATTERN, ToolCall
 from server.http.errors import InvalidRequest, shown
@@ -47,32 +47,32 @@ SystemText = Annotated[str, BeforeValidator(_system_text, json_schema_input_type
 """The same, less what a client says there of itself."""
 
 
-class MessageParam(Wire):
+class MessageParam(ApiModel):
     """One message; its blocks are checked where they are translated."""
 
     role: Literal["user", "assistant", "system"]
     content: str | ListOf[dict[str, object]]
 
 
-class _TextBlock(Wire):
+class _TextBlock(ApiModel):
     text: str
 
 
-class _TextSource(Wire):
+class _TextSource(ApiModel):
     data: str
 
 
-class _ContentSource(Wire):
+class _ContentSource(ApiModel):
     content: BlockText
 
 
-class _ToolUse(Wire):
+class _ToolUse(ApiModel):
     id: Annotated[str, Field(min_length=1)]
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     input: Annotated[dict[str, object], BeforeValidator(_input, json_schema_input_type=dict[str, object] | str | None)]
 
 
-class _ToolResult(Wire):
+class _ToolResult(ApiModel):
     tool_use_id: Annotated[str, Field(min_length=1)]
     content: BlockText = ""
     is_error: bool | None = None

@@ -1,25 +1,25 @@
 """Every field of a request to ``/v1/messages``, and what becomes of it."""
 
-from server.api.common.field_policy import FieldTable, Honoured, Ignored, Refused
+from server.api.common.field_policy import FieldPolicy, Ignored, Rejected, Supported
 
 _HONOURED = (
-    Honoured("model", "absent or null: the server's default model"),
-    Honoured(
+    Supported("model", "absent or null: the server's default model"),
+    Supported(
         "messages",
         "roles user, assistant, system; text, tool_use, tool_result, documents of text; thinking is dropped",
     ),
-    Honoured("system", "a string or blocks of text"),
-    Honoured("tools", "custom ones; those of Anthropic's own are left out, as x-glmserve-ignored-tools says"),
-    Honoured("tool_choice", "auto, any, tool, none; disable_parallel_tool_use"),
-    Honoured("output_config", "format json_schema; effort has no effect"),
+    Supported("system", "a string or blocks of text"),
+    Supported("tools", "custom ones; those of Anthropic's own are left out, as x-glmserve-ignored-tools says"),
+    Supported("tool_choice", "auto, any, tool, none; disable_parallel_tool_use"),
+    Supported("output_config", "format json_schema; effort has no effect"),
 )
 _OF_AN_ANSWER = (
-    Honoured("max_tokens", "required; cut to what the context leaves, as are -1 and 0"),
-    Honoured("temperature", "0 to 1; 0 is greedy"),
-    Honoured("top_p", "0 to 1; 0 keeps only the likeliest token"),
-    Honoured("top_k", "0 turns it off"),
-    Honoured("stop_sequences", "up to 16; the answer tells which one ended it"),
-    Honoured("stream"),
+    Supported("max_tokens", "required; cut to what the context leaves, as are -1 and 0"),
+    Supported("temperature", "0 to 1; 0 is greedy"),
+    Supported("top_p", "0 to 1; 0 keeps only the likeliest token"),
+    Supported("top_k", "0 turns it off"),
+    Supported("stop_sequences", "up to 16; the answer tells which one ended it"),
+    Supported("stream"),
 )
 _IGNORED = (
     Ignored("metadata"),
@@ -35,14 +35,14 @@ _IGNORED = (
     Ignored("workspace_id"),
 )
 _REFUSED = (
-    Refused("container"),
-    Refused("mcp_servers"),
-    Refused("max_tokens_to_sample", (), "spelled max_tokens here"),
-    Refused("prompt", (), "spelled messages here"),
-    Refused("stop", (), "spelled stop_sequences here"),
+    Rejected("container"),
+    Rejected("mcp_servers"),
+    Rejected("max_tokens_to_sample", (), "spelled max_tokens here"),
+    Rejected("prompt", (), "spelled messages here"),
+    Rejected("stop", (), "spelled stop_sequences here"),
 )
 
-COUNTED = FieldTable(_HONOURED, (*_IGNORED, *(Ignored(field.name) for field in _OF_AN_ANSWER)), _REFUSED)
+COUNTED = FieldPolicy(_HONOURED, (*_IGNORED, *(Ignored(field.name) for field in _OF_AN_ANSWER)), _REFUSED)
 """Of ``/v1/messages/count_tokens``, where what is said of the answer changes nothing."""
 
-MESSAGES = FieldTable((*_HONOURED, *_OF_AN_ANSWER), _IGNORED, _REFUSED)
+MESSAGES = FieldPolicy((*_HONOURED, *_OF_AN_ANSWER), _IGNORED, _REFUSED)

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from server.api.anthropic.content_blocks import MessageParam, SystemText
 from server.api.anthropic.field_policy import COUNTED, MESSAGES
-from server.api.common.base import ListOf, Wire, at_most, parse
+from server.api.common.base import ApiModel, ListOf, at_most, parse
 from server.api.common.numbers import UNLIMITED, AsNumber, AsWhole
 from server.api.common.sampling import StopStrings
 from server.api.common.structured_output import Schema
@@ -24,7 +24,7 @@ def _choice(value: object) -> object:
     return {"type": "any" if value == "required" else value} if isinstance(value, str) else value
 
 
-class ToolParam(Wire):
+class ToolParam(ApiModel):
     """One of ``tools``."""
 
     type: Literal["custom"] | None = None
@@ -41,7 +41,7 @@ OfferedTool = Annotated[
 """One of ``tools``; None for one of Anthropic's own, which cannot be had here."""
 
 
-class ToolChoiceParam(Wire):
+class ToolChoiceParam(ApiModel):
     """``tool_choice``."""
 
     type: Literal["auto", "any", "tool", "none"]
@@ -49,20 +49,20 @@ class ToolChoiceParam(Wire):
     disable_parallel_tool_use: bool | None = None
 
 
-class OutputFormat(Wire):
+class OutputFormat(ApiModel):
     """``output_config.format``."""
 
     type: Literal["json_schema"]
     json_schema: Annotated[Schema, Field(alias="schema")]
 
 
-class OutputConfig(Wire):
+class OutputConfig(ApiModel):
     """``output_config``."""
 
     format: OutputFormat | None = None
 
 
-class PromptRequest(Wire):
+class PromptRequest(ApiModel):
     """The fields that a prompt is made from."""
 
     model_config = ConfigDict(json_schema_extra=COUNTED.complete)

@@ -16,8 +16,8 @@ from server.api.common.tools import (
     with_format,
 )
 from server.chat.prompts.message import Message, Role
-from server.chat.tasks.task import AnswerForm
-from server.chat.tools.types import ToolOffer
+from server.chat.tasks.task import OutputConstraint
+from server.chat.tools.types import ToolConfig
 from server.generation.generate import GenerationRequest, room_for_answer
 from server.http.errors import InvalidRequest
 from server.http.offload import off_loop
@@ -29,8 +29,8 @@ class Prompt:
     """What the model is given."""
 
     ids: tuple[int, ...]
-    form: AnswerForm
-    offer: ToolOffer | None
+    form: OutputConstraint
+    offer: ToolConfig | None
     continued: bool
     """It ends within the answer, which the last message began."""
 
@@ -93,7 +93,7 @@ def _messages(body: PromptRequest) -> list[Message]:
     return messages
 
 
-def _offer(body: PromptRequest) -> ToolOffer | None:
+def _offer(body: PromptRequest) -> ToolConfig | None:
     functions = [
         FunctionDefinition(
             name=tool.name, description=tool.description, parameters=tool.input_schema, strict=tool.strict

@@ -8,24 +8,24 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails, PydanticCustomError
 from typing_extensions import TypedDict
 
-from server.api.common.field_policy import Refused, check_neutral, ignore_field
+from server.api.common.field_policy import Rejected, check_neutral, ignore_field
 from server.http.errors import InvalidRequest, shown
 
 _TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
 
 
-class Wire(BaseModel):
+class ApiModel(BaseModel):
     """An object as it comes over the wire: types are not converted, and fields that are not declared are left out."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
 
 
-class Whole(Wire):
+class Whole(ApiModel):
     """An object in a request whose unknown fields are told of, as those of the body are."""
 
     at: ClassVar[str]
     """Where it stands in the body."""
-    refused: ClassVar[tuple[Refused, ...]] = ()
+    refused: ClassVar[tuple[Rejected, ...]] = ()
     """What would change the answer and is not supported."""
 
     @model_validator(mode="before")
@@ -41,7 +41,7 @@ class Whole(Wire):
         return value
 
 
-_Request = TypeVar("_Request", bound=Wire)
+_Request = TypeVar("_Request", bound=ApiModel)
 _Item = TypeVar("_Item")
 
 ListOf = Annotated[list[_Item], Field(fail_fast=True)]

@@ -17,7 +17,7 @@ from server.http.request_context import current_request
 
 
 @dataclass(frozen=True, slots=True)
-class Honoured:
+class Supported:
     """A field that does what OpenAI (or, for an extension, vLLM) says it does."""
 
     name: str
@@ -33,7 +33,7 @@ class Ignored:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Rejected:
     """A field that would change the answer and is not supported, unless it asks for nothing."""
 
     name: str
@@ -43,15 +43,15 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class FieldTable:
+class FieldPolicy:
     """Every field of one kind of request; no name is in two of the lists."""
 
-    honoured: tuple[Honoured, ...]
+    honoured: tuple[Supported, ...]
     ignored: tuple[Ignored, ...]
-    refused: tuple[Refused, ...]
+    refused: tuple[Rejected, ...]
 
     @cached_property
-    def _rules(self) -> Mapping[str, Refused | None]:
+    def _rules(self) -> Mapping[str, Rejected | None]:
         """What is refused by name; None for what is accepted."""
         accepted = (*(field.name for field in self.honoured), *(field.name for field in self.ignored))
         return {**dict.fromkeys(accepted), **{rule.name: rule for rule in self.refused}}
@@ -100,7 +100,7 @@ def ignore_field(path: str) -> None:
     record.ignore("fields", shown_name(path))
 
 
-def check_neutral(rule: Refused, value: object, path: str) -> None:
+def check_neutral(rule: Rejected, value: object, path: str) -> None:
     """Refuse ``value`` of the field at ``path`` unless it asks for nothing. Raises InvalidRequest."""
     if _asks_nothing(value, rule.neutral):
         return

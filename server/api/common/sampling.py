@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from server.api.common.base import Wire, invalid
+from server.api.common.base import ApiModel, invalid
 from server.api.common.numbers import UNLIMITED, AsNumber, AsWhole, as_number
 from server.engine.params import MAX_BIAS, SamplingParams
 from server.generation.generate import SEED_SPAN, PrefixSalts
@@ -64,13 +64,13 @@ StopStrings = Annotated[tuple[str, ...], BeforeValidator(_stops, json_schema_inp
 """A string or a list of them, bounded; null is none."""
 
 
-class StreamOptions(Wire):
+class StreamOptions(ApiModel):
     """How a stream is framed."""
 
     include_usage: bool | None = None
 
 
-class SamplingFields(Wire):
+class SamplingFields(ApiModel):
     """The fields that say how an answer is sampled and where it ends, but for its length."""
 
     temperature: Annotated[float, Field(ge=0, le=2), AsNumber] | None = None
@@ -87,7 +87,7 @@ class SamplingFields(Wire):
     logit_bias: LogitBias = ()
 
 
-class CacheFields(Wire):
+class CacheFields(ApiModel):
     """The fields that say who else may find the prompt in the prefix cache."""
 
     cache_salt: Annotated[str, Field(min_length=1)] | None = None

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from server.api.common.base import ListOf, Whole, Wire, at_most
-from server.api.common.field_policy import Refused
+from server.api.common.base import ApiModel, ListOf, Whole, at_most
+from server.api.common.field_policy import Rejected
 from server.chat.tools.schema import closed, values_exceed
 from server.chat.tools.schema_relaxation import Relaxed, relaxed
 from server.engine.grammar import Grammar, GrammarKind, one_of, size_problem
@@ -49,7 +49,7 @@ class StructuredOutputs(Whole):
     """``structured_outputs``, vLLM's: one of its fields."""
 
     at = "structured_outputs"
-    refused = (Refused("structural_tag"), Refused("whitespace_pattern"))
+    refused = (Rejected("structural_tag"), Rejected("whitespace_pattern"))
 
     json_schema: Annotated[Schema | str | None, Field(alias="json")] = None
     regex: str | None = None
@@ -58,7 +58,7 @@ class StructuredOutputs(Whole):
     json_object: bool | None = None
 
 
-class GrammarFields(Wire):
+class GrammarFields(ApiModel):
     """The fields that constrain an answer; at most one of them may ask for something."""
 
     response_format: ResponseFormat | None = None

@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from server.api.common.base import Arguments, ListOf, Wire, at_most, invalid, parse
+from server.api.common.base import ApiModel, Arguments, ListOf, at_most, invalid, parse
 from server.chat.tools.types import (
     MAX_TOOLS,
     NAME_PATTERN,
     Tool,
     ToolChoice,
-    ToolOffer,
+    ToolConfig,
     check_total_size,
     make_offer,
     make_tool,
@@ -50,7 +50,7 @@ def own_tools_only(tool: object, own: str = "function") -> object:
     return None
 
 
-class FunctionDefinition(Wire):
+class FunctionDefinition(ApiModel):
     """A function, as ``tools`` and the older ``functions`` have it."""
 
     name: str
@@ -60,7 +60,7 @@ class FunctionDefinition(Wire):
     """Calls are held to the schema in any case. True: the request is refused where that is not possible in full."""
 
 
-class ToolDefinition(Wire):
+class ToolDefinition(ApiModel):
     """One of ``tools``."""
 
     type: FunctionType
@@ -73,14 +73,14 @@ OfferedTool = Annotated[
 """One of ``tools``; None for one that cannot be had here."""
 
 
-class FunctionCall(Wire):
+class FunctionCall(ApiModel):
     """What was called in an earlier answer, and how."""
 
     name: FunctionName
     arguments: Arguments = ""
 
 
-class EarlierCall(Wire):
+class EarlierCall(ApiModel):
     """One of an assistant's ``tool_calls``."""
 
     id: Annotated[str, Field(min_length=1)]
@@ -88,28 +88,28 @@ class EarlierCall(Wire):
     function: FunctionCall
 
 
-class AskedChoice(Wire):
+class AskedChoice(ApiModel):
     """What ``tool_choice`` and ``function_call`` come to."""
 
     mode: Literal["none", "auto", "required"]
     allowed: tuple[str, ...] | None = None
 
 
-class _Named(Wire):
+class _Named(ApiModel):
     name: str
 
 
-class _NamedTool(Wire):
+class _NamedTool(ApiModel):
     type: FunctionType = "function"
     function: _Named
 
 
-class _AllowedTools(Wire):
+class _AllowedTools(ApiModel):
     mode: Literal["auto", "required"]
     tools: Annotated[ListOf[_NamedTool], Field(min_length=1), at_most(MAX_TOOLS)]
 
 
-class _AllowedChoice(Wire):
+class _AllowedChoice(ApiModel):
     type: Literal["allowed_tools"]
     allowed_tools: _AllowedTools
 
@@ -159,7 +159,7 @@ _FunctionChoice = Annotated[
 ]
 
 
-class ToolFields(Wire):
+class ToolFields(ApiModel):
     """The fields about tools, the older ones about functions among them."""
 
     tools: Annotated[ListOf[OfferedTool], at_most(MAX_TOOLS)] | None = None
@@ -174,7 +174,7 @@ class ToolFields(Wire):
         return bool(self.functions)
 
 
-def to_offer(fields: ToolFields) -> ToolOffer | None:
+def to_offer(fields: ToolFields) -> ToolConfig | None:
     """Return the tools that may be called; None where there are none, or none may be.
 
     Raises:
@@ -193,7 +193,7 @@ def to_offer(fields: ToolFields) -> ToolOffer | None:
 
 def offer_functions(
     functions: Sequence[FunctionDefinition], choice: AskedChoice | None, field: str, *, parallel: bool
-) -> ToolOffer | None:
+) -> ToolConfig | None:
     """Return the functions that may be called; None where there are none, or none may be.
 
     Args:
@@ -231,7 +231,7 @@ def _tool(function: FunctionDefinition) -> Tool:
     return tool
 
 
-def check_no_call_is_due(offer: ToolOffer | None, field: str) -> None:
+def check_no_call_is_due(offer: ToolConfig | None, field: str) -> None:
     """Check an answer that goes on with a text: it calls nothing, though its prompt may tell of tools.
 
     Raises:
@@ -245,12 +245,12 @@ def check_no_call_is_due(offer: ToolOffer | None, field: str) -> None:
         )
 
 
-def with_format(offer: ToolOffer | None, asked: Grammar | None) -> ToolOffer | None:
+def with_format(offer: ToolConfig | None, asked: Grammar | None) -> ToolConfig | None:
     """Return ``offer`` for an answer that calls a tool or is a text in the format that was ``asked`` for."""
     return None if offer is None else replace(offer, text_format=asked)
 
 
-def answer_grammar(model: ServedModel, offer: ToolOffer | None, asked: Grammar | None) -> Grammar | None:
+def answer_grammar(model: ServedModel, offer: ToolConfig | None, asked: Grammar | None) -> Grammar | None:
     """Return the grammar of an answer: calls in the family's form or a text in the format, or the format alone.
 
     Args:

@@ -3,13 +3,13 @@
 import math
 
 from server.api.openai.response_types import Logprobs, TokenLogprobObject
-from server.generation.logprobs import ScoredPiece, ScoredToken
+from server.generation.logprobs import PieceLogprob, TokenLogprob
 
 _IMPOSSIBLE = -9999.0
 """OpenAI's word for a token that has no probability."""
 
 
-def logprobs_object(tokens: tuple[ScoredToken, ...]) -> Logprobs | None:
+def logprobs_object(tokens: tuple[TokenLogprob, ...]) -> Logprobs | None:
     """Return the log-probabilities of an answer or of a piece of it; null where none are asked for."""
     if not tokens:
         return None
@@ -19,16 +19,16 @@ def logprobs_object(tokens: tuple[ScoredToken, ...]) -> Logprobs | None:
     }
 
 
-def shown_piece(token: ScoredPiece) -> str:
+def shown_piece(token: PieceLogprob) -> str:
     """Return a token as text; half a character is shown as the replacement character."""
     return token.piece.decode("utf-8", "replace")
 
 
-def finite_logprob(token: ScoredPiece) -> float:
+def finite_logprob(token: PieceLogprob) -> float:
     """Return the log-probability as JSON can hold it."""
     value = token.logprob
     return value if value is not None and math.isfinite(value) else _IMPOSSIBLE
 
 
-def _object(token: ScoredPiece) -> TokenLogprobObject:
+def _object(token: PieceLogprob) -> TokenLogprobObject:
     return {"token": shown_piece(token), "logprob": finite_logprob(token), "bytes": list(token.piece)}

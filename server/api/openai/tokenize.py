@@ -9,8 +9,8 @@ from fastapi.responses import JSONResponse
 from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
-from server.api.common.base import ListOf, Wire, parse
-from server.api.common.field_policy import FieldTable, Honoured, Refused
+from server.api.common.base import ApiModel, ListOf, parse
+from server.api.common.field_policy import FieldPolicy, Rejected, Supported
 from server.api.common.token_inputs import decoded, known_ids
 from server.api.openai.chat_completions.protocol import ChatRequest, parse_chat_request
 from server.api.openai.chat_completions.request import to_prompt
@@ -26,24 +26,24 @@ _IDS_AT_MOST = 1 << 17
 _NAMES = "return_token_strs"
 _ERRORS = (InvalidRequest, PromptError, ModelNotFound, EngineUnavailable, ModelLoadError)
 
-TOKENIZE = FieldTable(
+TOKENIZE = FieldPolicy(
     (
-        Honoured("model", "absent or null: the server's default model"),
-        Honoured("prompt", "a text"),
-        Honoured("content", "the same, as llama-server spells it"),
-        Honoured("add_special_tokens", "whether to put in front what stands before every text; true where absent"),
-        Honoured("add_special", "the same for content; false where absent"),
-        Honoured("return_token_strs", "whether to give the tokens' names, too"),
+        Supported("model", "absent or null: the server's default model"),
+        Supported("prompt", "a text"),
+        Supported("content", "the same, as llama-server spells it"),
+        Supported("add_special_tokens", "whether to put in front what stands before every text; true where absent"),
+        Supported("add_special", "the same for content; false where absent"),
+        Supported("return_token_strs", "whether to give the tokens' names, too"),
     ),
     (),
-    (Refused("parse_special", (False,), "what is typed is text"), Refused("with_pieces", (False,))),
+    (Rejected("parse_special", (False,), "what is typed is text"), Rejected("with_pieces", (False,))),
 )
 """The fields for a text. A body with ``messages`` has those of a chat, and ``return_token_strs``."""
 
-DETOKENIZE = FieldTable((Honoured("model"), Honoured("tokens", "token ids")), (), ())
+DETOKENIZE = FieldPolicy((Supported("model"), Supported("tokens", "token ids")), (), ())
 
 
-class TokenizeText(Wire):
+class TokenizeText(ApiModel):
     """A text to be tokenised."""
 
     model_config = ConfigDict(json_schema_extra=TOKENIZE.complete)
@@ -86,7 +86,7 @@ class TokenizerInfo(TypedDict):
     chat_template: None
 
 
-class DetokenizeRequest(Wire):
+class DetokenizeRequest(ApiModel):
     """Tokens to be made a text."""
 
     model_config = ConfigDict(json_schema_extra=DETOKENIZE.complete)

@@ -12,7 +12,7 @@ from server.chat.prompts.message import Message, Role
 from server.chat.prompts.tool_messages import as_text, with_system
 from server.chat.tools.chatglm3 import ChatGLM3Form
 from server.chat.tools.glm4 import Glm4Form
-from server.chat.tools.interface import NamedForm, ToolForm
+from server.chat.tools.interface import NamedForm, ToolCallFormat
 from server.chat.tools.plain_text import TextForm
 from server.chat.tools.types import Tool
 
@@ -39,7 +39,7 @@ class PromptFormat(Protocol):
         """The special tokens that the authors' tokenizer puts in front of every text."""
 
     @property
-    def tool_form(self) -> ToolForm | None:
+    def tool_form(self) -> ToolCallFormat | None:
         """How the family calls tools; None where it cannot be told of any."""
 
     def encode(

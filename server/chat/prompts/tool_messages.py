@@ -5,7 +5,7 @@ from itertools import takewhile
 
 from server.chat.prompts.errors import PromptError
 from server.chat.prompts.message import Message, Role
-from server.chat.tools.interface import ToolForm
+from server.chat.tools.interface import ToolCallFormat
 from server.chat.tools.plain_text import TextForm
 from server.chat.tools.types import Tool
 
@@ -24,7 +24,7 @@ def check_results(messages: Sequence[Message]) -> None:
             raise PromptError(f"{path}: there is no tool call with the id {message.tool_call_id[:100]!r} before it")
 
 
-def with_system(messages: Sequence[Message], tools: Sequence[Tool], form: ToolForm) -> tuple[Message, ...]:
+def with_system(messages: Sequence[Message], tools: Sequence[Tool], form: ToolCallFormat) -> tuple[Message, ...]:
     """Return ``messages`` with one system message at the start that tells of ``tools``, if there are any.
 
     It takes in the system messages that are there.

@@ -31,10 +31,10 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from server.chat.tasks.task import (
-    Slot,
     Task,
     TaskSampling,
     TemplateError,
+    Variable,
     Words,
     check_template,
     slots_in,
@@ -214,8 +214,8 @@ def _check_grammar(task: Task) -> None:
         raise _WrongKeyError(f"it cannot be used: {problem}", "grammar")
 
 
-def _as_slot(name: str, table: _SlotTable) -> Slot:
-    return Slot(name, _as_words(table.description), table.example, table.default)
+def _as_slot(name: str, table: _SlotTable) -> Variable:
+    return Variable(name, _as_words(table.description), table.example, table.default)
 
 
 def _as_words(table: _WordsTable) -> Words:

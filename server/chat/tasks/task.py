@@ -40,7 +40,7 @@ class Words:
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class Variable:
     """What is filled into a template, and what people are told of it."""
 
     name: str
@@ -62,7 +62,7 @@ class TaskSampling:
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerForm:
+class OutputConstraint:
     """What an answer is held to unless the request says otherwise."""
 
     grammar: Grammar | None = None
@@ -77,7 +77,7 @@ class Task:
     template: str
     title: Words = Words()
     description: Words = Words()
-    notes: Mapping[str, Slot] = field(default_factory=lambda: MappingProxyType({}))
+    notes: Mapping[str, Variable] = field(default_factory=lambda: MappingProxyType({}))
     """What is said of the slots, by name; of some nothing need be."""
     sampling: TaskSampling = field(default_factory=TaskSampling)
     stop: tuple[str, ...] = ()
@@ -90,9 +90,9 @@ class Task:
         return slots_in(self.template)
 
     @property
-    def slots(self) -> tuple[Slot, ...]:
+    def slots(self) -> tuple[Variable, ...]:
         """All slots, in the order of the template."""
-        return tuple(self.notes.get(name) or Slot(name) for name in self.variables)
+        return tuple(self.notes.get(name) or Variable(name) for name in self.variables)
 
     @property
     def main(self) -> str | None:
@@ -121,7 +121,7 @@ class Task:
         complete = self._complete(values)
         return _SLOT.sub(lambda slot: complete[slot[1]], self.template)
 
-    def answer_form(self, values: Mapping[str, str]) -> AnswerForm:
+    def answer_form(self, values: Mapping[str, str]) -> OutputConstraint:
         """Return what the answer to the task with ``values`` looks like.
 
         Raises:
@@ -131,7 +131,7 @@ class Task:
         if grammar is not None and grammar.kind is GrammarKind.LARK:
             source = _GRAMMAR_SLOT.sub(lambda slot: _in_lark(complete[slot[1]], slot[2]), grammar.source)
             grammar = replace(grammar, source=source)
-        return AnswerForm(grammar, self.stop)
+        return OutputConstraint(grammar, self.stop)
 
     def _complete(self, values: Mapping[str, str]) -> Mapping[str, str]:
         complete = {slot.name: slot.default for slot in self.slots} | dict(values)

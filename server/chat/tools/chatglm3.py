@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from server.chat.tools.interface import NewId
 from server.chat.tools.named_answer import NamedAnswerParser, named_answer
 from server.chat.tools.python_call import STRING_RULE, PythonArguments, call_rules, written
-from server.chat.tools.types import Tool, ToolCall, ToolOffer
+from server.chat.tools.types import Tool, ToolCall, ToolConfig
 from server.engine.grammar import Grammar, GrammarKind
 
 # The sentence that the model was trained with.
@@ -27,13 +27,13 @@ class ChatGLM3Form:
         code = f"tool_call({call.arguments})" if arguments is None else written(arguments)
         return f"```python\n{code}\n```"
 
-    def grammar(self, offer: ToolOffer) -> Grammar:
+    def grammar(self, offer: ToolConfig) -> Grammar:
         """Return the grammar; see ``ToolForm``."""
         named = [f'"{tool.name}\\n" / ?/ "```python\\n" tool_{i} "\\n```"' for i, tool in enumerate(offer.callable)]
         rules = [call_rules(f"tool_{i}", tool.schema) for i, tool in enumerate(offer.callable)]
         call = f"call: / ?/ ({' | '.join(named)})\n"
         return Grammar(GrammarKind.LARK, named_answer(offer) + call + "".join(rules) + STRING_RULE)
 
-    def parser(self, offer: ToolOffer, new_id: NewId) -> NamedAnswerParser:
+    def parser(self, offer: ToolConfig, new_id: NewId) -> NamedAnswerParser:
         """Return a parser for one answer; see ``ToolForm``."""
         return NamedAnswerParser(offer, PythonArguments(), new_id)

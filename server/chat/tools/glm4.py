@@ -7,7 +7,7 @@ from server.chat.tools.interface import NewId
 from server.chat.tools.json_end import JsonEnd
 from server.chat.tools.named_answer import NamedAnswerParser, named_answer
 from server.chat.tools.schema import embedded
-from server.chat.tools.types import Tool, ToolCall, ToolOffer
+from server.chat.tools.types import Tool, ToolCall, ToolConfig
 from server.engine.grammar import Grammar, GrammarKind
 
 # Both texts are what the model was trained with; its authors' chat template has them.
@@ -32,12 +32,12 @@ class Glm4Form:
         """Return the arguments; see ``NamedForm``."""
         return call.arguments or "{}"
 
-    def grammar(self, offer: ToolOffer) -> Grammar:
+    def grammar(self, offer: ToolConfig) -> Grammar:
         """Return the grammar; see ``ToolForm``."""
         calls = " | ".join(f'"{tool.name}\\n" %json {embedded(tool.schema)}' for tool in offer.callable)
         return Grammar(GrammarKind.LARK, named_answer(offer) + f"call: / ?/ ({calls})")
 
-    def parser(self, offer: ToolOffer, new_id: NewId) -> NamedAnswerParser:
+    def parser(self, offer: ToolConfig, new_id: NewId) -> NamedAnswerParser:
         """Return a parser for one answer; see ``ToolForm``."""
         return NamedAnswerParser(offer, _JsonBody(), new_id)
 

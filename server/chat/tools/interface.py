@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from server.chat.tools.types import AnswerPiece, Tool, ToolCall, ToolOffer
+from server.chat.tools.types import AnswerPiece, Tool, ToolCall, ToolConfig
 from server.engine.grammar import Grammar
 
 NewId = Callable[[], str]
@@ -19,20 +19,20 @@ class AnswerParser(Protocol):
         """Return what was held back: the answer has ended."""
 
 
-class ToolForm(Protocol):
+class ToolCallFormat(Protocol):
     """How a family is told of tools, and how it calls them."""
 
     def describe(self, tools: Sequence[Tool], system: str) -> str:
         """Return the system message that tells the model of ``tools``, with the caller's ``system`` text in it."""
 
-    def grammar(self, offer: ToolOffer) -> Grammar:
+    def grammar(self, offer: ToolConfig) -> Grammar:
         """Return what the answer must look like, so that every call in it is one that the tools take."""
 
-    def parser(self, offer: ToolOffer, new_id: NewId) -> AnswerParser:
+    def parser(self, offer: ToolConfig, new_id: NewId) -> AnswerParser:
         """Return a parser for one answer; ``new_id`` names its calls."""
 
 
-class NamedForm(ToolForm, Protocol):
+class NamedForm(ToolCallFormat, Protocol):
     """The form of a family that names the tool in the line of metadata in front of a message."""
 
     def body(self, call: ToolCall) -> str:

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from server.chat.tools.answer_text import text_rule
 from server.chat.tools.interface import NewId
-from server.chat.tools.types import AnswerPiece, CallDelta, ToolChoice, ToolOffer
+from server.chat.tools.types import AnswerPiece, CallDelta, ToolChoice, ToolConfig
 
 
 class BodyReader(Protocol):
@@ -14,7 +14,7 @@ class BodyReader(Protocol):
         """Return the JSON of the arguments as far as ``text`` completes it."""
 
 
-def named_answer(offer: ToolOffer) -> str:
+def named_answer(offer: ToolConfig) -> str:
     """Return the beginning of the grammar of such an answer; the rule ``call`` has to follow."""
     if offer.choice is ToolChoice.REQUIRED:
         return "start: call\n"
@@ -27,7 +27,7 @@ def named_answer(offer: ToolOffer) -> str:
 class NamedAnswerParser:
     """Tells a call from text by the first line. Such an answer has one call or is text, and not both."""
 
-    def __init__(self, offer: ToolOffer, body: BodyReader, new_id: NewId) -> None:
+    def __init__(self, offer: ToolConfig, body: BodyReader, new_id: NewId) -> None:
         """Start before the line of metadata."""
         self._names = [tool.name for tool in offer.callable]
         self._body = body

@@ -14,7 +14,7 @@ from server.chat.tools.answer_text import text_rule
 from server.chat.tools.interface import NewId
 from server.chat.tools.json_end import JsonEnd
 from server.chat.tools.schema import embedded
-from server.chat.tools.types import AnswerPiece, CallDelta, Tool, ToolCall, ToolChoice, ToolOffer
+from server.chat.tools.types import AnswerPiece, CallDelta, Tool, ToolCall, ToolChoice, ToolConfig
 from server.engine.grammar import Grammar, GrammarKind
 
 _CALL = "调用工具："
@@ -52,7 +52,7 @@ class TextForm:
         """Return what tool ``name`` gave, as something that is said to the model."""
         return f"工具 {name} 的结果：\n{content}"
 
-    def grammar(self, offer: ToolOffer) -> Grammar:
+    def grammar(self, offer: ToolConfig) -> Grammar:
         """Return the grammar; see ``ToolForm``."""
         more = f' ("\\n{_CALL}" call){{0,{offer.max_calls - 1}}}' if offer.max_calls > 1 else ""
         if offer.choice is ToolChoice.REQUIRED:
@@ -63,7 +63,7 @@ class TextForm:
         calls = [f'"{tool.name}{_LARK_ARGUMENTS}" %json {embedded(tool.schema)}' for tool in offer.callable]
         return Grammar(GrammarKind.LARK, f"start: {start}call: {' | '.join(calls)}")
 
-    def parser(self, offer: ToolOffer, new_id: NewId) -> "TextFormParser":
+    def parser(self, offer: ToolConfig, new_id: NewId) -> "TextFormParser":
         """Return a parser for one answer; see ``ToolForm``."""
         return TextFormParser(offer, new_id)
 
@@ -87,7 +87,7 @@ _PERHAPS_HEAD = re.compile(r"\s*(?:\n ?" + _any_start_of([*_CALL, "[a-zA-Z0-9_-]
 class TextFormParser:
     """Finds the calls in an answer. Blanks around them belong to neither text nor calls."""
 
-    def __init__(self, offer: ToolOffer, new_id: NewId) -> None:
+    def __init__(self, offer: ToolConfig, new_id: NewId) -> None:
         """Start before the answer; ``new_id`` names its calls."""
         names = "|".join(tool.name for tool in offer.callable)
         head = re.compile(rf"\s*\n ?{_CALL}({names}){_ARGUMENTS}(?={{)")

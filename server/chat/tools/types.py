@@ -67,7 +67,7 @@ class ToolChoice(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class ToolOffer:
+class ToolConfig:
     """The tools of one request. A request whose model may not call has none."""
 
     tools: tuple[Tool, ...]
@@ -150,8 +150,8 @@ def make_offer(
     allowed: frozenset[str] | None = None,
     *,
     parallel: bool = True,
-) -> ToolOffer:
-    """Return an offer that is within bounds; see ``ToolOffer``.
+) -> ToolConfig:
+    """Return an offer that is within bounds; see ``ToolConfig``.
 
     Raises:
         ToolError: there are too many tools, or two of one name.
@@ -163,7 +163,7 @@ def make_offer(
         if tool.name in names:
             raise ToolError(f"two tools are called {tool.name}")
         names.add(tool.name)
-    return ToolOffer(tuple(tools), choice, parallel, allowed)
+    return ToolConfig(tuple(tools), choice, parallel, allowed)
 
 
 @dataclass(frozen=True, slots=True)

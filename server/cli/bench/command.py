@@ -16,7 +16,7 @@ from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColum
 from rich.table import Table
 
 from server.cli.bench.client import BenchClient
-from server.cli.bench.report import Report, summarise
+from server.cli.bench.report import BenchReport, summarise
 from server.cli.bench.sse_reader import BenchError
 from server.cli.bench.workloads import WORKLOADS, Size, Workload
 from server.cli.chat.client import ChatClient, ChatError
@@ -85,7 +85,7 @@ def run_fast(main: Coroutine[object, object, _T]) -> _T:
     return uvloop.run(main)
 
 
-async def measure(client: BenchClient, workloads: Sequence[Workload]) -> list[Report]:
+async def measure(client: BenchClient, workloads: Sequence[Workload]) -> list[BenchReport]:
     """Run ``workloads`` one after another, showing how far each has come. Raises BenchError."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     reports = []
@@ -100,7 +100,7 @@ async def measure(client: BenchClient, workloads: Sequence[Workload]) -> list[Re
     return reports
 
 
-_COLUMNS: tuple[tuple[str, Callable[[Report], str]], ...] = (
+_COLUMNS: tuple[tuple[str, Callable[[BenchReport], str]], ...] = (
     ("workload", lambda r: r.workload),
     ("requests", lambda r: str(r.requests)),
     ("seconds", lambda r: f"{r.wall:.2f}"),
@@ -118,7 +118,7 @@ _FITS = 104
 """Columns of a terminal that the table takes."""
 
 
-def show(reports: Sequence[Report], console: Console) -> None:
+def show(reports: Sequence[BenchReport], console: Console) -> None:
     """Print a row for each report; in a narrow terminal, a block of lines."""
     if console.width < _FITS:
         for report in reports:

@@ -8,7 +8,7 @@ from server.cli.bench.sse_reader import RequestTimes
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class BenchReport:
     """One workload's figures; times in seconds, rates in tokens a second."""
 
     workload: str
@@ -31,7 +31,7 @@ class Report:
     """Of the prompts' tokens, how many the server had computed before."""
 
 
-def summarise(workload: str, requests: Sequence[RequestTimes]) -> Report:
+def summarise(workload: str, requests: Sequence[RequestTimes]) -> BenchReport:
     """Return the figures of ``requests``, which ran together."""
     wall = max(r.ended for r in requests) - min(r.started for r in requests)
     prompt_tokens = sum(r.prompt_tokens for r in requests)
@@ -39,7 +39,7 @@ def summarise(workload: str, requests: Sequence[RequestTimes]) -> Report:
     early = [r for r in requests if not r.late]
     ttft = [r.chunks[0] - r.started for r in late or early if r.chunks]
     tpot = [_per_token(r) for r in requests if r.completion_tokens > 1 and r.chunks]
-    return Report(
+    return BenchReport(
         workload=workload,
         requests=len(requests),
         wall=wall,

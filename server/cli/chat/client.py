@@ -17,7 +17,7 @@ class ChatError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class ChatMessage:
+class SentMessage:
     """One message of the conversation."""
 
     role: str
@@ -75,7 +75,7 @@ class ChatClient:
         return names
 
     def stream(
-        self, model: str, messages: tuple[ChatMessage, ...], sampling: Mapping[str, object]
+        self, model: str, messages: tuple[SentMessage, ...], sampling: Mapping[str, object]
     ) -> Generator[str | AnswerFigures, None, None]:
         """Yield the pieces of the answer, then what it took; closing the iterator stops the answer on the server.
 

@@ -7,7 +7,7 @@ import click
 
 from server.cli.chat.client import ChatClient, ChatError
 from server.cli.chat.session import Session
-from server.cli.chat.slash_commands import Conversation
+from server.cli.chat.slash_commands import ChatConversation
 from server.cli.chat.terminal import open_terminal
 from server.cli.options import DEFAULT_URL, UsageProblem, client_key, read_settings, settings_options
 from server.cli.shell_completion import complete_model
@@ -71,4 +71,4 @@ def converse(url: str, key: str = "", *, stats: bool = False, history: Path | No
         terminal = open_terminal(history)
         if terminal.is_interactive:
             click.echo(f"{name} at {url}; /help lists the commands, Ctrl-D leaves")
-        return Session(client, Conversation(name, show_stats=stats), terminal).run()
+        return Session(client, ChatConversation(name, show_stats=stats), terminal).run()

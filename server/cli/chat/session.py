@@ -10,8 +10,8 @@ from typing import Protocol
 
 import click
 
-from server.cli.chat.client import AnswerFigures, ChatError, ChatMessage
-from server.cli.chat.slash_commands import CommandProblem, Commands, Conversation
+from server.cli.chat.client import AnswerFigures, ChatError, SentMessage
+from server.cli.chat.slash_commands import ChatConversation, CommandProblem, Commands
 
 _QUOTES = '"""'
 
@@ -23,7 +23,7 @@ class Answers(Protocol):
         """Return the names of the models that are served. Raises ChatError."""
 
     def stream(
-        self, model: str, messages: tuple[ChatMessage, ...], sampling: Mapping[str, object]
+        self, model: str, messages: tuple[SentMessage, ...], sampling: Mapping[str, object]
     ) -> Generator[str | AnswerFigures, None, None]:
         """Return the pieces of an answer, then what it took; closing it stops the answer. Raises ChatError."""
 
@@ -43,7 +43,7 @@ class Terminal:
 class Session:
     """One conversation, until the input ends."""
 
-    def __init__(self, client: Answers, talk: Conversation, terminal: Terminal) -> None:
+    def __init__(self, client: Answers, talk: ChatConversation, terminal: Terminal) -> None:
         """Go on with ``talk`` through ``client``."""
         self._client = client
         self._talk = talk
@@ -106,7 +106,7 @@ class Session:
 
     def _ask(self, text: str) -> bool:
         """Show the answer, and remember it with its question; return whether there was one."""
-        question = ChatMessage("user", text)
+        question = SentMessage("user", text)
         pieces: list[str] = []
         self._talk.last = None
         try:
@@ -118,12 +118,12 @@ class Session:
             self._tell_error(error)
             return False
         self._terminal.write("\n")
-        self._talk.messages += [question, ChatMessage("assistant", "".join(pieces))]
+        self._talk.messages += [question, SentMessage("assistant", "".join(pieces))]
         if self._talk.show_stats and self._talk.last is not None:
             click.echo(f"[{self._talk.last.in_words}]", err=True)
         return True
 
-    def _show_answer(self, messages: tuple[ChatMessage, ...], pieces: list[str]) -> None:
+    def _show_answer(self, messages: tuple[SentMessage, ...], pieces: list[str]) -> None:
         talk = self._talk
         with (
             noted_interrupts() as interrupted,

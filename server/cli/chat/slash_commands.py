@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from convert.errors import OutputError
 from convert.gguf.atomic_file import complete_file
-from server.cli.chat.client import AnswerFigures, ChatMessage
+from server.cli.chat.client import AnswerFigures, SentMessage
 
 SAMPLING: Mapping[str, type[float] | type[int]] = MappingProxyType(
     {
@@ -61,30 +61,30 @@ class _Saved(BaseModel):
     model: str = ""
     system: str = ""
     sampling: dict[str, float | int] = {}
-    messages: list[ChatMessage]
+    messages: list[SentMessage]
 
 
 @dataclass(slots=True)
-class Conversation:
+class ChatConversation:
     """What was said so far, and how the next answer is asked for."""
 
     model: str
     system: str = ""
-    messages: list[ChatMessage] = field(default_factory=list)
+    messages: list[SentMessage] = field(default_factory=list)
     sampling: dict[str, float | int] = field(default_factory=dict)
     show_stats: bool = False
     last: AnswerFigures | None = None
 
-    def with_question(self, question: ChatMessage) -> tuple[ChatMessage, ...]:
+    def with_question(self, question: SentMessage) -> tuple[SentMessage, ...]:
         """Return all messages of a request that asks ``question``."""
-        system = (ChatMessage("system", self.system),) if self.system else ()
+        system = (SentMessage("system", self.system),) if self.system else ()
         return (*system, *self.messages, question)
 
 
 class Commands:
     """Carries out the commands that ask no model."""
 
-    def __init__(self, talk: Conversation, models: Callable[[], tuple[str, ...]]) -> None:
+    def __init__(self, talk: ChatConversation, models: Callable[[], tuple[str, ...]]) -> None:
         """Work on ``talk``; ``models`` asks the server what it serves."""
         self._talk = talk
         self._models = models

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelReport:
+class DoctorModel:
     """What a MODEL is. ``facts`` is None where the file is not there yet or cannot be served."""
 
     name: str
@@ -54,7 +54,7 @@ class ModelReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class DoctorReport:
     """Everything that doctor says."""
 
     versions: Versions
@@ -62,7 +62,7 @@ class Report:
     cache_dir: Path
     files: tuple[CachedFile, ...]
     build: "BuildFacts | None"
-    models: tuple[ModelReport, ...]
+    models: tuple[DoctorModel, ...]
     problem: str = ""
     """Why llama.cpp could not be asked."""
 
@@ -91,14 +91,14 @@ def doctor(model: tuple[str, ...], as_json: bool, config: Path | None, **flags: 
         raise SystemExit(1)
 
 
-def examine(settings: Settings) -> Report:
+def examine(settings: Settings) -> DoctorReport:
     """Look at everything; loads no model and changes nothing."""
     reports = [_look_at(model, settings.cache_dir) for model in settings.models]
     known = [index for index, (plan, _) in enumerate(reports) if plan is not None]
     plans = [plan for plan, _ in reports if plan is not None]
     found = probe(tuple((engine_config(plan), plan.facts) for plan in plans))
     placed = dict(zip(known, found.placed, strict=False))  # where llama.cpp cannot be asked, there are none
-    return Report(
+    return DoctorReport(
         versions=find_versions(),
         machine=find_machine(),
         cache_dir=settings.cache_dir,
@@ -109,27 +109,27 @@ def examine(settings: Settings) -> Report:
     )
 
 
-def to_json(report: Report) -> dict[str, object]:
+def to_json(report: DoctorReport) -> dict[str, object]:
     """Return the report for programs."""
     models = [{**asdict(model), "cache_bytes": model.cache_bytes} for model in report.models]
     return {**asdict(report), "models": models, "healthy": report.healthy}
 
 
-def _look_at(model: ModelSettings, cache_dir: Path) -> tuple[ModelPlan | None, ModelReport]:
+def _look_at(model: ModelSettings, cache_dir: Path) -> tuple[ModelPlan | None, DoctorModel]:
     """Return what would be served, where its file can be, and what there is to say about it."""
     try:
         source = find_source(model.model, model.quant, cache_dir)
     except UnknownModelError as error:
-        return None, ModelReport(model.name or model.model, state=str(error), usable=False)
+        return None, DoctorModel(model.name or model.model, state=str(error), usable=False)
     name = model.name or source.name
     if source.needs_conversion and source.quant is not None:
         state = f"{source.checkpoint} is converted to {source.quant.value} when it is served first"
-        return None, ModelReport(name, source.gguf, state)
+        return None, DoctorModel(name, source.gguf, state)
     try:
         check_variants(model)
         facts = check_model(model, source)
     except (ModelLoadError, UsageProblem) as error:
-        return None, ModelReport(name, source.gguf, str(error), usable=False)
+        return None, DoctorModel(name, source.gguf, str(error), usable=False)
     plan = ModelPlan(model, source, facts)
     mode = ModeMemory(cache_dir / MODE_FOLDER, source.gguf).load()
-    return plan, ModelReport(name, source.gguf, "ready to be loaded", facts=facts, compute_mode=mode)
+    return plan, DoctorModel(name, source.gguf, "ready to be loaded", facts=facts, compute_mode=mode)

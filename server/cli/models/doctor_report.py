@@ -7,13 +7,13 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from server.cli.models.doctor import ModelReport, Report
+    from server.cli.models.doctor import DoctorModel, DoctorReport
     from server.engine.llama.placement import Placement
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
-def show(report: "Report", console: Console) -> None:
+def show(report: "DoctorReport", console: Console) -> None:
     """Print the report, one table for each subject."""
     _print(console, "Installation", _installation(report))
     _print(console, "Machine", _machine(report))
@@ -34,7 +34,7 @@ def _print(console: Console, title: str, rows: list[tuple[str, str]]) -> None:
     console.print()
 
 
-def _installation(report: "Report") -> list[tuple[str, str]]:
+def _installation(report: "DoctorReport") -> list[tuple[str, str]]:
     rows = [
         ("glmserve", report.versions.glmserve),
         ("Python", report.versions.python),
@@ -47,7 +47,7 @@ def _installation(report: "Report") -> list[tuple[str, str]]:
     return rows
 
 
-def _machine(report: "Report") -> list[tuple[str, str]]:
+def _machine(report: "DoctorReport") -> list[tuple[str, str]]:
     machine = report.machine
     rows = [
         ("system", machine.system),
@@ -60,7 +60,7 @@ def _machine(report: "Report") -> list[tuple[str, str]]:
     return rows
 
 
-def _model(model: "ModelReport") -> list[tuple[str, str]]:
+def _model(model: "DoctorModel") -> list[tuple[str, str]]:
     placement = model.placed.placement
     rows = [("name", model.name), ("state", model.state)]
     if model.gguf is not None:
@@ -94,7 +94,7 @@ def _threads(placement: "Placement") -> str:
     return f"{generate} to generate, {placement.threads_batch} to read prompts"
 
 
-def _files(report: "Report") -> list[tuple[str, str]]:
+def _files(report: "DoctorReport") -> list[tuple[str, str]]:
     if not report.files:
         return [("none", "")]
     return [(in_units(file.size_bytes), str(file.path.relative_to(report.cache_dir))) for file in report.files]

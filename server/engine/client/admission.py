@@ -48,7 +48,7 @@ class Turnover:
         return (now - self._paused - stood - self._ends[0]) / len(self._ends)
 
 
-class Door:
+class AdmissionController:
     """The requests that were let in and have not ended."""
 
     def __init__(self, running: int, waiting: int) -> None:
@@ -83,8 +83,8 @@ class Door:
         ):
             raise QueueFull(max(waiting, 0), _retry_after(each * waiting / 2))  # half of them are gone by then
         wait = each * self._ahead(caller.id)
-        if wait > caller.patience:
-            raise QueueTooSlow(wait, caller.patience, _retry_after(wait - caller.patience))
+        if wait > caller.timeout_s:
+            raise QueueTooSlow(wait, caller.timeout_s, _retry_after(wait - caller.timeout_s))
 
     def leave(self, request_id: int, now: float, *, served: bool = True) -> None:
         """A request ended, or was not taken after all; one that has left already may do so again."""

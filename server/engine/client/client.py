@@ -11,12 +11,12 @@ from collections.abc import AsyncGenerator, Iterable
 from contextvars import copy_context
 
 from server.engine.client.compute_modes.selection import EngineModes
-from server.engine.client.file_watch import ModelFiles
+from server.engine.client.file_watch import FileWatch
 from server.engine.client.fit import check_fit
-from server.engine.client.grammar_validator.validator import GrammarChecker
-from server.engine.client.output_stream import Outcomes, OutcomeStream
+from server.engine.client.grammar_validator.validator import GrammarValidator
+from server.engine.client.output_stream import OutputStream, RequestOutputQueue
 from server.engine.client.process import WorkerProcess
-from server.engine.client.request_tracker import OpenRequests
+from server.engine.client.request_tracker import RequestTracker
 from server.engine.client.restarts import Restarts
 from server.engine.client.watchdog import Watchdog
 from server.engine.config import EngineConfig
@@ -67,18 +67,18 @@ class EngineClient:
         self._status = EngineStatus(EngineState.STOPPED, "not started")
         self._info: EngineInfo | None = None
         self._stats = EngineStats()
-        self._requests = OpenRequests(config.parallel, config.max_waiting, resume=config.resume)
+        self._requests = RequestTracker(config.parallel, config.max_waiting, resume=config.resume)
         self._process: WorkerProcess | None = None
         self._pins: dict[Pin, None] = {}
         """In order: each fresh process gets all of them."""
         self._changed = asyncio.Condition()
         self._watchdog = Watchdog(config.step_timeout, self._is_working, self._hung)
-        self._files = ModelFiles(config)
+        self._files = FileWatch(config)
         self._modes = EngineModes(config)
         self._restarts = Restarts(config.max_restarts)
         self._restarting: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._checker: GrammarChecker | None = None
+        self._checker: GrammarValidator | None = None
 
     @property
     def restarts_total(self) -> int:
@@ -141,7 +141,7 @@ class EngineClient:
             process = await self._ready_process()
             check_fit(self.info, prompt_ids, params, variant)
             outcomes = self._enter(Submit(request_id, prompt_ids, params, variant, caller.id, caller.scope), process)
-        return OutcomeStream(outcomes, lambda finished: self.forget(request_id, finished=finished))
+        return OutputStream(outcomes, lambda finished: self.forget(request_id, finished=finished))
 
     async def embed(self, inputs: tuple[tuple[int, ...], ...], caller: Caller = ANYBODY) -> tuple[bytes, ...]:
         """Return a vector for each input; see ``Engine.embed``."""
@@ -169,7 +169,7 @@ class EngineClient:
             raise EngineUnavailable(self._unavailable())
         return self._process
 
-    def _enter(self, request: Submit | Embed, process: WorkerProcess) -> Outcomes:
+    def _enter(self, request: Submit | Embed, process: WorkerProcess) -> RequestOutputQueue:
         if not self._requests:
             self._watchdog.start()
         return self._requests.enter(request, process.send)
@@ -191,7 +191,7 @@ class EngineClient:
         if self._status.state not in (EngineState.READY, EngineState.RESTARTING):
             raise EngineUnavailable(self._unavailable())
         if self._checker is None:
-            self._checker = GrammarChecker(self._config.model_path)
+            self._checker = GrammarValidator(self._config.model_path)
         refusal = await self._checker.refusal(grammar, caller.id)
         if refusal:
             raise GrammarRejected(refusal)

@@ -26,7 +26,7 @@ class _Mark:
     content: str
 
 
-class ModelFiles:
+class FileWatch:
     """Remembers the files of a model when they are first looked at. All methods read the disk, and most block."""
 
     def __init__(self, config: EngineConfig) -> None:

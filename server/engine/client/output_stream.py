@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextvars import copy_context
 
 from server.engine.client.answer_so_far import AnswerSoFar
-from server.engine.errors import DecodeFailed, EngineError, GrammarFailed, ReaderTooSlow
+from server.engine.errors import DecodeFailed, EngineError, GrammarFailed, SlowConsumer
 from server.engine.messages import GRAMMAR_FAILED, Embed, Embedded, FinishReason, StepOutput, Submit
 
 MOST_UNREAD = 4096
@@ -14,7 +14,7 @@ MOST_UNREAD = 4096
 Outcome = StepOutput | Embedded | EngineError
 
 
-class Outcomes:
+class RequestOutputQueue:
     """What has become of one request, in order, as far as nobody has read it."""
 
     def __init__(self, request: Submit | Embed) -> None:
@@ -37,7 +37,7 @@ class Outcomes:
             self.got_further = True
             outcome = self.so_far.add(outcome)
         if self._queue.qsize() >= MOST_UNREAD and not isinstance(outcome, EngineError):
-            self._queue.put_nowait(ReaderTooSlow(MOST_UNREAD))
+            self._queue.put_nowait(SlowConsumer(MOST_UNREAD))
             return False
         self._queue.put_nowait(outcome)
         return True
@@ -47,10 +47,10 @@ class Outcomes:
         return await self._queue.get()
 
 
-class OutcomeStream(AsyncGenerator[StepOutput, None]):
+class OutputStream(AsyncGenerator[StepOutput, None]):
     """The outputs of one sequence. Not a generator function: one of those that was never started cannot be closed."""
 
-    def __init__(self, outcomes: Outcomes, on_end: Callable[[bool], None]) -> None:
+    def __init__(self, outcomes: RequestOutputQueue, on_end: Callable[[bool], None]) -> None:
         """``on_end`` is called once, with whether the sequence has finished."""
         self._outcomes = outcomes
         self._on_end = on_end

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from server.engine.client.admission import Door
-from server.engine.client.output_stream import Outcomes
+from server.engine.client.admission import AdmissionController
+from server.engine.client.output_stream import RequestOutputQueue
 from server.engine.errors import EngineError
 from server.engine.interface import Caller
 from server.engine.messages import Embed, Embedded, StepOutput, Submit, ToWorker
@@ -17,7 +17,7 @@ _MOST_IDLE = 2
 """The same, where the last one gave nothing: the request may be what killed both."""
 
 
-class OpenRequests:
+class RequestTracker:
     """By id, in the order of their arrival."""
 
     def __init__(
@@ -30,9 +30,9 @@ class OpenRequests:
         self._resume = resume
         self.resumed_total = 0
         self._ids = itertools.count(1)
-        self._door = Door(parallel, max_waiting)
+        self._door = AdmissionController(parallel, max_waiting)
         self._clock = clock
-        self._open: dict[int, Outcomes] = {}
+        self._open: dict[int, RequestOutputQueue] = {}
 
     def __len__(self) -> int:
         """How many there are."""
@@ -53,13 +53,13 @@ class OpenRequests:
             self._door.leave(request_id, self._clock(), served=False)
             raise
 
-    def enter(self, request: Submit | Embed, send: Callable[[ToWorker], None]) -> Outcomes:
+    def enter(self, request: Submit | Embed, send: Callable[[ToWorker], None]) -> RequestOutputQueue:
         """Send a request; return where its outcomes go."""
-        outcomes = self._open[request.request_id] = Outcomes(request)
+        outcomes = self._open[request.request_id] = RequestOutputQueue(request)
         self._send(outcomes, send)
         return outcomes
 
-    def get(self, request_id: int) -> Outcomes | None:
+    def get(self, request_id: int) -> RequestOutputQueue | None:
         """Return the outcomes of a request that has not ended."""
         return self._open.get(request_id)
 
@@ -92,7 +92,7 @@ class OpenRequests:
             outcomes.lost_at = now if outcomes.lost_at is None else outcomes.lost_at
         return kept
 
-    def _may_go_on(self, outcomes: Outcomes) -> bool:
+    def _may_go_on(self, outcomes: RequestOutputQueue) -> bool:
         if outcomes.so_far.has_begun and not self._resume:
             return False
         return outcomes.sent < (_MOST_SENT if outcomes.got_further else _MOST_IDLE)
@@ -111,7 +111,7 @@ class OpenRequests:
         for outcomes in self._open.values():
             outcomes.sent = _MOST_SENT
 
-    def _send(self, outcomes: Outcomes, send: Callable[[ToWorker], None]) -> None:
+    def _send(self, outcomes: RequestOutputQueue, send: Callable[[ToWorker], None]) -> None:
         pause = 0.0 if outcomes.lost_at is None else self._clock() - outcomes.lost_at
         outcomes.sent, outcomes.got_further, outcomes.lost_at = outcomes.sent + 1, False, None
         request = outcomes.request

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from server.engine.kv_cache.ops import Forget
+from server.engine.kv_cache.ops import Drop
 from server.engine.kv_cache.prefix_cache import common_prefix
 
 IDLE_CELLS = 1024
@@ -21,12 +21,12 @@ MIN_OWN = 32
 OWN_SHARE = 4
 """As a copy is one of the whole path, at least one part in so many of it must be the slot's own."""
 
-MAX_PARKED = 64
+MAX_OFFLOADED = 64
 """Prefixes that are parked at once: each prompt is compared with all of them."""
 
 
 @dataclass(frozen=True, slots=True)
-class ParkedMatch:
+class OffloadedMatch:
     """The parked prefix that shares the longest start with a prompt."""
 
     key: int
@@ -36,12 +36,12 @@ class ParkedMatch:
     """Tokens of the whole prefix: the cells that it takes when it comes back."""
 
 
-def is_worth_parking(own: int, length: int) -> bool:
+def is_worth_offloading(own: int, length: int) -> bool:
     """Whether to keep a copy of a slot of ``length`` cells, ``own`` of which no other slot shares."""
     return own >= max(MIN_OWN, length // OWN_SHARE)
 
 
-class ParkedPrefixes:
+class OffloadedPrefixes:
     """The book of what is parked; whoever carries out the operations keeps the copies, by key."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class ParkedPrefixes:
         """Of all copies."""
         return frozenset(self._prefixes)
 
-    def add(self, tokens: Sequence[int]) -> tuple[int, list[Forget]]:
+    def add(self, tokens: Sequence[int]) -> tuple[int, list[Drop]]:
         """Enter a prefix; return the key of its copy, and what it makes superfluous."""
         inside = [key for key, other in self._prefixes.items() if common_prefix(other, tokens) == len(other)]
         forgotten = [self._forget(key) for key in inside]
@@ -65,13 +65,13 @@ class ParkedPrefixes:
         self.num_tokens += len(tokens)
         return key, forgotten
 
-    def match(self, prompt: Sequence[int], limit: int) -> ParkedMatch | None:
+    def match(self, prompt: Sequence[int], limit: int) -> OffloadedMatch | None:
         """Find the prefix that shares the longest start with ``prompt``, up to ``limit`` tokens."""
-        best: ParkedMatch | None = None
+        best: OffloadedMatch | None = None
         for key, tokens in self._prefixes.items():
             shared = min(limit, common_prefix(tokens, prompt))
             if shared and (best is None or shared >= best.shared):
-                best = ParkedMatch(key, shared, len(tokens))
+                best = OffloadedMatch(key, shared, len(tokens))
         return best
 
     def take(self, key: int) -> tuple[int, ...]:
@@ -80,10 +80,10 @@ class ParkedPrefixes:
         self.num_tokens -= len(tokens)
         return tokens
 
-    def shrink(self, most_tokens: int) -> list[Forget]:
+    def shrink(self, most_tokens: int) -> list[Drop]:
         """Forget what was used longest ago until no more than ``most_tokens`` and MAX_PARKED prefixes are left."""
         forgotten = []
-        while self.num_tokens > most_tokens or len(self._prefixes) > MAX_PARKED:
+        while self.num_tokens > most_tokens or len(self._prefixes) > MAX_OFFLOADED:
             forgotten.append(self._forget(next(iter(self._prefixes))))
         return forgotten
 
@@ -91,6 +91,6 @@ class ParkedPrefixes:
         """Recount. Raises AssertionError where the book is wrong."""
         assert self.num_tokens == sum(map(len, self._prefixes.values())), "parked tokens do not add up"
 
-    def _forget(self, key: int) -> Forget:
+    def _forget(self, key: int) -> Drop:
         self.take(key)
-        return Forget(key)
+        return Drop(key)

@@ -28,7 +28,7 @@ class Truncate:
 
 
 @dataclass(frozen=True, slots=True)
-class Park:
+class Offload:
     """Keep a copy of what ``slot`` holds as ``key``."""
 
     slot: int
@@ -36,7 +36,7 @@ class Park:
 
 
 @dataclass(frozen=True, slots=True)
-class Recall:
+class Load:
     """Put the copy ``key`` into the empty ``slot``, and forget it."""
 
     slot: int
@@ -44,10 +44,10 @@ class Recall:
 
 
 @dataclass(frozen=True, slots=True)
-class Forget:
+class Drop:
     """Drop the copy ``key``."""
 
     key: int
 
 
-CacheOp = CopyPrefix | FreeSlot | Truncate | Park | Recall | Forget
+CacheOp = CopyPrefix | FreeSlot | Truncate | Offload | Load | Drop

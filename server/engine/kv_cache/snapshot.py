@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CacheSnapshot:
     """What a backend keeps, for whoever compares it with the books."""
 
     tokens: Mapping[int, int]

@@ -24,7 +24,7 @@ _UNFINISHED = ".part"
 _ABANDONED_SECONDS = 3600.0
 
 
-class StateFolder:
+class StateStore:
     """Files of sequence states by fingerprint; several engines may share one folder."""
 
     def __init__(self, path: Path, most_bytes: int) -> None:

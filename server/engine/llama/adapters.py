@@ -17,7 +17,7 @@ from server.engine.llama.ptuning_prefix import KvPrefix, patch_state, read_prefi
 from server.engine.scheduler.adapters import LoadedVariant, adapter_number
 
 
-class TunedVariants:
+class Adapters:
     """Loads all variants when made."""
 
     def __init__(

@@ -9,20 +9,20 @@ from contextlib import contextmanager
 
 import llama_cpp
 
-from server.engine.llama.cpu_contention import MOST_ROWS, SpareCores
+from server.engine.llama.cpu_contention import MOST_ROWS, CpuContention
 from server.engine.llama.placement import Placement
 
 log = logging.getLogger(__name__)
 
 
-class SteppingThreads:
+class AdaptiveThreads:
     """All threads, or fewer while other programs use the cores."""
 
     def __init__(self, context: llama_cpp.llama_context_p, placement: Placement) -> None:
         """Take over ``context``, which has the threads of ``placement``."""
         self._context = context
         self._all = self._threads = (placement.threads, placement.threads_batch)
-        self._cores = SpareCores(placement.threads_batch) if placement.threads_vary else None
+        self._cores = CpuContention(placement.threads_batch) if placement.threads_vary else None
 
     @contextmanager
     def single(self) -> Iterator[None]:

@@ -32,7 +32,7 @@ _RECOVERY = 0.9
 """What is left of the next rest for each measurement that missed nothing."""
 
 
-class SpareCores:
+class CpuContention:
     """Gives up threads that do not get their cores, and tries all of them again from time to time."""
 
     def __init__(self, threads: int) -> None:

@@ -18,10 +18,10 @@ from server.engine.errors import ModelLoadError, SelfTestFailed
 from server.engine.gguf.gguf_check import ModelFacts
 from server.engine.grammar_backend.compile_pool import PreparedConstraints
 from server.engine.grammar_backend.constraint import ConstraintFactory
-from server.engine.kv_cache.ops import CacheOp, CopyPrefix, Forget, FreeSlot, Park, Recall, Truncate
-from server.engine.kv_cache.snapshot import Kept
-from server.engine.llama.adapters import TunedVariants
-from server.engine.llama.adaptive_threads import SteppingThreads
+from server.engine.kv_cache.ops import CacheOp, CopyPrefix, Drop, FreeSlot, Load, Offload, Truncate
+from server.engine.kv_cache.snapshot import CacheSnapshot
+from server.engine.llama.adapters import Adapters
+from server.engine.llama.adaptive_threads import AdaptiveThreads
 from server.engine.llama.fingerprint import identify_variants
 from server.engine.llama.logprobs import score
 from server.engine.llama.placement import MEASURED_BYTES, Placement, place, probe
@@ -58,7 +58,7 @@ _DECODE_ERRORS = {1: "no free cells in the KV cache", 2: "aborted", -1: "the bat
 _KV_TYPES = {KvType.Q8_0: llama_cpp.GGML_TYPE_Q8_0, KvType.Q4_0: llama_cpp.GGML_TYPE_Q4_0}
 
 
-class LlamaBackend:
+class LlamaModelRunner:
     """Loads in its constructor; everything after that is one thread's."""
 
     def __init__(self, config: EngineConfig, facts: ModelFacts) -> None:
@@ -73,13 +73,13 @@ class LlamaBackend:
         self._model, placement = load_weights(config, facts, placement)
         self.attention_tile = 0 if placement.gpu_layers else _ATTENTION_TILE_CPU
         self.decoding_limit = MAX_SLOTS if placement.gpu_layers else _DECODING_LIMIT_CPU
-        self._tuned = TunedVariants(config.variants, facts, self._model)
+        self._tuned = Adapters(config.variants, facts, self._model)
         self.variants = self._tuned.loaded
         cells = placement.cache_cells + self._tuned.prefix_cells + config.pinned_cells
         params = _context_params(config, placement, self.slots, cells)
         self._context = _open(self._model, params)
         placement = settle_threads(self._context, placement)
-        self._threads = SteppingThreads(self._context, placement)
+        self._threads = AdaptiveThreads(self._context, placement)
         computed_by = (build.version, build.system_info, str(placement.gpu_layers), *_layout(params))
         self._identities = {name: " ".join([identity, *computed_by]) for name, identity in identities.items()}
         self._is_small = facts.size_bytes < MEASURED_BYTES
@@ -121,14 +121,14 @@ class LlamaBackend:
             raise SelfTestFailed(f"llama_decode answered {code} in the self-test")
         return np.stack([logits_at(self._context, index, self._vocab_size) for index in range(len(ids))])
 
-    def lay_prefix(self, variant: str, slot: int) -> None:
+    def load_prefix(self, variant: str, slot: int) -> None:
         """Put the tuned prefix of ``variant`` into the empty ``slot``."""
         state = self._filler_state(slot, self.variants[variant].prefix_length)
         self._tuned.write_prefix(variant, state)
         if not self.write_state(slot, state):
             raise ModelLoadError(f"the prefix of {variant} could not be put into the KV cache")
 
-    def state_identity(self, variant: str) -> str:
+    def state_fingerprint(self, variant: str) -> str:
         """Return text that differs wherever a sequence state of ``variant`` would not fit or not be the same."""
         return self._identities.get(variant, "")
 
@@ -158,12 +158,12 @@ class LlamaBackend:
         """Carry out a cache operation."""
         if isinstance(op, CopyPrefix):
             llama_cpp.llama_memory_seq_cp(self._memory, op.source, op.target, 0, op.length)
-        elif isinstance(op, Park):
+        elif isinstance(op, Offload):
             self._parked[op.key] = self.read_state(op.slot)
-        elif isinstance(op, Recall):
+        elif isinstance(op, Load):
             if not self.write_state(op.slot, self._parked.pop(op.key)):
                 raise RuntimeError("llama.cpp has no room for a parked prefix, though the books say so")
-        elif isinstance(op, Forget):
+        elif isinstance(op, Drop):
             del self._parked[op.key]
         else:
             length = op.length if isinstance(op, Truncate) else 0
@@ -215,10 +215,10 @@ class LlamaBackend:
             for index, token in enumerate(item.following_prompt_ids, start)
         )
 
-    def kept(self) -> Kept:
+    def kept(self) -> CacheSnapshot:
         """Return what is kept just now."""
         lengths = {slot: int(llama_cpp.llama_memory_seq_pos_max(self._memory, slot)) + 1 for slot in range(self.slots)}
-        return Kept(
+        return CacheSnapshot(
             tokens={slot: length for slot, length in lengths.items() if length},
             copies=frozenset(self._parked),
             samplers=frozenset(self._samplers),

@@ -5,7 +5,7 @@ from collections.abc import Sequence as Ordered
 from server.engine.sequence import Sequence
 
 
-class AdapterTurns:
+class AdapterRotation:
     """llama.cpp's adapters are set for a whole batch, so they take turns, each after the one that ran longest ago."""
 
     def __init__(self) -> None:

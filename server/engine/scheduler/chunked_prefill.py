@@ -14,7 +14,7 @@ def item_of(sequence: Sequence, count: int, drafts: tuple[int, ...] = ()) -> Bat
     """Return the next ``count`` tokens of ``sequence`` as its share of a batch, and ``drafts`` after them."""
     start = sequence.num_computed_tokens
     tokens = tuple(sequence.tokens[start : start + count])
-    samples = start + count == len(sequence.tokens) and not sequence.held
+    samples = start + count == len(sequence.tokens) and not sequence.pinned
     return BatchItem(sequence, sequence.slot, start, tokens, samples, drafts)
 
 
@@ -30,7 +30,7 @@ def _next_piece(sequence: Sequence) -> int:
     return left if sequence.params.prompt_logprobs is None else min(left, SCORED_PER_STEP)
 
 
-class PromptTurns:
+class ChunkedPrefill:
     """Whose prompt comes first in a step: in three of four the one with the shortest rest, in the fourth the oldest.
 
     A short question does not wait behind a long document, and the document is not starved by short questions. A step is

@@ -16,21 +16,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 
-from server.engine.kv_cache.offload import IDLE_CELLS, ParkedPrefixes, is_worth_parking
-from server.engine.kv_cache.ops import CacheOp, CopyPrefix, FreeSlot, Park, Recall, Truncate
+from server.engine.kv_cache.offload import IDLE_CELLS, OffloadedPrefixes, is_worth_offloading
+from server.engine.kv_cache.ops import CacheOp, CopyPrefix, FreeSlot, Load, Offload, Truncate
 from server.engine.kv_cache.prefix_cache import Match, PrefixCache
-from server.engine.kv_cache.snapshot import Kept
+from server.engine.kv_cache.snapshot import CacheSnapshot
 from server.engine.messages import EngineStats, FinishReason, SampledToken, StepOutput
-from server.engine.scheduler.adapter_rotation import AdapterTurns
+from server.engine.scheduler.adapter_rotation import AdapterRotation
 from server.engine.scheduler.batch import Batch, BatchItem
-from server.engine.scheduler.chunked_prefill import PromptTurns, item_of
-from server.engine.scheduler.shared_prefix import MIN_SHARED, has_leader
-from server.engine.scheduler.step_budget import Pace
+from server.engine.scheduler.chunked_prefill import ChunkedPrefill, item_of
+from server.engine.scheduler.shared_prefix import MIN_SHARED, has_prefix_owner
+from server.engine.scheduler.step_budget import StepBudget
 from server.engine.scheduler.waiting_queue import WaitingQueue, by_caller
 from server.engine.sequence import Sequence, SequenceStatus
-from server.engine.speculative.controller import Speculation
+from server.engine.speculative.controller import SpeculativeController
 
-MOST_OVERTAKEN = 32
+MAX_BYPASSES = 32
 """Sequences that may begin before one for which there is no room: short ones do not wait behind it, nor it for ever."""
 
 _LOOK_AHEAD = 8
@@ -59,11 +59,11 @@ class SchedulerConfig:
 class Scheduler:
     """``add`` and ``abort`` requests, ``schedule`` a step, ``update`` with what it gave."""
 
-    def __init__(self, config: SchedulerConfig, speculation: Speculation | None = None) -> None:
+    def __init__(self, config: SchedulerConfig, speculation: SpeculativeController | None = None) -> None:
         """Start with every cell free. Without ``speculation`` nothing is drafted."""
         self._config = config
         self.cache = PrefixCache()
-        self._parked = ParkedPrefixes()
+        self._parked = OffloadedPrefixes()
         self._waiting = WaitingQueue()
         self._to_hold: deque[Sequence] = deque()
         self._running: dict[int, Sequence] = {}
@@ -75,8 +75,8 @@ class Scheduler:
         self._cached_tokens = 0
         self._generated_tokens = 0
         self.steps = 0
-        self._prompt_turns = PromptTurns()
-        self._turns = AdapterTurns()
+        self._prompt_turns = ChunkedPrefill()
+        self._turns = AdapterRotation()
         self._speculation = speculation
 
     @property
@@ -87,7 +87,7 @@ class Scheduler:
     @property
     def is_unhurried(self) -> bool:
         """Whether a step would only compute prefixes to hold: a request that comes should not find a long one."""
-        return not self._waiting and all(sequence.held for sequence in self._running.values())
+        return not self._waiting and all(sequence.pinned for sequence in self._running.values())
 
     @property
     def decoding(self) -> int:
@@ -113,13 +113,13 @@ class Scheduler:
         )
 
     @property
-    def promised(self) -> Kept:
+    def expected_snapshot(self) -> CacheSnapshot:
         """What the backend keeps, if all is right and ``take_ops`` are applied; a grammar for any that waits."""
         slots = (slot for slot in range(self._config.slots) if slot in self.cache)
-        return Kept(
+        return CacheSnapshot(
             tokens={slot: length for slot in slots if (length := self.cache.length(slot))},
             copies=self._parked.keys,
-            samplers=frozenset(s.request_id for s in self._running.values() if not s.held),
+            samplers=frozenset(s.request_id for s in self._running.values() if not s.pinned),
             grammars=frozenset(s.request_id for s in self._waiting),
         )
 
@@ -138,7 +138,7 @@ class Scheduler:
             waiting.status, waiting.finish_reason = SequenceStatus.FINISHED, FinishReason.ABORT
         return waiting is not None
 
-    def hold(self, tokens: tuple[int, ...]) -> int:
+    def pin_slot(self, tokens: tuple[int, ...]) -> int:
         """Give ``tokens`` a slot for ever; apply ``take_ops``, then put them into its cells. See ``can_hold``."""
         self._evict_for(len(tokens))
         slot = self._free_slot()
@@ -148,14 +148,14 @@ class Scheduler:
         self._cells_held += len(tokens)
         return slot
 
-    def hold_computed(self, sequence: Sequence) -> None:
-        """Compute the prompt of ``sequence``, which is ``held``, when there is time, and keep it for ever."""
+    def pin_computed(self, sequence: Sequence) -> None:
+        """Compute the prompt of ``sequence``, which is ``pinned``, when there is time, and keep it for ever."""
         self._to_hold.append(sequence)
         self._held_slots += 1
         self._cells_held += sequence.num_prompt_tokens
 
-    def let_go(self, slot: int) -> None:
-        """Give up what ``hold`` gave a slot."""
+    def unpin(self, slot: int) -> None:
+        """Give up what ``pin_slot`` gave a slot."""
         self._held_slots -= 1
         self._cells_held -= self.cache.length(slot)
         self._release(slot)
@@ -175,7 +175,7 @@ class Scheduler:
         ops, self._ops = tuple(self._ops), []
         return ops
 
-    def schedule(self, pace: Pace, seconds: float = 0.0) -> Batch:
+    def schedule(self, pace: StepBudget, seconds: float = 0.0) -> Batch:
         """Plan a step at ``pace``, where answers take part with a token for each, even if those are more than it says.
 
         A step without prompts gets drafts, as far as it stays under ``seconds``.
@@ -212,7 +212,7 @@ class Scheduler:
             self._enter(item, item.tokens + item.drafts[: max(0, len(given) - 1)])
             if given:
                 outputs.append(self._append(sequence, given))
-            elif sequence.held and not sequence.num_uncomputed_tokens:
+            elif sequence.pinned and not sequence.num_uncomputed_tokens:
                 self._end(sequence, FinishReason.LENGTH)  # its slot stays pinned
                 self._drop_redundant(sequence.slot)
         return outputs
@@ -221,8 +221,8 @@ class Scheduler:
         """Check the books. Raises AssertionError where they are wrong."""
         self.cache.check_integrity()
         self._parked.check_integrity()
-        held = [slot for slot in range(self._config.slots) if slot in self.cache]
-        assert sorted(held + self._free_slots) == list(range(self._config.slots)), "a slot is lost or held twice"
+        pinned = [slot for slot in range(self._config.slots) if slot in self.cache]
+        assert sorted(pinned + self._free_slots) == list(range(self._config.slots)), "a slot is lost or held twice"
         assert self.cache.cells_used <= self._config.cells, "more cells than there are"
         assert self.cache.cells_pinned + self._reserved() <= self._config.cells, "more promised than there is"
         for sequence in self._running.values():
@@ -239,16 +239,16 @@ class Scheduler:
     def _admit_from(self, queue: Iterable[Sequence]) -> Sequence | None:
         passed: list[Sequence] = []
         for sequence in queue:
-            if has_leader(sequence, self._running.values(), self._cached):
+            if has_prefix_owner(sequence, self._running.values(), self._cached):
                 continue
             match = self._match(sequence)
             if self._fits(sequence, match):
                 self._start(sequence, match)
                 for other in passed:
-                    other.overtaken += 1
+                    other.bypass_count += 1
                 return sequence
             passed.append(sequence)
-            if sequence.held or sequence.overtaken >= MOST_OVERTAKEN or len(passed) >= _LOOK_AHEAD:
+            if sequence.pinned or sequence.bypass_count >= MAX_BYPASSES or len(passed) >= _LOOK_AHEAD:
                 break
         return None
 
@@ -269,7 +269,7 @@ class Scheduler:
         self.cache.open(slot)
         self.cache.extend(slot, tokens)
         self.cache.unpin(slot)
-        self._ops.append(Recall(slot, parked.key))
+        self._ops.append(Load(slot, parked.key))
         return self.cache.match(prompt, limit)
 
     def _cached(self, sequence: Sequence) -> int:
@@ -293,9 +293,9 @@ class Scheduler:
             self._ops.append(CopyPrefix(match.slot, slot, match.length))
             sequence.num_computed_tokens = match.length
             sequence.cached_tokens = match.length - sequence.num_prefix_tokens
-        sequence.slot, sequence.status, sequence.leader = slot, SequenceStatus.RUNNING, None
+        sequence.slot, sequence.status, sequence.prefix_owner = slot, SequenceStatus.RUNNING, None
         self._running[sequence.request_id] = sequence
-        if sequence.held:
+        if sequence.pinned:
             self._to_hold.remove(sequence)
             return
         self._waiting.take(sequence, sequence.num_uncomputed_tokens)
@@ -326,7 +326,7 @@ class Scheduler:
 
     def _fail(self, sequence: Sequence, error: str) -> StepOutput:
         self._end(sequence, FinishReason.ERROR)
-        if sequence.held:
+        if sequence.pinned:
             self._held_slots -= 1
             self._cells_held -= sequence.num_prompt_tokens
         self._release(sequence.slot)
@@ -358,7 +358,7 @@ class Scheduler:
 
     def _end(self, sequence: Sequence, reason: FinishReason) -> None:
         del self._running[sequence.request_id]
-        if not sequence.held:
+        if not sequence.pinned:
             self._waiting.end(sequence)
         if self._speculation is not None:
             self._speculation.forget(sequence.request_id)
@@ -371,9 +371,9 @@ class Scheduler:
 
     def _wanted(self) -> list[Sequence]:
         """The running sequences that somebody waits for; prefixes to hold where that is nobody."""
-        awaited = {id(sequence.leader) for sequence in self._waiting}
+        awaited = {id(sequence.prefix_owner) for sequence in self._waiting}
         running = list(self._running.values())
-        return [s for s in running if not s.held or id(s) in awaited] or running
+        return [s for s in running if not s.pinned or id(s) in awaited] or running
 
     def _free_slot(self) -> int:
         if not self._free_slots:
@@ -384,9 +384,9 @@ class Scheduler:
         slot = self.cache.evictable()
         assert slot is not None, "reservation promised room that is not there"
         length = self.cache.length(slot)
-        if is_worth_parking(self.cache.own(slot), length) and self.cache.cells_pinned + length <= self._config.cells:
+        if is_worth_offloading(self.cache.own(slot), length) and self.cache.cells_pinned + length <= self._config.cells:
             key, forgotten = self._parked.add(self.cache.tokens(slot))
-            self._ops += [*forgotten, Park(slot, key)]
+            self._ops += [*forgotten, Offload(slot, key)]
         self._release(slot)
 
     def _evict_for(self, tokens: int) -> None:
@@ -395,7 +395,7 @@ class Scheduler:
 
     @property
     def _num_answering(self) -> int:
-        return sum(not sequence.held for sequence in self._running.values())
+        return sum(not sequence.pinned for sequence in self._running.values())
 
     def _reserved(self) -> int:
         return sum(sequence.cells_to_come for sequence in self._running.values())

@@ -9,13 +9,13 @@ MIN_SHARED = 32
 """Tokens of a prefix that make waiting for another sequence's computation worth a step."""
 
 
-def has_leader(waiting: Sequence, running: Iterable[Sequence], cached: Callable[[Sequence], int]) -> bool:
+def has_prefix_owner(waiting: Sequence, running: Iterable[Sequence], cached: Callable[[Sequence], int]) -> bool:
     """Return whether one of ``running`` is about to compute more of this prompt than is ``cached``, and note which."""
-    leader = waiting.leader
-    if leader is not None and leader.status is SequenceStatus.RUNNING:
-        if leader.num_computed_tokens < waiting.leader_length:
+    prefix_owner = waiting.prefix_owner
+    if prefix_owner is not None and prefix_owner.status is SequenceStatus.RUNNING:
+        if prefix_owner.num_computed_tokens < waiting.prefix_owner_length:
             return True
-        waiting.leader = None
+        waiting.prefix_owner = None
     prompt, limit = waiting.prompt_keys, waiting.num_matchable_tokens
     for other in running:
         if other.is_decoding or other.num_uncomputed_tokens < MIN_SHARED:
@@ -23,6 +23,6 @@ def has_leader(waiting: Sequence, running: Iterable[Sequence], cached: Callable[
         shared = min(limit, common_prefix(prompt, other.prompt_keys))
         # A prompt that is scored is computed although the cache holds it: then there is nothing to wait for.
         if shared >= other.num_computed_tokens + MIN_SHARED and shared >= cached(waiting) + MIN_SHARED:
-            waiting.leader, waiting.leader_length = other, shared
+            waiting.prefix_owner, waiting.prefix_owner_length = other, shared
             return True
     return False

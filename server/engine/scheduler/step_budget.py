@@ -41,7 +41,7 @@ _FORGET = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class StepBudget:
     """What a step has room for."""
 
     budget: int
@@ -64,7 +64,7 @@ class Pace:
         return (decoding, [], self.budget) if self.answers_next else ([], catching_up, self.apart)
 
 
-class StepPacer:
+class TokenBudgetPolicy:
     """Learns what a token costs in a batch, and sizes the next step's budget.
 
     The budget of a step is time, not tokens: on two cores 512 prompt tokens take five seconds.
@@ -84,15 +84,15 @@ class StepPacer:
         self._answer_steps = 0
         self._answer_seconds = 0.0
 
-    def pace(self, decoding: int) -> Pace:
+    def pace(self, decoding: int) -> StepBudget:
         """Plan the next step, while ``decoding`` sequences give answers."""
         if decoding == 0:
-            return Pace(self._unwatched)
+            return StepBudget(self._unwatched)
         affordable = self.target_seconds / self._per_token if self._per_token else 0.0
         least = -(-(decoding + MIN_PIECE) // ROWS) * ROWS
         budget = min(self._max_tokens, max(least, round(affordable / ROWS) * ROWS))
         apart = self._apart()
-        return Pace(budget, apart, LONG * self._tile, self._answer_steps > 0)
+        return StepBudget(budget, apart, LONG * self._tile, self._answer_steps > 0)
 
     def observe(self, seconds: float, prompt: int, answers: int) -> None:
         """Learn from a step of so many tokens of prompts and of answers (drafts too) that took ``seconds``."""

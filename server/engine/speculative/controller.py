@@ -42,7 +42,7 @@ _MEMORY = 100.0
 
 
 @dataclass(frozen=True, slots=True)
-class Guess:
+class Draft:
     """How a sequence may go on after its first ``length`` tokens, and how long the match was that says so."""
 
     length: int
@@ -50,7 +50,7 @@ class Guess:
     match: int
 
 
-class Luck:
+class AcceptanceEstimator:
     """How probably a guessed token comes true, by the length of the match, and apart for greedy and drawn tokens.
 
     A token further on in a guess is as sure as one from a match that is longer by the tokens between.
@@ -70,12 +70,12 @@ class Luck:
         key = _rank(match), greedy
         return self._came_true[key] / self._tried[key]
 
-    def observe(self, match: int, came_true: int, guessed: int, *, greedy: bool) -> None:
+    def observe(self, match: int, accepted_tokens: int, drafted_tokens: int, *, greedy: bool) -> None:
         """Learn from a guess: tokens after the first that did not come true say nothing."""
         keep = 0.5 ** (1 / _MEMORY)
-        for index in range(min(came_true + 1, guessed)):
+        for index in range(min(accepted_tokens + 1, drafted_tokens)):
             key = _rank(match + index), greedy
-            self._came_true[key] = self._came_true[key] * keep + (index < came_true)
+            self._came_true[key] = self._came_true[key] * keep + (index < accepted_tokens)
             self._tried[key] = self._tried[key] * keep + 1
 
 
@@ -83,16 +83,16 @@ def _rank(match: int) -> int:
     return min(match, MAX_MATCH).bit_length() - 1
 
 
-class Speculation:
+class SpeculativeController:
     """``propose`` drafts for a step, then ``observe`` how it went."""
 
     def __init__(self, stop_ids: frozenset[int]) -> None:
         """No draft holds one of ``stop_ids``."""
         self._stop_ids = stop_ids
         self._lookups: dict[int, PromptLookup] = {}
-        self._guesses: dict[int, Guess] = {}
+        self._guesses: dict[int, Draft] = {}
         self._cost = StepCost()
-        self._luck = Luck()
+        self._luck = AcceptanceEstimator()
         self._credit = 0.0
         self._drafted = 0
         self.drafted_tokens = 0
@@ -147,19 +147,19 @@ class Speculation:
         self._cost.observe(len(sequences) + drafted, seconds)
         if plain is None or foreseen is None:
             return
-        came_true = sum(accepted.values())
+        accepted_tokens = sum(accepted.values())
         # What a step takes beyond twice of what was foreseen is somebody else's doing.
         spent = min(seconds, 2 * foreseen) - plain if drafted else -SHARE * plain
-        saved = came_true * plain / len(sequences)
+        saved = accepted_tokens * plain / len(sequences)
         self._credit = min(self._credit + saved - spent, _MOST_CREDIT * plain)
         self.drafted_tokens += drafted
-        self.accepted_tokens += came_true
+        self.accepted_tokens += accepted_tokens
 
     def observe_prompt(self, tokens: int, seconds: float) -> None:
         """Learn from a step of prompt tokens alone what a large batch costs."""
         self._cost.observe(tokens, seconds, prompt=True)
 
-    def _guess(self, sequence: Sequence) -> Guess | None:
+    def _guess(self, sequence: Sequence) -> Draft | None:
         """Guess how ``sequence`` goes on: up to a stop token, and to what the answer has room for."""
         self._compare(sequence)
         found = self._lookups.setdefault(sequence.request_id, PromptLookup()).find(sequence.tokens)
@@ -170,7 +170,7 @@ class Speculation:
         stop = next((i for i, token in enumerate(tokens) if token - sequence.salt in self._stop_ids), len(tokens))
         if not stop:
             return None
-        guess = Guess(len(sequence.tokens), tuple(tokens[:stop]), found.length)
+        guess = Draft(len(sequence.tokens), tuple(tokens[:stop]), found.length)
         self._guesses[sequence.request_id] = guess
         return guess
 
@@ -181,10 +181,12 @@ class Speculation:
             return
         came = sequence.tokens[guess.length :]
         pairs = list(zip(guess.tokens, came, strict=False))
-        came_true = next((i for i, (guessed, token) in enumerate(pairs) if guessed != token), len(pairs))
-        self._luck.observe(guess.match, came_true, len(pairs), greedy=_greedy(sequence))
+        accepted_tokens = next(
+            (i for i, (drafted_tokens, token) in enumerate(pairs) if drafted_tokens != token), len(pairs)
+        )
+        self._luck.observe(guess.match, accepted_tokens, len(pairs), greedy=_greedy(sequence))
 
-    def _chances(self, guess: Guess, most: int, *, greedy: bool) -> list[float]:
+    def _chances(self, guess: Draft, most: int, *, greedy: bool) -> list[float]:
         """Return how probably each of the first ``most`` guessed tokens comes true, with all before it."""
         each = (self._luck.probability(guess.match + index, greedy=greedy) for index in range(most))
         return list(accumulate(each, mul))

@@ -20,13 +20,13 @@ from server.engine.messages import (
     StepReport,
     Submit,
 )
-from server.engine.model_runner import Backend, DecodeError, Preparation, SampleError
+from server.engine.model_runner import DecodeError, ModelRunner, Preparation, SampleError
 from server.engine.scheduler.adapters import PLAIN
 from server.engine.scheduler.batch import Batch, BatchItem
 from server.engine.scheduler.scheduler import Scheduler, SchedulerConfig
-from server.engine.scheduler.step_budget import StepPacer
+from server.engine.scheduler.step_budget import TokenBudgetPolicy
 from server.engine.sequence import Sequence
-from server.engine.speculative.controller import Speculation
+from server.engine.speculative.controller import SpeculativeController
 from server.engine.worker.pinned_prefixes import PinnedPrefixes, States
 from server.engine.worker.times import SequenceTimes
 
@@ -36,7 +36,7 @@ _MOST_FATAL = 3
 """Sequences in a row that could not be decoded, by no fault of their own, with none between that could."""
 
 
-class EngineBroken(Exception):
+class EngineCorrupted(Exception):
     """Nothing can be computed any more, or not rightly: a GPU is gone, say. A fresh process may do better."""
 
 
@@ -62,10 +62,10 @@ class EngineCore:
 
     def __init__(
         self,
-        backend: Backend,
-        pacer: StepPacer,
+        backend: ModelRunner,
+        pacer: TokenBudgetPolicy,
         *,
-        speculation: Speculation | None = None,
+        speculation: SpeculativeController | None = None,
         clock: Callable[[], float] = time.monotonic,
         states: States | None = None,
         idle_cells: int = IDLE_CELLS,
@@ -93,7 +93,7 @@ class EngineCore:
         self._prefix_keys = PrefixKeys(secrets.token_bytes(32))
         for name, variant in backend.variants.items():
             if variant.prefix_length:
-                backend.lay_prefix(name, self._scheduler.hold(variant.prefix_tokens))
+                backend.load_prefix(name, self._scheduler.pin_slot(variant.prefix_tokens))
         self._pins = PinnedPrefixes(backend, self._scheduler, states, self._prefix_keys)
         self._preparing: dict[int, tuple[Preparation, Sequence]] = {}
         self._prompt_scores: list[StepOutput] = []
@@ -215,20 +215,22 @@ class EngineCore:
         scheduler = self._scheduler
         scheduler.check_integrity()
         self._apply(scheduler.take_ops())
-        kept, promised = self._backend.kept(), scheduler.promised
-        assert kept.tokens == promised.tokens, "slots hold more or fewer tokens than the books say"
-        assert kept.copies == promised.copies, "other prefixes are parked than the books say"
-        assert kept.samplers == promised.samplers - self._unsampled.keys(), (
+        kept, expected_snapshot = self._backend.kept(), scheduler.expected_snapshot
+        assert kept.tokens == expected_snapshot.tokens, "slots hold more or fewer tokens than the books say"
+        assert kept.copies == expected_snapshot.copies, "other prefixes are parked than the books say"
+        assert kept.samplers == expected_snapshot.samplers - self._unsampled.keys(), (
             "samplers without a sequence, or the reverse"
         )
-        waiting = promised.grammars | self._preparing.keys()
+        waiting = expected_snapshot.grammars | self._preparing.keys()
         assert kept.grammars <= waiting, "a grammar is kept for a sequence that has ended"
-        assert self._times.request_ids == waiting | promised.samplers, "times of other sequences than there are"
+        assert self._times.request_ids == waiting | expected_snapshot.samplers, (
+            "times of other sequences than there are"
+        )
         self._checks += 1
 
     def _open_samplers(self, batch: Batch) -> None:
         for sequence in batch.admitted:
-            if not sequence.held:
+            if not sequence.pinned:
                 try:
                     answered = sequence.num_answered_tokens
                     self._backend.open_sampler(sequence.request_id, sequence.params, sequence.real_prompt_ids, answered)
@@ -269,11 +271,11 @@ class EngineCore:
         return tuple(item for item in items if item.sequence.request_id not in outcome.failed)
 
     def _undecoded(self, error: Exception, item: BatchItem) -> str:
-        """Return why one sequence could not be decoded. Raises EngineBroken where nothing can be any more."""
+        """Return why one sequence could not be decoded. Raises EngineCorrupted where nothing can be any more."""
         if isinstance(error, DecodeError) and error.fatal:
             self._fatal += 1
             if self._fatal >= _MOST_FATAL:
-                raise EngineBroken(f"{_MOST_FATAL} sequences in a row could not be computed ({error})") from error
+                raise EngineCorrupted(f"{_MOST_FATAL} sequences in a row could not be computed ({error})") from error
         return _reason(error, item.sequence)
 
     def _finish(self, item: BatchItem, outcome: _Outcome) -> None:

@@ -33,7 +33,7 @@ from server.engine.compute_mode import ComputeMode
 from server.engine.embedding.core import EmbeddingBackend
 from server.engine.errors import ModelLoadError
 from server.engine.messages import FromWorker, StepReport
-from server.engine.model_runner import Backend, DecodeError
+from server.engine.model_runner import DecodeError, ModelRunner
 from server.engine.scheduler.batch import BatchItem
 
 VARIABLE = "GLMSERVE_FAULTS"
@@ -107,7 +107,7 @@ def fail(plan: tuple[Fault, ...], place: str) -> None:
     _fail(plan, place, ())
 
 
-def install(plan: tuple[Fault, ...], backend: Backend | EmbeddingBackend, connection: Connection) -> None:
+def install(plan: tuple[Fault, ...], backend: ModelRunner | EmbeddingBackend, connection: Connection) -> None:
     """Let the calls of ``backend`` and what is sent by ``connection`` go wrong as planned."""
     for place in _PLACES:
         faults = tuple(fault for fault in plan if fault.place == place)

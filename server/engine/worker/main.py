@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from server.engine.config import EngineConfig
 from server.engine.embedding.core import EmbeddingBackend, EmbeddingCore
 from server.engine.errors import ModelLoadError, SelfTestFailed
-from server.engine.kv_cache.state_store import StateFolder
+from server.engine.kv_cache.state_store import StateStore
 from server.engine.log_pipe import LogPipe, Outgoing
 from server.engine.messages import (
     Abort,
@@ -25,12 +25,12 @@ from server.engine.messages import (
     Submit,
     ToWorker,
 )
-from server.engine.model_runner import Backend
-from server.engine.scheduler.step_budget import StepPacer
+from server.engine.model_runner import ModelRunner
+from server.engine.scheduler.step_budget import TokenBudgetPolicy
 from server.engine.spawning import ENDING_SIGNALS, end_with_parent
-from server.engine.speculative.controller import Speculation
+from server.engine.speculative.controller import SpeculativeController
 from server.engine.worker import faults
-from server.engine.worker.core import EngineBroken, EngineCore
+from server.engine.worker.core import EngineCore, EngineCorrupted
 
 log = logging.getLogger(__name__)
 
@@ -40,20 +40,20 @@ _PREPARING_SECONDS = 0.005
 IDLE_SECONDS = 1.0
 """Without work for so long, the engine checks its books: it takes a millisecond that nobody waits for."""
 
-BackendFactory = Callable[[EngineConfig], Backend | EmbeddingBackend]
+BackendFactory = Callable[[EngineConfig], ModelRunner | EmbeddingBackend]
 
 
-def load_llama(config: EngineConfig) -> Backend | EmbeddingBackend:
+def load_llama(config: EngineConfig) -> ModelRunner | EmbeddingBackend:
     """The real backend. Imports llama.cpp here, so that only the child process has it in memory."""
     os.environ.update(config.compute_mode.environment)
     from server.engine.embedding.llama_embedder import LlamaEmbedder  # noqa: PLC0415
     from server.engine.gguf.gguf_check import check_gguf  # noqa: PLC0415
     from server.engine.llama.log import route_log  # noqa: PLC0415
-    from server.engine.llama.runner import LlamaBackend  # noqa: PLC0415
+    from server.engine.llama.runner import LlamaModelRunner  # noqa: PLC0415
 
     route_log()
     facts = check_gguf(config.model_path)
-    return LlamaEmbedder(config, facts) if facts.embeds else LlamaBackend(config, facts)
+    return LlamaEmbedder(config, facts) if facts.embeds else LlamaModelRunner(config, facts)
 
 
 def run_worker(connection: Connection, config: EngineConfig, load: BackendFactory, log_level: int) -> None:
@@ -67,7 +67,7 @@ def run_worker(connection: Connection, config: EngineConfig, load: BackendFactor
         _run(connection, outgoing, config, load)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # nobody is left to work for
-    except EngineBroken as error:
+    except EngineCorrupted as error:
         log.critical("%s; this process ends, for a fresh one to be started", error)
         sys.exit(1)
     except Exception:
@@ -101,14 +101,14 @@ def _run(connection: Connection, outgoing: Outgoing, config: EngineConfig, load:
     backend.close()
 
 
-def _core(backend: Backend, config: EngineConfig) -> EngineCore:
-    pacer = StepPacer(config.step_seconds, config.batch_size, backend.attention_tile)
-    speculation = Speculation(backend.stop_ids) if config.speculation else None
+def _core(backend: ModelRunner, config: EngineConfig) -> EngineCore:
+    pacer = TokenBudgetPolicy(config.step_seconds, config.batch_size, backend.attention_tile)
+    speculation = SpeculativeController(backend.stop_ids) if config.speculation else None
     return EngineCore(backend, pacer, speculation=speculation, states=_states(config))
 
 
-def _states(config: EngineConfig) -> StateFolder | None:
-    return StateFolder(config.state_dir, config.state_bytes) if config.state_dir and config.state_bytes else None
+def _states(config: EngineConfig) -> StateStore | None:
+    return StateStore(config.state_dir, config.state_bytes) if config.state_dir and config.state_bytes else None
 
 
 def serve(core: EngineCore, connection: Connection, outgoing: Outgoing) -> None:
@@ -116,7 +116,7 @@ def serve(core: EngineCore, connection: Connection, outgoing: Outgoing) -> None:
 
     Raises:
         EOFError: the parent is gone.
-        EngineBroken: nothing can be computed, or the books are wrong: wrong answers might come out of the cache.
+        EngineCorrupted: nothing can be computed, or the books are wrong: wrong answers might come out of the cache.
     """
     unchecked = False
     while True:
@@ -148,7 +148,7 @@ def _check(core: EngineCore) -> None:
     try:
         core.check_integrity()
     except AssertionError as error:
-        raise EngineBroken(f"the books of the cache are wrong: {error}") from error
+        raise EngineCorrupted(f"the books of the cache are wrong: {error}") from error
 
 
 def serve_embeddings(core: EmbeddingCore, connection: Connection, outgoing: Outgoing) -> None:

@@ -7,7 +7,7 @@ from typing import Protocol
 from server.engine.kv_cache.prefix_keys import PrefixKeys
 from server.engine.kv_cache.saved_state import Fingerprint, fingerprint
 from server.engine.messages import FinishReason, Pin
-from server.engine.model_runner import Backend
+from server.engine.model_runner import ModelRunner
 from server.engine.params import SamplingParams
 from server.engine.scheduler.adapters import PLAIN
 from server.engine.scheduler.batch import Batch
@@ -30,7 +30,7 @@ class States(Protocol):
 class PinnedPrefixes:
     """Gives each pin its slot: from the disk, or computed and then saved."""
 
-    def __init__(self, backend: Backend, scheduler: Scheduler, states: States | None, keys: PrefixKeys) -> None:
+    def __init__(self, backend: ModelRunner, scheduler: Scheduler, states: States | None, keys: PrefixKeys) -> None:
         """``states`` is None where nothing is kept; ``keys`` learns what everybody may share."""
         self._backend = backend
         self._scheduler = scheduler
@@ -49,7 +49,7 @@ class PinnedPrefixes:
         self._prefix_keys.declare_public(tokens)
         if tokens in self._pinned:
             return True
-        key = fingerprint(self._backend.state_identity(message.variant), message.prompt_ids)
+        key = fingerprint(self._backend.state_fingerprint(message.variant), message.prompt_ids)
         if self._restore(key, tokens):
             self._pinned.add(tokens)
             self.restored += 1
@@ -63,14 +63,14 @@ class PinnedPrefixes:
         request_id = next(self._ids)
         self._keys[request_id] = key
         params, salt = SamplingParams(max_tokens=1), variant.salt
-        self._scheduler.hold_computed(Sequence(request_id, tokens, params, 1, salt, variant.prefix_length, held=True))
+        self._scheduler.pin_computed(Sequence(request_id, tokens, params, 1, salt, variant.prefix_length, pinned=True))
         return True
 
     def after_step(self, batch: Batch) -> None:
         """Save what the step has completed."""
         for item in batch.items:
             sequence = item.sequence
-            if not sequence.held or sequence.status is not SequenceStatus.FINISHED:
+            if not sequence.pinned or sequence.status is not SequenceStatus.FINISHED:
                 continue
             key = self._keys.pop(sequence.request_id)
             if sequence.finish_reason is FinishReason.ERROR:
@@ -88,13 +88,13 @@ class PinnedPrefixes:
         state = self._states.load(key)
         if state is None:
             return False
-        slot = self._scheduler.hold(tokens)
+        slot = self._scheduler.pin_slot(tokens)
         self._apply_ops()
         if self._backend.write_state(slot, state):
             log.info("a pinned prefix of %d tokens was read from the disk", len(tokens))
             return True
         log.warning("llama.cpp does not take the state of a pinned prefix; it is computed again")
-        self._scheduler.let_go(slot)
+        self._scheduler.unpin(slot)
         self._apply_ops()
         return False
 

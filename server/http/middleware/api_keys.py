@@ -28,7 +28,7 @@ class ApiKey:
     limits: Limits
 
 
-class KeyRing:
+class ApiKeyStore:
     """The keys of a server; without any, everybody is let in."""
 
     def __init__(self, keys: Sequence[ApiKey]) -> None:

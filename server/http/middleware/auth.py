@@ -6,8 +6,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.http.errors import InvalidKey
-from server.http.middleware.api_keys import ApiKey, KeyRing
-from server.http.middleware.error_rendering import Wording
+from server.http.middleware.api_keys import ApiKey, ApiKeyStore
+from server.http.middleware.error_rendering import ErrorRenderer
 from server.http.request_context import current_request
 
 _KEY_HEADERS = ("x-api-key", "api-key")
@@ -22,8 +22,8 @@ class Authorization:
     def __init__(
         self,
         app: ASGIApp,
-        keys: KeyRing,
-        wording: Wording,
+        keys: ApiKeyStore,
+        wording: ErrorRenderer,
         public: Callable[[Scope], bool],
         *,
         share_prefixes: bool = False,

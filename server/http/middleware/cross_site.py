@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.http.errors import CrossSiteRefused, HostRefused
-from server.http.middleware.error_rendering import Wording
+from server.http.middleware.error_rendering import ErrorRenderer
 from server.http.origins import ALL, Origins, host_of, is_local_host, is_same_authority
 
 _SAFE_METHODS = ("GET", "HEAD")
@@ -22,7 +22,7 @@ class CrossSiteGuard:
     """Answers 403 to requests that pages of origins sent that may not call, and to those for a foreign host name."""
 
     def __init__(
-        self, app: ASGIApp, origins: Origins, hosts: Iterable[str], wording: Wording, *, checks_host: bool
+        self, app: ASGIApp, origins: Origins, hosts: Iterable[str], wording: ErrorRenderer, *, checks_host: bool
     ) -> None:
         """Wrap ``app``.
 

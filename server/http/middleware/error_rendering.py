@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 Shape = Callable[[ErrorReply], Mapping[str, object]]
 
 
-class Wording:
+class ErrorRenderer:
     """The reply to an error, whoever noticed it: a route, or something around it."""
 
     def __init__(self, shapes: Mapping[str, Shape]) -> None:

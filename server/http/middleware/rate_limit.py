@@ -7,8 +7,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.http.errors import RateLimited
-from server.http.middleware.error_rendering import Wording
-from server.http.middleware.token_bucket import Budget
+from server.http.middleware.error_rendering import ErrorRenderer
+from server.http.middleware.token_bucket import RateLimiter
 from server.http.request_context import Limits, RequestRecord, current_request
 
 
@@ -19,14 +19,14 @@ class RateLimit:
     """
 
     def __init__(
-        self, app: ASGIApp, limits: Limits, wording: Wording, clock: Callable[[], float] = time.monotonic
+        self, app: ASGIApp, limits: Limits, wording: ErrorRenderer, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Wrap ``app``; ``limits`` are those of a request without a key. ``clock`` gives seconds."""
         self._app = app
         self._limits = limits
         self._wording = wording
         self._clock = clock
-        self._budgets: dict[str, Budget] = {}
+        self._budgets: dict[str, RateLimiter] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -35,7 +35,7 @@ class RateLimit:
         if scope["type"] != "http" or scope["method"] != "POST" or limits == Limits():
             return await self._app(scope, receive, send)
         if record.key not in self._budgets:
-            self._budgets[record.key] = Budget(limits, self._clock())
+            self._budgets[record.key] = RateLimiter(limits, self._clock())
         budget = self._budgets[record.key]
 
         async def told(message: Message) -> None:
@@ -49,7 +49,9 @@ class RateLimit:
             return await self._wording.reply(scope, error)(scope, receive, told)
         return await self._counted(budget, record, scope, receive, told)
 
-    async def _counted(self, budget: Budget, record: RequestRecord, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _counted(
+        self, budget: RateLimiter, record: RequestRecord, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         try:
             await self._app(scope, receive, send)
         finally:

@@ -2,13 +2,13 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.http.middleware.error_rendering import Wording
+from server.http.middleware.error_rendering import ErrorRenderer
 
 
-class LastResort:
+class ServerErrorMiddleware:
     """Turns what no handler expected into a 500, and logs it with its traceback."""
 
-    def __init__(self, app: ASGIApp, wording: Wording) -> None:
+    def __init__(self, app: ASGIApp, wording: ErrorRenderer) -> None:
         """Wrap ``app``."""
         self._app = app
         self._wording = wording

@@ -4,7 +4,7 @@ import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.http.errors import RequestTimedOut
-from server.http.middleware.error_rendering import Wording
+from server.http.middleware.error_rendering import ErrorRenderer
 from server.http.request_context import current_request
 
 GRACE_S = 1.0
@@ -19,7 +19,7 @@ class TimeLimit:
     what hangs because the caller does not read, whose connection is cut.
     """
 
-    def __init__(self, app: ASGIApp, seconds: float, wording: Wording) -> None:
+    def __init__(self, app: ASGIApp, seconds: float, wording: ErrorRenderer) -> None:
         """Wrap ``app``."""
         self._app = app
         self._seconds = seconds

@@ -10,7 +10,7 @@ _TRY_AGAIN_S = 1
 """When to come back for a free place: nobody knows when one of the others ends."""
 
 
-class Bucket:
+class TokenBucket:
     """What is left of an allowance that refills evenly, to at most a minute's worth. It may be overdrawn."""
 
     def __init__(self, per_minute: int, now: float) -> None:
@@ -32,7 +32,7 @@ class Bucket:
         return max(0.0, (wanted - self.level(now)) * _MINUTE / self.per_minute)
 
 
-class Budget:
+class RateLimiter:
     """What one key has left.
 
     What a request will take in tokens is known only when it ends. So it is let in while there is anything left, what
@@ -42,8 +42,8 @@ class Budget:
     def __init__(self, limits: Limits, now: float) -> None:
         """Start with everything."""
         self._limits = limits
-        self._requests = Bucket(limits.requests_per_minute, now) if limits.requests_per_minute else None
-        self._tokens = Bucket(limits.tokens_per_minute, now) if limits.tokens_per_minute else None
+        self._requests = TokenBucket(limits.requests_per_minute, now) if limits.requests_per_minute else None
+        self._tokens = TokenBucket(limits.tokens_per_minute, now) if limits.tokens_per_minute else None
         self._running: set[RequestRecord] = set()
 
     def enter(self, record: RequestRecord, now: float) -> None:

@@ -14,7 +14,7 @@ import struct
 import termios
 from collections.abc import Callable
 
-from server.http.errors import HeadTooLarge, MalformedRequest, TooManyConnections
+from server.http.errors import HeaderFieldsTooLarge, MalformedRequest, TooManyConnections
 from server.http.framing.connection import HangUp, StrictProtocol
 from server.http.uvicorn_limits.connections import Connections
 
@@ -87,7 +87,7 @@ class BoundedProtocol(StrictProtocol):
         if was_in_head and self._in_head:
             self._unfinished += len(data)
             if self._unfinished > MAX_HEAD_BYTES:
-                self.refuse(HeadTooLarge(MAX_HEAD_BYTES, MAX_HEADERS))
+                self.refuse(HeaderFieldsTooLarge(MAX_HEAD_BYTES, MAX_HEADERS))
         if was_in_body and self._in_body:
             self._overhead += len(data)
             if self._overhead > MAX_HEAD_BYTES:
@@ -133,7 +133,7 @@ class BoundedProtocol(StrictProtocol):
     def _count(self, size: int) -> None:
         self._head_bytes += size
         if self._head_bytes > MAX_HEAD_BYTES or len(self.headers) >= MAX_HEADERS:
-            raise HeadTooLarge(MAX_HEAD_BYTES, MAX_HEADERS)
+            raise HeaderFieldsTooLarge(MAX_HEAD_BYTES, MAX_HEADERS)
 
     def refuse(self, error: Exception) -> None:
         """Wait for nothing more of who is refused."""

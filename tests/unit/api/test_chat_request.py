@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.api.common.field_policy import Refused
+from server.api.common.field_policy import Rejected
 from server.api.openai.chat_completions.field_policy import CHAT
 from server.api.openai.chat_completions.protocol import ChatRequest, parse_chat_request
 from server.api.openai.chat_completions.request import to_generation
@@ -53,7 +53,7 @@ def test_harmless_fields_are_accepted_with_any_value(name: str) -> None:
 
 
 @pytest.mark.parametrize("field", CHAT.refused, ids=lambda field: str(field.name))
-def test_unsupported_fields_are_refused_by_name_unless_they_change_nothing(field: Refused) -> None:
+def test_unsupported_fields_are_refused_by_name_unless_they_change_nothing(field: Rejected) -> None:
     for neutral in (None, *field.neutral):
         parse(**{field.name: neutral})
     error = refusal(**{field.name: "something"})

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from server.api.anthropic.protocol import MessagesRequest, PromptRequest
-from server.api.common.base import Wire
+from server.api.common.base import ApiModel
 from server.api.openai.chat_completions.protocol import ChatRequest
 from server.api.openai.completions.request import CompletionRequest
 from server.api.openai.embeddings.protocol import EmbeddingRequest
@@ -22,7 +22,7 @@ MOST = 40
 """A few for each member of a union."""
 
 
-def wire_models(root: type[Wire] = Wire) -> Iterator[type[Wire]]:
+def wire_models(root: type[ApiModel] = ApiModel) -> Iterator[type[ApiModel]]:
     for model in root.__subclasses__():
         yield model
         yield from wire_models(model)
@@ -42,14 +42,14 @@ def arrays(schema: object) -> Iterator[dict[str, object]]:
 
 
 @pytest.mark.parametrize("model", list(wire_models()), ids=lambda model: model.__name__)
-def test_an_array_is_checked_up_to_its_first_wrong_item(model: type[Wire]) -> None:
+def test_an_array_is_checked_up_to_its_first_wrong_item(model: type[ApiModel]) -> None:
     for array in arrays(model.__pydantic_core_schema__):
         checked_by_us = array["type"] == "tuple"  # made by a validator of ours, so that nothing in it can be wrong
         assert array.get("fail_fast") or checked_by_us, array
 
 
 @pytest.mark.parametrize("model", REQUESTS, ids=lambda model: model.__name__)
-def test_many_wrong_values_are_few_errors(model: type[Wire]) -> None:
+def test_many_wrong_values_are_few_errors(model: type[ApiModel]) -> None:
     wide = {str(index): 0.5 for index in range(5000)}
     named = {"id": "x", "variables": wide, "type": "x", "tools": [0] * 5000}
     for wrong in ([object()] * 5000, wide, [wide] * 100, named):
@@ -57,7 +57,7 @@ def test_many_wrong_values_are_few_errors(model: type[Wire]) -> None:
             assert errors(model, {field.alias or name: wrong}) < MOST, name
 
 
-def errors(model: type[Wire], body: dict[str, object]) -> int:
+def errors(model: type[ApiModel], body: dict[str, object]) -> int:
     try:
         model.model_validate(body)
     except ValidationError as error:

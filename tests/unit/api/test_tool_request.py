@@ -6,7 +6,7 @@ from server.api.common.tools import to_offer
 from server.api.openai.chat_completions.protocol import parse_chat_request
 from server.api.openai.chat_completions.request import to_generation
 from server.chat.prompts.errors import PromptError
-from server.chat.tools.types import ToolChoice, ToolError, ToolOffer
+from server.chat.tools.types import ToolChoice, ToolConfig, ToolError
 from server.engine.grammar import GrammarKind
 from server.generation.generate import GenerationRequest
 from server.http.errors import InvalidRequest, TextTooLong
@@ -21,7 +21,7 @@ WEATHER = {
 }
 
 
-def offer(**body: object) -> ToolOffer | None:
+def offer(**body: object) -> ToolConfig | None:
     return to_offer(parse_chat_request({"messages": [USER], **body}))
 
 

@@ -12,11 +12,11 @@ from bench.compare.results import Spread, Unit, ratios
 from bench.compare.run import FLOOR, tasks_of
 from bench.compare.suites import SUITES
 from bench.memory import family, measure
-from server.cli.bench.report import Report
+from server.cli.bench.report import BenchReport
 
 
 def _unit(server: str, number: int, wall: float) -> Unit:
-    report = Report("own prompts", 8, wall, 8 / wall, 0.1, 0.2, 0.01, 0.01, 0.02, 100, 0.5)
+    report = BenchReport("own prompts", 8, wall, 8 / wall, 0.1, 0.2, 0.01, 0.01, 0.02, 100, 0.5)
     memory = {"resident": 3 << 30, "proportional": 2 << 30, "anonymous": 1 << 30}
     return Unit("0.9b", "own", server, number, {"own prompts": report}, {"all": 0.5}, memory)
 

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from server.cli.bench.command import show
-from server.cli.bench.report import Report, summarise
+from server.cli.bench.report import BenchReport, summarise
 from server.cli.bench.sse_reader import BenchError, RequestTimes, read_reply
 from server.cli.bench.workloads import WORKLOADS, Size
 
@@ -91,7 +91,7 @@ def test_pauses_are_those_of_the_streams_that_late_clients_disturb() -> None:
 
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_every_figure_can_be_read_at_every_width(width: int) -> None:
-    report = Report("arriving", 1024, 123.45, 1234.5, 1.5, 12.345, 0.1234, 0.1234, 1.234, 123456, 0.99)
+    report = BenchReport("arriving", 1024, 123.45, 1234.5, 1.5, 12.345, 0.1234, 0.1234, 1.234, 123456, 0.99)
     console = Console(width=width, file=StringIO())
     show((report, report), console)
     text = console.file.getvalue()  # type: ignore[attr-defined]

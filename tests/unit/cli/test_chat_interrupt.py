@@ -5,9 +5,9 @@ import os
 import signal
 from collections.abc import Generator, Mapping
 
-from server.cli.chat.client import ChatMessage
+from server.cli.chat.client import SentMessage
 from server.cli.chat.session import Session, Terminal
-from server.cli.chat.slash_commands import Conversation
+from server.cli.chat.slash_commands import ChatConversation
 
 
 class Swallowing:
@@ -17,7 +17,7 @@ class Swallowing:
         return ("tiny",)
 
     def stream(
-        self, model: str, messages: tuple[ChatMessage, ...], sampling: Mapping[str, object]
+        self, model: str, messages: tuple[SentMessage, ...], sampling: Mapping[str, object]
     ) -> Generator[str, None, None]:
         yield "one "
         with contextlib.suppress(KeyboardInterrupt):
@@ -38,6 +38,6 @@ def test_an_interrupt_that_a_finaliser_swallows_still_stops_the_answer() -> None
             raise EOFError from None
 
     handler = signal.getsignal(signal.SIGINT)
-    assert Session(Swallowing(), Conversation("model"), Terminal(read, written.append, is_interactive=True)).run()
+    assert Session(Swallowing(), ChatConversation("model"), Terminal(read, written.append, is_interactive=True)).run()
     assert "".join(written) == "one more  [stopped]\n"
     assert signal.getsignal(signal.SIGINT) is handler

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from server.cli.chat.client import AnswerFigures, ChatError, ChatMessage
+from server.cli.chat.client import AnswerFigures, ChatError, SentMessage
 from server.cli.chat.session import Session, Terminal
-from server.cli.chat.slash_commands import COMMANDS, Conversation
+from server.cli.chat.slash_commands import COMMANDS, ChatConversation
 
 Step = str | AnswerFigures | BaseException | type[BaseException]
 
@@ -25,7 +25,7 @@ class FakeAnswers:
         return ("tiny", "large")
 
     def stream(
-        self, model: str, messages: tuple[ChatMessage, ...], sampling: Mapping[str, object]
+        self, model: str, messages: tuple[SentMessage, ...], sampling: Mapping[str, object]
     ) -> Generator[str | AnswerFigures, None, None]:
         self.sent.append([(message.role, message.content) for message in messages])
         self.asked.append((model, dict(sampling)))
@@ -50,7 +50,7 @@ def hold(client: FakeAnswers, *lines: Step, interactive: bool = False) -> tuple[
             raise line
         return line
 
-    ok = Session(client, Conversation("tiny"), Terminal(read_line, written.append, interactive)).run()
+    ok = Session(client, ChatConversation("tiny"), Terminal(read_line, written.append, interactive)).run()
     return ok, "".join(written)
 
 

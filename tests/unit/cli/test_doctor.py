@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from server.cli.main import main
-from server.cli.models.doctor import ModelReport, Report, to_json
+from server.cli.models.doctor import DoctorModel, DoctorReport, to_json
 from server.cli.models.doctor_report import in_units, show
 from server.cli.models.machine import CachedFile, Machine, Placed, Versions, find_cached
 from server.engine.client.compute_modes.memory import Remembered
@@ -18,26 +18,26 @@ from tests.support.minimal_gguf import write_gguf
 from tests.unit.bootstrap.test_build import FACTS
 
 GPU = DeviceFacts("CUDA0", "Some GPU", "gpu", 70 * 2**30, 80 * 2**30)
-REPORT = Report(
+REPORT = DoctorReport(
     versions=Versions("0.1.0", "3.12.1", "0.3.36"),
     machine=Machine("Linux x86_64", 8, 4, 16 * 2**30),
     cache_dir=Path("/cache"),
     files=(CachedFile(Path("/cache/converted/some.gguf"), 4 * 2**30),),
     build=BuildFacts("0.3.36", "CPU : AVX2 = 1", True, (GPU,), Cores(4, 4)),
     models=(
-        ModelReport(
+        DoctorModel(
             "some",
             Path("/models/some.gguf"),
             "ready to be loaded",
             facts=FACTS,
             placed=Placed(Placement(3, 8192, 2**20, 4, 4, 4, (4, 2), "Some GPU and CPU", on_cpu=True)),
         ),
-        ModelReport("other", Path("/models/other.gguf"), "is converted first"),
+        DoctorModel("other", Path("/models/other.gguf"), "is converted first"),
     ),
 )
 
 
-def page(report: Report) -> str:
+def page(report: DoctorReport) -> str:
     console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
     show(report, console)
     return console.export_text()

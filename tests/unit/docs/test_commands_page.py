@@ -12,11 +12,11 @@ import pytest
 from click.testing import CliRunner
 
 from convert.pipeline import ConversionReport
-from server.cli.bench.report import Report as BenchReport
+from server.cli.bench.report import BenchReport
 from server.cli.chat.slash_commands import COMMANDS, SAMPLING
 from server.cli.main import main
 from server.cli.models import list as listing
-from server.cli.models.doctor import Report as DoctorReport
+from server.cli.models.doctor import DoctorReport
 from server.cli.models.list import ListedModel
 
 ROOT = Path(__file__).parents[3]

@@ -12,7 +12,7 @@ from openai.types.responses import response_create_params as response_params
 
 from docs.generate.fields_page import fields_page
 from server.api.anthropic.field_policy import COUNTED, MESSAGES
-from server.api.common.field_policy import FieldTable
+from server.api.common.field_policy import FieldPolicy
 from server.api.openai.chat_completions.field_policy import CHAT
 from server.api.openai.completions.field_policy import COMPLETION
 from server.api.openai.embeddings.protocol import EMBEDDING
@@ -35,6 +35,6 @@ def test_the_fields_page_is_up_to_date() -> None:
         (COUNTED, {*count_params.MessageCountTokensParams.__annotations__}),
     ],
 )
-def test_every_field_of_the_official_client_is_in_the_table(table: FieldTable, official: set[str]) -> None:
+def test_every_field_of_the_official_client_is_in_the_table(table: FieldPolicy, official: set[str]) -> None:
     known = {field.name for part in (table.honoured, table.ignored, table.refused) for field in part}
     assert official <= known

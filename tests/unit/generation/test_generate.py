@@ -17,7 +17,7 @@ from server.generation.generate import (
     room_for_answer,
     unless_gone,
 )
-from server.http.errors import ClientGone
+from server.http.errors import ClientDisconnected
 from server.model_pool.registry import ServedModel
 from tests.support.api import served_model
 from tests.support.scripted_engine import ScriptedEngine, Submission
@@ -121,7 +121,7 @@ async def test_work_for_a_caller_that_has_gone_is_cancelled() -> None:
     async def gone() -> None:
         await asyncio.sleep(0.01)
 
-    with pytest.raises(ClientGone):
+    with pytest.raises(ClientDisconnected):
         await unless_gone(work(), gone)
     assert cancelled.is_set()
 

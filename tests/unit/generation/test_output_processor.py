@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from server.engine.messages import FinishReason, SampledToken, StepOutput, TokenLogprob
-from server.generation.output_processor import Choice, TextDelta
+from server.generation.output_processor import RequestOutput, TextDelta
 from tests.support.scripted_engine import EOS, ByteTokenizer
 
 pytestmark = pytest.mark.anyio
@@ -21,7 +21,7 @@ async def play(text: str, per_step: int) -> AsyncGenerator[StepOutput, None]:
 
 
 async def deltas(text: str, *stop: str, per_step: int = 1, skip_blanks: bool = False) -> list[TextDelta]:
-    choice = Choice(0, play(text, per_step), ByteTokenizer(), stop, skip_blanks=skip_blanks)
+    choice = RequestOutput(0, play(text, per_step), ByteTokenizer(), stop, skip_blanks=skip_blanks)
     out = [await choice.next_delta()]
     while out[-1].finish_reason is None:
         out.append(await choice.next_delta())
@@ -82,7 +82,7 @@ async def test_rivals_lose_the_dummy_prefix_where_the_token_does() -> None:
             yield StepOutput(1, (token,), None, logprobs=(SampledToken(token, -1.0, (TokenLogprob(ids[0], -1.0),)),))
         yield StepOutput(1, (EOS,), FinishReason.STOP, logprobs=(SampledToken(EOS, -1.0),))
 
-    choice = Choice(0, outputs(), ByteTokenizer(), ())
+    choice = RequestOutput(0, outputs(), ByteTokenizer(), ())
     first, second = await choice.next_delta(), await choice.next_delta()
     assert [rival.piece for token in first.tokens for rival in token.top] == [b""]
     assert [rival.piece for token in second.tokens for rival in token.top] == [b" "]

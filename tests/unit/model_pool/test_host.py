@@ -7,7 +7,7 @@ import pytest
 
 from server.engine.errors import EngineError, EngineUnavailable, ModelLoadError
 from server.engine.interface import EngineState
-from server.model_pool.host import EngineHost, LoadPolicy
+from server.model_pool.host import LoadPolicy, ModelHost
 from server.model_pool.lifecycle import RETRY_SECONDS
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 
@@ -21,9 +21,9 @@ class Clock:
         return self.now
 
 
-def lazy(engine: ScriptedEngine, idle: float = 0.0, clock: Clock | None = None, timeout: float = 5.0) -> EngineHost:
+def lazy(engine: ScriptedEngine, idle: float = 0.0, clock: Clock | None = None, timeout: float = 5.0) -> ModelHost:
     engine.state = EngineState.STOPPED
-    return EngineHost(engine, ByteTokenizer, LoadPolicy(True, idle, timeout), clock or Clock())
+    return ModelHost(engine, ByteTokenizer, LoadPolicy(True, idle, timeout), clock or Clock())
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -34,7 +34,7 @@ async def until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it did not come to that")
 
 
-async def use(host: EngineHost) -> str:
+async def use(host: ModelHost) -> str:
     async with host.in_use():
         return host.status.state.value
 
@@ -86,7 +86,7 @@ async def test_a_request_waits_only_so_long_and_the_load_goes_on_without_it() ->
 
 async def test_it_is_unloaded_when_idle_and_loaded_again() -> None:
     engine = ScriptedEngine()
-    host = EngineHost(engine, ByteTokenizer, LoadPolicy(True, 0.01, 5.0))
+    host = ModelHost(engine, ByteTokenizer, LoadPolicy(True, 0.01, 5.0))
     engine.state = EngineState.STOPPED
     for times in (1, 2):
         assert await use(host) == "ready"
@@ -98,7 +98,7 @@ async def test_it_is_unloaded_when_idle_and_loaded_again() -> None:
 
 async def test_it_is_not_unloaded_while_a_request_runs() -> None:
     engine = ScriptedEngine()
-    host = EngineHost(engine, ByteTokenizer, LoadPolicy(False, 0.01, 5.0))
+    host = ModelHost(engine, ByteTokenizer, LoadPolicy(False, 0.01, 5.0))
     await host.start()
     with host.held():
         await asyncio.sleep(0.05)
@@ -116,7 +116,7 @@ async def test_a_request_that_comes_while_it_unloads_is_answered_after_it_was_lo
             await super().stop()
 
     engine = SlowToStop()
-    host = EngineHost(engine, ByteTokenizer, LoadPolicy(False, 0.01, 5.0))
+    host = ModelHost(engine, ByteTokenizer, LoadPolicy(False, 0.01, 5.0))
     await host.start()
     await asyncio.wait_for(stopping.wait(), 2)
     late = asyncio.create_task(use(host))
@@ -154,7 +154,7 @@ async def test_a_tokenizer_that_fails_ends_its_engine_too() -> None:
         raise OSError("no such vocabulary")
 
     engine = ScriptedEngine()
-    host = EngineHost(engine, broken, LoadPolicy(True, 0.0, 5.0))
+    host = ModelHost(engine, broken, LoadPolicy(True, 0.0, 5.0))
     with pytest.raises(ModelLoadError, match="no such vocabulary"):
         await use(host)
     assert engine.state is EngineState.STOPPED
@@ -179,7 +179,7 @@ async def test_of_two_models_that_are_wanted_at_once_one_loads_after_the_other()
     hosts = []
     for engine in (first, second):
         engine.state = EngineState.STOPPED
-        hosts.append(EngineHost(engine, ByteTokenizer, LoadPolicy(True, 0.0, 5.0), turn=turn))
+        hosts.append(ModelHost(engine, ByteTokenizer, LoadPolicy(True, 0.0, 5.0), turn=turn))
     both = [asyncio.create_task(use(host)) for host in hosts]
     await until(lambda: first.starts > 0)
     await asyncio.sleep(0.01)
@@ -195,7 +195,7 @@ async def test_a_load_that_fails_gives_its_turn_away() -> None:
     bad, good = ScriptedEngine(load_error=ModelLoadError("no memory")), ScriptedEngine()
     for engine in (bad, good):
         engine.state = EngineState.STOPPED
-    hosts = [EngineHost(engine, ByteTokenizer, LoadPolicy(True, 0.0, 5.0), turn=turn) for engine in (bad, good)]
+    hosts = [ModelHost(engine, ByteTokenizer, LoadPolicy(True, 0.0, 5.0), turn=turn) for engine in (bad, good)]
     with pytest.raises(ModelLoadError):
         await use(hosts[0])
     assert await use(hosts[1]) == "ready"

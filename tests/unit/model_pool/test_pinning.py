@@ -10,7 +10,7 @@ from server.chat.prompts.formats import prompt_format
 from server.chat.prompts.message import Message, Role
 from server.chat.tasks.task import Task
 from server.config.schema import ModelSettings, VariantSettings
-from server.model_pool.host import EngineHost
+from server.model_pool.host import ModelHost
 from server.model_pool.pinning import PinnedPrompt, pins, task_prompt
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 
@@ -119,7 +119,7 @@ async def test_an_engine_that_has_loaded_gets_its_pins_before_any_request() -> N
     prompt = PinnedPrompt((Message(Role.USER, FEW_SHOT),), "tuned")
     form = prompt_format("chatglm2")
     engine = ScriptedEngine()
-    host = EngineHost(engine, ByteTokenizer, pins=lambda tokenizer: pins([prompt], form, tokenizer))
+    host = ModelHost(engine, ByteTokenizer, pins=lambda tokenizer: pins([prompt], form, tokenizer))
     await host.start()
     (expected,) = pins([prompt], form, ByteTokenizer())
     assert engine.pins == [expected]

@@ -7,9 +7,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from docs.generate.metrics_page import metrics_page
-from server.http.request_context import Progress, RequestRecord
+from server.http.request_context import RequestProgress, RequestRecord
 from server.observability.metric_definitions import ENGINE_METERS, REQUEST_METERS
-from server.observability.request_outcome import End, Outcome, outcome_of
+from server.observability.request_outcome import OutcomeKind, RequestOutcome, outcome_of
 from tests.support.api import connect, make_app
 from tests.support.scripted_engine import ScriptedEngine
 
@@ -17,26 +17,30 @@ from tests.support.scripted_engine import ScriptedEngine
 @pytest.mark.parametrize(
     ("status", "complete", "refusal", "failed", "end"),
     [
-        (200, True, "", False, Outcome(End.SUCCESS, "stop")),
-        (200, False, "", False, Outcome(End.ABORTED)),
-        (200, True, "engine_died", True, Outcome(End.FAILED, "engine_died")),
-        (200, True, "", True, Outcome(End.FAILED, "internal_error")),
-        (400, True, "invalid_value", False, Outcome(End.REFUSED, "invalid_value")),
-        (405, True, "", False, Outcome(End.REFUSED, "http_405")),
-        (429, True, "queue_full", False, Outcome(End.REFUSED, "queue_full")),
-        (499, True, "client_closed_request", False, Outcome(End.ABORTED)),
-        (503, True, "engine_died", False, Outcome(End.FAILED, "engine_died")),
-        (None, False, "", False, Outcome(End.ABORTED)),
+        (200, True, "", False, RequestOutcome(OutcomeKind.SUCCESS, "stop")),
+        (200, False, "", False, RequestOutcome(OutcomeKind.ABORTED)),
+        (200, True, "engine_died", True, RequestOutcome(OutcomeKind.FAILED, "engine_died")),
+        (200, True, "", True, RequestOutcome(OutcomeKind.FAILED, "internal_error")),
+        (400, True, "invalid_value", False, RequestOutcome(OutcomeKind.REFUSED, "invalid_value")),
+        (405, True, "", False, RequestOutcome(OutcomeKind.REFUSED, "http_405")),
+        (429, True, "queue_full", False, RequestOutcome(OutcomeKind.REFUSED, "queue_full")),
+        (499, True, "client_closed_request", False, RequestOutcome(OutcomeKind.ABORTED)),
+        (503, True, "engine_died", False, RequestOutcome(OutcomeKind.FAILED, "engine_died")),
+        (None, False, "", False, RequestOutcome(OutcomeKind.ABORTED)),
     ],
 )
-def test_the_end_of_a_request(status: int | None, complete: bool, refusal: str, failed: bool, end: Outcome) -> None:
+def test_the_end_of_a_request(
+    status: int | None, complete: bool, refusal: str, failed: bool, end: RequestOutcome
+) -> None:
     record = RequestRecord(refusal=refusal, failed=failed, status=status, complete=complete)
     assert outcome_of(record) == end
 
 
 def test_an_answer_that_was_cut_off_is_told_apart() -> None:
-    record = RequestRecord(generations=[Progress("m", 1), Progress("m", 1, cut=True)], status=200, complete=True)
-    assert outcome_of(record) == Outcome(End.SUCCESS, "length")
+    record = RequestRecord(
+        generations=[RequestProgress("m", 1), RequestProgress("m", 1, cut=True)], status=200, complete=True
+    )
+    assert outcome_of(record) == RequestOutcome(OutcomeKind.SUCCESS, "length")
 
 
 def test_the_page_is_made_from_the_list() -> None:

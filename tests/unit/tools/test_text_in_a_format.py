@@ -5,7 +5,7 @@ import json
 import jsonschema_rs
 import pytest
 
-from server.chat.tools.types import ToolChoice, ToolOffer
+from server.chat.tools.types import ToolChoice, ToolConfig
 from server.engine.grammar import Grammar, GrammarKind, one_of
 from tests.unit.chat.tools.samples import CLOCK, FORMS, WEATHER, babble, ids, read, takes
 from tests.unit.chat.tools.test_forms import CALL, CALLS
@@ -24,8 +24,8 @@ OPENINGS = {"text": ("",), "chatglm3": ("\n", "\n ", " \n"), "glm4": ("\n", "\n 
 families = pytest.mark.parametrize("family", FORMS)
 
 
-def offer(asked: Grammar, choice: ToolChoice = ToolChoice.AUTO, *, parallel: bool = True) -> ToolOffer:
-    return ToolOffer((WEATHER, CLOCK), choice, parallel, text_format=asked)
+def offer(asked: Grammar, choice: ToolChoice = ToolChoice.AUTO, *, parallel: bool = True) -> ToolConfig:
+    return ToolConfig((WEATHER, CLOCK), choice, parallel, text_format=asked)
 
 
 @families

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from server.api.common.base import ListOf, TextContent, Wire, parse
+from server.api.common.base import ApiModel, ListOf, TextContent, parse
 from server.api.common.numbers import AsWhole, TokenLimit
 from server.api.common.sampling import CacheFields, SamplingFields, StreamOptions
 from server.api.common.structured_output import GrammarFields
@@ -22,7 +22,7 @@ _NEEDED: Mapping[str, tuple[str, ...]] = MappingProxyType(
 _CALLS = ("tool_calls", "function_call")
 
 
-class ChatMessage(Wire):
+class ChatMessage(ApiModel):
     """One message; fields that only label it are left out."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]

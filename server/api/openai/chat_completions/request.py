@@ -9,7 +9,7 @@ from server.api.common.tools import answer_grammar, check_no_call_is_due, to_off
 from server.api.openai.chat_completions.messages import to_messages
 from server.api.openai.chat_completions.protocol import ChatRequest
 from server.chat.prompts.message import Message
-from server.chat.tools.types import ToolOffer
+from server.chat.tools.types import ToolConfig
 from server.generation.generate import GenerationRequest, room_for_answer
 from server.http.errors import InvalidRequest
 from server.http.offload import off_loop
@@ -61,7 +61,7 @@ class Prompt:
 
     ids: tuple[int, ...]
     messages: tuple[Message, ...]
-    offer: ToolOffer | None
+    offer: ToolConfig | None
 
 
 async def to_prompt(body: ChatRequest, model: ServedModel) -> Prompt:
@@ -74,7 +74,7 @@ async def to_prompt(body: ChatRequest, model: ServedModel) -> Prompt:
     return Prompt(ids, messages, offer)
 
 
-def _check_agreement(body: ChatRequest, offer: ToolOffer | None) -> None:
+def _check_agreement(body: ChatRequest, offer: ToolConfig | None) -> None:
     """Refuse fields that contradict each other. Raises InvalidRequest."""
     if body.is_continued and body.add_generation_prompt:
         raise InvalidRequest(

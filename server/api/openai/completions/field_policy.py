@@ -1,6 +1,6 @@
 """Every field of a text completion, and what becomes of it."""
 
-from server.api.common.field_policy import FieldTable, Honoured, Refused
+from server.api.common.field_policy import FieldPolicy, Rejected, Supported
 from server.api.openai.chat_completions.field_policy import CHAT
 
 _SAMPLING = (
@@ -32,25 +32,25 @@ _SAMPLING = (
 """What a chat has, too, and in the same way."""
 
 _HONOURED = (
-    Honoured("prompt", "a text, a list of texts, token ids, or a list of lists of token ids; never a chat"),
-    Honoured("max_tokens", "16 where absent; 0 with echo, to score the prompt alone"),
-    Honoured("echo", "the prompt in front of each answer"),
-    Honoured("logprobs", "0 to 20 of the likeliest tokens at each place, and with echo at those of the prompt"),
-    Honoured("add_special_tokens", "extension; false leaves out what the model's tokenizer puts before a text"),
+    Supported("prompt", "a text, a list of texts, token ids, or a list of lists of token ids; never a chat"),
+    Supported("max_tokens", "16 where absent; 0 with echo, to score the prompt alone"),
+    Supported("echo", "the prompt in front of each answer"),
+    Supported("logprobs", "0 to 20 of the likeliest tokens at each place, and with echo at those of the prompt"),
+    Supported("add_special_tokens", "extension; false leaves out what the model's tokenizer puts before a text"),
     *(field for field in CHAT.honoured if field.name in _SAMPLING),
 )
 
 _REFUSED = (
-    Refused("suffix", (), "the model only goes on after a text"),
-    Refused("best_of", (1,), "spelled n here: all answers are returned"),
-    Refused("prompt_embeds"),
-    Refused("messages", (), "spelled prompt here; /v1/chat/completions takes messages"),
-    Refused("return_token_ids", (False,)),
+    Rejected("suffix", (), "the model only goes on after a text"),
+    Rejected("best_of", (1,), "spelled n here: all answers are returned"),
+    Rejected("prompt_embeds"),
+    Rejected("messages", (), "spelled prompt here; /v1/chat/completions takes messages"),
+    Rejected("return_token_ids", (False,)),
 )
 
 _OWN = frozenset((*(field.name for field in _HONOURED), *(field.name for field in _REFUSED)))
 
-COMPLETION = FieldTable(
+COMPLETION = FieldPolicy(
     _HONOURED,
     tuple(field for field in CHAT.ignored if field.name not in _OWN),
     (*_REFUSED, *(field for field in CHAT.refused if field.name not in _OWN)),

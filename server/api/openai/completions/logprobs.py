@@ -4,11 +4,11 @@ from collections.abc import Iterable
 
 from server.api.openai.completions.response_types import LegacyLogprobs
 from server.api.openai.logprobs import finite_logprob
-from server.generation.logprobs import ScoredPiece, ScoredToken
+from server.generation.logprobs import PieceLogprob, TokenLogprob
 from server.model_pool.host import Tokenizer
 
 
-def legacy_logprobs(tokens: Iterable[ScoredToken], tokenizer: Tokenizer, *, top: int, offset: int) -> LegacyLogprobs:
+def legacy_logprobs(tokens: Iterable[TokenLogprob], tokenizer: Tokenizer, *, top: int, offset: int) -> LegacyLogprobs:
     """Return the entries of ``tokens``.
 
     Args:
@@ -37,7 +37,7 @@ def joined(first: LegacyLogprobs, second: LegacyLogprobs) -> LegacyLogprobs:
     }
 
 
-def _rivals(token: ScoredToken, tokenizer: Tokenizer) -> dict[str, float] | None:
+def _rivals(token: TokenLogprob, tokenizer: Tokenizer) -> dict[str, float] | None:
     """Return the likeliest tokens and the token itself; of two that are spelled alike, the likelier one."""
     if token.logprob is None:
         return None
@@ -47,7 +47,7 @@ def _rivals(token: ScoredToken, tokenizer: Tokenizer) -> dict[str, float] | None
     return rivals
 
 
-def _text(token: ScoredPiece, tokenizer: Tokenizer) -> str:
+def _text(token: PieceLogprob, tokenizer: Tokenizer) -> str:
     if not token.piece and not tokenizer.piece(token.token_id):
         return tokenizer.name(token.token_id)
     try:

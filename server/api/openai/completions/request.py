@@ -56,7 +56,7 @@ class CompletionRequest(SamplingFields, CacheFields, GrammarFields):
 
 
 @dataclass(frozen=True, slots=True)
-class PromptAsk:
+class PromptJob:
     """One prompt of a request, and what it asks of the engine."""
 
     text: str
@@ -79,7 +79,7 @@ def parse_completion_request(body: Mapping[str, object]) -> CompletionRequest:
     return request
 
 
-async def to_asks(body: CompletionRequest, model: ServedModel) -> tuple[PromptAsk, ...]:
+async def to_asks(body: CompletionRequest, model: ServedModel) -> tuple[PromptJob, ...]:
     """Return what ``body`` asks of ``model``, prompt by prompt.
 
     Raises:
@@ -98,7 +98,7 @@ async def to_asks(body: CompletionRequest, model: ServedModel) -> tuple[PromptAs
         return tuple([await _ask(prompt, n, body, model) for prompt in body.prompt])
 
 
-async def _ask(prompt: TextOrIds, n: int, body: CompletionRequest, model: ServedModel) -> PromptAsk:
+async def _ask(prompt: TextOrIds, n: int, body: CompletionRequest, model: ServedModel) -> PromptJob:
     if isinstance(prompt, str):
         prefix = () if body.add_special_tokens is False else model.text_prefix
         ids = (*prefix, *await model.encode_text(prompt))
@@ -117,4 +117,4 @@ async def _ask(prompt: TextOrIds, n: int, body: CompletionRequest, model: Served
     request = GenerationRequest(
         ids, params, body.stop, n, continued=continued, scores_only=body.scores_only, salts=body.salts
     )
-    return PromptAsk(text, len(prefix), request)
+    return PromptJob(text, len(prefix), request)

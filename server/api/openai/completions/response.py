@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from server.api.openai.completions.logprobs import joined, legacy_logprobs
-from server.api.openai.completions.request import CompletionRequest, PromptAsk
+from server.api.openai.completions.request import CompletionRequest, PromptJob
 from server.api.openai.completions.response_types import CompletionChoice, LegacyLogprobs, TextCompletion
 from server.api.openai.envelope import FINISH_REASONS, ReplyHead, usage_object
 from server.api.openai.response_types import Finish, UsageObject
 from server.generation.generate import Answer, Completion, Usage
-from server.generation.logprobs import ScoredToken
+from server.generation.logprobs import TokenLogprob
 from server.generation.output_processor import TextDelta
 from server.generation.prompt_batch import total
 from server.model_pool.host import Tokenizer
@@ -21,7 +21,7 @@ class CompletionWriter:
 
     head: ReplyHead
     body: CompletionRequest
-    asks: Sequence[PromptAsk]
+    asks: Sequence[PromptJob]
     tokenizer: Tokenizer
 
     @property
@@ -38,7 +38,7 @@ class CompletionWriter:
         ]
         return {**self._object(choices), "usage": self._usage(total(each.usage for each in completions))}
 
-    def echo(self, prompt: int, tokens: tuple[ScoredToken, ...]) -> Iterator[TextCompletion]:
+    def echo(self, prompt: int, tokens: tuple[TokenLogprob, ...]) -> Iterator[TextCompletion]:
         """Yield the chunks that open the answers to ``prompt`` where it is echoed; ``tokens`` are its own."""
         ask = self.asks[prompt]
         if self.body.echo:
@@ -68,13 +68,13 @@ class CompletionWriter:
         both = joined(logprobs, own) if logprobs and own else own
         return self._choice(prompt, index, text + answer.text, both, FINISH_REASONS[answer.finish_reason])
 
-    def _prompt_logprobs(self, ask: PromptAsk, tokens: tuple[ScoredToken, ...]) -> LegacyLogprobs | None:
+    def _prompt_logprobs(self, ask: PromptJob, tokens: tuple[TokenLogprob, ...]) -> LegacyLogprobs | None:
         return self._logprobs(tokens[ask.prefix_tokens :], 0)
 
-    def _answer_logprobs(self, ask: PromptAsk, tokens: tuple[ScoredToken, ...]) -> LegacyLogprobs | None:
+    def _answer_logprobs(self, ask: PromptJob, tokens: tuple[TokenLogprob, ...]) -> LegacyLogprobs | None:
         return self._logprobs(tokens, len(ask.text) if self.body.echo else 0)
 
-    def _logprobs(self, tokens: tuple[ScoredToken, ...], offset: int) -> LegacyLogprobs | None:
+    def _logprobs(self, tokens: tuple[TokenLogprob, ...], offset: int) -> LegacyLogprobs | None:
         top = self.body.logprobs
         return None if top is None else legacy_logprobs(tokens, self.tokenizer, top=top, offset=offset)
 

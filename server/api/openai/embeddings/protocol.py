@@ -6,34 +6,34 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from server.api.common.base import Wire, parse
-from server.api.common.field_policy import FieldTable, Honoured, Ignored, Refused
+from server.api.common.base import ApiModel, parse
+from server.api.common.field_policy import FieldPolicy, Ignored, Rejected, Supported
 from server.api.common.numbers import AsWhole
 from server.api.common.token_inputs import TEXTS_OR_IDS, TextOrIds, texts_or_ids
 
 _INPUTS_AT_MOST = 2048
 """OpenAI's bound."""
 
-EMBEDDING = FieldTable(
+EMBEDDING = FieldPolicy(
     (
-        Honoured("model", "absent or null: the first embedding model"),
-        Honoured("input", "a text, a list of texts, token ids, or a list of lists of token ids; ids are this model's"),
-        Honoured("encoding_format", "float or base64: little-endian float32"),
-        Honoured("dimensions", "the first so many numbers, brought to length 1 again"),
+        Supported("model", "absent or null: the first embedding model"),
+        Supported("input", "a text, a list of texts, token ids, or a list of lists of token ids; ids are this model's"),
+        Supported("encoding_format", "float or base64: little-endian float32"),
+        Supported("dimensions", "the first so many numbers, brought to length 1 again"),
     ),
     (Ignored("user"), Ignored("metadata"), Ignored("safety_identifier")),
     (
-        Refused("truncate_prompt_tokens", (-1,)),
-        Refused("add_special_tokens", (True,)),
-        Refused("normalize", (True,), "vectors always have length 1"),
-        Refused("input_type"),
-        Refused("messages"),
+        Rejected("truncate_prompt_tokens", (-1,)),
+        Rejected("add_special_tokens", (True,)),
+        Rejected("normalize", (True,), "vectors always have length 1"),
+        Rejected("input_type"),
+        Rejected("messages"),
     ),
 )
 """The fields of the body."""
 
 
-class EmbeddingRequest(Wire):
+class EmbeddingRequest(ApiModel):
     """The fields that are honoured; ``EMBEDDING`` says what becomes of all others."""
 
     model_config = ConfigDict(json_schema_extra=EMBEDDING.complete)

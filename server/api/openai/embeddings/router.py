@@ -19,7 +19,7 @@ from server.http.errors import InvalidRequest
 from server.http.json_body import hung_up, read_request
 from server.http.offload import off_loop
 from server.http.openapi import documented
-from server.http.request_context import Progress, current_request
+from server.http.request_context import RequestProgress, current_request
 from server.model_pool.registry import EmbeddingModel, ModelRegistry
 
 
@@ -70,7 +70,7 @@ async def _embed(body: EmbeddingRequest, model: EmbeddingModel) -> Response:
         caller = Caller(current_request().caller, current_request().seconds_left())
         vectors = await model.embed(inputs, caller)
     tokens = sum(map(len, inputs))
-    current_request().generations.append(Progress(model.card.name, tokens))
+    current_request().generations.append(RequestProgress(model.card.name, tokens))
     return await off_loop(partial(_reply, vectors, tokens, model.card.name, body), sum(map(len, vectors)))
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from server.api.common.base import Arguments, Wire, parse, text_parts
+from server.api.common.base import ApiModel, Arguments, parse, text_parts
 from server.api.openai.responses.store import StoredResponse
 from server.chat.prompts.message import Message, Role
 from server.chat.tools.types import ToolCall
@@ -44,7 +44,7 @@ class Item:
     message: Message
 
 
-class MessageItem(Wire):
+class MessageItem(ApiModel):
     """What somebody said."""
 
     id: str | None = None
@@ -52,7 +52,7 @@ class MessageItem(Wire):
     content: Parts
 
 
-class CallItem(Wire):
+class CallItem(ApiModel):
     """A call that the model made."""
 
     id: str | None = None
@@ -61,7 +61,7 @@ class CallItem(Wire):
     arguments: Arguments
 
 
-class _CustomCallItem(Wire):
+class _CustomCallItem(ApiModel):
     """A call whose input is free text, as other models make it."""
 
     id: str | None = None
@@ -70,7 +70,7 @@ class _CustomCallItem(Wire):
     input: str
 
 
-class _ShellCallItem(Wire):
+class _ShellCallItem(ApiModel):
     """A call of the shell beside the model, as other models make it."""
 
     id: str | None = None
@@ -78,7 +78,7 @@ class _ShellCallItem(Wire):
     action: dict[str, object]
 
 
-class CallOutputItem(Wire):
+class CallOutputItem(ApiModel):
     """What came of a call."""
 
     id: str | None = None

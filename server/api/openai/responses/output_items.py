@@ -51,7 +51,7 @@ class TextItem:
         return {"type": kind, **place, **data}
 
 
-class CallItem:
+class OutputCall:
     """A function that the model calls."""
 
     def __init__(self, index: int, call_id: str, name: str) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.config import JsonDict
 
-from server.api.common.base import ListOf, Wire, at_most, invalid, parse, text_parts
+from server.api.common.base import ApiModel, ListOf, at_most, invalid, parse, text_parts
 from server.api.common.numbers import AsWhole, TokenLimit
 from server.api.common.sampling import CacheFields, SamplingFields
 from server.api.openai.responses.field_policy import RESPONSES
@@ -44,7 +44,7 @@ def _version(value: object) -> object:
     return value
 
 
-class StoredPrompt(Wire):
+class StoredPrompt(ApiModel):
     """Which stored prompt is used, and with what."""
 
     id: Annotated[str, Field(min_length=1)]

@@ -16,7 +16,7 @@ from server.api.openai.responses.response_types import (
     ResponseEvent,
     ResponseObject,
 )
-from server.api.openai.responses.service import Answering
+from server.api.openai.responses.service import ResponsesService
 from server.api.openai.responses.store import StoredResponse
 from server.generation.generate import unless_gone
 from server.http.errors import AddressNotFound, InvalidRequest, PromptNotFound, ResponseNotFound
@@ -31,7 +31,7 @@ _COMPACT = "/v1/responses/compact"
 _ERRORS = (*GENERATES, PromptNotFound)
 
 
-def create_router(answering: Answering) -> APIRouter:
+def create_router(answering: ResponsesService) -> APIRouter:
     """Return the routes, answering and storing as ``answering`` does."""
     router = APIRouter()
     _add_answering(router, answering)
@@ -40,7 +40,7 @@ def create_router(answering: Answering) -> APIRouter:
     return router
 
 
-def _add_answering(router: APIRouter, answering: Answering) -> None:
+def _add_answering(router: APIRouter, answering: ResponsesService) -> None:
     @router.post("/v1/responses", **documented(ResponseObject, ResponsesRequest, events=ResponseEvent, errors=_ERRORS))
     async def create_response(request: Request) -> Response:
         """Answer a conversation, whole or as a stream of events."""
@@ -66,7 +66,7 @@ def _add_refused(router: APIRouter) -> None:
         raise AddressNotFound("POST", _COMPACT, hint)
 
 
-def _add_stored(router: APIRouter, answering: Answering) -> None:
+def _add_stored(router: APIRouter, answering: ResponsesService) -> None:
     @router.get(_ONE, **documented(ResponseObject, errors=(ResponseNotFound, InvalidRequest), tag=Tag.TEXT))
     async def retrieve_response(request: Request, response_id: str) -> Response:
         """Return a stored response."""
@@ -102,7 +102,7 @@ def _add_stored(router: APIRouter, answering: Answering) -> None:
         raise InvalidRequest("only a response that is made in the background can be cancelled", param="response_id")
 
 
-def _found(answering: Answering, response_id: str) -> StoredResponse:
+def _found(answering: ResponsesService, response_id: str) -> StoredResponse:
     found = answering.store.get(_owner(), response_id)
     if found is None:
         raise ResponseNotFound(response_id)

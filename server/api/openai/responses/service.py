@@ -23,7 +23,7 @@ from server.model_pool.task_model import TaskModel
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ResponseJob:
     """A request with all that it refers to."""
 
     body: ResponsesRequest
@@ -36,14 +36,14 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Answering:
+class ResponsesService:
     """What responses are made from."""
 
     registry: ModelRegistry
     store: ResponseStore
     tasks: Mapping[str, Task]
 
-    async def ask(self, given: Given, owner: str) -> Ask:
+    async def ask(self, given: Given, owner: str) -> ResponseJob:
         """Return a request with all that it refers to.
 
         Raises:
@@ -60,9 +60,9 @@ class Answering:
         model = self.registry.get(body.model)
         if task is not None and model in self.registry.tasks:
             raise InvalidRequest(f"{model.card.name} is a task itself, so it takes no stored prompt", param="prompt")
-        return Ask(body, model, items, task, owner)
+        return ResponseJob(body, model, items, task, owner)
 
-    async def complete(self, ask: Ask) -> ResponseObject:
+    async def complete(self, ask: ResponseJob) -> ResponseObject:
         """Return the whole response."""
         async with ask.model.in_use():
             prompt, generation, writer = await self._begin(ask)
@@ -73,19 +73,19 @@ class Answering:
         self._keep(ask, prompt, writer)
         return writer.response
 
-    async def stream(self, ask: Ask) -> EventStream:
+    async def stream(self, ask: ResponseJob) -> EventStream:
         """Return the response as a stream; what the engine refuses is raised here."""
         async with ask.model.in_use():
             prompt, generation, writer = await self._begin(ask)
         return EventStream(generation, self._events(ask, prompt, generation, writer), writer.fail)
 
-    async def count(self, ask: Ask) -> int:
+    async def count(self, ask: ResponseJob) -> int:
         """Return how many tokens the prompt has."""
         async with ask.model.in_use():
             with prompt_in("input"):
                 return len((await to_prompt(ask.body, ask.items, ask.model)).ids)
 
-    async def _begin(self, ask: Ask) -> tuple[Prompt, Generation, ResponseWriter]:
+    async def _begin(self, ask: ResponseJob) -> tuple[Prompt, Generation, ResponseWriter]:
         with prompt_in("input"):
             await self._pin(ask)
             prompt = await to_prompt(ask.body, ask.items, ask.model)
@@ -93,7 +93,7 @@ class Answering:
             writer = ResponseWriter(response_head(ask.body, ask.model.card.name, request.params))
             return prompt, await generate(ask.model, request), writer
 
-    async def _pin(self, ask: Ask) -> None:
+    async def _pin(self, ask: ResponseJob) -> None:
         """Keep the beginning of a stored prompt that nothing stands in front of, as the task of its name would."""
         if ask.task is None or ask.body.instructions or ask.body.previous_response_id:
             return
@@ -102,7 +102,7 @@ class Answering:
             await task.pin()
 
     async def _events(
-        self, ask: Ask, prompt: Prompt, generation: Generation, writer: ResponseWriter
+        self, ask: ResponseJob, prompt: Prompt, generation: Generation, writer: ResponseWriter
     ) -> AsyncGenerator[Event, None]:
         for event in writer.start():
             yield event
@@ -131,7 +131,7 @@ class Answering:
         current_request().body_bytes += before.size
         return await off_loop(partial(conversation, before))
 
-    def _keep(self, ask: Ask, prompt: Prompt, writer: ResponseWriter) -> None:
+    def _keep(self, ask: ResponseJob, prompt: Prompt, writer: ResponseWriter) -> None:
         """Store the response with what the model was given: what was too old for that is gone for good."""
         if ask.body.store is not False:
             self.store.put(ask.owner, kept(prompt.items, writer.response))

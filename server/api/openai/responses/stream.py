@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from server.api.openai.logprobs import logprobs_object
-from server.api.openai.responses.output_items import Body, CallItem, TextItem
+from server.api.openai.responses.output_items import Body, OutputCall, TextItem
 from server.api.openai.responses.response_types import (
     ResponseCall,
     ResponseFault,
@@ -36,7 +36,7 @@ class ResponseWriter:
         """``head`` is the response as far as it is known before the answer."""
         self._head = head
         self._output: list[ResponseMessage | ResponseCall] = []
-        self._open: TextItem | CallItem | None = None
+        self._open: TextItem | OutputCall | None = None
         self._finish = FinishReason.STOP
         self._sent = 0
 
@@ -84,15 +84,15 @@ class ResponseWriter:
             yield text.delta(delta.text, scores["content"] if scores else [])
         for piece in delta.calls:
             if piece.name:
-                yield from self._turn_to(CallItem(self._next_index(), piece.id, piece.name))
+                yield from self._turn_to(OutputCall(self._next_index(), piece.id, piece.name))
             if piece.arguments:
-                assert isinstance(self._open, CallItem), "arguments without a call"
+                assert isinstance(self._open, OutputCall), "arguments without a call"
                 yield self._open.delta(piece.arguments)
 
     def _next_index(self) -> int:
         return len(self._output) + (self._open is not None)
 
-    def _turn_to(self, item: TextItem | CallItem) -> Iterator[Body]:
+    def _turn_to(self, item: TextItem | OutputCall) -> Iterator[Body]:
         """Close the item that is open and open ``item``, unless that is the one."""
         if item is not self._open:
             yield from self._close("completed")

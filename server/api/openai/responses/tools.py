@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from server.api.common.base import ListOf, Wire, at_most, invalid, parse
+from server.api.common.base import ApiModel, ListOf, at_most, invalid, parse
 from server.api.common.tools import (
     AskedChoice,
     FunctionDefinition,
@@ -13,12 +13,12 @@ from server.api.common.tools import (
     offer_functions,
     own_tools_only,
 )
-from server.chat.tools.types import MAX_TOOLS, ToolOffer
+from server.chat.tools.types import MAX_TOOLS, ToolConfig
 
 _Mode = Literal["none", "auto", "required"]
 
 
-class _Typed(Wire):
+class _Typed(ApiModel):
     type: FunctionType
 
 
@@ -32,12 +32,12 @@ OfferedTool = Annotated[
 """One of ``tools``; None for one that cannot be had here."""
 
 
-class _NamedFunction(Wire):
+class _NamedFunction(ApiModel):
     type: FunctionType
     name: str
 
 
-class _AllowedFunctions(Wire):
+class _AllowedFunctions(ApiModel):
     type: Literal["allowed_tools"]
     mode: Literal["auto", "required"]
     tools: Annotated[ListOf[_NamedFunction], Field(min_length=1), at_most(MAX_TOOLS)]
@@ -62,7 +62,7 @@ _ToolChoice = Annotated[
 ]
 
 
-class FunctionFields(Wire):
+class FunctionFields(ApiModel):
     """The fields about tools."""
 
     tools: Annotated[ListOf[OfferedTool], at_most(MAX_TOOLS)] | None = None
@@ -70,7 +70,7 @@ class FunctionFields(Wire):
     parallel_tool_calls: bool | None = None
 
 
-def to_offer(fields: FunctionFields) -> ToolOffer | None:
+def to_offer(fields: FunctionFields) -> ToolConfig | None:
     """Return the functions that may be called; None where there are none, or none may be.
 
     Raises:

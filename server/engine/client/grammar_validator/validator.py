@@ -76,7 +76,7 @@ class _Waiting:
     result: asyncio.Future[Verdict]
 
 
-class GrammarChecker:
+class GrammarValidator:
     """The verdicts on grammars. Belongs to one event loop; the process starts with the first grammar."""
 
     def __init__(self, model_path: Path, clock: Callable[[], float] = time.monotonic) -> None:

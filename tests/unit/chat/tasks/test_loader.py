@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from server.chat.tasks.loader import TaskFileError, load_tasks
-from server.chat.tasks.task import Slot, Task, TaskSampling, Words
+from server.chat.tasks.task import Task, TaskSampling, Variable, Words
 from server.engine.grammar import Grammar, GrammarKind
 
 ROOT = Path(__file__).parents[4]
@@ -46,7 +46,7 @@ def test_a_file_has_all_that_is_said_of_a_prompt(tmp_path: Path) -> None:
     assert task.id == "示例"
     assert task.title == Words("示例", "示例")
     assert task.description == Words("一个示例", "An example")
-    assert task.slots == (Slot("text", Words("评论"), "不错", "好"),)
+    assert task.slots == (Variable("text", Words("评论"), "不错", "好"),)
     assert task.fill({"text": "好"}) == "评论：好\n类别："
     assert task.sampling == TaskSampling(0.0, 0.5, 1, 1.1, 8)
     assert task.stop == ("\n",)

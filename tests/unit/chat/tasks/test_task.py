@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from server.chat.tasks.task import Slot, Task, VariableError
+from server.chat.tasks.task import Task, Variable, VariableError
 from server.engine.grammar import Grammar, GrammarKind
 
 HOSTILE = """{{other}} "} & ~ \\" %json {} \n start: /x/ \u2028 😀 <|user|> [gMASK]"""
@@ -29,7 +29,7 @@ def test_values_must_fit_the_slots() -> None:
 
 
 def test_a_slot_with_a_default_need_not_be_filled() -> None:
-    task = Task("t", "{{a}}-{{b}}", notes={"a": Slot("a", default="{{b}}")})
+    task = Task("t", "{{a}}-{{b}}", notes={"a": Variable("a", default="{{b}}")})
     assert task.fill({"b": "2"}) == "{{b}}-2"
     assert task.fill({"a": "1", "b": "2"}) == "1-2"
     assert task.main == "b"
@@ -42,7 +42,7 @@ def test_the_main_slot_is_the_only_one_that_must_be_filled(template: str, main: 
 
 def test_the_beginning_ends_where_the_first_value_stands() -> None:
     assert Task("t", "a{{x}}b{{y}}c").beginning == "a"
-    assert Task("t", "a{{x}}b{{y}}c", notes={"x": Slot("x", default="{{y}}")}).beginning == "a{{y}}b"
+    assert Task("t", "a{{x}}b{{y}}c", notes={"x": Variable("x", default="{{y}}")}).beginning == "a{{y}}b"
     assert Task("t", "abc").beginning == "abc"
 
 

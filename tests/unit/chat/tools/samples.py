@@ -10,9 +10,9 @@ from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
 from server.chat.tools.chatglm3 import ChatGLM3Form
 from server.chat.tools.glm4 import Glm4Form
-from server.chat.tools.interface import AnswerParser, ToolForm
+from server.chat.tools.interface import AnswerParser, ToolCallFormat
 from server.chat.tools.plain_text import TextForm
-from server.chat.tools.types import AnswerPiece, Tool, ToolCall, ToolChoice, ToolOffer, gather_calls
+from server.chat.tools.types import AnswerPiece, Tool, ToolCall, ToolChoice, ToolConfig, gather_calls
 from server.engine.grammar import Grammar
 
 WEATHER = Tool(
@@ -39,9 +39,9 @@ WEATHER = Tool(
     },
 )
 CLOCK = Tool("now")
-FORMS: dict[str, ToolForm] = {"text": TextForm(), "chatglm3": ChatGLM3Form(), "glm4": Glm4Form()}
-AUTO = ToolOffer((WEATHER, CLOCK))
-REQUIRED = ToolOffer((WEATHER, CLOCK), ToolChoice.REQUIRED)
+FORMS: dict[str, ToolCallFormat] = {"text": TextForm(), "chatglm3": ChatGLM3Form(), "glm4": Glm4Form()}
+AUTO = ToolConfig((WEATHER, CLOCK))
+REQUIRED = ToolConfig((WEATHER, CLOCK), ToolChoice.REQUIRED)
 
 
 def ids() -> Callable[[], str]:

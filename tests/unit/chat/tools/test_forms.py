@@ -5,7 +5,7 @@ import json
 import jsonschema_rs
 import pytest
 
-from server.chat.tools.types import ToolCall, ToolChoice, ToolOffer
+from server.chat.tools.types import ToolCall, ToolChoice, ToolConfig
 from tests.unit.chat.tools.samples import AUTO, CLOCK, FORMS, REQUIRED, WEATHER, babble, ids, read, takes
 
 CALLS = {
@@ -42,14 +42,14 @@ def test_the_grammar_takes_what_the_family_writes(family: str) -> None:
     assert takes(form.grammar(AUTO), TEXTS[family])
     assert takes(form.grammar(REQUIRED), CALLS[family])
     assert not takes(form.grammar(REQUIRED), TEXTS[family])
-    only_the_clock = ToolOffer((WEATHER, CLOCK), allowed=frozenset({"now"}))
+    only_the_clock = ToolConfig((WEATHER, CLOCK), allowed=frozenset({"now"}))
     assert not takes(form.grammar(only_the_clock), CALLS[family])
 
 
 @families
 @pytest.mark.parametrize("choice", ToolChoice)
 def test_one_call_may_be_the_most(family: str, choice: ToolChoice) -> None:
-    grammar = FORMS[family].grammar(ToolOffer((WEATHER,), choice, parallel=False))
+    grammar = FORMS[family].grammar(ToolConfig((WEATHER,), choice, parallel=False))
     assert takes(grammar, CALLS[family])
     assert not takes(grammar, f"{CALLS[family]}\n{CALLS[family]}")
 

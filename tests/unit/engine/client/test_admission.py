@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.engine.client.admission import LONGEST_RETRY_S, Door
+from server.engine.client.admission import LONGEST_RETRY_S, AdmissionController
 from server.engine.errors import QueueFull, QueueTooSlow
 from server.engine.interface import Caller
 
 A, B, C = Caller("a"), Caller("b"), Caller("c")
 
 
-def fill(door: Door, caller: Caller, most: int = 1000, first: int = 0, now: float = 0.0) -> int:
+def fill(door: AdmissionController, caller: Caller, most: int = 1000, first: int = 0, now: float = 0.0) -> int:
     """Enter until somebody is refused; return how many were not."""
     for number in range(most):
         try:
@@ -24,12 +24,12 @@ def fill(door: Door, caller: Caller, most: int = 1000, first: int = 0, now: floa
 
 
 def test_a_caller_who_is_alone_has_all_places() -> None:
-    assert fill(Door(8, 64), A) == 72
-    assert fill(Door(8, 0), A) == 8
+    assert fill(AdmissionController(8, 64), A) == 72
+    assert fill(AdmissionController(8, 0), A) == 8
 
 
 def test_a_full_queue_takes_a_share_of_others_and_refuses_those_who_filled_it() -> None:
-    door = Door(8, 64)
+    door = AdmissionController(8, 64)
     fill(door, A)
     assert fill(door, B, first=1000) == 16
     assert fill(door, C, first=2000) == 11
@@ -37,20 +37,20 @@ def test_a_full_queue_takes_a_share_of_others_and_refuses_those_who_filled_it() 
 
 
 def test_however_many_callers_come_there_is_a_bound() -> None:
-    door = Door(8, 64)
+    door = AdmissionController(8, 64)
     let_in = sum(fill(door, Caller(str(number)), 1, first=number) for number in range(1000))
     assert let_in == len(door) == 8 + 2 * 64
 
 
 def test_where_nobody_may_wait_nobody_does() -> None:
-    door = Door(2, 0)
+    door = AdmissionController(2, 0)
     fill(door, A)
     assert fill(door, B, first=10) == 0
 
 
-def crowded(running: int = 2, waiting: int = 10, each: float = 3.0) -> tuple[Door, float]:
+def crowded(running: int = 2, waiting: int = 10, each: float = 3.0) -> tuple[AdmissionController, float]:
     """A full queue of A's, of whose requests one ended every ``each`` seconds for a while; and the time."""
-    door = Door(running, waiting)
+    door = AdmissionController(running, waiting)
     fill(door, A)
     for number in range(running + waiting):
         door.leave(number, (number + 1) * each)
@@ -70,7 +70,7 @@ def test_when_to_come_back_goes_by_how_fast_requests_end() -> None:
 
 
 def test_before_anything_has_ended_one_may_come_back_in_a_second() -> None:
-    door = Door(1, 1)
+    door = AdmissionController(1, 1)
     fill(door, A)
     with pytest.raises(QueueFull) as refusal:
         door.enter(9, A, 1000.0)
@@ -92,7 +92,7 @@ def test_a_caller_who_has_nothing_yet_is_not_told_to_wait_for_those_of_another()
 
 
 def test_times_when_nobody_waited_say_nothing() -> None:
-    door = Door(2, 10)
+    door = AdmissionController(2, 10)
     for number in range(100):
         door.enter(number, A, 100.0 * number)
         door.leave(number, 100.0 * number + 90)
@@ -103,7 +103,7 @@ def test_times_when_nobody_waited_say_nothing() -> None:
 
 
 def test_what_was_not_taken_in_the_end_does_not_count_as_served() -> None:
-    door = Door(1, 5)
+    door = AdmissionController(1, 5)
     fill(door, A)
     for number in range(5):
         door.leave(number, 0.0, served=False)
@@ -122,7 +122,7 @@ def test_what_was_not_taken_in_the_end_does_not_count_as_served() -> None:
 )
 def test_the_books_hold_whoever_comes_and_goes(bounds, events) -> None:
     running, waiting = bounds
-    door, inside, now = Door(running, waiting), {}, 0.0
+    door, inside, now = AdmissionController(running, waiting), {}, 0.0
     for enters, request_id, name, seconds in events:
         now += seconds
         if not enters:

@@ -1,10 +1,10 @@
 """Cached prefixes outside the cells: what is kept, what is found, and that a prompt starts from it."""
 
-from server.engine.kv_cache.offload import MAX_PARKED, ParkedMatch, ParkedPrefixes, is_worth_parking
-from server.engine.kv_cache.ops import Forget
+from server.engine.kv_cache.offload import MAX_OFFLOADED, OffloadedMatch, OffloadedPrefixes, is_worth_offloading
+from server.engine.kv_cache.ops import Drop
 from server.engine.messages import StepOutput, Submit
 from server.engine.params import SamplingParams
-from server.engine.scheduler.step_budget import StepPacer
+from server.engine.scheduler.step_budget import TokenBudgetPolicy
 from server.engine.worker.core import EngineCore
 from tests.support.scripted_backend import ScriptedBackend, lone_run
 
@@ -12,38 +12,38 @@ LONG = tuple(range(1, 101))
 
 
 def test_the_prefix_that_shares_the_longest_start_is_found() -> None:
-    parked = ParkedPrefixes()
+    parked = OffloadedPrefixes()
     parked.add(LONG[:50])
     key, _ = parked.add((*LONG[:70], 500, 501))
-    assert parked.match(LONG, 99) == ParkedMatch(key, 70, 72)
-    assert parked.match(LONG, 60) == ParkedMatch(key, 60, 72)
+    assert parked.match(LONG, 99) == OffloadedMatch(key, 70, 72)
+    assert parked.match(LONG, 60) == OffloadedMatch(key, 60, 72)
     assert parked.match((7,), 1) is None
 
 
 def test_a_longer_prefix_makes_those_inside_it_superfluous() -> None:
-    parked = ParkedPrefixes()
+    parked = OffloadedPrefixes()
     first, _ = parked.add(LONG[:50])
     _, forgotten = parked.add(LONG)
-    assert forgotten == [Forget(first)]
+    assert forgotten == [Drop(first)]
     assert parked.num_tokens == len(LONG)
 
 
 def test_what_was_parked_first_is_forgotten_first() -> None:
-    parked = ParkedPrefixes()
+    parked = OffloadedPrefixes()
     keys = [parked.add((number, *LONG))[0] for number in range(200, 204)]
-    assert parked.shrink(250) == [Forget(keys[0]), Forget(keys[1])]
+    assert parked.shrink(250) == [Drop(keys[0]), Drop(keys[1])]
     assert parked.take(keys[2]) == (202, *LONG)
     assert parked.num_tokens == len(LONG) + 1
-    for number in range(300, 300 + MAX_PARKED):
+    for number in range(300, 300 + MAX_OFFLOADED):
         parked.add((number,))
-    assert parked.shrink(10_000) == [Forget(keys[3])]
+    assert parked.shrink(10_000) == [Drop(keys[3])]
 
 
 def test_a_slot_that_has_little_of_its_own_is_not_worth_a_copy() -> None:
-    assert is_worth_parking(own=32, length=40)
-    assert not is_worth_parking(own=31, length=31)
-    assert not is_worth_parking(own=100, length=800)
-    assert is_worth_parking(own=200, length=800)
+    assert is_worth_offloading(own=32, length=40)
+    assert not is_worth_offloading(own=31, length=31)
+    assert not is_worth_offloading(own=100, length=800)
+    assert is_worth_offloading(own=200, length=800)
 
 
 def run(core: EngineCore, request_id: int, prompt: tuple[int, ...], max_tokens: int = 4) -> StepOutput:
@@ -59,7 +59,7 @@ def run(core: EngineCore, request_id: int, prompt: tuple[int, ...], max_tokens: 
 
 def engine(cells: int = 2000, idle_cells: int = 60) -> tuple[EngineCore, ScriptedBackend]:
     backend = ScriptedBackend(cells=cells, slots=12, context_length=500)
-    return EngineCore(backend, StepPacer(1e9, 64), clock=lambda: 0.0, idle_cells=idle_cells), backend
+    return EngineCore(backend, TokenBudgetPolicy(1e9, 64), clock=lambda: 0.0, idle_cells=idle_cells), backend
 
 
 def prompt_of(number: int, length: int = 100) -> tuple[int, ...]:

@@ -94,7 +94,7 @@ def test_any_mix_of_runs_and_releases_keeps_the_books_right(prompts: list[list[i
     live: dict[int, list[int]] = {}
     for slot, prompt in enumerate(prompts):
         match = cache.match(prompt, len(prompt) - 1)
-        best = max((common_prefix(prompt[:-1], held) for held in live.values()), default=0)
+        best = max((common_prefix(prompt[:-1], pinned) for pinned in live.values()), default=0)
         assert (match.length if match else 0) == best
         cache.open(slot, match)
         cache.extend(slot, prompt[best:])

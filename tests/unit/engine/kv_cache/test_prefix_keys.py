@@ -13,7 +13,7 @@ from server.engine.kv_cache.prefix_cache import common_prefix
 from server.engine.messages import EVERYBODY, Pin, PrefixScope, StepOutput, Submit
 from server.engine.params import SamplingParams
 from server.engine.scheduler.adapters import LoadedVariant
-from server.engine.scheduler.step_budget import StepPacer
+from server.engine.scheduler.step_budget import TokenBudgetPolicy
 from server.engine.worker.core import EngineCore
 from tests.support.scripted_backend import ScriptedBackend, lone_run
 from tests.support.stepping import drain, tokens_of
@@ -30,7 +30,7 @@ class Probe:
     def __init__(self, idle_cells: int = IDLE_CELLS, variant: str = "") -> None:
         backend = ScriptedBackend(2000, 40, 4, 200)
         backend.variants = VARIANTS
-        self.core = EngineCore(backend, StepPacer(1e9, 64), clock=lambda: 0.0, idle_cells=idle_cells)
+        self.core = EngineCore(backend, TokenBudgetPolicy(1e9, 64), clock=lambda: 0.0, idle_cells=idle_cells)
         self._variant = variant
         self._ids = count()
 
@@ -155,7 +155,7 @@ def test_answers_are_those_of_a_run_alone_and_only_what_may_be_shared_is(
     requests: list[tuple[tuple[int, ...], PrefixScope, int]], pin: tuple[int, ...], cells: int, idle_cells: int
 ) -> None:
     backend = ScriptedBackend(cells, 8, 3, context_length=70)
-    core = EngineCore(backend, StepPacer(1e9, 16), clock=lambda: 0.0, idle_cells=idle_cells)
+    core = EngineCore(backend, TokenBudgetPolicy(1e9, 16), clock=lambda: 0.0, idle_cells=idle_cells)
     core.pin(Pin(pin))
     outputs: dict[int, list[StepOutput]] = defaultdict(list)
     for request_id, (prompt, scope, max_tokens) in enumerate(requests):

@@ -19,7 +19,7 @@ from server.engine.kv_cache.saved_state import (
     pack_header,
     state_length,
 )
-from server.engine.kv_cache.state_store import StateFolder
+from server.engine.kv_cache.state_store import StateStore
 from server.engine.llama.fingerprint import identify_file
 
 KEY = fingerprint("a model", (1, 2, 3))
@@ -74,15 +74,15 @@ def test_only_equal_things_have_equal_fingerprints(a: str, b: str, x: list[int],
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> StateFolder:
-    return StateFolder(tmp_path / "prefixes", 10**6)
+def folder(tmp_path: Path) -> StateStore:
+    return StateStore(tmp_path / "prefixes", 10**6)
 
 
 def _file(tmp_path: Path, key: Fingerprint = KEY) -> Path:
     return tmp_path / "prefixes" / key.file_name
 
 
-def test_a_state_is_kept_for_its_owner_alone(folder: StateFolder, tmp_path: Path) -> None:
+def test_a_state_is_kept_for_its_owner_alone(folder: StateStore, tmp_path: Path) -> None:
     assert folder.load(KEY) is None
     folder.write(KEY, STATE)
     assert folder.load(KEY) == STATE
@@ -104,13 +104,13 @@ def test_a_state_is_kept_for_its_owner_alone(folder: StateFolder, tmp_path: Path
     ],
     ids=["empty", "cut", "cut header", "longer", "changed", "foreign", "another's", "folder"],
 )
-def test_a_spoiled_file_is_not_used(folder: StateFolder, tmp_path: Path, spoil) -> None:
+def test_a_spoiled_file_is_not_used(folder: StateStore, tmp_path: Path, spoil) -> None:
     folder.write(KEY, STATE)
     spoil(_file(tmp_path))
     assert folder.load(KEY) is None
 
 
-def test_a_spoiled_file_is_replaced(folder: StateFolder, tmp_path: Path) -> None:
+def test_a_spoiled_file_is_replaced(folder: StateStore, tmp_path: Path) -> None:
     _file(tmp_path).parent.mkdir()
     _file(tmp_path).write_bytes(b"nonsense")
     folder.write(KEY, STATE)
@@ -118,7 +118,7 @@ def test_a_spoiled_file_is_replaced(folder: StateFolder, tmp_path: Path) -> None
 
 
 def test_what_was_used_longest_ago_makes_room(tmp_path: Path) -> None:
-    folder = StateFolder(tmp_path / "prefixes", 3 * (HEADER_BYTES + len(STATE)))
+    folder = StateStore(tmp_path / "prefixes", 3 * (HEADER_BYTES + len(STATE)))
     keys = [fingerprint("a model", (number,)) for number in range(4)]
     for age, key in enumerate(keys[:3]):
         folder.write(key, STATE)
@@ -129,7 +129,7 @@ def test_what_was_used_longest_ago_makes_room(tmp_path: Path) -> None:
 
 
 def test_a_state_that_is_too_large_is_not_kept_and_drives_nothing_out(tmp_path: Path, caplog) -> None:
-    folder = StateFolder(tmp_path / "prefixes", HEADER_BYTES + len(STATE))
+    folder = StateStore(tmp_path / "prefixes", HEADER_BYTES + len(STATE))
     folder.write(KEY, STATE)
     folder.write(OTHER, STATE * 2)
     assert folder.load(KEY) == STATE
@@ -137,7 +137,7 @@ def test_a_state_that_is_too_large_is_not_kept_and_drives_nothing_out(tmp_path: 
     assert "--pinned-disk-mb" in caplog.text
 
 
-def test_what_an_interrupted_write_left_is_cleared_after_a_while(folder: StateFolder, tmp_path: Path) -> None:
+def test_what_an_interrupted_write_left_is_cleared_after_a_while(folder: StateStore, tmp_path: Path) -> None:
     folder.write(KEY, STATE)
     abandoned, current = _file(tmp_path).with_name("a.part"), _file(tmp_path).with_name("b.part")
     for file in (abandoned, current):
@@ -149,13 +149,13 @@ def test_what_an_interrupted_write_left_is_cleared_after_a_while(folder: StateFo
 
 def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog) -> None:
     (tmp_path / "prefixes").write_text("a file where the folder should be")
-    folder = StateFolder(tmp_path / "prefixes", 10**6)
+    folder = StateStore(tmp_path / "prefixes", 10**6)
     folder.write(KEY, STATE)
     assert folder.load(KEY) is None
     assert "was not kept" in caplog.text
 
 
-def test_a_full_disk_is_a_warning_and_leaves_nothing_behind(folder: StateFolder, tmp_path: Path, caplog) -> None:
+def test_a_full_disk_is_a_warning_and_leaves_nothing_behind(folder: StateStore, tmp_path: Path, caplog) -> None:
     """A limit on the size of files fails a write as a full disk does: in the middle of it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

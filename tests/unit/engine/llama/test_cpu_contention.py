@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.engine.llama.cpu_contention import SpareCores
+from server.engine.llama.cpu_contention import CpuContention
 
 STEP = 0.024
 
@@ -13,7 +13,7 @@ class Machine:
     def __init__(self, cores: int, taken: float = 0.0) -> None:
         self.cores = cores
         self.taken = taken
-        self.spare = SpareCores(cores)
+        self.spare = CpuContention(cores)
 
     def run(self, seconds: float) -> list[int]:
         """Return how many threads each step of so many seconds had."""
@@ -77,7 +77,7 @@ def test_after_a_quiet_while_a_crowd_is_met_as_if_for_the_first_time() -> None:
 
 def test_steps_that_have_fewer_threads_of_their_own_miss_nothing() -> None:
     """A model generated with 12 of 16 threads, for so it was fastest; the other four were taken for missing."""
-    spare = SpareCores(16)
+    spare = CpuContention(16)
     for _ in range(1000):
         spare.observe(12, STEP, 12 * STEP)
         assert not spare.spared

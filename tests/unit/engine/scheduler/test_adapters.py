@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from server.engine.messages import FinishReason, StepOutput, Submit
 from server.engine.params import SamplingParams
 from server.engine.scheduler.adapters import PLAIN, LoadedVariant, adapter_number
-from server.engine.scheduler.step_budget import StepPacer
+from server.engine.scheduler.step_budget import TokenBudgetPolicy
 from server.engine.worker.core import EngineCore
 from tests.support.scripted_backend import ScriptedBackend, lone_run
 from tests.support.stepping import drain
@@ -21,7 +21,7 @@ VARIANTS = {"lora": LORA, "prefix": PREFIX, "both": BOTH}
 def _core(cells: int = 400, parallel: int = 4, budget: int = 16) -> tuple[EngineCore, ScriptedBackend]:
     backend = ScriptedBackend(cells, parallel + 6, parallel, context_length=100)
     backend.variants = VARIANTS
-    return EngineCore(backend, StepPacer(1e9, budget), clock=lambda: 0.0), backend
+    return EngineCore(backend, TokenBudgetPolicy(1e9, budget), clock=lambda: 0.0), backend
 
 
 def _run(core: EngineCore, requests: list[tuple[str, tuple[int, ...], int]]) -> dict[int, list[StepOutput]]:

@@ -3,7 +3,7 @@
 from server.engine.messages import Submit
 from server.engine.params import SamplingParams
 from server.engine.scheduler.batch import BatchItem
-from server.engine.scheduler.step_budget import ANSWER_STEPS, Pace, StepPacer
+from server.engine.scheduler.step_budget import ANSWER_STEPS, StepBudget, TokenBudgetPolicy
 from server.engine.sequence import Sequence
 from server.engine.worker.core import EngineCore
 from tests.support.scripted_backend import ScriptedBackend, lone_run
@@ -17,7 +17,7 @@ def _sequence(number: int, prompt: int, generated: int = 0) -> Sequence:
 
 
 def test_the_pacer_sizes_steps_by_time_in_whole_rows_and_leaves_prompts_some_room() -> None:
-    pacer = StepPacer(0.25, 512)
+    pacer = TokenBudgetPolicy(0.25, 512)
     assert pacer.pace(decoding=0).budget == 512
     assert pacer.pace(decoding=2).budget == 16
     pacer.observe(0.03, prompt=0, answers=2)
@@ -32,7 +32,7 @@ def test_the_pacer_sizes_steps_by_time_in_whole_rows_and_leaves_prompts_some_roo
 
 def test_where_nobody_streams_a_step_is_longer_but_not_as_long_as_a_batch_may_take() -> None:
     """512 tokens take 20 s on a slow machine, and so long whoever asked meanwhile waited."""
-    pacer = StepPacer(0.25, 512)
+    pacer = TokenBudgetPolicy(0.25, 512)
 
     def run(per_token: float) -> int:
         for _ in range(20):
@@ -48,7 +48,7 @@ def test_where_nobody_streams_a_step_is_longer_but_not_as_long_as_a_batch_may_ta
 
 def test_a_piece_of_prompts_alone_is_as_few_tiles_as_fill_the_time_and_none_where_one_is_too_long() -> None:
     def apart(seconds: float, max_tokens: int = 512, tile: int = 64) -> int:
-        pacer = StepPacer(0.25, max_tokens, tile)
+        pacer = TokenBudgetPolicy(0.25, max_tokens, tile)
         pacer.observe(seconds, prompt=tile or 64, answers=0)
         pace = pacer.pace(decoding=1)
         return pace.apart
@@ -59,12 +59,12 @@ def test_a_piece_of_prompts_alone_is_as_few_tiles_as_fill_the_time_and_none_wher
     assert apart(3.0) == 0, "a 6B model: streams would stand still for seconds"
     assert apart(0.1, max_tokens=48) == 0
     assert apart(0.5, tile=0) == 0, "on a GPU answers cost nothing beside prompts"
-    assert StepPacer(0.25, 512, 64).pace(1).apart == 0, "nothing is known yet"
+    assert TokenBudgetPolicy(0.25, 512, 64).pace(1).apart == 0, "nothing is known yet"
 
 
 def test_small_steps_and_those_of_whole_tiles_are_learnt_apart() -> None:
     """Steps of 16 tokens cost twice as much a token, and made every larger one look too slow."""
-    pacer = StepPacer(0.25, 512, tile=64)
+    pacer = TokenBudgetPolicy(0.25, 512, tile=64)
     pacer.observe(0.448, prompt=64, answers=0)
     for _ in range(50):
         pacer.observe(0.22, prompt=14, answers=2)
@@ -72,7 +72,7 @@ def test_small_steps_and_those_of_whole_tiles_are_learnt_apart() -> None:
 
 
 def test_answers_get_some_steps_after_one_of_prompts_but_not_more_time_than_half_of_it() -> None:
-    pacer = StepPacer(0.25, 512, tile=64)
+    pacer = TokenBudgetPolicy(0.25, 512, tile=64)
 
     def steps_of_answers(each: float) -> int:
         pacer.observe(0.5, prompt=64, answers=0)
@@ -95,9 +95,9 @@ def test_answers_and_prompts_share_a_step_unless_a_long_prompt_has_enough_left_f
     streams = [_sequence(1, 3, generated=1), _sequence(2, 3, generated=1)]
     short, shorter, long = _sequence(3, 200), _sequence(4, 100), _sequence(5, 300)
     for turn in (False, True):
-        pace = Pace(budget=16, apart=64, long_from=256, answers_next=turn)
+        pace = StepBudget(budget=16, apart=64, long_from=256, answers_next=turn)
 
-        def apart(*prompts: Sequence, turn: bool = turn, pace: Pace = pace) -> bool:
+        def apart(*prompts: Sequence, turn: bool = turn, pace: StepBudget = pace) -> bool:
             shared = pace.share([prompts[0], *streams, *prompts[1:]])
             assert shared in ((streams, list(prompts), 16), (streams, [], 16) if turn else ([], list(prompts), 64))
             return shared != (streams, list(prompts), 16)
@@ -132,7 +132,7 @@ class _Timed(ScriptedBackend):
 
 def test_streams_and_a_long_prompt_take_turns_and_say_what_they_say_alone() -> None:
     backend = _Timed()
-    core = EngineCore(backend, StepPacer(0.25, 512, tile=64), clock=lambda: backend.now)
+    core = EngineCore(backend, TokenBudgetPolicy(0.25, 512, tile=64), clock=lambda: backend.now)
     prompts = [(3,) * 64, (4, 5), (6, 7, 8), tuple(1 + i % 7 for i in range(1000))]
     answers = [lone_run(prompt, 40) for prompt in prompts]
     for number, prompt in enumerate(prompts[:3]):

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from server.engine.messages import Submit
 from server.engine.params import SamplingParams
-from server.engine.scheduler.scheduler import MOST_OVERTAKEN
-from server.engine.scheduler.step_budget import StepPacer
+from server.engine.scheduler.scheduler import MAX_BYPASSES
+from server.engine.scheduler.step_budget import TokenBudgetPolicy
 from server.engine.scheduler.waiting_queue import GENERATED, WaitingQueue, by_caller
 from server.engine.sequence import Sequence
 from server.engine.worker.core import EngineCore
@@ -112,7 +112,7 @@ def test_between_two_who_wait_neither_gets_more_than_one_request_ahead(callers, 
 
 
 def core_of(backend: ScriptedBackend) -> EngineCore:
-    return EngineCore(backend, StepPacer(1e9, 64), clock=lambda: 0.0)
+    return EngineCore(backend, TokenBudgetPolicy(1e9, 64), clock=lambda: 0.0)
 
 
 def submit(core: EngineCore, request_id: int, caller: str, max_tokens: int = 6, prompt: int = 3) -> None:
@@ -169,7 +169,7 @@ def test_one_for_which_there_is_no_room_is_not_overtaken_for_ever() -> None:
         submit(core, request_id, "short", max_tokens=30)
         for output in core.step().outputs:
             if output.request_id == 999:
-                assert request_id < 4 + 20 * (MOST_OVERTAKEN + 8)
+                assert request_id < 4 + 20 * (MAX_BYPASSES + 8)
                 core.check_integrity()
                 return
     raise AssertionError("it never began")

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from server.engine.messages import FinishReason, Submit
 from server.engine.params import SamplingParams
-from server.engine.scheduler.step_budget import StepPacer
+from server.engine.scheduler.step_budget import TokenBudgetPolicy
 from server.engine.sequence import Sequence
-from server.engine.speculative.controller import SHARE, Luck, Speculation
+from server.engine.speculative.controller import SHARE, AcceptanceEstimator, SpeculativeController
 from server.engine.speculative.ngram import Lookup, PromptLookup
 from server.engine.speculative.step_cost import STALE, StepCost
 from server.engine.worker.core import EngineCore
@@ -42,8 +42,8 @@ class _Timed(ScriptedBackend):
 
 
 def _run(backend: _Timed, prompts: list[tuple[int, ...]], max_tokens: int, **params: object) -> dict[int, list[int]]:
-    speculation = Speculation(backend.stop_ids) if params.pop("speculation", True) else None
-    core = EngineCore(backend, StepPacer(1e9, 512), speculation=speculation, clock=lambda: backend.now)
+    speculation = SpeculativeController(backend.stop_ids) if params.pop("speculation", True) else None
+    core = EngineCore(backend, TokenBudgetPolicy(1e9, 512), speculation=speculation, clock=lambda: backend.now)
     answers: dict[int, list[int]] = defaultdict(list)
     for request_id, prompt in enumerate(prompts):
         core.submit(Submit(request_id, prompt, SamplingParams(max_tokens=max_tokens, **params)))
@@ -99,7 +99,7 @@ def test_where_nothing_comes_true_it_costs_at_most_its_share() -> None:
 
 def test_the_first_answer_bears_no_more_than_its_share() -> None:
     """Two steps were once spent in advance: a twentieth of an answer of 64 tokens. Here drafts never save anything."""
-    speculation = Speculation(frozenset())
+    speculation = SpeculativeController(frozenset())
     sequence = Sequence(1, tuple(range(100)), SamplingParams(max_tokens=1000, temperature=0.0), 1000)
     speculation.observe_prompt(512, _two_cores(512))
     seconds = 0.0
@@ -119,7 +119,7 @@ def _drafts_after(copied: Ordered[int]) -> int:
 
     Before them are tokens that stand nowhere else, which fill the credit.
     """
-    speculation = Speculation(frozenset())
+    speculation = SpeculativeController(frozenset())
     sequence = Sequence(1, tuple(range(1000)), SamplingParams(max_tokens=1000, temperature=0.0), 1000)
     speculation.observe_prompt(512, _two_cores(512))
     answer = list(range(2000, 2200))
@@ -223,7 +223,7 @@ def test_a_batch_that_once_looked_dear_is_tried_again() -> None:
 
 
 def test_luck_follows_what_was_seen_and_keeps_greedy_apart() -> None:
-    luck = Luck()
+    luck = AcceptanceEstimator()
     for _ in range(100):
         luck.observe(4, 0, 8, greedy=False)
         luck.observe(4, 8, 8, greedy=True)
@@ -232,7 +232,7 @@ def test_luck_follows_what_was_seen_and_keeps_greedy_apart() -> None:
 
 
 def test_a_token_further_on_in_a_guess_is_as_sure_as_one_from_a_longer_match() -> None:
-    luck = Luck()
+    luck = AcceptanceEstimator()
     for _ in range(100):
         luck.observe(4, 4, 5, greedy=True)  # the fifth token of a match of 4 is like the first of one of 8
     assert luck.probability(4, greedy=True) > 0.9
@@ -241,8 +241,8 @@ def test_a_token_further_on_in_a_guess_is_as_sure_as_one_from_a_longer_match() -
 
 def test_ends_are_told_as_without_drafts() -> None:
     backend = _Timed(_gpu, _copies)
-    speculation = Speculation(backend.stop_ids)
-    core = EngineCore(backend, StepPacer(1e9, 512), speculation=speculation, clock=lambda: backend.now)
+    speculation = SpeculativeController(backend.stop_ids)
+    core = EngineCore(backend, TokenBudgetPolicy(1e9, 512), speculation=speculation, clock=lambda: backend.now)
     core.submit(Submit(1, PROMPT, SamplingParams(max_tokens=50, temperature=0.0)))
     reasons = [output.finish_reason for _ in range(50) if core.has_work for output in core.step().outputs]
     assert reasons[-1] is FinishReason.LENGTH

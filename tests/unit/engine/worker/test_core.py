@@ -16,15 +16,15 @@ from server.engine.messages import FinishReason, SampledToken, StepOutput, Submi
 from server.engine.model_runner import SampleError
 from server.engine.params import SamplingParams
 from server.engine.scheduler.batch import BatchItem
-from server.engine.scheduler.step_budget import StepPacer
-from server.engine.worker.core import EngineBroken, EngineCore
+from server.engine.scheduler.step_budget import TokenBudgetPolicy
+from server.engine.worker.core import EngineCore, EngineCorrupted
 from server.engine.worker.faults import install, parse
 from tests.support.scripted_backend import ScriptedBackend, lone_run
 from tests.support.stepping import drain, tokens_of
 
 
 def _core(backend: ScriptedBackend, budget: int = 16, idle_cells: int = IDLE_CELLS) -> EngineCore:
-    return EngineCore(backend, StepPacer(1e9, budget), clock=lambda: 0.0, idle_cells=idle_cells)
+    return EngineCore(backend, TokenBudgetPolicy(1e9, budget), clock=lambda: 0.0, idle_cells=idle_cells)
 
 
 def _submit(core: EngineCore, request_id: int, prompt: tuple[int, ...], max_tokens: int) -> StepOutput | None:
@@ -45,7 +45,7 @@ _PROMPT = st.lists(st.integers(1, 3), min_size=1, max_size=40).map(tuple)
 def test_every_request_ends_once_with_the_answer_it_gets_alone(requests, bounds, idle_cells, tile, data):
     cells, parallel, spare_slots, budget = bounds
     backend = ScriptedBackend(cells, parallel + spare_slots, parallel, context_length=70)
-    pacer = StepPacer(1e9, budget, tile)
+    pacer = TokenBudgetPolicy(1e9, budget, tile)
     core = EngineCore(backend, pacer, clock=count().__next__, idle_cells=idle_cells)
     aborted, outputs = set(), defaultdict(list)
 
@@ -342,7 +342,7 @@ def test_a_device_that_is_gone_is_no_fault_of_the_requests() -> None:
     for request_id in range(3):
         _submit(core, request_id, (1, 2, request_id), 9)
     core.step()
-    with pytest.raises(EngineBroken, match="-3"):
+    with pytest.raises(EngineCorrupted, match="-3"):
         core.step()
 
 

@@ -9,9 +9,9 @@ import pytest
 from server.engine.log_pipe import Outgoing
 from server.engine.messages import Shutdown, StepReport, Submit
 from server.engine.params import SamplingParams
-from server.engine.scheduler.step_budget import StepPacer
+from server.engine.scheduler.step_budget import TokenBudgetPolicy
 from server.engine.worker import main as worker
-from server.engine.worker.core import EngineBroken, EngineCore
+from server.engine.worker.core import EngineCore, EngineCorrupted
 from tests.support.scripted_backend import ScriptedBackend
 
 
@@ -28,14 +28,14 @@ class Loop:
     def __init__(self, backend: ScriptedBackend) -> None:
         self.connection, theirs = Pipe()
         self.error: BaseException | None = None
-        self._core = EngineCore(backend, StepPacer(1.0, 64))
+        self._core = EngineCore(backend, TokenBudgetPolicy(1.0, 64))
         self._thread = threading.Thread(target=self._run, args=(theirs,), daemon=True)
         self._thread.start()
 
     def _run(self, theirs: Connection) -> None:
         try:
             worker.serve(self._core, theirs, Outgoing(theirs))
-        except EngineBroken as error:
+        except EngineCorrupted as error:
             self.error = error
 
     def ask(self, request_id: int) -> None:

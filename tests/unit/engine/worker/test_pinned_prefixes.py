@@ -10,7 +10,7 @@ from server.engine.kv_cache.saved_state import Fingerprint
 from server.engine.messages import Pin, StepOutput, Submit
 from server.engine.params import SamplingParams
 from server.engine.scheduler.adapters import PLAIN, LoadedVariant
-from server.engine.scheduler.step_budget import StepPacer
+from server.engine.scheduler.step_budget import TokenBudgetPolicy
 from server.engine.worker.core import EngineCore
 from tests.support.scripted_backend import ScriptedBackend, lone_run
 from tests.support.stepping import drain, tokens_of
@@ -37,7 +37,7 @@ def _core(
 ) -> tuple[EngineCore, ScriptedBackend]:
     backend = ScriptedBackend(cells, parallel + 6, parallel, context)
     backend.variants = VARIANTS
-    return EngineCore(backend, StepPacer(1e9, budget), clock=lambda: 0.0, states=states), backend
+    return EngineCore(backend, TokenBudgetPolicy(1e9, budget), clock=lambda: 0.0, states=states), backend
 
 
 def _submit(core: EngineCore, request_id: int, prompt: tuple[int, ...], max_tokens: int, variant: str = "") -> None:
@@ -141,7 +141,7 @@ def test_a_request_that_starts_with_a_prefix_in_the_making_has_it_computed_at_on
 def test_a_step_without_a_request_stays_short() -> None:
     """A request that comes has to wait for the step that is under way."""
     backend = ScriptedBackend(cells=2000, context_length=1000)
-    core = EngineCore(backend, StepPacer(0.25, 512), clock=lambda: 0.0)
+    core = EngineCore(backend, TokenBudgetPolicy(0.25, 512), clock=lambda: 0.0)
     core.pin(Pin(tuple(1 + i % 40 for i in range(500))))
     core.step()
     assert backend.batches == [16]
