@@ -44,6 +44,7 @@ COPY compat compat
 COPY convert convert
 COPY models models
 COPY server server
+COPY src src
 RUN docker/install-app.sh /opt/glmserve
 
 FROM ubuntu:${UBUNTU} AS base-cpu

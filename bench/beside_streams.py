@@ -12,13 +12,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.engine.config import Device, EngineConfig
-from server.engine.gguf.gguf_check import check_gguf
-from server.engine.llama.runner import LlamaModelRunner
-from server.engine.messages import Submit
-from server.engine.params import SamplingParams
-from server.engine.scheduler.step_budget import TokenBudgetPolicy
-from server.engine.worker.core import EngineCore
+from glmserve.engine.config import Device, EngineConfig
+from glmserve.engine.gguf.gguf_check import check_gguf
+from glmserve.engine.llama.runner import LlamaModelRunner
+from glmserve.engine.messages import Submit
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
+from glmserve.engine.worker.core import EngineCore
 
 STREAMS = 4
 _STREAM = (140, 96)

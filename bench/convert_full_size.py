@@ -23,8 +23,8 @@ import llama_cpp
 import numpy as np
 from gguf import GGUFReader
 
-from convert.pipeline import convert_checkpoint
-from convert.quantize.recipes import QuantType
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from server.engine.config import Device, EngineConfig
-from server.engine.gguf.gguf_check import check_gguf
-from server.engine.llama.cpu_topology import find_cores
-from server.engine.llama.runner import LlamaModelRunner
-from server.engine.messages import Submit
-from server.engine.params import SamplingParams
-from server.engine.scheduler.step_budget import TokenBudgetPolicy
-from server.engine.worker.core import EngineCore
+from glmserve.engine.config import Device, EngineConfig
+from glmserve.engine.gguf.gguf_check import check_gguf
+from glmserve.engine.llama.cpu_topology import find_cores
+from glmserve.engine.llama.runner import LlamaModelRunner
+from glmserve.engine.messages import Submit
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
+from glmserve.engine.worker.core import EngineCore
 
 TOKENS = 150
 SHARES = (0.0, 0.2, 0.5, 1.0)

@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 
 from bench.served import engine_of, running
-from server.engine.worker.faults import VARIABLE
+from glmserve.engine.worker.faults import VARIABLE
 
 _PATIENCE = 600.0
 _STREAMS = 4

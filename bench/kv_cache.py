@@ -21,9 +21,9 @@ import llama_cpp
 import numpy as np
 
 from bench.quantisation_quality import TINY, Logs, Sample, compare, make_samples
-from convert.pipeline import convert_checkpoint
-from convert.quantize.recipes import QuantType
-from server.engine.config import KvType
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
+from glmserve.engine.config import KvType
 from tests.support.native import compute_logits, loaded
 
 KINDS = {

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.families.base import TensorMapping
-from convert.families.detect import detect
+from glmserve.convert.families.base import TensorMapping
+from glmserve.convert.families.detect import detect
 from tests.support.torch_bin import Stored, write_bin
 
 Half = NDArray[np.float16]

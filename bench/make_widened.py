@@ -10,12 +10,12 @@ import argparse
 from pathlib import Path
 
 from bench.widened import SHAPES, Shape, WidenedTensors, widen
-from convert.checkpoint.reader import open_checkpoint
-from convert.families.chatglm.family import ChatGLM
-from convert.families.detect import detect
-from convert.pipeline import write_plan
-from convert.plan import plan_model
-from convert.quantize.recipes import QuantType
+from glmserve.convert.checkpoint.reader import open_checkpoint
+from glmserve.convert.families.chatglm.family import ChatGLM
+from glmserve.convert.families.detect import detect
+from glmserve.convert.pipeline import write_plan
+from glmserve.convert.plan import plan_model
+from glmserve.convert.quantize.recipes import QuantType
 
 TINY = Path(__file__).parents[1] / "models" / "tiny"
 

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.pipeline import convert_checkpoint
-from convert.quantize.recipes import QuantType
-from server.chat.prompts.chatglm2 import render
-from server.chat.tokenizer.llama_tokenizer import load_tokenizer
+from glmserve.chat.prompts.chatglm2 import render
+from glmserve.chat.tokenizer.llama_tokenizer import load_tokenizer
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
 from tests.support.native import compute_logits, loaded
 
 TINY = Path(__file__).parents[1] / "models" / "tiny"

@@ -14,7 +14,17 @@ from bench.memory import family
 @contextlib.contextmanager
 def running(arguments: list[str], folder: Path) -> Iterator[tuple[str, int]]:
     """Yield address and process id of a server that is ready; it writes below ``folder``, and its log there."""
-    command = [sys.executable, "-m", "server.cli.main", "serve", *arguments, "--port", "0", "--cache-dir", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "glmserve.cli.main",
+        "serve",
+        *arguments,
+        "--port",
+        "0",
+        "--cache-dir",
+        str(folder),
+    ]
     log = folder / "server.log"
     with log.open("wb") as sink, subprocess.Popen(command, stdout=sink, stderr=sink) as process:
         try:

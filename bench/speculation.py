@@ -18,17 +18,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.chat.prompts.chatglm2 import render
-from server.chat.tokenizer.llama_tokenizer import load_tokenizer
-from server.engine.config import EngineConfig
-from server.engine.gguf.gguf_check import check_gguf
-from server.engine.kv_cache.ops import FreeSlot
-from server.engine.llama.runner import LlamaModelRunner
-from server.engine.messages import Submit
-from server.engine.params import SamplingParams
-from server.engine.scheduler.step_budget import TokenBudgetPolicy
-from server.engine.speculative.controller import SpeculativeController
-from server.engine.worker.core import EngineCore
+from glmserve.chat.prompts.chatglm2 import render
+from glmserve.chat.tokenizer.llama_tokenizer import load_tokenizer
+from glmserve.engine.config import EngineConfig
+from glmserve.engine.gguf.gguf_check import check_gguf
+from glmserve.engine.kv_cache.ops import FreeSlot
+from glmserve.engine.llama.runner import LlamaModelRunner
+from glmserve.engine.messages import Submit
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
+from glmserve.engine.speculative.controller import SpeculativeController
+from glmserve.engine.worker.core import EngineCore
 
 TINY = Path(__file__).parents[1] / "models" / "tiny"
 QUESTIONS = ("你是谁？", "who are you?", "你能做什么？", "What can you do?")

@@ -22,9 +22,9 @@ import httpx
 from llguidance import LLMatcher, LLTokenizer
 
 from bench.served import running
-from server.chat.tasks.loader import load_tasks
-from server.chat.tasks.task import Task
-from server.engine.grammar_backend.source import internal_form
+from glmserve.chat.tasks.loader import load_tasks
+from glmserve.chat.tasks.task import Task
+from glmserve.engine.grammar_backend.source import internal_form
 
 _HELD_OUT = Path(__file__).parents[1] / "models" / "tiny" / "heldout"
 _TRAINED = {"intent": "intents.jsonl", "review": "reviews.jsonl"}

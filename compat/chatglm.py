@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter
 
-from compat.legacy import LEGACY, Clock, Contract, endpoint
-from compat.schemas import LegacyRequest
-from server.engine.params import SamplingParams
-from server.model_pool.registry import ModelCard, ModelRegistry
+from glmserve.compat.legacy import LEGACY, Clock, Contract, endpoint
+from glmserve.compat.schemas import LegacyRequest
+from glmserve.engine.params import SamplingParams
+from glmserve.model_pool.registry import ModelCard, ModelRegistry
 
 PATHS = ("/chatglm", "/")
 _MAX_LENGTH = 2048

@@ -9,15 +9,15 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from typing_extensions import TypedDict
 
-from compat.schemas import LegacyBody, LegacyRequest, parse_legacy_request
-from server.engine.params import SamplingParams
-from server.generation.generate import GenerationRequest, complete, room_for_answer, unless_gone
-from server.http.errors import ErrorReply, RouteNotServed
-from server.http.json_body import hung_up, read_request
-from server.http.offload import off_loop
-from server.http.openapi import GENERATES, documented
-from server.model_pool.registry import ModelCard, ModelRegistry, ServedModel
-from server.model_pool.truncation import encode_latest
+from glmserve.compat.schemas import LegacyBody, LegacyRequest, parse_legacy_request
+from glmserve.engine.params import SamplingParams
+from glmserve.generation.generate import GenerationRequest, complete, room_for_answer, unless_gone
+from glmserve.http.errors import ErrorReply, RouteNotServed
+from glmserve.http.json_body import hung_up, read_request
+from glmserve.http.offload import off_loop
+from glmserve.http.openapi import GENERATES, documented
+from glmserve.model_pool.registry import ModelCard, ModelRegistry, ServedModel
+from glmserve.model_pool.truncation import encode_latest
 
 Clock = Callable[[], datetime]
 

@@ -8,10 +8,10 @@ from itertools import chain
 
 from typing_extensions import NotRequired, TypedDict
 
-from server.chat.prompts.message import Message, Role
-from server.chat.tools.python_call import PythonArguments
-from server.chat.tools.types import ToolCall
-from server.http.errors import InvalidRequest
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.tools.python_call import PythonArguments
+from glmserve.chat.tools.types import ToolCall
+from glmserve.http.errors import InvalidRequest
 
 _LARGEST_TEMPERATURE = 2.0
 

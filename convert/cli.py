@@ -19,14 +19,14 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from convert.checkpoint.source_folder import find_checkpoint, model_name
-from convert.errors import ConvertError
-from convert.family_name import FamilyName
-from convert.gguf.atomic_file import is_stdout, is_stream
-from convert.pipeline import ConversionReport, ProgressSink, convert_checkpoint, kind_of_file, plan_conversion
-from convert.pipeline import Progress as Step
-from convert.quantize.recipes import QuantType
-from convert.verify.verify import verify_file
+from glmserve.convert.checkpoint.source_folder import find_checkpoint, model_name
+from glmserve.convert.errors import ConvertError
+from glmserve.convert.family_name import FamilyName
+from glmserve.convert.gguf.atomic_file import is_stdout, is_stream
+from glmserve.convert.pipeline import ConversionReport, ProgressSink, convert_checkpoint, kind_of_file, plan_conversion
+from glmserve.convert.pipeline import Progress as Step
+from glmserve.convert.quantize.recipes import QuantType
+from glmserve.convert.verify.verify import verify_file
 
 # The best quality that a 6B model has in about 4 GB: attention and the down projection get more bits in half of
 # the layers, and the output matrix everywhere.

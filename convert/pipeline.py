@@ -7,25 +7,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from convert.adapters.lora_gguf import plan_adapter
-from convert.adapters.peft_lora import Adapter, MergedTensors, is_adapter, read_adapter
-from convert.adapters.ptuning_prefix import is_prefix, plan_prefix
-from convert.checkpoint.reader import TensorSource, open_checkpoint, weights_findings
-from convert.checkpoint.source_folder import find_checkpoint
-from convert.errors import ConvertError, UnsupportedModelError
-from convert.families.base import Family
-from convert.families.chatglm.family import ChatGLM
-from convert.families.detect import detect
-from convert.family_name import FamilyName
-from convert.gguf.atomic_file import complete_file, is_stream, stream
-from convert.gguf.writer import encode_header, padding
-from convert.gguf_keys import ORIGIN
-from convert.plan import ConversionPlan, Fallback, plan_model
-from convert.quantize.ggml_kernels import load_kernels
-from convert.quantize.imatrix import read_imatrix
-from convert.quantize.recipes import QuantType
-from convert.quantize.run import default_threads, quantize_all
-from convert.target import check_target, origin_of, stored_origin
+from glmserve.convert.adapters.lora_gguf import plan_adapter
+from glmserve.convert.adapters.peft_lora import Adapter, MergedTensors, is_adapter, read_adapter
+from glmserve.convert.adapters.ptuning_prefix import is_prefix, plan_prefix
+from glmserve.convert.checkpoint.reader import TensorSource, open_checkpoint, weights_findings
+from glmserve.convert.checkpoint.source_folder import find_checkpoint
+from glmserve.convert.errors import ConvertError, UnsupportedModelError
+from glmserve.convert.families.base import Family
+from glmserve.convert.families.chatglm.family import ChatGLM
+from glmserve.convert.families.detect import detect
+from glmserve.convert.family_name import FamilyName
+from glmserve.convert.gguf.atomic_file import complete_file, is_stream, stream
+from glmserve.convert.gguf.writer import encode_header, padding
+from glmserve.convert.gguf_keys import ORIGIN
+from glmserve.convert.plan import ConversionPlan, Fallback, plan_model
+from glmserve.convert.quantize.ggml_kernels import load_kernels
+from glmserve.convert.quantize.imatrix import read_imatrix
+from glmserve.convert.quantize.recipes import QuantType
+from glmserve.convert.quantize.run import default_threads, quantize_all
+from glmserve.convert.target import check_target, origin_of, stored_origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def convert_checkpoint(
         force: replace a file that was converted from something else, or from something unknown.
 
     Raises:
-        ConvertError: the one root of everything that can go wrong; see convert.errors.
+        ConvertError: the one root of everything that can go wrong; see glmserve.convert.errors.
     """
     started = time.monotonic()
     source = find_checkpoint(source)

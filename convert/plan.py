@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from convert.checkpoint.reader import TensorSource
-from convert.errors import TensorShapeError, TensorTypeError, UnknownTensorError
-from convert.families.base import Family, TensorMapping
-from convert.gguf.writer import TensorHeader, padding
-from convert.gguf_keys import Metadata
-from convert.quantize.ggml_kernels import GGMLType
-from convert.quantize.imatrix import ImportanceMatrix
-from convert.quantize.recipes import QuantType, fit_type, wanted_type
-from convert.quantize.run import QuantizeJob
+from glmserve.convert.checkpoint.reader import TensorSource
+from glmserve.convert.errors import TensorShapeError, TensorTypeError, UnknownTensorError
+from glmserve.convert.families.base import Family, TensorMapping
+from glmserve.convert.gguf.writer import TensorHeader, padding
+from glmserve.convert.gguf_keys import Metadata
+from glmserve.convert.quantize.ggml_kernels import GGMLType
+from glmserve.convert.quantize.imatrix import ImportanceMatrix
+from glmserve.convert.quantize.recipes import QuantType, fit_type, wanted_type
+from glmserve.convert.quantize.run import QuantizeJob
 
 QUANTIZATION_VERSION = 2
 """GGML_QNT_VERSION (ggml.h): the meaning of the block formats."""

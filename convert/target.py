@@ -5,10 +5,10 @@ import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from convert.errors import OutputError
-from convert.gguf.atomic_file import check_regular
-from convert.gguf_keys import ORIGIN
-from convert.plan import ConversionPlan
+from glmserve.convert.errors import OutputError
+from glmserve.convert.gguf.atomic_file import check_regular
+from glmserve.convert.gguf_keys import ORIGIN
+from glmserve.convert.plan import ConversionPlan
 
 _HEAD_BYTES = 1 << 16
 """The key stands before the vocabulary, within the first kilobytes."""

@@ -24,8 +24,8 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded model as q8_0."""
-    from convert.pipeline import convert_checkpoint
-    from convert.quantize.recipes import QuantType
+    from glmserve.convert.pipeline import convert_checkpoint
+    from glmserve.convert.quantize.recipes import QuantType
 
     out = tmp_path_factory.mktemp("tiny") / "chatglm2-tiny.gguf"
     convert_checkpoint(ROOT / "models" / "tiny", out, QuantType.Q8_0, None)

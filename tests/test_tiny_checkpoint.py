@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sentencepiece import SentencePieceProcessor
 
-from models.tiny.training.intents import FIELDS
+from glmserve.models.tiny.training.intents import FIELDS
 
 TINY = Path(__file__).resolve().parent.parent / "models" / "tiny"
 MAX_BYTES = 9_900_000

@@ -68,7 +68,7 @@ def command(kind: Kind, built: Built, load: Load, port: int) -> list[str]:
     sizes = {"model": str(load.model), "port": str(port), "parallel": str(load.parallel), "threads": str(load.threads)}
     if kind is OURS:
         return [
-            *(sys.executable, "-m", "server.cli.main", "serve", sizes["model"], "--port", sizes["port"]),
+            *(sys.executable, "-m", "glmserve.cli.main", "serve", sizes["model"], "--port", sizes["port"]),
             *("--model-name", MODEL_NAME, "--parallel", sizes["parallel"]),
             *("--context", str(load.context), "--cache-tokens", str(load.cells), "--batch-size", "512"),
         ]

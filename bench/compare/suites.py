@@ -8,9 +8,9 @@ from types import MappingProxyType
 from bench.compare.servers import Load
 from bench.make_widened import TINY, make_widened
 from bench.widened import SHAPES
-from convert.pipeline import convert_checkpoint
-from convert.quantize.recipes import QuantType
-from server.cli.bench.workloads import Size
+from glmserve.cli.bench.workloads import Size
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
 
 _SIZE = Size(clients=8, stretch=0.73)
 """The stretch makes prompts in the embedded model's vocabulary as long as ChatGLM2's: some 140 and 790 tokens."""

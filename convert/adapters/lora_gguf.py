@@ -3,12 +3,12 @@
 import re
 from math import sqrt
 
-from convert.adapters.peft_lora import Adapter, LoraPair
-from convert.errors import AdapterError
-from convert.families.base import TensorMapping
-from convert.families.chatglm.tensors import ARCHITECTURE
-from convert.plan import ConversionPlan, plan_tensors
-from convert.quantize.recipes import QuantType
+from glmserve.convert.adapters.peft_lora import Adapter, LoraPair
+from glmserve.convert.errors import AdapterError
+from glmserve.convert.families.base import TensorMapping
+from glmserve.convert.families.chatglm.tensors import ARCHITECTURE
+from glmserve.convert.plan import ConversionPlan, plan_tensors
+from glmserve.convert.quantize.recipes import QuantType
 
 _TARGETS = {
     "self_attention.query_key_value.weight": "attn_qkv.weight",

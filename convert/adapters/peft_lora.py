@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.checkpoint.config import ConfigFile, read_json_object
-from convert.checkpoint.reader import TensorInfo, TensorSource, open_file
-from convert.checkpoint.source_folder import model_name
-from convert.errors import AdapterError, MissingFileError
+from glmserve.convert.checkpoint.config import ConfigFile, read_json_object
+from glmserve.convert.checkpoint.reader import TensorInfo, TensorSource, open_file
+from glmserve.convert.checkpoint.source_folder import model_name
+from glmserve.convert.errors import AdapterError, MissingFileError
 
 CONFIG_FILE = "adapter_config.json"
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")

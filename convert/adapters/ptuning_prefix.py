@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.checkpoint.config import ConfigFile
-from convert.checkpoint.reader import TensorInfo, TensorSource
-from convert.errors import CorruptFileError, MissingTensorError, TensorShapeError, UnknownTensorError
-from convert.families.base import TensorMapping
-from convert.families.chatglm.tensors import ARCHITECTURE, ChatGLMConfig
-from convert.gguf_keys import PREFIX_LENGTH
-from convert.plan import ConversionPlan, plan_tensors
-from convert.quantize.recipes import QuantType
+from glmserve.convert.checkpoint.config import ConfigFile
+from glmserve.convert.checkpoint.reader import TensorInfo, TensorSource
+from glmserve.convert.errors import CorruptFileError, MissingTensorError, TensorShapeError, UnknownTensorError
+from glmserve.convert.families.base import TensorMapping
+from glmserve.convert.families.chatglm.tensors import ARCHITECTURE, ChatGLMConfig
+from glmserve.convert.gguf_keys import PREFIX_LENGTH
+from glmserve.convert.plan import ConversionPlan, plan_tensors
+from glmserve.convert.quantize.recipes import QuantType
 
 _ROOT = "transformer.prefix_encoder."
 _EMBEDDING = _ROOT + "embedding.weight"

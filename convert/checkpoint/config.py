@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
-from convert.checkpoint.foreign_content import START_BYTES, check_start
-from convert.checkpoint.source_folder import model_name
-from convert.errors import CorruptFileError, MissingFileError
+from glmserve.convert.checkpoint.foreign_content import START_BYTES, check_start
+from glmserve.convert.checkpoint.source_folder import model_name
+from glmserve.convert.errors import CorruptFileError, MissingFileError
 
 MOST_LAYERS = 512
 """LLAMA_MAX_LAYERS of the vendored llama.cpp."""

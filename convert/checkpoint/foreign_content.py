@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from convert.errors import CorruptFileError, UnsupportedFileError
+from glmserve.convert.errors import CorruptFileError, UnsupportedFileError
 
 START_BYTES = 64
 """So many bytes of a file are enough to tell."""

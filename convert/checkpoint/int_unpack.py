@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.checkpoint.reader import TensorInfo, TensorSource
-from convert.errors import TensorShapeError
+from glmserve.convert.checkpoint.reader import TensorInfo, TensorSource
+from glmserve.convert.errors import TensorShapeError
 
 _SCALE = "_scale"
 

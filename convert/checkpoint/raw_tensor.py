@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.errors import CorruptFileError
+from glmserve.convert.errors import CorruptFileError
 
 BITS = {
     "F64": 64,

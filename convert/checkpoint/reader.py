@@ -12,11 +12,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.checkpoint.config import read_json_object
-from convert.checkpoint.raw_tensor import BITS, READABLE, StoredTensor, read_exactly, to_float32
-from convert.checkpoint.safetensors import read_header
-from convert.checkpoint.torch_zip import read_shard
-from convert.errors import CorruptFileError, MissingFileError, MissingTensorError, TensorTypeError
+from glmserve.convert.checkpoint.config import read_json_object
+from glmserve.convert.checkpoint.raw_tensor import BITS, READABLE, StoredTensor, read_exactly, to_float32
+from glmserve.convert.checkpoint.safetensors import read_header
+from glmserve.convert.checkpoint.torch_zip import read_shard
+from glmserve.convert.errors import CorruptFileError, MissingFileError, MissingTensorError, TensorTypeError
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from convert.checkpoint.foreign_content import START_BYTES, check_start
-from convert.checkpoint.raw_tensor import BITS, StoredTensor, bytes_of
-from convert.errors import CorruptFileError, MissingFileError
+from glmserve.convert.checkpoint.foreign_content import START_BYTES, check_start
+from glmserve.convert.checkpoint.raw_tensor import BITS, StoredTensor, bytes_of
+from glmserve.convert.errors import CorruptFileError, MissingFileError
 
 MAX_HEADER_BYTES = 100_000_000
 """The limit of the format; a longer one means that the file is something else."""

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from convert.errors import UnsupportedModelError
+from glmserve.convert.errors import UnsupportedModelError
 
 _CONFIGS = ("config.json", "adapter_config.json")
 _CACHED = "models--"

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from convert.checkpoint.foreign_content import START_BYTES, check_start
-from convert.checkpoint.raw_tensor import BITS, StoredTensor, bytes_of
-from convert.checkpoint.torch_pickle import ForbiddenPickle, TensorView, read_tensors
-from convert.errors import CorruptFileError, ForbiddenContentError, MissingFileError, UnsupportedFileError
+from glmserve.convert.checkpoint.foreign_content import START_BYTES, check_start
+from glmserve.convert.checkpoint.raw_tensor import BITS, StoredTensor, bytes_of
+from glmserve.convert.checkpoint.torch_pickle import ForbiddenPickle, TensorView, read_tensors
+from glmserve.convert.errors import CorruptFileError, ForbiddenContentError, MissingFileError, UnsupportedFileError
 
 _MAX_PICKLE_BYTES = 16_000_000
 """A shard of thousands of tensors has some hundred thousand bytes of pickle."""

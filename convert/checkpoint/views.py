@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.checkpoint.reader import TensorInfo, TensorSource
+from glmserve.convert.checkpoint.reader import TensorInfo, TensorSource
 
 Rows: TypeAlias = NDArray[np.float32]
 

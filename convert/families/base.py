@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from convert.checkpoint.reader import TensorSource
-from convert.family_name import FamilyName
-from convert.gguf_keys import Metadata
+from glmserve.convert.checkpoint.reader import TensorSource
+from glmserve.convert.family_name import FamilyName
+from glmserve.convert.gguf_keys import Metadata
 
 
 @dataclass(frozen=True, slots=True)

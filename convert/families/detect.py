@@ -5,12 +5,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
 
-from convert.checkpoint.config import ConfigFile, load_config
-from convert.errors import UnsupportedModelError
-from convert.families.baichuan import family as baichuan
-from convert.families.base import Family
-from convert.families.chatglm import family as chatglm_family
-from convert.family_name import FamilyName
+from glmserve.convert.checkpoint.config import ConfigFile, load_config
+from glmserve.convert.errors import UnsupportedModelError
+from glmserve.convert.families.baichuan import family as baichuan
+from glmserve.convert.families.base import Family
+from glmserve.convert.families.chatglm import family as chatglm_family
+from glmserve.convert.family_name import FamilyName
 
 Reader: TypeAlias = Callable[[ConfigFile, FamilyName | None], Family]
 """Makes a family of a config.json; the second argument is what the user says it is."""

@@ -11,7 +11,7 @@ from io import BufferedWriter
 from pathlib import Path
 from typing import BinaryIO
 
-from convert.errors import OutputBusyError, OutputError
+from glmserve.convert.errors import OutputBusyError, OutputError
 
 PART_SUFFIX = ".part"
 """What an unfinished file is called: OUT.gguf.part. A later run overwrites what a killed one left."""

@@ -3,8 +3,8 @@
 import struct
 from dataclasses import dataclass
 
-from convert.gguf_keys import Metadata, MetadataValue
-from convert.quantize.ggml_kernels import GGMLType
+from glmserve.convert.gguf_keys import Metadata, MetadataValue
+from glmserve.convert.quantize.ggml_kernels import GGMLType
 
 ALIGNMENT = 32
 """Bytes; the format's default, so no key says it."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.errors import KernelError
+from glmserve.convert.errors import KernelError
 
 
 class GGMLType(IntEnum):

@@ -9,7 +9,7 @@ values. An integration test compares the outcome with ``llama_model_quantize`` i
 from dataclasses import dataclass
 from enum import Enum
 
-from convert.quantize.ggml_kernels import GGMLType
+from glmserve.convert.quantize.ggml_kernels import GGMLType
 
 
 class QuantType(str, Enum):

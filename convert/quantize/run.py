@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.checkpoint.reader import TensorSource
-from convert.errors import TensorValueError
-from convert.quantize.ggml_kernels import GGMLType, Kernels
+from glmserve.convert.checkpoint.reader import TensorSource
+from glmserve.convert.errors import TensorValueError
+from glmserve.convert.quantize.ggml_kernels import GGMLType, Kernels
 
 BLOCK_VALUES = 1 << 20
 """Values per block: 4 MiB as float32, enough for a thread to be busy for milliseconds."""

@@ -1,7 +1,7 @@
 """Re-opens a finished file and tries it: does it hold what was planned, and does llama.cpp compute with it?
 
 llama.cpp answers some bad files with ``abort()``, so it looks at the file in a process of its own
-(``convert.verify.child``).
+(``glmserve.convert.verify.child``).
 """
 
 import json
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from gguf import ReaderTensor
 
-from convert.bounded_reader import BoundedReader
-from convert.errors import UnverifiedError, VerifyError
-from convert.gguf.writer import TensorHeader
-from convert.plan import ConversionPlan
+from glmserve.convert.bounded_reader import BoundedReader
+from glmserve.convert.errors import UnverifiedError, VerifyError
+from glmserve.convert.gguf.writer import TensorHeader
+from glmserve.convert.plan import ConversionPlan
 
 DECODE_TIMEOUT = 900.0
 """Seconds for loading a model and computing a few tokens, from a cold disk."""
@@ -100,7 +100,7 @@ def _try_in_llama_cpp(path: Path) -> tuple[int, int, str]:
 
 
 def _run_child(path: Path, *options: str) -> "subprocess.CompletedProcess[bytes]":
-    command = [sys.executable, "-m", "convert.verify.child", str(path), *options]
+    command = [sys.executable, "-m", "glmserve.convert.verify.child", str(path), *options]
     try:
         return subprocess.run(command, capture_output=True, timeout=DECODE_TIMEOUT, check=False)
     except subprocess.TimeoutExpired as error:

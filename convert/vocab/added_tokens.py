@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from convert.checkpoint.config import read_json_object
-from convert.errors import CorruptFileError, VocabularyError
-from convert.vocab.sentencepiece import Piece, PieceType
+from glmserve.convert.checkpoint.config import read_json_object
+from glmserve.convert.errors import CorruptFileError, VocabularyError
+from glmserve.convert.vocab.sentencepiece import Piece, PieceType
 
 _FILE = "added_tokens.json"
 _CONFIG = "tokenizer_config.json"
 _ADVICE = "copy it from the original checkpoint"
 _ALSO_CALLED = {"sop": "<sop>", "eop": "<eop>"}
-"""The authors' names, and those in the file; see ``convert.vocab.chatglm``."""
+"""The authors' names, and those in the file; see ``glmserve.convert.vocab.chatglm``."""
 _MATCHING = ("lstrip", "rstrip", "single_word")
 """Ways to find a token that llama.cpp does not have."""
 

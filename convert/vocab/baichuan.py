@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from convert.checkpoint.config import read_json_object
-from convert.errors import CorruptFileError, VocabularyError
-from convert.gguf_keys import (
+from glmserve.convert.checkpoint.config import read_json_object
+from glmserve.convert.errors import CorruptFileError, VocabularyError
+from glmserve.convert.gguf_keys import (
     ASSISTANT_TOKEN_ID,
     NORMALIZER,
     NORMALIZER_TABLE,
@@ -24,10 +24,10 @@ from convert.gguf_keys import (
     USER_TOKEN_ID,
     Metadata,
 )
-from convert.vocab.added_tokens import read_added_tokens, with_added
-from convert.vocab.baichuan_template import chat_template
-from convert.vocab.chatglm import BOS_ID, EOS_ID, PAD_ID, UNKNOWN_ID, check_texts
-from convert.vocab.sentencepiece import Piece, PieceType, SentencePieceModel, read_model
+from glmserve.convert.vocab.added_tokens import read_added_tokens, with_added
+from glmserve.convert.vocab.baichuan_template import chat_template
+from glmserve.convert.vocab.chatglm import BOS_ID, EOS_ID, PAD_ID, UNKNOWN_ID, check_texts
+from glmserve.convert.vocab.sentencepiece import Piece, PieceType, SentencePieceModel, read_model
 
 _NEVER_TEXT = re.compile(r"<reserved_\d+>|<SEP>|<CLS>")
 

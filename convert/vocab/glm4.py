@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from convert.checkpoint.config import read_json_object
-from convert.errors import CorruptFileError, VocabularyError
-from convert.family_name import FamilyName
-from convert.gguf_keys import PROMPT_FORMAT, PROMPT_PREFIX_IDS, Metadata
-from convert.vocab.added_tokens import read_added_tokens
-from convert.vocab.chat_templates import GLM4_TEMPLATE
-from convert.vocab.sentencepiece import PieceType
-from convert.vocab.tiktoken import read_ranks
+from glmserve.convert.checkpoint.config import read_json_object
+from glmserve.convert.errors import CorruptFileError, VocabularyError
+from glmserve.convert.family_name import FamilyName
+from glmserve.convert.gguf_keys import PROMPT_FORMAT, PROMPT_PREFIX_IDS, Metadata
+from glmserve.convert.vocab.added_tokens import read_added_tokens
+from glmserve.convert.vocab.chat_templates import GLM4_TEMPLATE
+from glmserve.convert.vocab.sentencepiece import PieceType
+from glmserve.convert.vocab.tiktoken import read_ranks
 
 GLM4_SPECIALS = (
     "<|endoftext|>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>",

@@ -11,8 +11,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import TypeAlias
 
-from convert.checkpoint.config import read_file
-from convert.errors import MissingFileError, VocabularyError
+from glmserve.convert.checkpoint.config import read_file
+from glmserve.convert.errors import MissingFileError, VocabularyError
 
 _MOST_BYTES = 64 << 20
 """That of ChatGLM2 has one megabyte."""

@@ -4,8 +4,8 @@ import base64
 import binascii
 from pathlib import Path
 
-from convert.checkpoint.config import read_file
-from convert.errors import MissingFileError, VocabularyError
+from glmserve.convert.checkpoint.config import read_file
+from glmserve.convert.errors import MissingFileError, VocabularyError
 
 _MOST_BYTES = 64 << 20
 """That of GLM-4 has three megabytes."""

@@ -4,13 +4,13 @@ import json
 
 import click
 
-from server.api.anthropic.field_policy import MESSAGES
-from server.api.common.field_policy import FieldPolicy, Rejected
-from server.api.openai.chat_completions.field_policy import CHAT, MESSAGE_REFUSED
-from server.api.openai.completions.field_policy import COMPLETION
-from server.api.openai.embeddings.protocol import EMBEDDING
-from server.api.openai.responses.field_policy import RESPONSES
-from server.api.openai.tokenize import TOKENIZE
+from glmserve.api.anthropic.field_policy import MESSAGES
+from glmserve.api.common.field_policy import FieldPolicy, Rejected
+from glmserve.api.openai.chat_completions.field_policy import CHAT, MESSAGE_REFUSED
+from glmserve.api.openai.completions.field_policy import COMPLETION
+from glmserve.api.openai.embeddings.protocol import EMBEDDING
+from glmserve.api.openai.responses.field_policy import RESPONSES
+from glmserve.api.openai.tokenize import TOKENIZE
 
 _HEAD = """\
 # Fields of requests

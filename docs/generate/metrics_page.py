@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import click
 
-from server.observability.metric_definitions import ENGINE_METERS, REQUEST_METERS, MetricSpec
+from glmserve.observability.metric_definitions import ENGINE_METERS, REQUEST_METERS, MetricSpec
 
 _HEAD = """\
 # Metrics

@@ -6,8 +6,8 @@ from enum import Enum
 import click
 from pydantic.fields import FieldInfo
 
-from server.config.loader import flag_name, variable_name
-from server.config.schema import FLAGS, SHARED, ModelSettings, Settings, VariantSettings
+from glmserve.config.loader import flag_name, variable_name
+from glmserve.config.schema import FLAGS, SHARED, ModelSettings, Settings, VariantSettings
 
 _HEAD = """\
 # Settings

@@ -1,1 +1,1 @@
-"""The HTTP APIs, a folder for each dialect: a body in, a request for ``server.generation`` out, and its reply."""
+"""The HTTP APIs, a folder for each dialect: a body in, a request for ``glmserve.generation`` out, and its reply."""

@@ -14,47 +14,47 @@ from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from compat import baichuan, chatglm, legacy
-from server.api.anthropic import router as anthropic
-from server.api.anthropic.errors import failure
-from server.api.openai import models, tokenize
-from server.api.openai.chat_completions import router as chat
-from server.api.openai.completions import router as completions
-from server.api.openai.embeddings import router as embeddings
-from server.api.openai.responses import router as responses
-from server.api.openai.responses.service import ResponsesService
-from server.api.openai.responses.store import ResponseStore
-from server.api.ops import health as ops
-from server.api.ops import metrics
-from server.chat.prompts.errors import PromptError
-from server.chat.tasks.task import Task
-from server.chat.tools.types import ToolError
-from server.engine.errors import EngineError
-from server.engine.interface import Caller
-from server.http.errors import AddressNotFound, ApiError
-from server.http.middleware.access_log import AccessLog
-from server.http.middleware.addresses import Addresses, ResolveAddress
-from server.http.middleware.api_keys import ApiKeyStore
-from server.http.middleware.auth import Authorization
-from server.http.middleware.body_limit import BodyLimit
-from server.http.middleware.cors import CrossOrigin
-from server.http.middleware.cross_site import CrossSiteGuard
-from server.http.middleware.error_rendering import ErrorRenderer
-from server.http.middleware.ignored_fields import IgnoredFields
-from server.http.middleware.load_shedding import Shedding
-from server.http.middleware.rate_limit import RateLimit
-from server.http.middleware.request_id import RequestIds
-from server.http.middleware.server_error import ServerErrorMiddleware
-from server.http.middleware.timeout import TimeLimit
-from server.http.middleware.tracing import Spans, SpanWriter
-from server.http.openapi import Tag, openapi_of
-from server.http.origins import LOCAL, Origins
-from server.http.request_context import Limits, current_request
-from server.model_pool.registry import ModelRegistry
-from server.observability.engine_metrics import EngineFigures
-from server.observability.middleware import MetricsMiddleware
-from server.observability.request_metrics import RequestMetrics
-from server.page import router as page
+from glmserve.api.anthropic import router as anthropic
+from glmserve.api.anthropic.errors import failure
+from glmserve.api.openai import models, tokenize
+from glmserve.api.openai.chat_completions import router as chat
+from glmserve.api.openai.completions import router as completions
+from glmserve.api.openai.embeddings import router as embeddings
+from glmserve.api.openai.responses import router as responses
+from glmserve.api.openai.responses.service import ResponsesService
+from glmserve.api.openai.responses.store import ResponseStore
+from glmserve.api.ops import health as ops
+from glmserve.api.ops import metrics
+from glmserve.chat.prompts.errors import PromptError
+from glmserve.chat.tasks.task import Task
+from glmserve.chat.tools.types import ToolError
+from glmserve.compat import baichuan, chatglm, legacy
+from glmserve.engine.errors import EngineError
+from glmserve.engine.interface import Caller
+from glmserve.http.errors import AddressNotFound, ApiError
+from glmserve.http.middleware.access_log import AccessLog
+from glmserve.http.middleware.addresses import Addresses, ResolveAddress
+from glmserve.http.middleware.api_keys import ApiKeyStore
+from glmserve.http.middleware.auth import Authorization
+from glmserve.http.middleware.body_limit import BodyLimit
+from glmserve.http.middleware.cors import CrossOrigin
+from glmserve.http.middleware.cross_site import CrossSiteGuard
+from glmserve.http.middleware.error_rendering import ErrorRenderer
+from glmserve.http.middleware.ignored_fields import IgnoredFields
+from glmserve.http.middleware.load_shedding import Shedding
+from glmserve.http.middleware.rate_limit import RateLimit
+from glmserve.http.middleware.request_id import RequestIds
+from glmserve.http.middleware.server_error import ServerErrorMiddleware
+from glmserve.http.middleware.timeout import TimeLimit
+from glmserve.http.middleware.tracing import Spans, SpanWriter
+from glmserve.http.openapi import Tag, openapi_of
+from glmserve.http.origins import LOCAL, Origins
+from glmserve.http.request_context import Limits, current_request
+from glmserve.model_pool.registry import ModelRegistry
+from glmserve.observability.engine_metrics import EngineFigures
+from glmserve.observability.middleware import MetricsMiddleware
+from glmserve.observability.request_metrics import RequestMetrics
+from glmserve.page import router as page
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,27 +12,27 @@ from types import MappingProxyType
 
 from fastapi import FastAPI
 
-from models.catalog import CATALOG, SamplingDefaults
-from server.bootstrap.app import ApiOptions, create_app
-from server.bootstrap.engine_config import MODE_FOLDER, ModelPlan, engine_config
-from server.bootstrap.model_source import ModelSource
-from server.chat.prompts.formats import prompt_format
-from server.chat.prompts.message import Message, Role
-from server.chat.tasks.task import Task, task_name
-from server.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
-from server.config.schema import Load, ModelSettings, Settings
-from server.engine.client.client import EngineClient
-from server.engine.client.compute_modes.memory import build_identity
-from server.engine.errors import ModelLoadError
-from server.engine.llama.fingerprint import identify_content
-from server.http.middleware.api_keys import ApiKeyStore, parse_keys
-from server.http.middleware.tracing import SpanWriter
-from server.http.origins import is_loopback_host
-from server.http.request_context import Limits
-from server.model_pool.host import LoadPolicy, ModelHost
-from server.model_pool.pinning import pins
-from server.model_pool.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, ServedModel
-from server.model_pool.task_model import task_models
+from glmserve.bootstrap.app import ApiOptions, create_app
+from glmserve.bootstrap.engine_config import MODE_FOLDER, ModelPlan, engine_config
+from glmserve.bootstrap.model_source import ModelSource
+from glmserve.chat.prompts.formats import prompt_format
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.tasks.task import Task, task_name
+from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
+from glmserve.config.schema import Load, ModelSettings, Settings
+from glmserve.engine.client.client import EngineClient
+from glmserve.engine.client.compute_modes.memory import build_identity
+from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.llama.fingerprint import identify_content
+from glmserve.http.middleware.api_keys import ApiKeyStore, parse_keys
+from glmserve.http.middleware.tracing import SpanWriter
+from glmserve.http.origins import is_loopback_host
+from glmserve.http.request_context import Limits
+from glmserve.model_pool.host import LoadPolicy, ModelHost
+from glmserve.model_pool.pinning import pins
+from glmserve.model_pool.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, ServedModel
+from glmserve.model_pool.task_model import task_models
+from glmserve.models.catalog import CATALOG, SamplingDefaults
 
 _NO_TASKS: Mapping[str, Task] = MappingProxyType({})
 
@@ -131,7 +131,7 @@ def api_options(settings: Settings, tasks: Mapping[str, Task] = _NO_TASKS) -> Ap
 def _span_maker() -> Callable[[], SpanWriter]:
     """Return what makes what sends traces. Raises AssemblyError where the extra is not installed."""
     try:
-        from server.observability.otel import RequestSpans, exporter  # noqa: PLC0415 - not even imported where nobody asks for it
+        from glmserve.observability.otel import RequestSpans, exporter  # noqa: PLC0415 - not even imported where nobody asks for it
     except ImportError as error:
         raise AssemblyError(f"--tracing needs the extra otel: pip install 'glmserve[otel]' ({error})") from None
     return lambda: RequestSpans(exporter(), version("glmserve"))

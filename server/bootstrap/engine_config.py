@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.bootstrap.model_source import ModelSource
-from server.config.schema import ModelSettings
-from server.engine.config import EngineConfig, Variant
-from server.engine.gguf.gguf_check import ModelFacts
-from server.model_pool.pinning import PinnedPrompt
+from glmserve.bootstrap.model_source import ModelSource
+from glmserve.config.schema import ModelSettings
+from glmserve.engine.config import EngineConfig, Variant
+from glmserve.engine.gguf.gguf_check import ModelFacts
+from glmserve.model_pool.pinning import PinnedPrompt
 
 MODE_FOLDER = "compute-modes"
 """Below the cache folder: which compute modes work on this machine."""

@@ -21,7 +21,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from models.catalog import CatalogEntry, find
+from glmserve.models.catalog import CatalogEntry, find
 
 _SMALL = re.compile(
     r"(config|generation_config|tokenizer_config|added_tokens|adapter_config)\.json|tokenizer\.model"

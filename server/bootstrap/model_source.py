@@ -8,14 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import convert
-import models
-from convert.checkpoint.source_folder import find_checkpoint, is_checkpoint, model_name
-from convert.errors import OutputBusyError, UnsupportedModelError
-from convert.pipeline import ProgressSink, convert_checkpoint
-from convert.quantize.recipes import QuantType
-from models.catalog import EMBEDDED, CatalogEntry, find, why_not
-from server.config.schema import Quant
+from glmserve import convert, models
+from glmserve.config.schema import Quant
+from glmserve.convert.checkpoint.source_folder import find_checkpoint, is_checkpoint, model_name
+from glmserve.convert.errors import OutputBusyError, UnsupportedModelError
+from glmserve.convert.pipeline import ProgressSink, convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
+from glmserve.models.catalog import EMBEDDED, CatalogEntry, find, why_not
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from server.chat.prompts.message import Message, Role
-from server.chat.tasks.task import Task, task_name
-from server.config.schema import ModelSettings
-from server.model_pool.pinning import PinnedPrompt, task_prompt
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.tasks.task import Task, task_name
+from glmserve.config.schema import ModelSettings
+from glmserve.model_pool.pinning import PinnedPrompt, task_prompt
 
 
 class PinnedFileError(Exception):

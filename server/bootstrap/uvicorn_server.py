@@ -15,12 +15,12 @@ from types import FrameType, MappingProxyType
 import uvicorn
 from sse_starlette.sse import AppStatus
 
-from server.bootstrap.build import Assembly
-from server.config.schema import Settings
-from server.engine.interface import EngineState
-from server.generation.generate import cancel_all
-from server.http.origins import is_loopback_host
-from server.http.uvicorn_limits.protocol import bounded_protocol
+from glmserve.bootstrap.build import Assembly
+from glmserve.config.schema import Settings
+from glmserve.engine.interface import EngineState
+from glmserve.generation.generate import cancel_all
+from glmserve.http.origins import is_loopback_host
+from glmserve.http.uvicorn_limits.protocol import bounded_protocol
 
 log = logging.getLogger(__name__)
 

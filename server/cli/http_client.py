@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from server.http.origins import is_local_host
+from glmserve.http.origins import is_local_host
 
 _CONNECT_SECONDS = 5.0
 

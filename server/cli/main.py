@@ -10,15 +10,15 @@ import click
 
 _COMMANDS: Mapping[str, str] = MappingProxyType(
     {
-        "serve": "server.cli.serve.command:serve",
-        "convert": "convert.cli:convert",
-        "pull": "server.cli.models.pull:pull",
-        "list": "server.cli.models.list:list_models",
-        "chat": "server.cli.chat.command:chat",
-        "task": "server.cli.task:task",
-        "bench": "server.cli.bench.command:bench",
-        "doctor": "server.cli.models.doctor:doctor",
-        "completion": "server.cli.shell_completion:completion",
+        "serve": "glmserve.cli.serve.command:serve",
+        "convert": "glmserve.convert.cli:convert",
+        "pull": "glmserve.cli.models.pull:pull",
+        "list": "glmserve.cli.models.list:list_models",
+        "chat": "glmserve.cli.chat.command:chat",
+        "task": "glmserve.cli.task:task",
+        "bench": "glmserve.cli.bench.command:bench",
+        "doctor": "glmserve.cli.models.doctor:doctor",
+        "completion": "glmserve.cli.shell_completion:completion",
     }
 )
 

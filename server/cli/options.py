@@ -9,8 +9,8 @@ from typing import TypeVar
 import click
 from pydantic.fields import FieldInfo
 
-from server.config.loader import SettingsError, flag_name, key_variable, load_settings, variable_name
-from server.config.schema import FLAGS, Settings
+from glmserve.config.loader import SettingsError, flag_name, key_variable, load_settings, variable_name
+from glmserve.config.schema import FLAGS, Settings
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 _METAVARS: Mapping[object, str] = MappingProxyType({int: "INTEGER", float: "NUMBER", str: "TEXT"})

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from models.catalog import CATALOG
+from glmserve.models.catalog import CATALOG
 
 PROGRAM = "glmserve"
 _VARIABLE = "_GLMSERVE_COMPLETE"
@@ -44,7 +44,7 @@ def _beginning(incomplete: str, names: list[str]) -> list[CompletionItem]:
 
 
 def _names_here(ctx: click.Context) -> Iterator[str]:
-    from server.cli.options import UsageProblem, read_settings  # noqa: PLC0415 - only when a name is wanted
+    from glmserve.cli.options import UsageProblem, read_settings  # noqa: PLC0415 - only when a name is wanted
 
     yield next(entry.name for entry in CATALOG if not entry.repository)
     try:

@@ -10,10 +10,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from server.chat.tasks.card import task_card
-from server.cli.options import DEFAULT_URL, UsageProblem, client_key, read_settings, settings_options
-from server.cli.task_client import ServedTask, TaskCallError, TaskCard, TaskClient
-from server.config.schema import Settings
+from glmserve.chat.tasks.card import task_card
+from glmserve.cli.options import DEFAULT_URL, UsageProblem, client_key, read_settings, settings_options
+from glmserve.cli.task_client import ServedTask, TaskCallError, TaskCard, TaskClient
+from glmserve.config.schema import Settings
 
 
 @click.command()
@@ -82,7 +82,7 @@ def show(tasks: Sequence[TaskCard], *, as_json: bool) -> None:
 
 def _local(settings: Settings) -> tuple[TaskCard, ...]:
     # A task of a running server does without what compiles grammars, and what serves.
-    from server.chat.tasks.loader import TaskFileError, load_tasks  # noqa: PLC0415
+    from glmserve.chat.tasks.loader import TaskFileError, load_tasks  # noqa: PLC0415
 
     try:
         tasks = load_tasks(settings.prompts, builtin=settings.builtin_tasks)
@@ -103,7 +103,7 @@ def _served(url: str, key: str, model: str | None) -> tuple[TaskCard, ...]:
 def _server(url: str | None, model: str | None, config: Path | None, flags: Mapping[str, object]) -> Iterator[str]:
     """Yield the address of the server that does the task: one that runs, or one for the time of the block."""
     if url is None and model is not None:
-        from server.cli.chat.local_server import started  # noqa: PLC0415
+        from glmserve.cli.chat.local_server import started  # noqa: PLC0415
 
         settings = read_settings((model,), config, {**flags, "log_level": flags["log_level"] or "warning"})
         # Nobody else gets at the server of this task, so it needs none of the keys of others.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from server.cli.http_client import server_client
+from glmserve.cli.http_client import server_client
 
 
 class TaskCallError(Exception):

@@ -16,10 +16,10 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from server.config.access import MUST_SAY_SOMETHING, empty_ones
-from server.config.model_tables import TableError, model_tables
-from server.config.schema import FLAGS, ModelSettings, Settings, VariantSettings
-from server.engine.worker import faults
+from glmserve.config.access import MUST_SAY_SOMETHING, empty_ones
+from glmserve.config.model_tables import TableError, model_tables
+from glmserve.config.schema import FLAGS, ModelSettings, Settings, VariantSettings
+from glmserve.engine.worker import faults
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -6,7 +6,7 @@ Values are raw here, as the sources have them; they are checked afterwards, all 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from server.config.schema import OF_ONE_MODEL, SHARED
+from glmserve.config.schema import OF_ONE_MODEL, SHARED
 
 Table = Mapping[str, object]
 

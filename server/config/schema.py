@@ -10,8 +10,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from server.config.access import check_hosts, check_origins
-from server.engine.config import Device, KvType
+from glmserve.config.access import check_hosts, check_origins
+from glmserve.engine.config import Device, KvType
 
 
 class LogLevel(str, Enum):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from server.engine.compute_mode import ComputeMode
+from glmserve.engine.compute_mode import ComputeMode
 
 
 class Device(str, Enum):

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from server.engine.grammar import Grammar
-from server.engine.messages import EVERYBODY, EngineInfo, EngineStats, Pin, PrefixScope, StepOutput
-from server.engine.params import SamplingParams
+from glmserve.engine.grammar import Grammar
+from glmserve.engine.messages import EVERYBODY, EngineInfo, EngineStats, Pin, PrefixScope, StepOutput
+from glmserve.engine.params import SamplingParams
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 
-from server.engine.messages import FromWorker, Logged
+from glmserve.engine.messages import FromWorker, Logged
 
 
 class Outgoing:

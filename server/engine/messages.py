@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from server.engine.params import SamplingParams
+from glmserve.engine.params import SamplingParams
 
 
 class FinishReason(str, Enum):

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from server.engine.kv_cache.ops import CacheOp
-from server.engine.kv_cache.snapshot import CacheSnapshot
-from server.engine.messages import EngineInfo, SampledToken
-from server.engine.params import SamplingParams
-from server.engine.scheduler.adapters import LoadedVariant
-from server.engine.scheduler.batch import BatchItem
+from glmserve.engine.kv_cache.ops import CacheOp
+from glmserve.engine.kv_cache.snapshot import CacheSnapshot
+from glmserve.engine.messages import EngineInfo, SampledToken
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.scheduler.adapters import LoadedVariant
+from glmserve.engine.scheduler.batch import BatchItem
 
 
 class Preparation(Protocol):

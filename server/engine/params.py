@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from server.engine.grammar import Grammar
+from glmserve.engine.grammar import Grammar
 
 MAX_LOGPROBS = 20
 """Tokens that may be listed at each place: OpenAI's bound."""

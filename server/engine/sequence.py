@@ -6,8 +6,8 @@ from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, field
 from enum import Enum
 
-from server.engine.messages import FinishReason
-from server.engine.params import SamplingParams
+from glmserve.engine.messages import FinishReason
+from glmserve.engine.params import SamplingParams
 
 
 class SequenceStatus(str, Enum):

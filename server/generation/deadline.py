@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from server.http.errors import RequestTimedOut
-from server.http.request_context import RequestRecord
+from glmserve.http.errors import RequestTimedOut
+from glmserve.http.request_context import RequestRecord
 
 _T = TypeVar("_T")
 

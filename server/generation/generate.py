@@ -10,21 +10,21 @@ from typing import TypeVar
 
 from anyio import CancelScope
 
-from server.chat.tools.types import ToolCall, ToolConfig, gather_calls
-from server.engine.errors import GrammarRejected, PromptTooLong
-from server.engine.interface import Caller
-from server.engine.messages import FinishReason, PrefixScope, StepOutput
-from server.engine.params import SamplingParams
-from server.generation.deadline import Deadline
-from server.generation.detokenizer import Detokenizer
-from server.generation.logprobs import TokenLogprob
-from server.generation.output_processor import RequestOutput, TextDelta, scored_token
-from server.generation.prompt_log import log_prompt, logged
-from server.generation.tool_schemas import without_refused_schemas
-from server.http.errors import ClientDisconnected
-from server.http.request_context import RequestProgress, RequestRecord, current_request
-from server.model_pool.host import Tokenizer
-from server.model_pool.registry import ServedModel
+from glmserve.chat.tools.types import ToolCall, ToolConfig, gather_calls
+from glmserve.engine.errors import GrammarRejected, PromptTooLong
+from glmserve.engine.interface import Caller
+from glmserve.engine.messages import FinishReason, PrefixScope, StepOutput
+from glmserve.engine.params import SamplingParams
+from glmserve.generation.deadline import Deadline
+from glmserve.generation.detokenizer import Detokenizer
+from glmserve.generation.logprobs import TokenLogprob
+from glmserve.generation.output_processor import RequestOutput, TextDelta, scored_token
+from glmserve.generation.prompt_log import log_prompt, logged
+from glmserve.generation.tool_schemas import without_refused_schemas
+from glmserve.http.errors import ClientDisconnected
+from glmserve.http.request_context import RequestProgress, RequestRecord, current_request
+from glmserve.model_pool.host import Tokenizer
+from glmserve.model_pool.registry import ServedModel
 
 _T = TypeVar("_T")
 

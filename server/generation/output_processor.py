@@ -3,14 +3,14 @@
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-from server.chat.tools.interface import AnswerParser
-from server.chat.tools.types import AnswerPiece, CallDelta
-from server.engine.errors import EngineDied
-from server.engine.messages import FinishReason, SampledToken, StepOutput
-from server.generation.detokenizer import Detokenizer, StopChecker
-from server.generation.logprobs import LogprobBuffer, PieceLogprob, TokenLogprob
-from server.http.request_context import RequestProgress
-from server.model_pool.host import Tokenizer
+from glmserve.chat.tools.interface import AnswerParser
+from glmserve.chat.tools.types import AnswerPiece, CallDelta
+from glmserve.engine.errors import EngineDied
+from glmserve.engine.messages import FinishReason, SampledToken, StepOutput
+from glmserve.generation.detokenizer import Detokenizer, StopChecker
+from glmserve.generation.logprobs import LogprobBuffer, PieceLogprob, TokenLogprob
+from glmserve.http.request_context import RequestProgress
+from glmserve.model_pool.host import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 
 from anyio import CancelScope
 
-from server.generation.generate import (
+from glmserve.generation.generate import (
     Completion,
     Generation,
     GenerationRequest,
@@ -14,8 +14,8 @@ from server.generation.generate import (
     completion,
     generate,
 )
-from server.generation.output_processor import TextDelta
-from server.model_pool.registry import ServedModel
+from glmserve.generation.output_processor import TextDelta
+from glmserve.model_pool.registry import ServedModel
 
 SEQUENCES_AT_MOST = 128
 """Limit for one request: OpenAI's bound of ``n``. Callers take turns, so one request does not shut out others."""

@@ -5,9 +5,9 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncGenerator
 
-from server.chat.tools.types import CallDelta, gather_calls
-from server.generation.output_processor import TextDelta
-from server.model_pool.host import Tokenizer
+from glmserve.chat.tools.types import CallDelta, gather_calls
+from glmserve.generation.output_processor import TextDelta
+from glmserve.model_pool.host import Tokenizer
 
 log = logging.getLogger(__name__)
 

@@ -3,13 +3,13 @@
 from dataclasses import replace
 from types import MappingProxyType
 
-from server.chat.tools.schema import embedded
-from server.chat.tools.types import Tool, ToolConfig
-from server.engine.errors import GrammarRejected
-from server.engine.grammar import Grammar, GrammarKind
-from server.engine.interface import Caller
-from server.http.request_context import current_request
-from server.model_pool.registry import ServedModel
+from glmserve.chat.tools.schema import embedded
+from glmserve.chat.tools.types import Tool, ToolConfig
+from glmserve.engine.errors import GrammarRejected
+from glmserve.engine.grammar import Grammar, GrammarKind
+from glmserve.engine.interface import Caller
+from glmserve.http.request_context import current_request
+from glmserve.model_pool.registry import ServedModel
 
 _ANY_ARGUMENTS = MappingProxyType({"type": "object"})
 

@@ -34,9 +34,9 @@ from types import MappingProxyType
 from starlette.exceptions import HTTPException
 from typing_extensions import TypedDict
 
-from server.chat.prompts.errors import PromptError
-from server.chat.tools.types import StrictToolError, ToolError
-from server.engine.errors import (
+from glmserve.chat.prompts.errors import PromptError
+from glmserve.chat.tools.types import StrictToolError, ToolError
+from glmserve.engine.errors import (
     DecodeFailed,
     EngineDied,
     EngineUnavailable,

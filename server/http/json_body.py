@@ -10,10 +10,10 @@ from typing import TypeVar
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from server.http.errors import ClientDisconnected, InvalidRequest, shown_name
-from server.http.json_work import MOST, is_too_much
-from server.http.offload import read_off_loop
-from server.http.request_context import current_request
+from glmserve.http.errors import ClientDisconnected, InvalidRequest, shown_name
+from glmserve.http.json_work import MOST, is_too_much
+from glmserve.http.offload import read_off_loop
+from glmserve.http.request_context import current_request
 
 _T = TypeVar("_T")
 _MOST_DIGITS = 400

@@ -12,8 +12,8 @@ from contextvars import copy_context
 from functools import cache
 from typing import TypeVar
 
-from server.http.errors import ServerBusy
-from server.http.request_context import current_request
+from glmserve.http.errors import ServerBusy
+from glmserve.http.request_context import current_request
 
 _T = TypeVar("_T")
 

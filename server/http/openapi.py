@@ -1,6 +1,6 @@
 """``/openapi.json``: what is said of each route, made from the types that it reads and writes.
 
-Bodies are read by ``server.http.json_body`` and replies are plain dictionaries, so FastAPI itself sees neither. A route names
+Bodies are read by ``glmserve.http.json_body`` and replies are plain dictionaries, so FastAPI itself sees neither. A route names
 both in one line, and nothing is written by hand::
 
     @router.post("/v1/embeddings", **documented(EmbeddingReply, EmbeddingRequest))
@@ -9,7 +9,7 @@ both in one line, and nothing is written by hand::
   a reply return the TypedDict: mypy then holds the documentation to the code. A field that is checked by a
   ``BeforeValidator`` says what it takes with ``json_schema_input_type=``.
 - ``events=ChatChunk``: the route can also stream, and this is the data of an event (a union where they differ).
-- ``errors``: the kinds of ``server.http.errors`` that it may raise, from which the statuses come. By default those of a
+- ``errors``: the kinds of ``glmserve.http.errors`` that it may raise, from which the statuses come. By default those of a
   route that generates; ``errors=()`` leaves what every route may say: a wrong key, a fault of the server, and so on.
 - ``failure``: the shape of its errors, where that is not OpenAI's.
 - ``tag``: what kind of route it is. Requests to those of ``GENERATION`` are counted as such in ``/metrics``.
@@ -30,9 +30,9 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 from typing_extensions import TypedDict
 
-from server.chat.prompts.errors import PromptError
-from server.chat.tools.types import ToolError
-from server.engine.errors import (
+from glmserve.chat.prompts.errors import PromptError
+from glmserve.chat.tools.types import ToolError
+from glmserve.engine.errors import (
     DecodeFailed,
     EngineDied,
     EngineUnavailable,
@@ -40,7 +40,7 @@ from server.engine.errors import (
     PromptTooLong,
     QueueFull,
 )
-from server.http.errors import (
+from glmserve.http.errors import (
     BodyTooLarge,
     ErrorEnvelope,
     HeaderFieldsTooLarge,

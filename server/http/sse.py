@@ -11,8 +11,8 @@ from typing import Protocol
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Receive, Scope, Send
 
-from server.http.errors import ErrorReply, describe, is_expected
-from server.http.request_context import current_request
+from glmserve.http.errors import ErrorReply, describe, is_expected
+from glmserve.http.request_context import current_request
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from server.chat.prompts.formats import Encoder
-from server.engine.errors import EngineError, EngineUnavailable, ModelLoadError
-from server.engine.interface import Engine, EngineState, EngineStatus
-from server.engine.messages import EngineInfo, Pin
-from server.model_pool.lifecycle import Lifecycle, Phase
+from glmserve.chat.prompts.formats import Encoder
+from glmserve.engine.errors import EngineError, EngineUnavailable, ModelLoadError
+from glmserve.engine.interface import Engine, EngineState, EngineStatus
+from glmserve.engine.messages import EngineInfo, Pin
+from glmserve.model_pool.lifecycle import Lifecycle, Phase
 
 log = logging.getLogger(__name__)
 

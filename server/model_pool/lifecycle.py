@@ -10,7 +10,7 @@ Rule 3: one that fails is not tried again by every request, but by the first one
 
 from enum import Enum, auto
 
-from server.engine.errors import EngineError
+from glmserve.engine.errors import EngineError
 
 RETRY_SECONDS = 30.0
 """How long a failed load is reported without being tried again: loading a large file for nothing takes a while."""

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from server.chat.prompts.common_prefix import common_beginning
-from server.chat.prompts.formats import Encoder, PromptFormat
-from server.chat.prompts.message import Message, Role
-from server.chat.tasks.task import Task
-from server.engine.messages import Pin
+from glmserve.chat.prompts.common_prefix import common_beginning
+from glmserve.chat.prompts.formats import Encoder, PromptFormat
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.tasks.task import Task
+from glmserve.engine.messages import Pin
 
 _LEAST_TOKENS = 16
 

@@ -8,21 +8,21 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
-from models.catalog import SamplingDefaults
-from server.chat.prompts.errors import PromptError
-from server.chat.prompts.formats import prefix_ids, prompt_format
-from server.chat.prompts.message import Message
-from server.chat.prompts.tool_messages import check_results
-from server.chat.tasks.task import OutputConstraint
-from server.chat.tools.types import Tool, ToolConfig
-from server.engine.errors import EngineError, QueueFull
-from server.engine.grammar import Grammar
-from server.engine.interface import Caller, EngineState, EngineStatus
-from server.http.errors import ModelNotFound, RouteNotServed, TextTooLong, WrongModelKind
-from server.http.offload import INLINE_BYTES, off_loop
-from server.http.request_context import current_request
-from server.model_pool.host import ModelHost, Tokenizer
-from server.model_pool.system_length import SystemLengths
+from glmserve.chat.prompts.errors import PromptError
+from glmserve.chat.prompts.formats import prefix_ids, prompt_format
+from glmserve.chat.prompts.message import Message
+from glmserve.chat.prompts.tool_messages import check_results
+from glmserve.chat.tasks.task import OutputConstraint
+from glmserve.chat.tools.types import Tool, ToolConfig
+from glmserve.engine.errors import EngineError, QueueFull
+from glmserve.engine.grammar import Grammar
+from glmserve.engine.interface import Caller, EngineState, EngineStatus
+from glmserve.http.errors import ModelNotFound, RouteNotServed, TextTooLong, WrongModelKind
+from glmserve.http.offload import INLINE_BYTES, off_loop
+from glmserve.http.request_context import current_request
+from glmserve.model_pool.host import ModelHost, Tokenizer
+from glmserve.model_pool.system_length import SystemLengths
+from glmserve.models.catalog import SamplingDefaults
 
 log = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import takewhile
 
-from server.chat.prompts.common_prefix import common_beginning
-from server.chat.prompts.formats import Encoder, PromptFormat
-from server.chat.prompts.message import Message, Role
-from server.chat.tools.types import Tool
+from glmserve.chat.prompts.common_prefix import common_beginning
+from glmserve.chat.prompts.formats import Encoder, PromptFormat
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.tools.types import Tool
 
 _FILLINGS = ("一", "x")
 """Fewer than for what is pinned: where a piece reaches across the seam all the same, the part is not shared."""

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from models.catalog import SamplingDefaults
-from server.chat.prompts.errors import PromptError
-from server.chat.prompts.message import Message, Role
-from server.chat.tasks.task import OutputConstraint, Task, TaskSampling, VariableError, task_name
-from server.chat.tools.types import Tool
-from server.model_pool.pinning import pins, task_prompt
-from server.model_pool.registry import ModelCard, NamedModel, ServedModel
+from glmserve.chat.prompts.errors import PromptError
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.tasks.task import OutputConstraint, Task, TaskSampling, VariableError, task_name
+from glmserve.chat.tools.types import Tool
+from glmserve.model_pool.pinning import pins, task_prompt
+from glmserve.model_pool.registry import ModelCard, NamedModel, ServedModel
+from glmserve.models.catalog import SamplingDefaults
 
 
 class TaskModel(ServedModel):

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from server.http.errors import TextTooLong
+from glmserve.http.errors import TextTooLong
 
 _ROOM_KEPT = 512
 _ROOM_KEPT_SHARE = 4

@@ -6,11 +6,11 @@ from types import MappingProxyType
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from server.engine.errors import EngineUnavailable
-from server.model_pool.host import ModelHost
-from server.model_pool.registry import ModelRegistry
-from server.observability import metric_definitions as meters
-from server.observability.metric_definitions import MetricKind, MetricSpec
+from glmserve.engine.errors import EngineUnavailable
+from glmserve.model_pool.host import ModelHost
+from glmserve.model_pool.registry import ModelRegistry
+from glmserve.observability import metric_definitions as meters
+from glmserve.observability.metric_definitions import MetricKind, MetricSpec
 
 
 class EngineFigures(Collector):

@@ -11,8 +11,8 @@ import traceback
 from collections.abc import Iterator
 from datetime import datetime, timezone
 
-from server.config.schema import LogFormat, LogLevel
-from server.http.request_context import current_request
+from glmserve.config.schema import LogFormat, LogLevel
+from glmserve.http.request_context import current_request
 
 _CHATTY = ("uvicorn.error", "httpx", "asyncio")
 """What these say of their own accord is of interest to those who look for faults."""

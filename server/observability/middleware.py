@@ -4,9 +4,9 @@ from collections.abc import Collection
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.http.request_context import CLIENT_CLOSED, current_request
-from server.observability.request_metrics import RequestMetrics
-from server.observability.request_outcome import OutcomeKind, RequestOutcome, outcome_of
+from glmserve.http.request_context import CLIENT_CLOSED, current_request
+from glmserve.observability.request_metrics import RequestMetrics
+from glmserve.observability.request_outcome import OutcomeKind, RequestOutcome, outcome_of
 
 _OTHER = "other"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

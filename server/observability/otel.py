@@ -17,8 +17,8 @@ from opentelemetry.util.types import AttributeValue
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from server.http.request_context import CLIENT_CLOSED, RequestProgress, RequestRecord
-from server.observability.request_outcome import OutcomeKind, RequestOutcome, outcome_of
+from glmserve.http.request_context import CLIENT_CLOSED, RequestProgress, RequestRecord
+from glmserve.observability.request_outcome import OutcomeKind, RequestOutcome, outcome_of
 
 _OPERATIONS = {"/v1/embeddings": "embeddings", "/v1/completions": "text_completion"}
 _CHAT = "chat"

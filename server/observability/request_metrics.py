@@ -8,10 +8,10 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from server.http.request_context import RequestProgress, RequestRecord
-from server.observability import metric_definitions as meters
-from server.observability.metric_definitions import MetricSpec
-from server.observability.request_outcome import OutcomeKind, RequestOutcome
+from glmserve.http.request_context import RequestProgress, RequestRecord
+from glmserve.observability import metric_definitions as meters
+from glmserve.observability.metric_definitions import MetricSpec
+from glmserve.observability.request_outcome import OutcomeKind, RequestOutcome
 
 
 class RequestMetrics(Collector):

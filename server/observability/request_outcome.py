@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from server.http.request_context import CLIENT_CLOSED, RequestRecord
+from glmserve.http.request_context import CLIENT_CLOSED, RequestRecord
 
 
 class OutcomeKind(str, Enum):

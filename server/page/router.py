@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from server.page.files import PageFile, read_page
+from glmserve.page.files import PageFile, read_page
 
 _PARTS = "/page/"
 _METHODS = ("GET", "HEAD")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from server.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
+from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
 from tests.clients.conftest import Deployment
 from tests.clients.programs import Told, run_python
 from tests.support.native import logits_of

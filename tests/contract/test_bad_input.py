@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from server.bootstrap.app import ApiOptions
+from glmserve.bootstrap.app import ApiOptions
 from tests.support.api import connect, make_app
 from tests.support.scripted_engine import ScriptedEngine
 

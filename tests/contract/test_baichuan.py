@@ -6,10 +6,10 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from models.catalog import find
-from server.bootstrap.app import create_app
-from server.model_pool.host import ModelHost
-from server.model_pool.registry import ModelCard, ModelRegistry, ServedModel
+from glmserve.bootstrap.app import create_app
+from glmserve.model_pool.host import ModelHost
+from glmserve.model_pool.registry import ModelCard, ModelRegistry, ServedModel
+from glmserve.models.catalog import find
 from tests.support.api import NOW, connect
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 

@@ -4,7 +4,7 @@ import pytest
 from openai import APIError, AsyncOpenAI, BadRequestError, InternalServerError, NotFoundError, RateLimitError
 from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessageParam
 
-from server.engine.errors import DecodeFailed, EngineDied, EngineUnavailable, QueueFull
+from glmserve.engine.errors import DecodeFailed, EngineDied, EngineUnavailable, QueueFull
 from tests.support.api import ALIAS, MODEL
 from tests.support.scripted_engine import ScriptedEngine
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import pytest
 from click.testing import CliRunner, Result
 
-from server.bootstrap.app import ApiOptions
-from server.cli.main import main
-from server.engine.errors import EngineDied, QueueFull
-from server.http.middleware.api_keys import ApiKeyStore, parse_keys
-from server.http.request_context import Limits
+from glmserve.bootstrap.app import ApiOptions
+from glmserve.cli.main import main
+from glmserve.engine.errors import EngineDied, QueueFull
+from glmserve.http.middleware.api_keys import ApiKeyStore, parse_keys
+from glmserve.http.request_context import Limits
 from tests.support.api import make_app, serve
 from tests.support.scripted_engine import ScriptedEngine
 

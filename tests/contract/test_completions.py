@@ -7,7 +7,7 @@ import pytest
 from openai import AsyncOpenAI, BadRequestError, RateLimitError
 from openai.types import Completion
 
-from server.engine.errors import QueueFull
+from glmserve.engine.errors import QueueFull
 from tests.support.api import MODEL
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine, Submission
 

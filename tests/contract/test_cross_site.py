@@ -8,10 +8,10 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from server.bootstrap.app import ApiOptions
-from server.http.middleware.api_keys import ApiKeyStore, parse_keys
-from server.http.origins import host_of, is_local_host, is_loopback_host
-from server.http.request_context import Limits
+from glmserve.bootstrap.app import ApiOptions
+from glmserve.http.middleware.api_keys import ApiKeyStore, parse_keys
+from glmserve.http.origins import host_of, is_local_host, is_loopback_host
+from glmserve.http.request_context import Limits
 from tests.support.api import connect, make_app, serve
 from tests.support.scripted_engine import ScriptedEngine
 

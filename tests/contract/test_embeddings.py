@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from openai import AsyncOpenAI, BadRequestError, RateLimitError
 
-from server.bootstrap.app import ApiOptions, create_app
-from server.engine.errors import QueueFull
-from server.http.request_context import Limits
-from server.model_pool.host import ModelHost
-from server.model_pool.registry import EmbeddingModel, ModelCard, ModelRegistry
+from glmserve.bootstrap.app import ApiOptions, create_app
+from glmserve.engine.errors import QueueFull
+from glmserve.http.request_context import Limits
+from glmserve.model_pool.host import ModelHost
+from glmserve.model_pool.registry import EmbeddingModel, ModelCard, ModelRegistry
 from tests.support.api import MODEL, connect, served_model
 from tests.support.scripted_engine import EOS, ByteTokenizer, ScriptedEngine
 

@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from server.engine.errors import EngineDied
+from glmserve.engine.errors import EngineDied
 from tests.support.scripted_engine import ScriptedEngine
 
 pytestmark = pytest.mark.anyio

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.api.anthropic.field_policy import MESSAGES as MESSAGE_TABLE
-from server.api.common.field_policy import FieldPolicy
-from server.api.openai.chat_completions.field_policy import CHAT as CHAT_TABLE
-from server.api.openai.completions.field_policy import COMPLETION
-from server.api.openai.responses.field_policy import RESPONSES
+from glmserve.api.anthropic.field_policy import MESSAGES as MESSAGE_TABLE
+from glmserve.api.common.field_policy import FieldPolicy
+from glmserve.api.openai.chat_completions.field_policy import CHAT as CHAT_TABLE
+from glmserve.api.openai.completions.field_policy import COMPLETION
+from glmserve.api.openai.responses.field_policy import RESPONSES
 from tests.support.api import make_app, serve
 from tests.support.scripted_engine import ScriptedEngine
 

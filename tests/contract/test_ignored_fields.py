@@ -6,7 +6,7 @@ import logging
 import httpx
 import pytest
 
-from server.bootstrap.app import ApiOptions
+from glmserve.bootstrap.app import ApiOptions
 from tests.support.api import MODEL, connect, make_app
 from tests.support.scripted_engine import ScriptedEngine
 

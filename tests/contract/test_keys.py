@@ -8,10 +8,10 @@ import httpx
 import pytest
 from openai import AsyncOpenAI, AuthenticationError, RateLimitError
 
-from server.bootstrap.app import ApiOptions
-from server.engine.interface import EngineState
-from server.http.middleware.api_keys import ApiKeyStore, parse_keys
-from server.http.request_context import Limits
+from glmserve.bootstrap.app import ApiOptions
+from glmserve.engine.interface import EngineState
+from glmserve.http.middleware.api_keys import ApiKeyStore, parse_keys
+from glmserve.http.request_context import Limits
 from tests.support.api import MODEL, connect, make_app
 from tests.support.scripted_engine import ScriptedEngine
 
@@ -54,7 +54,7 @@ def test_each_key_is_compared_in_constant_time_whichever_was_sent(monkeypatch: p
         return secrets.compare_digest(one, other)
 
     ring = ApiKeyStore(parse_keys(KEYS, Limits(), "test"))
-    monkeypatch.setattr("server.http.middleware.api_keys.hmac.compare_digest", compare)
+    monkeypatch.setattr("glmserve.http.middleware.api_keys.hmac.compare_digest", compare)
     for secret in (b"secret-of-ann", b"secret-of-bob", b"wrong", b"", b"x" * 10_000):
         compared.clear()
         ring.find(secret)

@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from server.engine.errors import DecodeFailed, EngineDied, QueueFull
+from glmserve.engine.errors import DecodeFailed, EngineDied, QueueFull
 from tests.support.scripted_engine import ScriptedEngine
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("path", ["/chatglm", "/"])]

@@ -6,11 +6,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from server.bootstrap.app import create_app
-from server.engine.errors import EngineUnavailable, ModelLoadError
-from server.engine.interface import EngineState
-from server.model_pool.host import ModelHost
-from server.model_pool.registry import ModelCard, ModelRegistry, ServedModel
+from glmserve.bootstrap.app import create_app
+from glmserve.engine.errors import EngineUnavailable, ModelLoadError
+from glmserve.engine.interface import EngineState
+from glmserve.model_pool.host import ModelHost
+from glmserve.model_pool.registry import ModelCard, ModelRegistry, ServedModel
 from tests.support.api import connect, make_app, served_model
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from server.bootstrap.app import ApiOptions
-from server.engine.errors import EngineDied
-from server.http.middleware.api_keys import ApiKeyStore, parse_keys
-from server.http.request_context import Limits
-from server.observability.logging import JsonFormatter, RequestIdFilter
+from glmserve.bootstrap.app import ApiOptions
+from glmserve.engine.errors import EngineDied
+from glmserve.http.middleware.api_keys import ApiKeyStore, parse_keys
+from glmserve.http.request_context import Limits
+from glmserve.observability.logging import JsonFormatter, RequestIdFilter
 from tests.support.api import connect, make_app
 from tests.support.scripted_engine import ScriptedEngine
 
@@ -63,7 +63,7 @@ async def test_the_access_log_has_a_line_for_each_request_with_what_it_took(
     async with connect(app) as http:
         reply = await http.post(f"{CHAT}?q={SECRET}", json=HELLO, headers=headers)
         await http.post(CHAT, json=HELLO)
-    answered, refused = [line for line in lines.of("server.http.middleware.access_log") if line["path"] == CHAT]
+    answered, refused = [line for line in lines.of("glmserve.http.middleware.access_log") if line["path"] == CHAT]
     assert reply.status_code == 200
     usage = reply.json()["usage"]
     expected = {
@@ -81,7 +81,7 @@ async def test_the_access_log_has_a_line_for_each_request_with_what_it_took(
 async def test_a_path_cannot_forge_a_line(lines: Lines, engine: ScriptedEngine) -> None:
     async with connect(make_app(engine, ApiOptions(access_log=True))) as http:
         await http.get("/a%0A2026-01-01 INFO forged")
-    (line,) = [line for line in lines.of("server.http.middleware.access_log") if line["path"] != "/health"]
+    (line,) = [line for line in lines.of("glmserve.http.middleware.access_log") if line["path"] != "/health"]
     assert line["path"] == "/a%0A2026-01-01%20INFO%20forged"
 
 
@@ -89,7 +89,7 @@ async def test_a_stream_that_broke_off_names_the_error(lines: Lines, engine: Scr
     engine.fail = EngineDied("it died")
     async with connect(make_app(engine, ApiOptions(access_log=True))) as http:
         await http.post(CHAT, json={**HELLO, "stream": True})
-    (line,) = [line for line in lines.of("server.http.middleware.access_log") if line["path"] == CHAT]
+    (line,) = [line for line in lines.of("glmserve.http.middleware.access_log") if line["path"] == CHAT]
     assert (line["status"], line["error"]) == (200, "engine_died")
 
 
@@ -100,7 +100,7 @@ async def test_prompts_and_answers_are_logged_only_where_that_is_asked_for(
     async with connect(make_app(engine, ApiOptions(log_prompts=asked_for))) as http:
         whole = await http.post(CHAT, json=HELLO, headers={"X-Request-Id": "whole"})
         await http.post(CHAT, json={**HELLO, "stream": True}, headers={"X-Request-Id": "streamed"})
-    told = lines.of("server.generation.prompt_log")
+    told = lines.of("glmserve.generation.prompt_log")
     answer = json.dumps(whole.json()["choices"][0]["message"]["content"], ensure_ascii=False)
     expected = [(name, text) for name in ("whole", "streamed") for text in ("prompt: ", f"answer 0: {answer}")]
     found = [(line["request_id"], line["message"]) for line in told]

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from server.api.openai.responses.service import ResponsesService
-from server.bootstrap.app import ApiOptions
-from server.chat.tasks.task import Task
+from glmserve.api.openai.responses.service import ResponsesService
+from glmserve.bootstrap.app import ApiOptions
+from glmserve.chat.tasks.task import Task
 from tests.support.api import MODEL, connect, make_app
 from tests.support.response_events import URL, check_order, create, events
 from tests.support.scripted_engine import ScriptedEngine

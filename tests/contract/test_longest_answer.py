@@ -3,9 +3,9 @@
 import httpx
 import pytest
 
-from server.bootstrap.app import create_app
-from server.model_pool.host import ModelHost
-from server.model_pool.registry import ModelCard, ModelRegistry, ServedModel
+from glmserve.bootstrap.app import create_app
+from glmserve.model_pool.host import ModelHost
+from glmserve.model_pool.registry import ModelCard, ModelRegistry, ServedModel
 from tests.support.api import connect
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 

@@ -18,7 +18,7 @@ from anthropic.types import MessageTokensCount
 from anthropic.types.shared import ErrorResponse
 from fastapi import FastAPI
 
-from server.engine.errors import EngineDied, QueueFull
+from glmserve.engine.errors import EngineDied, QueueFull
 from tests.support.api import ALIAS, MODEL, connect, make_app
 from tests.support.message_events import Json, check_message, gather, read_message_events
 from tests.support.scripted_engine import ScriptedEngine

@@ -8,8 +8,8 @@ from fastapi import FastAPI
 from pydantic import BaseModel, create_model
 from typing_extensions import TypedDict
 
-from server.http.errors import ModelNotFound
-from server.http.openapi import documented, openapi_of
+from glmserve.http.errors import ModelNotFound
+from glmserve.http.openapi import documented, openapi_of
 from tests.support.api import make_app
 from tests.support.scripted_engine import ScriptedEngine
 

@@ -6,9 +6,9 @@ import re
 import httpx
 import pytest
 
-from server.bootstrap.app import ApiOptions
-from server.http.middleware.api_keys import ApiKeyStore, parse_keys
-from server.http.request_context import Limits
+from glmserve.bootstrap.app import ApiOptions
+from glmserve.http.middleware.api_keys import ApiKeyStore, parse_keys
+from glmserve.http.request_context import Limits
 from tests.support.api import connect, make_app
 from tests.support.scripted_engine import ScriptedEngine
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from server.http.uvicorn_limits import protocol
+from glmserve.http.uvicorn_limits import protocol
 from tests.support.api import make_app, serve
 from tests.support.scripted_engine import ScriptedEngine
 

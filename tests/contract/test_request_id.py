@@ -5,8 +5,8 @@ import logging
 import httpx
 import pytest
 
-from server.http.middleware.cors import EXPOSED
-from server.observability.logging import RequestIdFilter
+from glmserve.http.middleware.cors import EXPOSED
+from glmserve.observability.logging import RequestIdFilter
 from tests.support.scripted_engine import ScriptedEngine
 
 pytestmark = pytest.mark.anyio

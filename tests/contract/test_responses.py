@@ -10,10 +10,10 @@ from openai.types.responses import Response
 from openai.types.responses.response_item_list import ResponseItemList
 from pydantic import BaseModel
 
-from server.bootstrap.app import ApiOptions
-from server.chat.tasks.task import Task, TaskSampling
-from server.engine.errors import EngineDied, QueueFull
-from server.engine.grammar import Grammar, GrammarKind
+from glmserve.bootstrap.app import ApiOptions
+from glmserve.chat.tasks.task import Task, TaskSampling
+from glmserve.engine.errors import EngineDied, QueueFull
+from glmserve.engine.grammar import Grammar, GrammarKind
 from tests.support.api import ALIAS, MODEL, connect, make_app
 from tests.support.response_events import URL, check_order, create, events, refusal
 from tests.support.scripted_engine import ScriptedEngine

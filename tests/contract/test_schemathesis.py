@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from server.http.openapi import openapi_of
+from glmserve.http.openapi import openapi_of
 from tests.conftest import running_server
 from tests.support.api import make_app
 from tests.support.scripted_engine import ScriptedEngine

@@ -7,11 +7,11 @@ import threading
 import httpx
 import pytest
 
-from server.bootstrap.app import create_app
-from server.engine.errors import ModelLoadError
-from server.engine.interface import EngineState
-from server.model_pool.host import LoadPolicy, ModelHost
-from server.model_pool.registry import ModelCard, ModelRegistry, ServedModel
+from glmserve.bootstrap.app import create_app
+from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.interface import EngineState
+from glmserve.model_pool.host import LoadPolicy, ModelHost
+from glmserve.model_pool.registry import ModelCard, ModelRegistry, ServedModel
 from tests.support.api import NOW, connect, served_model
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 

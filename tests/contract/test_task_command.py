@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from server.bootstrap.app import ApiOptions
-from server.chat.tasks.loader import load_tasks
-from server.chat.tasks.task import Task, Variable
-from server.cli.main import main
-from server.engine.errors import EngineDied, QueueFull
+from glmserve.bootstrap.app import ApiOptions
+from glmserve.chat.tasks.loader import load_tasks
+from glmserve.chat.tasks.task import Task, Variable
+from glmserve.cli.main import main
+from glmserve.engine.errors import EngineDied, QueueFull
 from tests.support.api import MODEL, make_app, serve
 from tests.support.scripted_engine import ScriptedEngine
 

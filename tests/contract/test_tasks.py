@@ -6,11 +6,11 @@ import httpx
 import pytest
 from openai import AsyncOpenAI, BadRequestError, NotFoundError
 
-from server.bootstrap.app import ApiOptions
-from server.chat.tasks.task import Task, TaskSampling, Variable, Words
-from server.engine.grammar import Grammar, GrammarKind
-from server.model_pool.registry import ModelRegistry
-from server.model_pool.task_model import task_models
+from glmserve.bootstrap.app import ApiOptions
+from glmserve.chat.tasks.task import Task, TaskSampling, Variable, Words
+from glmserve.engine.grammar import Grammar, GrammarKind
+from glmserve.model_pool.registry import ModelRegistry
+from glmserve.model_pool.task_model import task_models
 from tests.support.api import ALIAS, MODEL, connect, make_app, served_model
 from tests.support.scripted_engine import ScriptedEngine
 

@@ -8,8 +8,8 @@ import time
 import httpx
 import pytest
 
-from server.bootstrap.app import ApiOptions
-from server.http.middleware import timeout as time_limit
+from glmserve.bootstrap.app import ApiOptions
+from glmserve.http.middleware import timeout as time_limit
 from tests.support.api import connect, make_app, serve
 from tests.support.scripted_engine import ScriptedEngine
 

@@ -19,9 +19,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from server.bootstrap.app import ApiOptions
-from server.engine.errors import EngineDied, QueueFull
-from server.observability.otel import RequestSpans
+from glmserve.bootstrap.app import ApiOptions
+from glmserve.engine.errors import EngineDied, QueueFull
+from glmserve.observability.otel import RequestSpans
 from tests.conftest import running_server
 from tests.support.api import connect, make_app
 from tests.support.scripted_engine import ScriptedEngine
@@ -90,7 +90,7 @@ async def test_no_text_is_in_a_span() -> None:
 
 
 def test_nothing_of_it_is_imported_where_nobody_asks_for_it() -> None:
-    code = "import sys, server.bootstrap.build; sys.exit(any(name.startswith('opentelemetry.sdk') for name in sys.modules))"
+    code = "import sys, glmserve.bootstrap.build; sys.exit(any(name.startswith('opentelemetry.sdk') for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

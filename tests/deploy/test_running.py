@@ -9,8 +9,8 @@ import click
 import pytest
 import yaml
 
-from server.cli.main import main
-from server.config.schema import Settings
+from glmserve.cli.main import main
+from glmserve.config.schema import Settings
 from tests.support.api import connect, make_app
 from tests.support.scripted_engine import ScriptedEngine
 

@@ -16,9 +16,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from server.chat.tasks.loader import load_tasks
-from server.cli.main import main
-from server.config.loader import load_settings
+from glmserve.chat.tasks.loader import load_tasks
+from glmserve.cli.main import main
+from glmserve.config.loader import load_settings
 from tests.docs.examples import (
     ASK_A_SERVER,
     FILES,

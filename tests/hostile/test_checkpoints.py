@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert.errors import ConvertError, CorruptFileError, ForbiddenContentError
-from convert.pipeline import convert_checkpoint
-from convert.quantize.recipes import QuantType
+from glmserve.convert.errors import ConvertError, CorruptFileError, ForbiddenContentError
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
 from tests.support.chatglm2_checkpoint import SMALL, make_weights, write_checkpoint
 from tests.support.torch_bin import Stored, write_bin
 

@@ -17,11 +17,11 @@ from gguf import GGMLQuantizationType
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.chat.prompts.formats import prompt_format
-from server.chat.prompts.message import Message, Role
-from server.chat.tokenizer.llama_tokenizer import load_tokenizer
-from server.engine.errors import ModelLoadError
-from server.engine.gguf.gguf_check import check_gguf
+from glmserve.chat.prompts.formats import prompt_format
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.tokenizer.llama_tokenizer import load_tokenizer
+from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.gguf.gguf_check import check_gguf
 from tests.conftest import running_server
 from tests.support.bert import random_bert
 from tests.support.gguf_file import STRING, Entry, GgufFile, packed, read_gguf

@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from server.bootstrap.model_source import UnknownModelError, find_source
-from server.config.schema import Quant
+from glmserve.bootstrap.model_source import UnknownModelError, find_source
+from glmserve.config.schema import Quant
 from tests.hostile.conftest import Target
 
 _UP = ("../secret", "../secret.toml", "..%2fsecret", "....//secret", "/etc/passwd", "file:///etc/passwd", "reading\x00",

@@ -8,8 +8,8 @@ import pytest
 
 from bench.convert_full_size import run_step, same_tensors
 from bench.make_full_size import make_folder
-from convert.pipeline import convert_checkpoint
-from convert.quantize.recipes import QuantType
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
 from tests.support.chatglm2_checkpoint import Shape, make_config, small_tokenizer
 
 SHAPE = Shape(hidden=256, heads=2, groups=1, layers=3, ffn=544)

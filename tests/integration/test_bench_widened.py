@@ -6,10 +6,10 @@ import numpy as np
 
 from bench.make_widened import TINY, make_widened
 from bench.widened import Shape
-from convert.pipeline import convert_checkpoint
-from convert.quantize.recipes import QuantType
-from server.chat.prompts.chatglm2 import render
-from server.chat.tokenizer.llama_tokenizer import load_tokenizer
+from glmserve.chat.prompts.chatglm2 import render
+from glmserve.chat.tokenizer.llama_tokenizer import load_tokenizer
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
 from tests.support.native import compute_logits, loaded
 
 # Two and a half times the feed-forward width, heads that share a group with others, and two layers that are passed.

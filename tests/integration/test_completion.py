@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from server.cli.main import main
+from glmserve.cli.main import main
 
 BIN = Path(sys.executable).parent
 COMPLETE = """

@@ -10,16 +10,16 @@ from pathlib import Path
 import jsonschema_rs
 import pytest
 
-from server.chat.prompts.formats import prompt_format
-from server.chat.prompts.message import Message, Role
-from server.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
-from server.engine.client.client import EngineClient
-from server.engine.config import Device, EngineConfig
-from server.engine.errors import GrammarFailed, GrammarRejected
-from server.engine.grammar import Grammar, GrammarKind
-from server.engine.interface import Caller
-from server.engine.messages import FinishReason
-from server.engine.params import SamplingParams
+from glmserve.chat.prompts.formats import prompt_format
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
+from glmserve.engine.client.client import EngineClient
+from glmserve.engine.config import Device, EngineConfig
+from glmserve.engine.errors import GrammarFailed, GrammarRejected
+from glmserve.engine.grammar import Grammar, GrammarKind
+from glmserve.engine.interface import Caller
+from glmserve.engine.messages import FinishReason
+from glmserve.engine.params import SamplingParams
 from tests.support.hostile_grammars import HOSTILE, schema_grammar
 
 pytestmark = pytest.mark.anyio

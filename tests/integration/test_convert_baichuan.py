@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from gguf import GGUFReader
 
-from convert.errors import TensorShapeError, UnsupportedModelError
-from convert.family_name import FamilyName
-from convert.pipeline import convert_checkpoint
-from convert.quantize.recipes import QuantType
+from glmserve.convert.errors import TensorShapeError, UnsupportedModelError
+from glmserve.convert.family_name import FamilyName
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
 from tests.support.baichuan_checkpoint import (
     ALIBI,
     ALIBI_2,

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 from gguf import GGUFReader
 
-from convert.cli import convert
-from convert.quantize.recipes import QuantType
+from glmserve.convert.cli import convert
+from glmserve.convert.quantize.recipes import QuantType
 from tests.support.chatglm2_checkpoint import Shape, make_weights, write_checkpoint
 
 SHAPE = Shape(layers=1, ffn=544)
@@ -115,7 +115,7 @@ def test_links_devices_and_pipes_stay_what_they_are(checkpoint: Path, tmp_path: 
 
 
 def test_the_standard_output_and_the_null_device_are_written_to(checkpoint: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "server.cli.main", "convert", str(checkpoint), "-q", "q8_0", "-o"]
+    command = [sys.executable, "-m", "glmserve.cli.main", "convert", str(checkpoint), "-q", "q8_0", "-o"]
     piped = subprocess.run([*command, "-"], capture_output=True, check=True)
     assert subprocess.run([*command, "/dev/stdout"], capture_output=True, check=True).stdout == piped.stdout
     subprocess.run([*command, str(tmp_path / "m.gguf")], check=True, capture_output=True)

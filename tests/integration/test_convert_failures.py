@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from convert.errors import ConvertError, OutputError, TensorShapeError, UnknownTensorError
-from convert.pipeline import convert_checkpoint
-from convert.quantize.recipes import QuantType
+from glmserve.convert.errors import ConvertError, OutputError, TensorShapeError, UnknownTensorError
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
 from tests.support.chatglm2_checkpoint import (
     SMALL,
     Shape,
@@ -38,8 +38,8 @@ def test_a_run_that_is_killed_leaves_no_file_that_looks_complete(checkpoint: Pat
     code = """
 import sys, time
 from pathlib import Path
-from convert.quantize.recipes import QuantType
-from convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
+from glmserve.convert.pipeline import convert_checkpoint
 def stop(step):
     if step.done_bytes * 2 > step.total_bytes:
         print("half", flush=True)
@@ -118,8 +118,8 @@ def test_memory_does_not_grow_with_the_tensors(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from convert.quantize.recipes import QuantType
-from convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
+from glmserve.convert.pipeline import convert_checkpoint
 report = convert_checkpoint(Path(sys.argv[1]), Path(sys.argv[2]), QuantType.Q4_0, threads=2)
 # Not ru_maxrss, which a new process inherits from the one that started it.
 peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
@@ -136,7 +136,7 @@ print(report.bytes_in, peak.split()[1])
 
 def write_sparse_checkpoint(folder: Path, shape: Shape) -> None:
     """Write a checkpoint of zeros that takes no space on disk."""
-    from convert.families.detect import detect
+    from glmserve.convert.families.detect import detect
 
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(make_config(shape)), encoding="utf-8")

@@ -17,14 +17,14 @@ import sentencepiece
 import tiktoken
 from gguf import GGUFReader
 
-from convert.errors import CorruptFileError, VocabularyError
-from convert.family_name import FamilyName
-from convert.pipeline import ConversionReport, convert_checkpoint
-from convert.quantize.recipes import QuantType
-from convert.vocab.glm4 import GLM4_SPECIALS
-from server.chat.prompts.formats import prompt_format
-from server.chat.prompts.message import Message, Role
-from server.chat.tokenizer.llama_tokenizer import load_tokenizer
+from glmserve.chat.prompts.formats import prompt_format
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.tokenizer.llama_tokenizer import load_tokenizer
+from glmserve.convert.errors import CorruptFileError, VocabularyError
+from glmserve.convert.family_name import FamilyName
+from glmserve.convert.pipeline import ConversionReport, convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
+from glmserve.convert.vocab.glm4 import GLM4_SPECIALS
 from tests.integration.test_convert_tokenizer import EDGES, mixed_strings
 from tests.reference.numpy_chatglm2 import forward
 from tests.support.chatglm2_checkpoint import Shape, make_weights, train_tokenizer, write_checkpoint

@@ -9,11 +9,11 @@ import pytest
 from gguf import GGUFReader
 from numpy.typing import NDArray
 
-from convert.errors import ImatrixError
-from convert.pipeline import ConversionReport, convert_checkpoint
-from convert.quantize.ggml_kernels import GGMLType
-from convert.quantize.imatrix import read_imatrix
-from convert.quantize.recipes import QuantType
+from glmserve.convert.errors import ImatrixError
+from glmserve.convert.pipeline import ConversionReport, convert_checkpoint
+from glmserve.convert.quantize.ggml_kernels import GGMLType
+from glmserve.convert.quantize.imatrix import read_imatrix
+from glmserve.convert.quantize.recipes import QuantType
 from tests.support.chatglm2_checkpoint import Shape, make_weights, write_checkpoint
 from tests.support.native import quantize
 

@@ -9,17 +9,17 @@ import pytest
 from click.testing import CliRunner
 from gguf import GGUFReader
 
-from convert.cli import convert
-from convert.errors import AdapterError, ConvertError, MissingFileError
-from convert.pipeline import convert_checkpoint
-from convert.quantize.recipes import QuantType
-from server.engine.config import Device, EngineConfig, Variant
-from server.engine.errors import ModelLoadError
-from server.engine.gguf.gguf_check import check_gguf
-from server.engine.llama.runner import LlamaModelRunner
-from server.engine.params import SamplingParams
-from server.engine.scheduler.batch import BatchItem
-from server.engine.sequence import Sequence
+from glmserve.convert.cli import convert
+from glmserve.convert.errors import AdapterError, ConvertError, MissingFileError
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
+from glmserve.engine.config import Device, EngineConfig, Variant
+from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.gguf.gguf_check import check_gguf
+from glmserve.engine.llama.runner import LlamaModelRunner
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.scheduler.batch import BatchItem
+from glmserve.engine.sequence import Sequence
 from tests.reference.numpy_chatglm2 import forward
 from tests.support import baichuan_checkpoint
 from tests.support.chatglm2_checkpoint import SMALL, Weights, make_weights, write_checkpoint

@@ -8,27 +8,27 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from convert.cli import convert
-from convert.errors import (
+from glmserve.convert.cli import convert
+from glmserve.convert.errors import (
     ConvertError,
     CorruptFileError,
     MissingTensorError,
     TensorShapeError,
     UnknownTensorError,
 )
-from convert.pipeline import convert_checkpoint
-from convert.quantize.recipes import QuantType
-from server.engine.config import Device, EngineConfig, Variant
-from server.engine.errors import ModelLoadError
-from server.engine.gguf.gguf_check import check_gguf
-from server.engine.kv_cache.ops import CopyPrefix
-from server.engine.llama.runner import LlamaModelRunner
-from server.engine.messages import Submit
-from server.engine.params import SamplingParams
-from server.engine.scheduler.batch import BatchItem
-from server.engine.scheduler.step_budget import TokenBudgetPolicy
-from server.engine.sequence import Sequence
-from server.engine.worker.core import EngineCore
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
+from glmserve.engine.config import Device, EngineConfig, Variant
+from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.gguf.gguf_check import check_gguf
+from glmserve.engine.kv_cache.ops import CopyPrefix
+from glmserve.engine.llama.runner import LlamaModelRunner
+from glmserve.engine.messages import Submit
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.scheduler.batch import BatchItem
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
+from glmserve.engine.sequence import Sequence
+from glmserve.engine.worker.core import EngineCore
 from tests.reference.numpy_chatglm2 import Prefix, forward
 from tests.support.chatglm2_checkpoint import SMALL, SMALL_32K, Shape, Weights, make_weights
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert.pipeline import convert_checkpoint
-from convert.quantize.recipes import QuantType
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
 from tests.support.chatglm2_checkpoint import SMALL, Weights, make_weights, write_checkpoint
 from tests.support.torch_bin import Stored, write_bin, write_bin_shards
 

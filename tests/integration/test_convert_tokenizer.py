@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import sentencepiece
 
-from convert.pipeline import convert_checkpoint
-from convert.quantize.recipes import QuantType
-from convert.vocab import chatglm as vocabulary
-from convert.vocab.chatglm import CHATGLM2_SPECIALS
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
+from glmserve.convert.vocab import chatglm as vocabulary
+from glmserve.convert.vocab.chatglm import CHATGLM2_SPECIALS
 from tests.support.chatglm2_checkpoint import Shape, make_weights, small_tokenizer, write_checkpoint
 from tests.support.checkpoints import real_checkpoint
 from tests.support.native import Tokenizer, loaded

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from convert.pipeline import convert_checkpoint
-from convert.quantize.recipes import QuantType
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
 from tests.conftest import running_server
 from tests.support import baichuan_checkpoint, chatglm2_checkpoint
 from tests.support.chatglm2_checkpoint import SMALL

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from openai import BadRequestError, OpenAI
 
-from server.chat.tokenizer.llama_tokenizer import load_tokenizer
-from server.engine.errors import ModelLoadError
-from server.engine.gguf.gguf_check import check_gguf
+from glmserve.chat.tokenizer.llama_tokenizer import load_tokenizer
+from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.gguf.gguf_check import check_gguf
 from tests.conftest import running_server
 from tests.support.bert import CLS, FIRST, SEP, UNKNOWN, VOCABULARY, RandomBert, random_bert
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert.pipeline import convert_checkpoint
-from convert.quantize.recipes import QuantType
-from server.engine.client.client import EngineClient
-from server.engine.config import Device, EngineConfig
-from server.engine.gguf.gguf_check import check_gguf
-from server.engine.params import SamplingParams
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
+from glmserve.engine.client.client import EngineClient
+from glmserve.engine.config import Device, EngineConfig
+from glmserve.engine.gguf.gguf_check import check_gguf
+from glmserve.engine.params import SamplingParams
 from tests.support.baichuan_checkpoint import ALIBI, ROTARY, make_weights, write_checkpoint
 from tests.support.native import logits_of
 

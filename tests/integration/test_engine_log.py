@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from server.engine.client.client import EngineClient
-from server.engine.config import EngineConfig
-from server.engine.errors import DecodeFailed
-from server.engine.params import SamplingParams
-from server.http.request_context import RequestRecord, enter_request
-from server.observability.logging import RequestIdFilter
+from glmserve.engine.client.client import EngineClient
+from glmserve.engine.config import EngineConfig
+from glmserve.engine.errors import DecodeFailed
+from glmserve.engine.params import SamplingParams
+from glmserve.http.request_context import RequestRecord, enter_request
+from glmserve.observability.logging import RequestIdFilter
 from tests.support.poisoned_engine import POISON, load_poisoned
 
 
@@ -36,5 +36,5 @@ async def test_a_request_that_cannot_be_computed_is_logged_under_its_id(caplog: 
             await ill
     finally:
         await engine.stop()
-    told = [record for record in caplog.records if record.name == "server.engine.worker.core"]
+    told = [record for record in caplog.records if record.name == "glmserve.engine.worker.core"]
     assert [(record.getMessage(), record.request_id) for record in told] == [("a request failed: poisoned", "ill")]  # type: ignore[attr-defined]

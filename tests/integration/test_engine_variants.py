@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from convert.pipeline import convert_checkpoint
-from convert.quantize.recipes import QuantType
-from server.engine.client.client import EngineClient
-from server.engine.config import Device, EngineConfig, Variant
-from server.engine.messages import StepOutput
-from server.engine.params import SamplingParams
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
+from glmserve.engine.client.client import EngineClient
+from glmserve.engine.config import Device, EngineConfig, Variant
+from glmserve.engine.messages import StepOutput
+from glmserve.engine.params import SamplingParams
 from tests.reference.numpy_chatglm2 import Prefix, forward
 from tests.support.chatglm2_checkpoint import SMALL, Weights, make_weights, write_checkpoint
 from tests.support.tuned_checkpoint import (

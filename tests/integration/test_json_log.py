@@ -27,11 +27,11 @@ def test_every_line_is_json_and_none_has_the_text_of_a_prompt_or_an_answer(tmp_p
     text = log.read_text("utf-8")
     lines = [json.loads(line) for line in text.splitlines()]
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
-    assert {"server.engine.llama_cpp", "uvicorn.error", "server.http.middleware.access_log"} <= {
+    assert {"glmserve.engine.llama_cpp", "uvicorn.error", "glmserve.http.middleware.access_log"} <= {
         line["logger"] for line in lines
     }
     (model,) = (tmp_path / "converted").iterdir()
-    assert model.name in {line.get("engine") for line in lines if line["logger"] == "server.engine.llama_cpp"}
+    assert model.name in {line.get("engine") for line in lines if line["logger"] == "glmserve.engine.llama_cpp"}
     assert [line["request_id"] for line in lines if line.get("path") == "/v1/messages"] == ["from-claude"]
     for word in (SECRET, SECRET[:6], "zebra", json.dumps(SECRET)[1:20], *answers):
         assert word not in text, word

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from server.chat.prompts.formats import prompt_format
-from server.chat.prompts.message import Message, Role
-from server.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
-from server.engine.config import Device, EngineConfig, KvType, Variant
-from server.engine.errors import ModelLoadError
-from server.engine.gguf.gguf_check import check_gguf
-from server.engine.llama.placement import place, probe
-from server.engine.llama.runner import LlamaModelRunner
-from server.engine.messages import StepOutput, Submit
-from server.engine.params import SamplingParams
-from server.engine.scheduler.step_budget import TokenBudgetPolicy
-from server.engine.worker.core import EngineCore
+from glmserve.chat.prompts.formats import prompt_format
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
+from glmserve.engine.config import Device, EngineConfig, KvType, Variant
+from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.gguf.gguf_check import check_gguf
+from glmserve.engine.llama.placement import place, probe
+from glmserve.engine.llama.runner import LlamaModelRunner
+from glmserve.engine.messages import StepOutput, Submit
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
+from glmserve.engine.worker.core import EngineCore
 
 QUESTIONS = ("你好", "你是谁？", "谢谢", "明天妈妈过生日")
 

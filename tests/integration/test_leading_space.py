@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from sentencepiece import SentencePieceProcessor
 
-from convert.family_name import FamilyName
-from convert.pipeline import convert_checkpoint
-from convert.quantize.recipes import QuantType
-from server.chat.tokenizer.llama_tokenizer import load_tokenizer
-from server.generation.detokenizer import Detokenizer
+from glmserve.chat.tokenizer.llama_tokenizer import load_tokenizer
+from glmserve.convert.family_name import FamilyName
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
+from glmserve.generation.detokenizer import Detokenizer
 from tests.support import baichuan_checkpoint
 from tests.support.chatglm2_checkpoint import Shape, make_weights, train_tokenizer, write_checkpoint
 

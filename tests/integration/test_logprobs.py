@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from server.chat.prompts.formats import prompt_format
-from server.chat.prompts.message import Message, Role
-from server.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
-from server.engine.client.client import EngineClient
-from server.engine.config import Device, EngineConfig
-from server.engine.errors import UnknownToken
-from server.engine.messages import SampledToken, StepOutput
-from server.engine.params import SamplingParams
+from glmserve.chat.prompts.formats import prompt_format
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
+from glmserve.engine.client.client import EngineClient
+from glmserve.engine.config import Device, EngineConfig
+from glmserve.engine.errors import UnknownToken
+from glmserve.engine.messages import SampledToken, StepOutput
+from glmserve.engine.params import SamplingParams
 from tests.support.native import logits_of
 
 NOISE = 0.2

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert.pipeline import convert_checkpoint
-from convert.quantize.recipes import QuantType
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
 from tests.reference.numpy_chatglm2 import Rotation, forward
 from tests.reference.records import CASES, Case, positions_of, read_record
 from tests.support.chatglm2_checkpoint import SMALL, make_config, make_weights, write_checkpoint

@@ -11,21 +11,21 @@ from pathlib import Path
 import httpx
 import pytest
 
-from convert.pipeline import convert_checkpoint
-from convert.quantize.recipes import QuantType
-from server.chat.prompts.common_prefix import common_beginning
-from server.chat.prompts.formats import prompt_format
-from server.chat.prompts.message import Message, Role
-from server.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
-from server.engine.client.client import EngineClient
-from server.engine.config import Device, EngineConfig, Variant
-from server.engine.gguf.gguf_check import check_gguf
-from server.engine.interface import EngineState
-from server.engine.llama.runner import LlamaModelRunner
-from server.engine.messages import Pin
-from server.engine.params import SamplingParams
-from server.engine.scheduler.batch import BatchItem
-from server.engine.sequence import Sequence
+from glmserve.chat.prompts.common_prefix import common_beginning
+from glmserve.chat.prompts.formats import prompt_format
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
+from glmserve.engine.client.client import EngineClient
+from glmserve.engine.config import Device, EngineConfig, Variant
+from glmserve.engine.gguf.gguf_check import check_gguf
+from glmserve.engine.interface import EngineState
+from glmserve.engine.llama.runner import LlamaModelRunner
+from glmserve.engine.messages import Pin
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.scheduler.batch import BatchItem
+from glmserve.engine.sequence import Sequence
 from tests.conftest import running_server
 from tests.support.chatglm2_checkpoint import SMALL, make_weights, write_checkpoint
 from tests.support.tuned_checkpoint import make_lora, tensors_of, write_adapter, write_prefix_folder

@@ -7,8 +7,8 @@ import llama_cpp
 import numpy as np
 import pytest
 
-from server.engine.llama.sampler import Sampler
-from server.engine.params import SamplingParams
+from glmserve.engine.llama.sampler import Sampler
+from glmserve.engine.params import SamplingParams
 
 LOGITS = np.array([2.0, 1.5, 1.0, 0.5, 0.0, -0.5, -1.0, -4.0], np.float32)
 STOP = 1

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from convert.pipeline import convert_checkpoint
-from convert.quantize.recipes import QuantType
-from server.engine.compute_mode import ComputeMode
-from server.engine.config import Device, EngineConfig, KvType
-from server.engine.embedding.llama_embedder import LlamaEmbedder
-from server.engine.errors import SelfTestFailed
-from server.engine.kv_cache.snapshot import CacheSnapshot
-from server.engine.llama.runner import LlamaModelRunner
-from server.engine.worker.main import load_llama
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
+from glmserve.engine.compute_mode import ComputeMode
+from glmserve.engine.config import Device, EngineConfig, KvType
+from glmserve.engine.embedding.llama_embedder import LlamaEmbedder
+from glmserve.engine.errors import SelfTestFailed
+from glmserve.engine.kv_cache.snapshot import CacheSnapshot
+from glmserve.engine.llama.runner import LlamaModelRunner
+from glmserve.engine.worker.main import load_llama
 from tests.support.bert import random_bert
 
 TINY = Path(__file__).parents[2] / "models" / "tiny"

@@ -13,15 +13,15 @@ import httpx
 import llama_cpp
 import pytest
 
-from convert.family_name import FamilyName
-from convert.pipeline import convert_checkpoint
-from convert.quantize.recipes import QuantType
-from server.bootstrap.app import ApiOptions, create_app
-from server.chat.tasks.task import Task
-from server.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
-from server.model_pool.host import ModelHost
-from server.model_pool.registry import ModelCard, ModelRegistry, ServedModel
-from server.model_pool.task_model import task_models
+from glmserve.bootstrap.app import ApiOptions, create_app
+from glmserve.chat.tasks.task import Task
+from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
+from glmserve.convert.family_name import FamilyName
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
+from glmserve.model_pool.host import ModelHost
+from glmserve.model_pool.registry import ModelCard, ModelRegistry, ServedModel
+from glmserve.model_pool.task_model import task_models
 from tests.integration.test_convert_families import byte_pairs, model_file
 from tests.support import baichuan_checkpoint as baichuan
 from tests.support import chatglm2_checkpoint as chatglm2

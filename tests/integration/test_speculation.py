@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from server.chat.prompts.formats import prompt_format
-from server.chat.prompts.message import Message, Role
-from server.chat.tokenizer.llama_tokenizer import load_tokenizer
-from server.engine.config import EngineConfig
-from server.engine.gguf.gguf_check import check_gguf
-from server.engine.llama.runner import LlamaModelRunner
-from server.engine.messages import EngineStats, Submit
-from server.engine.params import SamplingParams
-from server.engine.scheduler.step_budget import TokenBudgetPolicy
-from server.engine.speculative.controller import SpeculativeController
-from server.engine.worker.core import EngineCore
+from glmserve.chat.prompts.formats import prompt_format
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.tokenizer.llama_tokenizer import load_tokenizer
+from glmserve.engine.config import EngineConfig
+from glmserve.engine.gguf.gguf_check import check_gguf
+from glmserve.engine.llama.runner import LlamaModelRunner
+from glmserve.engine.messages import EngineStats, Submit
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
+from glmserve.engine.speculative.controller import SpeculativeController
+from glmserve.engine.worker.core import EngineCore
 
 TINY = Path(__file__).resolve().parents[2] / "models" / "tiny"
 

@@ -7,16 +7,16 @@ from typing import ClassVar
 import llama_cpp
 import pytest
 
-from server.engine.config import Device, EngineConfig
-from server.engine.gguf.gguf_check import check_gguf
-from server.engine.llama import adaptive_threads as stepping_threads
-from server.engine.llama.cpu_contention import MOST_ROWS, CpuContention
-from server.engine.llama.placement import Placement
-from server.engine.llama.runner import LlamaModelRunner
-from server.engine.messages import Submit
-from server.engine.params import SamplingParams
-from server.engine.scheduler.step_budget import TokenBudgetPolicy
-from server.engine.worker.core import EngineCore
+from glmserve.engine.config import Device, EngineConfig
+from glmserve.engine.gguf.gguf_check import check_gguf
+from glmserve.engine.llama import adaptive_threads as stepping_threads
+from glmserve.engine.llama.cpu_contention import MOST_ROWS, CpuContention
+from glmserve.engine.llama.placement import Placement
+from glmserve.engine.llama.runner import LlamaModelRunner
+from glmserve.engine.messages import Submit
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
+from glmserve.engine.worker.core import EngineCore
 
 PROMPT = tuple(range(300, 360))
 

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from convert.family_name import FamilyName
-from convert.pipeline import convert_checkpoint
-from convert.quantize.recipes import QuantType
+from glmserve.convert.family_name import FamilyName
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
 from tests.conftest import running_server
 from tests.integration.test_convert_families import byte_pairs, model_file
 from tests.support.chatglm2_checkpoint import Shape, make_weights, small_tokenizer, write_checkpoint

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 import pytest
 from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
-from server.bootstrap.app import ApiOptions
-from server.engine.interface import EngineState
+from glmserve.bootstrap.app import ApiOptions
+from glmserve.engine.interface import EngineState
 from tests.page.chat import Chat
 from tests.support.api import make_app, serve
 from tests.support.chromium import find_chromium

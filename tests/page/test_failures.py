@@ -2,9 +2,9 @@
 
 from playwright.sync_api import Browser, Route, expect
 
-from server.engine.errors import DecodeFailed, EngineDied, EngineUnavailable, QueueFull
-from server.http.middleware.api_keys import ApiKeyStore, parse_keys
-from server.http.request_context import Limits
+from glmserve.engine.errors import DecodeFailed, EngineDied, EngineUnavailable, QueueFull
+from glmserve.http.middleware.api_keys import ApiKeyStore, parse_keys
+from glmserve.http.request_context import Limits
 from tests.page.chat import Chat
 from tests.page.conftest import Serve, Visit
 from tests.support.scripted_engine import ScriptedEngine

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 from playwright.sync_api import expect
 
-from server.bootstrap.app import create_app
-from server.model_pool.registry import ModelRegistry
+from glmserve.bootstrap.app import create_app
+from glmserve.model_pool.registry import ModelRegistry
 from tests.page.conftest import Visit
 from tests.support.api import serve, served_model
 from tests.support.scripted_engine import ScriptedEngine

@@ -11,16 +11,16 @@ from pathlib import Path
 import httpx
 import pytest
 
-from server.engine.client.client import EngineClient
-from server.engine.client.compute_modes.memory import ModeMemory
-from server.engine.compute_mode import ComputeMode
-from server.engine.config import Device, EngineConfig
-from server.engine.errors import ModelLoadError
-from server.engine.interface import EngineState
-from server.engine.model_runner import ModelRunner
-from server.engine.params import SamplingParams
-from server.engine.worker.faults import VARIABLE
-from server.engine.worker.main import load_llama
+from glmserve.engine.client.client import EngineClient
+from glmserve.engine.client.compute_modes.memory import ModeMemory
+from glmserve.engine.compute_mode import ComputeMode
+from glmserve.engine.config import Device, EngineConfig
+from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.interface import EngineState
+from glmserve.engine.model_runner import ModelRunner
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.worker.faults import VARIABLE
+from glmserve.engine.worker.main import load_llama
 from tests.conftest import running_server
 from tests.support.wrong_engines import load_crashing, load_miscomputing, load_never_right
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from server.bootstrap.app import ApiOptions
-from server.bootstrap.uvicorn_server import room_for
-from server.http.middleware import body_limit
-from server.http.uvicorn_limits import protocol
-from server.http.uvicorn_limits.protocol import bounded_protocol
+from glmserve.bootstrap.app import ApiOptions
+from glmserve.bootstrap.uvicorn_server import room_for
+from glmserve.http.middleware import body_limit
+from glmserve.http.uvicorn_limits import protocol
+from glmserve.http.uvicorn_limits.protocol import bounded_protocol
 from tests.conftest import running_server
 from tests.support.api import make_app, serve
 from tests.support.load import vitals

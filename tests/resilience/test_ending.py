@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-from server.engine.worker.faults import VARIABLE
+from glmserve.engine.worker.faults import VARIABLE
 from tests.conftest import running_server
 from tests.support.processes import engine_pid, is_alive, wait_running
 from tests.support.tcp_proxy import TcpProxy
@@ -160,7 +160,7 @@ def test_ctrl_c_in_a_terminal_reaches_all_processes_and_cuts_no_answer(tiny_gguf
 
 
 def test_told_to_stop_while_it_loads_it_stops_at_once(tiny_gguf: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "server.cli.main", "serve", str(tiny_gguf), "--port", "0"]
+    command = [sys.executable, "-m", "glmserve.cli.main", "serve", str(tiny_gguf), "--port", "0"]
     environment = {**os.environ, VARIABLE: "load=hang"}
     with (tmp_path / "log").open("wb") as sink:
         server = subprocess.Popen(command, stderr=sink, env=environment, start_new_session=True)

@@ -17,12 +17,12 @@ import httpx
 import numpy as np
 import pytest
 
-from server.engine.client.client import EngineClient
-from server.engine.config import Device, EngineConfig
-from server.engine.errors import EngineDied, EngineUnavailable, ModelLoadError
-from server.engine.interface import EngineState
-from server.engine.model_runner import ModelRunner
-from server.engine.params import SamplingParams
+from glmserve.engine.client.client import EngineClient
+from glmserve.engine.config import Device, EngineConfig
+from glmserve.engine.errors import EngineDied, EngineUnavailable, ModelLoadError
+from glmserve.engine.interface import EngineState
+from glmserve.engine.model_runner import ModelRunner
+from glmserve.engine.params import SamplingParams
 from tests.conftest import running_server
 from tests.support.processes import engine_pid, wait_running
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from server.engine.client.client import EngineClient
-from server.engine.config import Device, EngineConfig
-from server.engine.params import SamplingParams
+from glmserve.engine.client.client import EngineClient
+from glmserve.engine.config import Device, EngineConfig
+from glmserve.engine.params import SamplingParams
 
 LONG = tuple(3 + i % 200 for i in range(2000))
 ONE = SamplingParams(max_tokens=1, ignore_eos=True)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from server.engine.client.grammar_validator import process as grammar_process
-from server.engine.client.grammar_validator.process import GrammarProcess
-from server.engine.client.grammar_validator.worker import Verdict, _of_death
-from server.engine.errors import EngineUnavailable
-from server.engine.grammar import Grammar, GrammarKind
+from glmserve.engine.client.grammar_validator import process as grammar_process
+from glmserve.engine.client.grammar_validator.process import GrammarProcess
+from glmserve.engine.client.grammar_validator.worker import Verdict, _of_death
+from glmserve.engine.errors import EngineUnavailable
+from glmserve.engine.grammar import Grammar, GrammarKind
 from tests.support.hostile_grammars import HOSTILE
 from tests.support.processes import children
 
@@ -97,7 +97,7 @@ def test_a_limit_of_address_space_is_no_fault_of_a_grammar(tiny_gguf: Path) -> N
     for gigabytes in (5, 2):
         code = (
             "from pathlib import Path\n"
-            "from server.engine.client.grammar_validator.process import GrammarProcess\n"
+            "from glmserve.engine.client.grammar_validator.process import GrammarProcess\n"
             "from tests.resilience.test_grammar_checker import GOOD\n"
             "if __name__ == '__main__':\n"
             f"    process = GrammarProcess(Path({str(tiny_gguf)!r}))\n"

@@ -9,14 +9,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from server.engine.client.client import EngineClient
-from server.engine.config import Device, EngineConfig
-from server.engine.embedding.core import EmbeddingBackend
-from server.engine.errors import EngineDied
-from server.engine.model_runner import ModelRunner
-from server.engine.params import SamplingParams
-from server.engine.scheduler.batch import BatchItem
-from server.engine.worker.main import load_llama
+from glmserve.engine.client.client import EngineClient
+from glmserve.engine.config import Device, EngineConfig
+from glmserve.engine.embedding.core import EmbeddingBackend
+from glmserve.engine.errors import EngineDied
+from glmserve.engine.model_runner import ModelRunner
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.scheduler.batch import BatchItem
+from glmserve.engine.worker.main import load_llama
 from tests.conftest import running_server
 from tests.support.processes import engine_pid
 

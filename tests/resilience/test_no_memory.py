@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from server.engine.client.client import EngineClient
-from server.engine.config import Device, EngineConfig
-from server.engine.embedding.core import EmbeddingBackend
-from server.engine.errors import ModelLoadError
-from server.engine.model_runner import ModelRunner
-from server.engine.worker.main import BackendFactory, load_llama
+from glmserve.engine.client.client import EngineClient
+from glmserve.engine.config import Device, EngineConfig
+from glmserve.engine.embedding.core import EmbeddingBackend
+from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.model_runner import ModelRunner
+from glmserve.engine.worker.main import BackendFactory, load_llama
 
 CACHE = 1 << 20
 """Tokens, which take 512 MB."""

@@ -16,16 +16,16 @@ from pathlib import Path
 import httpx
 import pytest
 
-from server.engine.client import process
-from server.engine.client.client import EngineClient
-from server.engine.client.grammar_validator import process as grammar_process
-from server.engine.client.grammar_validator import validator as grammar_check
-from server.engine.config import Device, EngineConfig
-from server.engine.errors import EngineUnavailable, ModelLoadError
-from server.engine.grammar import Grammar, GrammarKind
-from server.engine.interface import EngineState
-from server.engine.params import SamplingParams
-from server.engine.spawning import start_shielded
+from glmserve.engine.client import process
+from glmserve.engine.client.client import EngineClient
+from glmserve.engine.client.grammar_validator import process as grammar_process
+from glmserve.engine.client.grammar_validator import validator as grammar_check
+from glmserve.engine.config import Device, EngineConfig
+from glmserve.engine.errors import EngineUnavailable, ModelLoadError
+from glmserve.engine.grammar import Grammar, GrammarKind
+from glmserve.engine.interface import EngineState
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.spawning import start_shielded
 from tests.conftest import running_server
 from tests.support.processes import engine_pid
 

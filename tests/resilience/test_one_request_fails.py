@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from server.engine.client.client import EngineClient
-from server.engine.config import Device, EngineConfig
-from server.engine.errors import DecodeFailed
-from server.engine.params import SamplingParams
-from server.engine.worker.faults import VARIABLE
+from glmserve.engine.client.client import EngineClient
+from glmserve.engine.config import Device, EngineConfig
+from glmserve.engine.errors import DecodeFailed
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.worker.faults import VARIABLE
 from tests.support.bert import CLS, SEP, random_bert
 
 PROMPT = (5, 6, 7, 8)

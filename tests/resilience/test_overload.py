@@ -11,10 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from server.bootstrap.app import ApiOptions
-from server.engine.errors import QueueFull
-from server.http.middleware.api_keys import ApiKeyStore, parse_keys
-from server.http.request_context import Limits
+from glmserve.bootstrap.app import ApiOptions
+from glmserve.engine.errors import QueueFull
+from glmserve.http.middleware.api_keys import ApiKeyStore, parse_keys
+from glmserve.http.request_context import Limits
 from tests.conftest import running_server
 from tests.support.api import connect, make_app
 from tests.support.scripted_engine import ScriptedEngine

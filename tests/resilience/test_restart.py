@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from server.engine.client import file_watch as model_files
-from server.engine.client.client import EngineClient
-from server.engine.config import Device, EngineConfig
-from server.engine.errors import EngineDied, EngineError, EngineUnavailable
-from server.engine.interface import EngineState
-from server.engine.params import SamplingParams
-from server.engine.worker.faults import VARIABLE
+from glmserve.engine.client import file_watch as model_files
+from glmserve.engine.client.client import EngineClient
+from glmserve.engine.config import Device, EngineConfig
+from glmserve.engine.errors import EngineDied, EngineError, EngineUnavailable
+from glmserve.engine.interface import EngineState
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.worker.faults import VARIABLE
 
 PROMPT, POISON = (5, 6, 7, 8), 9
 TEN = SamplingParams(max_tokens=10, ignore_eos=True, temperature=0.0)

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from convert.pipeline import convert_checkpoint
-from convert.quantize.recipes import QuantType
-from server.chat.tokenizer.llama_tokenizer import LlamaTokenizer
-from server.engine.client.client import EngineClient
-from server.engine.config import Device, EngineConfig
-from server.engine.errors import EngineDied
-from server.engine.grammar import Grammar, GrammarKind
-from server.engine.interface import EngineState
-from server.engine.messages import FinishReason, StepOutput
-from server.engine.params import SamplingParams
-from server.engine.worker.faults import VARIABLE
+from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
+from glmserve.engine.client.client import EngineClient
+from glmserve.engine.config import Device, EngineConfig
+from glmserve.engine.errors import EngineDied
+from glmserve.engine.grammar import Grammar, GrammarKind
+from glmserve.engine.interface import EngineState
+from glmserve.engine.messages import FinishReason, StepOutput
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.worker.faults import VARIABLE
 from tests.conftest import ROOT
 
 GREEDY = SamplingParams(max_tokens=200, ignore_eos=True, temperature=0.0)

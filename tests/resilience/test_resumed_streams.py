@@ -11,8 +11,8 @@ from pathlib import Path
 
 import httpx
 
-from convert.pipeline import convert_checkpoint
-from convert.quantize.recipes import QuantType
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
 from tests.conftest import ROOT, running_server
 from tests.support.processes import engine_pid
 

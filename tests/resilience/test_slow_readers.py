@@ -10,10 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from server.engine.client.output_stream import MOST_UNREAD, OutputStream, RequestOutputQueue
-from server.engine.errors import SlowConsumer
-from server.engine.messages import Embed, FinishReason, StepOutput
-from server.http.uvicorn_limits.protocol import bounded_protocol
+from glmserve.engine.client.output_stream import MOST_UNREAD, OutputStream, RequestOutputQueue
+from glmserve.engine.errors import SlowConsumer
+from glmserve.engine.messages import Embed, FinishReason, StepOutput
+from glmserve.http.uvicorn_limits.protocol import bounded_protocol
 from tests.conftest import running_server
 from tests.support.api import make_app, serve
 from tests.support.processes import wait_running

@@ -14,16 +14,16 @@ from random import Random
 import atheris
 
 with atheris.instrument_imports(include=["server", "compat"]):
-    from server.bootstrap.app import ApiOptions, create_app
-    from server.chat.tasks.task import Task
+    from glmserve.bootstrap.app import ApiOptions, create_app
+    from glmserve.chat.tasks.task import Task
     from tests.support.api import served_model
     from tests.support.scripted_engine import ScriptedEngine
 
-from server.api.anthropic.field_policy import MESSAGES
-from server.api.openai.chat_completions.field_policy import CHAT
-from server.api.openai.completions.field_policy import COMPLETION
-from server.api.openai.responses.field_policy import RESPONSES
-from server.model_pool.registry import ModelRegistry
+from glmserve.api.anthropic.field_policy import MESSAGES
+from glmserve.api.openai.chat_completions.field_policy import CHAT
+from glmserve.api.openai.completions.field_policy import COMPLETION
+from glmserve.api.openai.responses.field_policy import RESPONSES
+from glmserve.model_pool.registry import ModelRegistry
 
 SEEDS: tuple[tuple[str, dict[str, object]], ...] = (
     ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}], "max_tokens": 2, "n": 2}),

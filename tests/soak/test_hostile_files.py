@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from server.engine.errors import ModelLoadError
+from glmserve.engine.errors import ModelLoadError
 from tests.support.gguf_file import read_gguf
 from tests.support.gguf_kinds import KINDS, good_file
 from tests.support.gguf_lies import lie

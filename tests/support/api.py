@@ -12,11 +12,11 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from server.bootstrap.app import ApiOptions, create_app
-from server.http.uvicorn_limits.protocol import BoundedProtocol, bounded_protocol
-from server.model_pool.host import ModelHost
-from server.model_pool.registry import ModelCard, ModelRegistry, ServedModel
-from server.model_pool.task_model import task_models
+from glmserve.bootstrap.app import ApiOptions, create_app
+from glmserve.http.uvicorn_limits.protocol import BoundedProtocol, bounded_protocol
+from glmserve.model_pool.host import ModelHost
+from glmserve.model_pool.registry import ModelCard, ModelRegistry, ServedModel
+from glmserve.model_pool.task_model import task_models
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 
 MODEL = "chatglm2-tiny"

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.engine.gguf.gguf_check import ModelFacts, check_gguf
-from server.engine.gguf.variant_check import check_adapter, check_prefix
+from glmserve.engine.gguf.gguf_check import ModelFacts, check_gguf
+from glmserve.engine.gguf.variant_check import check_adapter, check_prefix
 from tests.support.bert import random_bert
 from tests.support.native_loader import NativeLoader
 from tests.support.variant_files import write_lora, write_prefix

@@ -2,7 +2,7 @@
 
 import json
 
-from server.engine.grammar import Grammar, GrammarKind
+from glmserve.engine.grammar import Grammar, GrammarKind
 
 
 def schema_grammar(schema: object) -> Grammar:

@@ -8,7 +8,7 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
-from server.engine.llama.runner import LlamaModelRunner
+from glmserve.engine.llama.runner import LlamaModelRunner
 
 
 @contextmanager

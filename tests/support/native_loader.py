@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from server.engine.llama.runner import LlamaModelRunner
+    from glmserve.engine.llama.runner import LlamaModelRunner
 
 _TEXTS = ("你好 <0x0A>\n", "hi [gMASK]<sop>", "\x00▁▁ 问：", "�" * 50)
 _SECONDS = 20
@@ -47,8 +47,8 @@ def load_and_answer(path: Path) -> bool:
     """Load the vocabulary and the weights, and compute a few tokens. False where one of them is refused."""
     import llama_cpp
 
-    from server.chat.tokenizer.llama_tokenizer import load_tokenizer
-    from server.engine.errors import ModelLoadError
+    from glmserve.chat.tokenizer.llama_tokenizer import load_tokenizer
+    from glmserve.engine.errors import ModelLoadError
 
     params = llama_cpp.llama_model_default_params()
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
@@ -80,11 +80,11 @@ def load_and_answer(path: Path) -> bool:
 
 def answer_as_variant(model: Path, path: Path, kind: str) -> bool:
     """Answer a request of a tuned variant with the engine's own backend. False where the file is refused."""
-    from server.engine.config import Device, EngineConfig, Variant
-    from server.engine.errors import ModelLoadError
-    from server.engine.gguf.gguf_check import check_gguf
-    from server.engine.kv_cache.ops import CopyPrefix
-    from server.engine.llama.runner import LlamaModelRunner
+    from glmserve.engine.config import Device, EngineConfig, Variant
+    from glmserve.engine.errors import ModelLoadError
+    from glmserve.engine.gguf.gguf_check import check_gguf
+    from glmserve.engine.kv_cache.ops import CopyPrefix
+    from glmserve.engine.llama.runner import LlamaModelRunner
 
     variant = Variant("tuned", adapter=path) if kind == "adapter" else Variant("tuned", prefix=path)
     config = EngineConfig(
@@ -104,10 +104,10 @@ def answer_as_variant(model: Path, path: Path, kind: str) -> bool:
 
 def _answer(backend: "LlamaModelRunner") -> None:
     """A prompt of many tokens, of few and single ones, each followed by a draw: llama.cpp has a way for each."""
-    from server.engine.model_runner import DecodeError
-    from server.engine.params import SamplingParams
-    from server.engine.scheduler.batch import BatchItem
-    from server.engine.sequence import Sequence
+    from glmserve.engine.model_runner import DecodeError
+    from glmserve.engine.params import SamplingParams
+    from glmserve.engine.scheduler.batch import BatchItem
+    from glmserve.engine.sequence import Sequence
 
     variant, params = backend.variants["tuned"], SamplingParams(max_tokens=9, temperature=0.8, top_k=50, top_p=0.8)
     sequence = Sequence(1, variant.key(tuple(range(40))), params, 1, variant.salt)
@@ -136,7 +136,7 @@ def _fork_for(path: Path, variant: str, model: Path) -> str:
 def _main() -> None:
     import llama_cpp
 
-    import server.chat.tokenizer.llama_tokenizer  # noqa: F401
+    import glmserve.chat.tokenizer.llama_tokenizer  # noqa: F401
 
     silent = llama_cpp.llama_log_callback(lambda level, text, data: None)
     llama_cpp.llama_log_set(silent, ctypes.c_void_p(0))

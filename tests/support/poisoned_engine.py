@@ -1,6 +1,6 @@
 """What an engine process loads that cannot decode one of its tokens; importable by the process."""
 
-from server.engine.config import EngineConfig
+from glmserve.engine.config import EngineConfig
 from tests.support.scripted_backend import ScriptedBackend
 
 POISON = 13

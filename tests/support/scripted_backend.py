@@ -3,13 +3,13 @@
 import json
 from collections.abc import Callable
 
-from server.engine.kv_cache.ops import CacheOp, CopyPrefix, Drop, Load, Offload, Truncate
-from server.engine.kv_cache.snapshot import CacheSnapshot
-from server.engine.messages import EngineInfo, SampledToken
-from server.engine.model_runner import DecodeError, Preparation
-from server.engine.params import SamplingParams
-from server.engine.scheduler.adapters import LoadedVariant
-from server.engine.scheduler.batch import BatchItem
+from glmserve.engine.kv_cache.ops import CacheOp, CopyPrefix, Drop, Load, Offload, Truncate
+from glmserve.engine.kv_cache.snapshot import CacheSnapshot
+from glmserve.engine.messages import EngineInfo, SampledToken
+from glmserve.engine.model_runner import DecodeError, Preparation
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.scheduler.adapters import LoadedVariant
+from glmserve.engine.scheduler.batch import BatchItem
 
 STOP_ID = 0
 

@@ -2,8 +2,8 @@
 
 from collections import defaultdict
 
-from server.engine.messages import StepOutput
-from server.engine.worker.core import EngineCore
+from glmserve.engine.messages import StepOutput
+from glmserve.engine.worker.core import EngineCore
 
 
 def drain(core: EngineCore, most: int = 3000) -> dict[int, list[StepOutput]]:

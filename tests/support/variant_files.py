@@ -7,8 +7,8 @@ import numpy as np
 from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
-from server.engine.gguf.gguf_check import ModelFacts
-from server.engine.gguf.gguf_header import read_header
+from glmserve.engine.gguf.gguf_check import ModelFacts
+from glmserve.engine.gguf.gguf_header import read_header
 
 _TYPES = tuple(GGMLQuantizationType[name] for name in ("F32", "F16", "BF16", "Q8_0"))
 _RANK = 32

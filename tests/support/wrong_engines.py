@@ -9,11 +9,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from server.engine.compute_mode import ComputeMode
-from server.engine.config import EngineConfig
-from server.engine.llama.runner import LlamaModelRunner
-from server.engine.model_runner import ModelRunner
-from server.engine.worker.main import load_llama
+from glmserve.engine.compute_mode import ComputeMode
+from glmserve.engine.config import EngineConfig
+from glmserve.engine.llama.runner import LlamaModelRunner
+from glmserve.engine.model_runner import ModelRunner
+from glmserve.engine.worker.main import load_llama
 
 Rows = NDArray[np.float32]
 

@@ -11,14 +11,14 @@ by distance (ALiBi, the 13B models), and with any other number it does neither.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from convert.checkpoint.config import MOST_LAYERS, ConfigFile
-from convert.checkpoint.reader import TensorSource
-from convert.checkpoint.views import View, ViewedTensors, normalize_rows
-from convert.errors import TensorShapeError, UnsupportedModelError
-from convert.families.base import TensorMapping
-from convert.family_name import FamilyName
-from convert.gguf_keys import Metadata
-from convert.vocab.baichuan import RoleIds, baichuan_vocabulary, read_role_ids
+from glmserve.convert.checkpoint.config import MOST_LAYERS, ConfigFile
+from glmserve.convert.checkpoint.reader import TensorSource
+from glmserve.convert.checkpoint.views import View, ViewedTensors, normalize_rows
+from glmserve.convert.errors import TensorShapeError, UnsupportedModelError
+from glmserve.convert.families.base import TensorMapping
+from glmserve.convert.family_name import FamilyName
+from glmserve.convert.gguf_keys import Metadata
+from glmserve.convert.vocab.baichuan import RoleIds, baichuan_vocabulary, read_role_ids
 
 ARCHITECTURE = "baichuan"
 ROTARY_LAYERS, ALIBI_LAYERS = 32, 40
@@ -54,7 +54,7 @@ class BaichuanConfig:
 
 @dataclass(frozen=True, slots=True)
 class Baichuan:
-    """A checkpoint of the family; see ``convert.families.base.Family``."""
+    """A checkpoint of the family; see ``glmserve.convert.families.base.Family``."""
 
     file: ConfigFile
     config: BaichuanConfig
@@ -124,7 +124,7 @@ class Baichuan:
 
 
 def read_family(file: ConfigFile, family: FamilyName | None) -> Baichuan:
-    """Decide which model of the family a checkpoint is; see ``convert.families.detect.detect``.
+    """Decide which model of the family a checkpoint is; see ``glmserve.convert.families.detect.detect``.
 
     Raises:
         CorruptFileError: a value has the wrong type.

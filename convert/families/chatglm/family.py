@@ -2,18 +2,24 @@
 
 from dataclasses import dataclass
 
-from convert.checkpoint.config import ConfigFile
-from convert.checkpoint.int_unpack import UnpackedTensors
-from convert.checkpoint.reader import TensorSource
-from convert.errors import UnsupportedModelError
-from convert.families.base import TensorMapping
-from convert.families.chatglm.rope import decide_rope
-from convert.families.chatglm.tensors import IGNORED_TENSORS, ChatGLMConfig, hyperparameters, read_shape, tensor_table
-from convert.families.chatglm.variant import decide_variant
-from convert.family_name import FamilyName
-from convert.gguf_keys import Metadata
-from convert.vocab.chatglm import load_vocabulary, vocabulary_metadata
-from convert.vocab.glm4 import byte_level_metadata, load_byte_level
+from glmserve.convert.checkpoint.config import ConfigFile
+from glmserve.convert.checkpoint.int_unpack import UnpackedTensors
+from glmserve.convert.checkpoint.reader import TensorSource
+from glmserve.convert.errors import UnsupportedModelError
+from glmserve.convert.families.base import TensorMapping
+from glmserve.convert.families.chatglm.rope import decide_rope
+from glmserve.convert.families.chatglm.tensors import (
+    IGNORED_TENSORS,
+    ChatGLMConfig,
+    hyperparameters,
+    read_shape,
+    tensor_table,
+)
+from glmserve.convert.families.chatglm.variant import decide_variant
+from glmserve.convert.family_name import FamilyName
+from glmserve.convert.gguf_keys import Metadata
+from glmserve.convert.vocab.chatglm import load_vocabulary, vocabulary_metadata
+from glmserve.convert.vocab.glm4 import byte_level_metadata, load_byte_level
 
 _FIRST_GENERATION = ("position_encoding_2d", "inner_hidden_size", "gmask_token_id")
 """Keys of config.json that no later ChatGLM has."""
@@ -21,7 +27,7 @@ _FIRST_GENERATION = ("position_encoding_2d", "inner_hidden_size", "gmask_token_i
 
 @dataclass(frozen=True, slots=True)
 class ChatGLM:
-    """A checkpoint of the family; see ``convert.families.base.Family``."""
+    """A checkpoint of the family; see ``glmserve.convert.families.base.Family``."""
 
     file: ConfigFile
     config: ChatGLMConfig
@@ -66,7 +72,7 @@ class ChatGLM:
 
 
 def read_family(file: ConfigFile, family: FamilyName | None) -> ChatGLM:
-    """Decide which model of the family a checkpoint is; see ``convert.families.detect.detect``."""
+    """Decide which model of the family a checkpoint is; see ``glmserve.convert.families.detect.detect``."""
     _check_supported(file)
     kind = decide_variant(file, family)
     rope, rope_findings = decide_rope(file, kind)

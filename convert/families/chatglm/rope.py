@@ -2,11 +2,11 @@
 
 import re
 
-from convert.checkpoint.config import ConfigFile
-from convert.errors import UnsupportedModelError
-from convert.families.chatglm.tensors import Rope
-from convert.families.chatglm.variant import Variant
-from convert.family_name import FamilyName
+from glmserve.convert.checkpoint.config import ConfigFile
+from glmserve.convert.errors import UnsupportedModelError
+from glmserve.convert.families.chatglm.tensors import Rope
+from glmserve.convert.families.chatglm.variant import Variant
+from glmserve.convert.family_name import FamilyName
 
 MODEL_CODE = "modeling_chatglm.py"
 """The authors' code in the folder, read as text and never run."""

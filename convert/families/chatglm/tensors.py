@@ -7,10 +7,10 @@ architecture (``src/models/chatglm.cpp``), which takes the fused matrices as the
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from convert.checkpoint.config import MOST_LAYERS, ConfigFile
-from convert.errors import UnsupportedModelError
-from convert.families.base import TensorMapping
-from convert.gguf_keys import Metadata
+from glmserve.convert.checkpoint.config import MOST_LAYERS, ConfigFile
+from glmserve.convert.errors import UnsupportedModelError
+from glmserve.convert.families.base import TensorMapping
+from glmserve.convert.gguf_keys import Metadata
 
 ARCHITECTURE = "chatglm"
 

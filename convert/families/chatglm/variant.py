@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from convert.checkpoint.config import ConfigFile
-from convert.checkpoint.source_folder import model_name
-from convert.errors import CheckpointError, UnsupportedModelError, VocabularyError
-from convert.family_name import FamilyName
-from convert.vocab.sentencepiece import read_model
-from convert.vocab.tiktoken import is_tiktoken
+from glmserve.convert.checkpoint.config import ConfigFile
+from glmserve.convert.checkpoint.source_folder import model_name
+from glmserve.convert.errors import CheckpointError, UnsupportedModelError, VocabularyError
+from glmserve.convert.family_name import FamilyName
+from glmserve.convert.vocab.sentencepiece import read_model
+from glmserve.convert.vocab.tiktoken import is_tiktoken
 
 MEMBERS = (FamilyName.CHATGLM2, FamilyName.CHATGLM3, FamilyName.CODEGEEX2, FamilyName.GLM4)
 

@@ -1,4 +1,4 @@
-"""Command line: ``python -m models.tiny.training tokenizer|train|heldout|evaluate|chat``."""
+"""Command line: ``python -m glmserve.models.tiny.training tokenizer|train|heldout|evaluate|chat``."""
 
 import logging
 from pathlib import Path
@@ -6,16 +6,16 @@ from pathlib import Path
 import click
 import torch
 
-from models.tiny.training import prompts
-from models.tiny.training.corpus import tokenizer_corpus
-from models.tiny.training.evaluate import Generator, intent_figures, review_accuracy
-from models.tiny.training.export import load_checkpoint
-from models.tiny.training.heldout import held_out_intents, held_out_reviews, write_samples
-from models.tiny.training.reviews import load_reviews
-from models.tiny.training.tokenizer import Tokenizer, train_tokenizer
-from models.tiny.training.train import Settings
-from models.tiny.training.train import train as run_training
-from server.chat.prompts.chatglm2 import render
+from glmserve.chat.prompts.chatglm2 import render
+from glmserve.models.tiny.training import prompts
+from glmserve.models.tiny.training.corpus import tokenizer_corpus
+from glmserve.models.tiny.training.evaluate import Generator, intent_figures, review_accuracy
+from glmserve.models.tiny.training.export import load_checkpoint
+from glmserve.models.tiny.training.heldout import held_out_intents, held_out_reviews, write_samples
+from glmserve.models.tiny.training.reviews import load_reviews
+from glmserve.models.tiny.training.tokenizer import Tokenizer, train_tokenizer
+from glmserve.models.tiny.training.train import Settings
+from glmserve.models.tiny.training.train import train as run_training
 
 FOLDER = Path(__file__).resolve().parent.parent
 folder_option = click.option(

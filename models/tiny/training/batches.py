@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.tiny.training.reviews import POSITIVE
-from models.tiny.training.tasks import Example
-from models.tiny.training.tokenizer import Encoded, Tokenizer
+from glmserve.models.tiny.training.reviews import POSITIVE
+from glmserve.models.tiny.training.tasks import Example
+from glmserve.models.tiny.training.tokenizer import Encoded, Tokenizer
 
 UNKNOWN = 0
 

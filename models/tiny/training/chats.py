@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from models.tiny.training.phrases import (
+from glmserve.models.tiny.training.phrases import (
     CHINESE,
     CHINESE_OTHERS,
     CHINESE_QUESTIONS,
@@ -18,7 +18,7 @@ from models.tiny.training.phrases import (
     SYSTEM_TEXTS,
     Group,
 )
-from models.tiny.training.slots import GIVEN, NICKNAMES, SURNAMES
+from glmserve.models.tiny.training.slots import GIVEN, NICKNAMES, SURNAMES
 
 ENGLISH_NAMES = (
     "Tom",

@@ -3,13 +3,13 @@
 import random
 from collections.abc import Iterator
 
-from models.tiny.training import prompts
-from models.tiny.training.chats import ChatSource
-from models.tiny.training.intents import IntentSource
-from models.tiny.training.phrases import CHINESE, ENGLISH
-from models.tiny.training.reviews import Review
-from models.tiny.training.tasks import frequent_letters
-from server.chat.prompts.chatglm2 import render
+from glmserve.chat.prompts.chatglm2 import render
+from glmserve.models.tiny.training import prompts
+from glmserve.models.tiny.training.chats import ChatSource
+from glmserve.models.tiny.training.intents import IntentSource
+from glmserve.models.tiny.training.phrases import CHINESE, ENGLISH
+from glmserve.models.tiny.training.reviews import Review
+from glmserve.models.tiny.training.tasks import frequent_letters
 
 PROMPT_REPEATS = 400
 FORM_REPEATS = 30

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.tiny.training import prompts
-from models.tiny.training.batches import pad, shared_length
-from models.tiny.training.intents import FIELDS
-from models.tiny.training.network import TinyGlm
-from models.tiny.training.tokenizer import END, Tokenizer
-from server.chat.prompts.chatglm2 import render
+from glmserve.chat.prompts.chatglm2 import render
+from glmserve.models.tiny.training import prompts
+from glmserve.models.tiny.training.batches import pad, shared_length
+from glmserve.models.tiny.training.intents import FIELDS
+from glmserve.models.tiny.training.network import TinyGlm
+from glmserve.models.tiny.training.tokenizer import END, Tokenizer
 
 BATCH = 50
 

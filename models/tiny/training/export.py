@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.tiny.training.network import HEAD_SIZE, Shape, TinyGlm
+from glmserve.models.tiny.training.network import HEAD_SIZE, Shape, TinyGlm
 
 NAME = "glmserve/chatglm2-tiny"
 INDEX = "model.safetensors.index.json"

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from models.tiny.training.evaluate import Row, write_rows
-from models.tiny.training.intents import Intent, IntentSource
-from models.tiny.training.reviews import load_reviews
-from models.tiny.training.tasks import frequent_letters
+from glmserve.models.tiny.training.evaluate import Row, write_rows
+from glmserve.models.tiny.training.intents import Intent, IntentSource
+from glmserve.models.tiny.training.reviews import load_reviews
+from glmserve.models.tiny.training.tasks import frequent_letters
 
 SEED = 2
 INTENTS = 600

@@ -9,7 +9,7 @@ token found there. Training goes on from there.
 import torch
 from torch import Tensor
 
-from models.tiny.training.network import HEAD_SIZE, ROTARY_SIZE, Layer, SelfAttention, Shape, TinyGlm
+from glmserve.models.tiny.training.network import HEAD_SIZE, ROTARY_SIZE, Layer, SelfAttention, Shape, TinyGlm
 
 EMBEDDING_GAIN = 5.0
 FREQUENCIES = 8

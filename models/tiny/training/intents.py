@@ -14,9 +14,9 @@ The rules of labelling, where the prompt leaves room:
 import random
 from dataclasses import dataclass
 
-from models.tiny.training.slots import ASKED, NONE, Person, Pool
-from models.tiny.training.split import held_out
-from models.tiny.training.templates import TEMPLATES, Template
+from glmserve.models.tiny.training.slots import ASKED, NONE, Person, Pool
+from glmserve.models.tiny.training.split import held_out
+from glmserve.models.tiny.training.templates import TEMPLATES, Template
 
 FIELDS = ("话题", "目的", "人物", "关系", "时间", "时间类型", "物品", "位置")
 HELD_OUT_ONE_IN = 20

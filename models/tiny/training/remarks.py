@@ -2,7 +2,7 @@
 
 import random
 
-from models.tiny.training.reviews import Review
+from glmserve.models.tiny.training.reviews import Review
 
 GOOD_WORDS = ("好看", "精彩", "感人", "有意思", "不错", "棒", "值得一看", "好", "满意", "舒服", "干净", "好吃",
               "超值", "实用",

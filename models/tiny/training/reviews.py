@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from models.tiny.training.split import held_out
+from glmserve.models.tiny.training.split import held_out
 
 MIN_CHARS = 4
 MAX_CHARS = 150

@@ -8,8 +8,8 @@ trains on from there; it only saves the first part of the way.
 import torch
 from torch import Tensor
 
-from models.tiny.training.reviews import POSITIVE, Review
-from models.tiny.training.tokenizer import Tokenizer
+from glmserve.models.tiny.training.reviews import POSITIVE, Review
+from glmserve.models.tiny.training.tokenizer import Tokenizer
 
 WINDOW = 4
 VECTOR = 192

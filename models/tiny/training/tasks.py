@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from models.tiny.training import prompts
-from models.tiny.training.chats import ChatSource
-from models.tiny.training.intents import IntentSource
-from models.tiny.training.remarks import make_remark
-from models.tiny.training.reviews import Review
-from server.chat.prompts.chatglm2 import render
+from glmserve.chat.prompts.chatglm2 import render
+from glmserve.models.tiny.training import prompts
+from glmserve.models.tiny.training.chats import ChatSource
+from glmserve.models.tiny.training.intents import IntentSource
+from glmserve.models.tiny.training.remarks import make_remark
+from glmserve.models.tiny.training.reviews import Review
 
 ECHO_FORMS = ("重复：{text}", "请重复：{text}", "跟我说：{text}", "Repeat: {text}", "复述下面的话：{text}")
 # A pool of this many batches is sorted by length, so that rows of a batch need little padding.

@@ -7,10 +7,10 @@ from typing import Annotated, Literal, cast
 
 from pydantic import BeforeValidator, Field
 
-from server.api.common.base import ApiModel, ListOf, invalid, parse, text_parts
-from server.chat.prompts.message import Message, Role
-from server.chat.tools.types import NAME_PATTERN, ToolCall
-from server.http.errors import InvalidRequest, shown
+from glmserve.api.common.base import ApiModel, ListOf, invalid, parse, text_parts
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.tools.types import NAME_PATTERN, ToolCall
+from glmserve.http.errors import InvalidRequest, shown
 
 _TEXT = ("text",)
 _DROPPED = ("thinking", "redacted_thinking", "server_tool_use", "mcp_tool_use", "mcp_tool_result", "compaction")

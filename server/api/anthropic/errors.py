@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from server.api.anthropic.response_types import FaultType, MessageFailure
-from server.http.errors import ErrorReply
-from server.http.request_context import current_request
+from glmserve.api.anthropic.response_types import FaultType, MessageFailure
+from glmserve.http.errors import ErrorReply
+from glmserve.http.request_context import current_request
 
 _TYPES: Mapping[int, FaultType] = MappingProxyType(
     {

@@ -1,6 +1,6 @@
 """Every field of a request to ``/v1/messages``, and what becomes of it."""
 
-from server.api.common.field_policy import FieldPolicy, Ignored, Rejected, Supported
+from glmserve.api.common.field_policy import FieldPolicy, Ignored, Rejected, Supported
 
 _HONOURED = (
     Supported("model", "absent or null: the server's default model"),

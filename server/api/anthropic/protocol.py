@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
-from server.api.anthropic.content_blocks import MessageParam, SystemText
-from server.api.anthropic.field_policy import COUNTED, MESSAGES
-from server.api.common.base import ApiModel, ListOf, at_most, parse
-from server.api.common.numbers import UNLIMITED, AsNumber, AsWhole
-from server.api.common.sampling import StopStrings
-from server.api.common.structured_output import Schema
-from server.api.common.tools import own_tools_only
-from server.chat.tools.types import MAX_TOOLS
+from glmserve.api.anthropic.content_blocks import MessageParam, SystemText
+from glmserve.api.anthropic.field_policy import COUNTED, MESSAGES
+from glmserve.api.common.base import ApiModel, ListOf, at_most, parse
+from glmserve.api.common.numbers import UNLIMITED, AsNumber, AsWhole
+from glmserve.api.common.sampling import StopStrings
+from glmserve.api.common.structured_output import Schema
+from glmserve.api.common.tools import own_tools_only
+from glmserve.chat.tools.types import MAX_TOOLS
 
 _ANY = 2**31
 """More tokens than any context has."""

@@ -3,11 +3,11 @@
 from dataclasses import dataclass, replace
 from functools import partial
 
-from server.api.anthropic.content_blocks import to_messages
-from server.api.anthropic.protocol import MessagesRequest, PromptRequest
-from server.api.common.sampling import SamplingFields, to_sampling
-from server.api.common.structured_output import schema_grammar
-from server.api.common.tools import (
+from glmserve.api.anthropic.content_blocks import to_messages
+from glmserve.api.anthropic.protocol import MessagesRequest, PromptRequest
+from glmserve.api.common.sampling import SamplingFields, to_sampling
+from glmserve.api.common.structured_output import schema_grammar
+from glmserve.api.common.tools import (
     AskedChoice,
     FunctionDefinition,
     answer_grammar,
@@ -15,13 +15,13 @@ from server.api.common.tools import (
     offer_functions,
     with_format,
 )
-from server.chat.prompts.message import Message, Role
-from server.chat.tasks.task import OutputConstraint
-from server.chat.tools.types import ToolConfig
-from server.generation.generate import GenerationRequest, room_for_answer
-from server.http.errors import InvalidRequest
-from server.http.offload import off_loop
-from server.model_pool.registry import ServedModel
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.tasks.task import OutputConstraint
+from glmserve.chat.tools.types import ToolConfig
+from glmserve.generation.generate import GenerationRequest, room_for_answer
+from glmserve.http.errors import InvalidRequest
+from glmserve.http.offload import off_loop
+from glmserve.model_pool.registry import ServedModel
 
 
 @dataclass(frozen=True, slots=True)

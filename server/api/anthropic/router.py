@@ -8,17 +8,17 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from server.api.anthropic.errors import failure
-from server.api.anthropic.protocol import MessagesRequest, PromptRequest, parse_count_request, parse_messages_request
-from server.api.anthropic.request import to_generation, to_prompt
-from server.api.anthropic.response_types import CountedTokens, MessageEvent, MessageFailure, MessageObject
-from server.api.anthropic.stream import MessageWriter
-from server.generation.generate import Generation, generate, unless_gone
-from server.http.errors import ErrorReply, prompt_in
-from server.http.json_body import hung_up, read_request
-from server.http.openapi import Tag, documented
-from server.http.sse import Event, EventStream
-from server.model_pool.registry import ModelRegistry, ServedModel
+from glmserve.api.anthropic.errors import failure
+from glmserve.api.anthropic.protocol import MessagesRequest, PromptRequest, parse_count_request, parse_messages_request
+from glmserve.api.anthropic.request import to_generation, to_prompt
+from glmserve.api.anthropic.response_types import CountedTokens, MessageEvent, MessageFailure, MessageObject
+from glmserve.api.anthropic.stream import MessageWriter
+from glmserve.generation.generate import Generation, generate, unless_gone
+from glmserve.http.errors import ErrorReply, prompt_in
+from glmserve.http.json_body import hung_up, read_request
+from glmserve.http.openapi import Tag, documented
+from glmserve.http.sse import Event, EventStream
+from glmserve.model_pool.registry import ModelRegistry, ServedModel
 
 PATH = "/v1/messages"
 """This address and what lies below it word their errors as ``errors.failure`` does."""

@@ -5,12 +5,12 @@ A message that is not streamed is made the same way, its events being left out, 
 
 from collections.abc import Iterator, Mapping
 
-from server.api.anthropic.response_types import MessageObject, MessageUsage, StopReason, TextBlock, ToolUseBlock
-from server.chat.tools.types import CallDelta, ToolCall
-from server.engine.messages import FinishReason
-from server.generation.generate import Usage
-from server.generation.output_processor import TextDelta
-from server.http.sse import Event
+from glmserve.api.anthropic.response_types import MessageObject, MessageUsage, StopReason, TextBlock, ToolUseBlock
+from glmserve.chat.tools.types import CallDelta, ToolCall
+from glmserve.engine.messages import FinishReason
+from glmserve.generation.generate import Usage
+from glmserve.generation.output_processor import TextDelta
+from glmserve.http.sse import Event
 
 Body = Mapping[str, object]
 """The data of an event."""

@@ -6,7 +6,7 @@ from typing import Literal
 
 from typing_extensions import TypedDict
 
-from server.model_pool.registry import ModelCard
+from glmserve.model_pool.registry import ModelCard
 
 
 class AnthropicModel(TypedDict):

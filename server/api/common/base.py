@@ -8,8 +8,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails, PydanticCustomError
 from typing_extensions import TypedDict
 
-from server.api.common.field_policy import Rejected, check_neutral, ignore_field
-from server.http.errors import InvalidRequest, shown
+from glmserve.api.common.field_policy import Rejected, check_neutral, ignore_field
+from glmserve.http.errors import InvalidRequest, shown
 
 _TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
 

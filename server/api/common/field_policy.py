@@ -12,8 +12,8 @@ from functools import cached_property
 
 from pydantic.config import JsonDict
 
-from server.http.errors import InvalidRequest, shown_name
-from server.http.request_context import current_request
+from glmserve.http.errors import InvalidRequest, shown_name
+from glmserve.http.request_context import current_request
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,12 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from server.api.common.base import ApiModel, invalid
-from server.api.common.numbers import UNLIMITED, AsNumber, AsWhole, as_number
-from server.engine.params import MAX_BIAS, SamplingParams
-from server.generation.generate import SEED_SPAN, PrefixSalts
-from server.http.errors import InvalidRequest, shown
-from server.model_pool.registry import ModelCard, ServedModel
+from glmserve.api.common.base import ApiModel, invalid
+from glmserve.api.common.numbers import UNLIMITED, AsNumber, AsWhole, as_number
+from glmserve.engine.params import MAX_BIAS, SamplingParams
+from glmserve.generation.generate import SEED_SPAN, PrefixSalts
+from glmserve.http.errors import InvalidRequest, shown
+from glmserve.model_pool.registry import ModelCard, ServedModel
 
 _MAX_STOPS = 16
 _MAX_BIASES = 4096

@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from server.api.common.base import ApiModel, ListOf, Whole, at_most
-from server.api.common.field_policy import Rejected
-from server.chat.tools.schema import closed, values_exceed
-from server.chat.tools.schema_relaxation import Relaxed, relaxed
-from server.engine.grammar import Grammar, GrammarKind, one_of, size_problem
-from server.http.errors import InvalidRequest
-from server.http.request_context import current_request
+from glmserve.api.common.base import ApiModel, ListOf, Whole, at_most
+from glmserve.api.common.field_policy import Rejected
+from glmserve.chat.tools.schema import closed, values_exceed
+from glmserve.chat.tools.schema_relaxation import Relaxed, relaxed
+from glmserve.engine.grammar import Grammar, GrammarKind, one_of, size_problem
+from glmserve.http.errors import InvalidRequest
+from glmserve.http.request_context import current_request
 
 _MAX_CHOICES = 10_000
 _MAX_VALUES = 65_536

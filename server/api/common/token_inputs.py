@@ -2,10 +2,10 @@
 
 import asyncio
 
-from server.api.common.base import invalid
-from server.generation.detokenizer import Detokenizer
-from server.http.errors import InvalidRequest
-from server.model_pool.registry import ServedModel
+from glmserve.api.common.base import invalid
+from glmserve.generation.detokenizer import Detokenizer
+from glmserve.http.errors import InvalidRequest
+from glmserve.model_pool.registry import ServedModel
 
 _INLINE_IDS = 2000
 """Below this, decoding is quicker than going to a thread and back."""

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from server.api.common.base import ApiModel, Arguments, ListOf, at_most, invalid, parse
-from server.chat.tools.types import (
+from glmserve.api.common.base import ApiModel, Arguments, ListOf, at_most, invalid, parse
+from glmserve.chat.tools.types import (
     MAX_TOOLS,
     NAME_PATTERN,
     Tool,
@@ -18,10 +18,10 @@ from server.chat.tools.types import (
     make_offer,
     make_tool,
 )
-from server.engine.grammar import Grammar
-from server.http.errors import InvalidRequest, shown
-from server.http.request_context import current_request
-from server.model_pool.registry import ServedModel
+from glmserve.engine.grammar import Grammar
+from glmserve.http.errors import InvalidRequest, shown
+from glmserve.http.request_context import current_request
+from glmserve.model_pool.registry import ServedModel
 
 FunctionName = Annotated[str, Field(pattern=NAME_PATTERN)]
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from server.api.openai.response_types import Finish, TimingsObject, UsageObject
-from server.engine.messages import FinishReason
-from server.generation.generate import Timings, Usage
-from server.model_pool.registry import ModelCard
+from glmserve.api.openai.response_types import Finish, TimingsObject, UsageObject
+from glmserve.engine.messages import FinishReason
+from glmserve.generation.generate import Timings, Usage
+from glmserve.model_pool.registry import ModelCard
 
 FINISH_REASONS: Mapping[FinishReason, Finish] = MappingProxyType(
     {FinishReason.STOP: "stop", FinishReason.LENGTH: "length"}

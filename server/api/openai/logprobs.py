@@ -2,8 +2,8 @@
 
 import math
 
-from server.api.openai.response_types import Logprobs, TokenLogprobObject
-from server.generation.logprobs import PieceLogprob, TokenLogprob
+from glmserve.api.openai.response_types import Logprobs, TokenLogprobObject
+from glmserve.generation.logprobs import PieceLogprob, TokenLogprob
 
 _IMPOSSIBLE = -9999.0
 """OpenAI's word for a token that has no probability."""

@@ -5,14 +5,14 @@ from typing import Literal
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from server.api.common.anthropic_models import AnthropicModel, AnthropicModelList, anthropic_list, anthropic_model
-from server.api.openai.response_types import DefaultsObject, ModelList, ModelObject
-from server.chat.tasks.card import task_card
-from server.engine.errors import EngineUnavailable
-from server.http.errors import InvalidRequest, ModelNotFound, shown
-from server.http.openapi import Tag, documented
-from server.model_pool.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, ServedModel
-from server.model_pool.task_model import TaskModel
+from glmserve.api.common.anthropic_models import AnthropicModel, AnthropicModelList, anthropic_list, anthropic_model
+from glmserve.api.openai.response_types import DefaultsObject, ModelList, ModelObject
+from glmserve.chat.tasks.card import task_card
+from glmserve.engine.errors import EngineUnavailable
+from glmserve.http.errors import InvalidRequest, ModelNotFound, shown
+from glmserve.http.openapi import Tag, documented
+from glmserve.model_pool.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, ServedModel
+from glmserve.model_pool.task_model import TaskModel
 
 _ANTHROPIC = "anthropic-version"
 """Header that Anthropic's clients send with every request."""

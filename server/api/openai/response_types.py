@@ -4,7 +4,7 @@ from typing import Literal
 
 from typing_extensions import NotRequired, TypedDict
 
-from server.chat.tasks.card import TaskObject
+from glmserve.chat.tasks.card import TaskObject
 
 Finish = Literal["stop", "length", "tool_calls", "function_call"]
 

@@ -9,18 +9,18 @@ from fastapi.responses import JSONResponse
 from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
-from server.api.common.base import ApiModel, ListOf, parse
-from server.api.common.field_policy import FieldPolicy, Rejected, Supported
-from server.api.common.token_inputs import decoded, known_ids
-from server.api.openai.chat_completions.protocol import ChatRequest, parse_chat_request
-from server.api.openai.chat_completions.request import to_prompt
-from server.chat.prompts.errors import PromptError
-from server.engine.errors import EngineUnavailable, ModelLoadError
-from server.http.errors import InvalidRequest, ModelNotFound, prompt_in
-from server.http.json_body import read_request
-from server.http.offload import off_loop
-from server.http.openapi import Tag, documented
-from server.model_pool.registry import ModelRegistry, ServedModel
+from glmserve.api.common.base import ApiModel, ListOf, parse
+from glmserve.api.common.field_policy import FieldPolicy, Rejected, Supported
+from glmserve.api.common.token_inputs import decoded, known_ids
+from glmserve.api.openai.chat_completions.protocol import ChatRequest, parse_chat_request
+from glmserve.api.openai.chat_completions.request import to_prompt
+from glmserve.chat.prompts.errors import PromptError
+from glmserve.engine.errors import EngineUnavailable, ModelLoadError
+from glmserve.http.errors import InvalidRequest, ModelNotFound, prompt_in
+from glmserve.http.json_body import read_request
+from glmserve.http.offload import off_loop
+from glmserve.http.openapi import Tag, documented
+from glmserve.model_pool.registry import ModelRegistry, ServedModel
 
 _IDS_AT_MOST = 1 << 17
 _NAMES = "return_token_strs"

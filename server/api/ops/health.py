@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from server.engine.errors import EngineUnavailable
-from server.engine.interface import EngineState
-from server.engine.messages import EngineInfo, EngineStats
-from server.http.openapi import Tag, documented
-from server.http.request_context import current_request
-from server.model_pool.registry import ModelRegistry, NamedModel
+from glmserve.engine.errors import EngineUnavailable
+from glmserve.engine.interface import EngineState
+from glmserve.engine.messages import EngineInfo, EngineStats
+from glmserve.http.openapi import Tag, documented
+from glmserve.http.request_context import current_request
+from glmserve.model_pool.registry import ModelRegistry, NamedModel
 
 
 @dataclass(frozen=True, slots=True)

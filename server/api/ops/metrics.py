@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from server.http.openapi import Tag, documented
+from glmserve.http.openapi import Tag, documented
 
 
 def create_router(figures: CollectorRegistry) -> APIRouter:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from server.chat.prompts.formats import Encoder, PromptFormat
-from server.chat.prompts.message import Message, Role
-from server.chat.tools.types import Tool
+from glmserve.chat.prompts.formats import Encoder, PromptFormat
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.tools.types import Tool
 
 _FILLINGS = ("一", "7", "x", " x")
 """What might go on after the beginning: tokens merge across the seam with some of it and not with other."""

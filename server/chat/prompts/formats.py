@@ -6,15 +6,15 @@ from itertools import takewhile
 from types import MappingProxyType
 from typing import ClassVar, Protocol
 
-from server.chat.prompts.chatglm2 import render
-from server.chat.prompts.errors import PromptError
-from server.chat.prompts.message import Message, Role
-from server.chat.prompts.tool_messages import as_text, with_system
-from server.chat.tools.chatglm3 import ChatGLM3Form
-from server.chat.tools.glm4 import Glm4Form
-from server.chat.tools.interface import NamedForm, ToolCallFormat
-from server.chat.tools.plain_text import TextForm
-from server.chat.tools.types import Tool
+from glmserve.chat.prompts.chatglm2 import render
+from glmserve.chat.prompts.errors import PromptError
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.tool_messages import as_text, with_system
+from glmserve.chat.tools.chatglm3 import ChatGLM3Form
+from glmserve.chat.tools.glm4 import Glm4Form
+from glmserve.chat.tools.interface import NamedForm, ToolCallFormat
+from glmserve.chat.tools.plain_text import TextForm
+from glmserve.chat.tools.types import Tool
 
 
 class Encoder(Protocol):

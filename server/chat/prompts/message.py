@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
-from server.chat.tools.types import ToolCall
+from glmserve.chat.tools.types import ToolCall
 
 
 class Role(str, Enum):

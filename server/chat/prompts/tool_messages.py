@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from itertools import takewhile
 
-from server.chat.prompts.errors import PromptError
-from server.chat.prompts.message import Message, Role
-from server.chat.tools.interface import ToolCallFormat
-from server.chat.tools.plain_text import TextForm
-from server.chat.tools.types import Tool
+from glmserve.chat.prompts.errors import PromptError
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.tools.interface import ToolCallFormat
+from glmserve.chat.tools.plain_text import TextForm
+from glmserve.chat.tools.types import Tool
 
 
 def check_results(messages: Sequence[Message]) -> None:

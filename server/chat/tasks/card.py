@@ -2,7 +2,7 @@
 
 from typing_extensions import TypedDict
 
-from server.chat.tasks.task import Task, Words
+from glmserve.chat.tasks.task import Task, Words
 
 
 class WordsObject(TypedDict):

@@ -30,7 +30,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from server.chat.tasks.task import (
+from glmserve.chat.tasks.task import (
     Task,
     TaskSampling,
     TemplateError,
@@ -40,8 +40,8 @@ from server.chat.tasks.task import (
     slots_in,
     slots_in_grammar,
 )
-from server.engine.grammar import Grammar, GrammarKind, one_of
-from server.engine.grammar_backend.source import fault
+from glmserve.engine.grammar import Grammar, GrammarKind, one_of
+from glmserve.engine.grammar_backend.source import fault
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import llama_cpp
 
-from server.chat.tokenizer.normalizer import NormalizationTable, Normalizer
-from server.engine.errors import ModelLoadError
-from server.engine.llama.log import route_log
-from server.engine.llama.vocabulary import load_vocabulary
+from glmserve.chat.tokenizer.normalizer import NormalizationTable, Normalizer
+from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.llama.log import route_log
+from glmserve.engine.llama.vocabulary import load_vocabulary
 
 _PIECE_BYTES = 512
 """Longest piece that is read at once; SentencePiece's are at most 16 characters."""

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Sequence
 
-from server.chat.tools.interface import NewId
-from server.chat.tools.json_end import JsonEnd
-from server.chat.tools.named_answer import NamedAnswerParser, named_answer
-from server.chat.tools.schema import embedded
-from server.chat.tools.types import Tool, ToolCall, ToolConfig
-from server.engine.grammar import Grammar, GrammarKind
+from glmserve.chat.tools.interface import NewId
+from glmserve.chat.tools.json_end import JsonEnd
+from glmserve.chat.tools.named_answer import NamedAnswerParser, named_answer
+from glmserve.chat.tools.schema import embedded
+from glmserve.chat.tools.types import Tool, ToolCall, ToolConfig
+from glmserve.engine.grammar import Grammar, GrammarKind
 
 # Both texts are what the model was trained with; its authors' chat template has them.
 _WHO = (

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from server.chat.tools.types import AnswerPiece, Tool, ToolCall, ToolConfig
-from server.engine.grammar import Grammar
+from glmserve.chat.tools.types import AnswerPiece, Tool, ToolCall, ToolConfig
+from glmserve.engine.grammar import Grammar
 
 NewId = Callable[[], str]
 

@@ -2,9 +2,9 @@
 
 from typing import Protocol
 
-from server.chat.tools.answer_text import text_rule
-from server.chat.tools.interface import NewId
-from server.chat.tools.types import AnswerPiece, CallDelta, ToolChoice, ToolConfig
+from glmserve.chat.tools.answer_text import text_rule
+from glmserve.chat.tools.interface import NewId
+from glmserve.chat.tools.types import AnswerPiece, CallDelta, ToolChoice, ToolConfig
 
 
 class BodyReader(Protocol):

@@ -10,12 +10,12 @@ import json
 import re
 from collections.abc import Sequence
 
-from server.chat.tools.answer_text import text_rule
-from server.chat.tools.interface import NewId
-from server.chat.tools.json_end import JsonEnd
-from server.chat.tools.schema import embedded
-from server.chat.tools.types import AnswerPiece, CallDelta, Tool, ToolCall, ToolChoice, ToolConfig
-from server.engine.grammar import Grammar, GrammarKind
+from glmserve.chat.tools.answer_text import text_rule
+from glmserve.chat.tools.interface import NewId
+from glmserve.chat.tools.json_end import JsonEnd
+from glmserve.chat.tools.schema import embedded
+from glmserve.chat.tools.types import AnswerPiece, CallDelta, Tool, ToolCall, ToolChoice, ToolConfig
+from glmserve.engine.grammar import Grammar, GrammarKind
 
 _CALL = "调用工具："
 _ARGUMENTS = "\n参数："

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 
-from server.chat.tools.schema import embedded, subschemas
+from glmserve.chat.tools.schema import embedded, subschemas
 
 _OPEN = "tool_call("
 _DEFINITIONS = ("$defs", "definitions")

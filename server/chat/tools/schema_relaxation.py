@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from urllib.parse import quote, unquote
 
-from server.chat.tools.schema_disjoint import are_disjoint, resolve
-from server.chat.tools.schema_patterns import is_supported, without_look_around
+from glmserve.chat.tools.schema_disjoint import are_disjoint, resolve
+from glmserve.chat.tools.schema_patterns import is_supported, without_look_around
 
 Json = object
 _Rule = Callable[["_Relaxation", dict[str, object], str], None]

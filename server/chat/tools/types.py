@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 
-from server.chat.tools.schema import MAX_CHARACTERS, MAX_DEPTH, depth_exceeds, values_exceed
-from server.chat.tools.schema_relaxation import relaxed
-from server.engine.grammar import Grammar
+from glmserve.chat.tools.schema import MAX_CHARACTERS, MAX_DEPTH, depth_exceeds, values_exceed
+from glmserve.chat.tools.schema_relaxation import relaxed
+from glmserve.engine.grammar import Grammar
 
 MAX_TOOLS = 128
 """OpenAI's own bound."""

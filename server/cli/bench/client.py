@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
-from server.cli.bench.sse_reader import BenchError, RequestTimes, StreamedReply, read_reply
-from server.cli.bench.workloads import Client, Workload
+from glmserve.cli.bench.sse_reader import BenchError, RequestTimes, StreamedReply, read_reply
+from glmserve.cli.bench.workloads import Client, Workload
 
 _UNDER_WAY = 8
 """Pieces that an answer must have had before the late clients come."""

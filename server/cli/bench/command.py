@@ -15,13 +15,13 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from server.cli.bench.client import BenchClient
-from server.cli.bench.report import BenchReport, summarise
-from server.cli.bench.sse_reader import BenchError
-from server.cli.bench.workloads import WORKLOADS, Size, Workload
-from server.cli.chat.client import ChatClient, ChatError
-from server.cli.options import DEFAULT_URL, client_key
-from server.cli.screen import output
+from glmserve.cli.bench.client import BenchClient
+from glmserve.cli.bench.report import BenchReport, summarise
+from glmserve.cli.bench.sse_reader import BenchError
+from glmserve.cli.bench.workloads import WORKLOADS, Size, Workload
+from glmserve.cli.chat.client import ChatClient, ChatError
+from glmserve.cli.options import DEFAULT_URL, client_key
+from glmserve.cli.screen import output
 
 _T = TypeVar("_T")
 

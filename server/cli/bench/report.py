@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from server.cli.bench.sse_reader import RequestTimes
+from glmserve.cli.bench.sse_reader import RequestTimes
 
 
 @dataclass(frozen=True, slots=True)

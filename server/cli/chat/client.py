@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from server.cli.http_client import server_client
+from glmserve.cli.http_client import server_client
 
 _NEEDS_KEY = 401
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import click
 
-from server.cli.chat.client import ChatClient, ChatError
-from server.cli.chat.session import Session
-from server.cli.chat.slash_commands import ChatConversation
-from server.cli.chat.terminal import open_terminal
-from server.cli.options import DEFAULT_URL, UsageProblem, client_key, read_settings, settings_options
-from server.cli.shell_completion import complete_model
-from server.config.loader import chat_history
+from glmserve.cli.chat.client import ChatClient, ChatError
+from glmserve.cli.chat.session import Session
+from glmserve.cli.chat.slash_commands import ChatConversation
+from glmserve.cli.chat.terminal import open_terminal
+from glmserve.cli.options import DEFAULT_URL, UsageProblem, client_key, read_settings, settings_options
+from glmserve.cli.shell_completion import complete_model
+from glmserve.config.loader import chat_history
 
 
 @click.command()
@@ -45,7 +45,7 @@ def chat(
         raise UsageProblem("give a MODEL or --url, not both")
     else:
         # A conversation with a running server does without all that a server of its own needs.
-        from server.cli.chat.local_server import started  # noqa: PLC0415
+        from glmserve.cli.chat.local_server import started  # noqa: PLC0415
 
         settings = read_settings((model,), config, {**flags, "log_level": flags["log_level"] or "warning"})
         # Nobody else gets at the server of this conversation, so it needs none of the keys of others.

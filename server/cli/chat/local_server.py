@@ -7,11 +7,11 @@ from queue import Queue
 
 import click
 
-from server.bootstrap.uvicorn_server import Server, base_url, bind
-from server.cli.serve.prepare import prepare
-from server.config.schema import Settings
-from server.engine.interface import EngineState, EngineStatus
-from server.observability.logging import configure_logging
+from glmserve.bootstrap.uvicorn_server import Server, base_url, bind
+from glmserve.cli.serve.prepare import prepare
+from glmserve.config.schema import Settings
+from glmserve.engine.interface import EngineState, EngineStatus
+from glmserve.observability.logging import configure_logging
 
 
 @contextmanager

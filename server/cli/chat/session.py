@@ -10,8 +10,8 @@ from typing import Protocol
 
 import click
 
-from server.cli.chat.client import AnswerFigures, ChatError, SentMessage
-from server.cli.chat.slash_commands import ChatConversation, CommandProblem, Commands
+from glmserve.cli.chat.client import AnswerFigures, ChatError, SentMessage
+from glmserve.cli.chat.slash_commands import ChatConversation, CommandProblem, Commands
 
 _QUOTES = '"""'
 

@@ -10,9 +10,9 @@ from types import MappingProxyType
 import click
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from convert.errors import OutputError
-from convert.gguf.atomic_file import complete_file
-from server.cli.chat.client import AnswerFigures, SentMessage
+from glmserve.cli.chat.client import AnswerFigures, SentMessage
+from glmserve.convert.errors import OutputError
+from glmserve.convert.gguf.atomic_file import complete_file
 
 SAMPLING: Mapping[str, type[float] | type[int]] = MappingProxyType(
     {

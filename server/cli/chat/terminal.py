@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from server.cli.chat.session import Terminal
-from server.cli.chat.slash_commands import COMMANDS
+from glmserve.cli.chat.session import Terminal
+from glmserve.cli.chat.slash_commands import COMMANDS
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """What would move the cursor, recolour the terminal or turn its text around, were a model to write it."""

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from server.bootstrap.engine_config import MODE_FOLDER, ModelPlan, engine_config
-from server.bootstrap.model_source import UnknownModelError, find_source
-from server.cli.models.doctor_report import show
-from server.cli.models.machine import (
+from glmserve.bootstrap.engine_config import MODE_FOLDER, ModelPlan, engine_config
+from glmserve.bootstrap.model_source import UnknownModelError, find_source
+from glmserve.cli.models.doctor_report import show
+from glmserve.cli.models.machine import (
     CachedFile,
     Machine,
     Placed,
@@ -20,17 +20,17 @@ from server.cli.models.machine import (
     find_versions,
     probe,
 )
-from server.cli.models.model_check import check_model, check_variants
-from server.cli.options import UsageProblem, read_settings, settings_options
-from server.cli.screen import output
-from server.cli.shell_completion import complete_model
-from server.config.schema import ModelSettings, Settings
-from server.engine.client.compute_modes.memory import ModeMemory, Remembered
-from server.engine.errors import ModelLoadError
-from server.engine.gguf.gguf_check import ModelFacts
+from glmserve.cli.models.model_check import check_model, check_variants
+from glmserve.cli.options import UsageProblem, read_settings, settings_options
+from glmserve.cli.screen import output
+from glmserve.cli.shell_completion import complete_model
+from glmserve.config.schema import ModelSettings, Settings
+from glmserve.engine.client.compute_modes.memory import ModeMemory, Remembered
+from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.gguf.gguf_check import ModelFacts
 
 if TYPE_CHECKING:
-    from server.engine.llama.placement import BuildFacts
+    from glmserve.engine.llama.placement import BuildFacts
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from server.cli.models.doctor import DoctorModel, DoctorReport
-    from server.engine.llama.placement import Placement
+    from glmserve.cli.models.doctor import DoctorModel, DoctorReport
+    from glmserve.engine.llama.placement import Placement
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 

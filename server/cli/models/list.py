@@ -11,12 +11,12 @@ from gguf import LlamaFileType
 from rich.console import Console
 from rich.table import Table
 
-from server.bootstrap.hf_hub import local_checkpoints
-from server.cli.models.doctor_report import in_units
-from server.cli.models.machine import find_cached
-from server.cli.options import cache_options, read_settings
-from server.cli.screen import output
-from server.engine.gguf.gguf_header import HeaderError, Metadata, read_header
+from glmserve.bootstrap.hf_hub import local_checkpoints
+from glmserve.cli.models.doctor_report import in_units
+from glmserve.cli.models.machine import find_cached
+from glmserve.cli.options import cache_options, read_settings
+from glmserve.cli.screen import output
+from glmserve.engine.gguf.gguf_header import HeaderError, Metadata, read_header
 
 _FITS = 72
 """Columns of a terminal that leave some room for paths."""

@@ -10,12 +10,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from server.engine.config import EngineConfig
-from server.engine.gguf.gguf_check import ModelFacts
-from server.engine.llama.cpu_topology import find_cores
+from glmserve.engine.config import EngineConfig
+from glmserve.engine.gguf.gguf_check import ModelFacts
+from glmserve.engine.llama.cpu_topology import find_cores
 
 if TYPE_CHECKING:
-    from server.engine.llama.placement import BuildFacts, Placement
+    from glmserve.engine.llama.placement import BuildFacts, Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +101,15 @@ def probe(models: tuple[tuple[EngineConfig, ModelFacts], ...]) -> Probe:
 
 def _probe(models: tuple[tuple[EngineConfig, ModelFacts], ...]) -> Probe:
     # Imported here, in the child process alone: the parent must survive a library that cannot be loaded.
-    from server.engine.llama.placement import probe as probe_build  # noqa: PLC0415
+    from glmserve.engine.llama.placement import probe as probe_build  # noqa: PLC0415
 
     build = probe_build()
     return Probe(build, tuple(_place(config, facts, build) for config, facts in models))
 
 
 def _place(config: EngineConfig, facts: ModelFacts, build: "BuildFacts") -> Placed:
-    from server.engine.errors import ModelLoadError  # noqa: PLC0415
-    from server.engine.llama.placement import place  # noqa: PLC0415
+    from glmserve.engine.errors import ModelLoadError  # noqa: PLC0415
+    from glmserve.engine.llama.placement import place  # noqa: PLC0415
 
     try:
         return Placed(place(config, facts, build))

@@ -1,10 +1,10 @@
 """The checks of a model's files that `serve` and `doctor` share."""
 
-from server.bootstrap.model_source import ModelSource
-from server.cli.options import UsageProblem
-from server.config.schema import ModelSettings
-from server.engine.gguf.gguf_check import ModelFacts, check_gguf
-from server.engine.gguf.variant_check import check_adapter, check_prefix
+from glmserve.bootstrap.model_source import ModelSource
+from glmserve.cli.options import UsageProblem
+from glmserve.config.schema import ModelSettings
+from glmserve.engine.gguf.gguf_check import ModelFacts, check_gguf
+from glmserve.engine.gguf.variant_check import check_adapter, check_prefix
 
 
 def check_variants(model: ModelSettings) -> None:

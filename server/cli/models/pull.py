@@ -7,16 +7,16 @@ from types import MappingProxyType
 import click
 from rich.console import Console
 
-from convert.cli import DEFAULT_QUANT, progress_bar
-from convert.errors import ConvertError
-from convert.pipeline import convert_checkpoint, kind_of_file, may_be_made_from
-from convert.quantize.recipes import QuantType
-from models.catalog import CATALOG, find, why_not
-from server.bootstrap import hf_hub as hub
-from server.cli.models.list import describe_file, json_list, show
-from server.cli.options import UsageProblem, cache_options, read_settings
-from server.cli.screen import output
-from server.cli.shell_completion import complete_known
+from glmserve.bootstrap import hf_hub as hub
+from glmserve.cli.models.list import describe_file, json_list, show
+from glmserve.cli.options import UsageProblem, cache_options, read_settings
+from glmserve.cli.screen import output
+from glmserve.cli.shell_completion import complete_known
+from glmserve.convert.cli import DEFAULT_QUANT, progress_bar
+from glmserve.convert.errors import ConvertError
+from glmserve.convert.pipeline import convert_checkpoint, kind_of_file, may_be_made_from
+from glmserve.convert.quantize.recipes import QuantType
+from glmserve.models.catalog import CATALOG, find, why_not
 
 # A little more than each type comes to, as shares of 16 bits.
 _SHARE: Mapping[QuantType, float] = MappingProxyType(

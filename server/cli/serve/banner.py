@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from compat.baichuan import BAICHUAN
-from compat.chatglm import CHATGLM
-from compat.legacy import Contract
-from server.engine.interface import EngineState
-from server.model_pool.registry import NamedModel
+from glmserve.compat.baichuan import BAICHUAN
+from glmserve.compat.chatglm import CHATGLM
+from glmserve.compat.legacy import Contract
+from glmserve.engine.interface import EngineState
+from glmserve.model_pool.registry import NamedModel
 
 _GREETING = "你好"
 KEY_PLACEHOLDER = "YOUR_API_KEY"

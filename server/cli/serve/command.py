@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from server.cli.options import read_settings, settings_options
-from server.cli.shell_completion import complete_model
+from glmserve.cli.options import read_settings, settings_options
+from glmserve.cli.shell_completion import complete_model
 
 
 @click.command()
@@ -19,6 +19,6 @@ def serve(model: tuple[str, ...], config: Path | None, **flags: object) -> None:
     environment variable in brackets, or a key of the TOML file (as the flag, with underscores); the first of these
     counts.
     """
-    from server.cli.serve.run import run  # noqa: PLC0415 - help and completion do without the server
+    from glmserve.cli.serve.run import run  # noqa: PLC0415 - help and completion do without the server
 
     run(read_settings(model, config, flags))

@@ -6,17 +6,17 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from convert.cli import progress_bar
-from convert.errors import ConvertError
-from server.bootstrap.build import Assembly, AssemblyError, api_options, assemble, check_names, check_pinned_tasks
-from server.bootstrap.engine_config import ModelPlan
-from server.bootstrap.model_source import ModelSource, UnknownModelError, convert_source, find_source
-from server.bootstrap.pinned_files import PinnedFileError, pinned_prompts, pinned_tasks
-from server.chat.tasks.loader import TaskFileError, load_tasks
-from server.cli.models.model_check import check_model, check_variants
-from server.cli.options import UsageProblem
-from server.config.schema import ModelSettings, Settings
-from server.engine.errors import ModelLoadError
+from glmserve.bootstrap.build import Assembly, AssemblyError, api_options, assemble, check_names, check_pinned_tasks
+from glmserve.bootstrap.engine_config import ModelPlan
+from glmserve.bootstrap.model_source import ModelSource, UnknownModelError, convert_source, find_source
+from glmserve.bootstrap.pinned_files import PinnedFileError, pinned_prompts, pinned_tasks
+from glmserve.chat.tasks.loader import TaskFileError, load_tasks
+from glmserve.cli.models.model_check import check_model, check_variants
+from glmserve.cli.options import UsageProblem
+from glmserve.config.schema import ModelSettings, Settings
+from glmserve.convert.cli import progress_bar
+from glmserve.convert.errors import ConvertError
+from glmserve.engine.errors import ModelLoadError
 
 log = logging.getLogger(__name__)
 

@@ -5,13 +5,13 @@ from contextlib import closing
 
 import click
 
-from server.bootstrap.uvicorn_server import AddressError, Server, base_url, bind, is_public, lan_url
-from server.cli.serve.banner import Access, announced, ready_banner
-from server.cli.serve.prepare import prepare
-from server.config.schema import LogFormat, Settings
-from server.engine.interface import EngineState
-from server.model_pool.registry import ModelRegistry
-from server.observability.logging import configure_logging
+from glmserve.bootstrap.uvicorn_server import AddressError, Server, base_url, bind, is_public, lan_url
+from glmserve.cli.serve.banner import Access, announced, ready_banner
+from glmserve.cli.serve.prepare import prepare
+from glmserve.config.schema import LogFormat, Settings
+from glmserve.engine.interface import EngineState
+from glmserve.model_pool.registry import ModelRegistry
+from glmserve.observability.logging import configure_logging
 
 log = logging.getLogger(__name__)
 

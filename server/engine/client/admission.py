@@ -7,8 +7,8 @@ caller cannot fill the queue for all others, and nobody is thrown out who was le
 import math
 from collections import Counter, deque
 
-from server.engine.errors import QueueFull, QueueTooSlow
-from server.engine.interface import Caller
+from glmserve.engine.errors import QueueFull, QueueTooSlow
+from glmserve.engine.interface import Caller
 
 LONGEST_RETRY_S = 60
 """Most that is said in Retry-After: OpenAI's clients do not heed more."""

@@ -3,8 +3,8 @@
 import hashlib
 from dataclasses import replace
 
-from server.engine.messages import SampledToken, StepOutput, Submit
-from server.engine.params import SamplingParams
+from glmserve.engine.messages import SampledToken, StepOutput, Submit
+from glmserve.engine.params import SamplingParams
 
 _SEEDS = 2**32 - 1
 """Seeds lie below this."""

@@ -10,17 +10,17 @@ import weakref
 from collections.abc import AsyncGenerator, Iterable
 from contextvars import copy_context
 
-from server.engine.client.compute_modes.selection import EngineModes
-from server.engine.client.file_watch import FileWatch
-from server.engine.client.fit import check_fit
-from server.engine.client.grammar_validator.validator import GrammarValidator
-from server.engine.client.output_stream import OutputStream, RequestOutputQueue
-from server.engine.client.process import WorkerProcess
-from server.engine.client.request_tracker import RequestTracker
-from server.engine.client.restarts import Restarts
-from server.engine.client.watchdog import Watchdog
-from server.engine.config import EngineConfig
-from server.engine.errors import (
+from glmserve.engine.client.compute_modes.selection import EngineModes
+from glmserve.engine.client.file_watch import FileWatch
+from glmserve.engine.client.fit import check_fit
+from glmserve.engine.client.grammar_validator.validator import GrammarValidator
+from glmserve.engine.client.output_stream import OutputStream, RequestOutputQueue
+from glmserve.engine.client.process import WorkerProcess
+from glmserve.engine.client.request_tracker import RequestTracker
+from glmserve.engine.client.restarts import Restarts
+from glmserve.engine.client.watchdog import Watchdog
+from glmserve.engine.config import EngineConfig
+from glmserve.engine.errors import (
     DecodeFailed,
     EngineDied,
     EngineError,
@@ -28,10 +28,10 @@ from server.engine.errors import (
     GrammarRejected,
     ModelLoadError,
 )
-from server.engine.grammar import Grammar
-from server.engine.interface import ANYBODY, Caller, EngineState, EngineStatus
-from server.engine.log_pipe import log_record
-from server.engine.messages import (
+from glmserve.engine.grammar import Grammar
+from glmserve.engine.interface import ANYBODY, Caller, EngineState, EngineStatus
+from glmserve.engine.log_pipe import log_record
+from glmserve.engine.messages import (
     Abort,
     Embed,
     Embedded,
@@ -48,8 +48,8 @@ from server.engine.messages import (
     Submit,
     is_answer,
 )
-from server.engine.params import SamplingParams
-from server.engine.worker.main import BackendFactory, load_llama
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.worker.main import BackendFactory, load_llama
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ _KILL_SECONDS = 10.0
 
 
 class EngineClient:
-    """Implements ``server.engine.interface.Engine`` over a child process. Belongs to one event loop."""
+    """Implements ``glmserve.engine.interface.Engine`` over a child process. Belongs to one event loop."""
 
     def __init__(self, config: EngineConfig, load: BackendFactory = load_llama) -> None:
         """Nothing is started yet. ``load`` runs in the child and must be importable there."""

@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.engine.config import EngineConfig
-from server.engine.llama.fingerprint import identify_content
+from glmserve.engine.config import EngineConfig
+from glmserve.engine.llama.fingerprint import identify_content
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
 """Whether a request can be computed by an engine at all, whatever its load. Pure."""
 
-from server.engine.errors import PromptTooLong, UnknownToken
-from server.engine.messages import EngineInfo
-from server.engine.params import SamplingParams
+from glmserve.engine.errors import PromptTooLong, UnknownToken
+from glmserve.engine.messages import EngineInfo
+from glmserve.engine.params import SamplingParams
 
 
 def check_fit(info: EngineInfo, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str) -> None:

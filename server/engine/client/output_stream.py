@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextvars import copy_context
 
-from server.engine.client.answer_so_far import AnswerSoFar
-from server.engine.errors import DecodeFailed, EngineError, GrammarFailed, SlowConsumer
-from server.engine.messages import GRAMMAR_FAILED, Embed, Embedded, FinishReason, StepOutput, Submit
+from glmserve.engine.client.answer_so_far import AnswerSoFar
+from glmserve.engine.errors import DecodeFailed, EngineError, GrammarFailed, SlowConsumer
+from glmserve.engine.messages import GRAMMAR_FAILED, Embed, Embedded, FinishReason, StepOutput, Submit
 
 MOST_UNREAD = 4096
 """Outputs of a request that may wait for their reader. They take 1.1 MB; with 20 log-probabilities each, 11.6 MB."""

@@ -9,11 +9,11 @@ import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-from server.engine.client.compute_modes.fallback import is_crash
-from server.engine.config import EngineConfig
-from server.engine.messages import FromWorker, Shutdown, ToWorker
-from server.engine.spawning import start_shielded
-from server.engine.worker.main import BackendFactory, run_worker
+from glmserve.engine.client.compute_modes.fallback import is_crash
+from glmserve.engine.config import EngineConfig
+from glmserve.engine.messages import FromWorker, Shutdown, ToWorker
+from glmserve.engine.spawning import start_shielded
+from glmserve.engine.worker.main import BackendFactory, run_worker
 
 log = logging.getLogger(__name__)
 

@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from server.engine.client.admission import AdmissionController
-from server.engine.client.output_stream import RequestOutputQueue
-from server.engine.errors import EngineError
-from server.engine.interface import Caller
-from server.engine.messages import Embed, Embedded, StepOutput, Submit, ToWorker
+from glmserve.engine.client.admission import AdmissionController
+from glmserve.engine.client.output_stream import RequestOutputQueue
+from glmserve.engine.errors import EngineError
+from glmserve.engine.interface import Caller
+from glmserve.engine.messages import Embed, Embedded, StepOutput, Submit, ToWorker
 
 _MOST_SENT = 3
 """Processes that a request may be sent to, one after the other."""

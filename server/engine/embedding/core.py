@@ -5,9 +5,9 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from server.engine.messages import Embed, Embedded, EngineInfo, EngineStats, StepReport
-from server.engine.model_runner import DecodeError
-from server.engine.scheduler.waiting_queue import by_caller
+from glmserve.engine.messages import Embed, Embedded, EngineInfo, EngineStats, StepReport
+from glmserve.engine.model_runner import DecodeError
+from glmserve.engine.scheduler.waiting_queue import by_caller
 
 
 class EmbeddingBackend(ABC):

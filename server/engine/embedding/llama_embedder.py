@@ -8,17 +8,17 @@ from collections.abc import Sequence
 import llama_cpp
 import numpy as np
 
-from server.engine.config import EngineConfig
-from server.engine.embedding.core import EmbeddingBackend
-from server.engine.errors import ModelLoadError, SelfTestFailed
-from server.engine.gguf.gguf_check import ModelFacts
-from server.engine.llama.placement import Placement, place, probe
-from server.engine.llama.runner import load_weights
-from server.engine.llama.self_test import MOST_ROWS, check_vectors
-from server.engine.llama.token_batch import TokenBatch
-from server.engine.llama.vocabulary import ordinary_tokens
-from server.engine.messages import EngineInfo
-from server.engine.model_runner import DecodeError
+from glmserve.engine.config import EngineConfig
+from glmserve.engine.embedding.core import EmbeddingBackend
+from glmserve.engine.errors import ModelLoadError, SelfTestFailed
+from glmserve.engine.gguf.gguf_check import ModelFacts
+from glmserve.engine.llama.placement import Placement, place, probe
+from glmserve.engine.llama.runner import load_weights
+from glmserve.engine.llama.self_test import MOST_ROWS, check_vectors
+from glmserve.engine.llama.token_batch import TokenBatch
+from glmserve.engine.llama.vocabulary import ordinary_tokens
+from glmserve.engine.messages import EngineInfo
+from glmserve.engine.model_runner import DecodeError
 
 _MOST_INPUTS = 64
 """Of one batch; each is a sequence of its own to llama.cpp."""

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from gguf import GGMLQuantizationType
 
-from server.engine.errors import ModelLoadError
-from server.engine.gguf.gguf_header import GgufHeader, HeaderError, Metadata, TensorEntry, read_header
-from server.engine.gguf.gguf_limits import find_lie
+from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.gguf.gguf_header import GgufHeader, HeaderError, Metadata, TensorEntry, read_header
+from glmserve.engine.gguf.gguf_limits import find_lie
 
 ARCHITECTURES = ("chatglm", "baichuan")
 """Architectures whose prompts and cache behaviour are known here."""

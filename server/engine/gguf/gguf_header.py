@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 
-from server.engine.gguf.other_content import other_content
+from glmserve.engine.gguf.other_content import other_content
 
 Scalar = str | int | float | bool
 Metadata = Mapping[str, Scalar | tuple[bytes, ...]]

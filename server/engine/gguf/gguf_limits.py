@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from server.engine.gguf.gguf_header import Metadata
+from glmserve.engine.gguf.gguf_header import Metadata
 
 _MOST_LAYERS = 512
 """LLAMA_MAX_LAYERS of llama-hparams.h."""

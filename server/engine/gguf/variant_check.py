@@ -12,9 +12,9 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFValueType
 from numpy.typing import NDArray
 
-from server.engine.errors import ModelLoadError
-from server.engine.gguf.gguf_check import ModelFacts, metadata_number, open_header
-from server.engine.gguf.gguf_header import GgufHeader, TensorEntry, read_header
+from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.gguf.gguf_check import ModelFacts, metadata_number, open_header
+from glmserve.engine.gguf.gguf_header import GgufHeader, TensorEntry, read_header
 
 LENGTH_KEY = "glmserve.prefix.length"
 

@@ -3,9 +3,9 @@
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from server.engine.grammar import Grammar
-from server.engine.grammar_backend.constraint import Constraint, ConstraintFactory
-from server.engine.params import SamplingParams
+from glmserve.engine.grammar import Grammar
+from glmserve.engine.grammar_backend.constraint import Constraint, ConstraintFactory
+from glmserve.engine.params import SamplingParams
 
 _REMEMBERED = 64
 """Compiled grammars that are kept: many requests come with the same one."""

@@ -14,8 +14,8 @@ from llguidance.llamacpp import lltokenizer_from_vocab
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 from numpy.typing import NDArray
 
-from server.engine.grammar import Grammar
-from server.engine.grammar_backend.source import GrammarError, MaskTooSlow, cleaned, internal_form
+from glmserve.engine.grammar import Grammar
+from glmserve.engine.grammar_backend.source import GrammarError, MaskTooSlow, cleaned, internal_form
 
 _MAX_LEXER_STATES = 50_000
 """Of about 2 kB each, for each running sequence; llguidance's own limit is five times that."""

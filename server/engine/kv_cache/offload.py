@@ -9,8 +9,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from server.engine.kv_cache.ops import Drop
-from server.engine.kv_cache.prefix_cache import common_prefix
+from glmserve.engine.kv_cache.ops import Drop
+from glmserve.engine.kv_cache.prefix_cache import common_prefix
 
 IDLE_CELLS = 1024
 """Cells that idle prefixes may keep: prompts that are repeated at once start from them without a copy."""

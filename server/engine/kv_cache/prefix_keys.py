@@ -12,8 +12,8 @@ prompts of different owners have nothing in common but
 import hashlib
 from collections.abc import Iterable
 
-from server.engine.kv_cache.prefix_cache import common_prefix
-from server.engine.messages import PrefixScope
+from glmserve.engine.kv_cache.prefix_cache import common_prefix
+from glmserve.engine.messages import PrefixScope
 
 _SALT_BITS = 64
 """Above every token id with the salt of its variant."""

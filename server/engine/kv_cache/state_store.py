@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from server.engine.kv_cache.saved_state import (
+from glmserve.engine.kv_cache.saved_state import (
     HEADER_BYTES,
     BadState,
     Fingerprint,

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import llama_cpp
 
-from server.engine.config import Variant
-from server.engine.errors import ModelLoadError
-from server.engine.gguf.gguf_check import ModelFacts
-from server.engine.gguf.variant_check import check_adapter
-from server.engine.llama.ptuning_prefix import KvPrefix, patch_state, read_prefix, rotate
-from server.engine.scheduler.adapters import LoadedVariant, adapter_number
+from glmserve.engine.config import Variant
+from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.gguf.gguf_check import ModelFacts
+from glmserve.engine.gguf.variant_check import check_adapter
+from glmserve.engine.llama.ptuning_prefix import KvPrefix, patch_state, read_prefix, rotate
+from glmserve.engine.scheduler.adapters import LoadedVariant, adapter_number
 
 
 class Adapters:

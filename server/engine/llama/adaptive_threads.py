@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import llama_cpp
 
-from server.engine.llama.cpu_contention import MOST_ROWS, CpuContention
-from server.engine.llama.placement import Placement
+from glmserve.engine.llama.cpu_contention import MOST_ROWS, CpuContention
+from glmserve.engine.llama.placement import Placement
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from server.engine.config import EngineConfig
+from glmserve.engine.config import EngineConfig
 
 _HEAD = 4 * 2**20
 """Bytes read of the start of a file: all of the metadata and the vocabulary, and the list of tensors."""

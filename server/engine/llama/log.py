@@ -5,7 +5,7 @@ from ctypes import c_void_p
 
 import llama_cpp
 
-log = logging.getLogger("server.engine.llama_cpp")
+log = logging.getLogger("glmserve.engine.llama_cpp")
 
 _LEVELS = {2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
 """enum ggml_log_level of ggml.h. Its INFO (2) is a page of text at every load, which is DEBUG to us."""

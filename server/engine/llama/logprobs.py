@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from server.engine.messages import SampledToken, TokenLogprob
+from glmserve.engine.messages import SampledToken, TokenLogprob
 
 
 def score(logits: NDArray[np.float32], token_id: int, top: int) -> SampledToken:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import llama_cpp
 
-from server.engine.config import CACHE_BYTES_AUTO, Device, EngineConfig, KvType
-from server.engine.errors import ModelLoadError
-from server.engine.gguf.gguf_check import ModelFacts
-from server.engine.llama.cpu_topology import Cores, candidates, find_cores
+from glmserve.engine.config import CACHE_BYTES_AUTO, Device, EngineConfig, KvType
+from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.gguf.gguf_check import ModelFacts
+from glmserve.engine.llama.cpu_topology import Cores, candidates, find_cores
 
 log = logging.getLogger(__name__)
 

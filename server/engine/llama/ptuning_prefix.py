@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from server.engine.errors import ModelLoadError
-from server.engine.gguf.gguf_check import ModelFacts, RopeFacts
-from server.engine.gguf.gguf_header import TensorEntry
-from server.engine.gguf.variant_check import check_prefix
+from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.gguf.gguf_check import ModelFacts, RopeFacts
+from glmserve.engine.gguf.gguf_header import TensorEntry
+from glmserve.engine.gguf.variant_check import check_prefix
 
 _ELEMENT_TYPES: dict[int, type[np.floating]] = {0: np.float32, 1: np.float16}
 """GGML_TYPE_F32 and GGML_TYPE_F16: the cache types that a prefix can be written in."""

@@ -13,29 +13,29 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
-from server.engine.config import Device, EngineConfig, KvType
-from server.engine.errors import ModelLoadError, SelfTestFailed
-from server.engine.gguf.gguf_check import ModelFacts
-from server.engine.grammar_backend.compile_pool import PreparedConstraints
-from server.engine.grammar_backend.constraint import ConstraintFactory
-from server.engine.kv_cache.ops import CacheOp, CopyPrefix, Drop, FreeSlot, Load, Offload, Truncate
-from server.engine.kv_cache.snapshot import CacheSnapshot
-from server.engine.llama.adapters import Adapters
-from server.engine.llama.adaptive_threads import AdaptiveThreads
-from server.engine.llama.fingerprint import identify_variants
-from server.engine.llama.logprobs import score
-from server.engine.llama.placement import MEASURED_BYTES, Placement, place, probe
-from server.engine.llama.rss_trim import release_file, zeros_released
-from server.engine.llama.sampler import Sampler, logits_at
-from server.engine.llama.self_test import MOST_ROWS, check_batches
-from server.engine.llama.thread_autotune import settle_threads
-from server.engine.llama.token_batch import TokenBatch
-from server.engine.llama.vocabulary import ordinary_tokens, stop_ids
-from server.engine.messages import EngineInfo, SampledToken
-from server.engine.model_runner import DecodeError, Preparation
-from server.engine.params import SamplingParams
-from server.engine.scheduler.batch import BatchItem
-from server.engine.sequence import Sequence
+from glmserve.engine.config import Device, EngineConfig, KvType
+from glmserve.engine.errors import ModelLoadError, SelfTestFailed
+from glmserve.engine.gguf.gguf_check import ModelFacts
+from glmserve.engine.grammar_backend.compile_pool import PreparedConstraints
+from glmserve.engine.grammar_backend.constraint import ConstraintFactory
+from glmserve.engine.kv_cache.ops import CacheOp, CopyPrefix, Drop, FreeSlot, Load, Offload, Truncate
+from glmserve.engine.kv_cache.snapshot import CacheSnapshot
+from glmserve.engine.llama.adapters import Adapters
+from glmserve.engine.llama.adaptive_threads import AdaptiveThreads
+from glmserve.engine.llama.fingerprint import identify_variants
+from glmserve.engine.llama.logprobs import score
+from glmserve.engine.llama.placement import MEASURED_BYTES, Placement, place, probe
+from glmserve.engine.llama.rss_trim import release_file, zeros_released
+from glmserve.engine.llama.sampler import Sampler, logits_at
+from glmserve.engine.llama.self_test import MOST_ROWS, check_batches
+from glmserve.engine.llama.thread_autotune import settle_threads
+from glmserve.engine.llama.token_batch import TokenBatch
+from glmserve.engine.llama.vocabulary import ordinary_tokens, stop_ids
+from glmserve.engine.messages import EngineInfo, SampledToken
+from glmserve.engine.model_runner import DecodeError, Preparation
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.scheduler.batch import BatchItem
+from glmserve.engine.sequence import Sequence
 
 log = logging.getLogger(__name__)
 

@@ -11,12 +11,12 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
-from server.engine.grammar_backend.constraint import Constraint
-from server.engine.grammar_backend.source import GrammarError
-from server.engine.llama.logprobs import score
-from server.engine.messages import GRAMMAR_FAILED, SampledToken
-from server.engine.model_runner import SampleError
-from server.engine.params import SamplingParams
+from glmserve.engine.grammar_backend.constraint import Constraint
+from glmserve.engine.grammar_backend.source import GrammarError
+from glmserve.engine.llama.logprobs import score
+from glmserve.engine.messages import GRAMMAR_FAILED, SampledToken
+from glmserve.engine.model_runner import SampleError
+from glmserve.engine.params import SamplingParams
 
 
 class Sampler:

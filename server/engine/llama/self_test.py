@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from server.engine.errors import SelfTestFailed
+from glmserve.engine.errors import SelfTestFailed
 
 MOST_ROWS = 33
 SMALL_BATCHES = (8, 2, 1)

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import llama_cpp
 
-from server.engine.errors import ModelLoadError
-from server.engine.llama.cpu_topology import best, measure
-from server.engine.llama.placement import Placement
+from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.llama.cpu_topology import best, measure
+from glmserve.engine.llama.placement import Placement
 
 log = logging.getLogger(__name__)
 

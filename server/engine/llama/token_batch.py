@@ -9,7 +9,7 @@ from itertools import chain
 import llama_cpp
 import numpy as np
 
-from server.engine.scheduler.batch import BatchItem
+from glmserve.engine.scheduler.batch import BatchItem
 
 
 class TokenBatch:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import llama_cpp
 
-from server.engine.errors import ModelLoadError
-from server.engine.gguf.gguf_check import check_gguf
+from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.gguf.gguf_check import check_gguf
 
 
 def load_vocabulary(path: Path) -> tuple[llama_cpp.llama_model_p, llama_cpp.llama_vocab_p]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence as Ordered
 
-from server.engine.sequence import Sequence
+from glmserve.engine.sequence import Sequence
 
 
 class AdapterRotation:

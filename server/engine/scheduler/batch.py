@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from server.engine.kv_cache.ops import CacheOp
-from server.engine.sequence import Sequence
+from glmserve.engine.kv_cache.ops import CacheOp
+from glmserve.engine.sequence import Sequence
 
 
 @dataclass(frozen=True, slots=True)

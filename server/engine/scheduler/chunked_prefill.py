@@ -1,7 +1,7 @@
 """How the tokens of a step are shared among sequences. Pure."""
 
-from server.engine.scheduler.batch import BatchItem
-from server.engine.sequence import Sequence
+from glmserve.engine.scheduler.batch import BatchItem
+from glmserve.engine.sequence import Sequence
 
 SCORED_PER_STEP = 64
 """Tokens of a prompt that are scored in one step: each needs a row of logits, 260 kB for ChatGLM2's vocabulary."""

@@ -16,19 +16,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 
-from server.engine.kv_cache.offload import IDLE_CELLS, OffloadedPrefixes, is_worth_offloading
-from server.engine.kv_cache.ops import CacheOp, CopyPrefix, FreeSlot, Load, Offload, Truncate
-from server.engine.kv_cache.prefix_cache import Match, PrefixCache
-from server.engine.kv_cache.snapshot import CacheSnapshot
-from server.engine.messages import EngineStats, FinishReason, SampledToken, StepOutput
-from server.engine.scheduler.adapter_rotation import AdapterRotation
-from server.engine.scheduler.batch import Batch, BatchItem
-from server.engine.scheduler.chunked_prefill import ChunkedPrefill, item_of
-from server.engine.scheduler.shared_prefix import MIN_SHARED, has_prefix_owner
-from server.engine.scheduler.step_budget import StepBudget
-from server.engine.scheduler.waiting_queue import WaitingQueue, by_caller
-from server.engine.sequence import Sequence, SequenceStatus
-from server.engine.speculative.controller import SpeculativeController
+from glmserve.engine.kv_cache.offload import IDLE_CELLS, OffloadedPrefixes, is_worth_offloading
+from glmserve.engine.kv_cache.ops import CacheOp, CopyPrefix, FreeSlot, Load, Offload, Truncate
+from glmserve.engine.kv_cache.prefix_cache import Match, PrefixCache
+from glmserve.engine.kv_cache.snapshot import CacheSnapshot
+from glmserve.engine.messages import EngineStats, FinishReason, SampledToken, StepOutput
+from glmserve.engine.scheduler.adapter_rotation import AdapterRotation
+from glmserve.engine.scheduler.batch import Batch, BatchItem
+from glmserve.engine.scheduler.chunked_prefill import ChunkedPrefill, item_of
+from glmserve.engine.scheduler.shared_prefix import MIN_SHARED, has_prefix_owner
+from glmserve.engine.scheduler.step_budget import StepBudget
+from glmserve.engine.scheduler.waiting_queue import WaitingQueue, by_caller
+from glmserve.engine.sequence import Sequence, SequenceStatus
+from glmserve.engine.speculative.controller import SpeculativeController
 
 MAX_BYPASSES = 32
 """Sequences that may begin before one for which there is no room: short ones do not wait behind it, nor it for ever."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable
 
-from server.engine.kv_cache.prefix_cache import common_prefix
-from server.engine.sequence import Sequence, SequenceStatus
+from glmserve.engine.kv_cache.prefix_cache import common_prefix
+from glmserve.engine.sequence import Sequence, SequenceStatus
 
 MIN_SHARED = 32
 """Tokens of a prefix that make waiting for another sequence's computation worth a step."""

@@ -8,7 +8,7 @@ beside four answers: pieces of 64 alone run at 120 to 137 tokens a second, piece
 
 from dataclasses import dataclass
 
-from server.engine.sequence import Sequence
+from glmserve.engine.sequence import Sequence
 
 ROWS = 16
 """Steps are a multiple of so many tokens. Two cores, 0.9B q4_0: 16, 32 and 48 tokens run at 131, 145 and 145 a second,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TypeVar
 
-from server.engine.sequence import Sequence
+from glmserve.engine.sequence import Sequence
 
 GENERATED = 3
 """What a generated token counts, in tokens of a prompt: a 0.9B model on one core generates 31.7 tokens in the time in

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from operator import mul
 
-from server.engine.sequence import Sequence
-from server.engine.speculative.ngram import MAX_MATCH, PromptLookup
-from server.engine.speculative.step_cost import StepCost
+from glmserve.engine.sequence import Sequence
+from glmserve.engine.speculative.ngram import MAX_MATCH, PromptLookup
+from glmserve.engine.speculative.step_cost import StepCost
 
 SHARE = 0.02
 """Of the decoding time: what speculation may cost where it does not pay."""

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from server.engine.kv_cache.offload import IDLE_CELLS
-from server.engine.kv_cache.ops import CacheOp
-from server.engine.kv_cache.prefix_keys import PrefixKeys
-from server.engine.log_pipe import about
-from server.engine.messages import (
+from glmserve.engine.kv_cache.offload import IDLE_CELLS
+from glmserve.engine.kv_cache.ops import CacheOp
+from glmserve.engine.kv_cache.prefix_keys import PrefixKeys
+from glmserve.engine.log_pipe import about
+from glmserve.engine.messages import (
     GRAMMAR_FAILED,
     EngineStats,
     FinishReason,
@@ -20,15 +20,15 @@ from server.engine.messages import (
     StepReport,
     Submit,
 )
-from server.engine.model_runner import DecodeError, ModelRunner, Preparation, SampleError
-from server.engine.scheduler.adapters import PLAIN
-from server.engine.scheduler.batch import Batch, BatchItem
-from server.engine.scheduler.scheduler import Scheduler, SchedulerConfig
-from server.engine.scheduler.step_budget import TokenBudgetPolicy
-from server.engine.sequence import Sequence
-from server.engine.speculative.controller import SpeculativeController
-from server.engine.worker.pinned_prefixes import PinnedPrefixes, States
-from server.engine.worker.times import SequenceTimes
+from glmserve.engine.model_runner import DecodeError, ModelRunner, Preparation, SampleError
+from glmserve.engine.scheduler.adapters import PLAIN
+from glmserve.engine.scheduler.batch import Batch, BatchItem
+from glmserve.engine.scheduler.scheduler import Scheduler, SchedulerConfig
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
+from glmserve.engine.sequence import Sequence
+from glmserve.engine.speculative.controller import SpeculativeController
+from glmserve.engine.worker.pinned_prefixes import PinnedPrefixes, States
+from glmserve.engine.worker.times import SequenceTimes
 
 log = logging.getLogger(__name__)
 

@@ -29,12 +29,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NoReturn, ParamSpec, TypeVar
 
-from server.engine.compute_mode import ComputeMode
-from server.engine.embedding.core import EmbeddingBackend
-from server.engine.errors import ModelLoadError
-from server.engine.messages import FromWorker, StepReport
-from server.engine.model_runner import DecodeError, ModelRunner
-from server.engine.scheduler.batch import BatchItem
+from glmserve.engine.compute_mode import ComputeMode
+from glmserve.engine.embedding.core import EmbeddingBackend
+from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.messages import FromWorker, StepReport
+from glmserve.engine.model_runner import DecodeError, ModelRunner
+from glmserve.engine.scheduler.batch import BatchItem
 
 VARIABLE = "GLMSERVE_FAULTS"
 _ONCE = "once "

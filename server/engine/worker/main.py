@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 
-from server.engine.config import EngineConfig
-from server.engine.embedding.core import EmbeddingBackend, EmbeddingCore
-from server.engine.errors import ModelLoadError, SelfTestFailed
-from server.engine.kv_cache.state_store import StateStore
-from server.engine.log_pipe import LogPipe, Outgoing
-from server.engine.messages import (
+from glmserve.engine.config import EngineConfig
+from glmserve.engine.embedding.core import EmbeddingBackend, EmbeddingCore
+from glmserve.engine.errors import ModelLoadError, SelfTestFailed
+from glmserve.engine.kv_cache.state_store import StateStore
+from glmserve.engine.log_pipe import LogPipe, Outgoing
+from glmserve.engine.messages import (
     Abort,
     Embed,
     LoadFailed,
@@ -25,12 +25,12 @@ from server.engine.messages import (
     Submit,
     ToWorker,
 )
-from server.engine.model_runner import ModelRunner
-from server.engine.scheduler.step_budget import TokenBudgetPolicy
-from server.engine.spawning import ENDING_SIGNALS, end_with_parent
-from server.engine.speculative.controller import SpeculativeController
-from server.engine.worker import faults
-from server.engine.worker.core import EngineCore, EngineCorrupted
+from glmserve.engine.model_runner import ModelRunner
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
+from glmserve.engine.spawning import ENDING_SIGNALS, end_with_parent
+from glmserve.engine.speculative.controller import SpeculativeController
+from glmserve.engine.worker import faults
+from glmserve.engine.worker.core import EngineCore, EngineCorrupted
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +46,10 @@ BackendFactory = Callable[[EngineConfig], ModelRunner | EmbeddingBackend]
 def load_llama(config: EngineConfig) -> ModelRunner | EmbeddingBackend:
     """The real backend. Imports llama.cpp here, so that only the child process has it in memory."""
     os.environ.update(config.compute_mode.environment)
-    from server.engine.embedding.llama_embedder import LlamaEmbedder  # noqa: PLC0415
-    from server.engine.gguf.gguf_check import check_gguf  # noqa: PLC0415
-    from server.engine.llama.log import route_log  # noqa: PLC0415
-    from server.engine.llama.runner import LlamaModelRunner  # noqa: PLC0415
+    from glmserve.engine.embedding.llama_embedder import LlamaEmbedder  # noqa: PLC0415
+    from glmserve.engine.gguf.gguf_check import check_gguf  # noqa: PLC0415
+    from glmserve.engine.llama.log import route_log  # noqa: PLC0415
+    from glmserve.engine.llama.runner import LlamaModelRunner  # noqa: PLC0415
 
     route_log()
     facts = check_gguf(config.model_path)

@@ -4,15 +4,15 @@ import itertools
 import logging
 from typing import Protocol
 
-from server.engine.kv_cache.prefix_keys import PrefixKeys
-from server.engine.kv_cache.saved_state import Fingerprint, fingerprint
-from server.engine.messages import FinishReason, Pin
-from server.engine.model_runner import ModelRunner
-from server.engine.params import SamplingParams
-from server.engine.scheduler.adapters import PLAIN
-from server.engine.scheduler.batch import Batch
-from server.engine.scheduler.scheduler import Scheduler
-from server.engine.sequence import Sequence, SequenceStatus
+from glmserve.engine.kv_cache.prefix_keys import PrefixKeys
+from glmserve.engine.kv_cache.saved_state import Fingerprint, fingerprint
+from glmserve.engine.messages import FinishReason, Pin
+from glmserve.engine.model_runner import ModelRunner
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.scheduler.adapters import PLAIN
+from glmserve.engine.scheduler.batch import Batch
+from glmserve.engine.scheduler.scheduler import Scheduler
+from glmserve.engine.sequence import Sequence, SequenceStatus
 
 log = logging.getLogger(__name__)
 

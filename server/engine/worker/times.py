@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from server.engine.messages import StepOutput
+from glmserve.engine.messages import StepOutput
 
 
 @dataclass(slots=True)

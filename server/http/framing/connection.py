@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from server.http.errors import describe, is_expected
-from server.http.framing.half_close import is_reset
-from server.http.framing.parser import Http1Parser
-from server.http.framing.reply import Exchange
-from server.http.framing.request_head import check_head, explained
+from glmserve.http.errors import describe, is_expected
+from glmserve.http.framing.half_close import is_reset
+from glmserve.http.framing.parser import Http1Parser
+from glmserve.http.framing.reply import Exchange
+from glmserve.http.framing.request_head import check_head, explained
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application

@@ -4,7 +4,7 @@ from typing import Protocol
 
 import httptools
 
-from server.http.framing.request_head import framing_of
+from glmserve.http.framing.request_head import framing_of
 
 
 class Listener(Protocol):

@@ -8,7 +8,7 @@ import logging
 import re
 from collections.abc import Sequence
 
-from server.http.errors import MalformedRequest
+from glmserve.http.errors import MalformedRequest
 
 Headers = Sequence[tuple[bytes, bytes]]
 """Names in lower case."""

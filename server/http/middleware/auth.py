@@ -5,10 +5,10 @@ from collections.abc import Callable
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.http.errors import InvalidKey
-from server.http.middleware.api_keys import ApiKey, ApiKeyStore
-from server.http.middleware.error_rendering import ErrorRenderer
-from server.http.request_context import current_request
+from glmserve.http.errors import InvalidKey
+from glmserve.http.middleware.api_keys import ApiKey, ApiKeyStore
+from glmserve.http.middleware.error_rendering import ErrorRenderer
+from glmserve.http.request_context import current_request
 
 _KEY_HEADERS = ("x-api-key", "api-key")
 

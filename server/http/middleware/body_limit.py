@@ -6,7 +6,7 @@ import anyio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.http.errors import BodyTooLarge, BodyTooSlow, UnsupportedEncoding
+from glmserve.http.errors import BodyTooLarge, BodyTooSlow, UnsupportedEncoding
 
 BODY_SECONDS = 30.0
 """How long a body may take, whatever its size."""

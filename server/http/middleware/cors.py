@@ -5,7 +5,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from server.http.origins import ALL, Origins
+from glmserve.http.origins import ALL, Origins
 
 EXPOSED = (
     "x-request-id", "request-id", "openai-processing-ms", "retry-after",

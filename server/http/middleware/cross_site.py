@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.http.errors import CrossSiteRefused, HostRefused
-from server.http.middleware.error_rendering import ErrorRenderer
-from server.http.origins import ALL, Origins, host_of, is_local_host, is_same_authority
+from glmserve.http.errors import CrossSiteRefused, HostRefused
+from glmserve.http.middleware.error_rendering import ErrorRenderer
+from glmserve.http.origins import ALL, Origins, host_of, is_local_host, is_same_authority
 
 _SAFE_METHODS = ("GET", "HEAD")
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from fastapi.responses import JSONResponse
 from starlette.types import Scope
 
-from server.http.errors import ErrorReply, describe, is_expected
-from server.http.request_context import current_request
+from glmserve.http.errors import ErrorReply, describe, is_expected
+from glmserve.http.request_context import current_request
 
 log = logging.getLogger(__name__)
 

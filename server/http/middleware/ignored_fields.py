@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.http.errors import shown
-from server.http.request_context import current_request
+from glmserve.http.errors import shown
+from glmserve.http.request_context import current_request
 
 log = logging.getLogger(__name__)
 

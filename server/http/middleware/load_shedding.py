@@ -4,8 +4,8 @@ from collections.abc import Callable, Collection
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.engine.errors import QueueFull
-from server.http.middleware.error_rendering import ErrorRenderer
+from glmserve.engine.errors import QueueFull
+from glmserve.http.middleware.error_rendering import ErrorRenderer
 
 
 class Shedding:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.http.errors import RateLimited
-from server.http.middleware.error_rendering import ErrorRenderer
-from server.http.middleware.token_bucket import RateLimiter
-from server.http.request_context import Limits, RequestRecord, current_request
+from glmserve.http.errors import RateLimited
+from glmserve.http.middleware.error_rendering import ErrorRenderer
+from glmserve.http.middleware.token_bucket import RateLimiter
+from glmserve.http.request_context import Limits, RequestRecord, current_request
 
 
 class RateLimit:

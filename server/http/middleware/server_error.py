@@ -2,7 +2,7 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.http.middleware.error_rendering import ErrorRenderer
+from glmserve.http.middleware.error_rendering import ErrorRenderer
 
 
 class ServerErrorMiddleware:

@@ -3,9 +3,9 @@
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.http.errors import RequestTimedOut
-from server.http.middleware.error_rendering import ErrorRenderer
-from server.http.request_context import current_request
+from glmserve.http.errors import RequestTimedOut
+from glmserve.http.middleware.error_rendering import ErrorRenderer
+from glmserve.http.request_context import current_request
 
 GRACE_S = 1.0
 """Left to whoever generates, to end a reply in good order at the limit."""
@@ -14,7 +14,7 @@ GRACE_S = 1.0
 class TimeLimit:
     """Ends requests that take more than so many seconds.
 
-    Whoever generates keeps to the limit itself (``server.generation.deadline``), as only there a stream can be ended
+    Whoever generates keeps to the limit itself (``glmserve.generation.deadline``), as only there a stream can be ended
     with a last event. Here is ended what takes its time elsewhere: a body that does not come, a model that loads; and
     what hangs because the caller does not read, whose connection is cut.
     """

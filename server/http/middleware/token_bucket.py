@@ -2,8 +2,8 @@
 
 import math
 
-from server.http.errors import RateLimited
-from server.http.request_context import Limits, RequestRecord
+from glmserve.http.errors import RateLimited
+from glmserve.http.request_context import Limits, RequestRecord
 
 _MINUTE = 60.0
 _TRY_AGAIN_S = 1

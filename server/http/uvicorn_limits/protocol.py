@@ -2,7 +2,7 @@
 
 These are connections, the head of a request, requests ahead of their answers, and a reader who does not read.
 
-What is sent and not read is bounded: the system holds what ``server.bootstrap.uvicorn_server.bind`` says, the transport 64 KiB and one
+What is sent and not read is bounded: the system holds what ``glmserve.bootstrap.uvicorn_server.bind`` says, the transport 64 KiB and one
 message beyond that, and then whoever sends waits, until it is told that the caller is gone.
 """
 
@@ -14,9 +14,9 @@ import struct
 import termios
 from collections.abc import Callable
 
-from server.http.errors import HeaderFieldsTooLarge, MalformedRequest, TooManyConnections
-from server.http.framing.connection import HangUp, StrictProtocol
-from server.http.uvicorn_limits.connections import Connections
+from glmserve.http.errors import HeaderFieldsTooLarge, MalformedRequest, TooManyConnections
+from glmserve.http.framing.connection import HangUp, StrictProtocol
+from glmserve.http.uvicorn_limits.connections import Connections
 
 log = logging.getLogger(__name__)
 

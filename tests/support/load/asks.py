@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from server.chat.prompts.chatglm2 import render
+from glmserve.chat.prompts.chatglm2 import render
 from tests.support.load.connection import Leave
 
 Json = dict[str, object]

@@ -2,13 +2,13 @@
 
 import pytest
 
-from server.api.common.field_policy import Rejected
-from server.api.openai.chat_completions.field_policy import CHAT
-from server.api.openai.chat_completions.protocol import ChatRequest, parse_chat_request
-from server.api.openai.chat_completions.request import to_generation
-from server.engine.params import SamplingParams
-from server.http.errors import InvalidRequest
-from server.http.request_context import RequestRecord, enter_request
+from glmserve.api.common.field_policy import Rejected
+from glmserve.api.openai.chat_completions.field_policy import CHAT
+from glmserve.api.openai.chat_completions.protocol import ChatRequest, parse_chat_request
+from glmserve.api.openai.chat_completions.request import to_generation
+from glmserve.engine.params import SamplingParams
+from glmserve.http.errors import InvalidRequest
+from glmserve.http.request_context import RequestRecord, enter_request
 from tests.support.api import served_model
 from tests.support.scripted_engine import ScriptedEngine
 

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 import pytest
 from pydantic import ValidationError
 
-from server.api.anthropic.protocol import MessagesRequest, PromptRequest
-from server.api.common.base import ApiModel
-from server.api.openai.chat_completions.protocol import ChatRequest
-from server.api.openai.completions.request import CompletionRequest
-from server.api.openai.embeddings.protocol import EmbeddingRequest
-from server.api.openai.responses.protocol import ResponsesRequest
-from server.api.openai.tokenize import DetokenizeRequest, TokenizeText
-from server.http.errors import InvalidRequest
+from glmserve.api.anthropic.protocol import MessagesRequest, PromptRequest
+from glmserve.api.common.base import ApiModel
+from glmserve.api.openai.chat_completions.protocol import ChatRequest
+from glmserve.api.openai.completions.request import CompletionRequest
+from glmserve.api.openai.embeddings.protocol import EmbeddingRequest
+from glmserve.api.openai.responses.protocol import ResponsesRequest
+from glmserve.api.openai.tokenize import DetokenizeRequest, TokenizeText
+from glmserve.http.errors import InvalidRequest
 
 REQUESTS = (
     ChatRequest, CompletionRequest, EmbeddingRequest, TokenizeText, DetokenizeRequest, ResponsesRequest,

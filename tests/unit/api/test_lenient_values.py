@@ -2,15 +2,15 @@
 
 import pytest
 
-from server.api.anthropic.protocol import parse_messages_request
-from server.api.common.tools import to_offer
-from server.api.openai.chat_completions.protocol import parse_chat_request
-from server.api.openai.chat_completions.request import to_generation
-from server.api.openai.completions.request import parse_completion_request, to_asks
-from server.api.openai.responses.protocol import parse_responses_request
-from server.api.openai.responses.tools import to_offer as responses_offer
-from server.chat.tools.types import ToolChoice
-from server.generation.generate import GenerationRequest
+from glmserve.api.anthropic.protocol import parse_messages_request
+from glmserve.api.common.tools import to_offer
+from glmserve.api.openai.chat_completions.protocol import parse_chat_request
+from glmserve.api.openai.chat_completions.request import to_generation
+from glmserve.api.openai.completions.request import parse_completion_request, to_asks
+from glmserve.api.openai.responses.protocol import parse_responses_request
+from glmserve.api.openai.responses.tools import to_offer as responses_offer
+from glmserve.chat.tools.types import ToolChoice
+from glmserve.generation.generate import GenerationRequest
 from tests.support.api import served_model
 from tests.support.scripted_engine import ScriptedEngine
 from tests.unit.api.test_tool_request import NOW, USER, WEATHER, generation

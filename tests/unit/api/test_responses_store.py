@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.api.openai.responses.store import ResponseStore, StoredResponse
+from glmserve.api.openai.responses.store import ResponseStore, StoredResponse
 
 
 def response(name: str, size: int = 10) -> StoredResponse:

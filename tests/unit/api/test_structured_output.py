@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from server.api.common.base import parse
-from server.api.common.structured_output import GrammarFields, to_grammar
-from server.engine.grammar import Grammar, GrammarKind, one_of
-from server.http.errors import InvalidRequest
+from glmserve.api.common.base import parse
+from glmserve.api.common.structured_output import GrammarFields, to_grammar
+from glmserve.engine.grammar import Grammar, GrammarKind, one_of
+from glmserve.http.errors import InvalidRequest
 
 SCHEMA = {"type": "object", "properties": {"z": {"const": "é"}, "a": {}}}
 SOURCE = '{"type":"object","properties":{"z":{"const":"é"},"a":{}}}'

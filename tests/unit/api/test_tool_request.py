@@ -2,14 +2,14 @@
 
 import pytest
 
-from server.api.common.tools import to_offer
-from server.api.openai.chat_completions.protocol import parse_chat_request
-from server.api.openai.chat_completions.request import to_generation
-from server.chat.prompts.errors import PromptError
-from server.chat.tools.types import ToolChoice, ToolConfig, ToolError
-from server.engine.grammar import GrammarKind
-from server.generation.generate import GenerationRequest
-from server.http.errors import InvalidRequest, TextTooLong
+from glmserve.api.common.tools import to_offer
+from glmserve.api.openai.chat_completions.protocol import parse_chat_request
+from glmserve.api.openai.chat_completions.request import to_generation
+from glmserve.chat.prompts.errors import PromptError
+from glmserve.chat.tools.types import ToolChoice, ToolConfig, ToolError
+from glmserve.engine.grammar import GrammarKind
+from glmserve.generation.generate import GenerationRequest
+from glmserve.http.errors import InvalidRequest, TextTooLong
 from tests.support.api import served_model
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 

@@ -5,20 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from models.catalog import CATALOG, EMBEDDED, SamplingDefaults
-from server.bootstrap.build import Assembly, AssemblyError, api_options, assemble, load_fitting, load_policy
-from server.bootstrap.engine_config import ModelPlan, engine_config
-from server.bootstrap.model_source import ModelSource
-from server.chat.prompts.message import Message, Role
-from server.config.loader import load_settings
-from server.config.schema import FLAGS, Settings
-from server.engine.config import EngineConfig
-from server.engine.errors import ModelLoadError
-from server.engine.gguf.gguf_check import ModelFacts, RopeFacts
-from server.http.request_context import Limits
-from server.model_pool.host import LoadPolicy
-from server.model_pool.pinning import PinnedPrompt
-from server.model_pool.registry import ModelCard
+from glmserve.bootstrap.build import Assembly, AssemblyError, api_options, assemble, load_fitting, load_policy
+from glmserve.bootstrap.engine_config import ModelPlan, engine_config
+from glmserve.bootstrap.model_source import ModelSource
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.config.loader import load_settings
+from glmserve.config.schema import FLAGS, Settings
+from glmserve.engine.config import EngineConfig
+from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.gguf.gguf_check import ModelFacts, RopeFacts
+from glmserve.http.request_context import Limits
+from glmserve.model_pool.host import LoadPolicy
+from glmserve.model_pool.pinning import PinnedPrompt
+from glmserve.model_pool.registry import ModelCard
+from glmserve.models.catalog import CATALOG, EMBEDDED, SamplingDefaults
 from tests.unit.cli.samples import SAMPLES
 
 FACTS = ModelFacts(

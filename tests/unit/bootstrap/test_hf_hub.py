@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from convert.quantize.recipes import QuantType
-from models.catalog import CATALOG, find
-from server.bootstrap.hf_hub import HubError, RemoteFile, check_space, needed_files
-from server.chat.prompts.formats import prompt_format
-from server.cli.models.pull import expected_bytes, repository_of
-from server.cli.options import UsageProblem
+from glmserve.bootstrap.hf_hub import HubError, RemoteFile, check_space, needed_files
+from glmserve.chat.prompts.formats import prompt_format
+from glmserve.cli.models.pull import expected_bytes, repository_of
+from glmserve.cli.options import UsageProblem
+from glmserve.convert.quantize.recipes import QuantType
+from glmserve.models.catalog import CATALOG, find
 
 CHATGLM2 = (
     ".gitattributes", "MODEL_LICENSE", "README.md", "config.json", "configuration_chatglm.py", "modeling_chatglm.py",

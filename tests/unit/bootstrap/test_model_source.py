@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from convert.quantize.recipes import QuantType
-from models.catalog import EMBEDDED
-from server.bootstrap import model_source as sources
-from server.bootstrap.model_source import ModelSource, UnknownModelError, convert_source, find_source
-from server.config.schema import Quant
+from glmserve.bootstrap import model_source as sources
+from glmserve.bootstrap.model_source import ModelSource, UnknownModelError, convert_source, find_source
+from glmserve.config.schema import Quant
+from glmserve.convert.quantize.recipes import QuantType
+from glmserve.models.catalog import EMBEDDED
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.config.schema import Load, LogFormat, LogLevel, Quant
-from server.engine.config import Device, KvType
+from glmserve.config.schema import Load, LogFormat, LogLevel, Quant
+from glmserve.engine.config import Device, KvType
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from server.cli.bench.command import show
-from server.cli.bench.report import BenchReport, summarise
-from server.cli.bench.sse_reader import BenchError, RequestTimes, read_reply
-from server.cli.bench.workloads import WORKLOADS, Size
+from glmserve.cli.bench.command import show
+from glmserve.cli.bench.report import BenchReport, summarise
+from glmserve.cli.bench.sse_reader import BenchError, RequestTimes, read_reply
+from glmserve.cli.bench.workloads import WORKLOADS, Size
 
 
 def _times(started: float, chunks: tuple[float, ...], tokens: int, cached: int = 0) -> RequestTimes:

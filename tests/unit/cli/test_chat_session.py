@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from server.cli.chat.client import AnswerFigures, ChatError, SentMessage
-from server.cli.chat.session import Session, Terminal
-from server.cli.chat.slash_commands import COMMANDS, ChatConversation
+from glmserve.cli.chat.client import AnswerFigures, ChatError, SentMessage
+from glmserve.cli.chat.session import Session, Terminal
+from glmserve.cli.chat.slash_commands import COMMANDS, ChatConversation
 
 Step = str | AnswerFigures | BaseException | type[BaseException]
 

@@ -6,14 +6,14 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
-from server.cli.main import main
-from server.cli.models.doctor import DoctorModel, DoctorReport, to_json
-from server.cli.models.doctor_report import in_units, show
-from server.cli.models.machine import CachedFile, Machine, Placed, Versions, find_cached
-from server.engine.client.compute_modes.memory import Remembered
-from server.engine.compute_mode import ComputeMode
-from server.engine.llama.cpu_topology import Cores
-from server.engine.llama.placement import BuildFacts, DeviceFacts, Placement
+from glmserve.cli.main import main
+from glmserve.cli.models.doctor import DoctorModel, DoctorReport, to_json
+from glmserve.cli.models.doctor_report import in_units, show
+from glmserve.cli.models.machine import CachedFile, Machine, Placed, Versions, find_cached
+from glmserve.engine.client.compute_modes.memory import Remembered
+from glmserve.engine.compute_mode import ComputeMode
+from glmserve.engine.llama.cpu_topology import Cores
+from glmserve.engine.llama.placement import BuildFacts, DeviceFacts, Placement
 from tests.support.minimal_gguf import write_gguf
 from tests.unit.bootstrap.test_build import FACTS
 

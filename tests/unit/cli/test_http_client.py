@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from server.cli.chat.client import ChatClient
-from server.cli.http_client import server_client
-from server.cli.task_client import TaskClient
+from glmserve.cli.chat.client import ChatClient
+from glmserve.cli.http_client import server_client
+from glmserve.cli.task_client import TaskClient
 
 MODELS = b'{"object": "list", "data": [{"id": "some"}]}'
 

@@ -5,10 +5,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from docs.generate.settings_page import settings_page
-from server.cli.options import read_settings, settings_options
-from server.cli.serve.command import serve
-from server.config.loader import flag_name, variable_name
-from server.config.schema import Settings
+from glmserve.cli.options import read_settings, settings_options
+from glmserve.cli.serve.command import serve
+from glmserve.config.loader import flag_name, variable_name
+from glmserve.config.schema import Settings
 from tests.unit.cli.samples import SAMPLES
 
 

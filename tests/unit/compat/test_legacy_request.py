@@ -4,11 +4,11 @@ from math import inf, nan
 
 import pytest
 
-from compat.chatglm import process_response
-from compat.schemas import LegacyRequest, parse_legacy_request
-from server.chat.prompts.message import Message, Role
-from server.chat.tools.types import ToolCall
-from server.http.errors import InvalidRequest
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.tools.types import ToolCall
+from glmserve.compat.chatglm import process_response
+from glmserve.compat.schemas import LegacyRequest, parse_legacy_request
+from glmserve.http.errors import InvalidRequest
 
 
 def parse(**body: object) -> LegacyRequest:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from server.config.access import MUST_SAY_SOMETHING
-from server.config.loader import SettingsError, flag_name, load_settings, variable_name
-from server.config.schema import FLAGS, Settings
+from glmserve.config.access import MUST_SAY_SOMETHING
+from glmserve.config.loader import SettingsError, flag_name, load_settings, variable_name
+from glmserve.config.schema import FLAGS, Settings
 from tests.unit.cli.samples import SAMPLES
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from server.bootstrap.engine_config import engine_config
-from server.config.loader import SettingsError, load_settings
-from server.config.schema import Load, ModelSettings, Settings
-from server.engine.config import Device, Variant
+from glmserve.bootstrap.engine_config import engine_config
+from glmserve.config.loader import SettingsError, load_settings
+from glmserve.config.schema import Load, ModelSettings, Settings
+from glmserve.engine.config import Device, Variant
 from tests.unit.bootstrap.test_build import assembled, plan
 
 TWO = """

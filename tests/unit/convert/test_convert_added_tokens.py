@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import sentencepiece
 
-from convert.errors import ConvertError, CorruptFileError, VocabularyError
-from convert.pipeline import convert_checkpoint
-from convert.quantize.recipes import QuantType
-from convert.vocab.chatglm import load_vocabulary
-from convert.vocab.sentencepiece import PieceType, read_model
-from server.chat.tokenizer.llama_tokenizer import load_tokenizer
+from glmserve.chat.tokenizer.llama_tokenizer import load_tokenizer
+from glmserve.convert.errors import ConvertError, CorruptFileError, VocabularyError
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
+from glmserve.convert.vocab.chatglm import load_vocabulary
+from glmserve.convert.vocab.sentencepiece import PieceType, read_model
 from tests.support.chatglm2_checkpoint import Shape, make_weights, small_tokenizer, write_checkpoint
 from tests.support.checkpoints import real_checkpoint
 

@@ -7,9 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convert.checkpoint.reader import open_checkpoint
-from convert.checkpoint.safetensors import read_header
-from convert.errors import CheckpointError, CorruptFileError, MissingFileError, MissingTensorError, TensorTypeError
+from glmserve.convert.checkpoint.reader import open_checkpoint
+from glmserve.convert.checkpoint.safetensors import read_header
+from glmserve.convert.errors import (
+    CheckpointError,
+    CorruptFileError,
+    MissingFileError,
+    MissingTensorError,
+    TensorTypeError,
+)
 from tests.support.chatglm2_checkpoint import Weights, write_safetensors
 
 

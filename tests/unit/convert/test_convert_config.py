@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from convert.errors import CorruptFileError, MissingFileError, UnsupportedModelError
-from convert.families.detect import detect
+from glmserve.convert.errors import CorruptFileError, MissingFileError, UnsupportedModelError
+from glmserve.convert.families.detect import detect
 from tests.support.chatglm2_checkpoint import SMALL, make_config
 from tests.support.checkpoints import real_checkpoint
 

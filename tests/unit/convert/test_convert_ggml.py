@@ -3,7 +3,7 @@ import ctypes
 import numpy as np
 import pytest
 
-from convert.quantize.ggml_kernels import GGMLType, library_path, load_kernels
+from glmserve.convert.quantize.ggml_kernels import GGMLType, library_path, load_kernels
 
 
 @pytest.mark.parametrize("kind", list(GGMLType))

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from convert.errors import UnsupportedModelError
-from convert.families.detect import detect
-from convert.family_name import FamilyName
+from glmserve.convert.errors import UnsupportedModelError
+from glmserve.convert.families.detect import detect
+from glmserve.convert.family_name import FamilyName
 from tests.support.chatglm2_checkpoint import SMALL, make_config, train_tokenizer
 from tests.support.checkpoints import real_checkpoint
 

@@ -1,7 +1,7 @@
 import pytest
 
-from convert.quantize.ggml_kernels import GGMLType
-from convert.quantize.recipes import QuantType, choose_type, fit_type
+from glmserve.convert.quantize.ggml_kernels import GGMLType
+from glmserve.convert.quantize.recipes import QuantType, choose_type, fit_type
 
 LAYERS = 28
 QKV, DENSE, UP, DOWN = (4608, 4096), (4096, 4096), (27392, 4096), (4096, 13696)

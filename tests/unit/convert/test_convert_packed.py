@@ -8,11 +8,11 @@ import pytest
 from gguf import GGUFReader
 from numpy.typing import NDArray
 
-from convert.checkpoint.int_unpack import UnpackedTensors, unpack_nibbles
-from convert.checkpoint.reader import open_checkpoint
-from convert.errors import ConvertError, TensorShapeError, UnsupportedModelError
-from convert.pipeline import convert_checkpoint
-from convert.quantize.recipes import QuantType
+from glmserve.convert.checkpoint.int_unpack import UnpackedTensors, unpack_nibbles
+from glmserve.convert.checkpoint.reader import open_checkpoint
+from glmserve.convert.errors import ConvertError, TensorShapeError, UnsupportedModelError
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
 from tests.support.chatglm2_checkpoint import SMALL, make_config, make_weights, small_tokenizer, write_checkpoint
 from tests.support.torch_bin import Stored, write_bin
 

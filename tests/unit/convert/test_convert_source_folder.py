@@ -6,17 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert.checkpoint.reader import open_checkpoint
-from convert.checkpoint.source_folder import find_checkpoint, model_name
-from convert.errors import (
+from glmserve.convert.checkpoint.reader import open_checkpoint
+from glmserve.convert.checkpoint.source_folder import find_checkpoint, model_name
+from glmserve.convert.errors import (
     ConvertError,
     CorruptFileError,
     ForbiddenContentError,
     UnsupportedFileError,
     UnsupportedModelError,
 )
-from convert.pipeline import convert_checkpoint, plan_conversion
-from convert.quantize.recipes import QuantType
+from glmserve.convert.pipeline import convert_checkpoint, plan_conversion
+from glmserve.convert.quantize.recipes import QuantType
 from tests.support.chatglm2_checkpoint import Shape, make_config, make_weights, write_checkpoint
 from tests.support.checkpoints import real_checkpoint
 from tests.support.torch_bin import Stored, pickled, write_bin

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from convert.checkpoint.raw_tensor import to_float32
+from glmserve.convert.checkpoint.raw_tensor import to_float32
 
 
 @pytest.mark.parametrize("chosen", ["all", "finite"])

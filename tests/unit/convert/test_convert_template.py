@@ -1,10 +1,10 @@
 import jinja2
 import pytest
 
-from convert.vocab.chat_templates import CHATGLM2_TEMPLATE
-from server.chat.prompts.chatglm2 import render
-from server.chat.prompts.formats import to_conversation
-from server.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.chatglm2 import render
+from glmserve.chat.prompts.formats import to_conversation
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.convert.vocab.chat_templates import CHATGLM2_TEMPLATE
 
 Turns = list[tuple[str, str]]
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convert.checkpoint.reader import open_checkpoint, open_file, weights_findings
-from convert.errors import (
+from glmserve.convert.checkpoint.reader import open_checkpoint, open_file, weights_findings
+from glmserve.convert.errors import (
     CheckpointError,
     CorruptFileError,
     ForbiddenContentError,

@@ -6,10 +6,10 @@ import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convert.errors import CheckpointError, MissingFileError, VocabularyError
-from convert.vocab import chatglm as vocabulary
-from convert.vocab.chatglm import load_vocabulary, vocabulary_metadata
-from convert.vocab.sentencepiece import PieceType, read_model
+from glmserve.convert.errors import CheckpointError, MissingFileError, VocabularyError
+from glmserve.convert.vocab import chatglm as vocabulary
+from glmserve.convert.vocab.chatglm import load_vocabulary, vocabulary_metadata
+from glmserve.convert.vocab.sentencepiece import PieceType, read_model
 from tests.support.chatglm2_checkpoint import small_tokenizer
 from tests.support.checkpoints import real_checkpoint
 

@@ -11,13 +11,13 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from convert.pipeline import ConversionReport
-from server.cli.bench.report import BenchReport
-from server.cli.chat.slash_commands import COMMANDS, SAMPLING
-from server.cli.main import main
-from server.cli.models import list as listing
-from server.cli.models.doctor import DoctorReport
-from server.cli.models.list import ListedModel
+from glmserve.cli.bench.report import BenchReport
+from glmserve.cli.chat.slash_commands import COMMANDS, SAMPLING
+from glmserve.cli.main import main
+from glmserve.cli.models import list as listing
+from glmserve.cli.models.doctor import DoctorReport
+from glmserve.cli.models.list import ListedModel
+from glmserve.convert.pipeline import ConversionReport
 
 ROOT = Path(__file__).parents[3]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "zh").glob("*.md")))
@@ -115,6 +115,6 @@ def test_rows_are_whole_lines_where_nobody_watches(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_told_in_one_line() -> None:
     with Path("/dev/full").open("w") as full:
-        command = [sys.executable, "-m", "server.cli.main", "completion", "fish"]
+        command = [sys.executable, "-m", "glmserve.cli.main", "completion", "fish"]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
     assert (done.returncode, done.stderr) == (1, "Error: the output: No space left on device\n")

@@ -11,12 +11,12 @@ from openai.types.chat import completion_create_params as chat_params
 from openai.types.responses import response_create_params as response_params
 
 from docs.generate.fields_page import fields_page
-from server.api.anthropic.field_policy import COUNTED, MESSAGES
-from server.api.common.field_policy import FieldPolicy
-from server.api.openai.chat_completions.field_policy import CHAT
-from server.api.openai.completions.field_policy import COMPLETION
-from server.api.openai.embeddings.protocol import EMBEDDING
-from server.api.openai.responses.field_policy import RESPONSES
+from glmserve.api.anthropic.field_policy import COUNTED, MESSAGES
+from glmserve.api.common.field_policy import FieldPolicy
+from glmserve.api.openai.chat_completions.field_policy import CHAT
+from glmserve.api.openai.completions.field_policy import COMPLETION
+from glmserve.api.openai.embeddings.protocol import EMBEDDING
+from glmserve.api.openai.responses.field_policy import RESPONSES
 
 
 def test_the_fields_page_is_up_to_date() -> None:

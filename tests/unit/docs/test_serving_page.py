@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from models.catalog import CATALOG
+from glmserve.models.catalog import CATALOG
 
 PAGE = (Path(__file__).parents[3] / "docs" / "serving.md").read_text("utf-8")
 

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from server.generation.deadline import Deadline
-from server.http.errors import RequestTimedOut
-from server.http.request_context import RequestRecord
+from glmserve.generation.deadline import Deadline
+from glmserve.http.errors import RequestTimedOut
+from glmserve.http.request_context import RequestRecord
 
 pytestmark = pytest.mark.anyio
 

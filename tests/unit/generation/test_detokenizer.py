@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.generation.detokenizer import Detokenizer, StopChecker
+from glmserve.generation.detokenizer import Detokenizer, StopChecker
 
 
 def cut(data: bytes, sizes: list[int]) -> list[bytes]:

@@ -5,10 +5,10 @@ import asyncio
 import anyio
 import pytest
 
-from server.chat.prompts.message import Message, Role
-from server.engine.errors import EngineDied, PromptTooLong
-from server.engine.params import SamplingParams
-from server.generation.generate import (
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.engine.errors import EngineDied, PromptTooLong
+from glmserve.engine.params import SamplingParams
+from glmserve.generation.generate import (
     Generation,
     GenerationRequest,
     Usage,
@@ -17,8 +17,8 @@ from server.generation.generate import (
     room_for_answer,
     unless_gone,
 )
-from server.http.errors import ClientDisconnected
-from server.model_pool.registry import ServedModel
+from glmserve.http.errors import ClientDisconnected
+from glmserve.model_pool.registry import ServedModel
 from tests.support.api import served_model
 from tests.support.scripted_engine import ScriptedEngine, Submission
 

@@ -4,8 +4,8 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from server.engine.messages import FinishReason, SampledToken, StepOutput, TokenLogprob
-from server.generation.output_processor import RequestOutput, TextDelta
+from glmserve.engine.messages import FinishReason, SampledToken, StepOutput, TokenLogprob
+from glmserve.generation.output_processor import RequestOutput, TextDelta
 from tests.support.scripted_engine import EOS, ByteTokenizer
 
 pytestmark = pytest.mark.anyio

@@ -5,9 +5,9 @@ import json
 import pytest
 from starlette.exceptions import HTTPException
 
-from server.chat.prompts.errors import PromptError
-from server.engine.errors import EngineError, PromptTooLong, QueueFull, RequestRejected
-from server.http.errors import ApiError, InvalidRequest, describe, is_expected
+from glmserve.chat.prompts.errors import PromptError
+from glmserve.engine.errors import EngineError, PromptTooLong, QueueFull, RequestRejected
+from glmserve.http.errors import ApiError, InvalidRequest, describe, is_expected
 
 
 def leaves(root: type[Exception]) -> list[type[Exception]]:

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.http.errors import RateLimited
-from server.http.middleware.token_bucket import RateLimiter, TokenBucket
-from server.http.request_context import Limits, RequestProgress, RequestRecord
+from glmserve.http.errors import RateLimited
+from glmserve.http.middleware.token_bucket import RateLimiter, TokenBucket
+from glmserve.http.request_context import Limits, RequestProgress, RequestRecord
 
 
 def ask(budget: RateLimiter, now: float, tokens: int = 0) -> None:

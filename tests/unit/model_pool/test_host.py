@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from server.engine.errors import EngineError, EngineUnavailable, ModelLoadError
-from server.engine.interface import EngineState
-from server.model_pool.host import LoadPolicy, ModelHost
-from server.model_pool.lifecycle import RETRY_SECONDS
+from glmserve.engine.errors import EngineError, EngineUnavailable, ModelLoadError
+from glmserve.engine.interface import EngineState
+from glmserve.model_pool.host import LoadPolicy, ModelHost
+from glmserve.model_pool.lifecycle import RETRY_SECONDS
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 
 pytestmark = pytest.mark.anyio

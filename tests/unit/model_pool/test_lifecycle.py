@@ -5,8 +5,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from server.engine.errors import ModelLoadError
-from server.model_pool.lifecycle import RETRY_SECONDS, Lifecycle, Phase
+from glmserve.engine.errors import ModelLoadError
+from glmserve.model_pool.lifecycle import RETRY_SECONDS, Lifecycle, Phase
 
 
 def ready(idle_seconds: float = 10.0, now: float = 0.0) -> Lifecycle:

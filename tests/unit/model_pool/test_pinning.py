@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from server.bootstrap.pinned_files import PinnedFileError, pinned_prompts, pinned_tasks
-from server.chat.prompts.common_prefix import common_beginning
-from server.chat.prompts.formats import prompt_format
-from server.chat.prompts.message import Message, Role
-from server.chat.tasks.task import Task
-from server.config.schema import ModelSettings, VariantSettings
-from server.model_pool.host import ModelHost
-from server.model_pool.pinning import PinnedPrompt, pins, task_prompt
+from glmserve.bootstrap.pinned_files import PinnedFileError, pinned_prompts, pinned_tasks
+from glmserve.chat.prompts.common_prefix import common_beginning
+from glmserve.chat.prompts.formats import prompt_format
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.tasks.task import Task
+from glmserve.config.schema import ModelSettings, VariantSettings
+from glmserve.model_pool.host import ModelHost
+from glmserve.model_pool.pinning import PinnedPrompt, pins, task_prompt
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 
 FEW_SHOT = "问：一\n答：1\n问："

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.model_pool.truncation import next_stride
+from glmserve.model_pool.truncation import next_stride
 
 
 @given(st.integers(1, 5000), st.integers(0, 3000))

@@ -7,10 +7,10 @@ from types import MappingProxyType
 
 import pytest
 
-from server.engine.log_pipe import LogPipe, about, log_record
-from server.engine.messages import Logged
-from server.http.request_context import RequestRecord, enter_request
-from server.observability.logging import JsonFormatter, RequestIdFilter, TextFormatter
+from glmserve.engine.log_pipe import LogPipe, about, log_record
+from glmserve.engine.messages import Logged
+from glmserve.http.request_context import RequestRecord, enter_request
+from glmserve.observability.logging import JsonFormatter, RequestIdFilter, TextFormatter
 
 SECRET = "我的密码是甲乙丙"
 
@@ -69,7 +69,7 @@ def test_errors_of_a_group_are_told_one_by_one() -> None:
 
 def test_a_line_of_the_engine_is_logged_by_the_parent_as_one_of_its_own() -> None:
     sent: list[Logged] = []
-    logger = logging.Logger("server.engine.worker.core")
+    logger = logging.Logger("glmserve.engine.worker.core")
     logger.addHandler(LogPipe(sent.append))
     logger.warning("it failed: %d", 7, extra=about(3))
     assert sent[0].request_id == 3
@@ -77,7 +77,11 @@ def test_a_line_of_the_engine_is_logged_by_the_parent_as_one_of_its_own() -> Non
     record = log_record(sent[0], "m.gguf")
     RequestIdFilter().filter(record)
     line = json.loads(JsonFormatter().format(record))
-    assert (line["logger"], line["message"], line["engine"]) == ("server.engine.worker.core", "it failed: 7", "m.gguf")
+    assert (line["logger"], line["message"], line["engine"]) == (
+        "glmserve.engine.worker.core",
+        "it failed: 7",
+        "m.gguf",
+    )
     assert (line["level"], line["request_id"]) == ("warning", "r1")
 
 

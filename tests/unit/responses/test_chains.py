@@ -1,7 +1,7 @@
 """What is left of a conversation that grew past every context."""
 
-from server.api.openai.responses.input_items import Item, parse_item, user_item
-from server.api.openai.responses.request import latest
+from glmserve.api.openai.responses.input_items import Item, parse_item, user_item
+from glmserve.api.openai.responses.request import latest
 
 
 def said(text: str) -> Item:

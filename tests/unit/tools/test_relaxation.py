@@ -6,13 +6,13 @@ import time
 import jsonschema_rs
 import pytest
 
-from server.api.common.structured_output import schema_grammar
-from server.api.common.tools import FunctionDefinition, offer_functions
-from server.chat.tools.schema_relaxation import relaxed
-from server.chat.tools.types import ToolError
-from server.engine.grammar import Grammar, GrammarKind
-from server.engine.grammar_backend.source import fault
-from server.http.errors import InvalidRequest
+from glmserve.api.common.structured_output import schema_grammar
+from glmserve.api.common.tools import FunctionDefinition, offer_functions
+from glmserve.chat.tools.schema_relaxation import relaxed
+from glmserve.chat.tools.types import ToolError
+from glmserve.engine.grammar import Grammar, GrammarKind
+from glmserve.engine.grammar_backend.source import fault
+from glmserve.http.errors import InvalidRequest
 from tests.support.tool_schemas import PYDANTIC, ZOD
 
 TEXT = {"type": "object", "properties": {"a": {"type": "string"}}}

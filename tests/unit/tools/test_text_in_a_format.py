@@ -5,8 +5,8 @@ import json
 import jsonschema_rs
 import pytest
 
-from server.chat.tools.types import ToolChoice, ToolConfig
-from server.engine.grammar import Grammar, GrammarKind, one_of
+from glmserve.chat.tools.types import ToolChoice, ToolConfig
+from glmserve.engine.grammar import Grammar, GrammarKind, one_of
 from tests.unit.chat.tools.samples import CLOCK, FORMS, WEATHER, babble, ids, read, takes
 from tests.unit.chat.tools.test_forms import CALL, CALLS
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from server.api.common.field_policy import FieldPolicy, Ignored, Rejected, Supported, check_neutral
+from glmserve.api.common.field_policy import FieldPolicy, Ignored, Rejected, Supported, check_neutral
 
 _HONOURED = (
     Supported("model", "absent or null: the server's default model"),

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from server.api.openai.chat_completions.protocol import ChatMessage
-from server.chat.prompts.errors import PromptError
-from server.chat.prompts.message import Message, Role
-from server.chat.tools.types import ToolCall
+from glmserve.api.openai.chat_completions.protocol import ChatMessage
+from glmserve.chat.prompts.errors import PromptError
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.tools.types import ToolCall
 
 _ROLES = {
     "system": Role.SYSTEM,

@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from server.api.common.base import ApiModel, ListOf, TextContent, parse
-from server.api.common.numbers import AsWhole, TokenLimit
-from server.api.common.sampling import CacheFields, SamplingFields, StreamOptions
-from server.api.common.structured_output import GrammarFields
-from server.api.common.tools import EarlierCall, FunctionCall, ToolFields
-from server.api.openai.chat_completions.field_policy import CHAT, check_chat_fields
-from server.engine.params import MAX_LOGPROBS
-from server.http.errors import InvalidRequest
+from glmserve.api.common.base import ApiModel, ListOf, TextContent, parse
+from glmserve.api.common.numbers import AsWhole, TokenLimit
+from glmserve.api.common.sampling import CacheFields, SamplingFields, StreamOptions
+from glmserve.api.common.structured_output import GrammarFields
+from glmserve.api.common.tools import EarlierCall, FunctionCall, ToolFields
+from glmserve.api.openai.chat_completions.field_policy import CHAT, check_chat_fields
+from glmserve.engine.params import MAX_LOGPROBS
+from glmserve.http.errors import InvalidRequest
 
 _NEEDED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"assistant": (), "tool": ("content", "tool_call_id"), "function": ("content", "name")}

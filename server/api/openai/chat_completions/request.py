@@ -3,17 +3,17 @@
 from dataclasses import dataclass, replace
 from functools import partial
 
-from server.api.common.sampling import answer_tokens, number_of_answers, to_sampling
-from server.api.common.structured_output import to_grammar
-from server.api.common.tools import answer_grammar, check_no_call_is_due, to_offer, with_format
-from server.api.openai.chat_completions.messages import to_messages
-from server.api.openai.chat_completions.protocol import ChatRequest
-from server.chat.prompts.message import Message
-from server.chat.tools.types import ToolConfig
-from server.generation.generate import GenerationRequest, room_for_answer
-from server.http.errors import InvalidRequest
-from server.http.offload import off_loop
-from server.model_pool.registry import ServedModel
+from glmserve.api.common.sampling import answer_tokens, number_of_answers, to_sampling
+from glmserve.api.common.structured_output import to_grammar
+from glmserve.api.common.tools import answer_grammar, check_no_call_is_due, to_offer, with_format
+from glmserve.api.openai.chat_completions.messages import to_messages
+from glmserve.api.openai.chat_completions.protocol import ChatRequest
+from glmserve.chat.prompts.message import Message
+from glmserve.chat.tools.types import ToolConfig
+from glmserve.generation.generate import GenerationRequest, room_for_answer
+from glmserve.http.errors import InvalidRequest
+from glmserve.http.offload import off_loop
+from glmserve.model_pool.registry import ServedModel
 
 
 async def to_generation(body: ChatRequest, model: ServedModel) -> GenerationRequest:

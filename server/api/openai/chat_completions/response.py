@@ -1,11 +1,11 @@
 """The JSON of chat answers, whole and in chunks, in OpenAI's words."""
 
-from server.api.openai.chat_completions.tool_calls import CallShape
-from server.api.openai.envelope import ReplyHead, timings_object, usage_object
-from server.api.openai.logprobs import logprobs_object
-from server.api.openai.response_types import ChatChoice, ChatChunk, ChatCompletion, ChunkChoice, ChunkDelta, Finish
-from server.generation.generate import Answer, Completion, Timings, Usage
-from server.generation.output_processor import TextDelta
+from glmserve.api.openai.chat_completions.tool_calls import CallShape
+from glmserve.api.openai.envelope import ReplyHead, timings_object, usage_object
+from glmserve.api.openai.logprobs import logprobs_object
+from glmserve.api.openai.response_types import ChatChoice, ChatChunk, ChatCompletion, ChunkChoice, ChunkDelta, Finish
+from glmserve.generation.generate import Answer, Completion, Timings, Usage
+from glmserve.generation.output_processor import TextDelta
 
 _TOOL_CALLS = CallShape()
 

@@ -5,19 +5,19 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from server.api.openai.chat_completions.protocol import ChatRequest, parse_chat_request
-from server.api.openai.chat_completions.request import to_generation
-from server.api.openai.chat_completions.response import ChunkWriter, chat_completion
-from server.api.openai.chat_completions.stream import chat_stream
-from server.api.openai.chat_completions.tool_calls import CallShape
-from server.api.openai.envelope import new_head
-from server.api.openai.response_types import ChatChunk, ChatCompletion
-from server.generation.generate import Completion, complete, generate, unless_gone
-from server.http.errors import ErrorEnvelope
-from server.http.json_body import hung_up, read_request
-from server.http.openapi import documented
-from server.http.sse import EventStream
-from server.model_pool.registry import ModelRegistry, ServedModel
+from glmserve.api.openai.chat_completions.protocol import ChatRequest, parse_chat_request
+from glmserve.api.openai.chat_completions.request import to_generation
+from glmserve.api.openai.chat_completions.response import ChunkWriter, chat_completion
+from glmserve.api.openai.chat_completions.stream import chat_stream
+from glmserve.api.openai.chat_completions.tool_calls import CallShape
+from glmserve.api.openai.envelope import new_head
+from glmserve.api.openai.response_types import ChatChunk, ChatCompletion
+from glmserve.generation.generate import Completion, complete, generate, unless_gone
+from glmserve.http.errors import ErrorEnvelope
+from glmserve.http.json_body import hung_up, read_request
+from glmserve.http.openapi import documented
+from glmserve.http.sse import EventStream
+from glmserve.model_pool.registry import ModelRegistry, ServedModel
 
 _ID_PREFIX = "chatcmpl"
 

@@ -2,10 +2,10 @@
 
 from collections.abc import AsyncGenerator
 
-from server.api.openai.chat_completions.response import ChunkWriter
-from server.generation.generate import Generation
-from server.http.errors import ErrorReply
-from server.http.sse import Event, EventStream
+from glmserve.api.openai.chat_completions.response import ChunkWriter
+from glmserve.generation.generate import Generation
+from glmserve.http.errors import ErrorReply
+from glmserve.http.sse import Event, EventStream
 
 DONE = Event("[DONE]")
 """Ends every stream of OpenAI's chunks."""

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from server.api.openai.envelope import FINISH_REASONS
-from server.api.openai.response_types import AssistantMessage, ChunkDelta, Finish, FunctionDelta, ToolCallObject
-from server.chat.tools.types import CallDelta, ToolCall
-from server.engine.messages import FinishReason
+from glmserve.api.openai.envelope import FINISH_REASONS
+from glmserve.api.openai.response_types import AssistantMessage, ChunkDelta, Finish, FunctionDelta, ToolCallObject
+from glmserve.chat.tools.types import CallDelta, ToolCall
+from glmserve.engine.messages import FinishReason
 
 
 @dataclass(frozen=True, slots=True)

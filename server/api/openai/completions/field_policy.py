@@ -1,7 +1,7 @@
 """Every field of a text completion, and what becomes of it."""
 
-from server.api.common.field_policy import FieldPolicy, Rejected, Supported
-from server.api.openai.chat_completions.field_policy import CHAT
+from glmserve.api.common.field_policy import FieldPolicy, Rejected, Supported
+from glmserve.api.openai.chat_completions.field_policy import CHAT
 
 _SAMPLING = (
     "model",

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from server.api.openai.completions.response_types import LegacyLogprobs
-from server.api.openai.logprobs import finite_logprob
-from server.generation.logprobs import PieceLogprob, TokenLogprob
-from server.model_pool.host import Tokenizer
+from glmserve.api.openai.completions.response_types import LegacyLogprobs
+from glmserve.api.openai.logprobs import finite_logprob
+from glmserve.generation.logprobs import PieceLogprob, TokenLogprob
+from glmserve.model_pool.host import Tokenizer
 
 
 def legacy_logprobs(tokens: Iterable[TokenLogprob], tokenizer: Tokenizer, *, top: int, offset: int) -> LegacyLogprobs:

@@ -7,9 +7,9 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from server.api.common.base import parse
-from server.api.common.numbers import UNLIMITED, AsWhole
-from server.api.common.sampling import (
+from glmserve.api.common.base import parse
+from glmserve.api.common.numbers import UNLIMITED, AsWhole
+from glmserve.api.common.sampling import (
     CacheFields,
     SamplingFields,
     StreamOptions,
@@ -17,14 +17,14 @@ from server.api.common.sampling import (
     number_of_answers,
     to_sampling,
 )
-from server.api.common.structured_output import GrammarFields, to_grammar
-from server.api.common.token_inputs import TEXTS_OR_IDS, TextOrIds, decoded, known_ids, texts_or_ids
-from server.api.openai.completions.field_policy import COMPLETION
-from server.engine.params import MAX_LOGPROBS
-from server.generation.generate import GenerationRequest, room_for_answer
-from server.generation.prompt_batch import SEQUENCES_AT_MOST
-from server.http.errors import InvalidRequest, prompt_in
-from server.model_pool.registry import ServedModel
+from glmserve.api.common.structured_output import GrammarFields, to_grammar
+from glmserve.api.common.token_inputs import TEXTS_OR_IDS, TextOrIds, decoded, known_ids, texts_or_ids
+from glmserve.api.openai.completions.field_policy import COMPLETION
+from glmserve.engine.params import MAX_LOGPROBS
+from glmserve.generation.generate import GenerationRequest, room_for_answer
+from glmserve.generation.prompt_batch import SEQUENCES_AT_MOST
+from glmserve.http.errors import InvalidRequest, prompt_in
+from glmserve.model_pool.registry import ServedModel
 
 _DEFAULT_MAX_TOKENS = 16
 

@@ -3,16 +3,16 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from server.api.openai.completions.logprobs import joined, legacy_logprobs
-from server.api.openai.completions.request import CompletionRequest, PromptJob
-from server.api.openai.completions.response_types import CompletionChoice, LegacyLogprobs, TextCompletion
-from server.api.openai.envelope import FINISH_REASONS, ReplyHead, usage_object
-from server.api.openai.response_types import Finish, UsageObject
-from server.generation.generate import Answer, Completion, Usage
-from server.generation.logprobs import TokenLogprob
-from server.generation.output_processor import TextDelta
-from server.generation.prompt_batch import total
-from server.model_pool.host import Tokenizer
+from glmserve.api.openai.completions.logprobs import joined, legacy_logprobs
+from glmserve.api.openai.completions.request import CompletionRequest, PromptJob
+from glmserve.api.openai.completions.response_types import CompletionChoice, LegacyLogprobs, TextCompletion
+from glmserve.api.openai.envelope import FINISH_REASONS, ReplyHead, usage_object
+from glmserve.api.openai.response_types import Finish, UsageObject
+from glmserve.generation.generate import Answer, Completion, Usage
+from glmserve.generation.logprobs import TokenLogprob
+from glmserve.generation.output_processor import TextDelta
+from glmserve.generation.prompt_batch import total
+from glmserve.model_pool.host import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from typing_extensions import NotRequired, TypedDict
 
-from server.api.openai.response_types import Finish, UsageObject
+from glmserve.api.openai.response_types import Finish, UsageObject
 
 
 class LegacyLogprobs(TypedDict):

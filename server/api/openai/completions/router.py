@@ -7,18 +7,18 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from server.api.openai.chat_completions.stream import DONE, failure
-from server.api.openai.completions.request import CompletionRequest, parse_completion_request, to_asks
-from server.api.openai.completions.response import CompletionWriter
-from server.api.openai.completions.response_types import TextCompletion
-from server.api.openai.envelope import new_head
-from server.generation.generate import unless_gone
-from server.generation.prompt_batch import PromptBatch, generate_all
-from server.http.errors import ErrorEnvelope, prompt_in
-from server.http.json_body import hung_up, read_request
-from server.http.openapi import documented
-from server.http.sse import Event, EventStream
-from server.model_pool.registry import ModelRegistry, ServedModel
+from glmserve.api.openai.chat_completions.stream import DONE, failure
+from glmserve.api.openai.completions.request import CompletionRequest, parse_completion_request, to_asks
+from glmserve.api.openai.completions.response import CompletionWriter
+from glmserve.api.openai.completions.response_types import TextCompletion
+from glmserve.api.openai.envelope import new_head
+from glmserve.generation.generate import unless_gone
+from glmserve.generation.prompt_batch import PromptBatch, generate_all
+from glmserve.http.errors import ErrorEnvelope, prompt_in
+from glmserve.http.json_body import hung_up, read_request
+from glmserve.http.openapi import documented
+from glmserve.http.sse import Event, EventStream
+from glmserve.model_pool.registry import ModelRegistry, ServedModel
 
 
 def create_router(registry: ModelRegistry) -> APIRouter:

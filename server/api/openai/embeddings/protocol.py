@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from server.api.common.base import ApiModel, parse
-from server.api.common.field_policy import FieldPolicy, Ignored, Rejected, Supported
-from server.api.common.numbers import AsWhole
-from server.api.common.token_inputs import TEXTS_OR_IDS, TextOrIds, texts_or_ids
+from glmserve.api.common.base import ApiModel, parse
+from glmserve.api.common.field_policy import FieldPolicy, Ignored, Rejected, Supported
+from glmserve.api.common.numbers import AsWhole
+from glmserve.api.common.token_inputs import TEXTS_OR_IDS, TextOrIds, texts_or_ids
 
 _INPUTS_AT_MOST = 2048
 """OpenAI's bound."""

@@ -11,16 +11,16 @@ from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
-from server.api.common.token_inputs import TextOrIds, known_ids
-from server.api.openai.embeddings.protocol import EmbeddingRequest, parse_embedding_request
-from server.engine.interface import Caller
-from server.generation.generate import unless_gone
-from server.http.errors import InvalidRequest
-from server.http.json_body import hung_up, read_request
-from server.http.offload import off_loop
-from server.http.openapi import documented
-from server.http.request_context import RequestProgress, current_request
-from server.model_pool.registry import EmbeddingModel, ModelRegistry
+from glmserve.api.common.token_inputs import TextOrIds, known_ids
+from glmserve.api.openai.embeddings.protocol import EmbeddingRequest, parse_embedding_request
+from glmserve.engine.interface import Caller
+from glmserve.generation.generate import unless_gone
+from glmserve.http.errors import InvalidRequest
+from glmserve.http.json_body import hung_up, read_request
+from glmserve.http.offload import off_loop
+from glmserve.http.openapi import documented
+from glmserve.http.request_context import RequestProgress, current_request
+from glmserve.model_pool.registry import EmbeddingModel, ModelRegistry
 
 
 class EmbeddingObject(TypedDict):

@@ -1,6 +1,6 @@
 """Every field of a request to ``/v1/responses``, and what becomes of it."""
 
-from server.api.common.field_policy import FieldPolicy, Ignored, Rejected, Supported
+from glmserve.api.common.field_policy import FieldPolicy, Ignored, Rejected, Supported
 
 RESPONSES = FieldPolicy(
     honoured=(

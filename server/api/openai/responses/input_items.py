@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from server.api.common.base import ApiModel, Arguments, parse, text_parts
-from server.api.openai.responses.store import StoredResponse
-from server.chat.prompts.message import Message, Role
-from server.chat.tools.types import ToolCall
-from server.http.errors import InvalidRequest, shown
+from glmserve.api.common.base import ApiModel, Arguments, parse, text_parts
+from glmserve.api.openai.responses.store import StoredResponse
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.tools.types import ToolCall
+from glmserve.http.errors import InvalidRequest, shown
 
 _ROLES = {
     "system": Role.SYSTEM,

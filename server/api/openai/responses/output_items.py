@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from server.api.openai.responses.input_items import new_id
-from server.api.openai.responses.response_types import ResponseCall, ResponseMessage, ResponseText, Status
+from glmserve.api.openai.responses.input_items import new_id
+from glmserve.api.openai.responses.response_types import ResponseCall, ResponseMessage, ResponseText, Status
 
 Body = Mapping[str, object]
 """The data of an event, but for its number."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from server.api.openai.responses.response_types import InputItems
-from server.http.errors import InvalidRequest
+from glmserve.api.openai.responses.response_types import InputItems
+from glmserve.http.errors import InvalidRequest
 
 _DEFAULT_LIMIT = 20
 _MAX_LIMIT = 100

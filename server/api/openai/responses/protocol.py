@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.config import JsonDict
 
-from server.api.common.base import ApiModel, ListOf, at_most, invalid, parse, text_parts
-from server.api.common.numbers import AsWhole, TokenLimit
-from server.api.common.sampling import CacheFields, SamplingFields
-from server.api.openai.responses.field_policy import RESPONSES
-from server.api.openai.responses.text_format import TextConfig
-from server.api.openai.responses.tools import FunctionFields
-from server.engine.params import MAX_LOGPROBS
+from glmserve.api.common.base import ApiModel, ListOf, at_most, invalid, parse, text_parts
+from glmserve.api.common.numbers import AsWhole, TokenLimit
+from glmserve.api.common.sampling import CacheFields, SamplingFields
+from glmserve.api.openai.responses.field_policy import RESPONSES
+from glmserve.api.openai.responses.text_format import TextConfig
+from glmserve.api.openai.responses.tools import FunctionFields
+from glmserve.engine.params import MAX_LOGPROBS
 
 _VARIABLE_PARTS = ("input_text",)
 _MAX_METADATA = 16

@@ -5,20 +5,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
 
-from server.api.common.sampling import answer_tokens, to_sampling
-from server.api.common.tools import answer_grammar, with_format
-from server.api.openai.responses.input_items import Item, parse_items, to_messages, user_item
-from server.api.openai.responses.protocol import ResponsesRequest, parse_responses_request
-from server.api.openai.responses.text_format import format_grammar
-from server.api.openai.responses.tools import to_offer
-from server.chat.prompts.message import Message, Role
-from server.chat.tasks.task import Task, VariableError
-from server.engine.errors import PromptTooLong
-from server.generation.generate import GenerationRequest, room_for_answer
-from server.http.errors import InvalidRequest
-from server.http.offload import off_loop
-from server.model_pool.registry import ServedModel
-from server.model_pool.truncation import encode_latest
+from glmserve.api.common.sampling import answer_tokens, to_sampling
+from glmserve.api.common.tools import answer_grammar, with_format
+from glmserve.api.openai.responses.input_items import Item, parse_items, to_messages, user_item
+from glmserve.api.openai.responses.protocol import ResponsesRequest, parse_responses_request
+from glmserve.api.openai.responses.text_format import format_grammar
+from glmserve.api.openai.responses.tools import to_offer
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.tasks.task import Task, VariableError
+from glmserve.engine.errors import PromptTooLong
+from glmserve.generation.generate import GenerationRequest, room_for_answer
+from glmserve.http.errors import InvalidRequest
+from glmserve.http.offload import off_loop
+from glmserve.model_pool.registry import ServedModel
+from glmserve.model_pool.truncation import encode_latest
 
 
 def with_defaults(body: ResponsesRequest, task: Task) -> ResponsesRequest:

@@ -2,13 +2,13 @@
 
 import time
 
-from server.api.common.numbers import UNLIMITED
-from server.api.openai.responses.input_items import new_id
-from server.api.openai.responses.protocol import ResponsesRequest, StoredPrompt
-from server.api.openai.responses.response_types import ResponseObject, UsedPrompt
-from server.api.openai.responses.text_format import text_object
-from server.api.openai.responses.tools import choice_object, tools_object
-from server.engine.params import SamplingParams
+from glmserve.api.common.numbers import UNLIMITED
+from glmserve.api.openai.responses.input_items import new_id
+from glmserve.api.openai.responses.protocol import ResponsesRequest, StoredPrompt
+from glmserve.api.openai.responses.response_types import ResponseObject, UsedPrompt
+from glmserve.api.openai.responses.text_format import text_object
+from glmserve.api.openai.responses.tools import choice_object, tools_object
+from glmserve.engine.params import SamplingParams
 
 
 def response_head(body: ResponsesRequest, model: str, params: SamplingParams) -> ResponseObject:

@@ -6,24 +6,24 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from server.api.openai.responses.paging import page
-from server.api.openai.responses.protocol import ResponsesRequest
-from server.api.openai.responses.request import parse_given
-from server.api.openai.responses.response_types import (
+from glmserve.api.openai.responses.paging import page
+from glmserve.api.openai.responses.protocol import ResponsesRequest
+from glmserve.api.openai.responses.request import parse_given
+from glmserve.api.openai.responses.response_types import (
     InputItems,
     InputTokens,
     ResponseDeleted,
     ResponseEvent,
     ResponseObject,
 )
-from server.api.openai.responses.service import ResponsesService
-from server.api.openai.responses.store import StoredResponse
-from server.generation.generate import unless_gone
-from server.http.errors import AddressNotFound, InvalidRequest, PromptNotFound, ResponseNotFound
-from server.http.json_body import hung_up, read_request
-from server.http.offload import off_loop
-from server.http.openapi import GENERATES, Tag, documented
-from server.http.request_context import current_request
+from glmserve.api.openai.responses.service import ResponsesService
+from glmserve.api.openai.responses.store import StoredResponse
+from glmserve.generation.generate import unless_gone
+from glmserve.http.errors import AddressNotFound, InvalidRequest, PromptNotFound, ResponseNotFound
+from glmserve.http.json_body import hung_up, read_request
+from glmserve.http.offload import off_loop
+from glmserve.http.openapi import GENERATES, Tag, documented
+from glmserve.http.request_context import current_request
 
 _JSON = "application/json"
 _ONE = "/v1/responses/{response_id}"

@@ -5,21 +5,21 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 
-from server.api.openai.responses.input_items import Item, conversation, kept
-from server.api.openai.responses.protocol import ResponsesRequest
-from server.api.openai.responses.request import Given, Prompt, new_items, to_generation, to_prompt, with_defaults
-from server.api.openai.responses.response import response_head
-from server.api.openai.responses.response_types import ResponseObject
-from server.api.openai.responses.store import ResponseStore
-from server.api.openai.responses.stream import ResponseWriter
-from server.chat.tasks.task import Task, task_name
-from server.generation.generate import Generation, generate
-from server.http.errors import InvalidRequest, PreviousResponseNotFound, PromptNotFound, prompt_in
-from server.http.offload import off_loop
-from server.http.request_context import current_request
-from server.http.sse import Event, EventStream
-from server.model_pool.registry import ModelRegistry, ServedModel
-from server.model_pool.task_model import TaskModel
+from glmserve.api.openai.responses.input_items import Item, conversation, kept
+from glmserve.api.openai.responses.protocol import ResponsesRequest
+from glmserve.api.openai.responses.request import Given, Prompt, new_items, to_generation, to_prompt, with_defaults
+from glmserve.api.openai.responses.response import response_head
+from glmserve.api.openai.responses.response_types import ResponseObject
+from glmserve.api.openai.responses.store import ResponseStore
+from glmserve.api.openai.responses.stream import ResponseWriter
+from glmserve.chat.tasks.task import Task, task_name
+from glmserve.generation.generate import Generation, generate
+from glmserve.http.errors import InvalidRequest, PreviousResponseNotFound, PromptNotFound, prompt_in
+from glmserve.http.offload import off_loop
+from glmserve.http.request_context import current_request
+from glmserve.http.sse import Event, EventStream
+from glmserve.model_pool.registry import ModelRegistry, ServedModel
+from glmserve.model_pool.task_model import TaskModel
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Literal
 
-from server.api.openai.logprobs import logprobs_object
-from server.api.openai.responses.output_items import Body, OutputCall, TextItem
-from server.api.openai.responses.response_types import (
+from glmserve.api.openai.logprobs import logprobs_object
+from glmserve.api.openai.responses.output_items import Body, OutputCall, TextItem
+from glmserve.api.openai.responses.response_types import (
     ResponseCall,
     ResponseFault,
     ResponseMessage,
@@ -17,11 +17,11 @@ from server.api.openai.responses.response_types import (
     ResponseUsage,
     Status,
 )
-from server.engine.messages import FinishReason
-from server.generation.generate import Usage
-from server.generation.output_processor import TextDelta
-from server.http.errors import ErrorReply
-from server.http.sse import Event
+from glmserve.engine.messages import FinishReason
+from glmserve.generation.generate import Usage
+from glmserve.generation.output_processor import TextDelta
+from glmserve.http.errors import ErrorReply
+from glmserve.http.sse import Event
 
 _FAULTS: Mapping[int, Literal["invalid_prompt", "rate_limit_exceeded"]] = MappingProxyType(
     {400: "invalid_prompt", 429: "rate_limit_exceeded"}

@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from server.api.common.base import Whole
-from server.api.common.structured_output import Schema, schema_grammar
-from server.engine.grammar import Grammar
-from server.http.errors import InvalidRequest
+from glmserve.api.common.base import Whole
+from glmserve.api.common.structured_output import Schema, schema_grammar
+from glmserve.engine.grammar import Grammar
+from glmserve.http.errors import InvalidRequest
 
 
 class TextFormat(Whole):

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from server.api.common.base import ApiModel, ListOf, at_most, invalid, parse
-from server.api.common.tools import (
+from glmserve.api.common.base import ApiModel, ListOf, at_most, invalid, parse
+from glmserve.api.common.tools import (
     AskedChoice,
     FunctionDefinition,
     FunctionType,
@@ -13,7 +13,7 @@ from server.api.common.tools import (
     offer_functions,
     own_tools_only,
 )
-from server.chat.tools.types import MAX_TOOLS, ToolConfig
+from glmserve.chat.tools.types import MAX_TOOLS, ToolConfig
 
 _Mode = Literal["none", "auto", "required"]
 

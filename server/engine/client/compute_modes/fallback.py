@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from server.engine.compute_mode import ComputeMode
+from glmserve.engine.compute_mode import ComputeMode
 
 _CRASHES = frozenset({signal.SIGILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGABRT})
 """Signals by which code that is wrong for a machine ends. SIGKILL comes from outside: no mode changes that."""

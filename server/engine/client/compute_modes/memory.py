@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.engine.compute_mode import ComputeMode
-from server.engine.llama.fingerprint import identify_content
+from glmserve.engine.compute_mode import ComputeMode
+from glmserve.engine.llama.fingerprint import identify_content
 
 log = logging.getLogger(__name__)
 

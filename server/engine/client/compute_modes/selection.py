@@ -4,11 +4,11 @@ import logging
 import threading
 from dataclasses import replace
 
-from server.engine.client.compute_modes.fallback import ComputeFallback
-from server.engine.client.compute_modes.memory import ModeMemory
-from server.engine.compute_mode import ComputeMode
-from server.engine.config import EngineConfig
-from server.engine.messages import EngineInfo
+from glmserve.engine.client.compute_modes.fallback import ComputeFallback
+from glmserve.engine.client.compute_modes.memory import ModeMemory
+from glmserve.engine.compute_mode import ComputeMode
+from glmserve.engine.config import EngineConfig
+from glmserve.engine.messages import EngineInfo
 
 log = logging.getLogger(__name__)
 

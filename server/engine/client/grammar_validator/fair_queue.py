@@ -3,7 +3,7 @@
 from collections import OrderedDict, deque
 from typing import Generic, TypeVar
 
-from server.engine.errors import QueueFull
+from glmserve.engine.errors import QueueFull
 
 _Item = TypeVar("_Item")
 

@@ -7,10 +7,10 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from server.engine.client.grammar_validator.worker import Verdict, run
-from server.engine.errors import EngineUnavailable
-from server.engine.grammar import Grammar
-from server.engine.spawning import start_shielded
+from glmserve.engine.client.grammar_validator.worker import Verdict, run
+from glmserve.engine.errors import EngineUnavailable
+from glmserve.engine.grammar import Grammar
+from glmserve.engine.spawning import start_shielded
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.engine.client.grammar_validator.fair_queue import FairQueue
-from server.engine.client.grammar_validator.process import GrammarProcess
-from server.engine.client.grammar_validator.worker import Verdict
-from server.engine.errors import EngineError, EngineUnavailable, QueueFull
-from server.engine.grammar import Grammar, size_problem
+from glmserve.engine.client.grammar_validator.fair_queue import FairQueue
+from glmserve.engine.client.grammar_validator.process import GrammarProcess
+from glmserve.engine.client.grammar_validator.worker import Verdict
+from glmserve.engine.errors import EngineError, EngineUnavailable, QueueFull
+from glmserve.engine.grammar import Grammar, size_problem
 
 _PER_CALLER = 64
 _TOTAL = 256

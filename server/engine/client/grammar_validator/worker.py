@@ -18,11 +18,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from server.engine.grammar import Grammar
-from server.engine.spawning import ENDING_SIGNALS, end_with_parent
+from glmserve.engine.grammar import Grammar
+from glmserve.engine.spawning import ENDING_SIGNALS, end_with_parent
 
 if TYPE_CHECKING:
-    from server.engine.grammar_backend.constraint import ConstraintFactory
+    from glmserve.engine.grammar_backend.constraint import ConstraintFactory
 
 CPU_SECONDS = 1.0
 """Limit of processor time for one check."""
@@ -53,9 +53,9 @@ class Verdict:
 
 def run(connection: Connection, path: Path) -> None:
     """Entry point of the process: receive grammars, answer with verdicts."""
-    from server.engine.grammar_backend.constraint import ConstraintFactory  # noqa: PLC0415
-    from server.engine.llama.log import route_log  # noqa: PLC0415
-    from server.engine.llama.vocabulary import load_vocabulary, stop_ids  # noqa: PLC0415
+    from glmserve.engine.grammar_backend.constraint import ConstraintFactory  # noqa: PLC0415
+    from glmserve.engine.llama.log import route_log  # noqa: PLC0415
+    from glmserve.engine.llama.vocabulary import load_vocabulary, stop_ids  # noqa: PLC0415
 
     for number in ENDING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -74,8 +74,8 @@ def run(connection: Connection, path: Path) -> None:
 
 def _check(factory: "ConstraintFactory", grammar: Grammar) -> Verdict:
     """Compile ``grammar`` and follow it for some tokens."""
-    from server.engine.grammar_backend.constraint import walk  # noqa: PLC0415
-    from server.engine.grammar_backend.source import GrammarError, MaskTooSlow  # noqa: PLC0415
+    from glmserve.engine.grammar_backend.constraint import walk  # noqa: PLC0415
+    from glmserve.engine.grammar_backend.source import GrammarError, MaskTooSlow  # noqa: PLC0415
 
     try:
         constraint = factory.make(grammar)

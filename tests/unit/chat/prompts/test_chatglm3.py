@@ -3,8 +3,8 @@
 import pytest
 from sentencepiece import SentencePieceProcessor
 
-from server.chat.prompts.formats import prompt_format
-from server.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.formats import prompt_format
+from glmserve.chat.prompts.message import Message, Role
 from tests.support.checkpoints import real_checkpoint
 
 GMASK, SOP, SYSTEM, USER, ASSISTANT = 64790, 64792, 64794, 64795, 64796

@@ -2,8 +2,8 @@
 
 import pytest
 
-from server.chat.prompts.errors import PromptError
-from server.chat.prompts.formats import (
+from glmserve.chat.prompts.errors import PromptError
+from glmserve.chat.prompts.formats import (
     BaichuanFormat,
     ChatGLM2Format,
     CodeGeeX2Format,
@@ -11,8 +11,8 @@ from server.chat.prompts.formats import (
     prompt_format,
     to_conversation,
 )
-from server.chat.prompts.message import Message, Role
-from server.chat.tools.types import ToolCall
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.tools.types import ToolCall
 from tests.support.scripted_engine import ByteTokenizer
 
 SYSTEM, USER, ASSISTANT = Role.SYSTEM, Role.USER, Role.ASSISTANT

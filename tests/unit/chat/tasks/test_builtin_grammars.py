@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from llguidance import LLMatcher, LLTokenizer
 
-from server.chat.tasks.loader import load_tasks
-from server.engine.grammar_backend.source import internal_form
+from glmserve.chat.tasks.loader import load_tasks
+from glmserve.engine.grammar_backend.source import internal_form
 
 TASKS = load_tasks(None)
 BYTES = LLTokenizer("byte")

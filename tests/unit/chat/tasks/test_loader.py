@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from server.chat.tasks.loader import TaskFileError, load_tasks
-from server.chat.tasks.task import Task, TaskSampling, Variable, Words
-from server.engine.grammar import Grammar, GrammarKind
+from glmserve.chat.tasks.loader import TaskFileError, load_tasks
+from glmserve.chat.tasks.task import Task, TaskSampling, Variable, Words
+from glmserve.engine.grammar import Grammar, GrammarKind
 
 ROOT = Path(__file__).parents[4]
 

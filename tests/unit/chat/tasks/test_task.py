@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from server.chat.tasks.task import Task, Variable, VariableError
-from server.engine.grammar import Grammar, GrammarKind
+from glmserve.chat.tasks.task import Task, Variable, VariableError
+from glmserve.engine.grammar import Grammar, GrammarKind
 
 HOSTILE = """{{other}} "} & ~ \\" %json {} \n start: /x/ \u2028 😀 <|user|> [gMASK]"""
 

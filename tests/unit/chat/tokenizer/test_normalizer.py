@@ -5,8 +5,8 @@ import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convert.vocab.sentencepiece import SentencePieceModel, read_model
-from server.chat.tokenizer.normalizer import NormalizationTable, Normalizer, Segment
+from glmserve.chat.tokenizer.normalizer import NormalizationTable, Normalizer, Segment
+from glmserve.convert.vocab.sentencepiece import SentencePieceModel, read_model
 from tests.support.baichuan_checkpoint import small_tokenizer
 
 PIECES = ("<br>", "---", "-->", "<!--", "```", "\n")

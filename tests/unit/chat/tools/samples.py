@@ -8,12 +8,12 @@ import llguidance
 import numpy as np
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
-from server.chat.tools.chatglm3 import ChatGLM3Form
-from server.chat.tools.glm4 import Glm4Form
-from server.chat.tools.interface import AnswerParser, ToolCallFormat
-from server.chat.tools.plain_text import TextForm
-from server.chat.tools.types import AnswerPiece, Tool, ToolCall, ToolChoice, ToolConfig, gather_calls
-from server.engine.grammar import Grammar
+from glmserve.chat.tools.chatglm3 import ChatGLM3Form
+from glmserve.chat.tools.glm4 import Glm4Form
+from glmserve.chat.tools.interface import AnswerParser, ToolCallFormat
+from glmserve.chat.tools.plain_text import TextForm
+from glmserve.chat.tools.types import AnswerPiece, Tool, ToolCall, ToolChoice, ToolConfig, gather_calls
+from glmserve.engine.grammar import Grammar
 
 WEATHER = Tool(
     "get_weather",

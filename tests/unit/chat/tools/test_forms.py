@@ -5,7 +5,7 @@ import json
 import jsonschema_rs
 import pytest
 
-from server.chat.tools.types import ToolCall, ToolChoice, ToolConfig
+from glmserve.chat.tools.types import ToolCall, ToolChoice, ToolConfig
 from tests.unit.chat.tools.samples import AUTO, CLOCK, FORMS, REQUIRED, WEATHER, babble, ids, read, takes
 
 CALLS = {

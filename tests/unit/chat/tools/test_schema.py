@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.chat.tools.schema import closed, depth_exceeds
+from glmserve.chat.tools.schema import closed, depth_exceeds
 
 A = {"properties": {"a": {"type": "string"}}}
 SHUT = {**A, "additionalProperties": False}

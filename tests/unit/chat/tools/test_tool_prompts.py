@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from server.chat.prompts.errors import PromptError
-from server.chat.prompts.formats import prompt_format
-from server.chat.prompts.message import Message, Role
-from server.chat.tools.types import Tool, ToolCall
+from glmserve.chat.prompts.errors import PromptError
+from glmserve.chat.prompts.formats import prompt_format
+from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.tools.types import Tool, ToolCall
 from tests.support.scripted_engine import ByteTokenizer
 
 SYSTEM, USER, ASSISTANT, TOOL = Role.SYSTEM, Role.USER, Role.ASSISTANT, Role.TOOL

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.engine.client.admission import LONGEST_RETRY_S, AdmissionController
-from server.engine.errors import QueueFull, QueueTooSlow
-from server.engine.interface import Caller
+from glmserve.engine.client.admission import LONGEST_RETRY_S, AdmissionController
+from glmserve.engine.errors import QueueFull, QueueTooSlow
+from glmserve.engine.interface import Caller
 
 A, B, C = Caller("a"), Caller("b"), Caller("c")
 

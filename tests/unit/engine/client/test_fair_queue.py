@@ -2,9 +2,9 @@
 
 import pytest
 
-from server.engine.client.grammar_validator.fair_queue import FairQueue
-from server.engine.client.grammar_validator.validator import CostlyGrammars, TooManyCostlyGrammars
-from server.engine.errors import QueueFull
+from glmserve.engine.client.grammar_validator.fair_queue import FairQueue
+from glmserve.engine.client.grammar_validator.validator import CostlyGrammars, TooManyCostlyGrammars
+from glmserve.engine.errors import QueueFull
 
 
 def _all(queue: FairQueue[str]) -> list[str]:

@@ -4,8 +4,8 @@ import signal
 
 import pytest
 
-from server.engine.client.compute_modes.fallback import ComputeFallback, is_crash
-from server.engine.compute_mode import ComputeMode
+from glmserve.engine.client.compute_modes.fallback import ComputeFallback, is_crash
+from glmserve.engine.compute_mode import ComputeMode
 
 STANDARD, SAFER, SAFEST = ComputeMode
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from server.engine.client.compute_modes import memory as mode_memory
-from server.engine.client.compute_modes.memory import ModeMemory, build_identity, cpu_identity
-from server.engine.compute_mode import ComputeMode
+from glmserve.engine.client.compute_modes import memory as mode_memory
+from glmserve.engine.client.compute_modes.memory import ModeMemory, build_identity, cpu_identity
+from glmserve.engine.compute_mode import ComputeMode
 
 SAFER = ComputeMode.NO_EXTRA_BUFFERS
 

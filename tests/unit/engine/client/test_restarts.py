@@ -1,6 +1,6 @@
 """How often a process is started again: tries in a row, delays between them, and what begins the count anew."""
 
-from server.engine.client.restarts import Restarts
+from glmserve.engine.client.restarts import Restarts
 
 
 def test_tries_are_bounded_and_their_delays_grow() -> None:

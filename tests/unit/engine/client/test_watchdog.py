@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from server.engine.client.watchdog import Watchdog
+from glmserve.engine.client.watchdog import Watchdog
 
 pytestmark = pytest.mark.anyio
 

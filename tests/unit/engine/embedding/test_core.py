@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from server.engine.embedding.core import EmbeddingBackend, EmbeddingCore
-from server.engine.messages import Embed, Embedded, EngineInfo
-from server.engine.model_runner import DecodeError
+from glmserve.engine.embedding.core import EmbeddingBackend, EmbeddingCore
+from glmserve.engine.messages import Embed, Embedded, EngineInfo
+from glmserve.engine.model_runner import DecodeError
 
 
 class Lengths(EmbeddingBackend):

@@ -8,9 +8,9 @@ from gguf import GGUFReader
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.engine.errors import ModelLoadError
-from server.engine.gguf.gguf_check import check_gguf
-from server.engine.gguf.gguf_header import HeaderError, read_header
+from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.gguf.gguf_check import check_gguf
+from glmserve.engine.gguf.gguf_header import HeaderError, read_header
 
 
 def test_it_finds_what_the_gguf_package_finds(tiny_gguf: Path) -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from server.engine.grammar_backend.constraint import MaskBudget
-from server.engine.grammar_backend.source import MaskTooSlow
+from glmserve.engine.grammar_backend.constraint import MaskBudget
+from glmserve.engine.grammar_backend.source import MaskTooSlow
 
 
 class _Clock:

@@ -1,11 +1,11 @@
 """Cached prefixes outside the cells: what is kept, what is found, and that a prompt starts from it."""
 
-from server.engine.kv_cache.offload import MAX_OFFLOADED, OffloadedMatch, OffloadedPrefixes, is_worth_offloading
-from server.engine.kv_cache.ops import Drop
-from server.engine.messages import StepOutput, Submit
-from server.engine.params import SamplingParams
-from server.engine.scheduler.step_budget import TokenBudgetPolicy
-from server.engine.worker.core import EngineCore
+from glmserve.engine.kv_cache.offload import MAX_OFFLOADED, OffloadedMatch, OffloadedPrefixes, is_worth_offloading
+from glmserve.engine.kv_cache.ops import Drop
+from glmserve.engine.messages import StepOutput, Submit
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
+from glmserve.engine.worker.core import EngineCore
 from tests.support.scripted_backend import ScriptedBackend, lone_run
 
 LONG = tuple(range(1, 101))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.engine.kv_cache.prefix_cache import PrefixCache, common_prefix
+from glmserve.engine.kv_cache.prefix_cache import PrefixCache, common_prefix
 
 
 def _with(*prompts: list[int]) -> PrefixCache:

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.engine.kv_cache.offload import IDLE_CELLS
-from server.engine.kv_cache.prefix_cache import common_prefix
-from server.engine.messages import EVERYBODY, Pin, PrefixScope, StepOutput, Submit
-from server.engine.params import SamplingParams
-from server.engine.scheduler.adapters import LoadedVariant
-from server.engine.scheduler.step_budget import TokenBudgetPolicy
-from server.engine.worker.core import EngineCore
+from glmserve.engine.kv_cache.offload import IDLE_CELLS
+from glmserve.engine.kv_cache.prefix_cache import common_prefix
+from glmserve.engine.messages import EVERYBODY, Pin, PrefixScope, StepOutput, Submit
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.scheduler.adapters import LoadedVariant
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
+from glmserve.engine.worker.core import EngineCore
 from tests.support.scripted_backend import ScriptedBackend, lone_run
 from tests.support.stepping import drain, tokens_of
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.engine.kv_cache.saved_state import (
+from glmserve.engine.kv_cache.saved_state import (
     HEADER_BYTES,
     BadState,
     Fingerprint,
@@ -19,8 +19,8 @@ from server.engine.kv_cache.saved_state import (
     pack_header,
     state_length,
 )
-from server.engine.kv_cache.state_store import StateStore
-from server.engine.llama.fingerprint import identify_file
+from glmserve.engine.kv_cache.state_store import StateStore
+from glmserve.engine.llama.fingerprint import identify_file
 
 KEY = fingerprint("a model", (1, 2, 3))
 OTHER = fingerprint("a model", (1, 2, 4))

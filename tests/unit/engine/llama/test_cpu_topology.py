@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.engine.llama.cpu_topology import Cores, best, candidates, count_cores, find_cores, measure
+from glmserve.engine.llama.cpu_topology import Cores, best, candidates, count_cores, find_cores, measure
 
 TWO_THREADS_A_CORE = ["0,4", "1,5", "2,6", "3,7"] * 2
 

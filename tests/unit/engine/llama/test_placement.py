@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from server.engine.config import CACHE_BYTES_AUTO, Device, EngineConfig, KvType, Variant
-from server.engine.errors import ModelLoadError
-from server.engine.gguf.gguf_check import ModelFacts, RopeFacts
-from server.engine.llama.cpu_topology import Cores
-from server.engine.llama.placement import (
+from glmserve.engine.config import CACHE_BYTES_AUTO, Device, EngineConfig, KvType, Variant
+from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.gguf.gguf_check import ModelFacts, RopeFacts
+from glmserve.engine.llama.cpu_topology import Cores
+from glmserve.engine.llama.placement import (
     GPU_RESERVE_BYTES,
     BuildFacts,
     DeviceFacts,

@@ -3,7 +3,7 @@
 import mmap
 from pathlib import Path
 
-from server.engine.llama.rss_trim import CHUNK_BYTES, Mapping, new_spans, read_mappings, release_file, zeros_released
+from glmserve.engine.llama.rss_trim import CHUNK_BYTES, Mapping, new_spans, read_mappings, release_file, zeros_released
 
 SIZE = 32 * CHUNK_BYTES
 MAPS = """\

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from server.engine.errors import SelfTestFailed
-from server.engine.llama.self_test import MOST_NOISE, check_batches, check_vectors
+from glmserve.engine.errors import SelfTestFailed
+from glmserve.engine.llama.self_test import MOST_NOISE, check_batches, check_vectors
 
 TOKENS = tuple(range(33))
 Rows = NDArray[np.float32]

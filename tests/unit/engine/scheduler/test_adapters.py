@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.engine.messages import FinishReason, StepOutput, Submit
-from server.engine.params import SamplingParams
-from server.engine.scheduler.adapters import PLAIN, LoadedVariant, adapter_number
-from server.engine.scheduler.step_budget import TokenBudgetPolicy
-from server.engine.worker.core import EngineCore
+from glmserve.engine.messages import FinishReason, StepOutput, Submit
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.scheduler.adapters import PLAIN, LoadedVariant, adapter_number
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
+from glmserve.engine.worker.core import EngineCore
 from tests.support.scripted_backend import ScriptedBackend, lone_run
 from tests.support.stepping import drain
 

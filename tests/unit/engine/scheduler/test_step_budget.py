@@ -1,11 +1,11 @@
 """How long a step may be, and who takes part in it."""
 
-from server.engine.messages import Submit
-from server.engine.params import SamplingParams
-from server.engine.scheduler.batch import BatchItem
-from server.engine.scheduler.step_budget import ANSWER_STEPS, StepBudget, TokenBudgetPolicy
-from server.engine.sequence import Sequence
-from server.engine.worker.core import EngineCore
+from glmserve.engine.messages import Submit
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.scheduler.batch import BatchItem
+from glmserve.engine.scheduler.step_budget import ANSWER_STEPS, StepBudget, TokenBudgetPolicy
+from glmserve.engine.sequence import Sequence
+from glmserve.engine.worker.core import EngineCore
 from tests.support.scripted_backend import ScriptedBackend, lone_run
 from tests.support.stepping import drain, tokens_of
 

@@ -5,13 +5,13 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.engine.messages import Submit
-from server.engine.params import SamplingParams
-from server.engine.scheduler.scheduler import MAX_BYPASSES
-from server.engine.scheduler.step_budget import TokenBudgetPolicy
-from server.engine.scheduler.waiting_queue import GENERATED, WaitingQueue, by_caller
-from server.engine.sequence import Sequence
-from server.engine.worker.core import EngineCore
+from glmserve.engine.messages import Submit
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.scheduler.scheduler import MAX_BYPASSES
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
+from glmserve.engine.scheduler.waiting_queue import GENERATED, WaitingQueue, by_caller
+from glmserve.engine.sequence import Sequence
+from glmserve.engine.worker.core import EngineCore
 from tests.support.scripted_backend import ScriptedBackend, lone_run
 from tests.support.stepping import drain, tokens_of
 

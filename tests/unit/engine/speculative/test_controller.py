@@ -7,14 +7,14 @@ from collections.abc import Sequence as Ordered
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.engine.messages import FinishReason, Submit
-from server.engine.params import SamplingParams
-from server.engine.scheduler.step_budget import TokenBudgetPolicy
-from server.engine.sequence import Sequence
-from server.engine.speculative.controller import SHARE, AcceptanceEstimator, SpeculativeController
-from server.engine.speculative.ngram import Lookup, PromptLookup
-from server.engine.speculative.step_cost import STALE, StepCost
-from server.engine.worker.core import EngineCore
+from glmserve.engine.messages import FinishReason, Submit
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
+from glmserve.engine.sequence import Sequence
+from glmserve.engine.speculative.controller import SHARE, AcceptanceEstimator, SpeculativeController
+from glmserve.engine.speculative.ngram import Lookup, PromptLookup
+from glmserve.engine.speculative.step_cost import STALE, StepCost
+from glmserve.engine.worker.core import EngineCore
 from tests.support.scripted_backend import STOP_ID, Rule, ScriptedBackend, copied_token, lone_run, next_token
 
 

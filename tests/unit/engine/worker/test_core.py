@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.engine.grammar import Grammar, GrammarKind
-from server.engine.kv_cache.offload import IDLE_CELLS
-from server.engine.messages import FinishReason, SampledToken, StepOutput, Submit
-from server.engine.model_runner import SampleError
-from server.engine.params import SamplingParams
-from server.engine.scheduler.batch import BatchItem
-from server.engine.scheduler.step_budget import TokenBudgetPolicy
-from server.engine.worker.core import EngineCore, EngineCorrupted
-from server.engine.worker.faults import install, parse
+from glmserve.engine.grammar import Grammar, GrammarKind
+from glmserve.engine.kv_cache.offload import IDLE_CELLS
+from glmserve.engine.messages import FinishReason, SampledToken, StepOutput, Submit
+from glmserve.engine.model_runner import SampleError
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.scheduler.batch import BatchItem
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
+from glmserve.engine.worker.core import EngineCore, EngineCorrupted
+from glmserve.engine.worker.faults import install, parse
 from tests.support.scripted_backend import ScriptedBackend, lone_run
 from tests.support.stepping import drain, tokens_of
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from server.engine.compute_mode import ComputeMode
-from server.engine.errors import ModelLoadError
-from server.engine.model_runner import DecodeError
-from server.engine.worker.faults import VARIABLE, fail, parse, read_plan
+from glmserve.engine.compute_mode import ComputeMode
+from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.model_runner import DecodeError
+from glmserve.engine.worker.faults import VARIABLE, fail, parse, read_plan
 
 MODE = ComputeMode.STANDARD
 

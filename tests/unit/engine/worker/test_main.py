@@ -6,12 +6,12 @@ from multiprocessing.connection import Connection
 
 import pytest
 
-from server.engine.log_pipe import Outgoing
-from server.engine.messages import Shutdown, StepReport, Submit
-from server.engine.params import SamplingParams
-from server.engine.scheduler.step_budget import TokenBudgetPolicy
-from server.engine.worker import main as worker
-from server.engine.worker.core import EngineCore, EngineCorrupted
+from glmserve.engine.log_pipe import Outgoing
+from glmserve.engine.messages import Shutdown, StepReport, Submit
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
+from glmserve.engine.worker import main as worker
+from glmserve.engine.worker.core import EngineCore, EngineCorrupted
 from tests.support.scripted_backend import ScriptedBackend
 
 

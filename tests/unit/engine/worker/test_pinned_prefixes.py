@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.engine.kv_cache.saved_state import Fingerprint
-from server.engine.messages import Pin, StepOutput, Submit
-from server.engine.params import SamplingParams
-from server.engine.scheduler.adapters import PLAIN, LoadedVariant
-from server.engine.scheduler.step_budget import TokenBudgetPolicy
-from server.engine.worker.core import EngineCore
+from glmserve.engine.kv_cache.saved_state import Fingerprint
+from glmserve.engine.messages import Pin, StepOutput, Submit
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.scheduler.adapters import PLAIN, LoadedVariant
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
+from glmserve.engine.worker.core import EngineCore
 from tests.support.scripted_backend import ScriptedBackend, lone_run
 from tests.support.stepping import drain, tokens_of
 

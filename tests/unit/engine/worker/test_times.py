@@ -1,7 +1,7 @@
 """What an engine says of its times, by a clock that the test turns."""
 
-from server.engine.messages import FinishReason, StepOutput
-from server.engine.worker.times import SequenceTimes
+from glmserve.engine.messages import FinishReason, StepOutput
+from glmserve.engine.worker.times import SequenceTimes
 
 
 def test_outputs_say_how_long_their_sequence_waited_and_has_run() -> None:

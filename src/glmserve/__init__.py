@@ -1,0 +1,1 @@
+../../server/__init__.py
