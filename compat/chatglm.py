@@ -1,4 +1,4 @@
-"""POST /chatglm and POST /: the contract of the model authors' ``api.py``, for programs nobody will rewrite."""
+"""POST /chatglm and POST /: the contract of the model authors' ``api.py``, for programs written in 2023."""
 
 from fastapi import APIRouter
 
@@ -12,7 +12,7 @@ _MAX_LENGTH = 2048
 _TOP_P = 0.7
 _TEMPERATURE = 0.95
 _TOP_K = 50
-"""What transformers 4.x samples with where nothing is said, as the original said nothing."""
+"""Default of transformers 4.x, which the original's requests left unset."""
 
 
 def create_router(registry: ModelRegistry, clock: Clock) -> APIRouter:

@@ -1,4 +1,4 @@
-"""What the legacy contracts share: one prompt after its history in, the original's four keys out."""
+"""Shared by the legacy contracts: one prompt after its history in, the original's four keys out."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ _TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """What tells one legacy address from another."""
+    """Differences between the legacy addresses."""
 
     route: str
     """As error messages name it."""
@@ -35,7 +35,7 @@ class Contract:
     sampling: Callable[[LegacyRequest, ModelCard, int, int], SamplingParams]
     """From the request, the model's card, the tokens of the prompt, and how many the context leaves after it."""
     polish: Callable[[str], str]
-    """What the original did with an answer before it was handed out."""
+    """The original's clean-up of an answer."""
 
 
 class LegacyReply(TypedDict):
@@ -48,7 +48,7 @@ class LegacyReply(TypedDict):
 
 
 class LegacyFailure(LegacyReply):
-    """The same with what went wrong."""
+    """The same keys, and the error message."""
 
     error: str
 
@@ -56,7 +56,7 @@ class LegacyFailure(LegacyReply):
 LEGACY = documented(
     LegacyReply, LegacyBody, errors=(*GENERATES, RouteNotServed), failure=LegacyFailure, summary="Answer one prompt"
 )
-"""What is said of each legacy address."""
+"""OpenAPI documentation of each legacy address."""
 
 
 def endpoint(contract: Contract, registry: ModelRegistry, clock: Clock) -> Callable[[Request], Awaitable[JSONResponse]]:

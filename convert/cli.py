@@ -142,7 +142,7 @@ def output_path(given: str | None, name: str) -> Path:
 
 @contextmanager
 def progress_bar(console: Console) -> Iterator[ProgressSink]:
-    """Show a conversion's progress on ``console`` while the block runs; yields what takes its steps."""
+    """Show a conversion's progress on ``console`` while the block runs; yields the callback for its steps."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
                TimeRemainingColumn())  # fmt: skip
     # Where nobody watches, not even the empty line that a bar leaves.
@@ -172,6 +172,6 @@ def _print_report(report: ConversionReport, *, err: bool) -> None:
 
 
 def _as_json(report: ConversionReport, verdict: str) -> dict[str, object]:
-    """Return the report for programs; ``verdict`` is what --verify found."""
+    """Return the report for programs; ``verdict`` is the result of --verify."""
     fallbacks = [{"tensor": one.tensor, "wanted": one.wanted.name, "used": one.used.name} for one in report.fallbacks]
     return {**asdict(report), "quant": report.quant.value, "fallbacks": fallbacks, "verified": verdict}

@@ -1,4 +1,4 @@
-"""What can go wrong between a checkpoint and its GGUF.
+"""Errors between a checkpoint and its GGUF.
 
 ConvertError
 ├── CheckpointError          the source folder is not usable as it is
@@ -44,7 +44,7 @@ class MissingFileError(CheckpointError):
 
 
 class CorruptFileError(CheckpointError):
-    """A file is cut off, or is not what its name says."""
+    """A file is truncated, or its content does not match its name."""
 
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(f"{path} is damaged: {what}; download it again")
@@ -55,13 +55,13 @@ class UnsupportedFileError(CheckpointError):
     """A file of weights is laid out in a way that is not read."""
 
     def __init__(self, path: Path, what: str) -> None:
-        """``what`` follows the name of the file and says what to do."""
+        """``what`` follows the name of the file and tells the user how to proceed."""
         super().__init__(f"{path} {what}")
         self.path = path
 
 
 class ForbiddenContentError(CheckpointError):
-    """A file of weights asks for what weights never need, so it may be an attack. Nothing of it was run."""
+    """A file of weights asks for an object that weights never need, so it may be an attack. Nothing of it was run."""
 
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(
@@ -161,7 +161,7 @@ class KernelError(ConvertError):
 
 
 class VerifyError(ConvertError):
-    """A finished file is not what it must be."""
+    """A finished file is wrong."""
 
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(f"{path} failed its check: {what}; do not use it, convert again")

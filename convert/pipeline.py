@@ -44,7 +44,7 @@ ProgressSink: TypeAlias = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class ConversionReport:
-    """What a conversion did."""
+    """Result of a conversion."""
 
     output: Path
     quant: QuantType
@@ -56,7 +56,7 @@ class ConversionReport:
     seconds: float
     fallbacks: tuple[Fallback, ...]
     findings: tuple[str, ...] = ()
-    """What was decided from the checkpoint, and from what: one line each."""
+    """Decisions made from the checkpoint, with their reasons: one line each."""
 
 
 def convert_checkpoint(
@@ -132,7 +132,7 @@ def plan_conversion(
     merge_lora: Path | None = None,
     imatrix: Path | None = None,
 ) -> ConversionPlan:
-    """Find out what a folder is, check it and decide what becomes of each tensor; reads no weights of a model.
+    """Detect the family of a folder, check it and plan each tensor; reads no weights of a model.
 
     Raises:
         ConvertError: see ``convert_checkpoint``.
@@ -162,7 +162,7 @@ def may_be_made_from(out: Path, source: Path, quant: QuantType) -> bool:
 
 
 def kind_of_file(source: Path, quant: QuantType) -> str:
-    """Say what a folder's file is called after: ``lora``, ``prefix``, or the type of a model's weights."""
+    """Return the name for a folder's file: ``lora``, ``prefix``, or the type of a model's weights."""
     try:
         source = find_checkpoint(source)
         if is_adapter(source):

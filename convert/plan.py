@@ -1,4 +1,4 @@
-"""What a conversion is going to do: decided and checked before anything is written."""
+"""The plan of a conversion, decided and checked before anything is written."""
 
 from dataclasses import dataclass
 from pathlib import Path

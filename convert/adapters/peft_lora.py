@@ -26,7 +26,7 @@ _PART = re.compile(r"(?:module\.)?(?:base_model\.model\.)?(?P<module>.+)\.lora_(
 
 @dataclass(frozen=True, slots=True)
 class LoraPair:
-    """What an adapter holds for one matrix."""
+    """The two factors of an adapter for one matrix."""
 
     down: str
     """Name of A in the adapter."""
@@ -51,11 +51,11 @@ class Adapter:
     is_rank_stabilized: bool
 
     def scale(self, pair: LoraPair) -> float:
-        """What B A is multiplied by."""
+        """Factor of the product B A."""
         return self.alpha / (sqrt(pair.rank) if self.is_rank_stabilized else pair.rank)
 
     def change(self, pair: LoraPair, first: int, count: int) -> NDArray[np.float32]:
-        """Return some rows of what is added to a matrix."""
+        """Return some rows of the change that the adapter adds to a matrix."""
         up = self.source.read_rows(pair.up, first, count)
         down = self.source.read_rows(pair.down, 0, pair.rank)
         change: NDArray[np.float32] = (up * np.float32(self.scale(pair))) @ down

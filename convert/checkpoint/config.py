@@ -31,7 +31,7 @@ class ConfigFile:
 
     @property
     def model_type(self) -> str:
-        """What transformers calls the family; empty where it is not said."""
+        """``model_type`` of transformers; empty where config.json has none."""
         return self.text("model_type")
 
     @property
@@ -42,7 +42,7 @@ class ConfigFile:
 
     @property
     def original_name(self) -> str:
-        """``_name_or_path``: a repository, or a path on somebody's machine; empty where it is not said."""
+        """``_name_or_path``: a repository or a local path; empty where config.json has none."""
         return self.text("_name_or_path")
 
     @property
@@ -72,7 +72,7 @@ class ConfigFile:
 
 
 def read_file(path: Path, most: int) -> bytes:
-    """Return what a small file holds.
+    """Return the content of a small file.
 
     Raises:
         CorruptFileError: it is no file but a device or a pipe, has more than ``most`` bytes, or is a web page.

@@ -17,7 +17,7 @@ _SCALE = "_scale"
 
 
 class UnpackedTensors:
-    """A TensorSource that shows packed matrices as what they stand for. Others pass as they are."""
+    """A TensorSource that returns packed matrices unpacked. Others pass as they are."""
 
     def __init__(self, source: TensorSource, bits: int) -> None:
         """``bits`` is 4 or 8."""

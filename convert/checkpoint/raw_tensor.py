@@ -86,7 +86,7 @@ def to_float32(raw: NDArray[np.uint8], dtype: str) -> NDArray[np.float32]:
 
 
 def _half_to_float32(raw: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Widen float16: what numpy's conversion gives, in an eighth of its time."""
+    """Widen float16 with numpy's results, in an eighth of its time."""
     # Sign, exponent and fraction move to their places in a float32; the multiplication makes up for the difference
     # of the two exponent biases, and normalises what was subnormal. All of it is exact.
     widened = raw.view("<i2").astype(np.int32)

@@ -1,4 +1,4 @@
-"""Lazy tensors of a Hugging Face folder: nothing is read before it is asked for, and then only those rows.
+"""Lazy tensors of a Hugging Face folder: rows are read on request.
 
 Rows come by plain reads, not through a memory map: a file that is cut off while it is read is then an error
 instead of a SIGBUS, and pages of the source do not count as resident memory.
@@ -42,7 +42,7 @@ _WRAPPERS = ("_orig_mod.", "module.", "base_model.model.")
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """What is known of a tensor without reading it."""
+    """Name, type and shape of a tensor, known without reading its data."""
 
     shape: tuple[int, ...]
     nbytes: int

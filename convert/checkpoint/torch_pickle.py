@@ -1,4 +1,4 @@
-"""Reads the pickle inside a ``.bin`` shard without running what it asks for.
+"""Reads the pickle inside a ``.bin`` shard without running any of its calls.
 
 A pickle is a program for a small stack machine, and Python's own machine calls whatever function the program names.
 This one has only the instructions that ``torch.save`` writes for a dictionary of tensors. It calls nothing: names
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 
 class ForbiddenPickle(ValueError):
-    """The pickle asks for something that weights never need; the text says what, to follow "it asks for"."""
+    """The pickle asks for an object that weights never need; the text names it, to follow "it asks for"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class _Machine:
     memo: dict[int, object] = field(default_factory=dict)
 
     def run(self, data: bytes) -> object:
-        """Return what the program leaves on the stack."""
+        """Return the top of the stack after the program."""
         for opcode, argument, _ in pickletools.genops(data):
             if opcode.name == "STOP":
                 return self.stack.pop()

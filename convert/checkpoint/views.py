@@ -47,7 +47,7 @@ class ViewedTensors:
         return replace(whole, shape=shape, nbytes=whole.nbytes // whole.shape[0] * view.rows)
 
     def read_rows(self, name: str, first: int, count: int) -> Rows:
-        """Return rows as float32; raises what the source raises."""
+        """Return rows as float32; raises the errors of the source."""
         view = self._views.get(name)
         if view is None:
             return self._source.read_rows(name, first, count)

@@ -1,4 +1,4 @@
-"""What a model family tells the conversion: the seam between the one pipeline and the models it knows."""
+"""The interface between the conversion pipeline and a model family."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -41,7 +41,7 @@ class Family(Protocol):
 
     @property
     def findings(self) -> tuple[str, ...]:
-        """What was decided from the checkpoint, and from what: one line each, for people."""
+        """Decisions made from the checkpoint, with their reasons: one line each, for people."""
 
     def hyperparameters(self) -> Metadata:
         """Return the GGUF keys of name, architecture and shape."""
@@ -50,7 +50,7 @@ class Family(Protocol):
         """Return the GGUF keys of the tokenizer, the chat template and the prompt; raises ConvertError."""
 
     def tensors(self) -> tuple[TensorMapping, ...]:
-        """Return all tensors of the file, in order; sources are names in what ``prepare`` returns."""
+        """Return all tensors of the file, in order; sources are names of the tensors that ``prepare`` returns."""
 
     def prepare(self, source: TensorSource) -> TensorSource:
         """Return the checkpoint's tensors as the table names them: unpacked, split or normalised where needed."""

@@ -13,7 +13,7 @@ from glmserve.convert.families.chatglm import family as chatglm_family
 from glmserve.convert.family_name import FamilyName
 
 Reader: TypeAlias = Callable[[ConfigFile, FamilyName | None], Family]
-"""Makes a family of a config.json; the second argument is what the user says it is."""
+"""Makes a family of a config.json; the second argument is the user's choice."""
 
 _READERS: Mapping[str, Reader] = MappingProxyType(
     {"chatglm": chatglm_family.read_family, "baichuan": baichuan.read_family}

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from glmserve.convert.errors import OutputBusyError, OutputError
 
 PART_SUFFIX = ".part"
-"""What an unfinished file is called: OUT.gguf.part. A later run overwrites what a killed one left."""
+"""Suffix of an unfinished file: OUT.gguf.part. A later run overwrites what a killed one left."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

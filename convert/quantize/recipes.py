@@ -13,7 +13,7 @@ from glmserve.convert.quantize.ggml_kernels import GGMLType
 
 
 class QuantType(str, Enum):
-    """What a user asks for; most of them are mixtures of tensor types."""
+    """A type that a user can choose; most of them are mixtures of tensor types."""
 
     F32 = "f32"
     F16 = "f16"
@@ -133,7 +133,7 @@ def wanted_type(
 
 
 def fit_type(wanted: GGMLType, shape: tuple[int, ...]) -> GGMLType:
-    """Return ``wanted``, or what llama.cpp takes instead when a row is not a multiple of its block size."""
+    """Return ``wanted``, or llama.cpp's replacement when a row is not a multiple of its block size."""
     columns = shape[-1]
     if columns % wanted.block_size == 0:
         return wanted

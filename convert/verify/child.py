@@ -19,16 +19,16 @@ TEXTS = (
     "  spaces   and \t tabs 👋",
     "[Round 1]\n\n问：你好\n\n答：",
 )
-"""What no tokenizer of these models normalises; several scripts, bytes without a piece, white space."""
+"""Texts that no tokenizer of these models normalises: several scripts, bytes without a piece, white space."""
 
 DECODED_TOKENS = 16
 
 _PREFIX = b" "
-"""What some tokenizers put in front of a text."""
+"""Tokens that some tokenizers put in front of a text."""
 
 
 class TrialError(Exception):
-    """The file does not do what a model's file does; one line says what."""
+    """The file does not work as a model; one line says why."""
 
 
 def main() -> None:

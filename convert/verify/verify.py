@@ -1,4 +1,4 @@
-"""Re-opens a finished file and tries it: does it hold what was planned, and does llama.cpp compute with it?
+"""Re-opens a finished file and tests it: its tensors match the plan, and llama.cpp computes with it.
 
 llama.cpp answers some bad files with ``abort()``, so it looks at the file in a process of its own
 (``glmserve.convert.verify.child``).
@@ -24,7 +24,7 @@ DECODE_TIMEOUT = 900.0
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was tried, and found good."""
+    """The checks that a file has passed."""
 
     tensors: int
     texts: int = 0

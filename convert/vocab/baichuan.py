@@ -1,4 +1,4 @@
-"""tokenizer.model of a Baichuan -> the vocabulary of a GGUF, and what the server adds to it.
+"""tokenizer.model of a Baichuan to the vocabulary of a GGUF, and the server's additions to it.
 
 SentencePiece normalises Baichuan's text and finds user-defined pieces before all others. llama.cpp does neither
 in the same way, so the table and the wish for a leading space go into the file beside the vocabulary, and the
@@ -145,7 +145,7 @@ def _pieces(model: SentencePieceModel, size: int, roles: RoleIds) -> tuple[Piece
 
 
 def _check_meaning(path: Path, model: SentencePieceModel) -> None:
-    """Refuse what neither llama.cpp's tokenizer nor the server's does."""
+    """Refuse options that neither llama.cpp's tokenizer nor the server's implements."""
     problems = (
         (not model.is_bpe, "it is not a BPE model"),
         (not model.byte_fallback, "it has no byte fallback"),

@@ -66,7 +66,7 @@ class Vocabulary:
 
     @property
     def end_ids(self) -> tuple[int, int, int]:
-        """What llama.cpp calls end of sequence, of turn and of message: each of them ends an answer."""
+        """Ids that llama.cpp calls end of sequence, of turn and of message: each of them ends an answer."""
         if self.family is FamilyName.CHATGLM3:
             return (EOS_ID, self.special_id("<|user|>"), self.special_id("<|observation|>"))
         # Given all the same, so that llama.cpp does not look for them among the texts of the pieces.

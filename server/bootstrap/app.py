@@ -59,7 +59,7 @@ from glmserve.page import router as page
 
 @dataclass(frozen=True, slots=True)
 class ApiOptions:
-    """What can be set about the API, apart from the models."""
+    """Options of the API, apart from the models."""
 
     max_body_bytes: int = 8 * 2**20
     cors_origins: tuple[str, ...] = (LOCAL,)
@@ -71,20 +71,20 @@ class ApiOptions:
     share_prefixes: bool = False
     """Callers with different keys share all that the prefix cache holds."""
     max_responses: int = 1000
-    """How many are kept to be gone on from."""
+    """Number of stored responses usable as previous_response_id."""
     max_response_bytes: int = 64 * 10**6
-    """What they may take together."""
+    """Maximum total size of stored responses in bytes."""
     tasks: Mapping[str, Task] = field(default_factory=dict)
     """The stored prompts."""
     keys: ApiKeyStore = field(default_factory=lambda: ApiKeyStore(()))
     limits: Limits = field(default_factory=Limits)
-    """Those of callers without a key, where there are no keys."""
+    """Limits of callers without a key, where there are no keys."""
     request_timeout: float = 0.0
     """Seconds that a request may take; 0 is any number."""
     access_log: bool = False
     """Log a line for each request."""
     log_prompts: bool = False
-    """Log what is asked and answered."""
+    """Log the text of prompts and answers."""
     spans: SpanWriter | None = None
     """Gets each request for an answer, and is closed when the server ends."""
     strict_fields: bool = False
@@ -166,7 +166,7 @@ def _routers(
 
 
 def _surround(app: FastAPI, options: ApiOptions, wording: ErrorRenderer) -> None:
-    """Put around all routes what may end a request without them; each of these lies around those before it."""
+    """Wrap all routes in middleware that may end a request early, the innermost first."""
     if options.request_timeout:
         app.add_middleware(TimeLimit, seconds=options.request_timeout, wording=wording)
     app.add_middleware(RateLimit, limits=options.limits, wording=wording)
@@ -207,7 +207,7 @@ def _routes(routers: Iterable[APIRouter]) -> Iterator[APIRoute]:
 
 
 def _wording(clock: Callable[[], datetime]) -> ErrorRenderer:
-    """Return the shapes of errors; those of addresses that are not named are OpenAI's."""
+    """Return the error shapes by address; all other addresses have OpenAI's."""
     old = dict.fromkeys((*chatglm.PATHS, *baichuan.PATHS), partial(legacy.failure, clock))
     return ErrorRenderer({**old, anthropic.PATH: failure})
 

@@ -101,7 +101,7 @@ def _own_names(model: ModelSettings, source: ModelSource) -> tuple[str, ...]:
 
 
 def api_options(settings: Settings, tasks: Mapping[str, Task] = _NO_TASKS) -> ApiOptions:
-    """Return what the HTTP side goes by; ``tasks`` are the stored prompts.
+    """Return the options of the API; ``tasks`` are the stored prompts.
 
     Raises:
         AssemblyError: a key is not written as one, their file cannot be read, or what traces need is not installed.
@@ -129,7 +129,10 @@ def api_options(settings: Settings, tasks: Mapping[str, Task] = _NO_TASKS) -> Ap
 
 
 def _span_maker() -> Callable[[], SpanWriter]:
-    """Return what makes what sends traces. Raises AssemblyError where the extra is not installed."""
+    """Return the factory of span writers, or None without --tracing.
+
+    Raises AssemblyError where the extra is not installed.
+    """
     try:
         from glmserve.observability.otel import RequestSpans, exporter  # noqa: PLC0415 - not even imported where nobody asks for it
     except ImportError as error:

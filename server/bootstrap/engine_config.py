@@ -1,4 +1,4 @@
-"""What the engine gets of the settings. Apart from the assembly, so that ``doctor`` can do without llama.cpp."""
+"""Settings to engine configuration. Apart from the assembly, so that ``doctor`` can do without llama.cpp."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +15,19 @@ MODE_FOLDER = "compute-modes"
 
 @dataclass(frozen=True, slots=True)
 class ModelPlan:
-    """A model that is to be served: what is set of it, where it comes from, and what its file says."""
+    """A model to serve: its settings, its source, and the facts of its file."""
 
     settings: ModelSettings
     source: ModelSource
     facts: ModelFacts
     pinned: tuple[PinnedPrompt, ...] = ()
-    """What stays cached."""
+    """Prefixes that stay cached."""
 
 
 def engine_config(
     plan: ModelPlan, state_dir: Path | None = None, state_bytes: int = 0, mode_dir: Path | None = None
 ) -> EngineConfig:
-    """Return what the engine is started with; the state of what is pinned is kept in ``state_dir``.
+    """Return the configuration of an engine; saved states of pinned prefixes are kept in ``state_dir``.
 
     ``mode_dir`` keeps which compute modes work.
 

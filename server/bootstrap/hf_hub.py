@@ -1,4 +1,4 @@
-"""Checkpoints on the model hub: what a conversion needs of them, whether that fits on the disk, and the download.
+"""Checkpoints on the model hub: the files that a conversion needs, the disk space, and the download.
 
 huggingface_hub does the downloading: a connection that breaks is taken up where it broke, and what a stopped run had
 completed is kept, file by file.
@@ -36,7 +36,7 @@ _AT_ONCE = 2
 
 
 class HubError(Exception):
-    """A checkpoint cannot be had from the hub; one line that says what to do."""
+    """A checkpoint cannot be downloaded from the hub; one line tells the user how to proceed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class RemoteModel:
     revision: str | None
     """As it was asked for; None is the main branch."""
     commit: str
-    """What that is now."""
+    """The commit of that revision now."""
     files: tuple[RemoteFile, ...]
 
     @property
@@ -101,7 +101,7 @@ def look_up(repository: str, revision: str | None) -> RemoteModel:
 
 
 def needed_files(files: Sequence[RemoteFile]) -> tuple[RemoteFile, ...]:
-    """Choose what a conversion reads; of the weights safetensors where there are any, and never both kinds."""
+    """Choose the files that a conversion reads; safetensors where there are any, and never both kinds of weights."""
     weights = [file for file in files if _SAFE.fullmatch(file.name)]
     if not any(file.name.endswith(".safetensors") for file in weights):
         weights = [file for file in files if _PICKLED.fullmatch(file.name)]
@@ -109,7 +109,7 @@ def needed_files(files: Sequence[RemoteFile]) -> tuple[RemoteFile, ...]:
 
 
 def download(model: RemoteModel) -> Path:
-    """Download what is missing, with progress bars, and return the folder of the checkpoint.
+    """Download missing files, with progress bars, and return the folder of the checkpoint.
 
     Raises:
         HubError: it cannot be downloaded.
@@ -149,7 +149,7 @@ def local_checkpoints() -> tuple[LocalCheckpoint, ...]:
 
 
 def check_space(download_bytes: int, output_bytes: int, cache_dir: Path) -> None:
-    """Check that a download and what it is converted to have room where they go, be that one disk or two.
+    """Check that the download and the converted file fit on their disks, be that one disk or two.
 
     Raises:
         HubError: there is too little.
@@ -173,7 +173,7 @@ def _existing(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def _told(repository: str, revision: str | None) -> Iterator[None]:
-    """Turn what the hub's client raises into one line each."""
+    """Translate errors of the hub's client to one line each."""
     try:
         yield
     except GatedRepoError:

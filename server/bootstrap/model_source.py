@@ -24,7 +24,7 @@ _CHECKPOINT_FILES = ("*.json", "*.model", "*.safetensors", "*.bin")
 
 
 class UnknownModelError(Exception):
-    """What was given is no file, no folder and no known name; the message says what to do."""
+    """The MODEL is no file, no folder and no known name; the message tells the user how to proceed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class ModelSource:
 
 
 def find_source(model: str, quant: Quant, cache_dir: Path) -> ModelSource:
-    """Return what ``model`` means: nothing is the embedded model, then a path, then a name of the catalog.
+    """Resolve ``model``: empty is the embedded model, then a path, then a name of the catalogue.
 
     Raises:
         UnknownModelError: it means nothing, or a catalog model that is not on this machine.
@@ -101,7 +101,7 @@ def _of_folder(folder: Path, quant: Quant, cache_dir: Path) -> ModelSource:
 
 
 def convert_source(source: ModelSource, progress: ProgressSink | None = None) -> None:
-    """Convert the checkpoint of ``source`` unless that has been done, and drop what it replaces.
+    """Convert the checkpoint of ``source`` unless that has been done, and delete the conversion that it replaces.
 
     Where another process converts it just now, that is waited for.
 
@@ -161,7 +161,7 @@ def _as(quant: Quant) -> str:
 
 
 def _state(folder: Path) -> Iterable[str]:
-    """Yield what a conversion of ``folder`` depends on: its files, and the converter itself."""
+    """Yield the inputs of a conversion of ``folder``: its files, and the converter itself."""
     for pattern in _CHECKPOINT_FILES:
         for file in sorted(folder.glob(pattern)):
             status = file.stat()

@@ -1,4 +1,4 @@
-"""What is to stay cached of prompts: from the settings and the files that they name."""
+"""Pinned prefixes from the settings and the files that they name."""
 
 import json
 from collections.abc import Collection, Iterable, Iterator
@@ -39,7 +39,7 @@ def pinned_prompts(model: ModelSettings) -> tuple[PinnedPrompt, ...]:
 def pinned_tasks(
     model: ModelSettings, name: str, tasks: Iterable[Task], named: Collection[str]
 ) -> Iterator[PinnedPrompt]:
-    """Yield what tasks begin with, done by ``model``, called ``name``, and by its variants.
+    """Yield the prefixes of tasks for ``model``, called ``name``, and for its variants.
 
     Those among ``named`` (each as ``TASK``, of the model as it is, or as ``MODEL:TASK``) are pinned when the model
     loads; the others were on their first use, so that their state is looked for.

@@ -91,7 +91,7 @@ def lan_url(listener: socket.socket) -> str:
 
 
 def room_for(connections: int) -> int:
-    """Return how many of so many connections the system lets this process have, having asked it for as many."""
+    """Return how many of ``wanted`` connections the system allows, after raising the soft limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _OTHER_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -154,7 +154,7 @@ class Server(uvicorn.Server):
             signal.signal(hangup, self.handle_exit)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop taking requests, give those that run some time, and end the rest in good order."""
+        """Stop taking requests, give running ones some time, and end the rest in good order."""
         if self._watching is not None:
             await cancel_all((self._watching,))
         await self._drain()
@@ -163,7 +163,7 @@ class Server(uvicorn.Server):
         await cancel_all((ending,))
 
     async def _drain(self) -> None:
-        """Go on answering while whoever balances loads finds out that this server ends."""
+        """Answer on while the load balancer notices that this server ends."""
         self._registry.stopping = True
         until = time.monotonic() + self._settings.drain_seconds
         while time.monotonic() < until and not self.force_exit:

@@ -3,7 +3,7 @@
 from rich.console import Console
 
 _PLAIN_WIDTH = 1000
-"""Columns where the output is no terminal: whoever reads it there wants each row on a line of its own."""
+"""Columns where the output is no terminal: each row stays on one line."""
 
 
 def output() -> Console:

@@ -1,4 +1,4 @@
-"""``glmserve completion``: what a shell needs to complete commands, flags and models, and the models it is told."""
+"""``glmserve completion``: shell completion of commands, flags and models."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ _VARIABLE = "_GLMSERVE_COMPLETE"
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print what SHELL runs to complete commands, flags and the names of models.
+    """Print the shell code that completes commands, flags and the names of models.
 
     \b
     bash:  eval "$(glmserve completion bash)"        in ~/.bashrc
@@ -29,7 +29,7 @@ def completion(ctx: click.Context, shell: str) -> None:
 
 
 def complete_model(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return what a MODEL may be: files, folders, and the models that are here under a name."""
+    """Return completions of a MODEL: files, folders, and the names of local models."""
     names = sorted(set(_names_here(ctx)))
     return [CompletionItem(incomplete, type="file"), *_beginning(incomplete, names)]
 

@@ -66,7 +66,7 @@ def task(
 
 
 def show(tasks: Sequence[TaskCard], *, as_json: bool) -> None:
-    """Print what tasks there are."""
+    """Print the tasks of the server."""
     if as_json:
         click.echo(json.dumps([card.model_dump() for card in tasks], indent=2, ensure_ascii=False))
         return

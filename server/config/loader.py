@@ -50,7 +50,7 @@ def default_cache_dir(environ: Mapping[str, str]) -> Path:
 
 
 def chat_history(environ: Mapping[str, str] | None = None) -> Path | None:
-    """Return the file of what was typed in `chat`, in the user's state folder; None for a user without a home."""
+    """Return the history file of `chat`, in the user's state folder; None for a user without a home."""
     environ = os.environ if environ is None else environ
     base = Path(environ.get("XDG_STATE_HOME", ""))
     try:

@@ -1,4 +1,4 @@
-"""From MODEL arguments, ``[[models]]`` tables and what is set for all of them to one table for each model. Pure.
+"""One complete table per model, from MODEL arguments, ``[[models]]`` tables and shared settings. Pure.
 
 Values are raw here, as the sources have them; they are checked afterwards, all in one place.
 """
@@ -50,7 +50,7 @@ def _table_of(model: str, tables: Sequence[Table]) -> Table:
 
 
 def _with_own(values: Mapping[str, object], tables: Sequence[Table]) -> Sequence[Table]:
-    """Return the tables with what is set, outside of them, for the only model there is."""
+    """Return the tables, the only one completed by the settings outside of it."""
     given = [key for key in OF_ONE_MODEL if values.get(key)]
     if not given:
         return tables

@@ -1,4 +1,4 @@
-"""What can be set, and what it is checked against.
+"""The settings: names, types, bounds and defaults.
 
 The fields here are the one list: flags, variables, keys of the TOML file and ``docs/settings.md`` are made from them.
 ``settings_layers`` says where they are read from.
@@ -79,7 +79,7 @@ class VariantSettings(_Checked):
 
 
 class ModelDefaults(_Checked):
-    """What is set of a model, for all or in its ``[[models]]`` table. A 0 means: decide from model and machine."""
+    """Settings of a model, shared or in its ``[[models]]`` table. A 0 means: decide from model and machine."""
 
     prompt_format: str = Field("", description="How messages become a prompt; empty goes by the model file.")
     quant: Quant = Field(Quant.AUTO, description="Type of the weights when a checkpoint folder is served.")
@@ -128,7 +128,7 @@ class ModelDefaults(_Checked):
 
 
 class ModelSettings(ModelDefaults):
-    """One ``[[models]]`` table, completed by what is set for all."""
+    """One ``[[models]]`` table, completed by the shared settings."""
 
     model: str = Field("", description="What to serve: as an argument MODEL.")
     name: str = Field("", description="Name of the model for callers; empty takes the model's own.")

@@ -1,4 +1,4 @@
-"""What an engine process is started with."""
+"""Configuration of an engine process."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -28,7 +28,7 @@ class KvType(str, Enum):
         return self is not KvType.F16
 
     def bytes_for(self, f16_bytes: int) -> int:
-        """Bytes of what takes ``f16_bytes`` at f16: a block of 32 values, then 64, takes 34 or 18 with its scale."""
+        """Bytes in this type for ``f16_bytes`` at f16: a block of 32 values, then 64, takes 34 or 18 with its scale."""
         return f16_bytes * {KvType.F16: 64, KvType.Q8_0: 34, KvType.Q4_0: 18}[self] // 64
 
 
@@ -50,7 +50,7 @@ class EngineConfig:
 
     model_path: Path
     context_length: int = 0
-    """Tokens per sequence; 0 takes what the model was trained with."""
+    """Tokens per sequence; 0 takes the model's training context."""
     parallel: int = 8
     """Sequences that run at once."""
     cache_cells: int = 0
@@ -65,7 +65,7 @@ class EngineConfig:
     batch_size: int = 512
     """Most tokens of one step."""
     step_seconds: float = 0.25
-    """What a step should take while somebody is streaming; see ``pacing`` for steps of prompts alone."""
+    """Target duration of a step while a client is streaming; see ``step_budget`` for steps of prompts alone."""
     speculation: bool = True
     """Guess tokens from where the last ones stood before, and compute the guesses along where that pays."""
     device: Device = Device.AUTO
@@ -86,7 +86,7 @@ class EngineConfig:
     state_dir: Path | None = None
     """Where the computed state of pinned prefixes is kept from one start to the next."""
     state_bytes: int = 2 * 2**30
-    """Most bytes in that folder, whoever wrote them; 0 keeps nothing."""
+    """Maximum size of that folder in bytes, from all servers; 0 keeps nothing."""
     resume: bool = True
     """Go on with the answers of a process that died in the next one."""
     max_restarts: int = 5

@@ -1,4 +1,4 @@
-"""What can go wrong between a request and its tokens.
+"""Errors between a request and its tokens.
 
 EngineError
 ├── RequestRejected          never admitted; nothing was computed
@@ -103,7 +103,7 @@ class SlowConsumer(EngineError):
 
 
 class ModelLoadError(EngineError):
-    """The model file could not be loaded; the message says why and what to do."""
+    """The model file could not be loaded; the message says why, and how to proceed."""
 
 
 class SelfTestFailed(ModelLoadError):

@@ -1,4 +1,4 @@
-"""What an answer has to look like, as text: compiled where the model is. Pure."""
+"""The grammar of an answer, as text; compiled in the engine process. Pure."""
 
 import re
 from collections.abc import Iterable

@@ -54,7 +54,7 @@ class Engine(Protocol):
 
     @property
     def info(self) -> EngineInfo:
-        """What the engine can do. Raises EngineUnavailable before the first load has ended."""
+        """Capabilities of the engine. Raises EngineUnavailable before the first load has ended."""
 
     @property
     def stats(self) -> EngineStats:

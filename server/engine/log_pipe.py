@@ -1,4 +1,4 @@
-"""The log of the engine process, told to its parent: one process writes, in one format, with all that it knows."""
+"""The log of the engine process, sent to its parent: one process writes all lines, in one format."""
 
 import contextlib
 import logging
@@ -42,7 +42,7 @@ class LogPipe(logging.Handler):
 
 
 def about(request_id: int) -> Mapping[str, int]:
-    """Return what ``extra`` of a line of the log is to be."""
+    """Return the ``extra`` of a log line."""
     return {"engine_request": request_id}
 
 

@@ -1,4 +1,4 @@
-"""What crosses the process boundary: parent to worker, worker to parent. Pickled, so plain and frozen."""
+"""Messages across the process boundary: parent to worker, worker to parent. Pickled, so plain and frozen."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -54,7 +54,7 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """Parent to worker: nobody wants this sequence any more."""
+    """Parent to worker: the client has left this sequence."""
 
     request_id: int
 
@@ -86,7 +86,7 @@ class Shutdown:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What an engine can do, known once its model is loaded."""
+    """Capabilities of an engine, known once its model is loaded."""
 
     context_length: int
     """Tokens that one sequence may have, prompt and answer together."""
@@ -100,7 +100,7 @@ class EngineInfo:
     prefix_tokens: Mapping[str, int] = field(default_factory=dict)
     """How much of the context the tuned prefix of each variant takes."""
     max_waiting: int = 64
-    """Requests that may wait beside those that run."""
+    """Requests that may wait beside the running ones."""
     embedding_size: int = 0
     """Numbers of a vector; 0 of a model that generates."""
 
@@ -141,9 +141,9 @@ class EngineStats:
     tokens_parked: int = 0
     """Of cached prefixes that lie outside the cells."""
     cells_running: int = 0
-    """Cells that running sequences hold or have reserved, and those of prefixes that stay."""
+    """Cells that running sequences hold or have reserved, and cells of pinned prefixes."""
     cells_held: int = 0
-    """Tokens of the prefixes that stay: tuned and pinned ones, also those that are still to be computed."""
+    """Tokens of pinned prefixes and tuned prefixes, including prefixes still to be computed."""
     pins_restored: int = 0
     """Pinned prefixes whose state was read from the disk."""
     pins_computed: int = 0
@@ -159,7 +159,7 @@ class EngineStats:
     accepted_tokens: int = 0
     """Of these, how many came true."""
     checks: int = 0
-    """Times that all books were compared with each other and with what the model keeps, and were right."""
+    """Number of successful integrity checks of the index against the model runner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ class SampledToken:
 
 @dataclass(frozen=True, slots=True)
 class StepOutput:
-    """What one step gave one sequence; the one with a ``finish_reason`` is its last."""
+    """Output of one step for one sequence; the one with a ``finish_reason`` is its last."""
 
     request_id: int
     token_ids: tuple[int, ...] = ()

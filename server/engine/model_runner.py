@@ -1,4 +1,4 @@
-"""What the engine core asks of a model: the real llama.cpp, or a scripted one in tests."""
+"""Interface between the engine core and a model: the real llama.cpp, or a scripted one in tests."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -18,7 +18,7 @@ class Preparation(Protocol):
         """Whether it has come to an end."""
 
     def exception(self) -> BaseException | None:
-        """What it ended with, where that is a failure."""
+        """The exception that it ended with, if any."""
 
 
 class SampleError(Exception):
@@ -39,7 +39,7 @@ class ModelRunner(Protocol):
 
     @property
     def info(self) -> EngineInfo:
-        """What was loaded."""
+        """Facts of the loaded model."""
 
     @property
     def slots(self) -> int:
@@ -71,10 +71,13 @@ class ModelRunner(Protocol):
         """Return text that differs wherever a sequence state of ``variant`` would not fit or not be the same."""
 
     def read_state(self, slot: int) -> bytearray:
-        """Return all that the cells of ``slot`` hold."""
+        """Return the state of all cells of ``slot``."""
 
     def write_state(self, slot: int, state: bytearray) -> bool:
-        """Put what ``read_state`` gave into the empty ``slot``. False where it does not fit; then it stays empty."""
+        """Restore a state of ``read_state`` into the empty ``slot``.
+
+        False where it does not fit; then it stays empty.
+        """
 
     def apply(self, op: CacheOp) -> None:
         """Carry out a cache operation."""
@@ -97,16 +100,16 @@ class ModelRunner(Protocol):
         """Compute the tokens of ``items``, all of one salt, in one batch. Raises DecodeError."""
 
     def sample(self, item: BatchItem, draft: int = 0) -> SampledToken:
-        """Sample what follows the tokens and ``draft`` drafts of an item of the last batch that ``samples``.
+        """Sample the token after the tokens and ``draft`` drafts of an item of the last batch that ``samples``.
 
         Raises SampleError.
         """
 
     def score_prompt(self, item: BatchItem) -> tuple[SampledToken, ...]:
-        """Score the prompt's tokens that follow those of an item of the last batch that ``scores``."""
+        """Score the next prompt tokens of an item of the last batch that ``scores``."""
 
     def kept(self) -> CacheSnapshot:
-        """Return what is kept just now."""
+        """Return the state for the integrity check."""
 
     def close(self) -> None:
         """Free everything."""

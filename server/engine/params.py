@@ -42,9 +42,9 @@ class SamplingParams:
     prompt_logprobs: int | None = None
     """The same for the tokens of the prompt, all of which are then computed anew; None reports nothing."""
     logit_bias: tuple[tuple[int, float], ...] = ()
-    """What to add to the logits of some tokens; of tokens that the vocabulary does not have, nothing comes."""
+    """Biases added to the logits of some tokens; ids outside the vocabulary have no effect."""
     grammar: Grammar | None = None
-    """What the answer has to look like."""
+    """Grammar of the answer."""
 
     def __post_init__(self) -> None:
         _check("temperature", self.temperature, 0.0, 2.0)

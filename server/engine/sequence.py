@@ -27,7 +27,7 @@ class Sequence:
     """As the variant has them: see ``salt`` and ``num_prefix_tokens``."""
     params: SamplingParams
     max_tokens: int
-    """Of the answer: what the request asks for, cut to what the context leaves."""
+    """Limit of the answer: from the request, cut to the room in the context."""
     salt: int = 0
     """Added to every token id: what an adapter computes is no use without it."""
     num_prefix_tokens: int = 0
@@ -37,7 +37,7 @@ class Sequence:
     num_answered_tokens: int = 0
     """How many of the prompt's last tokens are of the answer, which an earlier process computed."""
     pinned: bool = False
-    """Not a request: its prompt is computed in time that nobody else needs, nothing is sampled, and it stays."""
+    """Not a request: its prompt is computed in idle time, nothing is sampled, and its cells stay."""
     prompt_keys: tuple[int, ...] = ()
     """The prompt as the prefix cache knows it (see ``prefix_keys``); by default ``prompt_ids``."""
     key_salt: int = 0
@@ -94,7 +94,7 @@ class Sequence:
 
     @property
     def is_decoding(self) -> bool:
-        """Whether it has sampled a token, so that somebody may be reading along."""
+        """Whether it has sampled a token, so that a client may be reading along."""
         return len(self.tokens) > len(self.prompt_ids)
 
     @property

@@ -1,1 +1,1 @@
-"""From a request to deltas of text: prompt ids in, what the engine makes of them out, whatever the dialect."""
+"""From a request to text deltas: prompt ids in, deltas out, for every dialect."""

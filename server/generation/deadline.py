@@ -24,7 +24,7 @@ class Deadline:
             self._timer = loop.call_later(record.seconds_left(), self._expire)
 
     async def wait(self, work: Callable[[], Awaitable[_T]]) -> _T:
-        """Return the result of what ``work`` starts.
+        """Await ``work`` within the time limit.
 
         Raises:
             RequestTimedOut: the time was up before that; what was started is cancelled.

@@ -33,7 +33,7 @@ class Detokenizer:
         return self._decoder.decode(piece)
 
     def finish(self) -> str:
-        """Return what an unfinished character at the end becomes."""
+        """Return the replacement of an unfinished character at the end."""
         return self._decoder.decode(b"", final=True)
 
 
@@ -62,7 +62,7 @@ class StopChecker:
         return self._found is not None
 
     def feed(self, text: str) -> str:
-        """Return what of the text so far is certain to be part of the answer and was not returned yet."""
+        """Return the part of the text that is certain to belong to the answer and was not returned yet."""
         if self.stopped:
             return ""
         buffer = self._held + text
@@ -77,7 +77,7 @@ class StopChecker:
         return buffer[:certain]
 
     def finish(self) -> str:
-        """Return what was held back: the text has ended, so it is no stop string."""
+        """Return the text held back: the text has ended, so it is no stop string."""
         held, self._held = self._held, ""
         return held
 

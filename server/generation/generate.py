@@ -57,7 +57,7 @@ class GenerationRequest:
     tools: ToolConfig | None = None
     """Whose calls the answer is read for. The prompt tells of them, and ``params.grammar`` holds the model to them."""
     continued: bool = False
-    """The prompt ends within an answer, which is gone on with."""
+    """The prompt ends within an answer, which the model continues."""
     scores_only: bool = False
     """No answer is wanted. The engine gives one token all the same."""
     salts: PrefixSalts = NO_SALTS
@@ -74,7 +74,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """What the engine took for a request, in seconds."""
+    """The engine's times for a request, in seconds."""
 
     queue_seconds: float
     """From its submission to its admission."""
@@ -156,7 +156,7 @@ class Generation:
 
     @property
     def timings(self) -> Timings:
-        """Times up to now: where there are several answers, those of the one that took longest for each."""
+        """Times up to now: where there are several answers, the longest of each."""
         return Timings(
             max(choice.queue_seconds for choice in self._choices),
             max(choice.prompt_seconds for choice in self._choices),
@@ -168,7 +168,7 @@ class Generation:
         return self._deltas
 
     async def aclose(self) -> None:
-        """Abort what still runs. May be called again, but not while another task iterates."""
+        """Abort the running sequences. May be called again, but not while another task iterates."""
         # All clean-up is here and none in the iterator, which may never have been started; and it is shielded,
         # because a cancelled scope cancels every await in it anew.
         with CancelScope(shield=True):
@@ -259,7 +259,7 @@ async def complete(model: ServedModel, request: GenerationRequest) -> Completion
 
 
 def completion(generation: Generation, deltas: Iterable[TextDelta]) -> Completion:
-    """Return the answers that ``deltas`` add up to, all of those of ``generation``."""
+    """Return the answers that ``deltas`` add up to, all answers of ``generation``."""
     parts: dict[int, list[TextDelta]] = defaultdict(list)
     for delta in deltas:
         parts[delta.index].append(delta)
@@ -268,7 +268,7 @@ def completion(generation: Generation, deltas: Iterable[TextDelta]) -> Completio
 
 
 async def unless_gone(work: Awaitable[_T], gone: Callable[[], Awaitable[None]]) -> _T:
-    """Return the result of ``work``, or cancel it once ``gone`` returns: nobody waits for it any more.
+    """Return the result of ``work``, or cancel it once ``gone`` returns: the client has left.
 
     Raises:
         ClientDisconnected: ``gone`` returned first.
@@ -300,7 +300,7 @@ async def _with_usable_tools(
 
 
 def room_for_answer(model: ServedModel, prompt_tokens: int) -> int:
-    """Return how many tokens an answer may have: what the context leaves after a prompt, at least one, or the limit.
+    """Return the token limit of an answer: the rest of the context after a prompt, at least one, or the model's limit.
 
     Raises:
         PromptTooLong: it leaves none.
@@ -367,7 +367,7 @@ def _next(choice: RequestOutput) -> asyncio.Task[TextDelta]:
 
 
 async def cancel_all(tasks: Sequence[asyncio.Future[_T] | asyncio.Future[None]]) -> None:
-    """Cancel ``tasks`` and wait until they are gone, so that what they held is free."""
+    """Cancel ``tasks`` and wait until they have ended and freed their resources."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -10,7 +10,7 @@ class PieceLogprob:
 
     token_id: int
     piece: bytes
-    """What it adds to the text: may be half a character, or nothing where it is a control token."""
+    """Its bytes: may be half a character, or empty for a control token."""
     logprob: float | None
     """None where there is none: before the first token of a prompt there is nothing to go by."""
 
@@ -36,14 +36,14 @@ class LogprobBuffer:
         self._held.append((token, end))
 
     def released(self, length: int) -> tuple[TokenLogprob, ...]:
-        """Return those whose text is within the first ``length`` characters and which were not returned yet."""
+        """Return the tokens whose text is within the first ``length`` characters and that were not returned yet."""
         out = []
         while self._held and self._held[0][1] <= length:
             out.append(self._held.popleft()[0])
         return tuple(out)
 
     def finish(self, length: int, *, cut: bool) -> tuple[TokenLogprob, ...]:
-        """Return the rest, the text having ended; where it was ``cut`` off, only what begins within ``length``."""
+        """Return the rest, as the text has ended; where it was ``cut``, only tokens that begin within ``length``."""
         rest = tuple(token for token, _ in self._held if not cut or token.offset < length)
         self._held.clear()
         return rest

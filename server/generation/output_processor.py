@@ -21,7 +21,7 @@ class TextDelta:
     text: str
     finish_reason: FinishReason | None = None
     tokens: tuple[TokenLogprob, ...] = ()
-    """Those that this piece completes, where log-probabilities are asked for; of what a stop string cut off, none."""
+    """Tokens that this piece completes, where log-probabilities are asked for; none of a cut stop string."""
     stop: str | None = None
     """The stop string that ended the answer, where one did."""
     calls: tuple[CallDelta, ...] = ()
@@ -43,7 +43,7 @@ class RequestOutput:
         continued: bool = False,
         parser: AnswerParser | None = None,
     ) -> None:
-        """Take over ``outputs``: whoever has the choice must close it.
+        """Take over ``outputs``; the owner must close this object.
 
         Args:
             index: which answer of its request this is.

@@ -51,7 +51,7 @@ class PromptBatch:
         return tuple(map(completion, self._generations, parts))
 
     async def aclose(self) -> None:
-        """Abort what still runs."""
+        """Abort the running sequences."""
         with CancelScope(shield=True):  # see Generation.aclose
             await self._deltas.aclose()
             await cancel_all(tuple(self._pending))

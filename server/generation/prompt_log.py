@@ -1,4 +1,4 @@
-"""What is asked and answered, written to the log where that was asked for (``--log-prompts``)."""
+"""Prompts and answers in the log, with ``--log-prompts``."""
 
 import json
 import logging

@@ -1,1 +1,1 @@
-"""What lies around every route, whichever dialect it speaks."""
+"""Middleware and helpers around every route, independent of the dialect."""

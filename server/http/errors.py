@@ -1,4 +1,4 @@
-"""What can go wrong in a request, and the one table of what a caller is told.
+"""Errors of a request, and the one table of their replies.
 
 ApiError
 ├── InvalidRequest       the body or one field of it; ``param`` names which
@@ -65,7 +65,7 @@ def shown_name(name: str) -> str:
 
 
 class ApiError(Exception):
-    """Root of what the API side itself finds wrong with a request."""
+    """Root of the errors that the API side itself finds in a request."""
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
         """``param`` is the path of the field; ``code`` overrides the one of the table."""
@@ -99,10 +99,10 @@ class BodyTooLarge(ApiError):
 
 
 class BodyTooSlow(ApiError):
-    """The rest of the body did not come in time, or what had come of it had to go for others."""
+    """The rest of the body did not come in time, or was dropped in favour of others."""
 
     def __init__(self, seconds: float, rate: int) -> None:
-        """``seconds`` and, for every ``rate`` bytes of it, one more is what it may take."""
+        """The limit is ``seconds``, and one second more for every ``rate`` bytes."""
         super().__init__(f"the request body took more than {seconds:g} s and 1 s for each {rate} bytes of it")
 
 
@@ -134,7 +134,7 @@ class WrongModelKind(ApiError):
     """The model that was named makes vectors where an answer is asked for, or the other way round."""
 
     def __init__(self, name: str, does: str, others: tuple[str, ...]) -> None:
-        """``does`` is what the model does; ``others`` are those that do what was asked for."""
+        """``does`` is the model's kind; ``others`` are models of the requested kind."""
         known = ", ".join(others) or "none is"
         super().__init__(f"the model {shown(name)} {does}; served here for this: {known}", param="model")
 
@@ -276,7 +276,7 @@ class ErrorEnvelope(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class ErrorReply:
-    """What a caller is told, before any dialect gives it its shape."""
+    """An error reply, before a dialect gives it its shape."""
 
     status: int
     type: str
@@ -374,7 +374,7 @@ def is_expected(error: Exception) -> bool:
 
 
 def describe(error: Exception) -> ErrorReply:
-    """Return what the caller is told about ``error``; nothing of an unexpected one but that it happened."""
+    """Return the reply for ``error``; an unexpected one is not described."""
     if isinstance(error, HTTPException):
         return _describe_http(error)
     row = _row(type(error))
@@ -399,7 +399,7 @@ def status_and_code(kind: type[Exception]) -> tuple[int, str]:
 
 @contextmanager
 def prompt_in(field: str) -> Iterator[None]:
-    """Have what is wrong with a prompt said of ``field``, where this kind of request has it.
+    """Attribute errors of a prompt to ``field``, where this kind of request has it.
 
     Raises:
         InvalidRequest: in place of PromptError, PromptTooLong and TextTooLong.

@@ -1,4 +1,4 @@
-"""What every dialect needs of HTTP: the JSON body, and noticing that the caller hung up."""
+"""Shared by every dialect: reading the JSON body, and noticing a disconnect."""
 
 import json
 import math

@@ -1,6 +1,6 @@
-"""``/openapi.json``: what is said of each route, made from the types that it reads and writes.
+"""``/openapi.json``: documentation of each route, made from the types that it reads and writes.
 
-Bodies are read by ``glmserve.http.json_body`` and replies are plain dictionaries, so FastAPI itself sees neither. A route names
+Bodies are read by ``http.json_body`` and replies are plain dictionaries, so FastAPI itself sees neither. A route names
 both in one line, and nothing is written by hand::
 
     @router.post("/v1/embeddings", **documented(EmbeddingReply, EmbeddingRequest))
@@ -9,7 +9,7 @@ both in one line, and nothing is written by hand::
   a reply return the TypedDict: mypy then holds the documentation to the code. A field that is checked by a
   ``BeforeValidator`` says what it takes with ``json_schema_input_type=``.
 - ``events=ChatChunk``: the route can also stream, and this is the data of an event (a union where they differ).
-- ``errors``: the kinds of ``glmserve.http.errors`` that it may raise, from which the statuses come. By default those of a
+- ``errors``: the kinds of ``http.errors`` that it may raise, from which the statuses come. By default those of a
   route that generates; ``errors=()`` leaves what every route may say: a wrong key, a fault of the server, and so on.
 - ``failure``: the shape of its errors, where that is not OpenAI's.
 - ``tag``: what kind of route it is. Requests to those of ``GENERATION`` are counted as such in ``/metrics``.
@@ -60,7 +60,7 @@ GENERATES: tuple[type[Exception], ...] = (
     InvalidRequest, PromptError, ToolError, PromptTooLong, ModelNotFound, QueueFull,
     DecodeFailed, EngineDied, EngineUnavailable, ModelLoadError,
 )  # fmt: skip
-"""What a route may raise that has a model answer."""
+"""Errors of a route that generates."""
 
 _KEYS = MappingProxyType(
     {
@@ -74,7 +74,7 @@ _ANY_BODY: tuple[type[Exception], ...] = (InvalidRequest, BodyTooLarge, RateLimi
 
 
 class Tag(str, Enum):
-    """What a route is for."""
+    """Kind of a route."""
 
     GENERATION = "generation"
     TEXT = "text"
@@ -104,7 +104,7 @@ def documented(
     summary: str | None = None,
     media_type: str = "application/json",
 ) -> RouteDocs:
-    """Return what FastAPI is told of a route; see above."""
+    """Return FastAPI's arguments of a route; see above."""
     schemas: dict[str, object] = {}
     success: dict[str, object] = {media_type: {"schema": _refer(reply, "serialization", schemas)}}
     if events is not None:
@@ -175,7 +175,7 @@ def _headers(status: int) -> dict[str, object]:
 
 
 def _refer(kind: object, mode: JsonSchemaMode, schemas: dict[str, object]) -> dict[str, object]:
-    """Return a reference to the schema of ``kind``, which is put into ``schemas`` with all that it refers to."""
+    """Return a reference to the schema of ``kind``, which is put into ``schemas`` with the schemas it refers to."""
     schema: dict[str, object] = json.loads(_schema(kind, mode))
     schemas.update(cast(dict[str, object], schema.pop("$defs", {})))
     if not isinstance(kind, type) or set(schema) == {"$ref"} or "title" not in schema:

@@ -1,4 +1,4 @@
-"""What is known of the HTTP request that is being answered, for everybody who has to do with it.
+"""The record of the HTTP request that is being answered.
 
 Logging and the door to generation are far from the HTTP layer, so the record is found through a context variable.
 Where there is none, as in a test of a part, everybody gets a fresh one.
@@ -21,7 +21,7 @@ CLIENT_CLOSED = 499
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a key may ask for; 0 is as much as it likes."""
+    """Limits of a key; 0 is unlimited."""
 
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
@@ -80,7 +80,7 @@ class RequestRecord:
     key: str = ""
     """Id of the API key that it came with, which is no secret; empty where the server has no keys."""
     limits: Limits | None = None
-    """Those of the key."""
+    """Limits of the key."""
     is_known: bool = True
     """False where the server has keys and this came without one, to an address that is open to all."""
     prefix_owner: str = ""
@@ -108,7 +108,7 @@ class RequestRecord:
     body_bytes: int = 0
     """Of the request, once it was read: work on it takes the longer the more there are."""
     log_texts: bool = False
-    """What is asked and answered may be logged."""
+    """Prompts and answers may be logged."""
     ignored: dict[str, list[str]] = field(default_factory=dict)
     """By kind, the names of parts of the request that have no effect; response headers tell them."""
 
@@ -119,7 +119,7 @@ class RequestRecord:
 
     @property
     def caller(self) -> str:
-        """Whose turn it takes: that of its key, or of its address where there are no keys."""
+        """Identity for fair scheduling: the key, or the address where there are no keys."""
         return self.key or self.address
 
     @property
@@ -134,7 +134,7 @@ class RequestRecord:
             names.append(name)
 
     def seconds_left(self) -> float:
-        """Return what is left of the time limit; infinity where there is none."""
+        """Return the rest of the time limit; infinity where there is none."""
         return max(0.0, self.arrived + self.time_limit - time.monotonic()) if self.time_limit else math.inf
 
 
@@ -147,5 +147,5 @@ def current_request() -> RequestRecord:
 
 
 def enter_request(record: RequestRecord) -> None:
-    """Make ``record`` the current one of this task and of all that it starts."""
+    """Make ``record`` the current one of this task and of its child tasks."""
     _current.set(record)

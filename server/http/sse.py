@@ -33,14 +33,14 @@ class Event:
 
 
 class Closable(Protocol):
-    """What a stream is made from, and what has to be closed with it."""
+    """The source of a stream, closed with it."""
 
     async def aclose(self) -> None:
-        """Free what is held."""
+        """Free its resources."""
 
 
 class EventStream(EventSourceResponse):
-    """Streams events, and closes what they are made from whatever way the connection ends."""
+    """Streams events, and closes their source however the connection ends."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""One engine and its tokenizer: loaded with the server or by a request, unloaded when nobody needs them."""
+"""One engine and its tokenizer: loaded with the server or by a request, unloaded when idle."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ class Tokenizer(Encoder, Protocol):
         """Return the bytes of a token; none for a control token."""
 
     def name(self, token_id: int) -> str:
-        """Return what the vocabulary calls a token, such as ``▁Hello``, ``<0xE4>`` or ``[gMASK]``."""
+        """Return the vocabulary's name of a token, such as ``▁Hello``, ``<0xE4>`` or ``[gMASK]``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class ModelHost:
 
     @property
     def info(self) -> EngineInfo:
-        """What the engine can do. Raises EngineUnavailable before the first load."""
+        """Capabilities of the engine. Raises EngineUnavailable before the first load."""
         return self.engine.info
 
     async def start(self) -> None:
@@ -175,7 +175,7 @@ class ModelHost:
             self._schedule()
 
     async def _ensure_loaded(self) -> None:
-        """Wait for the model, and have it loaded where nobody else does yet."""
+        """Wait for the model, and start loading it where no other request has."""
         while True:
             self._notice_failed_engine()
             if self._life.phase is Phase.READY:

@@ -84,5 +84,5 @@ class Lifecycle:
         self.phase = Phase.IDLE
 
     def stopped(self, error: EngineError) -> None:
-        """The server ends; ``error`` is what requests that still come are told."""
+        """The server ends; ``error`` is the error of later requests."""
         self.phase, self.failure = Phase.STOPPED, error

@@ -14,7 +14,7 @@ _LEAST_TOKENS = 16
 
 @dataclass(frozen=True, slots=True)
 class PinnedPrompt:
-    """What many prompts begin with. Where the last message is the user's, requests go on in it."""
+    """A prefix that many prompts share. Where the last message is the user's, requests go on in it."""
 
     messages: tuple[Message, ...]
     variant: str = ""
@@ -29,12 +29,12 @@ class PinnedPrompt:
 
 
 def task_prompt(task: Task, variant: str) -> PinnedPrompt:
-    """Return what all prompts of ``task`` begin with."""
+    """Return the common prefix of all prompts of ``task``."""
     return PinnedPrompt((Message(Role.USER, task.beginning),), variant)
 
 
 def pins(prompts: Iterable[PinnedPrompt], prompt_format: PromptFormat, encoder: Encoder) -> Sequence[Pin]:
-    """Return what the engine is asked to keep: what is long enough to be found sooner than computed.
+    """Return the prefixes to pin: long enough that a cache hit is faster than computing them.
 
     Raises:
         PromptError: a prompt cannot be put that way.

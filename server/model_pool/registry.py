@@ -35,7 +35,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What a served model is called and what its requests get that do not say."""
+    """Name and sampling defaults of a served model."""
 
     name: str
     created: int
@@ -45,7 +45,7 @@ class ModelCard:
     defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
     default_max_tokens: int = 2048
     max_output_tokens: int = 0
-    """More tokens an answer never has; 0 is what the context leaves."""
+    """Upper bound of an answer's tokens; 0 is the rest of the context."""
     fingerprint: str = ""
     """``system_fingerprint``: changes with the content of the model file and with the build that computes."""
     parent: str = ""
@@ -53,10 +53,10 @@ class ModelCard:
 
 
 class NamedModel:
-    """A name that requests are sent to, on the host that loads what it means."""
+    """A name that requests use, on the host that loads its model."""
 
     def __init__(self, card: ModelCard, host: ModelHost) -> None:
-        """Serve what ``host`` loads as ``card`` says."""
+        """Serve the model of ``host`` as ``card`` says."""
         self.card = card
         self.host = host
 
@@ -101,7 +101,7 @@ class ServedModel(NamedModel):
     """A model that answers. It and its tuned variants share one host."""
 
     def __init__(self, card: ModelCard, host: ModelHost) -> None:
-        """Serve what ``host`` loads as ``card`` says; a card with a parent means the host's variant of its name.
+        """Serve the model of ``host`` as ``card`` says; a card with a parent means the host's variant of its name.
 
         Raises:
             ValueError: no prompt format has the card's name.
@@ -112,7 +112,7 @@ class ServedModel(NamedModel):
 
     @property
     def variant(self) -> str:
-        """What the engine calls it: empty for the model as it is."""
+        """The engine's name of it: empty for the base model."""
         return self.card.name if self.card.parent else ""
 
     @property
@@ -146,7 +146,7 @@ class ServedModel(NamedModel):
         return ids
 
     def answer_form(self, messages: Sequence[Message]) -> OutputConstraint:  # noqa: ARG002 - a task's depends on them
-        """Return what an answer to ``messages`` is held to, unless the request says otherwise."""
+        """Return the constraint of an answer to ``messages``, unless the request has its own."""
         return OutputConstraint()
 
     @property
@@ -170,7 +170,7 @@ class ServedModel(NamedModel):
         return await _tokenised(characters, encode)
 
     def tool_grammar(self, offer: ToolConfig) -> Grammar:
-        """Return what an answer must look like that may call the tools of ``offer``.
+        """Return the grammar of an answer that may call the tools of ``offer``.
 
         Raises:
             PromptError: the model can be told of no tools.
@@ -231,7 +231,7 @@ class ModelRegistry:
         self.tasks = tuple(sorted(tasks, key=lambda task: task.card.parent != first.card.name))
         """The default model's first."""
         self.stopping = False
-        """The server is about to end: whoever balances loads should send requests elsewhere."""
+        """The server is about to end: the load balancer should send requests elsewhere."""
 
     @property
     def models(self) -> tuple[NamedModel, ...]:
@@ -296,7 +296,7 @@ class ModelRegistry:
         return model
 
     def embedder(self, name: str | None) -> EmbeddingModel:
-        """Return the model called ``name``, which makes vectors; or the first of those for None.
+        """Return the embedding model called ``name``; the first one for None.
 
         Raises:
             ModelNotFound: none is called that.

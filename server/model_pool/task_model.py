@@ -29,7 +29,7 @@ class TaskModel(ServedModel):
 
     @property
     def variant(self) -> str:
-        """What the engine calls the model that does it."""
+        """The engine's name of the model that does it."""
         return self.base.variant
 
     async def encode(
@@ -52,7 +52,7 @@ class TaskModel(ServedModel):
         return await super().encode([*system, question])
 
     async def pin(self) -> None:
-        """Keep what the prompts of the task begin with in the cache, from the first of them on."""
+        """Pin the common prefix of the task's prompts, from its first use on."""
         if self._is_pinned:
             return
         self._is_pinned = True
@@ -61,7 +61,7 @@ class TaskModel(ServedModel):
             self.host.engine.pin(pin)
 
     def answer_form(self, messages: Sequence[Message]) -> OutputConstraint:
-        """Return what the answer looks like; see ``ServedModel.answer_form``."""
+        """Return the constraint of the answer; see ``ServedModel.answer_form``."""
         return self.task.answer_form(self._values(messages))
 
     def _values(self, messages: Sequence[Message]) -> Mapping[str, str]:

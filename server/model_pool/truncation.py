@@ -8,7 +8,7 @@ _ROOM_KEPT = 512
 _ROOM_KEPT_SHARE = 4
 
 EncodeFrom = Callable[[int], Awaitable[tuple[int, ...]]]
-"""Encodes a conversation without so many of its oldest parts."""
+"""Encodes a conversation without its first N parts."""
 
 
 async def encode_latest(encode: EncodeFrom, last: int, context_length: int) -> tuple[int, ...]:

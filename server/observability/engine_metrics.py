@@ -1,4 +1,4 @@
-"""What is asked of the engines when somebody looks at the figures."""
+"""Metrics of the engines, collected at each scrape."""
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType

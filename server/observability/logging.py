@@ -15,7 +15,7 @@ from glmserve.config.schema import LogFormat, LogLevel
 from glmserve.http.request_context import current_request
 
 _CHATTY = ("uvicorn.error", "httpx", "asyncio")
-"""What these say of their own accord is of interest to those who look for faults."""
+"""Loggers whose routine messages are of interest only for debugging."""
 _TELLS_TEXTS = ("sse_starlette",)
 """These put the pieces of answers into their debug lines."""
 
@@ -45,7 +45,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """A JSON object: time, level, logger, message, and what else is known of the event."""
+    """A JSON object: time, level, logger, message, and further fields of the event."""
 
     def __init__(self, *, with_texts: bool = False) -> None:
         """``with_texts`` keeps the words of errors."""
@@ -91,7 +91,7 @@ def _places(error: BaseException) -> Iterator[str]:
 
 
 def configure_logging(level: LogLevel, log_format: LogFormat = LogFormat.TEXT, *, with_texts: bool = False) -> None:
-    """Log to standard error, without what the libraries say of their own accord.
+    """Log to standard error, without the routine messages of libraries.
 
     Args:
         level: the least that is logged.

@@ -1,4 +1,4 @@
-"""Every figure at ``/metrics``: its name, its kind and what it says. ``docs/metrics.md`` is made from this list.
+"""Every metric of ``/metrics``: name, type and help. ``docs/metrics.md`` is made from this list.
 
 The names after the prefix are vLLM's where vLLM has the figure, so that a dashboard made for one needs nothing but
 the other prefix.
@@ -70,7 +70,7 @@ ENGINE_METERS = (
     RUNNING, WAITING, CACHE_USAGE, CACHE_FILLED, PREFIX_QUERIES, PREFIX_HITS, DRAFTED, ACCEPTED, RESTARTS, RESUMED,
     READY,
 )  # fmt: skip
-"""Asked of the engines when somebody looks; those of an engine process begin at 0 again with the next process."""
+"""Metrics collected at a scrape; counters of an engine process restart at 0 with the next process."""
 
 RECEIVED = MetricSpec(
     "requests_received", MetricKind.COUNTER, "Requests for an answer, each of which ends as one of the next four.", ()

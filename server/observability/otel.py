@@ -25,7 +25,7 @@ _CHAT = "chat"
 
 
 def exporter() -> SpanProcessor:
-    """Return what sends spans by OTLP over HTTP, as the variables OTEL_EXPORTER_OTLP_… say."""
+    """Return the exporter of spans by OTLP over HTTP, configured by the variables OTEL_EXPORTER_OTLP_…."""
     return BatchSpanProcessor(OTLPSpanExporter())
 
 
@@ -33,7 +33,7 @@ class RequestSpans:
     """Writes a span for each request, with one below it for each time that its prompts spent."""
 
     def __init__(self, processor: SpanProcessor, version: str) -> None:
-        """Hand spans to ``processor``; the sampler and the service's name are those of the variables OTEL_…."""
+        """Hand spans to ``processor``; the sampler and the service's name come from the variables OTEL_…."""
         # What the environment says of the resource comes before our own name for it.
         resource = Resource.create({"service.name": "glmserve"}).merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=resource)
@@ -61,7 +61,7 @@ class RequestSpans:
         span.end()
 
     def close(self) -> None:
-        """Send what is left. Blocks."""
+        """Send the remaining spans. Blocks."""
         self._provider.shutdown()
 
     def _write_phases(self, parent: Span, generation: RequestProgress, offset: float) -> None:

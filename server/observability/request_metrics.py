@@ -1,4 +1,4 @@
-"""What is counted of requests."""
+"""Metrics of requests."""
 
 import time
 from collections import Counter as Tally
@@ -15,7 +15,7 @@ from glmserve.observability.request_outcome import OutcomeKind, RequestOutcome
 
 
 class RequestMetrics(Collector):
-    """The books of one server: what came in, how it ended, what it took.
+    """Request metrics of one server: received requests, outcomes, times.
 
     Tokens are counted as they come: those of running requests are read from their records when somebody looks.
     """
@@ -60,7 +60,7 @@ class RequestMetrics(Collector):
         self._counters[meters.HTTP].labels(route, method, str(status)).inc()
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """Yield the token counts, those of running requests included."""
+        """Yield the token counts, including running requests."""
         prompt, generated = self._prompt_tokens.copy(), self._generation_tokens.copy()
         for record in self._running:
             for generation in record.generations:

@@ -1,4 +1,4 @@
-"""The files of the page, read once, with what a browser is told of each."""
+"""The files of the page, read once, with their HTTP headers."""
 
 import gzip
 import hashlib
@@ -40,10 +40,10 @@ class PageFile:
 
 @dataclass(frozen=True, slots=True)
 class PageFiles:
-    """The page itself, and what it loads."""
+    """The page itself, and the files that it loads."""
 
     version: str
-    """Changes with every byte of any file: part of their addresses, so that those may be kept for ever."""
+    """Changes with every byte of any file: part of their addresses, so that they may be cached for ever."""
     entry: PageFile
     parts: Mapping[str, PageFile]
     """By path below the folder of the version."""
@@ -59,7 +59,7 @@ def read_page() -> PageFiles:
 
 
 def _preloading(names: Iterable[str]) -> bytes:
-    """Return what has a browser fetch all modules at once, rather than each when it has read who imports it."""
+    """Return preload links for all modules, so that the browser fetches them at once."""
     modules = [name for name in names if name.endswith(".js") and name != _SCRIPT]
     return "\n  ".join(f'<link rel="modulepreload" href="page/{{{{version}}}}/{name}">' for name in modules).encode()
 

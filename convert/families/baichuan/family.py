@@ -74,7 +74,7 @@ class Baichuan:
 
     @property
     def ignored(self) -> frozenset[str]:
-        """What is computed from the hyperparameters."""
+        """Tensors that llama.cpp computes from the hyperparameters."""
         rotary = (f"model.layers.{i}.self_attn.rotary_emb.inv_freq" for i in range(self.layers))
         return frozenset((*rotary, "model.future_mask", "model.alibi_mask"))
 

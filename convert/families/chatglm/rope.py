@@ -1,4 +1,4 @@
-"""What ``rope_ratio`` means: ChatGLM2-32k divides positions by it, all its successors multiply the base by it."""
+"""Meaning of ``rope_ratio``: ChatGLM2-32k divides positions by it, all its successors multiply the base by it."""
 
 import re
 
@@ -16,7 +16,7 @@ _MULTIPLIES = re.compile(r"\*\s*(?:self\.)?rope_ratio\b|\b(?:self\.)?rope_ratio\
 
 
 def decide_rope(file: ConfigFile, kind: Variant) -> tuple[Rope, tuple[str, ...]]:
-    """Return the rotation, and what it was decided from where there was something to decide.
+    """Return the rotation, and the reason where the checkpoint left a choice.
 
     Raises:
         CorruptFileError: the ratio is no positive number.

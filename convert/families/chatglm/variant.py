@@ -33,12 +33,12 @@ _CHATGLM3_CONTEXT = 8192
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A decision and what it rests on."""
+    """The model of the family, and the reason for the choice."""
 
     family: FamilyName
     reason: str
     is_certain: bool = True
-    """False where it rests on what fine-tunes often change, or on nothing."""
+    """False where the reason is a field that fine-tunes often change, or there is none."""
 
     @property
     def finding(self) -> str:
@@ -47,7 +47,7 @@ class Variant:
 
 
 def decide_variant(file: ConfigFile, asked: FamilyName | None) -> Variant:
-    """Decide from a checkpoint folder, or take what the user says.
+    """Detect the model from a checkpoint folder, or take the user's choice.
 
     Raises:
         UnsupportedModelError: the user asks for a family that a ChatGLM cannot be.

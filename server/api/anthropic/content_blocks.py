@@ -1,4 +1,4 @@
-"""What messages are made of, and the messages as every prompt format takes them."""
+"""Content blocks of messages, and their translation to the messages of the prompt formats."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -93,7 +93,7 @@ class _Gathered:
 
 
 def to_messages(given: MessageParam, path: str) -> Iterator[Message]:
-    """Yield what one message at ``path`` comes to: results of tools are messages of their own.
+    """Yield the messages of one message at ``path``: results of tools are messages of their own.
 
     Raises:
         InvalidRequest: a block is of a kind that is not supported there, or has a wrong value.

@@ -22,7 +22,7 @@ _TYPES: Mapping[int, FaultType] = MappingProxyType(
 
 
 def failure(reply: ErrorReply) -> MessageFailure:
-    """Return the error reply; its type is all that clients go by, beside the status."""
+    """Return the error reply; clients read its type and the status."""
     usual: FaultType = "invalid_request_error" if reply.status < 500 else "api_error"
     error_type = _TYPES.get(reply.status, usual)
     return {

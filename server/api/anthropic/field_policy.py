@@ -1,4 +1,4 @@
-"""Every field of a request to ``/v1/messages``, and what becomes of it."""
+"""Policy of every field of a request to ``/v1/messages``."""
 
 from glmserve.api.common.field_policy import FieldPolicy, Ignored, Rejected, Supported
 
@@ -43,6 +43,6 @@ _REFUSED = (
 )
 
 COUNTED = FieldPolicy(_HONOURED, (*_IGNORED, *(Ignored(field.name) for field in _OF_AN_ANSWER)), _REFUSED)
-"""Of ``/v1/messages/count_tokens``, where what is said of the answer changes nothing."""
+"""Policy of ``/v1/messages/count_tokens``, where fields about the answer have no effect."""
 
 MESSAGES = FieldPolicy((*_HONOURED, *_OF_AN_ANSWER), _IGNORED, _REFUSED)

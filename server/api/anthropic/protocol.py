@@ -77,7 +77,7 @@ class PromptRequest(ApiModel):
 
 
 class MessagesRequest(PromptRequest):
-    """The fields that are honoured; ``fields.py`` says what becomes of all others."""
+    """The supported fields; ``field_policy.py`` has the policy of all others."""
 
     model_config = ConfigDict(json_schema_extra=MESSAGES.complete)
 

@@ -1,4 +1,4 @@
-"""From the wire's request to what the door to generation takes."""
+"""Translates a checked request of ``/v1/messages`` to a generation request."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +26,7 @@ from glmserve.model_pool.registry import ServedModel
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the model is given."""
+    """The prompt of a request."""
 
     ids: tuple[int, ...]
     form: OutputConstraint
@@ -61,7 +61,7 @@ async def to_prompt(body: PromptRequest, model: ServedModel) -> Prompt:
 
 
 async def to_generation(body: MessagesRequest, model: ServedModel) -> GenerationRequest:
-    """Return what ``body`` asks of ``model``.
+    """Translate ``body`` to a generation request for ``model``.
 
     Raises:
         PromptTooLong: the context leaves no room for an answer.

@@ -1,4 +1,4 @@
-"""The JSON of replies as types: what mypy holds the code to, and what ``/openapi.json`` is made from."""
+"""Types of the replies, checked by mypy and published in ``/openapi.json``."""
 
 from typing import Literal
 
@@ -66,7 +66,7 @@ class CountedTokens(TypedDict):
 
 
 class MessageFault(TypedDict):
-    """What went wrong."""
+    """Type and message of an error."""
 
     type: FaultType
     message: str

@@ -21,7 +21,7 @@ from glmserve.http.sse import Event, EventStream
 from glmserve.model_pool.registry import ModelRegistry, ServedModel
 
 PATH = "/v1/messages"
-"""This address and what lies below it word their errors as ``errors.failure`` does."""
+"""Errors at this address and below have the shape of ``errors.failure``."""
 
 
 def create_router(registry: ModelRegistry) -> APIRouter:
@@ -62,7 +62,7 @@ async def _complete(body: MessagesRequest, model: ServedModel) -> MessageObject:
 
 
 async def _stream(body: MessagesRequest, model: ServedModel) -> EventStream:
-    """Open the stream; what the engine refuses is raised here, while there still is a status to say it with."""
+    """Open the stream; errors of the engine are raised here, before the status is sent."""
     generation, writer = await _begin(body, model)
     return EventStream(generation, _events(generation, writer), _fail)
 

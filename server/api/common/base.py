@@ -1,4 +1,4 @@
-"""What requests of every kind are checked with: the base of their models, text in parts, the names of faults."""
+"""Base of all request models: text in parts, and error messages that name the field."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -73,7 +73,7 @@ def parse(kind: type[_Request], body: Mapping[str, object], at: str = "") -> _Re
 
 
 def invalid(message: str) -> PydanticCustomError:
-    """Return what a validator raises; ``message`` goes on after the path of the field."""
+    """Return the error of a validator; ``message`` follows the path of the field."""
     # The message is a value and not the template, so that braces in it stay braces.
     return PydanticCustomError("invalid", "{message}", {"message": message})
 

@@ -18,7 +18,7 @@ from glmserve.http.request_context import current_request
 
 @dataclass(frozen=True, slots=True)
 class Supported:
-    """A field that does what OpenAI (or, for an extension, vLLM) says it does."""
+    """A field that works as OpenAI (or, for an extension, vLLM) documents it."""
 
     name: str
     note: str = ""
@@ -52,7 +52,7 @@ class FieldPolicy:
 
     @cached_property
     def _rules(self) -> Mapping[str, Rejected | None]:
-        """What is refused by name; None for what is accepted."""
+        """Rejected fields by name; None for accepted ones."""
         accepted = (*(field.name for field in self.honoured), *(field.name for field in self.ignored))
         return {**dict.fromkeys(accepted), **{rule.name: rule for rule in self.refused}}
 

@@ -1,4 +1,4 @@
-"""How an answer is sampled: the fields that requests of several kinds have, and what the engine makes of them."""
+"""Sampling fields that several endpoints share, and their translation to ``SamplingParams``."""
 
 from typing import Annotated
 
@@ -58,7 +58,7 @@ def _bias(value: object, key: str) -> float:
 LogitBias = Annotated[
     tuple[tuple[int, float], ...], BeforeValidator(_biases, json_schema_input_type=dict[str, float] | None)
 ]
-"""An object of token ids, as strings, and what to add to their logits; null is none."""
+"""An object of token ids, as strings, and biases added to their logits; null is none."""
 
 StopStrings = Annotated[tuple[str, ...], BeforeValidator(_stops, json_schema_input_type=str | _Stops | None)]
 """A string or a list of them, bounded; null is none."""
@@ -100,7 +100,7 @@ class CacheFields(ApiModel):
 
 
 def to_sampling(fields: SamplingFields, card: ModelCard, max_tokens: int) -> SamplingParams:
-    """Return the sampling of an answer of ``max_tokens``, with the model's defaults for what is not said."""
+    """Return the sampling of an answer of ``max_tokens``, with the model's defaults for absent fields."""
     defaults = card.defaults
     return SamplingParams(
         max_tokens=max_tokens,
@@ -119,7 +119,7 @@ def to_sampling(fields: SamplingFields, card: ModelCard, max_tokens: int) -> Sam
 
 
 def answer_tokens(asked: int | None, least: int | None, default: int, room: int) -> int:
-    """Return how long the answer may get; what the context does not leave is cut off silently.
+    """Return the token limit of the answer, silently cut to the room in the context.
 
     Args:
         asked: what the request says, if anything; ``UNLIMITED`` is all of the room.

@@ -1,4 +1,4 @@
-"""What an answer has to look like, as OpenAI and vLLM spell it, and as the engine takes it."""
+"""Structured output: the fields of OpenAI and vLLM, translated to a grammar for the engine."""
 
 import json
 from typing import Annotated, Literal

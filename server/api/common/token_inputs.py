@@ -15,7 +15,7 @@ TextOrIds = str | tuple[int, ...]
 """A text, or its token ids."""
 
 TEXTS_OR_IDS = str | list[int] | list[str] | list[list[int]]
-"""What ``texts_or_ids`` reads, for the JSON schema of its field."""
+"""JSON schema of a field that ``texts_or_ids`` reads."""
 
 
 def texts_or_ids(value: object, most: int, name: str) -> tuple[TextOrIds, ...]:

@@ -1,4 +1,4 @@
-"""Tools as they come over the wire: what may be called, whether it has to be, and calls that were made before."""
+"""Tools in a request: definitions, the choice among them, and earlier calls."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -74,7 +74,7 @@ OfferedTool = Annotated[
 
 
 class FunctionCall(ApiModel):
-    """What was called in an earlier answer, and how."""
+    """Name and arguments of an earlier call."""
 
     name: FunctionName
     arguments: Arguments = ""
@@ -89,7 +89,7 @@ class EarlierCall(ApiModel):
 
 
 class AskedChoice(ApiModel):
-    """What ``tool_choice`` and ``function_call`` come to."""
+    """``tool_choice`` or ``function_call``, translated."""
 
     mode: Literal["none", "auto", "required"]
     allowed: tuple[str, ...] | None = None

@@ -1,4 +1,4 @@
-"""What replies of several kinds share: their head, their token counts, and the words for why an answer ended."""
+"""Shared by replies of several kinds: head, token counts, and finish reasons."""
 
 import time
 import uuid
@@ -18,7 +18,7 @@ FINISH_REASONS: Mapping[FinishReason, Finish] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class ReplyHead:
-    """What all chunks of one answer have in common."""
+    """Fields that all chunks of one answer have in common."""
 
     id: str
     created: int
@@ -33,7 +33,7 @@ def new_head(prefix: str, card: ModelCard) -> ReplyHead:
 
 
 def timings_object(usage: Usage, timings: Timings) -> TimingsObject:
-    """Return what the engine took; a rate is 0 where nothing was measured.
+    """Return the engine's times; a rate is 0 where nothing was measured.
 
     The first token of an answer belongs to the time of the prompt, so that ``predicted_per_second`` counts the others.
     """

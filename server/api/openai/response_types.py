@@ -1,4 +1,4 @@
-"""The JSON of replies as types: what mypy holds the code to, and what ``/openapi.json`` is made from."""
+"""Types of the replies, checked by mypy and published in ``/openapi.json``."""
 
 from typing import Literal
 
@@ -25,7 +25,7 @@ class UsageObject(TypedDict):
 
 
 class TimingsObject(TypedDict):
-    """What the engine took, in milliseconds, as llama-server says it: measured there, so without the network."""
+    """The engine's times in milliseconds, as llama-server reports them: without the network."""
 
     queue_ms: float
     cache_n: int
@@ -38,7 +38,7 @@ class TimingsObject(TypedDict):
 
 
 class FunctionObject(TypedDict):
-    """What is called, and with what: the JSON text of an object."""
+    """Name and arguments of a call; the arguments are the JSON text of an object."""
 
     name: str
     arguments: str
@@ -106,7 +106,7 @@ class ChatCompletion(TypedDict):
 
 
 class FunctionDelta(TypedDict):
-    """A piece of what is called; the name comes whole and first."""
+    """A piece of a call; the name comes whole and first."""
 
     name: NotRequired[str]
     arguments: str
@@ -122,7 +122,7 @@ class ToolCallDelta(TypedDict):
 
 
 class ChunkDelta(TypedDict):
-    """What a chunk adds to an answer."""
+    """The part of an answer that a chunk carries."""
 
     role: NotRequired[Literal["assistant"]]
     content: NotRequired[str]
@@ -153,7 +153,7 @@ class ChatChunk(TypedDict):
 
 
 class DefaultsObject(TypedDict):
-    """What an answer gets that is asked for without saying it."""
+    """Sampling defaults of requests that leave the fields out."""
 
     temperature: float
     top_p: float

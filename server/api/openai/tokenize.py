@@ -63,7 +63,7 @@ class TokenizeChat(ChatRequest):
 
 
 class TokenizeReply(TypedDict):
-    """The tokens, and what the model's context holds of them."""
+    """The tokens, and the size of the model's context."""
 
     count: int
     max_model_len: int
@@ -78,7 +78,7 @@ class DetokenizeReply(TypedDict):
 
 
 class TokenizerInfo(TypedDict):
-    """What lm-eval looks for; null, as no text makes a special token and a conversation's prompt is no text."""
+    """Fields that lm-eval reads; null, as no text makes a special token and a conversation's prompt is no text."""
 
     bos_token: None
     eos_token: None

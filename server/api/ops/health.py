@@ -1,4 +1,4 @@
-"""What the people and programs that run the server ask it."""
+"""Health of the server, for operators and load balancers."""
 
 from dataclasses import asdict, dataclass
 

@@ -12,7 +12,7 @@ def create_router(figures: CollectorRegistry) -> APIRouter:
 
     @router.get("/metrics", **documented(str, errors=(), tag=Tag.OPERATION, media_type=CONTENT_TYPE_LATEST))
     async def metrics() -> Response:
-        """Tell Prometheus what the server does."""
+        """Return the metrics in Prometheus' text format."""
         return Response(generate_latest(figures), media_type=CONTENT_TYPE_LATEST)
 
     return router

@@ -7,7 +7,7 @@ from glmserve.chat.prompts.message import Message, Role
 from glmserve.chat.tools.types import Tool
 
 _FILLINGS = ("一", "7", "x", " x")
-"""What might go on after the beginning: tokens merge across the seam with some of it and not with other."""
+"""Possible continuations: tokens merge across the seam with some of them and not with others."""
 
 
 def common_beginning(

@@ -1,4 +1,4 @@
-"""What can be wrong with a conversation."""
+"""Errors of a conversation that a prompt format cannot express."""
 
 
 class PromptError(ValueError):

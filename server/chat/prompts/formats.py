@@ -21,7 +21,7 @@ class Encoder(Protocol):
     """Text to token ids."""
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Return the ids of ``text`` taken as plain text: what looks like a special token stays text."""
+        """Return the ids of ``text`` as plain text: text that looks like a special token stays text."""
 
     def special_id(self, piece: str) -> int:
         """Return the id of the special token called ``piece``, or of the role of that name."""

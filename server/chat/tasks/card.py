@@ -1,4 +1,4 @@
-"""What people and programs are told of a task, as JSON."""
+"""The public description of a task, as JSON."""
 
 from typing_extensions import TypedDict
 
@@ -13,7 +13,7 @@ class WordsObject(TypedDict):
 
 
 class SlotObject(TypedDict):
-    """What a task needs to be given, or may be where there is a default."""
+    """A variable of a task, required unless it has a default."""
 
     name: str
     description: WordsObject
@@ -32,7 +32,7 @@ class TaskObject(TypedDict):
 
 
 def task_card(task: Task) -> TaskObject:
-    """Return what is told of ``task``."""
+    """Return the public description of ``task``."""
     return {
         "id": task.id,
         "title": _words(task.title),

@@ -1,4 +1,4 @@
-"""Tasks as files: one TOML file for each, those of the package and those of a folder, read when the server starts.
+"""Tasks as files: one TOML file each, from the package and from a folder, read at start.
 
 ``review.toml`` is the task ``review``::
 
@@ -51,7 +51,7 @@ else:
 _SUFFIX = ".toml"
 _BUILTIN = Path(__file__).with_name("builtin")
 _ID = re.compile(r"[\w.-]+")
-"""What can stand behind the colon of a model's name, and in a shell."""
+"""Characters that are safe behind the colon of a model's name, and in a shell."""
 
 
 class TaskFileError(Exception):
@@ -90,7 +90,7 @@ class _SamplingTable(_Checked):
 
 
 class _GrammarTable(_Checked):
-    """One of four ways to say what the answer looks like."""
+    """One of four ways to constrain the answer."""
 
     choice: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     regex: str | None = None
@@ -124,7 +124,7 @@ class _TaskTable(_Checked):
 
 
 def load_tasks(folder: Path | None, *, builtin: bool = True) -> Mapping[str, Task]:
-    """Return the tasks by id: those of the package, unless they are not wanted, and those of ``folder``.
+    """Return the tasks by id, from the package unless disabled, and from ``folder``.
 
     A file of the folder takes the place of a task of the package that has its id.
 
@@ -172,7 +172,7 @@ def read_task(path: Path) -> Task:
 
 
 class _WrongKeyError(ValueError):
-    """What is said at ``keys`` does not fit the rest of the file."""
+    """The value at ``keys`` contradicts the rest of the file."""
 
     def __init__(self, message: str, *keys: str) -> None:
         super().__init__(message)
@@ -207,7 +207,7 @@ def _task(name: str, table: _TaskTable) -> Task:
 
 
 def _check_grammar(task: Task) -> None:
-    """Compile the grammar once, with the examples in its slots, so that what is wrong shows at the start."""
+    """Compile the grammar once, with the examples in its variables, so that errors show at the start."""
     grammar = task.answer_form(task.examples).grammar
     problem = "" if grammar is None else fault(grammar)
     if problem:

@@ -1,4 +1,4 @@
-"""A task: a prompt with named slots, how its answer is sampled, and what that has to look like. Pure."""
+"""A task: a prompt with named variables, its sampling, and the constraint of its answer. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ _SLOT = re.compile(r"\{\{\s*([^\W\d]\w*)\s*\}\}")
 _GRAMMAR_SLOT = re.compile(r"\{\{\s*([^\W\d]\w*)\s*(?:\|\s*(numbers)\s*)?\}\}")
 _NUMBER = re.compile(r"[0-9]+(?:[.,:][0-9]+)*")
 _NEVER = "\ufdd0"
-"""In place of the numbers of a text without any: what is no character, by Unicode, and in no text."""
+"""Placeholder of a text without numbers: a noncharacter of Unicode, which no text has."""
 _OPENING = "{{"
 
 
@@ -41,13 +41,13 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """What is filled into a template, and what people are told of it."""
+    """A variable of a template, and its description."""
 
     name: str
     description: Words = Words()
     example: str = ""
     default: str | None = None
-    """What stands there unless something is given; None is nothing, so that something has to be."""
+    """Value of the variable when the request gives none; None makes it required."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class TaskSampling:
 
 @dataclass(frozen=True, slots=True)
 class OutputConstraint:
-    """What an answer is held to unless the request says otherwise."""
+    """Constraint of an answer unless the request has its own."""
 
     grammar: Grammar | None = None
     stop: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ class Task:
     title: Words = Words()
     description: Words = Words()
     notes: Mapping[str, Variable] = field(default_factory=lambda: MappingProxyType({}))
-    """What is said of the slots, by name; of some nothing need be."""
+    """Descriptions of the variables, by name; may be incomplete."""
     sampling: TaskSampling = field(default_factory=TaskSampling)
     stop: tuple[str, ...] = ()
     grammar: Grammar | None = None
@@ -122,7 +122,7 @@ class Task:
         return _SLOT.sub(lambda slot: complete[slot[1]], self.template)
 
     def answer_form(self, values: Mapping[str, str]) -> OutputConstraint:
-        """Return what the answer to the task with ``values`` looks like.
+        """Return the constraint of the answer to the task with ``values``.
 
         Raises:
             VariableError: a slot has no value, or a value no slot.

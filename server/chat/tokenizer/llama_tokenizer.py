@@ -61,7 +61,7 @@ class LlamaTokenizer:
         return "true" in (own, _metadata(self._model, "glmserve.space_prefix"))
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Tokenise plain text; what looks like a special token stays text. Raises UnicodeEncodeError."""
+        """Tokenise plain text; text that looks like a special token stays text. Raises UnicodeEncodeError."""
         if self._normalizer is None:
             return self._tokenize(text)
         ids: list[int] = []
@@ -87,7 +87,7 @@ class LlamaTokenizer:
         return self._pieces[token_id]
 
     def name(self, token_id: int) -> str:
-        """What the vocabulary calls a token, such as ``▁Hello``, ``<0xE4>`` or ``[gMASK]``."""
+        """The vocabulary's name of a token, such as ``▁Hello``, ``<0xE4>`` or ``[gMASK]``."""
         return str(llama_cpp.llama_vocab_get_text(self._vocab, token_id).decode())
 
     def special_id(self, piece: str) -> int:
@@ -102,7 +102,7 @@ class LlamaTokenizer:
         self._free()
 
     def _read_normalizer(self, path: Path) -> Normalizer | None:
-        """Make what ``glmserve convert`` says the text needs before llama.cpp's tokenizer sees it."""
+        """Create the normaliser that ``glmserve convert`` recorded for this vocabulary."""
         if not _metadata(self._model, "glmserve.normalizer"):
             return None
         try:
@@ -122,7 +122,7 @@ class LlamaTokenizer:
 
 
 def _unpacked(packed: str) -> bytes:
-    """Return what was packed by zlib and base64. Raises ValueError where it is none, or too much."""
+    """Return data decoded from base64 and zlib. Raises ValueError where it is none, or too much."""
     unpacker = zlib.decompressobj()
     data = unpacker.decompress(base64.b64decode(packed), _TABLE_BYTES)
     if not unpacker.eof:

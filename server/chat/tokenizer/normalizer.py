@@ -1,4 +1,4 @@
-"""What SentencePiece does to text before it looks for pieces, and llama.cpp does not. Pure.
+"""SentencePiece's normalisation of text, which llama.cpp leaves out. Pure.
 
 A tokenizer may normalise: nmt_nfkc turns （ into ( and ﬁ into fi, by a table inside tokenizer.model. It may
 also have user-defined pieces, such as ``<br>``: they are not normalised, and they are found first, so that
@@ -31,7 +31,7 @@ class NormalizationTable:
         self._plain: set[str] = set()
 
     def longest(self, text: str, start: int) -> tuple[int, str]:
-        """Return the end of the longest rule that ``text`` has at ``start``, and what replaces it.
+        """Return the end of the longest rule that ``text`` has at ``start``, and its replacement.
 
         Without a rule that is the character itself.
         """
@@ -62,7 +62,7 @@ def _offset(unit: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Part of a text: one user-defined piece, or what is between two of them."""
+    """Part of a text: one user-defined piece, or the text between two of them."""
 
     text: str
     is_piece: bool

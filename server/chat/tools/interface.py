@@ -1,4 +1,4 @@
-"""What a model family does about tools: a form for prompt, grammar and answer that belong together."""
+"""Tool calling of a model family: prompt text, grammar and parser that belong together."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -13,10 +13,10 @@ class AnswerParser(Protocol):
     """Text of one answer in, text and calls out, however it is cut."""
 
     def feed(self, text: str) -> AnswerPiece:
-        """Return what is certain by now; what may still become a call is held back."""
+        """Return the certain part of the answer; text that may still become a call is held back."""
 
     def finish(self) -> AnswerPiece:
-        """Return what was held back: the answer has ended."""
+        """Return the text held back: the answer has ended."""
 
 
 class ToolCallFormat(Protocol):
@@ -26,7 +26,7 @@ class ToolCallFormat(Protocol):
         """Return the system message that tells the model of ``tools``, with the caller's ``system`` text in it."""
 
     def grammar(self, offer: ToolConfig) -> Grammar:
-        """Return what the answer must look like, so that every call in it is one that the tools take."""
+        """Return a grammar in which every call is valid for its tool."""
 
     def parser(self, offer: ToolConfig, new_id: NewId) -> AnswerParser:
         """Return a parser for one answer; ``new_id`` names its calls."""
@@ -36,4 +36,4 @@ class NamedForm(ToolCallFormat, Protocol):
     """The form of a family that names the tool in the line of metadata in front of a message."""
 
     def body(self, call: ToolCall) -> str:
-        """Return what stands below that line, the arguments, as the model would have written it."""
+        """Return the text below that line, the arguments, as the model would have written it."""

@@ -8,7 +8,7 @@ from glmserve.chat.tools.types import AnswerPiece, CallDelta, ToolChoice, ToolCo
 
 
 class BodyReader(Protocol):
-    """Reads what stands below the name."""
+    """Reads the text below the name."""
 
     def feed(self, text: str) -> str:
         """Return the JSON of the arguments as far as ``text`` completes it."""
@@ -37,7 +37,7 @@ class NamedAnswerParser:
         self._is_call = False
 
     def feed(self, text: str) -> AnswerPiece:
-        """Return what is certain by now; see ``AnswerParser``."""
+        """Return the certain part of the answer; see ``AnswerParser``."""
         if self._is_text:
             return AnswerPiece(text)
         if self._is_call:
@@ -55,7 +55,7 @@ class NamedAnswerParser:
         return AnswerPiece(self._line.lstrip())
 
     def finish(self) -> AnswerPiece:
-        """Return what was held back; see ``AnswerParser``."""
+        """Return the text held back; see ``AnswerParser``."""
         return AnswerPiece() if self._is_call or self._is_text else AnswerPiece(self._line.lstrip())
 
     def _arguments(self, text: str) -> AnswerPiece:

@@ -39,7 +39,7 @@ class TextForm:
     """The form as prompt text and as a grammar; the marks are the same in both and in the parser."""
 
     def describe(self, tools: Sequence[Tool], system: str) -> str:
-        """Return ``system`` and what tells the model of ``tools``; see ``ToolForm``."""
+        """Return ``system`` and the description of ``tools``; see ``ToolCallFormat``."""
         told = _EXPLANATION.format(tools="\n\n".join(map(_description, tools)))
         return f"{system}\n\n{told}" if system else told
 
@@ -49,7 +49,7 @@ class TextForm:
         return "\n".join([text, *lines] if text else lines)
 
     def result(self, name: str, content: str) -> str:
-        """Return what tool ``name`` gave, as something that is said to the model."""
+        """Return the result of tool ``name`` as a message to the model."""
         return f"工具 {name} 的结果：\n{content}"
 
     def grammar(self, offer: ToolConfig) -> Grammar:
@@ -74,7 +74,7 @@ def _description(tool: Tool) -> str:
 
 
 def _any_start_of(atoms: Sequence[str]) -> str:
-    """Return a regular expression for the first so many of ``atoms``, none of them included."""
+    """Return a regular expression for any strict prefix of ``atoms``."""
     pattern = ""
     for atom in reversed(atoms):
         pattern = f"(?:{atom}{pattern})?"
@@ -102,7 +102,7 @@ class TextFormParser:
         self._arguments: JsonEnd | None = None
 
     def feed(self, text: str) -> AnswerPiece:
-        """Return what is certain by now; see ``AnswerParser``."""
+        """Return the certain part of the answer; see ``AnswerParser``."""
         self._held += text
         texts: list[str] = []
         calls: list[CallDelta] = []
@@ -122,7 +122,7 @@ class TextFormParser:
         return AnswerPiece("".join(texts), tuple(delta for delta in calls if delta.name or delta.arguments))
 
     def finish(self) -> AnswerPiece:
-        """Return what was held back; see ``AnswerParser``."""
+        """Return the text held back; see ``AnswerParser``."""
         if self._arguments is not None or (self._calls and not self._held.strip()):
             return AnswerPiece()
         return AnswerPiece(self._take_text(len(self._held)))
@@ -139,7 +139,7 @@ class TextFormParser:
         return held.start()
 
     def _take_text(self, size: int) -> str:
-        """Take ``size`` characters off what is held, less the line's beginning that was put there."""
+        """Take ``size`` characters off the text held back, without the line's beginning that was put there."""
         text, self._held = self._held[:size], self._held[size:]
         if text and self._nothing_yet:
             self._nothing_yet = False

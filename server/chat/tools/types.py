@@ -1,4 +1,4 @@
-"""What a request says about tools, and what an answer says of them, whatever the dialect and the model family."""
+"""Tools in a request and calls in an answer, independent of dialect and model family."""
 
 import json
 import re
@@ -71,7 +71,7 @@ class ToolConfig:
     """The tools of one request. A request whose model may not call has none."""
 
     tools: tuple[Tool, ...]
-    """All that the prompt describes; names are unique."""
+    """All tools that the prompt describes; names are unique."""
     choice: ToolChoice = ToolChoice.AUTO
     parallel: bool = True
     """Whether one answer may have several calls."""
@@ -196,7 +196,7 @@ class CallDelta:
 
 @dataclass(frozen=True, slots=True)
 class AnswerPiece:
-    """What a piece of an answer turned out to be: text, and after it pieces of calls."""
+    """A parsed piece of an answer: text, and after it pieces of calls."""
 
     text: str = ""
     calls: tuple[CallDelta, ...] = ()

@@ -88,7 +88,7 @@ class BenchClient:
     async def _ask(
         self, messages: list[dict[str, str]], max_tokens: int, start: "_Start | None"
     ) -> tuple[float, StreamedReply]:
-        """Return when the reply ended, and what it held."""
+        """Return the time at which the reply ended, and the reply."""
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
         connection = _Connection(ended, start)

@@ -77,7 +77,7 @@ def _first_model(url: str, key: str) -> str:
 
 
 def run_fast(main: Coroutine[object, object, _T]) -> _T:
-    """Run ``main`` in the fastest event loop there is: the client shares its cores with what it measures."""
+    """Run ``main`` in the fastest event loop: the client shares its cores with the measured server."""
     if sys.platform == "win32":
         return asyncio.run(main)
     import uvloop  # noqa: PLC0415 - not there on Windows

@@ -31,7 +31,7 @@ class RequestTimes:
 
 @dataclass(slots=True)
 class StreamedReply:
-    """What one HTTP reply of server-sent events held."""
+    """Content of one HTTP reply of server-sent events."""
 
     texts: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
@@ -43,7 +43,7 @@ class StreamedReply:
 
 
 def read_reply(pieces: Iterable[tuple[float, bytes]]) -> StreamedReply:
-    """Read what came over a connection that carried one reply. Raises BenchError."""
+    """Parse the bytes of a connection that carried one reply. Raises BenchError."""
     reader = _Reader()
     try:
         for when, data in pieces:
@@ -70,7 +70,7 @@ class _Reader:
         self._http.feed_data(data)
 
     def on_body(self, body: bytes) -> None:
-        """Called by the parser with what is not HTTP."""
+        """Called by the parser with the body."""
         if self._http.get_status_code() != 200:
             self._body += body
             return

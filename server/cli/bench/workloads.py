@@ -1,4 +1,4 @@
-"""What a benchmark asks: rounds of prompts for each client. Pure; the same seed gives the same prompts."""
+"""Workloads of a benchmark: rounds of prompts for each client. Pure; the same seed gives the same prompts."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ _CHATS = 4
 _STREAMS = 4
 _MANY = 64
 _ONE_BY_ONE = 5
-"""Answers to one client: a single one of 64 tokens takes little longer than what disturbs a machine now and then."""
+"""Answers to one client: noise of the machine is as large as a single answer of 64 tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class Client:
     max_tokens: int
     """Of each answer, which is exactly as long."""
     history: bool = True
-    """Whether each question comes with all that was said before it."""
+    """Whether each question carries the conversation before it."""
     late: bool = False
-    """Comes when those that are not late are in the middle of their answers."""
+    """Arrives when the other clients are in the middle of their answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,10 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What can be chosen of a workload."""
+    """Adjustable size of a workload."""
 
     clients: int = 8
-    """Of those workloads whose number is not part of what they are."""
+    """Number of clients, for workloads that do not fix it."""
     stretch: float = 1.0
     """How long prompts are: a small vocabulary has more tokens to the character than ChatGLM2's."""
 
@@ -102,7 +102,7 @@ def arriving(rng: random.Random, size: Size) -> tuple[Workload, ...]:
 
 
 def many(rng: random.Random, size: Size) -> tuple[Workload, ...]:
-    """A crowd of short questions: what the server costs beside its model."""
+    """Many short questions: shows the server's own cost beside its model."""
     return (Workload("many", tuple(Client((_text(rng, 20 * size.stretch),), 64) for _ in range(_MANY))),)
 
 

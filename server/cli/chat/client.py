@@ -26,7 +26,7 @@ class SentMessage:
 
 @dataclass(frozen=True, slots=True)
 class AnswerFigures:
-    """What an answer took, as this side saw it; a server that counts no tokens leaves zeros."""
+    """Times and token counts of an answer as the client saw it; zeros where the server counts no tokens."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -77,7 +77,7 @@ class ChatClient:
     def stream(
         self, model: str, messages: tuple[SentMessage, ...], sampling: Mapping[str, object]
     ) -> Generator[str | AnswerFigures, None, None]:
-        """Yield the pieces of the answer, then what it took; closing the iterator stops the answer on the server.
+        """Yield the pieces of the answer, then its figures; closing the iterator stops the answer on the server.
 
         Raises:
             ChatError: the server refuses, or ends the answer with an error.
@@ -132,7 +132,7 @@ class _Watch:
 
     @property
     def figures(self) -> AnswerFigures:
-        """What the answer took."""
+        """Figures of the answer."""
         details = self._usage.get("prompt_tokens_details")
         first = self._first or time.monotonic()
         return AnswerFigures(

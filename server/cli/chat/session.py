@@ -17,7 +17,7 @@ _QUOTES = '"""'
 
 
 class Answers(Protocol):
-    """What a session needs of a client."""
+    """The client that a session needs."""
 
     def model_names(self) -> tuple[str, ...]:
         """Return the names of the models that are served. Raises ChatError."""
@@ -25,7 +25,7 @@ class Answers(Protocol):
     def stream(
         self, model: str, messages: tuple[SentMessage, ...], sampling: Mapping[str, object]
     ) -> Generator[str | AnswerFigures, None, None]:
-        """Return the pieces of an answer, then what it took; closing it stops the answer. Raises ChatError."""
+        """Return the pieces of an answer, then its figures; closing it stops the answer. Raises ChatError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ class Session:
 
 
 def _goes_on(lines: list[str]) -> bool:
-    """Return whether what was read so far is only the beginning of a message."""
+    """Return whether the input so far is an incomplete message."""
     text = "\n".join(lines).strip()
     if text.startswith(_QUOTES):
         return len(text) < 2 * len(_QUOTES) or not text.endswith(_QUOTES)

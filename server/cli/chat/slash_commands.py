@@ -20,7 +20,7 @@ SAMPLING: Mapping[str, type[float] | type[int]] = MappingProxyType(
         "repetition_penalty": float, "presence_penalty": float, "frequency_penalty": float,
     }
 )  # fmt: skip
-"""What /set knows, by the names of the API, which checks the values."""
+"""Parameters of /set, by the names of the API, which checks the values."""
 
 
 class CommandProblem(Exception):
@@ -54,7 +54,7 @@ terminal Alt-Enter begins a new line, and the arrows find what was asked before.
 
 
 class _Saved(BaseModel):
-    """The file of /save; ``system`` and ``sampling`` may be left out by those who write one by hand."""
+    """The file of /save; ``system`` and ``sampling`` are optional in files written by hand."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -66,7 +66,7 @@ class _Saved(BaseModel):
 
 @dataclass(slots=True)
 class ChatConversation:
-    """What was said so far, and how the next answer is asked for."""
+    """The conversation so far, and the parameters of the next answer."""
 
     model: str
     system: str = ""
@@ -85,7 +85,7 @@ class Commands:
     """Carries out the commands that ask no model."""
 
     def __init__(self, talk: ChatConversation, models: Callable[[], tuple[str, ...]]) -> None:
-        """Work on ``talk``; ``models`` asks the server what it serves."""
+        """Work on ``talk``; ``models`` asks the server for its models."""
         self._talk = talk
         self._models = models
         self._run: Mapping[str, Callable[[str], str]] = {
@@ -94,7 +94,7 @@ class Commands:
         }  # fmt: skip
 
     def obey(self, text: str) -> str:
-        """Carry out ``text`` and return what to say, which may be nothing.
+        """Carry out ``text`` and return the message to print, possibly empty.
 
         Raises:
             CommandProblem: there is no such command, or it cannot be carried out.
@@ -174,7 +174,7 @@ class Commands:
 
 
 def help_text() -> str:
-    """Return what /help says."""
+    """Return the text of /help."""
     page = click.HelpFormatter(width=shutil.get_terminal_size().columns)
     page.write_dl([(f"{command.name} {command.argument}".rstrip(), command.help) for command in COMMANDS])
     page.write_text(_KEYS)

@@ -13,7 +13,7 @@ from glmserve.cli.chat.session import Terminal
 from glmserve.cli.chat.slash_commands import COMMANDS
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""What would move the cursor, recolour the terminal or turn its text around, were a model to write it."""
+"""Characters that would move the cursor, recolour the terminal or reverse its text."""
 
 
 def open_terminal(history: Path | None) -> Terminal:
@@ -38,7 +38,7 @@ def _plain_line(_prompt: str) -> str:
 
 
 def _editor(history: Path | None) -> Callable[[str], str]:
-    """Return what reads a message: edited on several lines, found again with the arrows, completed with Tab."""
+    """Return the message editor: several lines, history with the arrows, completion with Tab."""
     # Only a terminal needs it, and it takes a tenth of a second to load.
     from prompt_toolkit import PromptSession  # noqa: PLC0415
     from prompt_toolkit.completion import WordCompleter  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""``glmserve doctor``: what was found on this machine, and what would be done with a model."""
+"""``glmserve doctor``: the state of this machine, and the plan for a model."""
 
 import json
 from dataclasses import asdict, dataclass, field, replace
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DoctorModel:
-    """What a MODEL is. ``facts`` is None where the file is not there yet or cannot be served."""
+    """The resolved MODEL. ``facts`` is None where the file is not there yet or cannot be served."""
 
     name: str
     gguf: Path | None = None
@@ -77,7 +77,7 @@ class DoctorReport:
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @settings_options
 def doctor(model: tuple[str, ...], as_json: bool, config: Path | None, **flags: object) -> None:
-    """Show the build, the devices and the model files, and what `serve MODEL` would do with these settings.
+    """Show the build, the devices and the model files, and how `serve MODEL` would run with these settings.
 
     Ends with status 1 where a MODEL (by default those of the TOML file, or else the embedded one) could not be
     served.
@@ -116,7 +116,7 @@ def to_json(report: DoctorReport) -> dict[str, object]:
 
 
 def _look_at(model: ModelSettings, cache_dir: Path) -> tuple[ModelPlan | None, DoctorModel]:
-    """Return what would be served, where its file can be, and what there is to say about it."""
+    """Return the model to serve, the place of its file, and remarks about it."""
     try:
         source = find_source(model.model, model.quant, cache_dir)
     except UnknownModelError as error:

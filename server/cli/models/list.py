@@ -28,7 +28,7 @@ class ListedModel:
     """A model, an adapter or a prefix on this machine."""
 
     name: str
-    """What `serve` finds it by, or for a checkpoint, what `pull` does."""
+    """Argument of `serve`, or for a checkpoint, of `pull`."""
     type: str
     """Of its weights, or "checkpoint" for one that is not converted."""
     size_bytes: int
@@ -52,7 +52,7 @@ def list_models(*, as_json: bool, cache_dir: str | None, config: Path | None) ->
 
 
 def find_models(cache_dir: Path) -> tuple[ListedModel, ...]:
-    """Return what is on this machine, converted models first."""
+    """Return the models on this machine, converted ones first."""
     converted = tuple(describe_file(file.path) for file in find_cached(cache_dir))
     checkpoints = tuple(
         ListedModel(found.entry.name, _CHECKPOINT, found.size_bytes, found.entry.prompt_format, found.path)
@@ -67,7 +67,7 @@ def json_list(models: Sequence[ListedModel]) -> str:
 
 
 def describe_file(path: Path) -> ListedModel:
-    """Return what a GGUF says of itself; "unreadable" where it says nothing."""
+    """Return the description in a GGUF's header; "unreadable" where there is none."""
     size = path.stat().st_size
     try:
         metadata = read_header(path).metadata

@@ -1,4 +1,4 @@
-"""What ``glmserve doctor`` finds: this build, this machine, the files, and what a model would get."""
+"""Facts for ``glmserve doctor``: this build, this machine, the files, and the plan for a model."""
 
 import importlib.metadata
 import os
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """Of what matters here; "missing" where it is not installed."""
+    """Versions of relevant packages; "missing" where one is not installed."""
 
     glmserve: str
     python: str
@@ -29,12 +29,12 @@ class Versions:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What there is to compute with."""
+    """Processors and memory of the machine."""
 
     system: str
     cores: int
     usable_cores: int
-    """What a container or an affinity mask leaves of them."""
+    """Cores that the container and the affinity mask leave."""
     memory_bytes: int
 
 
@@ -56,7 +56,7 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What llama.cpp says; where it cannot be asked, ``problem`` has the reason."""
+    """llama.cpp's report; where it cannot be asked, ``problem`` has the reason."""
 
     build: "BuildFacts | None" = None
     placed: tuple[Placed, ...] = ()
@@ -65,7 +65,7 @@ class Probe:
 
 
 def find_versions() -> Versions:
-    """Return what is installed."""
+    """Return the installed versions."""
     return Versions(
         glmserve=_version("glmserve"),
         python=platform.python_version(),
@@ -74,7 +74,7 @@ def find_versions() -> Versions:
 
 
 def find_machine() -> Machine:
-    """Return what this machine has."""
+    """Return the facts of this machine."""
     return Machine(
         system=f"{platform.system()} {platform.machine()}",
         cores=os.cpu_count() or 1,

@@ -22,7 +22,7 @@ def check_variants(model: ModelSettings) -> None:
 
 
 def check_model(model: ModelSettings, source: ModelSource) -> ModelFacts:
-    """Look at the file of a model and at those of its variants, as the engine does before it loads them.
+    """Check the file of a model and its variants, as the engine does before it loads them.
 
     Raises:
         ModelLoadError: one of them cannot be served; the message says why.

@@ -82,7 +82,7 @@ def expected_bytes(weight_bytes: int, kind: QuantType) -> int:
 
 
 def repository_of(model: str) -> tuple[str, str]:
-    """Return the repository that a MODEL means, and what its file is called."""
+    """Return the repository of a MODEL, and the name for its file."""
     entry = find(model)
     if entry is not None and entry.repository:
         return entry.repository, entry.name

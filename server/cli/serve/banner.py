@@ -1,4 +1,4 @@
-"""What ``glmserve serve`` prints once its models take requests."""
+"""The banner of ``glmserve serve``, printed once its models take requests."""
 
 import json
 import shlex
@@ -43,7 +43,7 @@ class Announced:
 
 
 def announced(model: NamedModel) -> Announced:
-    """Return what there is to say about ``model`` now."""
+    """Return the banner's lines about ``model``."""
     card, status = model.card, model.status
     if status.state is EngineState.READY:
         info = model.host.info

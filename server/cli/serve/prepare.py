@@ -52,7 +52,7 @@ def prepare(settings: Settings) -> Assembly:
 
 
 def locate(model: ModelSettings, cache_dir: Path) -> ModelSource:
-    """Return what MODEL means.
+    """Resolve MODEL.
 
     Raises:
         UsageProblem: nothing.

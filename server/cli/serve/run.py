@@ -1,4 +1,4 @@
-"""What ``glmserve serve`` does. Apart from its flags, as help and completion ask for those and shall be quick."""
+"""The run of ``glmserve serve``. Apart from its flags, as help and completion ask for those and shall be quick."""
 
 import logging
 from contextlib import closing
@@ -64,7 +64,7 @@ def _serve(settings: Settings) -> None:
 
 
 def announce(url: str, registry: ModelRegistry, settings: Settings, access: Access) -> None:
-    """Say what is served, and what is not: in the log alone where programs read it."""
+    """Print the served models and the failed ones, in the log alone where programs read the output."""
     failed = [model for model in registry.models if model.status.state is EngineState.FAILED]
     if settings.log_format is LogFormat.JSON:
         names = [model.card.name for model in registry.models if model not in failed]

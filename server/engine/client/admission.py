@@ -23,12 +23,12 @@ class Turnover:
     def __init__(self) -> None:
         """Nothing is known."""
         self._ends: deque[float] = deque(maxlen=_SAMPLES)
-        """By a clock that stands still while nobody waits."""
+        """Clock that stops while the queue is empty."""
         self._paused = 0.0
         self._paused_since: float | None = 0.0
 
     def look(self, now: float, *, crowded: bool) -> None:
-        """Note whether somebody waits from now on."""
+        """Note whether the queue is non-empty from now on."""
         if crowded and self._paused_since is not None:
             self._paused += now - self._paused_since
             self._paused_since = None
@@ -36,7 +36,7 @@ class Turnover:
             self._paused_since = now
 
     def ended(self, now: float) -> None:
-        """Note that a request ended; it counts where somebody waited for its place."""
+        """Note that a request ended; it counts where another one waited for its place."""
         if self._paused_since is None:
             self._ends.append(now - self._paused)
 
@@ -52,7 +52,7 @@ class AdmissionController:
     """The requests that were let in and have not ended."""
 
     def __init__(self, running: int, waiting: int) -> None:
-        """So many run at once, and as many may wait; a few more of callers who have less than a share."""
+        """Allow ``running`` requests and ``waiting`` ones; a few more for callers below their share of the queue."""
         self._running = running
         self._waiting = waiting
         self._inside: dict[int, str] = {}
@@ -70,7 +70,7 @@ class AdmissionController:
         self._look(now)
 
     def check(self, caller: Caller, now: float) -> None:
-        """Raise what is told to a caller whose request would not be let in.
+        """Raise the error of a request that would not be admitted.
 
         Raises:
             QueueFull: as many wait as may.

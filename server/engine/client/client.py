@@ -97,7 +97,7 @@ class EngineClient:
 
     @property
     def info(self) -> EngineInfo:
-        """What the engine can do. Raises EngineUnavailable before the first load has ended."""
+        """Capabilities of the engine. Raises EngineUnavailable before the first load has ended."""
         if self._info is None:
             raise EngineUnavailable(self._unavailable())
         return self._info
@@ -219,7 +219,7 @@ class EngineClient:
             log.info("%s was unloaded", self._config.model_path.name)
 
     def forget(self, request_id: int, *, finished: bool) -> None:
-        """Drop a stream that nobody reads any more, and stop its sequence if it still runs."""
+        """Drop a stream without a reader, and abort its sequence if it still runs."""
         self._requests.drop(request_id)
         if not finished and self._process is not None:
             self._process.send(Abort(request_id))
@@ -263,7 +263,7 @@ class EngineClient:
             self._load_failed(f"loading took more than {self._config.load_timeout:g} s (--load-timeout)")
 
     async def _watch_files(self, process: WorkerProcess) -> None:
-        """End ``process`` when its model is overwritten: its answers would be those of a mixture."""
+        """End ``process`` when its model file is overwritten: its answers would mix both files."""
         overwritten = await self._files.next_overwritten()
         process.kill(f"was killed, as {overwritten.name} was overwritten while it was served")
 

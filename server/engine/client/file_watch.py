@@ -1,4 +1,4 @@
-"""Whether the files that an engine is started with are still those that everything else was made for."""
+"""Detects changes of the files that an engine was started with."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ class _Mark:
     """A file as it was."""
 
     place: tuple[int, int]
-    """Device and inode: what an open mapping goes on seeing, whatever its path then means."""
+    """Device and inode of the file that an open mapping keeps, independent of its path."""
     version: tuple[int, int]
     """Size and time of change: while they are the same, so is the content."""
     content: str

@@ -15,7 +15,7 @@ Outcome = StepOutput | Embedded | EngineError
 
 
 class RequestOutputQueue:
-    """What has become of one request, in order, as far as nobody has read it."""
+    """Unread outputs of one request, in order."""
 
     def __init__(self, request: Submit | Embed) -> None:
         """Nothing has, so far."""
@@ -28,7 +28,7 @@ class RequestOutputQueue:
         self.lost_at: float | None = None
         """When its process died, while no other one has it."""
         self.context = copy_context()
-        """In which the request came: what is logged of it is logged there."""
+        """Context of the request, for its log lines."""
         self._queue: asyncio.Queue[Outcome] = asyncio.Queue()
 
     def put(self, outcome: Outcome) -> bool:
@@ -71,7 +71,7 @@ class OutputStream(AsyncGenerator[StepOutput, None]):
         raise error if isinstance(error, BaseException) else GeneratorExit
 
     async def aclose(self) -> None:
-        """End the stream; what still runs is aborted."""
+        """End the stream; a running sequence is aborted."""
         self._end(finished=False)
 
     def _end(self, *, finished: bool) -> None:

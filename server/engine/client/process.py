@@ -93,7 +93,7 @@ class WorkerProcess:
             self._process.join()
 
     def kill(self, how: str = "") -> None:
-        """End the process by force; ``how``, where given, is what ``on_end`` gets."""
+        """End the process by force; ``how``, where given, is the argument of ``on_end``."""
         self._killed_how = how
         self._process.kill()
 

@@ -23,7 +23,7 @@ class RequestTracker:
     def __init__(
         self, parallel: int, max_waiting: int, clock: Callable[[], float] = time.monotonic, *, resume: bool = True
     ) -> None:
-        """Let in so many, to run and to wait; ``clock`` gives seconds.
+        """Admit ``running`` and ``waiting`` requests; ``clock`` returns seconds.
 
         With ``resume`` a fresh process may go on with an answer that has begun.
         """
@@ -64,7 +64,7 @@ class RequestTracker:
         return self._open.get(request_id)
 
     def put(self, output: StepOutput | Embedded) -> bool:
-        """Add what was computed; return False where too much of it is unread already."""
+        """Add an output; return False where too many are unread."""
         outcomes = self._open.get(output.request_id)
         return outcomes is None or outcomes.put(output)
 
@@ -81,7 +81,7 @@ class RequestTracker:
                 self._door.leave(request_id, self._clock(), served=False)
 
     def end_lost(self, error: EngineError) -> tuple[int, ...]:
-        """End those that died with their process; return those that a fresh one may have.
+        """End the requests that died with their process; return the ones that a fresh one may run.
 
         The caller of a kept request cannot tell: nothing was answered yet, or the answer goes on where it was.
         """
@@ -102,12 +102,12 @@ class RequestTracker:
         self.end(error, [i for i in request_ids if i in self._open and not self._open[i].so_far.has_begun])
 
     def send_all(self, send: Callable[[ToWorker], None]) -> None:
-        """Send all that there are to a fresh process."""
+        """Send all open requests to a fresh process."""
         for outcomes in self._open.values():
             self._send(outcomes, send)
 
     def spend(self) -> None:
-        """Let no fresh process have those that there are now."""
+        """Exclude the present requests from being sent again."""
         for outcomes in self._open.values():
             outcomes.sent = _MOST_SENT
 

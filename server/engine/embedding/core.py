@@ -11,10 +11,10 @@ from glmserve.engine.scheduler.waiting_queue import by_caller
 
 
 class EmbeddingBackend(ABC):
-    """What the core asks of an embedding model: the real llama.cpp, or a scripted one in tests."""
+    """Interface between the core and an embedding model: the real llama.cpp, or a scripted one in tests."""
 
     info: EngineInfo
-    """What was loaded; its ``embedding_size`` is above 0."""
+    """Facts of the loaded model; its ``embedding_size`` is above 0."""
     most_tokens: int
     """Of one batch; as many as the longest input has, at least."""
     most_inputs: int
@@ -35,7 +35,7 @@ class EmbeddingBackend(ABC):
 
 @dataclass(eq=False, slots=True)
 class _Job:
-    """A request: which of its inputs were taken into a batch, and what came of them."""
+    """A request: its inputs in batches so far, and their results."""
 
     request: Embed
     taken: int = 0
@@ -98,7 +98,7 @@ class EmbeddingCore:
         return StepReport(tuple(outputs), self.stats)
 
     def _embed(self, inputs: Sequence[tuple[int, ...]]) -> list[bytes | DecodeError]:
-        """Compute ``inputs``, in ever smaller parts where that fails, so that what cannot be computed fails alone."""
+        """Compute ``inputs``, in ever smaller parts where that fails, so that a bad input fails alone."""
         try:
             return list(self._backend.embed(inputs))
         except (DecodeError, MemoryError) as error:

@@ -1,1 +1,1 @@
-"""What a model file says of itself, read with suspicion before llama.cpp reads it."""
+"""The header of a model file, read with suspicion before llama.cpp reads it."""

@@ -44,7 +44,7 @@ class RopeFacts:
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What a model file says of itself. Bytes are those in the file, before any repacking."""
+    """Facts from the header of a model file. Bytes are those in the file, before any repacking."""
 
     path: Path
     name: str
@@ -76,7 +76,7 @@ class ModelFacts:
 
 
 def check_gguf(path: Path) -> ModelFacts:
-    """Read the header of ``path`` and check what llama.cpp would abort on.
+    """Read the header of ``path`` and reject values on which llama.cpp would abort.
 
     Raises:
         ModelLoadError: with one line that says what is wrong with the file and what to do.

@@ -1,4 +1,4 @@
-"""Reads what stands before the tensor data of a GGUF file, believing none of its lengths.
+"""Reads the header of a GGUF file, and trusts none of its lengths.
 
 The gguf package's reader makes an array object of every string, which takes seconds for a vocabulary, and trusts the
 counts that it finds. This one goes through the same bytes once, and every read is bounded by the file.
@@ -17,7 +17,7 @@ from glmserve.engine.gguf.other_content import other_content
 
 Scalar = str | int | float | bool
 Metadata = Mapping[str, Scalar | tuple[bytes, ...]]
-"""Numbers and texts by key; of the arrays, only those of strings."""
+"""Numbers and texts by key; of the arrays, only arrays of strings."""
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 """struct codes by number of enum gguf_type (gguf.h)."""
@@ -34,7 +34,7 @@ class HeaderError(Exception):
     """The file is not a GGUF file, or is cut off, or says something impossible."""
 
     def __init__(self, what: str, advice: str = "convert it again") -> None:
-        """``what`` follows the name of the file; ``advice`` says what to do."""
+        """``what`` follows the name of the file; ``advice`` tells the user how to proceed."""
         super().__init__(what)
         self.advice = advice
 

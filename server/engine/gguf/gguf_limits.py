@@ -1,4 +1,4 @@
-"""What the metadata of a model file may say of its shape, so that llama.cpp computes with it instead of aborting. Pure.
+"""Bounds of the shapes in a model file's metadata within which llama.cpp computes instead of aborting. Pure.
 
 llama.cpp checks some of its figures by assertions, which end the process: when it loads, or at the first token. The
 rules were found by loading thousands of files that lie (tests/soak/test_hostile_files.py).
@@ -57,7 +57,7 @@ _RANGES: Mapping[str, _Range] = {
 
 
 def find_lie(metadata: Metadata, architecture: str) -> str:
-    """Return what is impossible in ``metadata``, in words that follow the file's name; empty if nothing is."""
+    """Return the impossible value in ``metadata``, in words that follow the file's name; empty if there is none."""
     said = {key: value for key in _all_keys() if (value := metadata.get(f"{architecture}.{key}")) is not None}
     for key, wanted in _RANGES.items():
         if key in said and not wanted.admits(said[key]):

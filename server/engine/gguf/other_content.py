@@ -1,4 +1,4 @@
-"""What a file that should be a GGUF is instead: a web page, a Git LFS pointer, another format of weights. Pure."""
+"""Recognises files that are no GGUF: a web page, a Git LFS pointer, another format of weights. Pure."""
 
 import codecs
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ _LFS = b"version https://git-lfs"
 
 @dataclass(frozen=True, slots=True)
 class OtherContent:
-    """What was found."""
+    """The recognised content."""
 
     what: str
     """Follows the name of the file."""
@@ -29,7 +29,7 @@ _STARTS = (
 
 
 def other_content(start: bytes) -> OtherContent | None:
-    """Return what a file is by its first bytes; None where that cannot be told, or where there are none."""
+    """Recognise a file by its first bytes; None where that fails, or where there are none."""
     for magic, known in _STARTS:
         if start.startswith(magic):
             return known

@@ -24,7 +24,7 @@ _PARTS = (".lora_a", ".lora_b")
 _EMBEDDING = "token_embd.weight"
 
 _LORA_TYPES = frozenset(GGMLQuantizationType[name] for name in ("F32", "F16", "BF16", "Q8_0"))
-"""Those that llama.cpp's own converter writes."""
+"""Types that llama.cpp's own converter writes."""
 
 _Q8_0_BLOCK = 34
 """Bytes of a scale as float16 and 32 numbers."""

@@ -23,7 +23,7 @@ class PreparedConstraints:
 
     @property
     def request_ids(self) -> frozenset[int]:
-        """Of those for whom something is prepared that they have not taken."""
+        """Requests with a prepared constraint that they have not taken."""
         return frozenset(self._prepared)
 
     def prepare(self, request_id: int, params: SamplingParams, answer_ids: tuple[int, ...] = ()) -> Future[Constraint]:
@@ -33,18 +33,18 @@ class PreparedConstraints:
         return future
 
     def take(self, request_id: int) -> Constraint | None:
-        """Return what was prepared for the request, if anything was."""
+        """Return the prepared constraint of the request, if there is one."""
         future = self._prepared.pop(request_id, None)
         return None if future is None else future.result()
 
     def drop(self, request_id: int) -> None:
-        """Forget what was prepared for the request, if anything was."""
+        """Drop the prepared constraint of the request, if there is one."""
         future = self._prepared.pop(request_id, None)
         if future is not None:
             future.cancel()
 
     def close(self) -> None:
-        """Wait for what is being compiled, after which the vocabulary may be freed."""
+        """Wait for running compilations, after which the vocabulary may be freed."""
         self._thread.shutdown(cancel_futures=True)
 
     def _make(self, grammar: Grammar, answer_ids: tuple[int, ...]) -> Constraint:

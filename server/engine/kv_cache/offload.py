@@ -19,7 +19,7 @@ MIN_OWN = 32
 """Cells of a slot that no other slot shares, below which it is not worth a copy."""
 
 OWN_SHARE = 4
-"""As a copy is one of the whole path, at least one part in so many of it must be the slot's own."""
+"""A copy holds the whole path, so at least 1 / OWN_SHARE of it must be the slot's own."""
 
 MAX_OFFLOADED = 64
 """Prefixes that are parked at once: each prompt is compared with all of them."""
@@ -42,13 +42,13 @@ def is_worth_offloading(own: int, length: int) -> bool:
 
 
 class OffloadedPrefixes:
-    """The book of what is parked; whoever carries out the operations keeps the copies, by key."""
+    """Index of offloaded prefixes; the model runner keeps the copies, by key."""
 
     def __init__(self) -> None:
         self._prefixes: OrderedDict[int, tuple[int, ...]] = OrderedDict()  # used longest ago first
         self._next_key = 0
         self.num_tokens = 0
-        """Tokens of all that is parked."""
+        """Tokens of all offloaded prefixes."""
 
     @property
     def keys(self) -> frozenset[int]:
@@ -56,7 +56,7 @@ class OffloadedPrefixes:
         return frozenset(self._prefixes)
 
     def add(self, tokens: Sequence[int]) -> tuple[int, list[Drop]]:
-        """Enter a prefix; return the key of its copy, and what it makes superfluous."""
+        """Enter a prefix; return the key of its copy, and the drops of redundant ones."""
         inside = [key for key, other in self._prefixes.items() if common_prefix(other, tokens) == len(other)]
         forgotten = [self._forget(key) for key in inside]
         key = self._next_key
@@ -81,7 +81,7 @@ class OffloadedPrefixes:
         return tokens
 
     def shrink(self, most_tokens: int) -> list[Drop]:
-        """Forget what was used longest ago until no more than ``most_tokens`` and MAX_PARKED prefixes are left."""
+        """Drop the least recently used until no more than ``most_tokens`` and MAX_OFFLOADED prefixes are left."""
         forgotten = []
         while self.num_tokens > most_tokens or len(self._prefixes) > MAX_OFFLOADED:
             forgotten.append(self._forget(next(iter(self._prefixes))))

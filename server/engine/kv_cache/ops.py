@@ -21,7 +21,7 @@ class FreeSlot:
 
 @dataclass(frozen=True, slots=True)
 class Truncate:
-    """Take what comes after the first ``length`` cells out of ``slot``."""
+    """Remove the cells after the first ``length`` from ``slot``."""
 
     slot: int
     length: int
@@ -29,7 +29,7 @@ class Truncate:
 
 @dataclass(frozen=True, slots=True)
 class Offload:
-    """Keep a copy of what ``slot`` holds as ``key``."""
+    """Keep a copy of the state of ``slot`` as ``key``."""
 
     slot: int
     key: int

@@ -109,7 +109,7 @@ class PrefixCache:
         self.cells_pinned += len(tokens)
 
     def unpin(self, slot: int) -> None:
-        """The sequence in ``slot`` has ended; what it computed stays until it is evicted."""
+        """The sequence in ``slot`` has ended; its cells stay until they are evicted."""
         self._pinned.discard(slot)
         self.touch(slot)
         for segment in self._path(self._tails[slot]):
@@ -136,7 +136,7 @@ class PrefixCache:
         return min(idle, key=self._last_used.__getitem__, default=None)
 
     def redundant(self, slot: int) -> list[int]:
-        """Idle slots that add nothing: those inside ``slot``'s path, and ``slot`` itself if idle and inside another."""
+        """Idle slots that are redundant: inside ``slot``'s path, and ``slot`` itself if idle and inside another."""
         path = set(map(id, self._path(self._tails[slot])))
         inside = [
             other

@@ -1,4 +1,4 @@
-"""A sequence state as a file: what it belongs to, and how damage shows. Pure.
+"""A sequence state as a file: its fingerprint, and a digest that detects damage. Pure.
 
 llama.cpp believes most of what a state says and may end the process over it. So a file begins with the fingerprint of
 all that it was computed with and a digest of its content, and what does not match never gets there.
@@ -38,7 +38,7 @@ def fingerprint(identity: str, tokens: Iterable[int]) -> Fingerprint:
 
 
 def pack_header(key: Fingerprint, state: bytearray) -> bytes:
-    """Return what stands in front of ``state`` in its file."""
+    """Return the header of ``state`` in its file."""
     return _HEADER.pack(MAGIC, FORMAT, len(state), key.digest, _digest(state))
 
 

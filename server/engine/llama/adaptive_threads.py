@@ -34,7 +34,7 @@ class AdaptiveThreads:
             llama_cpp.llama_set_n_threads(self._context, *self._threads)
 
     def decode(self, batch: llama_cpp.llama_batch) -> int:
-        """Compute ``batch``; return what ``llama_decode`` does."""
+        """Compute ``batch``; return the result of ``llama_decode``."""
         if self._cores is None or batch.n_tokens > MOST_ROWS:
             self._give_up(0)
             return int(llama_cpp.llama_decode(self._context, batch))

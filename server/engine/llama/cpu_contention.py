@@ -12,24 +12,24 @@ are tried again from time to time.
 import math
 
 MOST_ROWS = 48
-"""Steps of more rows do best with all threads: their work lies in so many pieces that a thread without a core leaves
-its own to the others. 64 streams of the embedded model are a tenth slower with one thread."""
+"""Above this number of rows all threads are used: the work is split finely, so a thread without a core leaves its part
+to the others. 64 streams of the embedded model are a tenth slower with one thread."""
 
 LEAST_MISSED = 0.25
-"""Cores' worth of time that may be missed at any rate: the kernel and what is short-lived take some."""
+"""Missed time in cores that is always tolerated: the kernel and short-lived programs take some."""
 
 _SECONDS = 0.1
-"""What is missed is measured over so long at least."""
+"""Minimum duration of a measurement of missed time."""
 
 _MEASUREMENTS = 2
-"""So many in a row must miss a core."""
+"""Consecutive measurements that must miss a core."""
 
 _FIRST_REST = 1.0
 _LONGEST_REST = 32.0
 """Seconds of steps until all threads are tried again; twice as many each time that a core is missed again."""
 
 _RECOVERY = 0.9
-"""What is left of the next rest for each measurement that missed nothing."""
+"""Factor of the next rest for each measurement that missed nothing."""
 
 
 class CpuContention:

@@ -10,7 +10,7 @@ CLOSE_ENOUGH = 1.03
 """Times within this factor of the best one count as equal, and the fewest threads win: measurements vary as much."""
 
 TRIES = 3
-"""Steps measured for each number of threads; the fastest counts, as what else runs only makes them slower."""
+"""Steps measured for each number of threads; the fastest counts, as other programs only make steps slower."""
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _CPUS = Path("/sys/devices/system/cpu")
@@ -18,12 +18,12 @@ _CPUS = Path("/sys/devices/system/cpu")
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """What may be used of the machine's processors, affinity and a container's quota counted in."""
+    """Usable processors of the machine, within the affinity mask and the container's quota."""
 
     logical: int
     """Hardware threads."""
     physical: int
-    """Cores: the hardware threads of one core share its arithmetic units, which is all that a model needs."""
+    """Cores: the hardware threads of one core share its arithmetic units, the only resource that a model needs."""
 
 
 def find_cores() -> Cores:

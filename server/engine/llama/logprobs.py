@@ -7,7 +7,7 @@ from glmserve.engine.messages import SampledToken, TokenLogprob
 
 
 def score(logits: NDArray[np.float32], token_id: int, top: int) -> SampledToken:
-    """Return ``token_id`` with its natural log-probability, and those of the ``top`` most probable tokens.
+    """Return ``token_id`` and the ``top`` most probable tokens with their natural log-probabilities.
 
     It is the model's own distribution that counts, before biases, penalties and temperature.
 

@@ -1,4 +1,4 @@
-"""What llama.cpp was built for, which devices are there, and what of a model goes on which."""
+"""The build of llama.cpp, the devices, and the placement of a model on them."""
 
 import ctypes
 import logging
@@ -37,7 +37,7 @@ class DeviceFacts:
 
 @dataclass(frozen=True, slots=True)
 class BuildFacts:
-    """What this llama.cpp can do on this machine."""
+    """Capabilities of this llama.cpp on this machine."""
 
     version: str
     system_info: str
@@ -79,7 +79,7 @@ class Placement:
 
 
 def probe() -> BuildFacts:
-    """Ask llama.cpp what it was built with and ggml which devices it sees."""
+    """Ask llama.cpp for its build options and ggml for its devices."""
     # This question comes first: it loads the backends, where they are plug-ins.
     gpu_offload = bool(llama_cpp.llama_supports_gpu_offload())
     info = llama_cpp.llama_print_system_info()
@@ -120,7 +120,7 @@ def _describe(ggml: ctypes.CDLL, device: int) -> DeviceFacts:
 
 
 def place(config: EngineConfig, facts: ModelFacts, build: BuildFacts) -> Placement:
-    """Decide what the configuration leaves open.
+    """Decide the values that the configuration leaves open.
 
     Raises:
         ModelLoadError: CUDA is demanded and there is none, or the context is longer than the model's.

@@ -93,7 +93,7 @@ def patch_state(state: bytearray, keys: NDArray[np.float32], values: NDArray[np.
 
 
 def _put(state: bytearray, at: int, rows: NDArray[np.float32], header: int) -> int:
-    """Write ``rows`` behind their ``header`` bytes, in the element type that it names; return what comes after."""
+    """Write ``rows`` behind their ``header`` bytes, in the element type that it names; return the rest."""
     (kind,) = struct.unpack_from("<i", state, at)
     if kind not in _ELEMENT_TYPES:
         raise ModelLoadError("a prefix needs a KV cache of type f16 or f32")

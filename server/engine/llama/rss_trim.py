@@ -18,7 +18,7 @@ import numpy as np
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 2 * 2**20
-"""What is looked at and given back at once: a huge page, so that none has to be split."""
+"""Unit of scanning and releasing: a huge page, so that none has to be split."""
 
 _MAPS = Path("/proc/self/maps")
 
@@ -36,7 +36,7 @@ class Mapping:
 
 
 def read_mappings(text: str) -> tuple[Mapping, ...]:
-    """Return what /proc/self/maps says in ``text``."""
+    """Parse ``text`` of /proc/self/maps."""
     mappings = []
     for line in text.splitlines():
         span, access, _offset, _device, _inode, *name = line.split(maxsplit=5)
@@ -59,7 +59,7 @@ def new_spans(before: tuple[Mapping, ...], after: tuple[Mapping, ...]) -> list[t
 
 
 def release_file(path: Path) -> None:
-    """Drop the pages of ``path`` from the resident set of this process; those that are used come back by themselves."""
+    """Drop the pages of ``path`` from the resident set of this process; used ones are paged in again."""
     for mapping in read_mappings(_MAPS.read_text()):
         if mapping.name == str(path.resolve()):
             _drop(mapping.start, mapping.end - mapping.start)
@@ -67,7 +67,7 @@ def release_file(path: Path) -> None:
 
 @contextmanager
 def zeros_released() -> Iterator[None]:
-    """Give back what was allocated inside and holds zeros alone; no other thread may be writing to it then."""
+    """Release memory allocated inside that holds zeros alone; no other thread may be writing to it then."""
     before = read_mappings(_MAPS.read_text())
     yield
     released = sum(_release_zeros(*span) for span in new_spans(before, read_mappings(_MAPS.read_text())))

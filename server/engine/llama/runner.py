@@ -46,8 +46,8 @@ MAX_SLOTS = 256
 """LLAMA_MAX_SEQ of the vendored llama.cpp."""
 
 _ATTENTION_TILE_CPU = 64
-"""In a batch of so many rows and more, llama.cpp's attention on the CPU computes every sequence with the cells of all
-of them (GGML_FA_TILE_Q of ggml-cpu/common.h); in a smaller one it passes over cells of others."""
+"""From this number of rows on, llama.cpp's attention on the CPU computes every sequence with the cells of all of them
+(GGML_FA_TILE_Q of ggml-cpu/common.h); in a smaller batch it skips cells of others."""
 
 _DECODING_LIMIT_CPU = _ATTENTION_TILE_CPU - 4
 """A multiple of four, as the kernels for matrices take four rows at a time. 64 streams of the embedded model are more
@@ -133,14 +133,17 @@ class LlamaModelRunner:
         return self._identities.get(variant, "")
 
     def read_state(self, slot: int) -> bytearray:
-        """Return all that the cells of ``slot`` hold."""
+        """Return the state of all cells of ``slot``."""
         size = llama_cpp.llama_state_seq_get_size(self._context, slot)
         state = bytearray(size)
         llama_cpp.llama_state_seq_get_data(self._context, (ctypes.c_uint8 * size).from_buffer(state), size, slot)
         return state
 
     def write_state(self, slot: int, state: bytearray) -> bool:
-        """Put what ``read_state`` gave into the empty ``slot``. False where it does not fit; then it stays empty."""
+        """Restore a state of ``read_state`` into the empty ``slot``.
+
+        False where it does not fit; then it stays empty.
+        """
         native = (ctypes.c_uint8 * len(state)).from_buffer(state)
         return bool(llama_cpp.llama_state_seq_set_data(self._context, native, len(state), slot))
 
@@ -202,13 +205,13 @@ class LlamaModelRunner:
         raise DecodeError(f"llama_decode answered {code}: {_DECODE_ERRORS.get(code, 'a fatal error')}", fatal=code < -1)
 
     def sample(self, item: BatchItem, draft: int = 0) -> SampledToken:
-        """Sample what follows the tokens and ``draft`` drafts of an item of the last batch that ``samples``."""
+        """Sample the token after the tokens and ``draft`` drafts of an item of the last batch that ``samples``."""
         request_id = item.sequence.request_id
         index = self._starts[request_id] + len(item.tokens) - 1 + draft
         return self._samplers[request_id].sample(self._context, index)
 
     def score_prompt(self, item: BatchItem) -> tuple[SampledToken, ...]:
-        """Score the prompt's tokens that follow those of an item of the last batch that ``scores``."""
+        """Score the next prompt tokens of an item of the last batch that ``scores``."""
         start, top = self._starts[item.sequence.request_id], item.sequence.params.prompt_logprobs or 0
         return tuple(
             score(logits_at(self._context, index, self._vocab_size), token, top)
@@ -216,7 +219,7 @@ class LlamaModelRunner:
         )
 
     def kept(self) -> CacheSnapshot:
-        """Return what is kept just now."""
+        """Return the state for the integrity check."""
         lengths = {slot: int(llama_cpp.llama_memory_seq_pos_max(self._memory, slot)) + 1 for slot in range(self.slots)}
         return CacheSnapshot(
             tokens={slot: length for slot, length in lengths.items() if length},
@@ -281,7 +284,7 @@ def _open(model: llama_cpp.llama_model_p, params: llama_cpp.llama_context_params
 
 
 def _layout(params: llama_cpp.llama_context_params) -> list[str]:
-    """Return all that the content of the KV cache depends on, other than what computes it."""
+    """Return the parameters that the content of the KV cache depends on, apart from the devices."""
     storage = ("type_k", "type_v", "flash_attn_type", "offload_kqv", "swa_full", "kv_unified")
     positions = ("rope_scaling_type", "rope_freq_base", "rope_freq_scale", "yarn_orig_ctx")
     return [f"{name}={getattr(params, name)}" for name in storage + positions]

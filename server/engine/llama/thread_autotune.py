@@ -19,7 +19,7 @@ TRIAL_SECONDS = 1.0
 
 
 def settle_threads(context: llama_cpp.llama_context_p, placement: Placement) -> Placement:
-    """Decide what ``placement`` leaves to be measured, and set it. ``context`` must be empty, and is so after.
+    """Measure and set the numbers of threads that ``placement`` leaves open. ``context`` is empty before and after.
 
     Raises:
         ModelLoadError: the model cannot compute a token.

@@ -9,11 +9,11 @@ class AdapterRotation:
     """llama.cpp's adapters are set for a whole batch, so they take turns, each after the one that ran longest ago."""
 
     def __init__(self) -> None:
-        """Nobody has had a turn."""
+        """No adapter has had a turn."""
         self._last = -1
 
     def next_of(self, sequences: Ordered[Sequence]) -> list[Sequence]:
-        """Return those of ``sequences`` whose turn it is: all, if they have the same salt."""
+        """Return the ``sequences`` of the adapter in turn: all, if they have the same salt."""
         salts = {sequence.salt for sequence in sequences}
         if len(salts) > 1:
             later = [salt for salt in salts if salt > self._last]

@@ -23,7 +23,7 @@ class LoadedVariant:
 
     @property
     def prefix_tokens(self) -> tuple[int, ...]:
-        """What stands for the tuned prefix in the prefix cache: negative, so no prompt has them."""
+        """Ids that stand for the tuned prefix in the prefix cache: negative, so no prompt has them."""
         first = -self.number * _PREFIX_STEP
         return tuple(range(first, first + self.prefix_length))
 

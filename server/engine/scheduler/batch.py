@@ -1,4 +1,4 @@
-"""What one step does: cache operations, then the tokens of one ``llama_decode``."""
+"""The content of one step: cache operations, then the tokens of one ``llama_decode``."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Decides what each step computes. Pure: no llama_cpp, no clock, no I/O.
+"""Decides the tokens of each step. Pure: no llama_cpp, no clock, no I/O.
 
 A step gives one token to every sequence that is decoding (up to a limit, in turn), and fills the rest of its token
 budget with pieces of prompts; where long prompts are cheaper alone, both take turns (``pacing``). There are no phases;
@@ -39,12 +39,12 @@ _LOOK_AHEAD = 8
 
 @dataclass(frozen=True, slots=True)
 class SchedulerConfig:
-    """Bounds: those of the llama.cpp context."""
+    """Bounds of the llama.cpp context."""
 
     parallel: int
     """Sequences that run at once."""
     slots: int
-    """``llama_seq_id`` lanes: those of running sequences and those that hold cached prefixes."""
+    """``llama_seq_id`` lanes, for running sequences and for cached prefixes."""
     cells: int
     longest: int
     """Cells that one sequence may need; held prefixes leave as many free."""
@@ -57,7 +57,7 @@ class SchedulerConfig:
 
 
 class Scheduler:
-    """``add`` and ``abort`` requests, ``schedule`` a step, ``update`` with what it gave."""
+    """``add`` and ``abort`` requests, ``schedule`` a step, ``update`` with its outputs."""
 
     def __init__(self, config: SchedulerConfig, speculation: SpeculativeController | None = None) -> None:
         """Start with every cell free. Without ``speculation`` nothing is drafted."""
@@ -91,7 +91,7 @@ class Scheduler:
 
     @property
     def decoding(self) -> int:
-        """Sequences that have given a token, so that somebody would feel a slow step."""
+        """Sequences that have output a token, so that a client would notice a slow step."""
         return sum(sequence.is_decoding for sequence in self._running.values())
 
     @property
@@ -114,7 +114,7 @@ class Scheduler:
 
     @property
     def expected_snapshot(self) -> CacheSnapshot:
-        """What the backend keeps, if all is right and ``take_ops`` are applied; a grammar for any that waits."""
+        """The model runner's state if all is right and ``take_ops`` are applied; a grammar for any waiting sequence."""
         slots = (slot for slot in range(self._config.slots) if slot in self.cache)
         return CacheSnapshot(
             tokens={slot: length for slot in slots if (length := self.cache.length(slot))},
@@ -124,7 +124,7 @@ class Scheduler:
         )
 
     def add(self, sequence: Sequence) -> None:
-        """Queue ``sequence``; whoever calls bounds how many wait."""
+        """Queue ``sequence``; the caller bounds the number of waiting ones."""
         self._waiting.add(sequence)
 
     def abort(self, request_id: int) -> bool:
@@ -155,7 +155,7 @@ class Scheduler:
         self._cells_held += sequence.num_prompt_tokens
 
     def unpin(self, slot: int) -> None:
-        """Give up what ``pin_slot`` gave a slot."""
+        """Undo ``pin_slot``."""
         self._held_slots -= 1
         self._cells_held -= self.cache.length(slot)
         self._release(slot)
@@ -176,7 +176,7 @@ class Scheduler:
         return ops
 
     def schedule(self, pace: StepBudget, seconds: float = 0.0) -> Batch:
-        """Plan a step at ``pace``, where answers take part with a token for each, even if those are more than it says.
+        """Plan a step at ``pace``; each decoding sequence gets one token, even above the budget.
 
         A step without prompts gets drafts, as far as it stays under ``seconds``.
         """
@@ -197,7 +197,7 @@ class Scheduler:
     def update(
         self, batch: Batch, sampled: Mapping[int, tuple[SampledToken, ...]], failed: Mapping[int, str] | None = None
     ) -> list[StepOutput]:
-        """Enter what the step gave, by request id: tokens for each item that samples, or why the item failed.
+        """Enter the outputs of the step, by request id: tokens for each item that samples, or the error of the item.
 
         There is one token, and one more for each draft that came true.
         """
@@ -303,7 +303,7 @@ class Scheduler:
         self._cached_tokens += sequence.cached_tokens
 
     def _enter(self, item: BatchItem, computed: tuple[int, ...]) -> None:
-        """Book what was computed and stays; drafts that did not come true are taken out of the cells."""
+        """Account for computed tokens; rejected drafts are removed from the cells."""
         self.cache.extend(item.slot, item.sequence.keys(item.start, computed))
         item.sequence.num_computed_tokens += len(computed)
         if len(computed) < len(item.ids):
@@ -333,7 +333,7 @@ class Scheduler:
         return StepOutput(sequence.request_id, (), FinishReason.ERROR, sequence.cached_tokens, error)
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
-        """End ``sequence`` and keep what it computed as a cached prefix."""
+        """End ``sequence`` and keep its computed tokens as a cached prefix."""
         self._end(sequence, reason)
         self.cache.unpin(sequence.slot)
         self._drop_redundant(sequence.slot)
@@ -343,7 +343,7 @@ class Scheduler:
             self._release(other)
 
     def _in_turn(self, decoding: list[Sequence]) -> list[Sequence]:
-        """Those that decode in this step, where not all may: callers take turns, and each one's sequences."""
+        """Sequences that decode in this step, where not all may: callers take turns, and each caller's sequences."""
         if len(decoding) <= self._config.decoding_limit:
             return decoding
         chosen = by_caller(decoding, attrgetter("caller"))[: self._config.decoding_limit]
@@ -370,7 +370,7 @@ class Scheduler:
         self._ops.append(FreeSlot(slot))
 
     def _wanted(self) -> list[Sequence]:
-        """The running sequences that somebody waits for; prefixes to hold where that is nobody."""
+        """Running sequences with a waiting client; prefixes to pin where there are none."""
         awaited = {id(sequence.prefix_owner) for sequence in self._waiting}
         running = list(self._running.values())
         return [s for s in running if not s.pinned or id(s) in awaited] or running

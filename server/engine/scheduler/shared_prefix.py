@@ -1,4 +1,4 @@
-"""Waiting for what another sequence is just computing, in place of computing it again. Pure."""
+"""Waits for a prefix that another sequence is computing, instead of computing it again. Pure."""
 
 from collections.abc import Callable, Iterable
 

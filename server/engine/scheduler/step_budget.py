@@ -1,4 +1,4 @@
-"""How many tokens a step may have so that nobody who is streaming feels it. Pure: times are passed in.
+"""Token budget of a step, small enough that streaming clients do not notice it. Pure: times are passed in.
 
 Answers and prompts share a step where that is cheaper. Long prompts on a CPU are computed apart from the answers:
 from so many tokens on (a *tile*), attention takes the tokens of a batch together, each with the cells of all, which is
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from glmserve.engine.sequence import Sequence
 
 ROWS = 16
-"""Steps are a multiple of so many tokens. Two cores, 0.9B q4_0: 16, 32 and 48 tokens run at 131, 145 and 145 a second,
-15 at 93, 24 at 124, 31 at 118, 64 and 128 at 125: ggml's kernels take rows by four, and its threads share them."""
+"""Steps are a multiple of this number of tokens. Two cores, 0.9B q4_0: 16, 32 and 48 tokens run at 131, 145 and 145 a
+second, 15 at 93, 24 at 124, 31 at 118, 64 and 128 at 125: ggml's kernels take rows by four, its threads share them."""
 
 MIN_PIECE = 8
 """Prompt tokens that a step has room for at least, so that prompts never stand still."""
 
 UNWATCHED = 2
-"""How much longer a step may be where nobody streams: who asks meanwhile waits for its end."""
+"""Factor of a step's duration where no client streams: a new request waits for the end of the step."""
 
 LEAST_UNWATCHED = 64
 """Prompt tokens of such a step at least: a tile, which late in a prompt of 800 saves a tenth of the step."""
@@ -42,7 +42,7 @@ _FORGET = 0.25
 
 @dataclass(frozen=True, slots=True)
 class StepBudget:
-    """What a step has room for."""
+    """Room of a step."""
 
     budget: int
     """Tokens, where answers and prompts are computed together."""
@@ -54,7 +54,7 @@ class StepBudget:
     """Whether it is the turn of the answers, where they are computed apart."""
 
     def share(self, running: list[Sequence]) -> tuple[list[Sequence], list[Sequence], int]:
-        """Return those of ``running`` that may decode in the step, those that catch up, and how many tokens it has."""
+        """Return the ``running`` sequences that may decode in the step, the ones in prefill, and the token budget."""
         decoding = [sequence for sequence in running if sequence.is_decoding]
         catching_up = [sequence for sequence in running if not sequence.is_decoding]
         long = (s for s in catching_up if s.num_prompt_tokens - s.cached_tokens >= self.long_from)
@@ -65,13 +65,13 @@ class StepBudget:
 
 
 class TokenBudgetPolicy:
-    """Learns what a token costs in a batch, and sizes the next step's budget.
+    """Learns the cost of a token in a batch, and sizes the next step's budget.
 
     The budget of a step is time, not tokens: on two cores 512 prompt tokens take five seconds.
     """
 
     def __init__(self, target_seconds: float, max_tokens: int, tile: int = 0) -> None:
-        """Keep steps near ``target_seconds`` while somebody streams; never plan above ``max_tokens``.
+        """Keep steps near ``target_seconds`` while a client streams; never plan above ``max_tokens``.
 
         ``tile`` is the backend's ``attention_tile``.
         """
@@ -95,7 +95,7 @@ class TokenBudgetPolicy:
         return StepBudget(budget, apart, LONG * self._tile, self._answer_steps > 0)
 
     def observe(self, seconds: float, prompt: int, answers: int) -> None:
-        """Learn from a step of so many tokens of prompts and of answers (drafts too) that took ``seconds``."""
+        """Learn from a step of ``prompt`` and ``answer`` tokens (drafts too) that took ``seconds``."""
         self._give_turns(seconds, prompt, answers)
         tokens = prompt + answers
         if tokens < ROWS:

@@ -14,8 +14,8 @@ from typing import TypeVar
 from glmserve.engine.sequence import Sequence
 
 GENERATED = 3
-"""What a generated token counts, in tokens of a prompt: a 0.9B model on one core generates 31.7 tokens in the time in
-which it reads 76.0, and a GPU reads far more of them."""
+"""Weight of a generated token, in prompt tokens: a 0.9B model on one core generates 31.7 tokens in the time of 76.0
+prompt tokens, and a GPU computes far more of them."""
 
 _T = TypeVar("_T")
 
@@ -37,24 +37,24 @@ class _Account:
 
 
 class WaitingQueue:
-    """Waiting sequences, and what those who wait have had already."""
+    """Waiting sequences, and the tokens computed for their callers so far."""
 
     def __init__(self) -> None:
-        """Nobody waits."""
+        """The queue is empty."""
         self._accounts: dict[str, _Account] = {}
         self._waiting: dict[int, Sequence] = {}
         self._last = 0
-        """What the caller had had who was next the last time."""
+        """Tokens computed for the caller of the last turn."""
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def __iter__(self) -> Iterator[Sequence]:
-        """Yield all that wait, in the order in which they came."""
+        """Yield all waiting sequences in the order of arrival."""
         return iter(self._waiting.values())
 
     def in_turn(self) -> Iterator[Sequence]:
-        """Yield all that wait, the next one first. Nothing may be added or taken meanwhile."""
+        """Yield all waiting sequences, the next one first. Nothing may be added or taken meanwhile."""
         for account in sorted((a for a in self._accounts.values() if a.waiting), key=lambda a: a.turn):
             yield from account.waiting.values()
 
@@ -67,7 +67,7 @@ class WaitingQueue:
         account.waiting[sequence.request_id] = self._waiting[sequence.request_id] = sequence
 
     def take(self, sequence: Sequence, prompt_tokens: int) -> None:
-        """``sequence`` runs from now on, for which so many tokens of its prompt are to be computed."""
+        """``sequence`` runs from now on; ``tokens`` of its prompt are to be computed."""
         account = self._accounts[sequence.caller]
         del account.waiting[sequence.request_id], self._waiting[sequence.request_id]
         self._last = max(self._last, account.spent)

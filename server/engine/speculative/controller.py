@@ -19,7 +19,7 @@ from glmserve.engine.speculative.ngram import MAX_MATCH, PromptLookup
 from glmserve.engine.speculative.step_cost import StepCost
 
 SHARE = 0.02
-"""Of the decoding time: what speculation may cost where it does not pay."""
+"""Share of the decoding time that unprofitable speculation may cost."""
 
 _MOST_CREDIT = 10
 """In single steps: the most that can be saved up. It starts with none: the first answers bear no more than others."""
@@ -31,7 +31,7 @@ _LONGEST = 31
 """Tokens of a draft: with the one that it follows, a number that the kernels for matrices like."""
 
 _ROWS = 4
-"""Kernels take so many rows at a time. Two cores, 0.9B q4_0: 3 rows take 2.7 times as long as one and 4 take 2.6, 15
+"""Rows that kernels process at a time. Two cores, 0.9B q4_0: 3 rows take 2.7 times as long as one and 4 take 2.6, 15
 take 8.1 and 16 take 6.3; so drafts fill up to a multiple."""
 
 _FIRST_GUESSES = 10.0
@@ -66,7 +66,7 @@ class AcceptanceEstimator:
                 self._came_true[rank, greedy] = _FIRST_GUESSES * (1 - 2 / (1 << rank)) if rank > 1 else 0.0
 
     def probability(self, match: int, *, greedy: bool) -> float:
-        """Of a token guessed from a match of so many tokens, if those before it came true."""
+        """Probability of a token drafted from a match of ``match`` tokens, if the drafts before it were accepted."""
         key = _rank(match), greedy
         return self._came_true[key] / self._tried[key]
 
@@ -104,7 +104,7 @@ class SpeculativeController:
         return frozenset(self._lookups)
 
     def forget(self, request_id: int) -> None:
-        """Drop what is kept of a sequence that has ended."""
+        """Drop the state of a sequence that has ended."""
         self._lookups.pop(request_id, None)
         self._guesses.pop(request_id, None)
 
@@ -156,11 +156,11 @@ class SpeculativeController:
         self.accepted_tokens += accepted_tokens
 
     def observe_prompt(self, tokens: int, seconds: float) -> None:
-        """Learn from a step of prompt tokens alone what a large batch costs."""
+        """Learn the cost of a large batch from a step of prompt tokens alone."""
         self._cost.observe(tokens, seconds, prompt=True)
 
     def _guess(self, sequence: Sequence) -> Draft | None:
-        """Guess how ``sequence`` goes on: up to a stop token, and to what the answer has room for."""
+        """Draft the continuation of ``sequence``: up to a stop token, and to the room of the answer."""
         self._compare(sequence)
         found = self._lookups.setdefault(sequence.request_id, PromptLookup()).find(sequence.tokens)
         if found is None:
@@ -175,7 +175,7 @@ class SpeculativeController:
         return guess
 
     def _compare(self, sequence: Sequence) -> None:
-        """Learn from the last guess, now that the answer has gone on."""
+        """Learn from the last draft, now that the answer has continued."""
         guess = self._guesses.pop(sequence.request_id, None)
         if guess is None:
             return

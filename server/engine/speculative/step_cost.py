@@ -1,17 +1,17 @@
-"""What a step costs by the number of its tokens, learnt from the steps before. Pure: times are passed in."""
+"""Cost of a step by its number of tokens, learnt from earlier steps. Pure: times are passed in."""
 
 from bisect import bisect_left
 from itertools import pairwise
 
 FASTER = 0.25
 SLOWER = 0.05
-"""Weights of a new observation below and above what is known: a step is slow for reasons of its own, but never fast."""
+"""Weights of a new observation above and below the estimate: a step may be slow by chance, but never fast."""
 
 STALE = 256
 """Observations after which a size that was not among them is forgotten, so that bad luck is not remembered for ever."""
 
 _PROMPT_STEP = 64
-"""Tokens from which a step of prompt tokens alone says what a large batch costs."""
+"""Tokens from which a step of prompt tokens alone gives the cost of a large batch."""
 
 
 class StepCost:
@@ -40,7 +40,7 @@ class StepCost:
         self._points = self._line()
 
     def of(self, tokens: int) -> float | None:
-        """Return the seconds of a step of so many tokens; None where too little is known."""
+        """Return the seconds of a step of ``tokens``; None where too little is known."""
         points = self._points
         if len(points) < 2 or tokens < points[0][0]:
             return self._seconds.get(tokens)
@@ -70,6 +70,6 @@ class StepCost:
 
 
 def _bucket(tokens: int) -> int:
-    """Sizes are told apart exactly up to 7, then to a quarter, so that rare sizes share what is known."""
+    """Sizes are exact up to 7, then rounded to a quarter, so that rare sizes share observations."""
     step = 1 << max(0, tokens.bit_length() - 3)
     return tokens // step * step

@@ -1,1 +1,1 @@
-"""The engine process: one step after another, and what it keeps from one start to the next."""
+"""The engine process: one step after another, and the state kept across restarts."""

@@ -42,7 +42,7 @@ class EngineCorrupted(Exception):
 
 @dataclass(slots=True)
 class _Outcome:
-    """What became of a batch."""
+    """Result of a batch."""
 
     sampled: dict[int, tuple[SampledToken, ...]] = field(default_factory=dict)
     """By request id."""
@@ -197,7 +197,7 @@ class EngineCore:
             self._backend.apply(op)
 
     def _add_prepared(self) -> list[StepOutput]:
-        """Queue the sequences whose grammars are compiled; return the last outputs of those that cannot be."""
+        """Queue the sequences whose grammars are compiled; return the last outputs of the failed ones."""
         done = [(future, sequence) for future, sequence in self._preparing.values() if future.done()]
         refused = []
         for future, sequence in done:
@@ -211,7 +211,7 @@ class EngineCore:
         return refused
 
     def check_integrity(self) -> None:
-        """Check the books, and that the backend keeps what they say and no more. Raises AssertionError."""
+        """Check the index of the cache, and that the model runner matches it exactly. Raises AssertionError."""
         scheduler = self._scheduler
         scheduler.check_integrity()
         self._apply(scheduler.take_ops())
@@ -263,7 +263,7 @@ class EngineCore:
         return outcome
 
     def _sampled_ones(self, items: tuple[BatchItem, ...], outcome: _Outcome) -> tuple[BatchItem, ...]:
-        """Return the items without those of sequences that have no sampler, which fail."""
+        """Return the items that have a sampler; the others fail."""
         if not self._unsampled:
             return items
         for request_id in {item.sequence.request_id for item in items} & self._unsampled.keys():
@@ -279,7 +279,7 @@ class EngineCore:
         return _reason(error, item.sequence)
 
     def _finish(self, item: BatchItem, outcome: _Outcome) -> None:
-        """Score and sample what was decoded; what goes wrong then is the business of one sequence alone."""
+        """Score and sample the decoded items; an error ends one sequence alone."""
         try:
             if item.scores:
                 self._prompt_scores.append(self._score(item))
@@ -289,7 +289,7 @@ class EngineCore:
             outcome.failed[item.sequence.request_id] = _reason(error, item.sequence)
 
     def _learn(self, batch: Batch, sampled: Mapping[int, tuple[SampledToken, ...]], seconds: float) -> None:
-        """Let those who plan steps know what this one took."""
+        """Report the step's duration to the planners."""
         decoding = [item.sequence for item in batch.items if item.sequence.is_decoding]
         prompt = sum(len(item.tokens) for item in batch.items) - len(decoding)
         self._pacer.observe(seconds, prompt, sum(len(item.ids) for item in batch.items) - prompt)
@@ -318,7 +318,10 @@ class EngineCore:
 
 
 def _reason(error: Exception, sequence: Sequence) -> str:
-    """Return what the caller of ``sequence`` is told, and log it. Raises ``error`` where the books are wrong."""
+    """Return the error message for the client of ``sequence``, and log it.
+
+    Raises ``error`` where the books are wrong.
+    """
     if isinstance(error, AssertionError):
         raise error
     extra = about(sequence.request_id)

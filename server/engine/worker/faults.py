@@ -1,4 +1,4 @@
-"""Faults on purpose, so that tests can see what becomes of them. Nothing of this is there unless a plan asks for it.
+"""Faults on purpose, for tests of their handling. Nothing of this is there unless a plan asks for it.
 
 The plan stands in the variable GLMSERVE_FAULTS: ``PLACE[WHEN]=WHAT``, and more of these after commas.
 
@@ -60,7 +60,7 @@ class Fault:
     on: bool = True
     """And from then on."""
     token: int | None = None
-    """Only where this token is among those given."""
+    """Only for this token."""
     mode: str | None = None
     """Only in this compute mode."""
     _seen: int = field(default=0, init=False)
@@ -108,7 +108,7 @@ def fail(plan: tuple[Fault, ...], place: str) -> None:
 
 
 def install(plan: tuple[Fault, ...], backend: ModelRunner | EmbeddingBackend, connection: Connection) -> None:
-    """Let the calls of ``backend`` and what is sent by ``connection`` go wrong as planned."""
+    """Let the calls of ``backend`` and the messages of ``connection`` fail as planned."""
     for place in _PLACES:
         faults = tuple(fault for fault in plan if fault.place == place)
         if faults and hasattr(backend, place):
@@ -141,7 +141,7 @@ def _failing(faults: tuple[Fault, ...], place: str, call: Callable[_P, _R]) -> C
 
 
 def _tokens(given: object) -> Iterator[int]:
-    """Yield the tokens among what a place is given: those of items, of inputs, and all that an item has to do with."""
+    """Yield the tokens among the arguments of a place: of items, of inputs, and of an item's sequence."""
     if isinstance(given, BatchItem):
         yield from given.sequence.tokens
         yield from given.ids

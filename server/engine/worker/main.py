@@ -1,4 +1,4 @@
-"""The child process: take in messages, step, send what the step gave."""
+"""The child process: receive messages, step, send the outputs."""
 
 import logging
 import os
@@ -38,7 +38,7 @@ _PREPARING_SECONDS = 0.005
 """How often to look whether a grammar is compiled, while there is nothing else to do."""
 
 IDLE_SECONDS = 1.0
-"""Without work for so long, the engine checks its books: it takes a millisecond that nobody waits for."""
+"""Idle seconds before the integrity check, which takes a millisecond."""
 
 BackendFactory = Callable[[EngineConfig], ModelRunner | EmbeddingBackend]
 

@@ -67,7 +67,7 @@ class PinnedPrefixes:
         return True
 
     def after_step(self, batch: Batch) -> None:
-        """Save what the step has completed."""
+        """Save the pinned prefixes that the step has completed."""
         for item in batch.items:
             sequence = item.sequence
             if not sequence.pinned or sequence.status is not SequenceStatus.FINISHED:

@@ -1,4 +1,4 @@
-"""A line of the log for each request, with what it took."""
+"""A log line for each request, with its times and tokens."""
 
 import logging
 import time
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class AccessLog:
-    """Logs each request when it has ended: who asked for what, how it ended, and the tokens; never their text."""
+    """Logs each request at its end: caller, address, outcome and token counts, never text."""
 
     def __init__(self, app: ASGIApp) -> None:
         """Wrap ``app``."""
@@ -30,7 +30,7 @@ class AccessLog:
 
 
 def access_fields(scope: Scope, record: RequestRecord) -> Iterator[tuple[str, object]]:
-    """Yield what there is to say of a request, by the names of the JSON log; times in seconds.
+    """Yield the fields of a request's log line, by the names of the JSON log; times in seconds.
 
     The path is quoted, so that no line ends in it; what followed a ``?`` is left out.
     """

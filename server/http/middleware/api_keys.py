@@ -22,14 +22,14 @@ class ApiKey:
     """A key. The secret itself is not kept, so that nothing can print it."""
 
     id: str
-    """Its name, or else the beginning of its hash: what logs and metrics call it."""
+    """Its name, or else the beginning of its hash, for logs and metrics."""
     digest: bytes
     """SHA-256 of the secret."""
     limits: Limits
 
 
 class ApiKeyStore:
-    """The keys of a server; without any, everybody is let in."""
+    """The keys of a server; without any, every request is allowed."""
 
     def __init__(self, keys: Sequence[ApiKey]) -> None:
         """Hold ``keys``.

@@ -13,11 +13,11 @@ from glmserve.http.request_context import current_request
 _KEY_HEADERS = ("x-api-key", "api-key")
 
 OPEN_PATHS = frozenset({"/health"})
-"""What watches a server has no key."""
+"""Paths of monitoring, which need no key."""
 
 
 class Authorization:
-    """Answers 401 to whoever has no key, and notes the key of the others in the record of their request."""
+    """Answers 401 to requests without a valid key, and notes the key of the others in the request's record."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The limits of bodies: of their size, of the time in which they come, and of what has come of all of them."""
+"""Limits of bodies: size, time, and total memory."""
 
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ from glmserve.http.errors import BodyTooLarge, BodyTooSlow, UnsupportedEncoding
 BODY_SECONDS = 30.0
 """How long a body may take, whatever its size."""
 BYTES_PER_SECOND = 16 * 1024
-"""Every so many bytes that have come give it a second more."""
+"""One extra second per this many bytes received."""
 MOST_AT_ONCE = 8
 """Bodies of the largest size that may be held while their rests are still to come."""
 
@@ -48,7 +48,7 @@ class BodyLimit:
         self._app = app
         self._limit = limit
         self._uploads: dict[_Upload, None] = {}
-        """Those that are not complete, oldest first."""
+        """Incomplete bodies, oldest first."""
         self._held = 0
         """Bytes of these."""
 
@@ -112,5 +112,5 @@ class BodyLimit:
 
 
 def _exceeds(declared: str, limit: int) -> bool:
-    """Return whether a Content-Length is past ``limit``; the digits are counted first, as nobody else has."""
+    """Return whether a Content-Length is past ``limit``; the digits are counted first, as the header is unchecked."""
     return declared.isdecimal() and (len(declared) > 18 or int(declared) > limit)

@@ -15,14 +15,14 @@ Shape = Callable[[ErrorReply], Mapping[str, object]]
 
 
 class ErrorRenderer:
-    """The reply to an error, whoever noticed it: a route, or something around it."""
+    """The reply to an error, raised by a route or by middleware."""
 
     def __init__(self, shapes: Mapping[str, Shape]) -> None:
-        """``shapes`` are those of POST requests to a path and to what lies below it; all other errors are OpenAI's."""
+        """``shapes`` are the error shapes of POST requests to a path and below; all other errors have OpenAI's."""
         self._shapes = shapes
 
     def reply(self, scope: Scope, error: Exception) -> JSONResponse:
-        """Return the reply to a request that ended with ``error``; one that nobody expected is logged."""
+        """Return the reply to a request that ended with ``error``; an unexpected one is logged."""
         if not is_expected(error):
             log.error("unhandled error in %s %s", scope["method"], scope["path"], exc_info=error)
         told = describe(error)

@@ -1,4 +1,4 @@
-"""Refusing what no engine would take before anything is read of it."""
+"""Refuses requests that no engine would take, before their body is read."""
 
 from collections.abc import Callable, Collection
 

@@ -13,7 +13,7 @@ from glmserve.http.request_context import Limits, RequestRecord, current_request
 
 
 class RateLimit:
-    """Answers 429 to requests past the budget of their key, and tells every reply what is left of it.
+    """Answers 429 to requests past the limit of their key, and adds rate limit headers to every reply.
 
     Without keys, all callers share one budget.
     """
@@ -21,7 +21,7 @@ class RateLimit:
     def __init__(
         self, app: ASGIApp, limits: Limits, wording: ErrorRenderer, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Wrap ``app``; ``limits`` are those of a request without a key. ``clock`` gives seconds."""
+        """Wrap ``app``; ``limits`` apply to requests without a key. ``clock`` gives seconds."""
         self._app = app
         self._limits = limits
         self._wording = wording

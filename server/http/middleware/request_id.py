@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from glmserve.http.request_context import RequestRecord, enter_request
 
 _SANE = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
-"""What is taken over from a caller: nothing that could forge a line of a log or a header."""
+"""Accepted characters of a client's request id: none that could forge a log line or a header."""
 
 _HEADER_CHARACTERS = 100
 _UNSAFE = re.compile(r"[^A-Za-z0-9._:\[\]-]")

@@ -1,4 +1,4 @@
-"""The reply where no handler expected what happened."""
+"""The reply to an unhandled exception."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -6,7 +6,7 @@ from glmserve.http.middleware.error_rendering import ErrorRenderer
 
 
 class ServerErrorMiddleware:
-    """Turns what no handler expected into a 500, and logs it with its traceback."""
+    """Turns an unhandled exception into a 500, and logs it with its traceback."""
 
     def __init__(self, app: ASGIApp, wording: ErrorRenderer) -> None:
         """Wrap ``app``."""

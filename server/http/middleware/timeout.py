@@ -8,11 +8,11 @@ from glmserve.http.middleware.error_rendering import ErrorRenderer
 from glmserve.http.request_context import current_request
 
 GRACE_S = 1.0
-"""Left to whoever generates, to end a reply in good order at the limit."""
+"""Time left to a generation, to end a reply in good order at the limit."""
 
 
 class TimeLimit:
-    """Ends requests that take more than so many seconds.
+    """Ends requests that take longer than the time limit.
 
     Whoever generates keeps to the limit itself (``glmserve.generation.deadline``), as only there a stream can be ended
     with a last event. Here is ended what takes its time elsewhere: a body that does not come, a model that loads; and

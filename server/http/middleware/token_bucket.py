@@ -1,4 +1,4 @@
-"""What a key may ask for in a minute, and at once. Pure: the time is given."""
+"""Limits of a key: requests and tokens per minute, and concurrent requests. Pure: the time is given."""
 
 import math
 
@@ -7,11 +7,11 @@ from glmserve.http.request_context import Limits, RequestRecord
 
 _MINUTE = 60.0
 _TRY_AGAIN_S = 1
-"""When to come back for a free place: nobody knows when one of the others ends."""
+"""``Retry-After`` for a free place, as the end of a running request is unknown."""
 
 
 class TokenBucket:
-    """What is left of an allowance that refills evenly, to at most a minute's worth. It may be overdrawn."""
+    """Rest of an allowance that refills evenly, to at most a minute's worth. It may be overdrawn."""
 
     def __init__(self, per_minute: int, now: float) -> None:
         """Start full; ``now`` is in seconds, on any clock that only goes forwards."""
@@ -20,7 +20,7 @@ class TokenBucket:
         self._updated = now
 
     def level(self, now: float) -> float:
-        """Return what is left; negative where more was taken."""
+        """Return the rest; negative where more was taken."""
         return min(self.per_minute, self._level + (now - self._updated) * self.per_minute / _MINUTE)
 
     def take(self, amount: int, now: float) -> None:
@@ -33,7 +33,7 @@ class TokenBucket:
 
 
 class RateLimiter:
-    """What one key has left.
+    """Rest of one key's allowance.
 
     What a request will take in tokens is known only when it ends. So it is let in while there is anything left, what
     it has had so far counts as taken while it runs, and a budget that was overdrawn is closed until it has refilled.
@@ -59,13 +59,13 @@ class RateLimiter:
         self._running.add(record)
 
     def leave(self, record: RequestRecord, now: float) -> None:
-        """Take off what ``record`` has had."""
+        """Charge the tokens of ``record``."""
         self._running.remove(record)
         if self._tokens is not None:
             self._tokens.take(record.tokens, now)
 
     def headers(self, now: float) -> dict[str, str]:
-        """Return what is left, in OpenAI's headers."""
+        """Return the rest of the allowance, in OpenAI's headers."""
         headers: dict[str, str] = {}
         if self._requests is not None:
             full = self._requests.seconds_until(self._requests.per_minute, now)

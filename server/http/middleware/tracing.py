@@ -1,4 +1,4 @@
-"""Tells whoever traces of each request for an answer, when it has ended."""
+"""Writes a trace span of each generation request at its end."""
 
 import time
 from collections.abc import Collection
@@ -16,7 +16,7 @@ class SpanWriter(Protocol):
         """Note a request that came at ``started``, in seconds since the epoch, and has ended now."""
 
     def close(self) -> None:
-        """Send what is left. Blocks."""
+        """Send the remaining spans. Blocks."""
 
 
 class Spans:

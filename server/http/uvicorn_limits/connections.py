@@ -7,21 +7,21 @@ log = logging.getLogger(__name__)
 
 
 class Connection(Protocol):
-    """What can be hung up on."""
+    """A connection that can be closed."""
 
     def hang_up(self) -> None:
         """Close at once."""
 
 
 class Connections:
-    """At most so many. Those that owe a request may have to go; those that are being answered never do.
+    """Connection limit. Those that owe a request may have to go; those that are being answered never do.
 
     One owes a request from when it is opened, or was answered, until it has sent a whole one: it is idle, or slow. The
     one that began to do so longest ago goes first, which leaves honest callers all the time that the others let pass.
     """
 
     def __init__(self, most: int) -> None:
-        """Nobody is connected."""
+        """No connection is open."""
         self._most = most
         self._open: set[Connection] = set()
         self._owing: dict[Connection, None] = {}

@@ -1,8 +1,8 @@
-"""HTTP/1.1 with bounds on what uvicorn takes in any number, size or time.
+"""HTTP/1.1 with the bounds on number, size and time that uvicorn lacks.
 
 These are connections, the head of a request, requests ahead of their answers, and a reader who does not read.
 
-What is sent and not read is bounded: the system holds what ``glmserve.bootstrap.uvicorn_server.bind`` says, the transport 64 KiB and one
+What is sent and not read is bounded: the system holds what ``uvicorn_server.bind`` says, the transport 64 KiB and one
 message beyond that, and then whoever sends waits, until it is told that the caller is gone.
 """
 
@@ -37,18 +37,18 @@ class BoundedProtocol(StrictProtocol):
     """Refuses a head that is too large (431), and hangs up on one that takes too long, or who does not read."""
 
     open_connections: Connections
-    """Those of the server."""
+    """Open connections of the server."""
 
     stall_seconds: float
-    """How long a caller may take nothing of what waits for it; 0 is for ever."""
+    """Seconds after which a client that reads nothing is disconnected; 0 is never."""
 
     is_stopping: Callable[[], bool]
     """Whether the server ends, so that callers should come back by another connection, which may lead elsewhere."""
 
     _head_bytes = 0
-    """Of what the parser has given out."""
+    """Bytes of the head that the parser has passed on."""
     _unfinished = 0
-    """Of what it may still hold back: a header that does not end."""
+    """Bytes that the parser may still hold back: a header that does not end."""
     _overhead = 0
     """Of a body: bytes that came, less those that its content allows for."""
     _timer: asyncio.TimerHandle | None = None
@@ -71,7 +71,7 @@ class BoundedProtocol(StrictProtocol):
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Have whoever sends wait, and begin to look whether the caller reads."""
+        """Make senders wait, and begin to watch whether the client reads."""
         super().pause_writing()
         self._look_for_progress()
 
@@ -81,7 +81,7 @@ class BoundedProtocol(StrictProtocol):
         super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
-        """Take in a piece of what the caller sends."""
+        """Process received bytes."""
         was_in_head, was_in_body = self._in_head, self._in_body
         super().data_received(data)
         if was_in_head and self._in_head:
@@ -146,7 +146,7 @@ class BoundedProtocol(StrictProtocol):
         super().on_body(body)
 
     def on_response_complete(self) -> None:
-        """Look whether the caller reads the rest, and ends what he sends."""
+        """Watch whether the client reads the rest, and ends its own sending."""
         super().on_response_complete()
         if self._is_answered:
             self.open_connections.owes(self)

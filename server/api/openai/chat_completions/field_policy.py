@@ -1,4 +1,4 @@
-"""Every field of a chat request and of its messages, and what becomes of it."""
+"""Policy of every field of a chat request and of its messages."""
 
 from collections.abc import Mapping
 
@@ -126,7 +126,7 @@ MESSAGE_REFUSED = (Rejected("audio"),)
 
 
 def check_chat_fields(body: Mapping[str, object]) -> None:
-    """Refuse what would change the answer and is not supported.
+    """Reject unsupported fields that would change the answer.
 
     Raises:
         InvalidRequest: a field is not supported, or not known.

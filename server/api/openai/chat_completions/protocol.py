@@ -41,7 +41,7 @@ class ChatMessage(ApiModel):
 
 
 class ChatRequest(SamplingFields, CacheFields, GrammarFields, ToolFields):
-    """The fields that are honoured; ``chat_fields.py`` says what becomes of all others."""
+    """The supported fields; ``field_policy.py`` has the policy of all others."""
 
     model_config = ConfigDict(json_schema_extra=CHAT.complete)
 
@@ -81,7 +81,7 @@ def parse_chat_request(body: Mapping[str, object]) -> ChatRequest:
 
 
 def _check_contents(body: Mapping[str, object]) -> None:
-    """Refuse a message without what its role needs: null is empty on purpose, but an absent key is a mistake."""
+    """Refuse a message without the fields of its role: null is empty on purpose, but an absent key is a mistake."""
     messages = body["messages"]
     for index, message in enumerate(messages if isinstance(messages, list) else []):
         role = message["role"]

@@ -1,4 +1,4 @@
-"""From the wire's request to what the door to generation takes."""
+"""Translates a checked request of ``/v1/messages`` to a generation request."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +17,7 @@ from glmserve.model_pool.registry import ServedModel
 
 
 async def to_generation(body: ChatRequest, model: ServedModel) -> GenerationRequest:
-    """Return what ``body`` asks of ``model``.
+    """Translate ``body`` to a generation request for ``model``.
 
     Raises:
         InvalidRequest: it asks for more answers than the model gives, or contradicts itself.
@@ -57,7 +57,7 @@ async def to_generation(body: ChatRequest, model: ServedModel) -> GenerationRequ
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the model is given."""
+    """The prompt of a request."""
 
     ids: tuple[int, ...]
     messages: tuple[Message, ...]

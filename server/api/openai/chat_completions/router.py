@@ -46,7 +46,7 @@ async def _complete(body: ChatRequest, model: ServedModel) -> Completion:
 
 
 async def _stream(body: ChatRequest, model: ServedModel) -> EventStream:
-    """Open the stream; what the engine refuses is raised here, while there still is a status to say it with."""
+    """Open the stream; errors of the engine are raised here, before the status is sent."""
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
     head = new_head(_ID_PREFIX, model.card)
     writer = ChunkWriter(head, include_usage=include_usage, timings=bool(body.timings), calls=_shape(body))

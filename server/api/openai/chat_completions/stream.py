@@ -17,7 +17,7 @@ def chat_stream(generation: Generation, writer: ChunkWriter, n: int) -> EventStr
 
 
 def failure(reply: ErrorReply) -> tuple[Event, ...]:
-    """Return what ends a stream of OpenAI's chunks in which something failed."""
+    """Return the last events of a chunk stream that failed."""
     return Event(reply.envelope()), DONE
 
 

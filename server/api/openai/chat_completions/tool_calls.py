@@ -29,7 +29,7 @@ class CallShape:
         return message
 
     def delta(self, delta: CallDelta) -> ChunkDelta:
-        """Return what a chunk adds to an answer."""
+        """Return the part of a call that a chunk carries."""
         function: FunctionDelta = {"arguments": delta.arguments}
         if delta.name:
             function = {"name": delta.name, "arguments": delta.arguments}

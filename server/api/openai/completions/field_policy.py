@@ -1,4 +1,4 @@
-"""Every field of a text completion, and what becomes of it."""
+"""Policy of every field of a text completion."""
 
 from glmserve.api.common.field_policy import FieldPolicy, Rejected, Supported
 from glmserve.api.openai.chat_completions.field_policy import CHAT
@@ -29,7 +29,7 @@ _SAMPLING = (
     "cache_salt",
     "prompt_cache_key",
 )
-"""What a chat has, too, and in the same way."""
+"""Fields with the same policy as in a chat."""
 
 _HONOURED = (
     Supported("prompt", "a text, a list of texts, token ids, or a list of lists of token ids; never a chat"),

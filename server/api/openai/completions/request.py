@@ -1,4 +1,4 @@
-"""The body of a text completion as it comes over the wire, and what it asks of the engine."""
+"""The body of a text completion, and its translation to generation requests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ _DEFAULT_MAX_TOKENS = 16
 
 
 class CompletionRequest(SamplingFields, CacheFields, GrammarFields):
-    """The fields that are honoured; ``completion_fields.py`` says what becomes of all others."""
+    """The supported fields; ``field_policy.py`` has the policy of all others."""
 
     model_config = ConfigDict(json_schema_extra=COMPLETION.complete)
 
@@ -57,10 +57,10 @@ class CompletionRequest(SamplingFields, CacheFields, GrammarFields):
 
 @dataclass(frozen=True, slots=True)
 class PromptJob:
-    """One prompt of a request, and what it asks of the engine."""
+    """One prompt of a request, and its generation request."""
 
     text: str
-    """As it is echoed: what was sent, or what the ids stand for."""
+    """The text to echo: as sent, or decoded from the ids."""
     prefix_tokens: int
     """Special tokens that were put in front, of which the caller is not told."""
     request: GenerationRequest
@@ -80,7 +80,7 @@ def parse_completion_request(body: Mapping[str, object]) -> CompletionRequest:
 
 
 async def to_asks(body: CompletionRequest, model: ServedModel) -> tuple[PromptJob, ...]:
-    """Return what ``body`` asks of ``model``, prompt by prompt.
+    """Translate ``body`` to a job for each prompt.
 
     Raises:
         InvalidRequest: a prompt does not fit into the context, or has an id that is none of the model's; or more

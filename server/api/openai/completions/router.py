@@ -47,7 +47,7 @@ async def _complete(body: CompletionRequest, model: ServedModel) -> Response:
 
 
 async def _stream(body: CompletionRequest, model: ServedModel) -> EventStream:
-    """Open the stream; what the engine refuses is raised here, while there still is a status to say it with."""
+    """Open the stream; errors of the engine are raised here, before the status is sent."""
     async with model.in_use():
         writer, batch = await _open(body, model)
         return EventStream(batch, _events(writer, batch), failure)

@@ -34,7 +34,7 @@ EMBEDDING = FieldPolicy(
 
 
 class EmbeddingRequest(ApiModel):
-    """The fields that are honoured; ``EMBEDDING`` says what becomes of all others."""
+    """The supported fields; ``EMBEDDING`` has the policy of all others."""
 
     model_config = ConfigDict(json_schema_extra=EMBEDDING.complete)
 

@@ -1,4 +1,4 @@
-"""Every field of a request to ``/v1/responses``, and what becomes of it."""
+"""Policy of every field of a request to ``/v1/responses``."""
 
 from glmserve.api.common.field_policy import FieldPolicy, Ignored, Rejected, Supported
 

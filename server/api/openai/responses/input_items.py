@@ -1,4 +1,4 @@
-"""The items of a conversation: what a request puts in, and what a response was made of."""
+"""The items of a conversation: the input of a request and the output of a response."""
 
 import json
 import uuid
@@ -45,7 +45,7 @@ class Item:
 
 
 class MessageItem(ApiModel):
-    """What somebody said."""
+    """A message of any role."""
 
     id: str | None = None
     role: Literal["system", "developer", "user", "assistant"]
@@ -79,7 +79,7 @@ class _ShellCallItem(ApiModel):
 
 
 class CallOutputItem(ApiModel):
-    """What came of a call."""
+    """The result of a call."""
 
     id: str | None = None
     call_id: Annotated[str, Field(min_length=1)]
@@ -126,7 +126,7 @@ def parse_item(value: object, path: str) -> Item:
 
 
 def kept(inputs: Iterable[Item], response: Mapping[str, object]) -> StoredResponse:
-    """Return a response and what it was made from as they are kept."""
+    """Return a response and its input in the form in which they are stored."""
     return StoredResponse(str(response["id"]), _text(response), tuple(item.text for item in inputs))
 
 
@@ -138,7 +138,7 @@ def conversation(response: StoredResponse) -> tuple[Item, ...]:
 
 
 def to_messages(items: Sequence[Item]) -> tuple[Message, ...]:
-    """Return the messages of a conversation; calls belong to what the model said before them."""
+    """Return the messages of a conversation; calls belong to the model's message before them."""
     messages: list[Message] = []
     for message in (item.message for item in items):
         if message.tool_calls and messages and messages[-1].role is Role.ASSISTANT:
@@ -150,7 +150,7 @@ def to_messages(items: Sequence[Item]) -> tuple[Message, ...]:
 
 
 def new_id(prefix: str) -> str:
-    """Return an id that nobody else has."""
+    """Return a unique id."""
     return f"{prefix}_{uuid.uuid4().hex}"
 
 

@@ -10,7 +10,7 @@ Body = Mapping[str, object]
 
 
 class TextItem:
-    """What the model says: a message with one part."""
+    """A text of the model: a message with one part."""
 
     def __init__(self, index: int) -> None:
         """``index`` is its place among the items of the answer."""

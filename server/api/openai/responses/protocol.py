@@ -45,7 +45,7 @@ def _version(value: object) -> object:
 
 
 class StoredPrompt(ApiModel):
-    """Which stored prompt is used, and with what."""
+    """A stored prompt and the values of its variables."""
 
     id: Annotated[str, Field(min_length=1)]
     variables: (
@@ -59,7 +59,7 @@ class StoredPrompt(ApiModel):
 
 
 class ResponsesRequest(SamplingFields, CacheFields, FunctionFields):
-    """The fields that are honoured; ``fields.py`` says what becomes of all others."""
+    """The supported fields; ``field_policy.py`` has the policy of all others."""
 
     model_config = ConfigDict(json_schema_extra=RESPONSES.complete)
 

@@ -1,4 +1,4 @@
-"""From the wire's request to what the door to generation takes."""
+"""Translates a checked request of ``/v1/messages`` to a generation request."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -49,7 +49,7 @@ def parse_given(body: Mapping[str, object]) -> Given:
 
 
 def new_items(given: Given, task: Task | None) -> tuple[Item, ...]:
-    """Return what the request itself puts in: the stored prompt, then its input.
+    """Return the items of the request itself: the stored prompt, then its input.
 
     Raises:
         InvalidRequest: there is neither, or the values do not fit the prompt.
@@ -64,7 +64,7 @@ def new_items(given: Given, task: Task | None) -> tuple[Item, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the model is given."""
+    """The prompt of a request."""
 
     ids: tuple[int, ...]
     items: tuple[Item, ...]
@@ -149,7 +149,7 @@ def _starts(items: Sequence[Item]) -> tuple[int, list[int]]:
 
 
 def _check_text_only(body: ResponsesRequest) -> None:
-    """Refuse what goes with a text and not with calls. Raises InvalidRequest."""
+    """Refuse fields that need a text answer and exclude tool calls. Raises InvalidRequest."""
     if body.logprobs is not None:
         field = "include" if body.top_logprobs is None else "top_logprobs"
         raise InvalidRequest(

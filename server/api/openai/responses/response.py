@@ -12,7 +12,7 @@ from glmserve.engine.params import SamplingParams
 
 
 def response_head(body: ResponsesRequest, model: str, params: SamplingParams) -> ResponseObject:
-    """Return the response object as far as it is known before the answer: mostly what was asked, made definite."""
+    """Return the response object before the answer: mostly the request's fields with defaults filled in."""
     return {
         "id": new_id("resp"),
         "object": "response",

@@ -1,4 +1,4 @@
-"""The JSON of replies as types: what mypy holds the code to, and what ``/openapi.json`` is made from."""
+"""Types of the replies, checked by mypy and published in ``/openapi.json``."""
 
 from typing import Literal
 
@@ -114,14 +114,14 @@ class ResponseObject(TypedDict):
 
 
 class ResponseEvent(TypedDict):
-    """The data of an event: these two fields, and those of the event that ``type`` names."""
+    """The data of an event: these two fields, and the fields of its ``type``."""
 
     type: str
     sequence_number: int
 
 
 class ResponseDeleted(TypedDict):
-    """What is said of a response that was deleted."""
+    """The reply to a deletion."""
 
     id: str
     object: Literal["response"]

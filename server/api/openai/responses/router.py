@@ -1,4 +1,4 @@
-"""POST /v1/responses, and what can be done with the responses that were stored."""
+"""POST /v1/responses, and the routes of stored responses."""
 
 import json
 from functools import partial

@@ -1,4 +1,4 @@
-"""From a checked request to a response: what it goes on from is looked up, the model asked, the outcome stored."""
+"""From a checked request to a response: look up the earlier one, run the model, store the result."""
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -24,7 +24,7 @@ from glmserve.model_pool.task_model import TaskModel
 
 @dataclass(frozen=True, slots=True)
 class ResponseJob:
-    """A request with all that it refers to."""
+    """A request with the objects that it refers to."""
 
     body: ResponsesRequest
     model: ServedModel
@@ -37,7 +37,7 @@ class ResponseJob:
 
 @dataclass(frozen=True, slots=True)
 class ResponsesService:
-    """What responses are made from."""
+    """Creates responses from a registry of models, a store and tasks."""
 
     registry: ModelRegistry
     store: ResponseStore
@@ -74,7 +74,7 @@ class ResponsesService:
         return writer.response
 
     async def stream(self, ask: ResponseJob) -> EventStream:
-        """Return the response as a stream; what the engine refuses is raised here."""
+        """Return the response as a stream; errors of the engine are raised here."""
         async with ask.model.in_use():
             prompt, generation, writer = await self._begin(ask)
         return EventStream(generation, self._events(ask, prompt, generation, writer), writer.fail)

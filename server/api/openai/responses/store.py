@@ -16,18 +16,18 @@ class StoredResponse:
 
     @property
     def size(self) -> int:
-        """Bytes of it, those included that it shares with the responses before it."""
+        """Size in bytes, including items shared with earlier responses."""
         return len(self.reply) + sum(map(len, self.inputs))
 
 
 class ResponseStore:
-    """Keeps responses until there are too many of them; those that were not used for longest go first.
+    """Stores responses within bounds; the least recently used go first.
 
     Each belongs to an owner, and to every other one it does not exist.
     """
 
     def __init__(self, max_responses: int, max_bytes: int) -> None:
-        """Keep at most so many; one that is larger than ``max_bytes`` by itself is not kept at all."""
+        """Keep at most ``most`` responses; one that is larger than ``max_bytes`` by itself is not kept."""
         self._max_responses = max_responses
         self._max_bytes = max_bytes
         self._kept: OrderedDict[tuple[str, str], StoredResponse] = OrderedDict()

@@ -1,4 +1,4 @@
-"""The field ``text``: what an answer has to look like, flat where chat completions wrap the schema."""
+"""The field ``text``: the format of an answer, flat where chat completions wrap the schema."""
 
 from typing import Annotated, Literal
 
