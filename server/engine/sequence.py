@@ -6,7 +6,7 @@ from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, field
 from enum import Enum
 
-from glmserve.engine.messages import FinishReason
+from glmserve.engine.messages import FinishReason, SampledToken
 from glmserve.engine.params import SamplingParams
 
 
@@ -91,6 +91,12 @@ class Sequence:
     def num_uncomputed_tokens(self) -> int:
         """Tokens that are known but not in the cache; 1 for a sequence that is decoding."""
         return len(self.tokens) - self.num_computed_tokens
+
+    def finish_reason_after(self, last: SampledToken, stop_ids: frozenset[int]) -> FinishReason | None:
+        """Return why the sequence ends with its ``last`` token, or None if it goes on."""
+        if last.final or (last.token_id in stop_ids and not self.params.ignore_eos):
+            return FinishReason.STOP
+        return FinishReason.LENGTH if self.num_generated_tokens >= self.max_tokens else None
 
     @property
     def is_decoding(self) -> bool:

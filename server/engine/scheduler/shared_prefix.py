@@ -2,11 +2,9 @@
 
 from collections.abc import Callable, Iterable
 
+from glmserve.engine.kv_cache.manager import MIN_SHARED
 from glmserve.engine.kv_cache.prefix_cache import common_prefix
 from glmserve.engine.sequence import Sequence, SequenceStatus
-
-MIN_SHARED = 32
-"""Tokens of a prefix that make waiting for another sequence's computation worth a step."""
 
 
 def has_prefix_owner(waiting: Sequence, running: Iterable[Sequence], cached: Callable[[Sequence], int]) -> bool:

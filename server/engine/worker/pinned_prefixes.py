@@ -56,7 +56,7 @@ class PinnedPrefixes:
             return True
         if message.if_saved:
             return False
-        if not self._scheduler.can_hold(len(tokens)):
+        if not self._scheduler.can_pin(len(tokens)):
             log.warning("a prefix of %d tokens is not pinned: it would leave no room for a request", len(tokens))
             return False
         self._pinned.add(tokens)
@@ -83,7 +83,7 @@ class PinnedPrefixes:
                 self._states.save(key, self._backend.read_state(sequence.slot))
 
     def _restore(self, key: Fingerprint, tokens: tuple[int, ...]) -> bool:
-        if self._states is None or not self._scheduler.can_hold(len(tokens), now=True):
+        if self._states is None or not self._scheduler.can_pin(len(tokens), now=True):
             return False
         state = self._states.load(key)
         if state is None:
