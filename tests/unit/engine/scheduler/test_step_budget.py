@@ -30,6 +30,18 @@ def test_the_pacer_sizes_steps_by_time_in_whole_rows_and_leaves_prompts_some_roo
     assert pacer.pace(decoding=600).budget == 512
 
 
+def test_one_slow_step_moves_the_estimate_by_a_quarter_and_ten_of_them_by_nearly_all() -> None:
+    """With a weight of 1 one hiccup made the next step a tenth as long; with 0 nothing was ever learnt again."""
+    policy = TokenBudgetPolicy(0.25, 512)
+    policy.observe(0.1, prompt=98, answers=2)
+    assert policy.pace(decoding=2).budget == 256, "1 ms a token"
+    policy.observe(0.5, prompt=98, answers=2)
+    assert policy.pace(decoding=2).budget == 128, "2 ms: a quarter of the way to 5"
+    for _ in range(9):
+        policy.observe(0.5, prompt=98, answers=2)
+    assert policy.pace(decoding=2).budget == 48
+
+
 def test_where_nobody_streams_a_step_is_longer_but_not_as_long_as_a_batch_may_take() -> None:
     """512 tokens take 20 s on a slow machine, and so long whoever asked meanwhile waited."""
     pacer = TokenBudgetPolicy(0.25, 512)
