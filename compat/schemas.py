@@ -39,7 +39,7 @@ class LegacyRequest:
     history: tuple[object, ...]
     """As it was sent, to be sent back."""
     system: tuple[Message, ...]
-    """What stands in front of the first round."""
+    """Messages before the first round, such as the system message."""
     rounds: tuple[tuple[Message, ...], ...]
     """The latest of the history, each from a question on."""
     max_length: int | None
@@ -94,7 +94,7 @@ def _history(value: object) -> Sequence[object]:
 
 
 def _rounds(history: Sequence[object], first: int) -> tuple[tuple[Message, ...], tuple[tuple[Message, ...], ...]]:
-    """Return what stands in front of the first question of ``history``, and its rounds; its paths count from ``first``.
+    """Return the messages before the first question of ``history``, and the rounds; paths count from ``first``.
 
     ChatGLM2's histories have pairs. ChatGLM3's have messages, a result of a tool after the call of it.
     """
@@ -137,7 +137,7 @@ def _message(said: object, index: int, called: str) -> Message:
 
 
 def _call(name: str, content: object, index: int) -> Message:
-    """Return what stands below the name of a tool: a call of it, as the model wrote it or as it was taken apart."""
+    """Return a tool call from a message that names a tool, whether its arguments are raw text or already parsed."""
     arguments = content.get("parameters") if isinstance(content, dict) else None
     written = content if isinstance(content, str) else ""
     text = json.dumps(arguments, ensure_ascii=False) if arguments else PythonArguments().feed(written)

@@ -55,7 +55,7 @@ class UnsupportedFileError(CheckpointError):
     """A file of weights is laid out in a way that is not read."""
 
     def __init__(self, path: Path, what: str) -> None:
-        """``what`` follows the name of the file and tells the user how to proceed."""
+        """The text after the path: the fault, and advice."""
         super().__init__(f"{path} {what}")
         self.path = path
 

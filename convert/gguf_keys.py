@@ -29,4 +29,4 @@ PREFIX_LENGTH = "glmserve.prefix.length"
 """Tokens of a P-Tuning v2 prefix, in a file of its own."""
 
 ORIGIN = "glmserve.origin"
-"""A digest of what the file was converted from; see ``glmserve.convert.target.origin_of``."""
+"""A digest of the source checkpoint; see ``glmserve.convert.target.origin_of``."""

@@ -157,7 +157,7 @@ def plan_conversion(
 
 
 def may_be_made_from(out: Path, source: Path, quant: QuantType) -> bool:
-    """Tell whether a file was converted from ``source``, or does not tell from what. Raises ConvertError, OSError."""
+    """Tell whether a file was converted from ``source``, or records no source. Raises ConvertError, OSError."""
     return stored_origin(out) in ("", origin_of(plan_conversion(source, quant)))
 
 

@@ -17,7 +17,7 @@ _DIGEST = 64
 
 
 def origin_of(plan: ConversionPlan) -> str:
-    """Return a digest of what a plan converts: the names and shapes of its tensors, and three rows of each.
+    """Return a digest of a plan's input: the names and shapes of its tensors, and three rows of each.
 
     It is the same for each type of weights, and for .bin and safetensors files of the same values.
 

@@ -1,17 +1,17 @@
-"""What lies under the name of a checkpoint's file instead of it: a pointer of Git LFS, or a web page."""
+"""Detection of files that are not a checkpoint's: a Git LFS pointer or a web page saved under its name."""
 
 from pathlib import Path
 
 from glmserve.convert.errors import CorruptFileError, UnsupportedFileError
 
 START_BYTES = 64
-"""So many bytes of a file are enough to tell."""
+"""Number of leading bytes that identify the file."""
 
 _PAGES = (b"<!doctype html", b"<html", b"<head", b"<!--")
 
 
 def check_start(path: Path, start: bytes) -> None:
-    """Refuse a file that begins like something else than what any file of a checkpoint is.
+    """Reject a file whose first bytes show that it is no part of a checkpoint.
 
     Raises:
         UnsupportedFileError: it is a pointer of Git LFS.

@@ -138,7 +138,7 @@ def open_checkpoint(folder: Path) -> TensorSource:
 
 
 def _without_wrapper(tensors: Mapping[str, StoredTensor]) -> Mapping[str, StoredTensor]:
-    """Drop what training programs put in front of every name: PyTorch's data parallelism and compiler, and PEFT."""
+    """Remove the name prefixes that training programs add: PyTorch's data parallelism and compiler, and PEFT."""
     for prefix in (*_WRAPPERS, *_WRAPPERS):
         if tensors and all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}

@@ -1,4 +1,4 @@
-"""Which folder a checkpoint is in, where the folder above it was named, and what it is called."""
+"""Finding the checkpoint inside the folder that was named, and a name for its model."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ _CONFIGS = ("config.json", "adapter_config.json")
 _CACHED = "models--"
 _SNAPSHOTS = "snapshots"
 _STEP = "checkpoint-"
-"""What a trainer calls the folders that it saves to."""
+"""Prefix of the folders that a trainer saves to."""
 
 
 def is_checkpoint(folder: Path) -> bool:
@@ -37,7 +37,7 @@ def find_checkpoint(folder: Path) -> Path:
 
 
 def model_name(folder: Path) -> str:
-    """Return what a model in ``folder`` is called; folders of a hub's cache and of a training say little alone."""
+    """Return the name of a model in ``folder``; a hub's cache or a training run has it in the folder above."""
     path = folder.resolve()
     repository = path.parent.parent.name
     if path.parent.name == _SNAPSHOTS and repository.startswith(_CACHED):

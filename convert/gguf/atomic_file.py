@@ -111,7 +111,7 @@ def _open_locked(part: Path) -> BufferedWriter:
 
 
 def _open_part(part: Path) -> BufferedWriter:
-    """Open a regular file that has no other name: what lies at a known name may have been put there on purpose."""
+    """Open a regular file with no other hard link: another user may have placed a link at a known name."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         handle = os.open(part, flags | getattr(os, "O_BINARY", 0), 0o666)
@@ -160,7 +160,7 @@ def is_stdout(path: Path) -> bool:
 
 
 def is_stream(path: Path) -> bool:
-    """Tell whether output goes to the standard output, or to nobody."""
+    """Tell whether output goes to a pipe, a terminal or /dev/null instead of a file."""
     return is_stdout(path) or str(path) == os.devnull
 
 

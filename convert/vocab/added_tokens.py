@@ -16,7 +16,7 @@ _FILE = "added_tokens.json"
 _CONFIG = "tokenizer_config.json"
 _ADVICE = "copy it from the original checkpoint"
 _ALSO_CALLED = {"sop": "<sop>", "eop": "<eop>"}
-"""The authors' names, and those in the file; see ``glmserve.convert.vocab.chatglm``."""
+"""The authors' names, mapped to the names in the file; see ``glmserve.convert.vocab.chatglm``."""
 _MATCHING = ("lstrip", "rstrip", "single_word")
 """Ways to find a token that llama.cpp does not have."""
 

@@ -65,11 +65,11 @@ class ApiOptions:
     cors_origins: tuple[str, ...] = (LOCAL,)
     """Origins whose pages may call the API from a browser."""
     allowed_hosts: tuple[str, ...] = ()
-    """Names of the server besides those of this machine; "*" is any."""
+    """Host names of the server besides the local ones; "*" allows any."""
     on_loopback: bool = False
     """It listens on this machine alone, so that it has no other names unless they were allowed."""
     share_prefixes: bool = False
-    """Callers with different keys share all that the prefix cache holds."""
+    """Let callers with different keys share the whole prefix cache."""
     max_responses: int = 1000
     """Number of stored responses usable as previous_response_id."""
     max_response_bytes: int = 64 * 10**6

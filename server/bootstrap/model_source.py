@@ -147,7 +147,7 @@ def _without_type(stem: str) -> str:
 
 
 def _in_cache(name: str, quant: Quant, cache_dir: Path) -> Path | None:
-    """Return the file of a model that was pulled or put there: of the type asked for, or else of the usual one."""
+    """Return the file of a pulled model in the cache: of the requested type, or else of the default type."""
     if "/" in name:
         return None
     files = sorted(cache_dir.glob(f"{glob.escape(name)}.*gguf"))

@@ -34,7 +34,7 @@ _OTHER_FILES = 64
 _UNSPECIFIED = MappingProxyType({"0.0.0.0": "127.0.0.1", "::": "::1"})
 """Addresses that mean all of the machine's, and the one to call it by from itself."""
 _ELSEWHERE = ("192.0.2.1", 9)
-"""An address that is nobody's (RFC 5737)."""
+"""An address reserved for documentation (RFC 5737)."""
 _SETTLED = (EngineState.READY, EngineState.FAILED, EngineState.IDLE)
 
 

@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 MUST_SAY_SOMETHING = frozenset(
     {"api_key", "api_key_file", "key_requests", "key_tokens", "key_concurrent", "cors_origin", "allowed_host"}
 )
-"""Settings that are never given empty: a shell variable without a value would open what it was meant to close."""
+"""Settings that are never given empty: an empty shell variable would switch off a protection without a word."""
 
 _ORIGIN_WORDS = ("*", "none", "local", "null")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+")
@@ -23,7 +23,7 @@ def says_nothing(value: object) -> bool:
 
 
 def empty_ones(values: Mapping[str, object]) -> tuple[str, ...]:
-    """Return those settings of ``values`` that say nothing and must not."""
+    """Return the settings of ``values`` that are empty and must not be."""
     return tuple(name for name, value in values.items() if name in MUST_SAY_SOMETHING and says_nothing(value))
 
 

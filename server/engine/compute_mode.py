@@ -22,7 +22,7 @@ class ComputeMode(str, Enum):
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What llama.cpp has to find in the environment before it is loaded."""
+        """Environment variables that llama.cpp reads when it is loaded."""
         return _PLAIN if self is ComputeMode.PLAIN_KERNELS else {}
 
     @property

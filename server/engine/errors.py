@@ -72,7 +72,7 @@ class GrammarRejected(RequestRejected):
     """The grammar that the answer has to follow is wrong, not supported, or too much work."""
 
     def __init__(self, reason: str) -> None:
-        """``reason`` is what is wrong with it."""
+        """``reason`` is the fault of the grammar."""
         super().__init__(f"the grammar of the answer cannot be used: {reason}")
         self.reason = reason
 

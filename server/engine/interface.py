@@ -1,4 +1,4 @@
-"""The one seam between the API side and an engine: the real one in a child process, or a scripted one in tests."""
+"""The interface between the API and an engine: a child process, or a scripted engine in tests."""
 
 import math
 from collections.abc import AsyncGenerator

@@ -18,7 +18,7 @@ class FinishReason(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class PrefixScope:
-    """Who else may start from what a prompt leaves in the prefix cache: by default everybody.
+    """Which other requests may reuse the cells of a prompt from the prefix cache: all by default.
 
     What the operator pinned is everybody's in any case.
     """
@@ -26,11 +26,11 @@ class PrefixScope:
     owner: str = ""
     """Only requests of this owner, if any."""
     bucket: str = ""
-    """Of those, only the ones with the same bucket."""
+    """Only requests of the owner with the same bucket."""
     common: int = 0
-    """Tokens at the prompt's beginning that are everybody's as a whole: only who sends all of them finds them."""
+    """Tokens at the prompt's beginning that all owners share as a whole: a match needs all of them."""
     salt: str = ""
-    """Nothing, not even those, is found by requests with another salt."""
+    """Requests with another salt share nothing, not even the common tokens."""
 
 
 EVERYBODY = PrefixScope()

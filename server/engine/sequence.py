@@ -29,7 +29,7 @@ class Sequence:
     max_tokens: int
     """Limit of the answer: from the request, cut to the room in the context."""
     salt: int = 0
-    """Added to every token id: what an adapter computes is no use without it."""
+    """Added to every token id, as cells computed with an adapter are useless without it."""
     num_prefix_tokens: int = 0
     """How many of the prompt's tokens stand for a tuned prefix; they are negative and always cached."""
     caller: str = ""

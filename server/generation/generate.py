@@ -34,12 +34,12 @@ SEED_SPAN = 2**32 - 1
 
 @dataclass(frozen=True, slots=True)
 class PrefixSalts:
-    """What a request says of who may find its prompt in the prefix cache."""
+    """Limits that a request sets on the reuse of its prompt in the prefix cache."""
 
     salt: str = ""
-    """Requests with this salt alone; what is pinned is everybody's all the same."""
+    """Share only with requests of this salt; pinned prefixes stay public."""
     bucket: str = ""
-    """Those with this bucket alone; a system message is everybody's all the same."""
+    """Share only with requests of this bucket; system messages stay public."""
 
 
 NO_SALTS = PrefixSalts()
@@ -240,7 +240,7 @@ async def generate(model: ServedModel, request: GenerationRequest) -> Generation
 
 
 def _scope(record: RequestRecord, salts: PrefixSalts) -> PrefixScope:
-    """Return who may find the prompt in the prefix cache; where nobody has one of his own, there are no buckets."""
+    """Return the scope of the prompt in the prefix cache; without an owner, buckets have no effect."""
     owner = record.prefix_owner
     return PrefixScope(owner, salts.bucket if owner else "", record.common_tokens, salts.salt)
 

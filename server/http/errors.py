@@ -126,7 +126,7 @@ class AddressNotFound(ApiError):
     """There is nothing at the address."""
 
     def __init__(self, method: str, path: str, hint: str) -> None:
-        """``hint`` is what to do."""
+        """``hint`` is advice for the caller."""
         super().__init__(f"there is nothing at {method} {shown_name(path)}; {hint}")
 
 
@@ -192,7 +192,7 @@ class HostRefused(ApiError):
     """The server was called by a name that is not known to be its own, and has no keys."""
 
     def __init__(self, authority: str) -> None:
-        """``authority`` is what the Host header says."""
+        """``authority`` is the value of the Host header."""
         super().__init__(
             f"this server listens on this machine alone and was called as {shown(authority)}; start it with "
             "--allowed-host NAME if that is a name of it, as behind a reverse proxy"
@@ -232,7 +232,7 @@ class UnsupportedEncoding(ApiError):
     """The body is compressed."""
 
     def __init__(self, encoding: str) -> None:
-        """``encoding`` is what Content-Encoding says."""
+        """``encoding`` is the value of Content-Encoding."""
         super().__init__(
             f"request bodies with Content-Encoding {shown(encoding)} are not supported; send the body uncompressed"
         )
@@ -246,7 +246,7 @@ class TooManyConnections(ApiError):
 
 
 class ServerBusy(ApiError):
-    """So many large bodies wait to be parsed that there is no room for one more."""
+    """Too many large bodies wait to be parsed."""
 
     def __init__(self) -> None:
         super().__init__("too many large requests wait to be read; try again in a second")
@@ -415,7 +415,7 @@ def _row(kind: type[Exception]) -> _Row:
 
 
 def _describe_http(error: HTTPException) -> ErrorReply:
-    """Return the reply for what routing itself refuses, such as a wrong method."""
+    """Return the reply for an error of routing itself, such as a wrong method."""
     allow = (error.headers or {}).get("Allow")
     code, message = None, str(error.detail)
     if error.status_code == 405:

@@ -21,7 +21,7 @@ _MOST_DIGITS = 400
 
 
 async def read_request(request: Request, check: Callable[[dict[str, object]], _T], *, unique_keys: bool = True) -> _T:
-    """Return what ``check`` makes of the body, a JSON object, whatever its Content-Type says.
+    """Return ``check`` applied to the body, a JSON object of any Content-Type.
 
     Large bodies are parsed and checked beside the event loop.
 
@@ -54,7 +54,7 @@ async def hung_up(request: Request) -> None:
 
 
 def _checked(body: list[bytes], check: Callable[[dict[str, object]], _T], *, unique_keys: bool) -> _T:
-    """Return what ``check`` makes of the only one of ``body``, which is taken out so that its memory is free."""
+    """Return ``check`` applied to the only item of ``body``, which is taken out so that its memory is freed."""
     data = body.pop()
     text = _decode(data)
     if is_too_much(data if json.detect_encoding(data) == "utf-8" else text.encode()):
@@ -168,7 +168,7 @@ def _parts(value: list[object] | dict[str, object]) -> Iterator[tuple[int | str,
 
 
 def _fault(value: object) -> str:
-    """Return what is wrong with a value by itself, if anything is."""
+    """Return the fault of a value by itself, or None."""
     if isinstance(value, float) and math.isinf(value):
         return "must be a finite number"
     if isinstance(value, str) and not value.isascii():

@@ -11,7 +11,7 @@ import numpy as np
 MOST_WORK = 1_000_000
 """Units of one body."""
 MOST = "100,000 objects, arrays and fields, or 500,000 values, or 1,000,000 escapes"
-"""What they are, in words."""
+"""The limits, in words."""
 
 _ESCAPE, _VALUE, _NESTING = 1, 2, 10
 _CHUNK = 1 << 18

@@ -43,7 +43,7 @@ class Origins:
     """The origins whose pages may call the server."""
 
     def __init__(self, named: Iterable[str], hosts: Iterable[str] = ()) -> None:
-        """``named`` are origins, ``local`` and ``*``; pages of the ``hosts`` are those of the server itself."""
+        """``named`` are origins, ``local`` and ``*``; ``hosts`` are the server's own names."""
         self._named = frozenset(named)
         self._hosts = frozenset(hosts)
         self.all = ALL in self._named

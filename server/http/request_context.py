@@ -84,7 +84,7 @@ class RequestRecord:
     is_known: bool = True
     """False where the server has keys and this came without one, to an address that is open to all."""
     prefix_owner: str = ""
-    """Whose alone what it leaves in the prefix cache is: its key, where keys share nothing there."""
+    """Key that alone may reuse the prompt's cells in the prefix cache; empty if keys share them."""
     common_tokens: int = 0
     """How long the beginning of its prompt is that is a system message, which keys share as a whole."""
     address: str = ""

@@ -26,7 +26,7 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event: an object that is sent as JSON, or a line that is sent as it is; with a name where it has one."""
+    """One event: an object sent as JSON, or a line sent unchanged; with a name, if it has one."""
 
     data: Mapping[str, object] | str
     name: str | None = None

@@ -88,7 +88,7 @@ class EmbeddingModel(NamedModel):
     """A model that makes vectors of texts."""
 
     async def encode(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
-        """Return texts as ids, with what the model's tokenizer puts around each. Raises EngineUnavailable."""
+        """Return texts as ids, with the special tokens that the model's tokenizer adds. Raises EngineUnavailable."""
         tokenizer = self.tokenizer
         return await _tokenised(sum(map(len, texts)), lambda: list(map(tokenizer.encode_framed, texts)))
 
@@ -283,7 +283,7 @@ class ModelRegistry:
         return model
 
     def completer(self, name: str | None) -> ServedModel:
-        """Return the model called ``name``, or the default one for None, to go on with a text and not to do a task.
+        """Return the model called ``name``, or the default one for None, for text completion; a task is not one.
 
         Raises:
             ModelNotFound: none is called that.

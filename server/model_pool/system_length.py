@@ -11,7 +11,7 @@ from glmserve.chat.prompts.message import Message, Role
 from glmserve.chat.tools.types import Tool
 
 _FILLINGS = ("一", "x")
-"""Fewer than for what is pinned: where a piece reaches across the seam all the same, the part is not shared."""
+"""Fewer fillings than for pinned text: if a token spans the seam after all, the part is only not shared."""
 _MOST = 256
 
 

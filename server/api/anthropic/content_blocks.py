@@ -44,7 +44,7 @@ BlockText = Annotated[str, BeforeValidator(_text, json_schema_input_type=str | l
 """A string, or blocks of text."""
 
 SystemText = Annotated[str, BeforeValidator(_system_text, json_schema_input_type=str | list[dict[str, object]] | None)]
-"""The same, less what a client says there of itself."""
+"""The same, without the identification that a client adds."""
 
 
 class MessageParam(ApiModel):
@@ -129,7 +129,7 @@ def to_messages(given: MessageParam, path: str) -> Iterator[Message]:
 
 
 def _is_dropped(kind: object) -> bool:
-    """Return whether a block is what another model thought, or what its server did for it: no part of the text."""
+    """Return whether a block is another model's reasoning, or the work of its server's tools: no part of the text."""
     return kind in _DROPPED or (isinstance(kind, str) and kind.endswith(_SERVER_RESULT))
 
 

@@ -69,7 +69,7 @@ class PromptRequest(ApiModel):
 
     model: str | None = None
     messages: ListOf[MessageParam]
-    """May be empty beside a ``system`` text, which is then what is answered."""
+    """May be empty beside a ``system`` text, which is then answered."""
     system: SystemText | None = None
     tools: Annotated[ListOf[OfferedTool], at_most(MAX_TOOLS)] | None = None
     tool_choice: Annotated[ToolChoiceParam, BeforeValidator(_choice)] | None = None
@@ -82,7 +82,7 @@ class MessagesRequest(PromptRequest):
     model_config = ConfigDict(json_schema_extra=MESSAGES.complete)
 
     max_tokens: Annotated[int, Field(ge=UNLIMITED), AsWhole, AfterValidator(lambda value: value if value > 0 else _ANY)]
-    """-1 and 0 are what the context leaves."""
+    """-1 and 0 allow all the tokens that the context leaves."""
     temperature: Annotated[float, Field(ge=0, le=1), AsNumber] | None = None
     top_p: Annotated[float, Field(ge=0, le=1), AsNumber] | None = None
     top_k: Annotated[int, Field(ge=0, lt=2**31), AsWhole] | None = None

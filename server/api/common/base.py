@@ -21,12 +21,12 @@ class ApiModel(BaseModel):
 
 
 class Whole(ApiModel):
-    """An object in a request whose unknown fields are told of, as those of the body are."""
+    """A nested object whose unknown fields are reported, like unknown fields of the body."""
 
     at: ClassVar[str]
     """Where it stands in the body."""
     refused: ClassVar[tuple[Rejected, ...]] = ()
-    """What would change the answer and is not supported."""
+    """Fields that would change the answer and are not supported."""
 
     @model_validator(mode="before")
     @classmethod
@@ -45,11 +45,11 @@ _Request = TypeVar("_Request", bound=ApiModel)
 _Item = TypeVar("_Item")
 
 ListOf = Annotated[list[_Item], Field(fail_fast=True)]
-"""An array of which the first wrong item is the only one looked at: an error for each would take all the memory."""
+"""An array that is validated up to its first wrong item: an error for each item would use all the memory."""
 
 
 def at_most(most: int) -> BeforeValidator:
-    """Return what refuses an object or array of more than ``most`` parts before any of these is looked at."""
+    """Return a validator that rejects an object or array of more than ``most`` parts before it reads any of them."""
 
     def check(value: object) -> object:
         if isinstance(value, dict | list) and len(value) > most:
@@ -109,7 +109,7 @@ def _arguments(value: object) -> object:
 
 
 Arguments = Annotated[str, BeforeValidator(_arguments, json_schema_input_type=str | dict[str, object] | None)]
-"""What an earlier call was made with: JSON text, or the object itself."""
+"""Arguments of an earlier call: JSON text, or the object itself."""
 
 
 def _content(value: object) -> str:
@@ -124,7 +124,7 @@ class TextPart(TypedDict):
 
 
 class RefusalPart(TypedDict):
-    """What a model said in place of an answer."""
+    """A part of a message in which a model refused to answer."""
 
     type: Literal["refusal"]
     refusal: str

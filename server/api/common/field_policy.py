@@ -1,4 +1,4 @@
-"""What becomes of every field of a request, by name: honoured, ignored, or refused unless neutral.
+"""Policy for every field of a request, by name: supported, ignored, or rejected unless neutral.
 
 Tables are data, so that the documentation can be made from them. A field that is in no list is left out, and the
 caller is told of it: most are new in a client or meant for another server, and clients send them to every server.
@@ -38,7 +38,7 @@ class Rejected:
 
     name: str
     neutral: tuple[str | float | bool, ...] = ()
-    """What asks for nothing, as the value or anywhere in it."""
+    """Values without effect, for the field or anywhere inside it."""
     note: str = ""
 
 
@@ -57,7 +57,7 @@ class FieldPolicy:
         return {**dict.fromkeys(accepted), **{rule.name: rule for rule in self.refused}}
 
     def check(self, body: Mapping[str, object]) -> None:
-        """Refuse what would change the answer and is not supported; note what is not known.
+        """Reject fields that would change the answer and are not supported; note unknown ones.
 
         Raises:
             InvalidRequest: a field is not supported; or it is not known, where those are refused.
@@ -111,7 +111,7 @@ def check_neutral(rule: Rejected, value: object, path: str) -> None:
 
 
 def _asks_nothing(value: object, neutral: Collection[str | float | bool]) -> bool:
-    """Return whether all that is in ``value`` asks for nothing: null, the empty text, and what is ``neutral``."""
+    """Return whether ``value`` contains only null, empty texts and ``neutral`` values."""
     left = [value]
     while left:
         part = left.pop()

@@ -95,7 +95,7 @@ class CacheFields(ApiModel):
 
     @property
     def salts(self) -> PrefixSalts:
-        """What they say."""
+        """Return the salts that these fields set."""
         return PrefixSalts(self.cache_salt or "", self.prompt_cache_key or "")
 
 

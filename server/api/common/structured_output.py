@@ -130,7 +130,7 @@ def schema_grammar(schema: Schema, path: str, *, strict: bool = True) -> Grammar
 
 
 def _check_size(schema: Schema, path: str) -> None:
-    """Refuse what is too large for a grammar before any more work is done on it. Raises InvalidRequest."""
+    """Reject a schema that is too large for a grammar before any more work is done on it. Raises InvalidRequest."""
     text = json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
     if problem := size_problem(Grammar(GrammarKind.JSON_SCHEMA, text)):
         raise InvalidRequest(f"the schema cannot be used: {problem}", param=path, code="unsupported_grammar")

@@ -120,7 +120,7 @@ _Mode = Literal["none", "auto", "required"]
 _MODES: Mapping[object, _Mode] = MappingProxyType(
     {"none": "none", "auto": "auto", "required": "required", "any": "required"}
 )
-"""``any`` is what Mistral and Anthropic call ``required``."""
+"""``any`` is Mistral's and Anthropic's name for ``required``."""
 
 
 def asked_mode(value: object) -> AskedChoice | None:

@@ -37,7 +37,7 @@ class HealthReport:
 
 @dataclass(frozen=True, slots=True)
 class HealthStatus:
-    """What a load balancer needs to know, which is all that is told without a key where there are keys."""
+    """Status for a load balancer; the whole reply to a client without a key, where keys are required."""
 
     status: str
 

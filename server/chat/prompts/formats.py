@@ -193,7 +193,7 @@ def _after_role(encoder: Encoder, role: str, metadata: str, text: str) -> tuple[
 
 @dataclass(frozen=True, slots=True)
 class CodeGeeX2Format:
-    """[gMASK] and sop, then the last message as it is, whoever wrote it: code to be gone on with.
+    """[gMASK] and sop, then the text of the last message, whatever its role: code to complete.
 
     The model completes and does not converse, so earlier messages and system text are no part of the prompt, and
     there is nothing that could tell it of tools.

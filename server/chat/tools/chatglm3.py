@@ -1,4 +1,4 @@
-"""ChatGLM3's own form: the tools as JSON in the system message, a call as its name and a line of Python below it."""
+"""ChatGLM3's own format: the tools as JSON in the system message, a call as its name and a line of Python below it."""
 
 import json
 from collections.abc import Sequence

@@ -132,7 +132,7 @@ class TextFormParser:
         return self._nothing_yet or self._calls > 0 or not self._is_exclusive
 
     def _certain(self) -> int:
-        """Return how much of what is held cannot become part of a call any more."""
+        """Return how many of the buffered characters cannot become part of a call any more."""
         held = _PERHAPS_HEAD.search(self._held) if self._may_call else None
         if held is None or (self._is_exclusive and held.start()):
             return len(self._held)

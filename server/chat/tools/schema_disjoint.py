@@ -1,4 +1,4 @@
-"""Whether alternatives of a JSON schema exclude each other, and what a reference in one leads to. Pure."""
+"""Check that alternatives of a JSON schema exclude each other, with references resolved. Pure. Pure."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ _ALL_TYPES = frozenset(("string", "number", "boolean", "object", "array", "null"
 
 
 def resolve(reference: str, root: Mapping[str, object]) -> object | None:
-    """Return what ``reference`` means within ``root``, or None where that is nothing, or lies elsewhere."""
+    """Return the schema at ``reference`` within ``root``, or None if there is none or it lies elsewhere."""
     document, _, fragment = reference.partition("#")
     if document and document != root.get("$id"):
         return None

@@ -16,7 +16,7 @@ Json = object
 _Rule = Callable[["_Relaxation", dict[str, object], str], None]
 
 _FORMATS = frozenset(("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"))
-"""What the engine knows. Any other format is an annotation."""
+"""Formats that the engine supports. Any other format is an annotation."""
 _TYPES = frozenset(("string", "number", "integer", "boolean", "object", "array", "null"))
 _OTHER_TYPES = MappingProxyType(
     {"float": "number", "double": "number", "int": "integer", "long": "integer", "str": "string", "text": "string",
@@ -42,7 +42,7 @@ _ALWAYS_TRUE: Mapping[str, tuple[Json, ...]] = MappingProxyType(
         "not": (False,),
     }
 )
-"""Values of those keywords that exclude nothing."""
+"""Values of these keywords that exclude nothing."""
 _MAY_BE_NULL = frozenset(("const", "default", "example", "examples", "title", "description"))
 _WHOLE_NUMBERS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
@@ -66,7 +66,7 @@ class Relaxed:
 
 
 def relaxed(schema: Mapping[str, object]) -> Relaxed:
-    """Return ``schema`` without what a grammar cannot hold. Raises RecursionError where it is nested very deeply."""
+    """Return ``schema`` without the keywords that a grammar cannot enforce. Raises RecursionError if it is too deep."""
     work = _Relaxation(schema)
     result = work.of_schema(dict(schema), "")
     return Relaxed(result if isinstance(result, dict) else schema, tuple(dict.fromkeys(work.left_out)))
@@ -242,7 +242,7 @@ def _one_of(work: _Relaxation, schema: dict[str, object], path: str) -> None:
 
 
 def _references(work: _Relaxation, schema: dict[str, object], path: str) -> None:
-    """Escape what a reference within the schema names; leave out those that lead nowhere."""
+    """Escape the names in references within the schema; leave out references that lead nowhere."""
     reference = schema.get("$ref")
     if reference is None:
         return

@@ -78,7 +78,7 @@ class ToolConfig:
     allowed: frozenset[str] | None = None
     """The names that may be called; None allows all of them."""
     text_format: Grammar | None = None
-    """What an answer that calls no tool has to look like; None allows any text, in front of calls, too."""
+    """Grammar of an answer without a tool call; None allows any text, also before calls."""
 
     @property
     def callable(self) -> tuple[Tool, ...]:
@@ -110,7 +110,7 @@ def check_total_size(schemas: Sequence[Mapping[str, object] | None]) -> None:
 def make_tool(
     name: str, description: str = "", parameters: Mapping[str, object] | None = None, *, strict: bool = False
 ) -> tuple[Tool, tuple[str, ...]]:
-    """Return a tool that is within bounds, and what of its parameters no grammar can hold a call to.
+    """Return a tool that is within bounds, and the parts of its parameters that no grammar can enforce.
 
     Args:
         name: of the function.

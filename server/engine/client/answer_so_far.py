@@ -1,4 +1,4 @@
-"""What a request has been given of its answer, so that a fresh process can go on with it when one dies. Pure."""
+"""The part of an answer that was already delivered, so that a new engine process can continue it. Pure. Pure."""
 
 import hashlib
 from dataclasses import replace
@@ -11,7 +11,7 @@ _SEEDS = 2**32 - 1
 
 
 class AnswerSoFar:
-    """The outputs of one sequence, over all processes that have computed it: one answer to whoever reads it."""
+    """The outputs of one sequence over all processes that computed it, joined into one answer."""
 
     def __init__(self) -> None:
         """Nothing has been given so far."""
@@ -41,7 +41,7 @@ class AnswerSoFar:
         return output
 
     def resume(self, request: Submit, pause_seconds: float) -> Submit:
-        """Return what a fresh process is asked, so that what it gives goes on with the answer of ``request``.
+        """Return the request for a new process, so that its outputs continue the answer of ``request``.
 
         Args:
             request: what the first process was asked.
@@ -66,7 +66,7 @@ class AnswerSoFar:
         )
 
     def _new_scores(self, scores: tuple[SampledToken, ...]) -> tuple[SampledToken, ...]:
-        """Return ``scores`` of the prompt without those that an earlier process gave."""
+        """Return the prompt's ``scores`` without the ones that an earlier process gave."""
         skipped = min(self._scores_to_skip, len(scores))
         self._scores_to_skip -= skipped
         return scores[skipped:]

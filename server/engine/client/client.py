@@ -328,7 +328,7 @@ class EngineClient:
             asyncio.get_running_loop().call_later(_KILL_SECONDS, self._ended, process, how)
 
     def _ended(self, sender: WorkerProcess, how: str) -> None:
-        """The process is gone: tell those at once whose answer cannot go on, then start a fresh one."""
+        """The process has ended: end the requests that cannot be resumed, then start a new process."""
         if sender is not self._process:
             return
         if self._status.state is not EngineState.READY and sender.crashed:
@@ -349,7 +349,7 @@ class EngineClient:
         self._try_again(f"the engine process of {file} {how}", anyway=self._info is not None)
 
     def _end_unsent(self, request_ids: Iterable[int], error: EngineError) -> None:
-        """End those that wait for a fresh process and were answered nothing, as there is none yet."""
+        """End the requests that wait for a new process and have no output yet."""
         if self._status.state is not EngineState.READY:
             self._requests.end_unanswered(error, request_ids)
 

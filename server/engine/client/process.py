@@ -58,7 +58,7 @@ class WorkerProcess:
 
     @property
     def crashed(self) -> bool:
-        """Whether it was ended by what its own code did."""
+        """Whether a fault in its own code ended it."""
         return not self._killed_how and is_crash(self._process.exitcode)
 
     def start(self) -> None:

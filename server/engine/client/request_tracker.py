@@ -14,7 +14,7 @@ from glmserve.engine.messages import Embed, Embedded, StepOutput, Submit, ToWork
 _MOST_SENT = 3
 """Processes that a request may be sent to, one after the other."""
 _MOST_IDLE = 2
-"""The same, where the last one gave nothing: the request may be what killed both."""
+"""The same, if the last process gave no output: the request may have killed both."""
 
 
 class RequestTracker:
@@ -98,7 +98,7 @@ class RequestTracker:
         return outcomes.sent < (_MOST_SENT if outcomes.got_further else _MOST_IDLE)
 
     def end_unanswered(self, error: EngineError, request_ids: Iterable[int]) -> None:
-        """End those of the requests of which nothing was answered. An answer that has begun waits for longer."""
+        """End the named requests that have no output yet. An answer that has begun waits for longer."""
         self.end(error, [i for i in request_ids if i in self._open and not self._open[i].so_far.has_begun])
 
     def send_all(self, send: Callable[[ToWorker], None]) -> None:

@@ -8,7 +8,7 @@ class Restarts:
     """Counts the tries that failed in a row."""
 
     def __init__(self, most_in_a_row: int) -> None:
-        """Allow so many restarts without an answered request between them."""
+        """Allow ``most_in_a_row`` restarts without an answered request between them."""
         self._most_in_a_row = most_in_a_row
         self._in_a_row = 0
         self.total = 0

@@ -34,7 +34,7 @@ class HeaderError(Exception):
     """The file is not a GGUF file, or is cut off, or says something impossible."""
 
     def __init__(self, what: str, advice: str = "convert it again") -> None:
-        """``what`` follows the name of the file; ``advice`` tells the user how to proceed."""
+        """The message is the path, the fault and the advice."""
         super().__init__(what)
         self.advice = advice
 

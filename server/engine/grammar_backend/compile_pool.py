@@ -27,7 +27,7 @@ class PreparedConstraints:
         return frozenset(self._prepared)
 
     def prepare(self, request_id: int, params: SamplingParams, answer_ids: tuple[int, ...] = ()) -> Future[Constraint]:
-        """Compile the request's grammar and follow ``answer_ids``; what goes wrong is the future's exception."""
+        """Compile the request's grammar and advance it by ``answer_ids``; errors are the future's exception."""
         assert params.grammar is not None, "a request without a grammar"
         future = self._prepared[request_id] = self._thread.submit(self._make, params.grammar, answer_ids)
         return future

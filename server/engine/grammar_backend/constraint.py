@@ -40,7 +40,7 @@ class MaskBudget:
 
     @contextmanager
     def measured(self, *, tokens: int = 0) -> Iterator[None]:
-        """Count what the block uses, and that it adds ``tokens`` to the answer. Raises MaskTooSlow after it."""
+        """Measure the processor time of the block, which adds ``tokens`` to the answer. Raises MaskTooSlow after it."""
         started = self._clock()
         yield
         self._used += self._clock() - started

@@ -1,4 +1,4 @@
-"""What stands for a token in the prefix cache, so that callers find there no more than they may. Pure.
+"""Keys of tokens in the prefix cache, so that a caller matches only prompts it may share. Pure. Pure.
 
 ``cached_tokens``, and the time of a first token, tell how much of a prompt was computed before. Where callers shared
 all of it, one could find out what another had asked, a digit at a time. So a token has another key for each owner, and
@@ -28,14 +28,14 @@ class PrefixKeys:
         self._public: list[tuple[int, ...]] = []
 
     def declare_public(self, tokens: tuple[int, ...]) -> None:
-        """Let everybody share the beginnings of ``tokens``, which are as the variant has them."""
+        """Let all callers share the beginnings of ``tokens``, which carry the adapter's salt."""
         if tokens not in self._public:
             self._public.append(tokens)
 
     def of(
         self, tokens: tuple[int, ...], scope: PrefixScope, num_prefix_tokens: int = 0
     ) -> tuple[tuple[int, ...], int]:
-        """Return the keys of a prompt, and what is added to each token that follows it.
+        """Return the keys of a prompt, and the number that is added to each token after it.
 
         Args:
             tokens: the prompt, as the variant has it.

@@ -12,8 +12,8 @@ are tried again from time to time.
 import math
 
 MOST_ROWS = 48
-"""Above this number of rows all threads are used: the work is split finely, so a thread without a core leaves its part
-to the others. 64 streams of the embedded model are a tenth slower with one thread."""
+"""Above this number of rows all threads are used: other threads take over the work of one without a core.
+64 streams of the embedded model are a tenth slower with one thread."""
 
 LEAST_MISSED = 0.25
 """Missed time in cores that is always tolerated: the kernel and short-lived programs take some."""

@@ -46,7 +46,7 @@ MAX_SLOTS = 256
 """LLAMA_MAX_SEQ of the vendored llama.cpp."""
 
 _ATTENTION_TILE_CPU = 64
-"""From this number of rows on, llama.cpp's attention on the CPU computes every sequence with the cells of all of them
+"""From this number of rows on, llama.cpp's attention on the CPU reads the cells of all sequences for each
 (GGML_FA_TILE_Q of ggml-cpu/common.h); in a smaller batch it skips cells of others."""
 
 _DECODING_LIMIT_CPU = _ATTENTION_TILE_CPU - 4

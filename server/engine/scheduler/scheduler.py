@@ -31,7 +31,7 @@ from glmserve.engine.sequence import Sequence, SequenceStatus
 from glmserve.engine.speculative.controller import SpeculativeController
 
 MAX_BYPASSES = 32
-"""Sequences that may begin before one for which there is no room: short ones do not wait behind it, nor it for ever."""
+"""Sequences that may start before one that lacks room: short ones need not wait, and it is not starved."""
 
 _LOOK_AHEAD = 8
 """Sequences without room that are passed in a step: a look at the cache for each."""

@@ -21,7 +21,7 @@ UNWATCHED = 2
 """Factor of a step's duration where no client streams: a new request waits for the end of the step."""
 
 LEAST_UNWATCHED = 64
-"""Prompt tokens of such a step at least: a tile, which late in a prompt of 800 saves a tenth of the step."""
+"""Minimum of prompt tokens in such a step: one tile; late in a prompt of 800 tokens it saves a tenth."""
 
 ANSWER_STEPS = 3
 """Steps that answers get after one of prompts alone: a character may be three tokens, and waits for one such step."""
@@ -108,7 +108,7 @@ class TokenBudgetPolicy:
         self._fit_unwatched(new)
 
     def _apart(self) -> int:
-        """Return the tokens of a step of prompts alone: as few tiles as fill the time, if one tile is not too long."""
+        """Return the prompt tokens of a step without answers: the tiles that fill the target time, if one fits."""
         a_tile = self._tile * self._per_tiled_token
         if not 0 < a_tile <= APART * self.target_seconds:
             return 0

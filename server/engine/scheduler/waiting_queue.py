@@ -14,8 +14,7 @@ from typing import TypeVar
 from glmserve.engine.sequence import Sequence
 
 GENERATED = 3
-"""Weight of a generated token, in prompt tokens: a 0.9B model on one core generates 31.7 tokens in the time of 76.0
-prompt tokens, and a GPU computes far more of them."""
+"""Weight of a generated token, in prompt tokens: a 0.9B model on one core generates 31.7 in the time of 76.0."""
 
 _T = TypeVar("_T")
 

@@ -74,7 +74,7 @@ class Fault:
 
 
 def read_plan(mode: ComputeMode) -> tuple[Fault, ...]:
-    """Return what is to go wrong in this process, which computes in ``mode``: nothing, unless it is run by a test.
+    """Return the faults planned for this process, which computes in ``mode``; none outside of tests.
 
     Raises:
         ModelLoadError: the plan cannot be read.

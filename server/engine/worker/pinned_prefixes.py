@@ -31,7 +31,7 @@ class PinnedPrefixes:
     """Gives each pin its slot: from the disk, or computed and then saved."""
 
     def __init__(self, backend: ModelRunner, scheduler: Scheduler, states: States | None, keys: PrefixKeys) -> None:
-        """``states`` is None where nothing is kept; ``keys`` learns what everybody may share."""
+        """``states`` is None if nothing is saved; ``keys`` learns the public prefixes."""
         self._backend = backend
         self._scheduler = scheduler
         self._states = states

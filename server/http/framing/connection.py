@@ -61,7 +61,7 @@ class StrictProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Parse a piece of what the caller sends; in place of uvicorn's, whose refusals do not wait their turn."""
+        """Parse received bytes; uvicorn's own method would send an error before earlier replies are complete."""
         if self._refusal is not None:
             self._ignored += len(data)
             if self._ignored > LINGER_BYTES:
@@ -95,7 +95,7 @@ class StrictProtocol(HttpToolsProtocol):
         self._in_head = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header, unless it is a trailer: what follows a body must not count as part of the head."""
+        """Keep a header, unless it is a trailer: fields after a body must not count as part of the head."""
         if self._in_head:
             super().on_header(name, value)
 

@@ -6,7 +6,7 @@ import socket
 
 
 def is_reset(connection: socket.socket) -> bool:
-    """Return whether the other side refused what was sent to it, as it does when nobody reads there any more."""
+    """Return whether the peer rejected sent bytes, as it does once it reads no more."""
     poll = select.poll()
     with contextlib.suppress(OSError, ValueError):
         poll.register(connection.fileno(), 0)

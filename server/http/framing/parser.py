@@ -8,10 +8,10 @@ from glmserve.http.framing.request_head import framing_of
 
 
 class Listener(Protocol):
-    """What gets the parts of each request."""
+    """Receiver of the parts of each request."""
 
     headers: list[tuple[bytes, bytes]]
-    """Those that came so far of the request."""
+    """Headers of the request received up to now."""
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -57,7 +57,7 @@ class Http1Parser:
         return parser
 
     def feed_data(self, data: bytes) -> None:
-        """Parse what came. Raises httptools.HttpParserError, with what a callback raised as its context."""
+        """Parse received bytes. Raises httptools.HttpParserError, with a callback's exception as its context."""
         while data:
             try:
                 self._parser.feed_data(data)
@@ -109,7 +109,7 @@ class Http1Parser:
             self._listener.on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Pass it on, and note what the parser will not."""
+        """Pass it on, and note the facts that the parser does not keep."""
         if self._is_repeating:
             return
         self._keeps_alive = self._parser.should_keep_alive()

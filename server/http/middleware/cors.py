@@ -1,4 +1,4 @@
-"""What a page of another origin may read of this server's replies from within a browser."""
+"""CORS: the replies that pages of other origins may read within a browser."""
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware

@@ -1,4 +1,4 @@
-"""Keeping the pages of the web away from a server without keys, which would answer whoever asks.
+"""Protection of a server without keys against requests from web pages of other sites.
 
 A browser lets any page send requests to any address that the browser can reach, and to this machine: blindly, where
 CORS keeps the reply from the page, or with the reply, where the page's own name leads to this machine (DNS rebinding).
@@ -19,7 +19,7 @@ _SAFE_METHODS = ("GET", "HEAD")
 
 
 class CrossSiteGuard:
-    """Answers 403 to requests that pages of origins sent that may not call, and to those for a foreign host name."""
+    """Answers 403 to requests from pages of origins that are not allowed, and to a foreign host name."""
 
     def __init__(
         self, app: ASGIApp, origins: Origins, hosts: Iterable[str], wording: ErrorRenderer, *, checks_host: bool
@@ -69,5 +69,5 @@ class CrossSiteGuard:
 
 
 def _is_visit(headers: Headers) -> bool:
-    """Return whether somebody follows a link to here: he gets to see the reply, the page with the link does not."""
+    """Return whether the user follows a link to here: the reply is shown to the user, and never to the linking page."""
     return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"

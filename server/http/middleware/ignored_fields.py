@@ -1,4 +1,4 @@
-"""What is told of fields that a request has and the server does not know."""
+"""Reports fields of a request that the server does not know."""
 
 import logging
 from collections.abc import Iterable

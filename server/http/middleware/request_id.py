@@ -80,7 +80,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _header_text(text: str) -> str:
-    """Return what a caller has written as a part of a header: cut off, and with all but plain characters escaped."""
+    """Return text from a request as part of a header: truncated, and with all but plain characters escaped."""
     return quote(text[:_HEADER_CHARACTERS], safe=" $()*+,-./:=@[]_")
 
 

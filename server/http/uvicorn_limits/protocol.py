@@ -50,7 +50,7 @@ class BoundedProtocol(StrictProtocol):
     _unfinished = 0
     """Bytes that the parser may still hold back: a header that does not end."""
     _overhead = 0
-    """Of a body: bytes that came, less those that its content allows for."""
+    """Of a body: bytes received beyond the framing that its content allows for."""
     _timer: asyncio.TimerHandle | None = None
     _stall: asyncio.TimerHandle | None = None
 

@@ -33,7 +33,7 @@ class ChatMessage(ApiModel):
     name: str | None = None
     """Of a function's message: which one gave it. Elsewhere it only labels."""
     refusal: str | None = None
-    """What an earlier answer said in place of its content."""
+    """Refusal that an earlier answer had in place of content."""
     prefix: bool | None = None
     """Of the last message: the answer goes on with it. So DeepSeek and Mistral spell ``continue_final_message``."""
     partial: bool | None = None

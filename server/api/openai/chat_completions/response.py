@@ -59,7 +59,7 @@ class ChunkWriter:
         return self._chunk([_delta(index, {"role": "assistant", "content": ""})])
 
     def delta(self, delta: TextDelta) -> list[ChatChunk]:
-        """Return a chunk for the text, if any, one for each piece of a call, and one for the end, if it is that."""
+        """Return the chunks of one delta: its text, each piece of a call, and the end, as far as it has them."""
         chunks = []
         if delta.text or delta.tokens:
             choice = _delta(delta.index, {"content": delta.text})

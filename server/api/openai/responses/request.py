@@ -68,13 +68,13 @@ class Prompt:
 
     ids: tuple[int, ...]
     items: tuple[Item, ...]
-    """What is left of the conversation."""
+    """Items of the conversation that remain after truncation."""
 
 
 async def to_generation(
     body: ResponsesRequest, prompt: Prompt, task: Task | None, model: ServedModel
 ) -> GenerationRequest:
-    """Return what ``body`` asks of ``model`` after ``prompt``.
+    """Return the generation that ``body`` requests of ``model`` after ``prompt``.
 
     Raises:
         InvalidRequest: it contradicts itself.
@@ -140,7 +140,7 @@ def latest(items: Sequence[Item], most_items: int, most_characters: int) -> tupl
 
 
 def _starts(items: Sequence[Item]) -> tuple[int, list[int]]:
-    """Return how many items always stay, and where what is left can begin.
+    """Return the number of items that always stay, and the indices where the remaining items can begin.
 
     That is any question, but not an answer or the result of a call.
     """

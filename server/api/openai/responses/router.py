@@ -61,7 +61,7 @@ def _add_answering(router: APIRouter, answering: ResponsesService) -> None:
 def _add_refused(router: APIRouter) -> None:
     @router.post(_COMPACT, include_in_schema=False)
     async def compact_conversation() -> Response:
-        """Refuse what OpenAI has here, in words: the path is else one of a stored response."""
+        """Explain that compaction is not supported; without this route the path would mean a stored response."""
         hint = 'to have long conversations cut, send "truncation": "auto" to /v1/responses'
         raise AddressNotFound("POST", _COMPACT, hint)
 
@@ -86,7 +86,7 @@ def _add_stored(router: APIRouter, answering: ResponsesService) -> None:
         f"{_ONE}/input_items", **documented(InputItems, errors=(ResponseNotFound, InvalidRequest), tag=Tag.TEXT)
     )
     async def list_input_items(request: Request, response_id: str) -> Response:
-        """List the items that a stored response was made from, those of the responses before it included."""
+        """List the input items of a stored response, including the items of the responses before it."""
         found = _found(answering, response_id)
         query = dict(request.query_params)
         return await off_loop(

@@ -44,7 +44,7 @@ class ResponsesService:
     tasks: Mapping[str, Task]
 
     async def ask(self, given: Given, owner: str) -> ResponseJob:
-        """Return a request with all that it refers to.
+        """Return a request together with the task and the stored response that it refers to.
 
         Raises:
             InvalidRequest: it has nothing to answer, or two tasks to do.
@@ -132,6 +132,6 @@ class ResponsesService:
         return await off_loop(partial(conversation, before))
 
     def _keep(self, ask: ResponseJob, prompt: Prompt, writer: ResponseWriter) -> None:
-        """Store the response with what the model was given: what was too old for that is gone for good."""
+        """Store the response with the items that the model was given; items removed by truncation are not stored."""
         if ask.body.store is not False:
             self.store.put(ask.owner, kept(prompt.items, writer.response))

@@ -12,7 +12,7 @@ class StoredResponse:
     reply: bytes
     """The response object."""
     inputs: tuple[bytes, ...]
-    """All items that the model was given, those of the responses before it included."""
+    """All items that the model was given, including the items of the responses before it."""
 
     @property
     def size(self) -> int:

@@ -1,4 +1,4 @@
-"""Which compute mode an engine process is started in, and what follows when it dies before it is ready."""
+"""The compute mode in which an engine process is started, and the next one when it dies before it is ready."""
 
 import signal
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ class ComputeFallback:
         """Begin with ``first``."""
         self._first = first
         self.mode = first
-        """What the next process is started in."""
+        """Mode of the next process."""
         self.failures: tuple[Failure, ...] = ()
         """Modes that failed since a process was ready, the first one first."""
         self._self_testing = False
@@ -59,7 +59,7 @@ class ComputeFallback:
         self._self_testing = True
 
     def ready(self) -> tuple[Failure, ...]:
-        """Note that ``mode`` works; return what did not before it, since the last time."""
+        """Note that ``mode`` works; return the modes that failed before it, since the last time."""
         failed, self.failures = self.failures, ()
         self._first = self.mode
         return failed
@@ -78,7 +78,7 @@ class ComputeFallback:
         return True
 
     def give_up(self) -> str:
-        """Return why no mode works, and what to do; forget the failures."""
+        """Return why no mode works, with a remedy; forget the failures."""
         failures, self.failures = self.failures, ()
         remedy = _REMEDIES[all("SIGILL" in failure.how for failure in failures)]
         return f"{remedy}. No compute mode works: {'; '.join(map(str, failures))}"

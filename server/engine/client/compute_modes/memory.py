@@ -26,7 +26,7 @@ class Remembered:
 
     mode: ComputeMode
     reason: str
-    """What happened in the faster ones."""
+    """How the faster ones failed."""
     file: Path
     """Where that is kept; without it, the next start tries all modes again."""
 
@@ -40,7 +40,7 @@ class ModeMemory:
         self._model = model
 
     def load(self) -> Remembered | None:
-        """Return what is remembered. Reads the disk."""
+        """Return the remembered mode. Reads the disk."""
         try:
             path = self._path()
             if path is None or not path.is_file():
@@ -96,7 +96,7 @@ def build_identity() -> str:
 
 
 def cpu_identity() -> str:
-    """Return text that differs between CPUs of which one may lack what the other has."""
+    """Return text that differs between CPUs with different instruction sets."""
     try:
         text = Path("/proc/cpuinfo").read_text("utf-8", "replace").split("\n\n", 1)[0]
     except OSError:

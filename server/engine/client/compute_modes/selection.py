@@ -1,4 +1,4 @@
-"""The compute modes of one engine: what works is remembered, what does not is logged."""
+"""The compute modes of one engine: a mode that works is remembered, a failure is logged."""
 
 import logging
 import threading
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class EngineModes:
-    """Says what the next process is started with. The methods that follow a process belong to one thread."""
+    """Chooses the mode of the next process. The methods that follow a process belong to one thread."""
 
     def __init__(self, config: EngineConfig) -> None:
         """Nothing is read yet. A ``config`` that names a mode begins with that one."""
@@ -70,7 +70,7 @@ class EngineModes:
         return True
 
     def give_up(self) -> str:
-        """Return why no mode works, and what to do."""
+        """Return why no mode works, with a remedy."""
         return self._known.give_up()
 
     @property

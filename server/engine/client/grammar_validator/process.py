@@ -29,7 +29,7 @@ class GrammarProcess:
         self._ended = False
 
     def check(self, grammar: Grammar) -> Verdict:
-        """Return what is to be said of ``grammar``.
+        """Return the verdict on ``grammar``.
 
         Raises:
             EngineUnavailable: that could not be found out.
@@ -61,7 +61,7 @@ class GrammarProcess:
             process.kill()
 
     def close(self) -> None:
-        """Kill the process and free what it took."""
+        """Kill the process and free its resources."""
         process, connection, self._process, self._connection = self._process, self._connection, None, None
         if connection is not None:
             connection.close()

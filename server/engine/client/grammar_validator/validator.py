@@ -1,4 +1,4 @@
-"""Whether a grammar can be used: asked of a process that may hang or die over it, for one caller after the other."""
+"""Validation of grammars in a process that may hang or crash, with a fair queue over callers."""
 
 import asyncio
 import hashlib
@@ -126,7 +126,7 @@ class GrammarValidator:
         self._thread.shutdown(wait=False)
 
     async def _work(self) -> None:
-        """Check what is queued until nothing is."""
+        """Check queued grammars until the queue is empty."""
         try:
             while (waiting := self._queue.take()) is not None:
                 await self._answer(waiting)

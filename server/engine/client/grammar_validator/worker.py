@@ -30,7 +30,7 @@ CPU_SECONDS = 1.0
 _WALL_SECONDS = 20.0
 """Limit of wall time for one check. A busy machine needs more of it than of processor time."""
 _MEMORY_BYTES = 2 << 30
-"""Address space that a check may add to what the process has."""
+"""Address space that a check may use in addition to the process's own."""
 _LEAST_MEMORY_BYTES = 512 << 20
 """With less room than this, a check may run out of memory through no fault of the grammar."""
 _STACK_BYTES = 2 << 20
@@ -41,7 +41,7 @@ _WALKS = (12, 12, 100)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a check found."""
+    """Result of a check."""
 
     refusal: str = ""
     """Why the grammar cannot be used; empty if it can."""
@@ -112,7 +112,7 @@ def _check_in_child(factory: "ConstraintFactory", grammar: Grammar) -> Verdict:
 
 
 def _of_death(exit_code: int, room: int, *, timed_out: bool) -> Verdict:
-    """Return what the end of a child without a report says. ``room`` is the memory it had, in bytes."""
+    """Return the verdict for a child that ended without a report. ``room`` is its memory limit in bytes."""
     if timed_out:
         return Verdict(failure=f"it was not done within {_WALL_SECONDS:g} s")
     if exit_code == -signal.SIGPROF:
@@ -150,7 +150,7 @@ def _report(write_end: int, verdict: Verdict) -> None:
 
 
 def _read_to_end(descriptor: int, seconds: float) -> bytes | None:
-    """Return what comes until the other end is closed, or None where that takes more than ``seconds``."""
+    """Return the bytes up to the end of the pipe, or None if that takes more than ``seconds``."""
     deadline = time.monotonic() + seconds
     data = b""
     while select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
