@@ -12,7 +12,8 @@ from typing_extensions import TypedDict
 from glmserve.compat.schemas import LegacyBody, LegacyRequest, parse_legacy_request
 from glmserve.engine.params import SamplingParams
 from glmserve.generation.generate import GenerationRequest, complete, room_for_answer, unless_gone
-from glmserve.http.errors import ErrorReply, RouteNotServed
+from glmserve.http.error_replies import ErrorReply
+from glmserve.http.errors import RouteNotServed
 from glmserve.http.json_body import hung_up, read_request
 from glmserve.http.offload import off_loop
 from glmserve.http.openapi import GENERATES, documented

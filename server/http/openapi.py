@@ -40,9 +40,9 @@ from glmserve.engine.errors import (
     PromptTooLong,
     QueueFull,
 )
+from glmserve.http.error_replies import ErrorEnvelope, status_and_code
 from glmserve.http.errors import (
     BodyTooLarge,
-    ErrorEnvelope,
     HeaderFieldsTooLarge,
     InvalidKey,
     InvalidRequest,
@@ -50,7 +50,6 @@ from glmserve.http.errors import (
     RateLimited,
     RequestTimedOut,
     ServerBusy,
-    status_and_code,
 )
 
 _REFERENCE = "#/components/schemas/{model}"

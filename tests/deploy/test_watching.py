@@ -9,7 +9,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from glmserve.engine.errors import EngineDied, QueueFull
-from glmserve.http.errors import describe
+from glmserve.http.error_replies import describe
 from glmserve.observability.metric_definitions import ENGINE_METERS, REQUEST_METERS, MetricKind
 from tests.support.api import connect, make_app
 from tests.support.scripted_engine import ScriptedEngine

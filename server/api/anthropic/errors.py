@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from glmserve.api.anthropic.response_types import FaultType, MessageFailure
-from glmserve.http.errors import ErrorReply
+from glmserve.http.error_replies import ErrorReply
 from glmserve.http.request_context import current_request
 
 _TYPES: Mapping[int, FaultType] = MappingProxyType(

@@ -14,7 +14,7 @@ from glmserve.api.anthropic.request import to_generation, to_prompt
 from glmserve.api.anthropic.response_types import CountedTokens, MessageEvent, MessageFailure, MessageObject
 from glmserve.api.anthropic.stream import MessageWriter
 from glmserve.generation.generate import Generation, generate, unless_gone
-from glmserve.http.errors import ErrorReply, prompt_in
+from glmserve.http.error_replies import ErrorReply, prompt_in
 from glmserve.http.json_body import hung_up, read_request
 from glmserve.http.openapi import Tag, documented
 from glmserve.http.sse import Event, EventStream

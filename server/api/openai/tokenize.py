@@ -16,7 +16,8 @@ from glmserve.api.openai.chat_completions.protocol import ChatRequest, parse_cha
 from glmserve.api.openai.chat_completions.request import to_prompt
 from glmserve.chat.prompts.errors import PromptError
 from glmserve.engine.errors import EngineUnavailable, ModelLoadError
-from glmserve.http.errors import InvalidRequest, ModelNotFound, prompt_in
+from glmserve.http.error_replies import prompt_in
+from glmserve.http.errors import InvalidRequest, ModelNotFound
 from glmserve.http.json_body import read_request
 from glmserve.http.offload import off_loop
 from glmserve.http.openapi import Tag, documented

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from glmserve.http.errors import describe, is_expected
+from glmserve.http.error_replies import describe, is_expected
 from glmserve.http.framing.half_close import is_reset
 from glmserve.http.framing.parser import Http1Parser
 from glmserve.http.framing.reply import Exchange

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from fastapi.responses import JSONResponse
 from starlette.types import Scope
 
-from glmserve.http.errors import ErrorReply, describe, is_expected
+from glmserve.http.error_replies import ErrorReply, describe, is_expected
 from glmserve.http.request_context import current_request
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,8 @@ from starlette.exceptions import HTTPException
 
 from glmserve.chat.prompts.errors import PromptError
 from glmserve.engine.errors import EngineError, PromptTooLong, QueueFull, RequestRejected
-from glmserve.http.errors import ApiError, InvalidRequest, describe, is_expected
+from glmserve.http.error_replies import describe, is_expected
+from glmserve.http.errors import ApiError, InvalidRequest
 
 
 def leaves(root: type[Exception]) -> list[type[Exception]]:

@@ -13,7 +13,7 @@ from glmserve.api.openai.chat_completions.tool_calls import CallShape
 from glmserve.api.openai.envelope import new_head
 from glmserve.api.openai.response_types import ChatChunk, ChatCompletion
 from glmserve.generation.generate import Completion, complete, generate, unless_gone
-from glmserve.http.errors import ErrorEnvelope
+from glmserve.http.error_replies import ErrorEnvelope
 from glmserve.http.json_body import hung_up, read_request
 from glmserve.http.openapi import documented
 from glmserve.http.sse import EventStream

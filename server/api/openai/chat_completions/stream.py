@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 
 from glmserve.api.openai.chat_completions.response import ChunkWriter
 from glmserve.generation.generate import Generation
-from glmserve.http.errors import ErrorReply
+from glmserve.http.error_replies import ErrorReply
 from glmserve.http.sse import Event, EventStream
 
 DONE = Event("[DONE]")

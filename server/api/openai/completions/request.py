@@ -23,7 +23,8 @@ from glmserve.api.openai.completions.field_policy import COMPLETION
 from glmserve.engine.params import MAX_LOGPROBS
 from glmserve.generation.generate import GenerationRequest, room_for_answer
 from glmserve.generation.prompt_batch import SEQUENCES_AT_MOST
-from glmserve.http.errors import InvalidRequest, prompt_in
+from glmserve.http.error_replies import prompt_in
+from glmserve.http.errors import InvalidRequest
 from glmserve.model_pool.registry import ServedModel
 
 _DEFAULT_MAX_TOKENS = 16

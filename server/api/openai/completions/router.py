@@ -14,7 +14,7 @@ from glmserve.api.openai.completions.response_types import TextCompletion
 from glmserve.api.openai.envelope import new_head
 from glmserve.generation.generate import unless_gone
 from glmserve.generation.prompt_batch import PromptBatch, generate_all
-from glmserve.http.errors import ErrorEnvelope, prompt_in
+from glmserve.http.error_replies import ErrorEnvelope, prompt_in
 from glmserve.http.json_body import hung_up, read_request
 from glmserve.http.openapi import documented
 from glmserve.http.sse import Event, EventStream

@@ -14,7 +14,8 @@ from glmserve.api.openai.responses.store import ResponseStore
 from glmserve.api.openai.responses.stream import ResponseWriter
 from glmserve.chat.tasks.task import Task, task_name
 from glmserve.generation.generate import Generation, generate
-from glmserve.http.errors import InvalidRequest, PreviousResponseNotFound, PromptNotFound, prompt_in
+from glmserve.http.error_replies import prompt_in
+from glmserve.http.errors import InvalidRequest, PreviousResponseNotFound, PromptNotFound
 from glmserve.http.offload import off_loop
 from glmserve.http.request_context import current_request
 from glmserve.http.sse import Event, EventStream

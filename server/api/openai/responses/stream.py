@@ -20,7 +20,7 @@ from glmserve.api.openai.responses.response_types import (
 from glmserve.engine.messages import FinishReason
 from glmserve.generation.generate import Usage
 from glmserve.generation.output_processor import TextDelta
-from glmserve.http.errors import ErrorReply
+from glmserve.http.error_replies import ErrorReply
 from glmserve.http.sse import Event
 
 _FAULTS: Mapping[int, Literal["invalid_prompt", "rate_limit_exceeded"]] = MappingProxyType(

@@ -1,0 +1,216 @@
+"""Error replies: the one table of statuses and codes, and OpenAI's shape of a reply."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from starlette.exceptions import HTTPException
+from typing_extensions import TypedDict
+
+from glmserve.chat.prompts.errors import PromptError
+from glmserve.chat.tools.types import StrictToolError, ToolError
+from glmserve.engine.errors import (
+    DecodeFailed,
+    EngineDied,
+    EngineUnavailable,
+    GrammarFailed,
+    GrammarRejected,
+    ModelLoadError,
+    PromptTooLong,
+    QueueFull,
+    SlowConsumer,
+    UnknownToken,
+)
+from glmserve.http.errors import (
+    AddressNotFound,
+    ApiError,
+    BodyTooLarge,
+    BodyTooSlow,
+    ClientDisconnected,
+    CrossSiteRefused,
+    HeaderFieldsTooLarge,
+    HostRefused,
+    InvalidKey,
+    InvalidRequest,
+    MalformedRequest,
+    ModelNotFound,
+    PreviousResponseNotFound,
+    PromptNotFound,
+    RateLimited,
+    RequestTimedOut,
+    ResponseNotFound,
+    RouteNotServed,
+    ServerBusy,
+    TextTooLong,
+    TooManyConnections,
+    UnsupportedEncoding,
+    WrongModelKind,
+)
+
+
+class ErrorObject(TypedDict):
+    """OpenAI's description of an error."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorEnvelope(TypedDict):
+    """OpenAI's error reply."""
+
+    error: ErrorObject
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReply:
+    """An error reply, before a dialect gives it its shape."""
+
+    status: int
+    type: str
+    code: str | None
+    message: str
+    param: str | None = None
+    retry_after: int | None = None
+    allow: str | None = None
+    """The methods a path does take, where the wrong one was used."""
+
+    def headers(self) -> dict[str, str]:
+        """Return the HTTP headers that go with it."""
+        headers = {}
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(self.retry_after)
+        if self.allow is not None:
+            headers["Allow"] = self.allow
+        if self.status == 415:
+            headers["Accept-Encoding"] = "identity"
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return headers
+
+    def envelope(self) -> ErrorEnvelope:
+        """Return OpenAI's error reply."""
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    status: int
+    type: str
+    code: str
+    retry_after: int | None = None
+
+
+_INTERNAL = _Row(500, "server_error", "internal_error")
+
+
+# A died engine is restarted and its other requests did nothing wrong: trying again is right. A batch that
+# llama.cpp refuses would be refused again.
+_TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
+    {
+        InvalidRequest: _Row(400, "invalid_request_error", "invalid_value"),
+        PromptError: _Row(400, "invalid_request_error", "invalid_value"),
+        ToolError: _Row(400, "invalid_request_error", "invalid_value"),
+        StrictToolError: _Row(400, "invalid_request_error", "unsupported_grammar"),
+        TextTooLong: _Row(400, "invalid_request_error", "context_length_exceeded"),
+        PromptTooLong: _Row(400, "invalid_request_error", "context_length_exceeded"),
+        GrammarRejected: _Row(400, "invalid_request_error", "unsupported_grammar"),
+        GrammarFailed: _Row(400, "invalid_request_error", "unsupported_grammar"),
+        UnknownToken: _Row(400, "invalid_request_error", "invalid_value"),
+        MalformedRequest: _Row(400, "invalid_request_error", "malformed_request"),
+        InvalidKey: _Row(401, "invalid_request_error", "invalid_api_key"),
+        CrossSiteRefused: _Row(403, "invalid_request_error", "cross_site_request"),
+        HostRefused: _Row(403, "invalid_request_error", "host_not_allowed"),
+        ModelNotFound: _Row(404, "invalid_request_error", "model_not_found"),
+        AddressNotFound: _Row(404, "invalid_request_error", "not_found"),
+        WrongModelKind: _Row(400, "invalid_request_error", "wrong_model_kind"),
+        RouteNotServed: _Row(404, "invalid_request_error", "route_not_served"),
+        PromptNotFound: _Row(404, "invalid_request_error", "prompt_not_found"),
+        PreviousResponseNotFound: _Row(400, "invalid_request_error", "previous_response_not_found"),
+        ResponseNotFound: _Row(404, "invalid_request_error", "response_not_found"),
+        SlowConsumer: _Row(408, "invalid_request_error", "reader_too_slow"),
+        BodyTooSlow: _Row(408, "invalid_request_error", "body_too_slow"),
+        BodyTooLarge: _Row(413, "invalid_request_error", "request_too_large"),
+        UnsupportedEncoding: _Row(415, "invalid_request_error", "unsupported_content_encoding"),
+        RateLimited: _Row(429, "rate_limit_error", "rate_limit_exceeded"),
+        QueueFull: _Row(429, "rate_limit_error", "queue_full"),
+        HeaderFieldsTooLarge: _Row(431, "invalid_request_error", "headers_too_large"),
+        ClientDisconnected: _Row(499, "client_closed_request", "client_closed_request"),
+        DecodeFailed: _Row(500, "server_error", "decode_failed"),
+        TooManyConnections: _Row(503, "server_error", "too_many_connections", retry_after=1),
+        ServerBusy: _Row(503, "server_error", "server_busy", retry_after=1),
+        EngineDied: _Row(503, "server_error", "engine_died", retry_after=2),
+        EngineUnavailable: _Row(503, "server_error", "engine_unavailable", retry_after=2),
+        ModelLoadError: _Row(503, "server_error", "model_load_failed", retry_after=60),
+        RequestTimedOut: _Row(504, "server_error", "request_timeout"),
+    }
+)
+
+
+_PARAMS: Mapping[type[Exception], str] = MappingProxyType(
+    {
+        PromptError: "messages",
+        PromptTooLong: "messages",
+        UnknownToken: "logit_bias",
+        ToolError: "tools",
+        StrictToolError: "tools",
+    }
+)
+
+
+def is_expected(error: Exception) -> bool:
+    """Return whether ``error`` has a row of its own; any other is a fault of the server, to be logged."""
+    return isinstance(error, HTTPException) or _row(type(error)) is not _INTERNAL
+
+
+def describe(error: Exception) -> ErrorReply:
+    """Return the reply for ``error``; an unexpected one is not described."""
+    if isinstance(error, HTTPException):
+        return _describe_http(error)
+    row = _row(type(error))
+    if row is _INTERNAL:
+        return ErrorReply(row.status, row.type, row.code, "the server failed to handle this request")
+    retry_after = error.retry_after if isinstance(error, QueueFull | RateLimited) else row.retry_after
+    return ErrorReply(
+        status=row.status,
+        type=row.type,
+        code=(error.code if isinstance(error, ApiError) else None) or row.code,
+        message=str(error),
+        param=error.param if isinstance(error, ApiError) else _PARAMS.get(type(error)),
+        retry_after=retry_after,
+    )
+
+
+def status_and_code(kind: type[Exception]) -> tuple[int, str]:
+    """Return the status of a kind of error, and its usual code."""
+    row = _row(kind)
+    return row.status, row.code
+
+
+@contextmanager
+def prompt_in(field: str) -> Iterator[None]:
+    """Attribute errors of a prompt to ``field``, where this kind of request has it.
+
+    Raises:
+        InvalidRequest: in place of PromptError, PromptTooLong and TextTooLong.
+    """
+    try:
+        yield
+    except (PromptError, PromptTooLong, TextTooLong) as error:
+        raise InvalidRequest(str(error), param=field, code=_row(type(error)).code) from None
+
+
+def _row(kind: type[Exception]) -> _Row:
+    return next((_TABLE[base] for base in kind.__mro__ if base in _TABLE), _INTERNAL)
+
+
+def _describe_http(error: HTTPException) -> ErrorReply:
+    """Return the reply for an error of routing itself, such as a wrong method."""
+    allow = (error.headers or {}).get("Allow")
+    code, message = None, str(error.detail)
+    if error.status_code == 405:
+        code, message = "method_not_allowed", f"this address does not take that method; it takes {allow}"
+    kind = "invalid_request_error" if error.status_code < 500 else "server_error"
+    return ErrorReply(error.status_code, kind, code, message, allow=allow)
