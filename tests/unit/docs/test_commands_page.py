@@ -85,7 +85,7 @@ def test_the_page_names_every_command_of_the_chat() -> None:
     ],
 )
 def test_the_page_names_every_key_of_the_json(command: str, report: type, more: tuple[str, ...]) -> None:
-    schemas = COMMANDS_PAGE.read_text("utf-8").partition("## What `--json` prints")[2]
+    schemas = COMMANDS_PAGE.read_text("utf-8").partition("## `--json` output")[2]
     (row,) = re.findall(rf"^\| {re.escape(command)} \| (.*) \|$", schemas, re.MULTILINE)
     assert set(re.findall(r"`(\w+)`", row)) == {*(field.name for field in fields(report)), *more}
 
