@@ -17,7 +17,9 @@ from glmserve.http.errors import RouteNotServed
 from glmserve.http.json_body import hung_up, read_request
 from glmserve.http.offload import off_loop
 from glmserve.http.openapi import GENERATES, documented
-from glmserve.model_pool.registry import ModelCard, ModelRegistry, ServedModel
+from glmserve.http.request_context import RequestContext
+from glmserve.http.request_record import current_request
+from glmserve.model_pool.registry import EncodedPrompt, ModelCard, ModelRegistry, ServedModel
 from glmserve.model_pool.truncation import encode_latest
 
 Clock = Callable[[], datetime]
@@ -67,22 +69,23 @@ def endpoint(contract: Contract, registry: ModelRegistry, clock: Clock) -> Calla
         """Answer one prompt after its history."""
         model = registry.first_of(contract.formats, contract.route)
         ask = await read_request(request, parse_legacy_request, unique_keys=False)
-        text = await unless_gone(_answer(ask, model, contract), partial(hung_up, request))
+        text = await unless_gone(_answer(ask, model, contract, current_request().context), partial(hung_up, request))
         return await off_loop(lambda: JSONResponse(_body(text, ask.grown(text), 200, clock)))
 
     return answer
 
 
-async def _answer(ask: LegacyRequest, model: ServedModel, contract: Contract) -> str:
+async def _answer(ask: LegacyRequest, model: ServedModel, contract: Contract, context: RequestContext) -> str:
     async with model.in_use():
 
-        async def encode(first: int) -> tuple[int, ...]:
-            return await model.encode(await off_loop(partial(ask.messages, first)))
+        async def encode(first: int) -> EncodedPrompt:
+            return await model.encode(await off_loop(partial(ask.messages, first)), context)
 
-        prompt_ids = await encode_latest(encode, len(ask.rounds), model.context_length)
-        room = room_for_answer(model, len(prompt_ids))
-        params = contract.sampling(ask, model.card, len(prompt_ids), room)
-        completion = await complete(model, GenerationRequest(prompt_ids, params))
+        prompt = await encode_latest(encode, len(ask.rounds), model.context_length)
+        room = room_for_answer(model, len(prompt.ids))
+        params = contract.sampling(ask, model.card, len(prompt.ids), room)
+        request = GenerationRequest(prompt.ids, params, common_tokens=prompt.common_tokens)
+        completion = await complete(model, request, context)
     return contract.polish(completion.answers[0].text)
 
 

@@ -49,7 +49,7 @@ from glmserve.http.middleware.timeout import TimeLimit
 from glmserve.http.middleware.tracing import Spans, SpanWriter
 from glmserve.http.openapi import Tag, openapi_of
 from glmserve.http.origins import LOCAL, Origins
-from glmserve.http.request_context import Limits, current_request
+from glmserve.http.request_record import Limits, current_request
 from glmserve.model_pool.registry import ModelRegistry
 from glmserve.observability.engine_metrics import EngineFigures
 from glmserve.observability.middleware import MetricsMiddleware

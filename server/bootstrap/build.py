@@ -27,7 +27,7 @@ from glmserve.engine.llama.fingerprint import identify_content
 from glmserve.http.middleware.api_keys import ApiKeyStore, parse_keys
 from glmserve.http.middleware.tracing import SpanWriter
 from glmserve.http.origins import is_loopback_host
-from glmserve.http.request_context import Limits
+from glmserve.http.request_record import Limits
 from glmserve.model_pool.host import LoadPolicy, ModelHost
 from glmserve.model_pool.pinning import pins
 from glmserve.model_pool.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, ServedModel

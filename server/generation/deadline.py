@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from glmserve.http.errors import RequestTimedOut
-from glmserve.http.request_context import RequestRecord
+from glmserve.http.request_context import RequestContext
 
 _T = TypeVar("_T")
 
@@ -13,15 +13,15 @@ _T = TypeVar("_T")
 class Deadline:
     """That of a request. One timer serves all of its waits; close it in the end."""
 
-    def __init__(self, record: RequestRecord) -> None:
-        """Start the timer where ``record`` has a time limit."""
-        self._limit = record.time_limit
+    def __init__(self, context: RequestContext) -> None:
+        """Start the timer where ``context`` has a time limit."""
+        self._limit = context.time_limit
         self._expired = False
         self._waiting: asyncio.Task[object] | None = None
         self._timer: asyncio.TimerHandle | None = None
         if self._limit:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(record.seconds_left(), self._expire)
+            self._timer = loop.call_later(context.seconds_left(), self._expire)
 
     async def wait(self, work: Callable[[], Awaitable[_T]]) -> _T:
         """Await ``work`` within the time limit.

@@ -22,7 +22,8 @@ from glmserve.generation.output_processor import RequestOutput, TextDelta, score
 from glmserve.generation.prompt_log import log_prompt, logged
 from glmserve.generation.tool_schemas import without_refused_schemas
 from glmserve.http.errors import ClientDisconnected
-from glmserve.http.request_context import RequestProgress, RequestRecord, current_request
+from glmserve.http.request_context import RequestContext, RequestObserver
+from glmserve.http.request_progress import RequestProgress
 from glmserve.model_pool.host import Tokenizer
 from glmserve.model_pool.registry import ServedModel
 
@@ -61,6 +62,8 @@ class GenerationRequest:
     scores_only: bool = False
     """No answer is wanted. The engine gives one token all the same."""
     salts: PrefixSalts = NO_SALTS
+    common_tokens: int = 0
+    """Length of the part of the prompt that callers share though each has a prefix cache of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +200,7 @@ class Generation:
         return done
 
 
-async def generate(model: ServedModel, request: GenerationRequest) -> Generation:
+async def generate(model: ServedModel, request: GenerationRequest, context: RequestContext) -> Generation:
     """Hand ``request`` to the model's engine and return the running generation, which the caller closes.
 
     The model stays loaded until then.
@@ -209,13 +212,12 @@ async def generate(model: ServedModel, request: GenerationRequest) -> Generation
     tokenizer = model.tokenizer
     progress = RequestProgress(model.card.name, len(request.prompt_ids), request.scores_only)
     choices: list[RequestOutput] = []
-    record = current_request()
-    caller = Caller(record.caller, record.seconds_left(), _scope(record, request.salts))
+    caller = Caller(context.caller, context.seconds_left(), _scope(request, context))
     with ExitStack() as resources:
         resources.enter_context(model.held())
         try:
             if request.tools is not None:
-                request = await _with_usable_tools(model, request, request.tools, caller)
+                request = await _with_usable_tools(model, request, request.tools, caller, context.observer)
             for index in range(request.n):
                 params = _params_of(request.params, index)
                 outputs = await model.host.engine.submit(request.prompt_ids, params, model.variant, caller)
@@ -223,10 +225,10 @@ async def generate(model: ServedModel, request: GenerationRequest) -> Generation
         except BaseException:
             await _close_all(choices)
             raise
-        record.generations.append(progress)
-        if record.log_texts:
+        context.observer.begin(progress)
+        if context.log_texts:
             log_prompt(request.prompt_ids, tokenizer)
-        deadline = Deadline(record)
+        deadline = Deadline(context)
         resources.callback(deadline.close)
         return Generation(
             len(request.prompt_ids),
@@ -235,23 +237,23 @@ async def generate(model: ServedModel, request: GenerationRequest) -> Generation
             deadline,
             resources.pop_all(),
             scores_prompt=request.params.prompt_logprobs is not None,
-            log_answers=record.log_texts,
+            log_answers=context.log_texts,
         )
 
 
-def _scope(record: RequestRecord, salts: PrefixSalts) -> PrefixScope:
+def _scope(request: GenerationRequest, context: RequestContext) -> PrefixScope:
     """Return the scope of the prompt in the prefix cache; without an owner, buckets have no effect."""
-    owner = record.prefix_owner
-    return PrefixScope(owner, salts.bucket if owner else "", record.common_tokens, salts.salt)
+    owner, salts = context.prefix_owner, request.salts
+    return PrefixScope(owner, salts.bucket if owner else "", request.common_tokens, salts.salt)
 
 
-async def complete(model: ServedModel, request: GenerationRequest) -> Completion:
+async def complete(model: ServedModel, request: GenerationRequest, context: RequestContext) -> Completion:
     """Return all of the answers; being cancelled aborts them.
 
     Raises:
         EngineError: the engine did not take the request, or could not finish it.
     """
-    generation = await generate(model, request)
+    generation = await generate(model, request, context)
     try:
         return completion(generation, [delta async for delta in generation])
     finally:
@@ -285,7 +287,7 @@ async def unless_gone(work: Awaitable[_T], gone: Callable[[], Awaitable[None]]) 
 
 
 async def _with_usable_tools(
-    model: ServedModel, request: GenerationRequest, tools: ToolConfig, caller: Caller
+    model: ServedModel, request: GenerationRequest, tools: ToolConfig, caller: Caller, observer: RequestObserver
 ) -> GenerationRequest:
     """Return ``request`` with a grammar that the engine takes, as far as its tools decide. Raises GrammarRejected."""
     grammar = request.params.grammar
@@ -294,7 +296,7 @@ async def _with_usable_tools(
     try:
         await model.host.engine.check_grammar(grammar, caller)
     except GrammarRejected as refusal:
-        tools = await without_refused_schemas(model, tools, refusal, caller)
+        tools = await without_refused_schemas(model, tools, refusal, caller, observer)
         return replace(request, tools=tools, params=replace(request.params, grammar=model.tool_grammar(tools)))
     return request
 

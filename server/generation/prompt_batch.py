@@ -15,6 +15,7 @@ from glmserve.generation.generate import (
     generate,
 )
 from glmserve.generation.output_processor import TextDelta
+from glmserve.http.request_context import RequestContext
 from glmserve.model_pool.registry import ServedModel
 
 SEQUENCES_AT_MOST = 128
@@ -81,7 +82,9 @@ def total(usages: Iterable[Usage]) -> Usage:
     )
 
 
-async def generate_all(model: ServedModel, requests: Sequence[GenerationRequest]) -> PromptBatch:
+async def generate_all(
+    model: ServedModel, requests: Sequence[GenerationRequest], context: RequestContext
+) -> PromptBatch:
     """Hand all of ``requests`` to the model's engine and return the running batch, which the caller closes.
 
     Raises:
@@ -91,7 +94,7 @@ async def generate_all(model: ServedModel, requests: Sequence[GenerationRequest]
     running: list[Generation] = []
     try:
         for request in requests:
-            running.append(await generate(model, request))
+            running.append(await generate(model, request, context))
     except BaseException:
         await PromptBatch(running).aclose()
         raise

@@ -8,16 +8,18 @@ from glmserve.chat.tools.types import Tool, ToolConfig
 from glmserve.engine.errors import GrammarRejected
 from glmserve.engine.grammar import Grammar, GrammarKind
 from glmserve.engine.interface import Caller
-from glmserve.http.request_context import current_request
+from glmserve.http.request_context import RequestObserver
 from glmserve.model_pool.registry import ServedModel
 
 _ANY_ARGUMENTS = MappingProxyType({"type": "object"})
 
 
 async def without_refused_schemas(
-    model: ServedModel, offer: ToolConfig, refusal: GrammarRejected, caller: Caller
+    model: ServedModel, offer: ToolConfig, refusal: GrammarRejected, caller: Caller, observer: RequestObserver
 ) -> ToolConfig:
     """Return ``offer`` with free arguments for the tools that the engine refuses, after it refused all of it.
+
+    ``observer`` is told of each.
 
     Raises:
         GrammarRejected: such a tool is strict, or the tools are not to blame.
@@ -29,7 +31,7 @@ async def without_refused_schemas(
         if tool.name in reasons and tool.strict:
             raise GrammarRejected(f"the parameters of the tool {tool.name}: {reasons[tool.name]}")
     for name in reasons:
-        current_request().relax(f"{name}: parameters")
+        observer.relax(f"{name}: parameters")
     return replace(offer, tools=tuple(_freed(tool) if tool.name in reasons else tool for tool in offer.tools))
 
 

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from glmserve.http.errors import ClientDisconnected, InvalidRequest, shown_name
 from glmserve.http.json_work import MOST, is_too_much
 from glmserve.http.offload import read_off_loop
-from glmserve.http.request_context import current_request
+from glmserve.http.request_record import current_request
 
 _T = TypeVar("_T")
 _MOST_DIGITS = 400

@@ -13,7 +13,7 @@ from functools import cache
 from typing import TypeVar
 
 from glmserve.http.errors import ServerBusy
-from glmserve.http.request_context import current_request
+from glmserve.http.request_record import current_request
 
 _T = TypeVar("_T")
 

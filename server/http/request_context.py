@@ -1,151 +1,51 @@
-"""The record of the HTTP request that is being answered.
-
-Logging and the door to generation are far from the HTTP layer, so the record is found through a context variable.
-Where there is none, as in a test of a part, everybody gets a fresh one.
-"""
+"""The facts of a request that its generations need, as an argument: nothing below the routers looks a request up."""
 
 import math
 import time
-from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Protocol
 
-_IGNORED_AT_MOST = 32
-"""Names of one kind that a response header tells."""
+from glmserve.http.request_progress import RequestProgress
 
-_RELAXED_AT_MOST = 16
-"""Parts of schemas that a response header names."""
 
-CLIENT_CLOSED = 499
-"""The status of a request whose caller hung up before there was one."""
+class RequestObserver(Protocol):
+    """Is told of the generations of a request."""
+
+    def begin(self, progress: RequestProgress) -> None:
+        """An engine has taken a prompt, whose answers are counted in ``progress``."""
+
+    def relax(self, part: str) -> None:
+        """The answer is not held to ``part`` of a schema."""
+
+
+class NoObserver:
+    """Keeps nothing of what it is told."""
+
+    def begin(self, progress: RequestProgress) -> None:
+        """Do nothing."""
+
+    def relax(self, part: str) -> None:
+        """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits of a key; 0 is unlimited."""
+class RequestContext:
+    """One request as its generations know it. Routers make it with ``RequestRecord.context``."""
 
-    requests_per_minute: int = 0
-    tokens_per_minute: int = 0
-    """Of prompts and answers together."""
-    concurrent: int = 0
-    """Requests at once."""
-
-
-@dataclass(slots=True, eq=False)
-class RequestProgress:
-    """The answers to one prompt, counted while they come."""
-
-    model: str
-    prompt_tokens: int
-    scores_only: bool = False
-    """No answer is wanted: the token that the engine gives all the same counts nowhere."""
-    completion_tokens: int = 0
-    queue_seconds: float | None = None
-    """How long the first of them waited in the engine; None until a token has come."""
-    prefill_seconds: float = 0.0
-    """From its admission to its first token."""
-    cached_tokens: int = 0
-    """Tokens of the prompt that it found computed."""
-    first_token: float = 0.0
-    """When that was, on the monotonic clock."""
-    last_token: float = 0.0
-    """When the latest one was."""
-    gaps: list[float] = field(default_factory=list)
-    """Seconds between the tokens of an answer, or between the batches of them that came together."""
-    cut: bool = False
-    """An answer ended because it had become as long as it may."""
-
-    def begin(self, queue_seconds: float, prefill_seconds: float, cached_tokens: int) -> None:
-        """Note that an answer has its first token; only the first of all answers counts."""
-        if self.queue_seconds is None:
-            self.queue_seconds, self.prefill_seconds = queue_seconds, prefill_seconds
-            self.cached_tokens, self.first_token = cached_tokens, time.monotonic()
-
-    def token(self, count: int, last: float) -> float:
-        """Note ``count`` tokens of an answer whose last ones came at ``last`` (0: none yet); return the time."""
-        now = self.last_token = time.monotonic()
-        self.completion_tokens += 0 if self.scores_only else count
-        if last:
-            self.gaps.append(now - last)
-        return now
-
-
-@dataclass(slots=True, eq=False)
-class RequestRecord:
-    """One HTTP request, filled in while it is answered."""
-
-    id: str = "-"
-    """As the reply's X-Request-Id says."""
-    arrived: float = field(default_factory=time.monotonic)
-    """On the monotonic clock, in seconds."""
-    key: str = ""
-    """Id of the API key that it came with, which is no secret; empty where the server has no keys."""
-    limits: Limits | None = None
-    """Limits of the key."""
-    is_known: bool = True
-    """False where the server has keys and this came without one, to an address that is open to all."""
+    caller: str = ""
+    """Identity for fair scheduling: the API key, or the address where there are no keys."""
+    time_limit: float = 0.0
+    """Seconds that the request may take; 0 is any number."""
+    expires: float = math.inf
+    """When they are over, on the monotonic clock."""
     prefix_owner: str = ""
     """Key that alone may reuse the prompt's cells in the prefix cache; empty if keys share them."""
-    common_tokens: int = 0
-    """How long the beginning of its prompt is that is a system message, which keys share as a whole."""
-    address: str = ""
-    """Where it came from: an address, or the network of one caller."""
-    time_limit: float = 0.0
-    """Seconds that it may take; 0 is any number."""
-    generations: list[RequestProgress] = field(default_factory=list)
-    """One for each prompt that an engine has taken, or for all inputs of a request for embeddings."""
-    relaxed: list[str] = field(default_factory=list)
-    """Parts of its schemas that the answer is not held to; a response header tells them."""
-    refusal: str = ""
-    """Code of the error that it was told, if any."""
-    failed: bool = False
-    """A stream that had begun ended with an error."""
-    status: int | None = None
-    """Of the reply, once it has begun."""
-    complete: bool = False
-    """The reply was sent to its end."""
-    strict_fields: bool = False
-    """Fields that are not known are refused, and not left out."""
     body_bytes: int = 0
-    """Of the request, once it was read: work on it takes the longer the more there are."""
+    """Size of the request: work on a large one is done beside the event loop."""
     log_texts: bool = False
     """Prompts and answers may be logged."""
-    ignored: dict[str, list[str]] = field(default_factory=dict)
-    """By kind, the names of parts of the request that have no effect; response headers tell them."""
-
-    def relax(self, part: str) -> None:
-        """Note that the answer is not held to a part of a schema."""
-        if part not in self.relaxed and len(self.relaxed) < _RELAXED_AT_MOST:
-            self.relaxed.append(part)
-
-    @property
-    def caller(self) -> str:
-        """Identity for fair scheduling: the key, or the address where there are no keys."""
-        return self.key or self.address
-
-    @property
-    def tokens(self) -> int:
-        """All tokens that it has had so far."""
-        return sum(one.prompt_tokens + one.completion_tokens for one in self.generations)
-
-    def ignore(self, kind: str, name: str) -> None:
-        """Note that a part of the request has no effect: ``kind`` is plural and becomes part of a header's name."""
-        names = self.ignored.setdefault(kind, [])
-        if name not in names and len(names) < _IGNORED_AT_MOST:
-            names.append(name)
+    observer: RequestObserver = field(default_factory=NoObserver)
 
     def seconds_left(self) -> float:
         """Return the rest of the time limit; infinity where there is none."""
-        return max(0.0, self.arrived + self.time_limit - time.monotonic()) if self.time_limit else math.inf
-
-
-_current: ContextVar[RequestRecord] = ContextVar("request_record")
-
-
-def current_request() -> RequestRecord:
-    """Return the record of the request that the running task answers."""
-    return _current.get(None) or RequestRecord()
-
-
-def enter_request(record: RequestRecord) -> None:
-    """Make ``record`` the current one of this task and of its child tasks."""
-    _current.set(record)
+        return max(0.0, self.expires - time.monotonic())

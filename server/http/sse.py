@@ -12,7 +12,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Receive, Scope, Send
 
 from glmserve.http.error_replies import ErrorReply, describe, is_expected
-from glmserve.http.request_context import current_request
+from glmserve.http.request_record import current_request
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from glmserve.engine.grammar import Grammar
 from glmserve.engine.interface import Caller, EngineState, EngineStatus
 from glmserve.http.errors import ModelNotFound, RouteNotServed, TextTooLong, WrongModelKind
 from glmserve.http.offload import INLINE_BYTES, off_loop
-from glmserve.http.request_context import current_request
+from glmserve.http.request_context import RequestContext
 from glmserve.model_pool.host import ModelHost, Tokenizer
 from glmserve.model_pool.system_length import SystemLengths
 from glmserve.models.catalog import SamplingDefaults
@@ -50,6 +50,15 @@ class ModelCard:
     """``system_fingerprint``: changes with the content of the model file and with the build that computes."""
     parent: str = ""
     """Of a tuned variant: the model it is a variant of. Of a task: the model or variant that does it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """A conversation as a model gets it."""
+
+    ids: tuple[int, ...]
+    common_tokens: int = 0
+    """Length of the system message and tools at its beginning, where callers share nothing else in the prefix cache."""
 
 
 class NamedModel:
@@ -87,10 +96,10 @@ class NamedModel:
 class EmbeddingModel(NamedModel):
     """A model that makes vectors of texts."""
 
-    async def encode(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+    async def encode(self, texts: Sequence[str], context: RequestContext) -> list[tuple[int, ...]]:
         """Return texts as ids, with the special tokens that the model's tokenizer adds. Raises EngineUnavailable."""
         tokenizer = self.tokenizer
-        return await _tokenised(sum(map(len, texts)), lambda: list(map(tokenizer.encode_framed, texts)))
+        return await _tokenised(sum(map(len, texts)), lambda: list(map(tokenizer.encode_framed, texts)), context)
 
     async def embed(self, inputs: tuple[tuple[int, ...], ...], caller: Caller) -> tuple[bytes, ...]:
         """Return a vector of length 1 for each input, as float32; see ``Engine.embed``."""
@@ -127,8 +136,13 @@ class ServedModel(NamedModel):
         return min(self.host.info.parallel + self.host.info.max_waiting, _CHOICES_AT_MOST)
 
     async def encode(
-        self, messages: Sequence[Message], tools: Sequence[Tool] = (), *, continued: bool = False
-    ) -> tuple[int, ...]:
+        self,
+        messages: Sequence[Message],
+        context: RequestContext,
+        tools: Sequence[Tool] = (),
+        *,
+        continued: bool = False,
+    ) -> EncodedPrompt:
         """Return the prompt of a conversation; see ``PromptFormat``.
 
         Raises:
@@ -137,13 +151,15 @@ class ServedModel(NamedModel):
             EngineUnavailable: the model is not ready.
         """
         tokenizer, form = self.tokenizer, self.prompt_format
-        characters = await off_loop(partial(_characters, messages, tools))
-        ids = await self._encoded(characters, lambda: form.encode(messages, tokenizer, tools, continued=continued))
-        record = current_request()
-        if record.prefix_owner:
-            lengths = self._system_lengths
-            record.common_tokens = await self._encoded(characters, lambda: lengths.of(messages, tools, tokenizer))
-        return ids
+        characters = await off_loop(partial(_characters, messages, tools), context.body_bytes)
+        ids = await self._encoded(
+            characters, lambda: form.encode(messages, tokenizer, tools, continued=continued), context
+        )
+        if not context.prefix_owner:
+            return EncodedPrompt(ids)
+        lengths = self._system_lengths
+        common = await self._encoded(characters, lambda: lengths.of(messages, tools, tokenizer), context)
+        return EncodedPrompt(ids, common)
 
     def answer_form(self, messages: Sequence[Message]) -> OutputConstraint:  # noqa: ARG002 - a task's depends on them
         """Return the constraint of an answer to ``messages``, unless the request has its own."""
@@ -154,7 +170,7 @@ class ServedModel(NamedModel):
         """The special ids that the model's own tokenizer puts in front of every text."""
         return prefix_ids(self.prompt_format, self.tokenizer)
 
-    async def encode_text(self, text: str) -> tuple[int, ...]:
+    async def encode_text(self, text: str, context: RequestContext) -> tuple[int, ...]:
         """Return a text that is no conversation as ids, without ``text_prefix``.
 
         Raises:
@@ -162,12 +178,12 @@ class ServedModel(NamedModel):
             EngineUnavailable: the model is not ready.
         """
         tokenizer = self.tokenizer
-        return await self._encoded(len(text), lambda: tokenizer.encode(text))
+        return await self._encoded(len(text), lambda: tokenizer.encode(text), context)
 
-    async def _encoded(self, characters: int, encode: Callable[[], _T]) -> _T:
+    async def _encoded(self, characters: int, encode: Callable[[], _T], context: RequestContext) -> _T:
         if characters > self.context_length * self.tokenizer.max_piece_chars:
             raise TextTooLong(characters, self.context_length)
-        return await _tokenised(characters, encode)
+        return await _tokenised(characters, encode, context)
 
     def tool_grammar(self, offer: ToolConfig) -> Grammar:
         """Return the grammar of an answer that may call the tools of ``offer``.
@@ -188,12 +204,12 @@ def _characters(messages: Sequence[Message], tools: Sequence[Tool]) -> int:
     return sum(message.characters + 1 for message in messages) + sum(tool.characters for tool in tools)
 
 
-async def _tokenised(characters: int, encode: Callable[[], _T]) -> _T:
+async def _tokenised(characters: int, encode: Callable[[], _T], context: RequestContext) -> _T:
     """Return the result of ``encode``, from a thread where that is worth the way there.
 
     A large body may have many short texts.
     """
-    if characters < _INLINE_CHARACTERS and current_request().body_bytes <= INLINE_BYTES:
+    if characters < _INLINE_CHARACTERS and context.body_bytes <= INLINE_BYTES:
         return encode()
     return await asyncio.to_thread(encode)
 

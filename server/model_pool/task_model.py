@@ -8,8 +8,9 @@ from glmserve.chat.prompts.errors import PromptError
 from glmserve.chat.prompts.message import Message, Role
 from glmserve.chat.tasks.task import OutputConstraint, Task, TaskSampling, VariableError, task_name
 from glmserve.chat.tools.types import Tool
+from glmserve.http.request_context import RequestContext
 from glmserve.model_pool.pinning import pins, task_prompt
-from glmserve.model_pool.registry import ModelCard, NamedModel, ServedModel
+from glmserve.model_pool.registry import EncodedPrompt, ModelCard, NamedModel, ServedModel
 from glmserve.models.catalog import SamplingDefaults
 
 
@@ -33,8 +34,13 @@ class TaskModel(ServedModel):
         return self.base.variant
 
     async def encode(
-        self, messages: Sequence[Message], tools: Sequence[Tool] = (), *, continued: bool = False
-    ) -> tuple[int, ...]:
+        self,
+        messages: Sequence[Message],
+        context: RequestContext,
+        tools: Sequence[Tool] = (),
+        *,
+        continued: bool = False,
+    ) -> EncodedPrompt:
         """Return the task's prompt with the last question in it; see ``ServedModel.encode``.
 
         Raises:
@@ -49,7 +55,7 @@ class TaskModel(ServedModel):
         question = Message(Role.USER, self.task.fill(self._values(messages)))
         if not system:
             await self.pin()
-        return await super().encode([*system, question])
+        return await super().encode([*system, question], context)
 
     async def pin(self) -> None:
         """Pin the common prefix of the task's prompts, from its first use on."""

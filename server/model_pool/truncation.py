@@ -3,15 +3,16 @@
 from collections.abc import Awaitable, Callable
 
 from glmserve.http.errors import TextTooLong
+from glmserve.model_pool.registry import EncodedPrompt
 
 _ROOM_KEPT = 512
 _ROOM_KEPT_SHARE = 4
 
-EncodeFrom = Callable[[int], Awaitable[tuple[int, ...]]]
+EncodeFrom = Callable[[int], Awaitable[EncodedPrompt]]
 """Encodes a conversation without its first N parts."""
 
 
-async def encode_latest(encode: EncodeFrom, last: int, context_length: int) -> tuple[int, ...]:
+async def encode_latest(encode: EncodeFrom, last: int, context_length: int) -> EncodedPrompt:
     """Return the prompt with the latest that the context holds beside some room to answer.
 
     Halving finds how much that is in a few encodings however long the conversation is. The oldest is left out by the
@@ -27,9 +28,9 @@ async def encode_latest(encode: EncodeFrom, last: int, context_length: int) -> t
     """
     # A part is a token at least: of a million parts, most need not be looked at.
     hopeless = max(0, last - context_length)
-    prompt_ids = None if hopeless else await _encode_if_fits(encode, 0, context_length)
-    if prompt_ids is not None:
-        return prompt_ids
+    prompt = None if hopeless else await _encode_if_fits(encode, 0, context_length)
+    if prompt is not None:
+        return prompt
     low, high = max(1, hopeless), last
     while low < high:
         middle = (low + high) // 2
@@ -50,11 +51,11 @@ def next_stride(first: int, fitting: int) -> int:
     return -(-first // stride) * stride
 
 
-async def _encode_if_fits(encode: EncodeFrom, first: int, context_length: int) -> tuple[int, ...] | None:
+async def _encode_if_fits(encode: EncodeFrom, first: int, context_length: int) -> EncodedPrompt | None:
     """Return the prompt, or None where it leaves too little room to answer."""
     kept = min(_ROOM_KEPT, context_length // _ROOM_KEPT_SHARE)
     try:
-        prompt_ids = await encode(first)
+        prompt = await encode(first)
     except TextTooLong:
         return None
-    return prompt_ids if len(prompt_ids) + kept <= context_length else None
+    return prompt if len(prompt.ids) + kept <= context_length else None

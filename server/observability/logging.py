@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 
 from glmserve.config.schema import LogFormat, LogLevel
-from glmserve.http.request_context import current_request
+from glmserve.http.request_record import current_request
 
 _CHATTY = ("uvicorn.error", "httpx", "asyncio")
 """Loggers whose routine messages are of interest only for debugging."""

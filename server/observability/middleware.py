@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from glmserve.http.request_context import CLIENT_CLOSED, current_request
+from glmserve.http.request_record import CLIENT_CLOSED, current_request
 from glmserve.observability.request_metrics import RequestMetrics
 from glmserve.observability.request_outcome import OutcomeKind, RequestOutcome, outcome_of
 

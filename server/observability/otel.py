@@ -17,7 +17,8 @@ from opentelemetry.util.types import AttributeValue
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from glmserve.http.request_context import CLIENT_CLOSED, RequestProgress, RequestRecord
+from glmserve.http.request_progress import RequestProgress
+from glmserve.http.request_record import CLIENT_CLOSED, RequestRecord
 from glmserve.observability.request_outcome import OutcomeKind, RequestOutcome, outcome_of
 
 _OPERATIONS = {"/v1/embeddings": "embeddings", "/v1/completions": "text_completion"}

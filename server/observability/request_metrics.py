@@ -8,7 +8,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from glmserve.http.request_context import RequestProgress, RequestRecord
+from glmserve.http.request_progress import RequestProgress
+from glmserve.http.request_record import RequestRecord
 from glmserve.observability import metric_definitions as meters
 from glmserve.observability.metric_definitions import MetricSpec
 from glmserve.observability.request_outcome import OutcomeKind, RequestOutcome

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from glmserve.http.request_context import CLIENT_CLOSED, RequestRecord
+from glmserve.http.request_record import CLIENT_CLOSED, RequestRecord
 
 
 class OutcomeKind(str, Enum):

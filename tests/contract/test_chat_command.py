@@ -10,7 +10,7 @@ from glmserve.bootstrap.app import ApiOptions
 from glmserve.cli.main import main
 from glmserve.engine.errors import EngineDied, QueueFull
 from glmserve.http.middleware.api_keys import ApiKeyStore, parse_keys
-from glmserve.http.request_context import Limits
+from glmserve.http.request_record import Limits
 from tests.support.api import make_app, serve
 from tests.support.scripted_engine import ScriptedEngine
 

@@ -11,7 +11,7 @@ import pytest
 from glmserve.bootstrap.app import ApiOptions
 from glmserve.http.middleware.api_keys import ApiKeyStore, parse_keys
 from glmserve.http.origins import host_of, is_local_host, is_loopback_host
-from glmserve.http.request_context import Limits
+from glmserve.http.request_record import Limits
 from tests.support.api import connect, make_app, serve
 from tests.support.scripted_engine import ScriptedEngine
 

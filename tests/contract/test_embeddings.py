@@ -10,7 +10,7 @@ from openai import AsyncOpenAI, BadRequestError, RateLimitError
 
 from glmserve.bootstrap.app import ApiOptions, create_app
 from glmserve.engine.errors import QueueFull
-from glmserve.http.request_context import Limits
+from glmserve.http.request_record import Limits
 from glmserve.model_pool.host import ModelHost
 from glmserve.model_pool.registry import EmbeddingModel, ModelCard, ModelRegistry
 from tests.support.api import MODEL, connect, served_model

@@ -11,7 +11,7 @@ from openai import AsyncOpenAI, AuthenticationError, RateLimitError
 from glmserve.bootstrap.app import ApiOptions
 from glmserve.engine.interface import EngineState
 from glmserve.http.middleware.api_keys import ApiKeyStore, parse_keys
-from glmserve.http.request_context import Limits
+from glmserve.http.request_record import Limits
 from tests.support.api import MODEL, connect, make_app
 from tests.support.scripted_engine import ScriptedEngine
 

@@ -10,7 +10,7 @@ from glmserve.engine.client.client import EngineClient
 from glmserve.engine.config import EngineConfig
 from glmserve.engine.errors import DecodeFailed
 from glmserve.engine.params import SamplingParams
-from glmserve.http.request_context import RequestRecord, enter_request
+from glmserve.http.request_record import RequestRecord, enter_request
 from glmserve.observability.logging import RequestIdFilter
 from tests.support.poisoned_engine import POISON, load_poisoned
 

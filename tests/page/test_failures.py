@@ -4,7 +4,7 @@ from playwright.sync_api import Browser, Route, expect
 
 from glmserve.engine.errors import DecodeFailed, EngineDied, EngineUnavailable, QueueFull
 from glmserve.http.middleware.api_keys import ApiKeyStore, parse_keys
-from glmserve.http.request_context import Limits
+from glmserve.http.request_record import Limits
 from tests.page.chat import Chat
 from tests.page.conftest import Serve, Visit
 from tests.support.scripted_engine import ScriptedEngine

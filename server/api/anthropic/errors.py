@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from glmserve.api.anthropic.response_types import FaultType, MessageFailure
 from glmserve.http.error_replies import ErrorReply
-from glmserve.http.request_context import current_request
+from glmserve.http.request_record import current_request
 
 _TYPES: Mapping[int, FaultType] = MappingProxyType(
     {

@@ -21,6 +21,7 @@ from glmserve.chat.tools.types import ToolConfig
 from glmserve.generation.generate import GenerationRequest, room_for_answer
 from glmserve.http.errors import InvalidRequest
 from glmserve.http.offload import off_loop
+from glmserve.http.request_context import RequestContext
 from glmserve.model_pool.registry import ServedModel
 
 
@@ -29,13 +30,14 @@ class Prompt:
     """The prompt of a request."""
 
     ids: tuple[int, ...]
+    common_tokens: int
     form: OutputConstraint
     offer: ToolConfig | None
     continued: bool
     """It ends within the answer, which the last message began."""
 
 
-async def to_prompt(body: PromptRequest, model: ServedModel) -> Prompt:
+async def to_prompt(body: PromptRequest, model: ServedModel, context: RequestContext) -> Prompt:
     """Return the prompt of a request.
 
     Raises:
@@ -53,21 +55,21 @@ async def to_prompt(body: PromptRequest, model: ServedModel) -> Prompt:
     if continued and messages[-1].tool_calls:
         raise InvalidRequest("the results of the last message's tools are missing after it", param="messages")
     tools = () if offer is None else offer.tools
-    ids = await model.encode(messages, tools, continued=continued)
+    encoded = await model.encode(messages, context, tools, continued=continued)
     if continued:
         check_no_call_is_due(offer, "tool_choice")
         offer = None
-    return Prompt(ids, model.answer_form(messages), offer, continued)
+    return Prompt(encoded.ids, encoded.common_tokens, model.answer_form(messages), offer, continued)
 
 
-async def to_generation(body: MessagesRequest, model: ServedModel) -> GenerationRequest:
+async def to_generation(body: MessagesRequest, model: ServedModel, context: RequestContext) -> GenerationRequest:
     """Translate ``body`` to a generation request for ``model``.
 
     Raises:
         PromptTooLong: the context leaves no room for an answer.
         Exception: what ``to_prompt`` raises.
     """
-    prompt = await to_prompt(body, model)
+    prompt = await to_prompt(body, model, context)
     max_tokens = min(body.max_tokens, room_for_answer(model, len(prompt.ids)))
     fields = SamplingFields(temperature=body.temperature, top_p=body.top_p, top_k=body.top_k)
     params = to_sampling(fields, model.card, max_tokens)
@@ -83,6 +85,7 @@ async def to_generation(body: MessagesRequest, model: ServedModel) -> Generation
         stop=body.stop_sequences or prompt.form.stop,
         tools=offer,
         continued=prompt.continued,
+        common_tokens=prompt.common_tokens,
     )
 
 

@@ -17,6 +17,8 @@ from glmserve.generation.generate import Generation, generate, unless_gone
 from glmserve.http.error_replies import ErrorReply, prompt_in
 from glmserve.http.json_body import hung_up, read_request
 from glmserve.http.openapi import Tag, documented
+from glmserve.http.request_context import RequestContext
+from glmserve.http.request_record import current_request
 from glmserve.http.sse import Event, EventStream
 from glmserve.model_pool.registry import ModelRegistry, ServedModel
 
@@ -33,9 +35,10 @@ def create_router(registry: ModelRegistry) -> APIRouter:
         """Answer a conversation, whole or as a stream of events."""
         body = await read_request(request, parse_messages_request)
         model = registry.get(body.model)
+        context = current_request().context
         if body.stream:
-            return await _stream(body, model)
-        return JSONResponse(await unless_gone(_complete(body, model), partial(hung_up, request)))
+            return await _stream(body, model, context)
+        return JSONResponse(await unless_gone(_complete(body, model, context), partial(hung_up, request)))
 
     @router.post(
         f"{PATH}/count_tokens", **documented(CountedTokens, PromptRequest, failure=MessageFailure, tag=Tag.TEXT)
@@ -46,14 +49,14 @@ def create_router(registry: ModelRegistry) -> APIRouter:
         model = registry.get(body.model)
         async with model.in_use():
             with prompt_in("messages"):
-                prompt = await to_prompt(body, model)
+                prompt = await to_prompt(body, model, current_request().context)
         return JSONResponse({"input_tokens": len(prompt.ids)})
 
     return router
 
 
-async def _complete(body: MessagesRequest, model: ServedModel) -> MessageObject:
-    generation, writer = await _begin(body, model)
+async def _complete(body: MessagesRequest, model: ServedModel, context: RequestContext) -> MessageObject:
+    generation, writer = await _begin(body, model, context)
     async with aclosing(generation):
         async for delta in generation:
             writer.feed(delta, generation.usage)
@@ -61,20 +64,22 @@ async def _complete(body: MessagesRequest, model: ServedModel) -> MessageObject:
     return writer.message(generation.usage)
 
 
-async def _stream(body: MessagesRequest, model: ServedModel) -> EventStream:
+async def _stream(body: MessagesRequest, model: ServedModel, context: RequestContext) -> EventStream:
     """Open the stream; errors of the engine are raised here, before the status is sent."""
-    generation, writer = await _begin(body, model)
+    generation, writer = await _begin(body, model, context)
     return EventStream(generation, _events(generation, writer), _fail)
 
 
-async def _begin(body: MessagesRequest, model: ServedModel) -> tuple[Generation, MessageWriter]:
+async def _begin(
+    body: MessagesRequest, model: ServedModel, context: RequestContext
+) -> tuple[Generation, MessageWriter]:
     async with model.in_use():
         with prompt_in("messages"):
-            ask = await to_generation(body, model)
+            ask = await to_generation(body, model, context)
             fills_context = len(ask.prompt_ids) + ask.params.max_tokens == model.context_length
             is_cut = fills_context and ask.params.max_tokens < body.max_tokens
             writer = MessageWriter(f"msg_{uuid.uuid4().hex}", model.card.name, is_cut_to_context=is_cut)
-            return await generate(model, ask), writer
+            return await generate(model, ask, context), writer
 
 
 async def _events(generation: Generation, writer: MessageWriter) -> AsyncGenerator[Event, None]:

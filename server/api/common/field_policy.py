@@ -13,7 +13,7 @@ from functools import cached_property
 from pydantic.config import JsonDict
 
 from glmserve.http.errors import InvalidRequest, shown_name
-from glmserve.http.request_context import current_request
+from glmserve.http.request_record import current_request
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from glmserve.chat.tools.schema import closed, values_exceed
 from glmserve.chat.tools.schema_relaxation import Relaxed, relaxed
 from glmserve.engine.grammar import Grammar, GrammarKind, one_of, size_problem
 from glmserve.http.errors import InvalidRequest
-from glmserve.http.request_context import current_request
+from glmserve.http.request_record import current_request
 
 _MAX_CHOICES = 10_000
 _MAX_VALUES = 65_536

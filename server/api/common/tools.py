@@ -20,7 +20,7 @@ from glmserve.chat.tools.types import (
 )
 from glmserve.engine.grammar import Grammar
 from glmserve.http.errors import InvalidRequest, shown
-from glmserve.http.request_context import current_request
+from glmserve.http.request_record import current_request
 from glmserve.model_pool.registry import ServedModel
 
 FunctionName = Annotated[str, Field(pattern=NAME_PATTERN)]

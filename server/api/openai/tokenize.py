@@ -21,6 +21,7 @@ from glmserve.http.errors import InvalidRequest, ModelNotFound
 from glmserve.http.json_body import read_request
 from glmserve.http.offload import off_loop
 from glmserve.http.openapi import Tag, documented
+from glmserve.http.request_record import current_request
 from glmserve.model_pool.registry import ModelRegistry, ServedModel
 
 _IDS_AT_MOST = 1 << 17
@@ -149,7 +150,7 @@ async def _tokenize_text(ask: TokenizeText, registry: ModelRegistry) -> JSONResp
     model = registry.completer(ask.model)
     async with model.in_use():
         with prompt_in("prompt"):
-            ids = await model.encode_text(ask.prompt or ask.content or "")
+            ids = await model.encode_text(ask.prompt or ask.content or "", current_request().context)
         ids = (*model.text_prefix, *ids) if special else ids
         return await off_loop(partial(_tokens, ids, model, names=bool(ask.return_token_strs)))
 
@@ -157,7 +158,7 @@ async def _tokenize_text(ask: TokenizeText, registry: ModelRegistry) -> JSONResp
 async def _tokenize_chat(ask: TokenizeChat, registry: ModelRegistry) -> JSONResponse:
     model = registry.get(ask.model)
     async with model.in_use():
-        prompt = await to_prompt(ask, model)
+        prompt = await to_prompt(ask, model, current_request().context)
         return await off_loop(partial(_tokens, prompt.ids, model, names=bool(ask.return_token_strs)))
 
 

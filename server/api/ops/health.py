@@ -9,7 +9,7 @@ from glmserve.engine.errors import EngineUnavailable
 from glmserve.engine.interface import EngineState
 from glmserve.engine.messages import EngineInfo, EngineStats
 from glmserve.http.openapi import Tag, documented
-from glmserve.http.request_context import current_request
+from glmserve.http.request_record import current_request
 from glmserve.model_pool.registry import ModelRegistry, NamedModel
 
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from glmserve.http.request_context import CLIENT_CLOSED, RequestRecord, current_request
+from glmserve.http.request_record import CLIENT_CLOSED, RequestRecord, current_request
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from glmserve.http.request_context import Limits
+from glmserve.http.request_record import Limits
 
 _KEY = re.compile(r"(?:([A-Za-z0-9_.-]{1,64}):)?([!-9;-~]{8,256})")
 _LIMIT = re.compile(r"(requests|tokens|concurrent)=([0-9]{1,12})")

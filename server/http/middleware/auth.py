@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from glmserve.http.errors import InvalidKey
 from glmserve.http.middleware.api_keys import ApiKey, ApiKeyStore
 from glmserve.http.middleware.error_rendering import ErrorRenderer
-from glmserve.http.request_context import current_request
+from glmserve.http.request_record import current_request
 
 _KEY_HEADERS = ("x-api-key", "api-key")
 

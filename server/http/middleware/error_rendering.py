@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 from starlette.types import Scope
 
 from glmserve.http.error_replies import ErrorReply, describe, is_expected
-from glmserve.http.request_context import current_request
+from glmserve.http.request_record import current_request
 
 log = logging.getLogger(__name__)
 

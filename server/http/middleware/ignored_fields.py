@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glmserve.http.errors import shown
-from glmserve.http.request_context import current_request
+from glmserve.http.request_record import current_request
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from glmserve.http.errors import RateLimited
 from glmserve.http.middleware.error_rendering import ErrorRenderer
 from glmserve.http.middleware.token_bucket import RateLimiter
-from glmserve.http.request_context import Limits, RequestRecord, current_request
+from glmserve.http.request_record import Limits, RequestRecord, current_request
 
 
 class RateLimit:

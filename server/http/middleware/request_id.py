@@ -10,7 +10,7 @@ from urllib.parse import quote
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from glmserve.http.request_context import RequestRecord, enter_request
+from glmserve.http.request_record import RequestRecord, enter_request
 
 _SANE = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 """Accepted characters of a client's request id: none that could forge a log line or a header."""

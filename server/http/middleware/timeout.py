@@ -5,7 +5,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glmserve.http.errors import RequestTimedOut
 from glmserve.http.middleware.error_rendering import ErrorRenderer
-from glmserve.http.request_context import current_request
+from glmserve.http.request_record import current_request
 
 GRACE_S = 1.0
 """Time left to a generation, to end a reply in good order at the limit."""

@@ -3,7 +3,7 @@
 import math
 
 from glmserve.http.errors import RateLimited
-from glmserve.http.request_context import Limits, RequestRecord
+from glmserve.http.request_record import Limits, RequestRecord
 
 _MINUTE = 60.0
 _TRY_AGAIN_S = 1

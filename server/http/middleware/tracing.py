@@ -6,7 +6,7 @@ from typing import Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from glmserve.http.request_context import RequestRecord, current_request
+from glmserve.http.request_record import RequestRecord, current_request
 
 
 class SpanWriter(Protocol):

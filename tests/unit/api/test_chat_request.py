@@ -8,7 +8,8 @@ from glmserve.api.openai.chat_completions.protocol import ChatRequest, parse_cha
 from glmserve.api.openai.chat_completions.request import to_generation
 from glmserve.engine.params import SamplingParams
 from glmserve.http.errors import InvalidRequest
-from glmserve.http.request_context import RequestRecord, enter_request
+from glmserve.http.request_context import RequestContext
+from glmserve.http.request_record import RequestRecord, enter_request
 from tests.support.api import served_model
 from tests.support.scripted_engine import ScriptedEngine
 
@@ -29,7 +30,7 @@ def refusal(**body: object) -> InvalidRequest:
 
 
 async def sampling(**body: object) -> SamplingParams:
-    return (await to_generation(parse(**body), await started())).params
+    return (await to_generation(parse(**body), await started(), RequestContext())).params
 
 
 async def started(engine: ScriptedEngine | None = None):  # type: ignore[no-untyped-def]
@@ -221,6 +222,6 @@ async def test_stop_is_one_string_or_several_and_empty_ones_are_left_out() -> No
 async def test_more_answers_than_run_and_wait_are_refused_with_the_bound() -> None:
     model = await started(ScriptedEngine(parallel=2))
     most = 2 + model.host.info.max_waiting
-    assert (await to_generation(parse(n=most), model)).n == most
+    assert (await to_generation(parse(n=most), model, RequestContext())).n == most
     with pytest.raises(InvalidRequest, match=f"n must be at most {most}"):
-        await to_generation(parse(n=most + 1), model)
+        await to_generation(parse(n=most + 1), model, RequestContext())

@@ -11,6 +11,7 @@ from glmserve.api.openai.responses.protocol import parse_responses_request
 from glmserve.api.openai.responses.tools import to_offer as responses_offer
 from glmserve.chat.tools.types import ToolChoice
 from glmserve.generation.generate import GenerationRequest
+from glmserve.http.request_context import RequestContext
 from tests.support.api import served_model
 from tests.support.scripted_engine import ScriptedEngine
 from tests.unit.api.test_tool_request import NOW, USER, WEATHER, generation
@@ -55,7 +56,8 @@ async def room(**body: object) -> int:
     """How long an answer may get whose prompt and answer have 8192 tokens together, as a share of what is left."""
     model = served_model(ScriptedEngine(context_length=8192))
     await model.host.start()
-    found: GenerationRequest = await to_generation(parse_chat_request({"messages": [USER], **body}), model)
+    parsed = parse_chat_request({"messages": [USER], **body})
+    found: GenerationRequest = await to_generation(parsed, model, RequestContext())
     return 8192 - len(found.prompt_ids) - found.params.max_tokens
 
 
@@ -71,7 +73,7 @@ async def test_minus_one_is_what_the_context_leaves_and_zero_says_nothing() -> N
 async def test_a_completion_may_have_all_of_the_room() -> None:
     model = served_model(ScriptedEngine(context_length=100))
     await model.host.start()
-    (ask,) = await to_asks(parse_completion_request({"prompt": "abc", "max_tokens": -1}), model)
+    (ask,) = await to_asks(parse_completion_request({"prompt": "abc", "max_tokens": -1}), model, RequestContext())
     assert ask.request.params.max_tokens == 100 - len(ask.request.prompt_ids)
 
 

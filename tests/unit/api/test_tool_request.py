@@ -10,6 +10,7 @@ from glmserve.chat.tools.types import ToolChoice, ToolConfig, ToolError
 from glmserve.engine.grammar import GrammarKind
 from glmserve.generation.generate import GenerationRequest
 from glmserve.http.errors import InvalidRequest, TextTooLong
+from glmserve.http.request_context import RequestContext
 from tests.support.api import served_model
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 
@@ -32,7 +33,7 @@ def named(name: str) -> dict[str, object]:
 async def generation(prompt_format: str = "chatglm2", **body: object) -> GenerationRequest:
     model = served_model(ScriptedEngine(), prompt_format=prompt_format)
     await model.host.start()
-    return await to_generation(parse_chat_request({"messages": [USER], **body}), model)
+    return await to_generation(parse_chat_request({"messages": [USER], **body}), model, RequestContext())
 
 
 def prompt(request: GenerationRequest) -> str:

@@ -14,7 +14,7 @@ from glmserve.config.schema import FLAGS, Settings
 from glmserve.engine.config import EngineConfig
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.gguf.gguf_check import ModelFacts, RopeFacts
-from glmserve.http.request_context import Limits
+from glmserve.http.request_record import Limits
 from glmserve.model_pool.host import LoadPolicy
 from glmserve.model_pool.pinning import PinnedPrompt
 from glmserve.model_pool.registry import ModelCard

@@ -18,10 +18,12 @@ from glmserve.generation.generate import (
     unless_gone,
 )
 from glmserve.http.errors import ClientDisconnected
+from glmserve.http.request_context import RequestContext
 from glmserve.model_pool.registry import ServedModel
 from tests.support.api import served_model
 from tests.support.scripted_engine import ScriptedEngine, Submission
 
+CONTEXT = RequestContext()
 pytestmark = pytest.mark.anyio
 
 
@@ -32,8 +34,8 @@ async def started(engine: ScriptedEngine) -> ServedModel:
 
 
 async def request(model: ServedModel, n: int = 1) -> GenerationRequest:
-    prompt_ids = await model.encode([Message(Role.USER, "你好")])
-    return GenerationRequest(prompt_ids, SamplingParams(max_tokens=1000), n=n)
+    prompt = await model.encode([Message(Role.USER, "你好")], CONTEXT)
+    return GenerationRequest(prompt.ids, SamplingParams(max_tokens=1000), n=n)
 
 
 async def read_all(generation: Generation) -> None:
@@ -48,7 +50,7 @@ async def read_all(generation: Generation) -> None:
 async def test_one_that_was_never_read_can_be_closed_and_again(n: int) -> None:
     engine = ScriptedEngine(endless=True)
     model = await started(engine)
-    generation = await generate(model, await request(model, n))
+    generation = await generate(model, await request(model, n), CONTEXT)
     assert engine.running == n
     await generation.aclose()
     await generation.aclose()
@@ -59,7 +61,7 @@ async def test_one_that_was_never_read_can_be_closed_and_again(n: int) -> None:
 async def test_one_left_in_the_middle_is_closed(n: int) -> None:
     engine = ScriptedEngine(endless=True)
     model = await started(engine)
-    generation = await generate(model, await request(model, n))
+    generation = await generate(model, await request(model, n), CONTEXT)
     async for _ in generation:
         break
     await generation.aclose()
@@ -69,7 +71,7 @@ async def test_one_left_in_the_middle_is_closed(n: int) -> None:
 async def test_a_task_that_is_cancelled_closes_it() -> None:
     engine = ScriptedEngine(endless=True, step_seconds=0.01)
     model = await started(engine)
-    task = asyncio.create_task(read_all(await generate(model, await request(model, 2))))
+    task = asyncio.create_task(read_all(await generate(model, await request(model, 2), CONTEXT)))
     await asyncio.sleep(0.03)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -80,7 +82,7 @@ async def test_a_task_that_is_cancelled_closes_it() -> None:
 async def test_a_scope_that_cancels_again_and_again_does_not_keep_it_from_closing() -> None:
     engine = ScriptedEngine(endless=True, step_seconds=0.01)
     model = await started(engine)
-    generation = await generate(model, await request(model, 2))
+    generation = await generate(model, await request(model, 2), CONTEXT)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(read_all, generation)
         await anyio.sleep(0.03)
@@ -92,7 +94,7 @@ async def test_usage_counts_a_shared_prompt_once_and_only_what_nobody_computed_a
     engine = ScriptedEngine(reply=lambda _: "ab", cached_tokens=5)
     model = await started(engine)
     ask = await request(model, 2)
-    completion = await complete(model, ask)
+    completion = await complete(model, ask, CONTEXT)
     assert completion.usage == Usage(len(ask.prompt_ids), completion_tokens=2 * 4, cached_tokens=5)
 
 
@@ -105,7 +107,7 @@ async def test_an_engine_that_ends_without_a_reason_is_a_failure() -> None:
 
     model = await started(Broken())
     with pytest.raises(EngineDied):
-        await complete(model, await request(model))
+        await complete(model, await request(model), CONTEXT)
 
 
 async def test_work_for_a_caller_that_has_gone_is_cancelled() -> None:
@@ -148,6 +150,6 @@ async def test_a_long_text_is_encoded_as_a_short_one_is() -> None:
     engine = ScriptedEngine(context_length=20_000, reply=lambda submission: seen.append(submission) or "x")
     model = await started(engine)
     text = "长" * 5000
-    prompt_ids = await model.encode([Message(Role.USER, text)])
-    await complete(model, GenerationRequest(prompt_ids, SamplingParams(max_tokens=5)))
+    prompt = await model.encode([Message(Role.USER, text)], CONTEXT)
+    await complete(model, GenerationRequest(prompt.ids, SamplingParams(max_tokens=5)), CONTEXT)
     assert text in seen[0].prompt

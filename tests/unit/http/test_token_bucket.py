@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from glmserve.http.errors import RateLimited
 from glmserve.http.middleware.token_bucket import RateLimiter, TokenBucket
-from glmserve.http.request_context import Limits, RequestProgress, RequestRecord
+from glmserve.http.request_progress import RequestProgress
+from glmserve.http.request_record import Limits, RequestRecord
 
 
 def ask(budget: RateLimiter, now: float, tokens: int = 0) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from glmserve.engine.log_pipe import LogPipe, about, log_record
 from glmserve.engine.messages import Logged
-from glmserve.http.request_context import RequestRecord, enter_request
+from glmserve.http.request_record import RequestRecord, enter_request
 from glmserve.observability.logging import JsonFormatter, RequestIdFilter, TextFormatter
 
 SECRET = "我的密码是甲乙丙"

@@ -7,7 +7,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from docs.generate.metrics_page import metrics_page
-from glmserve.http.request_context import RequestProgress, RequestRecord
+from glmserve.http.request_progress import RequestProgress
+from glmserve.http.request_record import RequestRecord
 from glmserve.observability.metric_definitions import ENGINE_METERS, REQUEST_METERS
 from glmserve.observability.request_outcome import OutcomeKind, RequestOutcome, outcome_of
 from tests.support.api import connect, make_app

@@ -13,10 +13,11 @@ from glmserve.chat.tools.types import ToolConfig
 from glmserve.generation.generate import GenerationRequest, room_for_answer
 from glmserve.http.errors import InvalidRequest
 from glmserve.http.offload import off_loop
+from glmserve.http.request_context import RequestContext
 from glmserve.model_pool.registry import ServedModel
 
 
-async def to_generation(body: ChatRequest, model: ServedModel) -> GenerationRequest:
+async def to_generation(body: ChatRequest, model: ServedModel, context: RequestContext) -> GenerationRequest:
     """Translate ``body`` to a generation request for ``model``.
 
     Raises:
@@ -27,7 +28,7 @@ async def to_generation(body: ChatRequest, model: ServedModel) -> GenerationRequ
         EngineUnavailable: the model is not ready.
     """
     n = number_of_answers(body.n, model)
-    prompt = await to_prompt(body, model)
+    prompt = await to_prompt(body, model, context)
     offer = prompt.offer
     if body.is_continued:
         check_no_call_is_due(offer, "tool_choice")
@@ -52,6 +53,7 @@ async def to_generation(body: ChatRequest, model: ServedModel) -> GenerationRequ
         tools=offer,
         continued=body.is_continued,
         salts=body.salts,
+        common_tokens=prompt.common_tokens,
     )
 
 
@@ -60,18 +62,19 @@ class Prompt:
     """The prompt of a request."""
 
     ids: tuple[int, ...]
+    common_tokens: int
     messages: tuple[Message, ...]
     offer: ToolConfig | None
 
 
-async def to_prompt(body: ChatRequest, model: ServedModel) -> Prompt:
+async def to_prompt(body: ChatRequest, model: ServedModel, context: RequestContext) -> Prompt:
     """Return the prompt. Raises as ``to_generation`` does."""
     offer = await off_loop(partial(to_offer, body))
     _check_agreement(body, offer)
     messages = await off_loop(partial(to_messages, body.messages))
     tools = () if offer is None else offer.tools
-    ids = await model.encode(messages, tools, continued=body.is_continued)
-    return Prompt(ids, messages, offer)
+    encoded = await model.encode(messages, context, tools, continued=body.is_continued)
+    return Prompt(encoded.ids, encoded.common_tokens, messages, offer)
 
 
 def _check_agreement(body: ChatRequest, offer: ToolConfig | None) -> None:

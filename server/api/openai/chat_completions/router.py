@@ -16,6 +16,8 @@ from glmserve.generation.generate import Completion, complete, generate, unless_
 from glmserve.http.error_replies import ErrorEnvelope
 from glmserve.http.json_body import hung_up, read_request
 from glmserve.http.openapi import documented
+from glmserve.http.request_context import RequestContext
+from glmserve.http.request_record import current_request
 from glmserve.http.sse import EventStream
 from glmserve.model_pool.registry import ModelRegistry, ServedModel
 
@@ -31,28 +33,29 @@ def create_router(registry: ModelRegistry) -> APIRouter:
         """Answer a conversation, whole or as a stream of events."""
         body = await read_request(request, parse_chat_request)
         model = registry.get(body.model)
+        context = current_request().context
         if body.stream:
-            return await _stream(body, model)
-        completion = await unless_gone(_complete(body, model), partial(hung_up, request))
+            return await _stream(body, model, context)
+        completion = await unless_gone(_complete(body, model, context), partial(hung_up, request))
         head = new_head(_ID_PREFIX, model.card)
         return JSONResponse(chat_completion(head, completion, _shape(body), timings=bool(body.timings)))
 
     return router
 
 
-async def _complete(body: ChatRequest, model: ServedModel) -> Completion:
+async def _complete(body: ChatRequest, model: ServedModel, context: RequestContext) -> Completion:
     async with model.in_use():
-        return await complete(model, await to_generation(body, model))
+        return await complete(model, await to_generation(body, model, context), context)
 
 
-async def _stream(body: ChatRequest, model: ServedModel) -> EventStream:
+async def _stream(body: ChatRequest, model: ServedModel, context: RequestContext) -> EventStream:
     """Open the stream; errors of the engine are raised here, before the status is sent."""
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
     head = new_head(_ID_PREFIX, model.card)
     writer = ChunkWriter(head, include_usage=include_usage, timings=bool(body.timings), calls=_shape(body))
     async with model.in_use():
-        ask = await to_generation(body, model)
-        return chat_stream(await generate(model, ask), writer, ask.n)
+        ask = await to_generation(body, model, context)
+        return chat_stream(await generate(model, ask, context), writer, ask.n)
 
 
 def _shape(body: ChatRequest) -> CallShape:

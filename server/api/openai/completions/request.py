@@ -25,6 +25,7 @@ from glmserve.generation.generate import GenerationRequest, room_for_answer
 from glmserve.generation.prompt_batch import SEQUENCES_AT_MOST
 from glmserve.http.error_replies import prompt_in
 from glmserve.http.errors import InvalidRequest
+from glmserve.http.request_context import RequestContext
 from glmserve.model_pool.registry import ServedModel
 
 _DEFAULT_MAX_TOKENS = 16
@@ -80,7 +81,7 @@ def parse_completion_request(body: Mapping[str, object]) -> CompletionRequest:
     return request
 
 
-async def to_asks(body: CompletionRequest, model: ServedModel) -> tuple[PromptJob, ...]:
+async def to_asks(body: CompletionRequest, model: ServedModel, context: RequestContext) -> tuple[PromptJob, ...]:
     """Translate ``body`` to a job for each prompt.
 
     Raises:
@@ -96,13 +97,15 @@ async def to_asks(body: CompletionRequest, model: ServedModel) -> tuple[PromptJo
             param="prompt",
         )
     with prompt_in("prompt"):
-        return tuple([await _ask(prompt, n, body, model) for prompt in body.prompt])
+        return tuple([await _ask(prompt, n, body, model, context) for prompt in body.prompt])
 
 
-async def _ask(prompt: TextOrIds, n: int, body: CompletionRequest, model: ServedModel) -> PromptJob:
+async def _ask(
+    prompt: TextOrIds, n: int, body: CompletionRequest, model: ServedModel, context: RequestContext
+) -> PromptJob:
     if isinstance(prompt, str):
         prefix = () if body.add_special_tokens is False else model.text_prefix
-        ids = (*prefix, *await model.encode_text(prompt))
+        ids = (*prefix, *await model.encode_text(prompt, context))
         text = prompt
     else:
         prefix, ids = (), known_ids(prompt, model.host.info.vocab_size, "prompt")

@@ -17,6 +17,8 @@ from glmserve.generation.prompt_batch import PromptBatch, generate_all
 from glmserve.http.error_replies import ErrorEnvelope, prompt_in
 from glmserve.http.json_body import hung_up, read_request
 from glmserve.http.openapi import documented
+from glmserve.http.request_context import RequestContext
+from glmserve.http.request_record import current_request
 from glmserve.http.sse import Event, EventStream
 from glmserve.model_pool.registry import ModelRegistry, ServedModel
 
@@ -32,32 +34,35 @@ def create_router(registry: ModelRegistry) -> APIRouter:
         """Go on with texts, whole or as a stream of events."""
         body = await read_request(request, parse_completion_request)
         model = registry.completer(body.model)
+        context = current_request().context
         if body.stream:
-            return await _stream(body, model)
-        return await unless_gone(_complete(body, model), partial(hung_up, request))
+            return await _stream(body, model, context)
+        return await unless_gone(_complete(body, model, context), partial(hung_up, request))
 
     return router
 
 
-async def _complete(body: CompletionRequest, model: ServedModel) -> Response:
+async def _complete(body: CompletionRequest, model: ServedModel, context: RequestContext) -> Response:
     async with model.in_use():
-        writer, batch = await _open(body, model)
+        writer, batch = await _open(body, model, context)
         async with aclosing(batch):
             return JSONResponse(writer.whole(await batch.completions()))
 
 
-async def _stream(body: CompletionRequest, model: ServedModel) -> EventStream:
+async def _stream(body: CompletionRequest, model: ServedModel, context: RequestContext) -> EventStream:
     """Open the stream; errors of the engine are raised here, before the status is sent."""
     async with model.in_use():
-        writer, batch = await _open(body, model)
+        writer, batch = await _open(body, model, context)
         return EventStream(batch, _events(writer, batch), failure)
 
 
-async def _open(body: CompletionRequest, model: ServedModel) -> tuple[CompletionWriter, PromptBatch]:
-    asks = await to_asks(body, model)
+async def _open(
+    body: CompletionRequest, model: ServedModel, context: RequestContext
+) -> tuple[CompletionWriter, PromptBatch]:
+    asks = await to_asks(body, model, context)
     writer = CompletionWriter(new_head("cmpl", model.card), body, asks, model.tokenizer)
     with prompt_in("prompt"):
-        return writer, await generate_all(model, [ask.request for ask in asks])
+        return writer, await generate_all(model, [ask.request for ask in asks], context)
 
 
 async def _events(writer: CompletionWriter, batch: PromptBatch) -> AsyncGenerator[Event, None]:

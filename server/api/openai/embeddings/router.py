@@ -19,7 +19,9 @@ from glmserve.http.errors import InvalidRequest
 from glmserve.http.json_body import hung_up, read_request
 from glmserve.http.offload import off_loop
 from glmserve.http.openapi import documented
-from glmserve.http.request_context import RequestProgress, current_request
+from glmserve.http.request_context import RequestContext
+from glmserve.http.request_progress import RequestProgress
+from glmserve.http.request_record import current_request
 from glmserve.model_pool.registry import EmbeddingModel, ModelRegistry
 
 
@@ -56,27 +58,29 @@ def create_router(registry: ModelRegistry) -> APIRouter:
         """Make vectors of texts."""
         body = await read_request(request, parse_embedding_request)
         model = registry.embedder(body.model)
-        return await unless_gone(_embed(body, model), partial(hung_up, request))
+        return await unless_gone(_embed(body, model, current_request().context), partial(hung_up, request))
 
     return router
 
 
-async def _embed(body: EmbeddingRequest, model: EmbeddingModel) -> Response:
+async def _embed(body: EmbeddingRequest, model: EmbeddingModel, context: RequestContext) -> Response:
     async with model.in_use():
         size = model.host.info.embedding_size
         if body.dimensions is not None and body.dimensions > size:
             raise InvalidRequest(f"dimensions must be at most {size} with this model", param="dimensions")
-        inputs = await _ids(body.input, model)
-        caller = Caller(current_request().caller, current_request().seconds_left())
+        inputs = await _ids(body.input, model, context)
+        caller = Caller(context.caller, context.seconds_left())
         vectors = await model.embed(inputs, caller)
     tokens = sum(map(len, inputs))
-    current_request().generations.append(RequestProgress(model.card.name, tokens))
+    context.observer.begin(RequestProgress(model.card.name, tokens))
     return await off_loop(partial(_reply, vectors, tokens, model.card.name, body), sum(map(len, vectors)))
 
 
-async def _ids(values: Sequence[TextOrIds], model: EmbeddingModel) -> tuple[tuple[int, ...], ...]:
+async def _ids(
+    values: Sequence[TextOrIds], model: EmbeddingModel, context: RequestContext
+) -> tuple[tuple[int, ...], ...]:
     """Return inputs as ids. Raises InvalidRequest where one does not fit or has an id that is not the model's."""
-    encoded = iter(await model.encode([value for value in values if isinstance(value, str)]))
+    encoded = iter(await model.encode([value for value in values if isinstance(value, str)], context))
     vocab_size = model.host.info.vocab_size
     inputs = tuple(
         [next(encoded) if isinstance(value, str) else known_ids(value, vocab_size, "input") for value in values]

@@ -17,7 +17,8 @@ from glmserve.engine.errors import PromptTooLong
 from glmserve.generation.generate import GenerationRequest, room_for_answer
 from glmserve.http.errors import InvalidRequest
 from glmserve.http.offload import off_loop
-from glmserve.model_pool.registry import ServedModel
+from glmserve.http.request_context import RequestContext
+from glmserve.model_pool.registry import EncodedPrompt, ServedModel
 from glmserve.model_pool.truncation import encode_latest
 
 
@@ -67,6 +68,7 @@ class Prompt:
     """The prompt of a request."""
 
     ids: tuple[int, ...]
+    common_tokens: int
     items: tuple[Item, ...]
     """Items of the conversation that remain after truncation."""
 
@@ -91,10 +93,19 @@ async def to_generation(
         _check_text_only(body)
     grammar = await off_loop(partial(answer_grammar, model, offer, asked_format))
     params = replace(to_sampling(body, model.card, max_tokens), logprobs=body.logprobs, grammar=grammar)
-    return GenerationRequest(prompt.ids, params, stop=body.stop or form.stop, tools=offer, salts=body.salts)
+    return GenerationRequest(
+        prompt.ids,
+        params,
+        stop=body.stop or form.stop,
+        tools=offer,
+        salts=body.salts,
+        common_tokens=prompt.common_tokens,
+    )
 
 
-async def to_prompt(body: ResponsesRequest, items: Sequence[Item], model: ServedModel) -> Prompt:
+async def to_prompt(
+    body: ResponsesRequest, items: Sequence[Item], model: ServedModel, context: RequestContext
+) -> Prompt:
     """Return the prompt, without the oldest of the conversation where ``truncation`` is auto and it is too long.
 
     Raises:
@@ -109,19 +120,20 @@ async def to_prompt(body: ResponsesRequest, items: Sequence[Item], model: Served
     fixed, starts = _starts(items)
     kept = tuple(items)
 
-    async def encode_from(first: int) -> tuple[int, ...]:
+    async def encode_from(first: int) -> EncodedPrompt:
         nonlocal kept
         kept = (*items[:fixed], *items[starts[first] :])
-        return await model.encode([*instructions, *await off_loop(partial(to_messages, kept))], tools)
+        messages = await off_loop(partial(to_messages, kept))
+        return await model.encode([*instructions, *messages], context, tools)
 
     if body.truncation == "auto":
-        ids = await encode_latest(encode_from, len(starts) - 1, model.context_length)
+        encoded = await encode_latest(encode_from, len(starts) - 1, model.context_length)
     elif len(items) > model.context_length:
         raise PromptTooLong(len(items), model.context_length)
     else:
-        ids = await encode_from(0)
+        encoded = await encode_from(0)
     most = model.context_length
-    return Prompt(ids, latest(kept, most, most * model.tokenizer.max_piece_chars))
+    return Prompt(encoded.ids, encoded.common_tokens, latest(kept, most, most * model.tokenizer.max_piece_chars))
 
 
 def latest(items: Sequence[Item], most_items: int, most_characters: int) -> tuple[Item, ...]:

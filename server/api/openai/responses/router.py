@@ -23,7 +23,7 @@ from glmserve.http.errors import AddressNotFound, InvalidRequest, PromptNotFound
 from glmserve.http.json_body import hung_up, read_request
 from glmserve.http.offload import off_loop
 from glmserve.http.openapi import GENERATES, Tag, documented
-from glmserve.http.request_context import current_request
+from glmserve.http.request_record import current_request
 
 _JSON = "application/json"
 _ONE = "/v1/responses/{response_id}"
@@ -45,9 +45,10 @@ def _add_answering(router: APIRouter, answering: ResponsesService) -> None:
     async def create_response(request: Request) -> Response:
         """Answer a conversation, whole or as a stream of events."""
         ask = await answering.ask(await read_request(request, parse_given), _owner())
+        context = current_request().context
         if ask.body.stream:
-            return await answering.stream(ask)
-        return JSONResponse(await unless_gone(answering.complete(ask), partial(hung_up, request)))
+            return await answering.stream(ask, context)
+        return JSONResponse(await unless_gone(answering.complete(ask, context), partial(hung_up, request)))
 
     @router.post(
         "/v1/responses/input_tokens", **documented(InputTokens, ResponsesRequest, errors=_ERRORS, tag=Tag.TEXT)
@@ -55,7 +56,8 @@ def _add_answering(router: APIRouter, answering: ResponsesService) -> None:
     async def count_input_tokens(request: Request) -> Response:
         """Count the tokens of a prompt."""
         ask = await answering.ask(await read_request(request, parse_given), _owner())
-        return JSONResponse({"object": "response.input_tokens", "input_tokens": await answering.count(ask)})
+        tokens = await answering.count(ask, current_request().context)
+        return JSONResponse({"object": "response.input_tokens", "input_tokens": tokens})
 
 
 def _add_refused(router: APIRouter) -> None:

@@ -17,7 +17,8 @@ from glmserve.generation.generate import Generation, generate
 from glmserve.http.error_replies import prompt_in
 from glmserve.http.errors import InvalidRequest, PreviousResponseNotFound, PromptNotFound
 from glmserve.http.offload import off_loop
-from glmserve.http.request_context import current_request
+from glmserve.http.request_context import RequestContext
+from glmserve.http.request_record import current_request
 from glmserve.http.sse import Event, EventStream
 from glmserve.model_pool.registry import ModelRegistry, ServedModel
 from glmserve.model_pool.task_model import TaskModel
@@ -63,10 +64,10 @@ class ResponsesService:
             raise InvalidRequest(f"{model.card.name} is a task itself, so it takes no stored prompt", param="prompt")
         return ResponseJob(body, model, items, task, owner)
 
-    async def complete(self, ask: ResponseJob) -> ResponseObject:
+    async def complete(self, ask: ResponseJob, context: RequestContext) -> ResponseObject:
         """Return the whole response."""
         async with ask.model.in_use():
-            prompt, generation, writer = await self._begin(ask)
+            prompt, generation, writer = await self._begin(ask, context)
         async with aclosing(generation):
             async for delta in generation:
                 writer.feed(delta)
@@ -74,25 +75,25 @@ class ResponsesService:
         self._keep(ask, prompt, writer)
         return writer.response
 
-    async def stream(self, ask: ResponseJob) -> EventStream:
+    async def stream(self, ask: ResponseJob, context: RequestContext) -> EventStream:
         """Return the response as a stream; errors of the engine are raised here."""
         async with ask.model.in_use():
-            prompt, generation, writer = await self._begin(ask)
+            prompt, generation, writer = await self._begin(ask, context)
         return EventStream(generation, self._events(ask, prompt, generation, writer), writer.fail)
 
-    async def count(self, ask: ResponseJob) -> int:
+    async def count(self, ask: ResponseJob, context: RequestContext) -> int:
         """Return how many tokens the prompt has."""
         async with ask.model.in_use():
             with prompt_in("input"):
-                return len((await to_prompt(ask.body, ask.items, ask.model)).ids)
+                return len((await to_prompt(ask.body, ask.items, ask.model, context)).ids)
 
-    async def _begin(self, ask: ResponseJob) -> tuple[Prompt, Generation, ResponseWriter]:
+    async def _begin(self, ask: ResponseJob, context: RequestContext) -> tuple[Prompt, Generation, ResponseWriter]:
         with prompt_in("input"):
             await self._pin(ask)
-            prompt = await to_prompt(ask.body, ask.items, ask.model)
+            prompt = await to_prompt(ask.body, ask.items, ask.model, context)
             request = await to_generation(ask.body, prompt, ask.task, ask.model)
             writer = ResponseWriter(response_head(ask.body, ask.model.card.name, request.params))
-            return prompt, await generate(ask.model, request), writer
+            return prompt, await generate(ask.model, request, context), writer
 
     async def _pin(self, ask: ResponseJob) -> None:
         """Keep the beginning of a stored prompt that nothing stands in front of, as the task of its name would."""

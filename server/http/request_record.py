@@ -1,0 +1,130 @@
+"""The record of the HTTP request that is being answered.
+
+Middlewares and logging find it through a context variable. A generation does not: the router gives it a
+``RequestContext``. Where there is no record, as in a test of a part, everybody gets a fresh one.
+"""
+
+import math
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from glmserve.http.request_context import RequestContext
+from glmserve.http.request_progress import RequestProgress
+
+_IGNORED_AT_MOST = 32
+"""Names of one kind that a response header tells."""
+
+_RELAXED_AT_MOST = 16
+"""Parts of schemas that a response header names."""
+
+CLIENT_CLOSED = 499
+"""The status of a request whose caller hung up before there was one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of a key; 0 is unlimited."""
+
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    """Of prompts and answers together."""
+    concurrent: int = 0
+    """Requests at once."""
+
+
+@dataclass(slots=True, eq=False)
+class RequestRecord:
+    """One HTTP request, filled in while it is answered."""
+
+    id: str = "-"
+    """As the reply's X-Request-Id says."""
+    arrived: float = field(default_factory=time.monotonic)
+    """On the monotonic clock, in seconds."""
+    key: str = ""
+    """Id of the API key that it came with, which is no secret; empty where the server has no keys."""
+    limits: Limits | None = None
+    """Limits of the key."""
+    is_known: bool = True
+    """False where the server has keys and this came without one, to an address that is open to all."""
+    prefix_owner: str = ""
+    """Key that alone may reuse the prompt's cells in the prefix cache; empty if keys share them."""
+    address: str = ""
+    """Where it came from: an address, or the network of one caller."""
+    time_limit: float = 0.0
+    """Seconds that it may take; 0 is any number."""
+    generations: list[RequestProgress] = field(default_factory=list)
+    """One for each prompt that an engine has taken, or for all inputs of a request for embeddings."""
+    relaxed: list[str] = field(default_factory=list)
+    """Parts of its schemas that the answer is not held to; a response header tells them."""
+    refusal: str = ""
+    """Code of the error that it was told, if any."""
+    failed: bool = False
+    """A stream that had begun ended with an error."""
+    status: int | None = None
+    """Of the reply, once it has begun."""
+    complete: bool = False
+    """The reply was sent to its end."""
+    strict_fields: bool = False
+    """Fields that are not known are refused, and not left out."""
+    body_bytes: int = 0
+    """Of the request, once it was read: work on it takes the longer the more there are."""
+    log_texts: bool = False
+    """Prompts and answers may be logged."""
+    ignored: dict[str, list[str]] = field(default_factory=dict)
+    """By kind, the names of parts of the request that have no effect; response headers tell them."""
+
+    @property
+    def context(self) -> RequestContext:
+        """The facts of the request, for its generations. Take it after the body was read, whose size it has."""
+        return RequestContext(
+            caller=self.caller,
+            time_limit=self.time_limit,
+            expires=self.arrived + self.time_limit if self.time_limit else math.inf,
+            prefix_owner=self.prefix_owner,
+            body_bytes=self.body_bytes,
+            log_texts=self.log_texts,
+            observer=self,
+        )
+
+    def begin(self, progress: RequestProgress) -> None:
+        """Note that an engine has taken a prompt, whose answers are counted in ``progress``."""
+        self.generations.append(progress)
+
+    def relax(self, part: str) -> None:
+        """Note that the answer is not held to a part of a schema."""
+        if part not in self.relaxed and len(self.relaxed) < _RELAXED_AT_MOST:
+            self.relaxed.append(part)
+
+    @property
+    def caller(self) -> str:
+        """Identity for fair scheduling: the key, or the address where there are no keys."""
+        return self.key or self.address
+
+    @property
+    def tokens(self) -> int:
+        """All tokens that it has had so far."""
+        return sum(one.prompt_tokens + one.completion_tokens for one in self.generations)
+
+    def ignore(self, kind: str, name: str) -> None:
+        """Note that a part of the request has no effect: ``kind`` is plural and becomes part of a header's name."""
+        names = self.ignored.setdefault(kind, [])
+        if name not in names and len(names) < _IGNORED_AT_MOST:
+            names.append(name)
+
+    def seconds_left(self) -> float:
+        """Return the rest of the time limit; infinity where there is none."""
+        return max(0.0, self.arrived + self.time_limit - time.monotonic()) if self.time_limit else math.inf
+
+
+_current: ContextVar[RequestRecord] = ContextVar("request_record")
+
+
+def current_request() -> RequestRecord:
+    """Return the record of the request that the running task answers."""
+    return _current.get(None) or RequestRecord()
+
+
+def enter_request(record: RequestRecord) -> None:
+    """Make ``record`` the current one of this task and of its child tasks."""
+    _current.set(record)
