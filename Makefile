@@ -12,7 +12,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install install-test run test soak audit fmt docs vendor site lock clean
+.PHONY: help install install-test run check test soak audit fmt docs vendor site lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -21,6 +21,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --require-hashes --no-build-isolation
 ARGS ?=
 PYTEST_ARGS ?=
+# Two processes, each with whole files. Not for the whole suite, whose timing tests need the cores for themselves.
+PARALLEL ?= -n 2 --dist loadfile
 SOAK_ARGS ?=
 CLIENTS := openai2 openai3
 VENV_DOCS := .venv-docs
@@ -57,12 +59,21 @@ install-test: $(VENV)/.installed-test $(CLIENTS:%=.venv-clients/%/.installed) $(
 run: install ## serve the embedded model on http://127.0.0.1:8000 (ARGS="…" for another one)
 	@exec $(BIN)/glmserve serve $(ARGS)
 
-test: install-test ## run every check and every test
+# One line for each check; `check` and `test` run the same ones.
+define STATIC
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
+endef
+
+check: $(VENV)/.installed-test ## run the static checks and the unit tests: under a minute on two cores
+	$(STATIC)
+	$(BIN)/pytest tests/unit $(PARALLEL) $(PYTEST_ARGS)
+
+test: install-test ## run every check and every test
+	$(STATIC)
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 soak: install-test ## run the long tests of tests/soak, which print what they measure
