@@ -40,7 +40,8 @@ def read_shard(path: Path) -> dict[str, StoredTensor]:
             return _read_archive(path, archive)
     except FileNotFoundError as error:
         raise MissingFileError(path, "download it") from error
-    except (zipfile.BadZipFile, EOFError, UnicodeDecodeError, NotImplementedError, struct.error) as error:
+    # A ValueError is an offset above 2**63, or a name that is no UTF-8.
+    except (zipfile.BadZipFile, EOFError, ValueError, OverflowError, NotImplementedError, struct.error) as error:
         raise CorruptFileError(path, "it is cut off, or not a file of weights") from error
     except OSError as error:
         raise CorruptFileError(path, f"it cannot be read ({error.strerror})") from error
@@ -66,8 +67,9 @@ def _read_archive(path: Path, archive: zipfile.ZipFile) -> dict[str, StoredTenso
     shard = _Shard(path, archive, entries, root=pickles[0].removesuffix("data.pkl"))
     if shard.has("byteorder") and shard.content("byteorder") != b"little":
         raise UnsupportedFileError(path, "holds big-endian numbers; save it again on a little-endian machine")
+    program = shard.content("data.pkl")
     try:
-        views = read_tensors(shard.content("data.pkl"))
+        views = read_tensors(program)
     except ForbiddenPickle as error:
         raise ForbiddenContentError(path, str(error)) from error
     except ValueError as error:

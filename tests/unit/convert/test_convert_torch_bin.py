@@ -163,6 +163,25 @@ def test_values_that_are_not_there_are_damage(tmp_path: Path) -> None:
         open_file(path)
 
 
+def test_a_directory_at_an_impossible_offset_is_damage(tmp_path: Path) -> None:
+    content = bytearray(RECORDED.read_bytes())
+    content[content.rfind(b"PK\6\6") + 55] = 0xFF  # the highest byte of "offset of start of central directory"
+    (tmp_path / "x.bin").write_bytes(content)
+    with pytest.raises(CorruptFileError, match="cut off, or not a file of weights"):
+        open_file(tmp_path / "x.bin")
+
+
+@pytest.mark.parametrize("entry", ["data.pkl", "data/0"])
+def test_an_entry_at_an_impossible_offset_is_damage(tmp_path: Path, entry: str) -> None:
+    path = write_bin(tmp_path / "x.bin", {"a": Stored(MATRIX)})
+    with zipfile.ZipFile(path, "a") as archive:
+        (info,) = (info for info in archive.infolist() if info.filename.endswith(entry))
+        info.header_offset = (1 << 64) - 1
+        archive.comment = b"the directory is written again"
+    with pytest.raises(CorruptFileError, match="cut off, or not a file of weights"):
+        open_file(path)
+
+
 def test_a_compressed_shard_is_refused_unread(tmp_path: Path) -> None:
     path = write_bin(tmp_path / "x.bin", {"a": Stored(np.zeros(10_000_000))}, compression=zipfile.ZIP_DEFLATED)
     with pytest.raises(UnsupportedFileError, match=r"holds archive/.* compressed"):
