@@ -1,7 +1,7 @@
 """Measures what a fault of the engine costs: ``python -m bench.faults [MODEL] [--only REGEX]``.
 
 While four streams run, or none, something goes wrong in the engine process: by a signal, or on purpose (see
-``server/engine/worker/faults.py``). Printed is, as a table: how long until each of the streams had its last event, and
+``tests/support/faults.py``). Printed is, as a table: how long until each of the streams had its last event, and
 how long until a caller who asks again and again has an answer of one token.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 
 from bench.served import engine_of, running
-from glmserve.engine.worker.faults import VARIABLE
+from tests.support.faults import FAULTY_SERVER, VARIABLE
 
 _PATIENCE = 600.0
 _STREAMS = 4
@@ -71,7 +71,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ[VARIABLE] = f"once {folder / 'plan'}"
-        with running([*filter(None, [options.model]), *limits], folder) as (url, pid):
+        arguments = [*filter(None, [options.model]), *limits]
+        with running(arguments, folder, FAULTY_SERVER) as (url, pid):
             for fault in FAULTS:
                 if re.search(options.only, fault.name):
                     ended, answered = _measure(url, pid, fault, folder / "plan")

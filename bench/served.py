@@ -5,26 +5,18 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.memory import family
 
+GLMSERVE = (sys.executable, "-m", "glmserve.cli.main")
+
 
 @contextlib.contextmanager
-def running(arguments: list[str], folder: Path) -> Iterator[tuple[str, int]]:
+def running(arguments: list[str], folder: Path, program: Sequence[str] = GLMSERVE) -> Iterator[tuple[str, int]]:
     """Yield address and process id of a server that is ready; it writes below ``folder``, and its log there."""
-    command = [
-        sys.executable,
-        "-m",
-        "glmserve.cli.main",
-        "serve",
-        *arguments,
-        "--port",
-        "0",
-        "--cache-dir",
-        str(folder),
-    ]
+    command = [*program, "serve", *arguments, "--port", "0", "--cache-dir", str(folder)]
     log = folder / "server.log"
     with log.open("wb") as sink, subprocess.Popen(command, stdout=sink, stderr=sink) as process:
         try:

@@ -12,6 +12,8 @@ from types import MappingProxyType
 
 import pytest
 
+from tests.support.faults import FAULTY_SERVER, VARIABLE
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -34,7 +36,11 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextlib.contextmanager
 def running_server(
-    *arguments: str, log: Path, environment: Mapping[str, str] = MappingProxyType({}), group: bool = False
+    *arguments: str,
+    log: Path,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    group: bool = False,
+    faults: str = "",
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """`glmserve serve` in a process of its own on a free port; yields its address once it is ready.
 
@@ -45,9 +51,11 @@ def running_server(
         log: where its output goes.
         environment: more variables than those of this process.
         group: whether it leads a process group of its own.
+        faults: the plan by which its engines fail; see ``tests/support/faults.py``.
     """
-    command = [str(Path(sys.executable).with_name("glmserve")), "serve", "--port", "0", *arguments]
-    variables = {**_environment(log.parent / "cache"), **environment}
+    program = FAULTY_SERVER if faults else (str(Path(sys.executable).with_name("glmserve")),)
+    command = [*program, "serve", "--port", "0", *arguments]
+    variables = {**_environment(log.parent / "cache"), **environment, **({VARIABLE: faults} if faults else {})}
     with (
         log.open("wb") as sink,
         subprocess.Popen(command, stdout=sink, stderr=sink, env=variables, start_new_session=group) as process,

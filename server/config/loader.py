@@ -2,8 +2,7 @@
 
 A setting comes from the first of these that has it: a command-line flag, an environment variable ``GLMSERVE_…``,
 the TOML file, its default. What a ``[[models]]`` table says of its model comes before all of them, as it is about
-that model alone. This is the only module that reads the environment, but for what tests do to an engine
-(``server/engine/worker/faults.py``).
+that model alone. This is the only module that reads the environment.
 """
 
 import difflib
@@ -19,7 +18,6 @@ from pydantic_core import ErrorDetails
 from glmserve.config.access import MUST_SAY_SOMETHING, empty_ones
 from glmserve.config.model_tables import TableError, model_tables
 from glmserve.config.schema import FLAGS, ModelSettings, Settings, VariantSettings
-from glmserve.engine.worker import faults
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -120,7 +118,7 @@ def _environment_layer(environ: Mapping[str, str]) -> _Layer:
     given = {
         name.removeprefix(PREFIX).lower(): value
         for name, value in environ.items()
-        if name.startswith(PREFIX) and name not in (CONFIG_VARIABLE, faults.VARIABLE)
+        if name.startswith(PREFIX) and name != CONFIG_VARIABLE
     }
     # An empty variable counts as unset: that is what a compose file makes of a variable nobody has set. Not where
     # that would let in everybody.

@@ -19,9 +19,8 @@ from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.interface import EngineState
 from glmserve.engine.model_runner import ModelRunner
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.worker.faults import VARIABLE
-from glmserve.engine.worker.main import load_llama
 from tests.conftest import running_server
+from tests.support.faults import VARIABLE, load_faulty
 from tests.support.wrong_engines import load_crashing, load_miscomputing, load_never_right
 
 PROMPT = (5, 6, 7, 8)
@@ -32,7 +31,7 @@ Load = Callable[[EngineConfig], ModelRunner]
 class Started:
     """An engine that was waited for, and what it answered."""
 
-    def __init__(self, path: Path, folder: Path, load: Load = load_llama) -> None:
+    def __init__(self, path: Path, folder: Path, load: Load = load_faulty) -> None:
         config = EngineConfig(path, context_length=512, device=Device.CPU, mode_dir=folder)
         self.engine = EngineClient(config, load)
 
@@ -131,8 +130,7 @@ async def test_a_restart_finds_a_mode_too(tiny_gguf: Path, tmp_path: Path, monke
 
 
 def test_a_server_answers_says_so_once_and_doctor_tells_of_it(tiny_gguf: Path, tmp_path: Path) -> None:
-    plan = {VARIABLE: "self_test^standard=segv"}
-    with running_server(str(tiny_gguf), log=tmp_path / "log", environment=plan) as (url, _):
+    with running_server(str(tiny_gguf), log=tmp_path / "log", faults="self_test^standard=segv") as (url, _):
         ask = {"messages": [{"role": "user", "content": "你好"}], "max_tokens": 5}
         assert httpx.post(f"{url}/v1/chat/completions", json=ask, timeout=60).status_code == 200
         log = (tmp_path / "log").read_text("utf-8")

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,8 +14,8 @@ from pathlib import Path
 
 import httpx
 
-from glmserve.engine.worker.faults import VARIABLE
 from tests.conftest import running_server
+from tests.support.faults import FAULTY_SERVER, VARIABLE
 from tests.support.processes import engine_pid, is_alive, wait_running
 from tests.support.tcp_proxy import TcpProxy
 
@@ -160,7 +159,7 @@ def test_ctrl_c_in_a_terminal_reaches_all_processes_and_cuts_no_answer(tiny_gguf
 
 
 def test_told_to_stop_while_it_loads_it_stops_at_once(tiny_gguf: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "glmserve.cli.main", "serve", str(tiny_gguf), "--port", "0"]
+    command = [*FAULTY_SERVER, "serve", str(tiny_gguf), "--port", "0"]
     environment = {**os.environ, VARIABLE: "load=hang"}
     with (tmp_path / "log").open("wb") as sink:
         server = subprocess.Popen(command, stderr=sink, env=environment, start_new_session=True)
@@ -176,9 +175,8 @@ def test_told_to_stop_while_it_loads_it_stops_at_once(tiny_gguf: Path, tmp_path:
 
 def test_told_to_stop_while_the_engine_restarts_it_stops_at_once(tiny_gguf: Path, tmp_path: Path) -> None:
     (tmp_path / "plan").write_text("")
-    environment = {VARIABLE: f"once {tmp_path / 'plan'}"}
-    log = tmp_path / "log"
-    with running_server(str(tiny_gguf), "--shutdown-seconds", "1", log=log, environment=environment) as (url, server):
+    log, plan = tmp_path / "log", f"once {tmp_path / 'plan'}"
+    with running_server(str(tiny_gguf), "--shutdown-seconds", "1", log=log, faults=plan) as (url, server):
         (tmp_path / "plan").write_text("load=hang")
         os.kill(engine_pid(server.pid), signal.SIGKILL)
         _wait_until(lambda: "fails on purpose" in log.read_text("utf-8"))
@@ -208,8 +206,7 @@ def test_a_caller_who_reads_nothing_holds_no_server_up(tiny_gguf: Path, tmp_path
 
 def test_an_engine_does_not_outlive_its_server_whatever_it_is_doing(tiny_gguf: Path, tmp_path: Path) -> None:
     """One in a step that does not end went on for ever: it only looked at its pipe between two steps."""
-    hanging = {VARIABLE: "decode:2=hang"}
-    with running_server(str(tiny_gguf), log=tmp_path / "log", environment=hanging) as (url, server):
+    with running_server(str(tiny_gguf), log=tmp_path / "log", faults="decode:2=hang") as (url, server):
         engine = engine_pid(server.pid)
         ask = Ask(url, "/v1/chat/completions", LONG)
         server.kill()

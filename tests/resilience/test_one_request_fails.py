@@ -10,8 +10,8 @@ from glmserve.engine.client.client import EngineClient
 from glmserve.engine.config import Device, EngineConfig
 from glmserve.engine.errors import DecodeFailed
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.worker.faults import VARIABLE
 from tests.support.bert import CLS, SEP, random_bert
+from tests.support.faults import VARIABLE, load_faulty
 
 PROMPT = (5, 6, 7, 8)
 OTHER_PROMPT = (20, 21, 22, 23, 24)
@@ -24,7 +24,7 @@ PLAN = f"decode@9=-1,decode@10=1,decode@11=oom,sample@12=error,open_sampler@14=e
 @pytest.fixture
 async def engine(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EngineClient]:
     monkeypatch.setenv(VARIABLE, PLAN)
-    engine = EngineClient(EngineConfig(tiny_gguf, context_length=2048, device=Device.CPU))
+    engine = EngineClient(EngineConfig(tiny_gguf, context_length=2048, device=Device.CPU), load_faulty)
     await engine.start()
     await engine.wait_ready(60)
     yield engine
@@ -68,7 +68,7 @@ async def test_an_input_without_a_vector_fails_its_request_and_nobody_else_in_th
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, "embed:1=slow,embed@6=-1")
-    engine = EngineClient(EngineConfig(random_bert().write(tmp_path / "bert.gguf"), device=Device.CPU))
+    engine = EngineClient(EngineConfig(random_bert().write(tmp_path / "bert.gguf"), device=Device.CPU), load_faulty)
     await engine.start()
     try:
         await engine.wait_ready(60)

@@ -17,7 +17,7 @@ from glmserve.engine.config import Device, EngineConfig
 from glmserve.engine.errors import EngineDied, EngineError, EngineUnavailable
 from glmserve.engine.interface import EngineState
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.worker.faults import VARIABLE
+from tests.support.faults import VARIABLE, load_faulty
 
 PROMPT, POISON = (5, 6, 7, 8), 9
 TEN = SamplingParams(max_tokens=10, ignore_eos=True, temperature=0.0)
@@ -33,7 +33,7 @@ def start(tiny_gguf: Path) -> Start:
     @asynccontextmanager
     async def start(path: Path = tiny_gguf, **changes: object) -> AsyncIterator[EngineClient]:
         options = {"context_length": 2048, "device": Device.CPU, "max_restarts": 2, "restart_wait": 60.0, **changes}
-        engine = EngineClient(EngineConfig(path, **options))
+        engine = EngineClient(EngineConfig(path, **options), load_faulty)
         await engine.start()
         try:
             await engine.wait_ready(60)

@@ -20,8 +20,8 @@ from glmserve.engine.grammar import Grammar, GrammarKind
 from glmserve.engine.interface import EngineState
 from glmserve.engine.messages import FinishReason, StepOutput
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.worker.faults import VARIABLE
 from tests.conftest import ROOT
+from tests.support.faults import VARIABLE, load_faulty
 
 GREEDY = SamplingParams(max_tokens=200, ignore_eos=True, temperature=0.0)
 ROUNDS = Grammar(GrammarKind.REGEX, "(ab|cd|efg){60}")
@@ -42,7 +42,7 @@ def start(exact_gguf: Path) -> Start:
     @asynccontextmanager
     async def start(**changes: object) -> AsyncIterator[EngineClient]:
         options = {"context_length": 2048, "device": Device.CPU, "restart_wait": 60.0, **changes}
-        engine = EngineClient(EngineConfig(exact_gguf, **options))
+        engine = EngineClient(EngineConfig(exact_gguf, **options), load_faulty)
         await engine.start()
         try:
             await engine.wait_ready(60)

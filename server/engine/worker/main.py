@@ -29,7 +29,6 @@ from glmserve.engine.model_runner import ModelRunner
 from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.spawning import ENDING_SIGNALS, end_with_parent
 from glmserve.engine.speculative.controller import SpeculativeController
-from glmserve.engine.worker import faults
 from glmserve.engine.worker.core import EngineCore, EngineCorrupted
 
 log = logging.getLogger(__name__)
@@ -77,11 +76,8 @@ def run_worker(connection: Connection, config: EngineConfig, load: BackendFactor
 
 def _run(connection: Connection, outgoing: Outgoing, config: EngineConfig, load: BackendFactory) -> None:
     try:
-        plan = faults.read_plan(config.compute_mode)
-        faults.fail(plan, "load")
         backend = load(config)
         outgoing.send(SelfTesting())
-        faults.fail(plan, "self_test")
         backend.self_test()
     except ModelLoadError as error:
         outgoing.send(LoadFailed(str(error), isinstance(error, SelfTestFailed)))
@@ -91,8 +87,6 @@ def _run(connection: Connection, outgoing: Outgoing, config: EngineConfig, load:
         reason = "there is not enough memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"
         outgoing.send(LoadFailed(f"{config.model_path.name}: {reason}"))
         return
-    if plan:
-        faults.install(plan, backend, connection)
     outgoing.send(Ready(backend.info))
     if isinstance(backend, EmbeddingBackend):
         serve_embeddings(EmbeddingCore(backend), connection, outgoing)

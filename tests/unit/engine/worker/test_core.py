@@ -4,7 +4,6 @@ from collections import Counter, defaultdict
 from concurrent.futures import Future
 from dataclasses import replace
 from itertools import count
-from multiprocessing import Pipe
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +17,7 @@ from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import BatchItem
 from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore, EngineCorrupted
-from glmserve.engine.worker.faults import install, parse
+from tests.support.faults import install, parse
 from tests.support.scripted_backend import ScriptedBackend, lone_run
 from tests.support.stepping import drain, tokens_of
 
@@ -325,7 +324,7 @@ def test_streams_beside_one_that_fails_go_on_as_they_would_alone() -> None:
 def test_what_nobody_expected_of_one_sequence_hurts_it_alone(place: str) -> None:
     """An exception in a sampler took the engine down, and every stream with it."""
     backend = ScriptedBackend(cells=400)
-    install(parse(f"{place}@49=error"), backend, Pipe()[0])
+    install(parse(f"{place}@49=error"), backend)
     core = _core(backend, budget=64)
     _submit(core, 0, (1, 2, 3), 30)
     core.submit(Submit(1, (5, 49), SamplingParams(max_tokens=9, prompt_logprobs=1)))
@@ -337,7 +336,7 @@ def test_what_nobody_expected_of_one_sequence_hurts_it_alone(place: str) -> None
 
 def test_a_device_that_is_gone_is_no_fault_of_the_requests() -> None:
     backend = ScriptedBackend(cells=400)
-    install(parse("decode:2+=-3"), backend, Pipe()[0])
+    install(parse("decode:2+=-3"), backend)
     core = _core(backend, budget=64)
     for request_id in range(3):
         _submit(core, request_id, (1, 2, request_id), 9)
@@ -348,7 +347,7 @@ def test_a_device_that_is_gone_is_no_fault_of_the_requests() -> None:
 
 def test_single_failures_of_computing_are_forgiven() -> None:
     backend = ScriptedBackend(cells=400)
-    install(parse("decode:1=-3,decode:3=-3,decode:5=-3,decode:7=-3"), backend, Pipe()[0])
+    install(parse("decode:1=-3,decode:3=-3,decode:5=-3,decode:7=-3"), backend)
     core = _core(backend, budget=64)
     for request_id in range(8):
         _submit(core, request_id, (1, 2, request_id), 1)

@@ -1,14 +1,16 @@
-"""The switch for faults on purpose: nothing without a plan, what the plan says with one."""
+"""Faults on purpose: none without a plan, those of the plan with one, and none in a shipped server."""
 
 import logging
 from pathlib import Path
 
 import pytest
 
+from glmserve.config.loader import SettingsError, load_settings
 from glmserve.engine.compute_mode import ComputeMode
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.model_runner import DecodeError
-from glmserve.engine.worker.faults import VARIABLE, fail, parse, read_plan
+from tests.conftest import running_server
+from tests.support.faults import VARIABLE, fail, parse, read_plan
 
 MODE = ComputeMode.STANDARD
 
@@ -18,13 +20,11 @@ def test_without_a_plan_nothing_is_touched(monkeypatch: pytest.MonkeyPatch) -> N
     assert read_plan(MODE) == ()
 
 
-def test_a_plan_is_announced_so_that_nobody_serves_with_it_unawares(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_plan_is_announced(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setenv(VARIABLE, "decode:3=abort")
     assert len(read_plan(MODE)) == 1
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
-    assert "for tests alone" in caplog.text
+    assert "fails on purpose" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,16 @@ def test_a_number_is_an_answer_of_llama_decode(code: str, fatal: bool) -> None:
     with pytest.raises(DecodeError, match=code) as caught:
         fail(parse(f"load={code}"), "load")
     assert caught.value.fatal is fatal
+
+
+def test_a_shipped_server_takes_no_plan(tmp_path: Path) -> None:
+    environ = {"GLMSERVE_CACHE_DIR": str(tmp_path), VARIABLE: "load=oom"}
+    load_settings({}, environ)
+    with pytest.raises(SettingsError, match="GLMSERVE_FAULTS is not a setting"):
+        load_settings({}, {**environ, "GLMSERVE_FAULTS": "load=oom"})
+
+
+def test_a_shipped_server_serves_whatever_a_plan_says(tiny_gguf: Path, tmp_path: Path) -> None:
+    with running_server(str(tiny_gguf), log=tmp_path / "log", environment={VARIABLE: "load=oom"}):
+        pass
+    assert "on purpose" not in (tmp_path / "log").read_text("utf-8")

@@ -1,10 +1,11 @@
-"""Faults on purpose, for tests of their handling. Nothing of this is there unless a plan asks for it.
+"""Faults on purpose, for tests of their handling: ``EngineClient(config, load=load_faulty)``.
 
-The plan stands in the variable GLMSERVE_FAULTS: ``PLACE[WHEN]=WHAT``, and more of these after commas.
+Without a plan ``load_faulty`` is ``load_llama``. The plan stands in the environment variable FAULT_PLAN, which the
+engine process reads when it starts: ``PLACE[WHEN]=WHAT``, and more of these after commas.
 
 PLACE
-    load, self_test; decode, sample, score_prompt, open_sampler, embed (what the core asks of the model); report (to
-    the parent).
+    load, self_test; decode, sample, score_prompt, open_sampler, embed (calls of the model by the core); report (to the
+    parent).
 WHEN
     ``:3`` the third time, ``:3+`` from then on, ``@17`` where token 17 is among those given; every time without it.
     ``^standard`` in this compute mode alone.
@@ -21,6 +22,7 @@ import logging
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -30,13 +32,17 @@ from types import MappingProxyType
 from typing import NoReturn, ParamSpec, TypeVar
 
 from glmserve.engine.compute_mode import ComputeMode
+from glmserve.engine.config import EngineConfig
 from glmserve.engine.embedding.core import EmbeddingBackend
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.messages import FromWorker, StepReport
 from glmserve.engine.model_runner import DecodeError, ModelRunner
 from glmserve.engine.scheduler.batch import BatchItem
+from glmserve.engine.worker.main import load_llama
 
-VARIABLE = "GLMSERVE_FAULTS"
+VARIABLE = "FAULT_PLAN"
+FAULTY_SERVER = (sys.executable, "-m", "tests.support.faulty_server")
+"""Takes the place of the command `glmserve`."""
 _ONCE = "once "
 _SLOW_SECONDS = 0.2
 _PLACES = ("decode", "sample", "score_prompt", "open_sampler", "embed")
@@ -73,8 +79,26 @@ class Fault:
         return self._seen >= self.nth if self.on else self._seen == self.nth
 
 
+def load_faulty(config: EngineConfig) -> ModelRunner | EmbeddingBackend:
+    """Load the real backend in an engine process, and let it fail as planned. Raises ModelLoadError."""
+    plan = read_plan(config.compute_mode)
+    fail(plan, "load")
+    backend = load_llama(config)
+    if plan:
+        self_test = backend.self_test
+
+        def failing_self_test() -> None:
+            fail(plan, "self_test")
+            self_test()
+            install(plan, backend)
+            install_in_reports(plan)
+
+        backend.self_test = failing_self_test  # type: ignore[method-assign]
+    return backend
+
+
 def read_plan(mode: ComputeMode) -> tuple[Fault, ...]:
-    """Return the faults planned for this process, which computes in ``mode``; none outside of tests.
+    """Return the faults of this process, which computes in ``mode``.
 
     Raises:
         ModelLoadError: the plan cannot be read.
@@ -84,9 +108,7 @@ def read_plan(mode: ComputeMode) -> tuple[Fault, ...]:
         text = _take(Path(text.removeprefix(_ONCE)))
     if not text:
         return ()
-    log.error(
-        "this engine fails on purpose (%s=%s), which is for tests alone: unset it to serve anybody", VARIABLE, text
-    )
+    log.error("this engine fails on purpose (%s=%s)", VARIABLE, text)
     return tuple(fault for fault in parse(text) if fault.mode in (None, mode.value))
 
 
@@ -107,14 +129,18 @@ def fail(plan: tuple[Fault, ...], place: str) -> None:
     _fail(plan, place, ())
 
 
-def install(plan: tuple[Fault, ...], backend: ModelRunner | EmbeddingBackend, connection: Connection) -> None:
-    """Let the calls of ``backend`` and the messages of ``connection`` fail as planned."""
+def install(plan: tuple[Fault, ...], backend: ModelRunner | EmbeddingBackend) -> None:
+    """Let the calls of ``backend`` fail as planned."""
     for place in _PLACES:
         faults = tuple(fault for fault in plan if fault.place == place)
         if faults and hasattr(backend, place):
             setattr(backend, place, _failing(faults, place, getattr(backend, place)))
+
+
+def install_in_reports(plan: tuple[Fault, ...]) -> None:
+    """Let the reports of this process, on whichever connection, fail as planned."""
     if reports := tuple(fault for fault in plan if fault.place == "report"):
-        setattr(connection, "send", _failing_send(reports, connection, connection.send))  # noqa: B010
+        Connection.send = _failing_send(reports, Connection.send)  # type: ignore[method-assign]
 
 
 def _take(file: Path) -> str:
@@ -161,9 +187,9 @@ def _fail(faults: tuple[Fault, ...], place: str, tokens: tuple[int, ...]) -> Non
 
 
 def _failing_send(
-    faults: tuple[Fault, ...], connection: Connection, send: Callable[[FromWorker], None]
-) -> Callable[[FromWorker], None]:
-    def failing(message: FromWorker) -> None:
+    faults: tuple[Fault, ...], send: Callable[[Connection, FromWorker], None]
+) -> Callable[[Connection, FromWorker], None]:
+    def failing(connection: Connection, message: FromWorker) -> None:
         due = [fault for fault in faults if isinstance(message, StepReport) and fault.is_due(())]
         for fault in due:
             if fault.what not in _REPORT_FAULTS:
@@ -171,7 +197,7 @@ def _failing_send(
         if due and due[0].what in _REPORT_FAULTS:
             _REPORT_FAULTS[due[0].what](connection)
         else:
-            send(message)
+            send(connection, message)
 
     return failing
 
