@@ -1,86 +1,109 @@
-"""``docs/fields.md``, made from the tables that requests are checked by."""
+"""``docs/fields.md``, made from the models and tables that requests are checked by."""
 
 import json
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import click
+from pydantic.json_schema import JsonSchemaValue
 
-from glmserve.api.anthropic.field_policy import MESSAGES
-from glmserve.api.common.field_policy import FieldPolicy, Rejected
-from glmserve.api.openai.chat_completions.field_policy import CHAT, MESSAGE_REFUSED
-from glmserve.api.openai.completions.field_policy import COMPLETION
-from glmserve.api.openai.embeddings.protocol import EMBEDDING
-from glmserve.api.openai.responses.field_policy import RESPONSES
-from glmserve.api.openai.tokenize import TOKENIZE
+from docs.generate.schema_text import value_text
+from glmserve.api.anthropic.protocol import MessagesRequest, PromptRequest
+from glmserve.api.common.base import RequestObject
+from glmserve.api.common.field_policy import Ignored, Rejected
+from glmserve.api.openai.chat_completions.field_policy import MESSAGE_REJECTED
+from glmserve.api.openai.chat_completions.protocol import ChatRequest
+from glmserve.api.openai.completions.request import CompletionRequest
+from glmserve.api.openai.embeddings.protocol import EmbeddingRequest
+from glmserve.api.openai.responses.protocol import ResponsesRequest
+from glmserve.api.openai.tokenize import DetokenizeRequest, TokenizeText
+
+ENDPOINTS: Mapping[str, type[RequestObject]] = MappingProxyType(
+    {
+        "/v1/chat/completions": ChatRequest,
+        "/v1/completions": CompletionRequest,
+        "/v1/embeddings": EmbeddingRequest,
+        "/tokenize": TokenizeText,
+        "/detokenize": DetokenizeRequest,
+        "/v1/responses": ResponsesRequest,
+        "/v1/messages": MessagesRequest,
+        "/v1/messages/count_tokens": PromptRequest,
+    }
+)
+"""The paths, and the models of their bodies."""
 
 _HEAD = """\
 # Fields of requests
 
-<!-- Made by `make docs` from the tables that requests are checked by. -->
+<!-- Made by `make docs` from the models and tables that requests are checked by. -->
 
-Every field is one of these:
+Each field has one of these kinds:
 
-- **honoured**: it does what OpenAI (or Anthropic) says it does, or vLLM where OpenAI has no such field ("extension");
-- **accepted without effect**: it asks for nothing that changes the answer;
-- **by default value only**: it would change the answer and is not supported, so that only values are accepted that ask
-  for nothing, also within an object or array; any other is refused (400, `unsupported_parameter`) by the name of the
-  field;
-- **refused**: the same, where no value but null and empty ones asks for nothing.
+- **supported**: it does what OpenAI (or Anthropic) documents for this or another endpoint. Fields that neither has are
+  marked "Extension"; they do what vLLM documents, unless another origin is named;
+- **ignored**: it is accepted and has no effect, because it asks for no change of the answer;
+- **default only**: it would change the answer and is not supported. Only the listed values are accepted, also within an
+  object or array. Any other value is rejected (400, `unsupported_parameter`), and `param` names the field;
+- **rejected**: the same, without any accepted value.
 
-Null, `""`, `{}` and `[]` ask for nothing and are accepted in every field of the last two kinds, also within an object.
-A field that is not listed is ignored, and told: the header `x-glmserve-ignored-fields` of the reply names it (the first
-32 of them), and the log names each once. With `--strict-fields` it is refused instead (400, `unknown_parameter`).
+Null, `""`, `{}` and `[]` are accepted in every field of the last two kinds, also within an object. A field that is not
+listed is unknown: it is ignored. The header `x-glmserve-ignored-fields` of the reply names it (at most 32 names), and
+the log names each one once. With `--strict-fields`, an unknown field is rejected (400, `unknown_parameter`).
+
+`/openapi.json` has the same fields, values and descriptions.
 """
-_COLUMNS = "| field | | |\n| --- | --- | --- |\n"
-_MESSAGE_NOTE = """
-### Of a message
-
-Beside `role`, `content`, `tool_calls`, `tool_call_id` and the older `function_call`. Fields that are not listed, such
-as `name`, only label a message and are accepted.
-
-"""
-
-
-_COUNT_NOTE = """
-`POST /v1/messages/count_tokens` takes the same fields; what is said of the answer changes nothing there.
-"""
+_COLUMNS = "| field | kind | value | description |\n| --- | --- | --- | --- |\n"
+_NOTES: Mapping[str, str] = MappingProxyType(
+    {
+        "/tokenize": "\nA body with `messages` has the fields of a chat, and `return_token_strs`.\n",
+        "/v1/responses": "\n`POST /v1/responses/input_tokens` has the same fields.\n",
+        "/v1/chat/completions": "\n### Of a message\n\nUnknown fields of a message are labels and are accepted.\n\n"
+        + _COLUMNS,
+    }
+)
 
 
 def fields_page() -> str:
     """Return the page."""
-    return "".join(
-        (
-            _HEAD,
-            "\n## POST /v1/chat/completions\n\n", _COLUMNS, _rows(CHAT),
-            _MESSAGE_NOTE, _COLUMNS, "".join(map(_refused, MESSAGE_REFUSED)),
-            "\n## POST /v1/completions\n\n", _COLUMNS, _rows(COMPLETION),
-            "\n## POST /v1/embeddings\n\n", _COLUMNS, _rows(EMBEDDING),
-            "\n## POST /tokenize\n\n", _COLUMNS, _rows(TOKENIZE),
-            "\n## POST /v1/responses\n\n", _COLUMNS, _rows(RESPONSES),
-            "\n## POST /v1/messages\n\n", _COLUMNS, _rows(MESSAGES), _COUNT_NOTE,
-        )
-    )  # fmt: skip
+    return _HEAD + "".join(_section(path, kind) for path, kind in ENDPOINTS.items())
 
 
-def _rows(table: FieldPolicy) -> str:
-    honoured = (_row(field.name, "honoured", field.note) for field in table.honoured)
-    ignored = (_row(field.name, "accepted without effect", field.note) for field in table.ignored)
-    return "".join((*honoured, *ignored, *map(_refused, table.refused)))
+def _section(path: str, kind: type[RequestObject]) -> str:
+    note = _NOTES.get(path, "")
+    if kind is ChatRequest:
+        note += "".join(map(_rejected, MESSAGE_REJECTED))
+    return f"\n## POST {path}\n\n{_COLUMNS}{''.join(_rows(kind))}{note}"
 
 
-def _refused(field: Rejected) -> str:
-    if not field.neutral:
-        return _row(field.name, "refused", field.note)
-    values = " or ".join(f"`{json.dumps(value)}`" for value in _distinct(field.neutral))
-    return _row(field.name, "by default value only", f"{values}; {field.note}" if field.note else values)
+def _rows(kind: type[RequestObject]) -> Iterator[str]:
+    """Yield the rows of a model: required fields, other supported ones by name, then those of the policy."""
+    schema = kind.model_json_schema(mode="validation")
+    required = schema.get("required", [])
+    for name in sorted(kind.supported_fields(), key=lambda name: (name not in required, name)):
+        yield _supported(name, schema["properties"][name], name in required)
+    yield from map(_ignored, kind.policy.ignored)
+    yield from map(_rejected, kind.policy.rejected)
 
 
-def _distinct(values: tuple[object, ...]) -> list[object]:
-    """Return ``values`` without those that a reader takes for the same, such as 1 and 1.0."""
-    return [value for index, value in enumerate(values) if value not in values[:index]]
+def _supported(name: str, schema: JsonSchemaValue, required: bool) -> str:
+    return _row(name, "supported, required" if required else "supported", value_text(schema), schema["description"])
 
 
-def _row(name: str, fate: str, note: str) -> str:
-    return f"| `{name}` | {fate} | {note} |\n"
+def _ignored(field: Ignored) -> str:
+    return _row(field.name, "ignored", "any", _sentence(field.note))
+
+
+def _rejected(field: Rejected) -> str:
+    values = " or ".join(f"`{json.dumps(value)}`" for value in field.neutral)
+    return _row(field.name, "default only" if values else "rejected", values, _sentence(field.note))
+
+
+def _sentence(note: str) -> str:
+    return f"{note[:1].upper()}{note[1:]}." if note else ""
+
+
+def _row(name: str, kind: str, value: str, description: str) -> str:
+    return f"| `{name}` | {kind} | {value} | {description} |\n"
 
 
 if __name__ == "__main__":

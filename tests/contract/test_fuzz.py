@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from glmserve.api.anthropic.field_policy import MESSAGES as MESSAGE_TABLE
-from glmserve.api.common.field_policy import FieldPolicy
-from glmserve.api.openai.chat_completions.field_policy import CHAT as CHAT_TABLE
-from glmserve.api.openai.completions.field_policy import COMPLETION
-from glmserve.api.openai.responses.field_policy import RESPONSES
+from glmserve.api.anthropic.protocol import MessagesRequest
+from glmserve.api.common.base import RequestObject
+from glmserve.api.openai.chat_completions.protocol import ChatRequest
+from glmserve.api.openai.completions.request import CompletionRequest
+from glmserve.api.openai.responses.protocol import ResponsesRequest
 from tests.support.api import make_app, serve
 from tests.support.scripted_engine import ScriptedEngine
 
@@ -32,8 +32,8 @@ JSON = st.recursive(
 )
 
 
-def names(table: FieldPolicy) -> list[str]:
-    return [field.name for part in (table.honoured, table.ignored, table.refused) for field in part]
+def names(kind: type[RequestObject]) -> list[str]:
+    return sorted(kind.known_fields())
 
 
 ROLES = st.sampled_from(["system", "developer", "user", "assistant", "tool", "x"]) | JSON
@@ -41,7 +41,7 @@ PARTS = st.fixed_dictionaries({"type": st.sampled_from(["text", "image_url"]) | 
 CONTENT = st.text(max_size=20) | st.lists(PARTS, max_size=2) | JSON
 MESSAGE = st.fixed_dictionaries({"role": ROLES}, optional={"content": CONTENT, "name": JSON, "tool_calls": JSON})
 MESSAGES = st.lists(MESSAGE, max_size=4).map(lambda earlier: [*earlier, {"role": "user", "content": "hi"}])
-FIELDS = st.dictionaries(st.sampled_from([*names(CHAT_TABLE), "other"]), JSON, max_size=4)
+FIELDS = st.dictionaries(st.sampled_from([*names(ChatRequest), "other"]), JSON, max_size=4)
 CHAT = st.builds(
     lambda fields, messages: {"messages": messages, **fields},
     FIELDS,
@@ -79,20 +79,20 @@ TEXT_COMPLETION = st.fixed_dictionaries(
         "add_special_tokens": st.booleans(),
     },
 )
-OTHERS = st.dictionaries(st.sampled_from([*names(COMPLETION), "other"]), JSON, max_size=2)
+OTHERS = st.dictionaries(st.sampled_from([*names(CompletionRequest), "other"]), JSON, max_size=2)
 ITEM = st.fixed_dictionaries(
     {}, optional={"type": st.sampled_from(["message", "function_call", "function_call_output"]) | JSON, "role": ROLES,
                   "content": CONTENT, "call_id": st.sampled_from(["a", "b"]) | JSON, "name": JSON, "arguments": JSON,
                   "output": CONTENT}
 )  # fmt: skip
-RESPONSE = st.dictionaries(st.sampled_from([*names(RESPONSES), "other"]), JSON, max_size=3)
+RESPONSE = st.dictionaries(st.sampled_from([*names(ResponsesRequest), "other"]), JSON, max_size=3)
 BLOCK = st.fixed_dictionaries(
     {"type": st.sampled_from(["text", "tool_use", "tool_result", "image"]) | JSON},
     optional={"text": st.text() | JSON, "id": JSON, "name": JSON, "input": JSON, "tool_use_id": JSON, "content": JSON},
 )
 TURN = st.fixed_dictionaries({"role": ROLES, "content": st.text(max_size=9) | st.lists(BLOCK, max_size=2) | JSON})
 TURNS = st.lists(TURN, max_size=3).map(lambda earlier: [*earlier, {"role": "user", "content": "hi"}])
-TURN_FIELDS = st.dictionaries(st.sampled_from([*names(MESSAGE_TABLE), "other"]), JSON, max_size=3)
+TURN_FIELDS = st.dictionaries(st.sampled_from([*names(MessagesRequest), "other"]), JSON, max_size=3)
 PAIR = st.lists(st.text(max_size=4) | SCALARS, max_size=3)
 LEGACY = st.fixed_dictionaries(
     {"prompt": st.text(max_size=20) | JSON},

@@ -67,5 +67,5 @@ def test_two_types_of_one_name_are_a_mistake() -> None:
 async def test_a_chat_request_is_described_with_the_fields_that_are_not_honoured(http: httpx.AsyncClient) -> None:
     fields = (await http.get("/openapi.json")).json()["components"]["schemas"]["ChatRequest"]
     assert fields["properties"]["best_of"]["anyOf"][0] == {"enum": [1, "", None]}
-    assert fields["properties"]["user"]["description"] == "accepted without effect"
+    assert fields["properties"]["user"]["description"] == "Accepted without effect."
     assert "x-glmserve-ignored-fields" in fields["additionalProperties"]["description"]

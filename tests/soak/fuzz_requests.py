@@ -19,10 +19,10 @@ with atheris.instrument_imports(include=["server", "compat"]):
     from tests.support.api import served_model
     from tests.support.scripted_engine import ScriptedEngine
 
-from glmserve.api.anthropic.field_policy import MESSAGES
-from glmserve.api.openai.chat_completions.field_policy import CHAT
-from glmserve.api.openai.completions.field_policy import COMPLETION
-from glmserve.api.openai.responses.field_policy import RESPONSES
+from glmserve.api.anthropic.protocol import MessagesRequest
+from glmserve.api.openai.chat_completions.protocol import ChatRequest
+from glmserve.api.openai.completions.request import CompletionRequest
+from glmserve.api.openai.responses.protocol import ResponsesRequest
 from glmserve.model_pool.registry import ModelRegistry
 
 SEEDS: tuple[tuple[str, dict[str, object]], ...] = (
@@ -47,8 +47,8 @@ SEEDS: tuple[tuple[str, dict[str, object]], ...] = (
 )  # fmt: skip
 ADDRESSES = tuple(dict.fromkeys(path for path, _ in SEEDS))
 NAMES = sorted(
-    {field.name for table in (CHAT, COMPLETION, MESSAGES, RESPONSES) for part in (table.honoured, table.ignored,
-     table.refused) for field in part} | {"role", "content", "type", "text", "name", "id", "arguments", "function",
+    {name for kind in (ChatRequest, CompletionRequest, MessagesRequest, ResponsesRequest)
+     for name in kind.known_fields()} | {"role", "content", "type", "text", "name", "id", "arguments", "function",
      "tool_calls", "tool_call_id", "call_id", "output", "history", "max_length", "$ref", "properties", "items", "enum"}
 )  # fmt: skip
 VALUES = (

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from glmserve.api.anthropic.content_blocks import MessageParam, SystemText
 from glmserve.api.anthropic.field_policy import COUNTED, MESSAGES
-from glmserve.api.common.base import ApiModel, ListOf, at_most, parse
+from glmserve.api.common.base import ApiModel, AtMost, ListOf, RequestObject, parse
+from glmserve.api.common.fields import TEMPERATURE, TOP_P, ModelName, Stream
 from glmserve.api.common.numbers import UNLIMITED, AsNumber, AsWhole
 from glmserve.api.common.sampling import StopStrings
 from glmserve.api.common.structured_output import Schema
@@ -62,32 +63,49 @@ class OutputConfig(ApiModel):
     format: OutputFormat | None = None
 
 
-class PromptRequest(ApiModel):
-    """The fields that a prompt is made from."""
+class PromptRequest(RequestObject):
+    """Body of a request to count tokens: the fields that define a prompt."""
 
-    model_config = ConfigDict(json_schema_extra=COUNTED.complete)
+    policy = COUNTED
 
-    model: str | None = None
-    messages: ListOf[MessageParam]
-    """May be empty beside a ``system`` text, which is then answered."""
-    system: SystemText | None = None
-    tools: Annotated[ListOf[OfferedTool], at_most(MAX_TOOLS)] | None = None
-    tool_choice: Annotated[ToolChoiceParam, BeforeValidator(_choice)] | None = None
-    output_config: OutputConfig | None = None
+    model: ModelName = None
+    messages: ListOf[MessageParam] = Field(
+        description="Roles: user, assistant, system. Blocks: text, tool_use, tool_result, documents of text; thinking "
+        "is dropped. May be empty if system is not."
+    )
+    system: SystemText | None = Field(default=None, description="System message: a string or blocks of text.")
+    tools: Annotated[ListOf[OfferedTool], AtMost(MAX_TOOLS)] | None = Field(
+        default=None,
+        description="Custom tools that the model can call. Anthropic's own tools are ignored; the header "
+        "x-glmserve-ignored-tools names them.",
+    )
+    tool_choice: Annotated[ToolChoiceParam, BeforeValidator(_choice)] | None = Field(
+        default=None, description="auto, any, tool or none, with disable_parallel_tool_use."
+    )
+    output_config: OutputConfig | None = Field(
+        default=None, description="format: a json_schema that the answer follows. effort has no effect."
+    )
 
 
 class MessagesRequest(PromptRequest):
-    """The supported fields; ``field_policy.py`` has the policy of all others."""
+    """Body of a request for a message."""
 
-    model_config = ConfigDict(json_schema_extra=MESSAGES.complete)
+    policy = MESSAGES
 
-    max_tokens: Annotated[int, Field(ge=UNLIMITED), AsWhole, AfterValidator(lambda value: value if value > 0 else _ANY)]
-    """-1 and 0 allow all the tokens that the context leaves."""
-    temperature: Annotated[float, Field(ge=0, le=1), AsNumber] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1), AsNumber] | None = None
-    top_k: Annotated[int, Field(ge=0, lt=2**31), AsWhole] | None = None
-    stop_sequences: StopStrings = ()
-    stream: bool | None = None
+    max_tokens: Annotated[
+        int, Field(ge=UNLIMITED), AsWhole, AfterValidator(lambda value: value if value > 0 else _ANY)
+    ] = Field(
+        description="Token limit of the answer, reduced to the space left in the context. -1 and 0: all of that space."
+    )
+    temperature: Annotated[float, Field(ge=0, le=1), AsNumber] | None = Field(default=None, description=TEMPERATURE)
+    top_p: Annotated[float, Field(ge=0, le=1), AsNumber] | None = Field(default=None, description=TOP_P)
+    top_k: Annotated[int, Field(ge=0, lt=2**31), AsWhole] | None = Field(
+        default=None, description="Sample from the k most likely tokens. 0 disables the limit."
+    )
+    stop_sequences: StopStrings = Field(
+        default=(), description="Strings that end the answer; stop_sequence of the reply is the one that ended it."
+    )
+    stream: Stream = None
 
 
 def parse_messages_request(body: Mapping[str, object]) -> MessagesRequest:
@@ -96,11 +114,9 @@ def parse_messages_request(body: Mapping[str, object]) -> MessagesRequest:
     Raises:
         InvalidRequest: a field is refused or has a wrong value; ``param`` is its path.
     """
-    MESSAGES.check(body)
     return parse(MessagesRequest, body)
 
 
 def parse_count_request(body: Mapping[str, object]) -> PromptRequest:
     """Return the body of a request to count tokens. Raises InvalidRequest."""
-    COUNTED.check(body)
     return parse(PromptRequest, body)

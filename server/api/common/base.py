@@ -2,13 +2,25 @@
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic.config import JsonDict
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 from typing_extensions import TypedDict
 
-from glmserve.api.common.field_policy import Rejected, check_neutral, ignore_field
+from glmserve.api.common.field_policy import FieldPolicy
 from glmserve.http.errors import InvalidRequest, shown
 
 _TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
@@ -20,24 +32,47 @@ class ApiModel(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
 
 
-class Whole(ApiModel):
-    """A nested object whose unknown fields are reported, like unknown fields of the body."""
+def _extend_schema(schema: JsonDict, kind: type) -> None:
+    assert issubclass(kind, RequestObject)
+    kind.policy.extend_schema(schema)
 
-    at: ClassVar[str]
-    """Where it stands in the body."""
-    refused: ClassVar[tuple[Rejected, ...]] = ()
-    """Fields that would change the answer and are not supported."""
+
+class RequestObject(ApiModel):
+    """The body of a request, or an object in it, with a rule for every field that a client may send.
+
+    The model declares the supported fields, once: the check of names, ``/openapi.json`` and ``docs/fields.md`` read
+    them from it. ``policy`` has the fields that are ignored or rejected on purpose. Every other field is unknown.
+    """
+
+    model_config = ConfigDict(json_schema_extra=_extend_schema)
+
+    path: ClassVar[str] = ""
+    """Path in the body; empty for the body itself."""
+    policy: ClassVar[FieldPolicy] = FieldPolicy()
+    """The known fields that are not supported."""
+
+    @classmethod
+    def supported_fields(cls) -> frozenset[str]:
+        """Return the names of the declared fields, as a request spells them."""
+        return frozenset(field.alias or name for name, field in cls.model_fields.items())
+
+    @classmethod
+    def known_fields(cls) -> frozenset[str]:
+        """Return the names of all fields that have a rule: supported, ignored or rejected."""
+        return cls.supported_fields() | cls.policy.names
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: object) -> None:
+        """Refuse a model that declares a field and has it in its tables, too."""
+        super().__pydantic_init_subclass__(**kwargs)
+        if twice := cls.supported_fields() & cls.policy.names:
+            raise TypeError(f"{cls.__name__} declares fields that its policy ignores or rejects: {sorted(twice)}")
 
     @model_validator(mode="before")
     @classmethod
-    def _note_unknown(cls, value: object) -> object:
-        known = {field.alias or name for name, field in cls.model_fields.items()}
-        rules = {rule.name: rule for rule in cls.refused}
-        for name, given in value.items() if isinstance(value, dict) else ():
-            if name in rules:
-                check_neutral(rules[name], given, f"{cls.at}.{name}")
-            elif given is not None and name not in known:
-                ignore_field(f"{cls.at}.{name}")
+    def _check_names(cls, value: object) -> object:
+        if isinstance(value, dict):
+            cls.policy.check(value, cls.supported_fields(), cls.path)
         return value
 
 
@@ -48,16 +83,26 @@ ListOf = Annotated[list[_Item], Field(fail_fast=True)]
 """An array that is validated up to its first wrong item: an error for each item would use all the memory."""
 
 
-def at_most(most: int) -> BeforeValidator:
-    """Return a validator that rejects an object or array of more than ``most`` parts before it reads any of them."""
+@dataclass(frozen=True, slots=True)
+class AtMost:
+    """The largest number of parts of an object or array, checked before any of them is looked at."""
 
-    def check(value: object) -> object:
-        if isinstance(value, dict | list) and len(value) > most:
+    most: int
+
+    def __get_pydantic_core_schema__(self, source: type, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the schema of the parser."""
+        return core_schema.no_info_before_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the JSON schema with the same bound."""
+        shown = handler(schema)
+        return {**shown, "maxItems" if shown.get("type") == "array" else "maxProperties": self.most}
+
+    def _check(self, value: object) -> object:
+        if isinstance(value, dict | list) and len(value) > self.most:
             parts = "fields" if isinstance(value, dict) else "items"
-            raise invalid(f"may have at most {most} {parts}, not {len(value)}")
+            raise invalid(f"may have at most {self.most} {parts}, not {len(value)}")
         return value
-
-    return BeforeValidator(check)
 
 
 def parse(kind: type[_Request], body: Mapping[str, object], at: str = "") -> _Request:

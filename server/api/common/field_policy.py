@@ -1,9 +1,13 @@
-"""Policy for every field of a request, by name: supported, ignored, or rejected unless neutral.
+"""Fields of a request that are not supported: ignored on purpose, rejected on purpose, or unknown.
 
-Tables are data, so that the documentation can be made from them. A field that is in no list is left out, and the
-caller is told of it: most are new in a client or meant for another server, and clients send them to every server.
-Known fields that would change the answer and are not supported are refused: an answer without them is a wrong one.
-Null and empty values never ask for anything, wherever they stand.
+A supported field is declared once, on its pydantic model (``RequestObject`` in ``base.py``): name, bounds, description.
+The tables here hold only the other known fields, as data from which the documentation is made:
+
+- an ignored field is accepted, because it asks for no change of the answer;
+- a rejected field would change the answer, so an answer without it would be wrong. Null, empty and neutral values pass.
+
+Any other field is unknown: clients send such fields to every server. It is left out, and a header of the reply names
+it.
 """
 
 from collections.abc import Collection, Mapping
@@ -17,16 +21,8 @@ from glmserve.http.request_record import current_request
 
 
 @dataclass(frozen=True, slots=True)
-class Supported:
-    """A field that works as OpenAI (or, for an extension, vLLM) documents it."""
-
-    name: str
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Ignored:
-    """A field that is accepted and has no effect, because no effect on the answer is asked for."""
+    """A field that is accepted and has no effect."""
 
     name: str
     note: str = ""
@@ -34,58 +30,63 @@ class Ignored:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A field that would change the answer and is not supported, unless it asks for nothing."""
+    """A field that would change the answer and is not supported."""
 
     name: str
     neutral: tuple[str | float | bool, ...] = ()
-    """Values without effect, for the field or anywhere inside it."""
+    """Accepted values: they ask for no change, as the value itself or anywhere in it."""
     note: str = ""
 
 
 @dataclass(frozen=True)
 class FieldPolicy:
-    """Every field of one kind of request; no name is in two of the lists."""
+    """The known fields of one object in a request that its model does not declare; no name is in both lists."""
 
-    honoured: tuple[Supported, ...]
-    ignored: tuple[Ignored, ...]
-    refused: tuple[Rejected, ...]
+    ignored: tuple[Ignored, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
 
     @cached_property
-    def _rules(self) -> Mapping[str, Rejected | None]:
-        """Rejected fields by name; None for accepted ones."""
-        accepted = (*(field.name for field in self.honoured), *(field.name for field in self.ignored))
-        return {**dict.fromkeys(accepted), **{rule.name: rule for rule in self.refused}}
+    def names(self) -> frozenset[str]:
+        """Names of all fields in the tables."""
+        return frozenset((*(field.name for field in self.ignored), *self._rejected))
 
-    def check(self, body: Mapping[str, object]) -> None:
-        """Reject fields that would change the answer and are not supported; note unknown ones.
+    @cached_property
+    def _rejected(self) -> Mapping[str, Rejected]:
+        return {field.name: field for field in self.rejected}
+
+    def check(self, given: Mapping[str, object], supported: Collection[str], path: str) -> None:
+        """Check the names of the fields that an object at ``path`` has beside the ``supported`` ones.
 
         Raises:
-            InvalidRequest: a field is not supported; or it is not known, where those are refused.
+            InvalidRequest: a field is rejected; or it is unknown, and the server refuses unknown fields.
         """
-        for name, value in body.items():
-            rule = self._rules.get(name)
-            if rule is not None:
-                check_neutral(rule, value, name)
-            elif value is not None and name not in self._rules:
-                ignore_field(name)
+        for name, value in given.items():
+            if name in supported:
+                continue
+            where = f"{path}.{name}" if path else name
+            if name in self._rejected:
+                check_neutral(self._rejected[name], value, where)
+            elif value is not None and name not in self.names:
+                ignore_field(where)
 
-    def complete(self, schema: JsonDict) -> None:
-        """Complete the JSON schema of the honoured fields by the others; given as a model's ``json_schema_extra``."""
-        properties = schema["properties"]
+    def extend_schema(self, schema: JsonDict) -> None:
+        """Add the ignored and rejected fields to the JSON schema of a model."""
+        properties = schema.setdefault("properties", {})
         assert isinstance(properties, dict)
-        for honoured in self.honoured:
-            entry = properties[honoured.name]
-            assert isinstance(entry, dict)
-            if honoured.note:
-                entry["description"] = honoured.note
         for ignored in self.ignored:
-            note = f": {ignored.note}" if ignored.note else ""
-            properties[ignored.name] = {"description": f"accepted without effect{note}"}
-        for refused in self.refused:
-            # An object or an array may hold these, too.
-            neutral: JsonDict = {"enum": [*refused.neutral, "", None]}
-            properties[refused.name] = {"anyOf": [neutral, {"type": "object"}, {"type": "array"}]}
-        schema["additionalProperties"] = {"description": "left out, and named in the header x-glmserve-ignored-fields"}
+            properties[ignored.name] = {"description": _sentences("Accepted without effect.", ignored.note)}
+        for rejected in self.rejected:
+            # An object or an array may hold these values, too.
+            neutral: JsonDict = {"enum": [*rejected.neutral, "", None]}
+            properties[rejected.name] = {
+                "description": _sentences("Not supported.", rejected.note),
+                "anyOf": [neutral, {"type": "object"}, {"type": "array"}],
+            }
+        schema["additionalProperties"] = {"description": "Ignored. The header x-glmserve-ignored-fields names it."}
+
+
+def _sentences(first: str, note: str) -> str:
+    return f"{first} {note[:1].upper()}{note[1:]}." if note else first
 
 
 def ignore_field(path: str) -> None:

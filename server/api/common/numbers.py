@@ -32,5 +32,12 @@ AsWhole = BeforeValidator(_whole)
 UNLIMITED = -1
 """A limit of tokens that asks for as many as there is room for."""
 
-TokenLimit = Annotated[Annotated[int, Field(ge=UNLIMITED), AsWhole] | None, AfterValidator(lambda value: value or None)]
-"""How long an answer may get. 0 says nothing: programs send it whose field for it was left empty."""
+TokenLimit = Annotated[
+    Annotated[int, Field(ge=UNLIMITED), AsWhole] | None,
+    AfterValidator(lambda value: value or None),
+    Field(
+        description="Token limit of the answer, reduced to the space left in the context. -1: all of that space. "
+        "0: not set."
+    ),
+]
+"""Token limit of an answer. 0 is the same as absent: programs send it for an empty field."""

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from glmserve.api.common.base import ApiModel, invalid
+from glmserve.api.common.fields import TEMPERATURE, TOP_P
 from glmserve.api.common.numbers import UNLIMITED, AsNumber, AsWhole, as_number
 from glmserve.engine.params import MAX_BIAS, SamplingParams
 from glmserve.generation.generate import SEED_SPAN, PrefixSalts
@@ -55,8 +56,14 @@ def _bias(value: object, key: str) -> float:
     return float(value)
 
 
+_Biases = Annotated[
+    dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-MAX_BIAS, le=MAX_BIAS)]],
+    Field(max_length=_MAX_BIASES, json_schema_extra={"additionalProperties": False}),
+]
+
 LogitBias = Annotated[
-    tuple[tuple[int, float], ...], BeforeValidator(_biases, json_schema_input_type=dict[str, float] | None)
+    tuple[tuple[int, float], ...],
+    BeforeValidator(_biases, json_schema_input_type=_Biases | None),
 ]
 """An object of token ids, as strings, and biases added to their logits; null is none."""
 
@@ -64,34 +71,54 @@ StopStrings = Annotated[tuple[str, ...], BeforeValidator(_stops, json_schema_inp
 """A string or a list of them, bounded; null is none."""
 
 
-class StreamOptions(ApiModel):
-    """How a stream is framed."""
-
-    include_usage: bool | None = None
-
-
 class SamplingFields(ApiModel):
     """The fields that say how an answer is sampled and where it ends, but for its length."""
 
-    temperature: Annotated[float, Field(ge=0, le=2), AsNumber] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1), AsNumber] | None = None
-    top_k: Annotated[int, Field(ge=-1, lt=2**31), AsWhole] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1), AsNumber] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2), AsNumber] | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2), AsNumber] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=2), AsNumber] | None = None
-    min_tokens: Annotated[int, Field(ge=0), AsWhole] | None = None
-    ignore_eos: bool | None = None
-    stop: StopStrings = ()
-    seed: Annotated[int, AsWhole] | None = None
-    logit_bias: LogitBias = ()
+    temperature: Annotated[float, Field(ge=0, le=2), AsNumber] | None = Field(default=None, description=TEMPERATURE)
+    top_p: Annotated[float, Field(ge=0, le=1), AsNumber] | None = Field(default=None, description=TOP_P)
+    top_k: Annotated[int, Field(ge=-1, lt=2**31), AsWhole] | None = Field(
+        default=None, description="Extension. Sample from the k most likely tokens. 0 and -1 disable the limit."
+    )
+    min_p: Annotated[float, Field(ge=0, le=1), AsNumber] | None = Field(
+        default=None,
+        description="Extension. Drop tokens less likely than this fraction of the most likely token's probability.",
+    )
+    presence_penalty: Annotated[float, Field(ge=-2, le=2), AsNumber] | None = Field(
+        default=None, description="Subtracted from the logit of each token that the text already contains."
+    )
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2), AsNumber] | None = Field(
+        default=None, description="Subtracted from the logit of a token once per occurrence in the text."
+    )
+    repetition_penalty: Annotated[float, Field(gt=0, le=2), AsNumber] | None = Field(
+        default=None, description="Extension. Values above 1 make repeated tokens less likely; 1 has no effect."
+    )
+    min_tokens: Annotated[int, Field(ge=0), AsWhole] | None = Field(
+        default=None,
+        description="Extension. Minimum number of tokens before an end token. A stop string still ends the answer.",
+    )
+    ignore_eos: bool | None = Field(
+        default=None, description="Extension. true: do not stop at an end token; generate up to the token limit."
+    )
+    stop: StopStrings = Field(
+        default=(), description="String or strings that end the answer. Empty strings are ignored."
+    )
+    seed: Annotated[int, AsWhole] | None = Field(
+        default=None, description="Seed of the random number generator. Answer i of n uses seed + i."
+    )
+    logit_bias: LogitBias = Field(
+        default=(), description="Bias to add to the logit of each token id (written as a string). -100 bans the token."
+    )
 
 
 class CacheFields(ApiModel):
     """The fields that say who else may find the prompt in the prefix cache."""
 
-    cache_salt: Annotated[str, Field(min_length=1)] | None = None
-    prompt_cache_key: str | None = None
+    cache_salt: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="Extension. Only requests with the same salt share the cached prompt."
+    )
+    prompt_cache_key: str | None = Field(
+        default=None, description="Requests of one API key with different values share only the cached system messages."
+    )
 
     @property
     def salts(self) -> PrefixSalts:

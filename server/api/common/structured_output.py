@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from glmserve.api.common.base import ApiModel, ListOf, Whole, at_most
-from glmserve.api.common.field_policy import Rejected
+from glmserve.api.common.base import ApiModel, AtMost, ListOf, RequestObject
+from glmserve.api.common.field_policy import FieldPolicy, Rejected
 from glmserve.chat.tools.schema import closed, values_exceed
 from glmserve.chat.tools.schema_relaxation import Relaxed, relaxed
 from glmserve.engine.grammar import Grammar, GrammarKind, one_of, size_problem
@@ -23,10 +23,10 @@ Schema = dict[str, object] | bool
 _ANY_OBJECT: Schema = {"type": "object"}
 
 
-class JsonSchemaFormat(Whole):
+class JsonSchemaFormat(RequestObject):
     """OpenAI's wrapping of a schema. Unless it is ``strict``, what cannot be held is left out, and told."""
 
-    at = "response_format.json_schema"
+    path = "response_format.json_schema"
 
     name: str | None = None
     description: str | None = None
@@ -34,10 +34,10 @@ class JsonSchemaFormat(Whole):
     strict: bool | None = None
 
 
-class ResponseFormat(Whole):
+class ResponseFormat(RequestObject):
     """``response_format``."""
 
-    at = "response_format"
+    path = "response_format"
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchemaFormat | None = None
@@ -45,28 +45,40 @@ class ResponseFormat(Whole):
     """With ``json_object``, as llama-server takes it."""
 
 
-class StructuredOutputs(Whole):
+class StructuredOutputs(RequestObject):
     """``structured_outputs``, vLLM's: one of its fields."""
 
-    at = "structured_outputs"
-    refused = (Rejected("structural_tag"), Rejected("whitespace_pattern"))
+    path = "structured_outputs"
+    policy = FieldPolicy(rejected=(Rejected("structural_tag"), Rejected("whitespace_pattern")))
 
     json_schema: Annotated[Schema | str | None, Field(alias="json")] = None
     regex: str | None = None
-    choice: Annotated[ListOf[str], Field(min_length=1), at_most(_MAX_CHOICES)] | None = None
+    choice: Annotated[ListOf[str], Field(min_length=1), AtMost(_MAX_CHOICES)] | None = None
     grammar: str | None = None
     json_object: bool | None = None
+
+
+def _older(name: str) -> str:
+    return f"Extension. Older name of structured_outputs.{name}."
 
 
 class GrammarFields(ApiModel):
     """The fields that constrain an answer; at most one of them may ask for something."""
 
-    response_format: ResponseFormat | None = None
-    structured_outputs: StructuredOutputs | None = None
-    guided_json: Schema | str | None = None
-    guided_regex: str | None = None
-    guided_choice: Annotated[ListOf[str], Field(min_length=1), at_most(_MAX_CHOICES)] | None = None
-    guided_grammar: str | None = None
+    response_format: ResponseFormat | None = Field(
+        default=None,
+        description="Format of the answer: text, json_object or json_schema. With strict, the request fails if a part "
+        "of the schema cannot be enforced. Can be combined with tools.",
+    )
+    structured_outputs: StructuredOutputs | None = Field(
+        default=None, description="Extension. Exactly one of json, regex, choice, grammar (Lark) and json_object."
+    )
+    guided_json: Schema | str | None = Field(default=None, description=_older("json"))
+    guided_regex: str | None = Field(default=None, description=_older("regex"))
+    guided_choice: Annotated[ListOf[str], Field(min_length=1), AtMost(_MAX_CHOICES)] | None = Field(
+        default=None, description=_older("choice")
+    )
+    guided_grammar: str | None = Field(default=None, description=_older("grammar"))
 
 
 def to_grammar(fields: GrammarFields) -> Grammar | None:

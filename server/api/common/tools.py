@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from glmserve.api.common.base import ApiModel, Arguments, ListOf, at_most, invalid, parse
+from glmserve.api.common.base import ApiModel, Arguments, AtMost, ListOf, invalid, parse
 from glmserve.chat.tools.types import (
     MAX_TOOLS,
     NAME_PATTERN,
@@ -106,7 +106,7 @@ class _NamedTool(ApiModel):
 
 class _AllowedTools(ApiModel):
     mode: Literal["auto", "required"]
-    tools: Annotated[ListOf[_NamedTool], Field(min_length=1), at_most(MAX_TOOLS)]
+    tools: Annotated[ListOf[_NamedTool], Field(min_length=1), AtMost(MAX_TOOLS)]
 
 
 class _AllowedChoice(ApiModel):
@@ -159,14 +159,21 @@ _FunctionChoice = Annotated[
 ]
 
 
+TOOLS = "Callable functions. Tools of other types are ignored; the header x-glmserve-ignored-tools names them."
+TOOL_CHOICE = "Whether and which functions the model calls. any is the same as required."
+PARALLEL_CALLS = "false: at most one call in an answer. true (default): up to 8 if the model family supports it."
+
+
 class ToolFields(ApiModel):
     """The fields about tools, the older ones about functions among them."""
 
-    tools: Annotated[ListOf[OfferedTool], at_most(MAX_TOOLS)] | None = None
-    tool_choice: _ToolChoice | None = None
-    parallel_tool_calls: bool | None = None
-    functions: Annotated[ListOf[FunctionDefinition], at_most(MAX_TOOLS)] | None = None
-    function_call: _FunctionChoice | None = None
+    tools: Annotated[ListOf[OfferedTool], AtMost(MAX_TOOLS)] | None = Field(default=None, description=TOOLS)
+    tool_choice: _ToolChoice | None = Field(default=None, description=TOOL_CHOICE)
+    parallel_tool_calls: bool | None = Field(default=None, description=PARALLEL_CALLS)
+    functions: Annotated[ListOf[FunctionDefinition], AtMost(MAX_TOOLS)] | None = Field(
+        default=None, description="Older name of tools. The answer then has function_call."
+    )
+    function_call: _FunctionChoice | None = Field(default=None, description="Older name of tool_choice.")
 
     @property
     def has_functions(self) -> bool:

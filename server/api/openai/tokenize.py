@@ -6,13 +6,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from typing_extensions import TypedDict
 
-from glmserve.api.common.base import ApiModel, ListOf, parse
-from glmserve.api.common.field_policy import FieldPolicy, Rejected, Supported
+from glmserve.api.common.base import ListOf, RequestObject, parse
+from glmserve.api.common.field_policy import FieldPolicy, Rejected
+from glmserve.api.common.fields import ModelName
 from glmserve.api.common.token_inputs import decoded, known_ids
-from glmserve.api.openai.chat_completions.protocol import ChatRequest, parse_chat_request
+from glmserve.api.openai.chat_completions.protocol import ChatRequest, parse_chat_as
 from glmserve.api.openai.chat_completions.request import to_prompt
 from glmserve.chat.prompts.errors import PromptError
 from glmserve.engine.errors import EngineUnavailable, ModelLoadError
@@ -25,43 +26,35 @@ from glmserve.http.request_record import current_request
 from glmserve.model_pool.registry import ModelRegistry, ServedModel
 
 _IDS_AT_MOST = 1 << 17
-_NAMES = "return_token_strs"
 _ERRORS = (InvalidRequest, PromptError, ModelNotFound, EngineUnavailable, ModelLoadError)
 
-TOKENIZE = FieldPolicy(
-    (
-        Supported("model", "absent or null: the server's default model"),
-        Supported("prompt", "a text"),
-        Supported("content", "the same, as llama-server spells it"),
-        Supported("add_special_tokens", "whether to put in front what stands before every text; true where absent"),
-        Supported("add_special", "the same for content; false where absent"),
-        Supported("return_token_strs", "whether to give the tokens' names, too"),
-    ),
-    (),
-    (Rejected("parse_special", (False,), "what is typed is text"), Rejected("with_pieces", (False,))),
-)
-"""The fields for a text. A body with ``messages`` has those of a chat, and ``return_token_strs``."""
-
-DETOKENIZE = FieldPolicy((Supported("model"), Supported("tokens", "token ids")), (), ())
+_TOKEN_STRS = "true: also return the token strings."
 
 
-class TokenizeText(ApiModel):
-    """A text to be tokenised."""
+class TokenizeText(RequestObject):
+    """A text to tokenize."""
 
-    model_config = ConfigDict(json_schema_extra=TOKENIZE.complete)
+    policy = FieldPolicy(
+        rejected=(
+            Rejected("parse_special", (False,), "special tokens in a text are plain text"),
+            Rejected("with_pieces", (False,), "use return_token_strs"),
+        )
+    )
 
-    model: str | None = None
-    prompt: str | None = None
-    content: str | None = None
-    add_special_tokens: bool | None = None
-    add_special: bool | None = None
-    return_token_strs: bool | None = None
+    model: ModelName = None
+    prompt: str | None = Field(default=None, description="The text.")
+    content: str | None = Field(default=None, description="The text, under the name that llama-server uses.")
+    add_special_tokens: bool | None = Field(
+        default=None, description="Prepend the special tokens that precede every text. Default for prompt: true."
+    )
+    add_special: bool | None = Field(default=None, description="The same for content. Default: false.")
+    return_token_strs: bool | None = Field(default=None, description=_TOKEN_STRS)
 
 
 class TokenizeChat(ChatRequest):
-    """A conversation to be tokenised: a chat request, of which only the prompt counts."""
+    """A conversation to tokenize: a chat request. Fields about the answer have no effect."""
 
-    return_token_strs: bool | None = None
+    return_token_strs: bool | None = Field(default=None, description=_TOKEN_STRS)
 
 
 class TokenizeReply(TypedDict):
@@ -88,13 +81,11 @@ class TokenizerInfo(TypedDict):
     chat_template: None
 
 
-class DetokenizeRequest(ApiModel):
-    """Tokens to be made a text."""
+class DetokenizeRequest(RequestObject):
+    """Token ids to decode."""
 
-    model_config = ConfigDict(json_schema_extra=DETOKENIZE.complete)
-
-    model: str | None = None
-    tokens: Annotated[ListOf[int], Field(max_length=_IDS_AT_MOST)]
+    model: ModelName = None
+    tokens: Annotated[ListOf[int], Field(max_length=_IDS_AT_MOST)] = Field(description="Token ids.")
 
 
 def create_router(registry: ModelRegistry) -> APIRouter:
@@ -129,16 +120,12 @@ def create_router(registry: ModelRegistry) -> APIRouter:
 
 
 def _parse_detokenize_request(body: Mapping[str, object]) -> DetokenizeRequest:
-    DETOKENIZE.check(body)
     return parse(DetokenizeRequest, body)
 
 
 def _parse_tokenize_request(body: Mapping[str, object]) -> TokenizeText | TokenizeChat:
     if body.get("messages") is not None:
-        names = parse(TokenizeText, {_NAMES: body.get(_NAMES)}).return_token_strs
-        chat = parse_chat_request({name: value for name, value in body.items() if name != _NAMES})
-        return TokenizeChat.model_construct(**dict(chat), return_token_strs=names)
-    TOKENIZE.check(body)
+        return parse_chat_as(TokenizeChat, body)
     ask = parse(TokenizeText, body)
     if (ask.prompt is None) is (ask.content is None):
         raise InvalidRequest("one of prompt, content and messages is required", param="prompt")

@@ -10,31 +10,56 @@ from openai.types import completion_create_params as text_params
 from openai.types.chat import completion_create_params as chat_params
 from openai.types.responses import response_create_params as response_params
 
-from docs.generate.fields_page import fields_page
-from glmserve.api.anthropic.field_policy import COUNTED, MESSAGES
-from glmserve.api.common.field_policy import FieldPolicy
-from glmserve.api.openai.chat_completions.field_policy import CHAT
-from glmserve.api.openai.completions.field_policy import COMPLETION
-from glmserve.api.openai.embeddings.protocol import EMBEDDING
-from glmserve.api.openai.responses.field_policy import RESPONSES
+from docs.generate.fields_page import ENDPOINTS, fields_page
+from docs.generate.schema_text import value_text
+from glmserve.api.anthropic.protocol import MessagesRequest, PromptRequest
+
+PAGE = Path(__file__).parents[3] / "docs" / "fields.md"
 
 
 def test_the_fields_page_is_up_to_date() -> None:
-    page = Path(__file__).parents[3] / "docs" / "fields.md"
-    assert page.read_text("utf-8") == fields_page(), "run make docs"
+    assert PAGE.read_text("utf-8") == fields_page(), "run make docs"
 
 
 @pytest.mark.parametrize(
-    ("table", "official"),
+    ("path", "official"),
     [
-        (CHAT, {*chat_params.CompletionCreateParamsBase.__annotations__, "stream"}),
-        (EMBEDDING, {*EmbeddingCreateParams.__annotations__}),
-        (COMPLETION, {*text_params.CompletionCreateParamsBase.__annotations__, "stream"}),
-        (RESPONSES, {*response_params.ResponseCreateParamsBase.__annotations__, "stream"}),
-        (MESSAGES, {*message_params.MessageCreateParamsBase.__annotations__, "stream"}),
-        (COUNTED, {*count_params.MessageCountTokensParams.__annotations__}),
+        ("/v1/chat/completions", {*chat_params.CompletionCreateParamsBase.__annotations__, "stream"}),
+        ("/v1/embeddings", {*EmbeddingCreateParams.__annotations__}),
+        ("/v1/completions", {*text_params.CompletionCreateParamsBase.__annotations__, "stream"}),
+        ("/v1/responses", {*response_params.ResponseCreateParamsBase.__annotations__, "stream"}),
+        ("/v1/messages", {*message_params.MessageCreateParamsBase.__annotations__, "stream"}),
+        ("/v1/messages/count_tokens", {*count_params.MessageCountTokensParams.__annotations__}),
     ],
 )
-def test_every_field_of_the_official_client_is_in_the_table(table: FieldPolicy, official: set[str]) -> None:
-    known = {field.name for part in (table.honoured, table.ignored, table.refused) for field in part}
-    assert official <= known
+def test_every_field_of_the_official_client_is_known(path: str, official: set[str]) -> None:
+    assert official <= ENDPOINTS[path].known_fields()
+
+
+def test_counting_tokens_ignores_every_field_about_the_answer() -> None:
+    assert MessagesRequest.known_fields() == PromptRequest.known_fields()
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_every_supported_field_has_a_description(path: str) -> None:
+    properties = ENDPOINTS[path].model_json_schema()["properties"]
+    assert [name for name, schema in properties.items() if not schema.get("description")] == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        ({"type": "number", "minimum": -2, "maximum": 2}, "number -2 to 2"),
+        ({"type": "number", "exclusiveMinimum": 0, "maximum": 2}, "number > 0, ≤ 2"),
+        ({"anyOf": [{"type": "integer", "minimum": -1}, {"type": "null"}]}, "integer ≥ -1"),
+        ({"anyOf": [{"$ref": "#/$defs/A"}, {"type": "object"}, {"type": "string"}]}, "object or string"),
+        ({"enum": ["a", "b"]}, "`a` or `b`"),
+        (
+            {"type": "array", "minItems": 1, "maxItems": 9, "items": {"type": "string", "maxLength": 5}},
+            "array (length ≥ 1, ≤ 9) of string (length ≤ 5)",
+        ),
+        ({}, "any"),
+    ],
+)
+def test_types_and_bounds_are_shown(schema: dict[str, object], text: str) -> None:
+    assert value_text(schema) == text

@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
-from glmserve.api.common.base import ApiModel, ListOf, TextContent, parse
+from glmserve.api.common.base import ApiModel, ListOf, RequestObject, TextContent, parse
+from glmserve.api.common.fields import AnswerCount, ModelName, Stream, StreamOptionsField
 from glmserve.api.common.numbers import AsWhole, TokenLimit
-from glmserve.api.common.sampling import CacheFields, SamplingFields, StreamOptions
+from glmserve.api.common.sampling import CacheFields, SamplingFields
 from glmserve.api.common.structured_output import GrammarFields
 from glmserve.api.common.tools import EarlierCall, FunctionCall, ToolFields
-from glmserve.api.openai.chat_completions.field_policy import CHAT, check_chat_fields
+from glmserve.api.openai.chat_completions.field_policy import CHAT, check_messages
 from glmserve.engine.params import MAX_LOGPROBS
 from glmserve.http.errors import InvalidRequest
 
@@ -40,24 +41,42 @@ class ChatMessage(ApiModel):
     """The same, as Moonshot and Qwen spell it."""
 
 
-class ChatRequest(SamplingFields, CacheFields, GrammarFields, ToolFields):
-    """The supported fields; ``field_policy.py`` has the policy of all others."""
+class ChatRequest(SamplingFields, CacheFields, GrammarFields, ToolFields, RequestObject):
+    """Body of a chat completion."""
 
-    model_config = ConfigDict(json_schema_extra=CHAT.complete)
+    policy = CHAT
 
-    model: str | None = None
-    messages: Annotated[ListOf[ChatMessage], Field(min_length=1)]
+    model: ModelName = None
+    messages: Annotated[ListOf[ChatMessage], Field(min_length=1), BeforeValidator(check_messages)] = Field(
+        description="Roles: system, developer, user, assistant, tool, function. content is a string, an array of text "
+        "parts, or null.",
+    )
     max_tokens: TokenLimit = None
-    max_completion_tokens: TokenLimit = None
-    n: Annotated[int, Field(ge=1), AsWhole] | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS), AsWhole] | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    timings: bool | None = None
-    do_sample: bool | None = None
-    continue_final_message: bool | None = None
-    add_generation_prompt: bool | None = None
+    max_completion_tokens: TokenLimit = Field(
+        default=None, description="Newer name of max_tokens; takes precedence over it."
+    )
+    n: AnswerCount = None
+    logprobs: bool | None = Field(
+        default=None, description="Return log-probabilities, computed before penalties and temperature are applied."
+    )
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS), AsWhole] | None = Field(
+        default=None, description="Number of most likely tokens to list at each position. Needs logprobs."
+    )
+    stream: Stream = None
+    stream_options: StreamOptionsField = None
+    timings: bool | None = Field(
+        default=None, description="Extension (llama-server). Add the engine's times to the reply, or to the last chunk."
+    )
+    do_sample: bool | None = Field(
+        default=None, description="Extension (Zhipu's SDKs). false: always select the most likely token."
+    )
+    continue_final_message: bool | None = Field(
+        default=None,
+        description="Extension. The answer continues the last message. prefix or partial in that message do the same.",
+    )
+    add_generation_prompt: bool | None = Field(
+        default=None, description="Extension. false is accepted only together with continue_final_message."
+    )
 
     @property
     def is_continued(self) -> bool:
@@ -66,14 +85,21 @@ class ChatRequest(SamplingFields, CacheFields, GrammarFields, ToolFields):
         return bool(self.continue_final_message or last.prefix or last.partial)
 
 
+_Chat = TypeVar("_Chat", bound=ChatRequest)
+
+
 def parse_chat_request(body: Mapping[str, object]) -> ChatRequest:
-    """Return the body as a checked request.
+    """Return the body as a checked request. Raises as ``parse_chat_as`` does."""
+    return parse_chat_as(ChatRequest, body)
+
+
+def parse_chat_as(kind: type[_Chat], body: Mapping[str, object]) -> _Chat:
+    """Return the body as a checked ``kind`` of chat request.
 
     Raises:
         InvalidRequest: a field is refused or has a wrong value; ``param`` is its path.
     """
-    check_chat_fields(body)
-    request = parse(ChatRequest, body)
+    request = parse(kind, body)
     if request.top_logprobs and not request.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs to be true", param="top_logprobs")
     _check_contents(body)

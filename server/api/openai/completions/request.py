@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
-from glmserve.api.common.base import parse
+from glmserve.api.common.base import RequestObject, parse
+from glmserve.api.common.fields import AnswerCount, ModelName, Stream, StreamOptionsField
 from glmserve.api.common.numbers import UNLIMITED, AsWhole
 from glmserve.api.common.sampling import (
     CacheFields,
     SamplingFields,
-    StreamOptions,
     answer_tokens,
     number_of_answers,
     to_sampling,
@@ -31,25 +31,34 @@ from glmserve.model_pool.registry import ServedModel
 _DEFAULT_MAX_TOKENS = 16
 
 
-class CompletionRequest(SamplingFields, CacheFields, GrammarFields):
-    """The supported fields; ``field_policy.py`` has the policy of all others."""
+class CompletionRequest(SamplingFields, CacheFields, GrammarFields, RequestObject):
+    """Body of a text completion."""
 
-    model_config = ConfigDict(json_schema_extra=COMPLETION.complete)
+    policy = COMPLETION
 
-    model: str | None = None
+    model: ModelName = None
     prompt: Annotated[
         tuple[TextOrIds, ...],
         BeforeValidator(
             partial(texts_or_ids, most=SEQUENCES_AT_MOST, name="prompt"), json_schema_input_type=TEXTS_OR_IDS
         ),
-    ]
-    max_tokens: Annotated[int, Field(ge=UNLIMITED), AsWhole] | None = None
-    n: Annotated[int, Field(ge=1), AsWhole] | None = None
-    echo: bool | None = None
-    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS), AsWhole] | None = None
-    add_special_tokens: bool | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    ] = Field(description="A text, several texts, token ids, or several arrays of token ids. Not a chat.")
+    max_tokens: Annotated[int, Field(ge=UNLIMITED), AsWhole] | None = Field(
+        default=None,
+        description=f"Token limit of the answer, {_DEFAULT_MAX_TOKENS} by default, reduced to the space left in the "
+        "context. -1: all of that space. 0, only with echo: score the prompt, without an answer.",
+    )
+    n: AnswerCount = None
+    echo: bool | None = Field(default=None, description="true: prepend the prompt to each answer.")
+    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS), AsWhole] | None = Field(
+        default=None,
+        description="Number of most likely tokens to list at each position; with echo, also at those of the prompt.",
+    )
+    add_special_tokens: bool | None = Field(
+        default=None, description="Extension. false: do not prepend the tokenizer's special tokens to a text."
+    )
+    stream: Stream = None
+    stream_options: StreamOptionsField = None
 
     @property
     def scores_only(self) -> bool:
@@ -74,7 +83,6 @@ def parse_completion_request(body: Mapping[str, object]) -> CompletionRequest:
     Raises:
         InvalidRequest: a field is refused or has a wrong value; ``param`` is its path.
     """
-    COMPLETION.check(body)
     request = parse(CompletionRequest, body)
     if request.scores_only and not request.echo:
         raise InvalidRequest("max_tokens: must be at least 1 where there is no echo", param="max_tokens")

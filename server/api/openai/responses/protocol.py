@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic.config import JsonDict
 
-from glmserve.api.common.base import ApiModel, ListOf, at_most, invalid, parse, text_parts
+from glmserve.api.common.base import ApiModel, AtMost, ListOf, RequestObject, invalid, parse, text_parts
+from glmserve.api.common.fields import ModelName, Stream
 from glmserve.api.common.numbers import AsWhole, TokenLimit
 from glmserve.api.common.sampling import CacheFields, SamplingFields
 from glmserve.api.openai.responses.field_policy import RESPONSES
@@ -51,31 +52,58 @@ class StoredPrompt(ApiModel):
     variables: (
         Annotated[
             dict[str, Annotated[str, BeforeValidator(_variable, json_schema_input_type=str | dict[str, str])]],
-            at_most(_MAX_VARIABLES),
+            AtMost(_MAX_VARIABLES),
         ]
         | None
     ) = None
     version: Annotated[None, BeforeValidator(_version)] = None
 
 
-class ResponsesRequest(SamplingFields, CacheFields, FunctionFields):
-    """The supported fields; ``field_policy.py`` has the policy of all others."""
+class ResponsesRequest(SamplingFields, CacheFields, FunctionFields, RequestObject):
+    """Body of a request for a response."""
 
-    model_config = ConfigDict(json_schema_extra=RESPONSES.complete)
+    policy = RESPONSES
 
-    model: str | None = None
-    input: Annotated[object, WithJsonSchema(_INPUT_SCHEMA)] = None
-    instructions: str | None = None
-    prompt: StoredPrompt | None = None
-    previous_response_id: str | None = None
-    store: bool | None = None
+    model: ModelName = None
+    input: Annotated[object, WithJsonSchema(_INPUT_SCHEMA)] = Field(
+        default=None,
+        description="A string, or items: text messages, function calls and their outputs. Reasoning items are dropped, "
+        "item references are refused.",
+    )
+    instructions: str | None = Field(
+        default=None, description="System message before the input. Later responses do not inherit it."
+    )
+    prompt: StoredPrompt | None = Field(
+        default=None,
+        description="id of a stored prompt, with a string for each of its variables. It precedes the input.",
+    )
+    previous_response_id: str | None = Field(
+        default=None, description="id of a stored response. Its conversation precedes the input."
+    )
+    store: bool | None = Field(
+        default=None, description="true (default): keep the response in memory until newer responses replace it."
+    )
     max_output_tokens: TokenLimit = None
-    text: TextConfig | None = None
-    truncation: Literal["auto", "disabled"] | None = None
-    stream: bool | None = None
-    metadata: Annotated[dict[_Key, _Value], at_most(_MAX_METADATA)] | None = None
-    include: ListOf[_INCLUDABLE] | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS), AsWhole] | None = None
+    text: TextConfig | None = Field(
+        default=None,
+        description="format: text, json_object or json_schema. With strict, the request fails if a part of the schema "
+        "cannot be enforced. Can be combined with tools.",
+    )
+    truncation: Literal["auto", "disabled"] | None = Field(
+        default=None,
+        description="auto: drop the oldest items if the context is too short. disabled (default): status 400.",
+    )
+    stream: Stream = None
+    metadata: Annotated[dict[_Key, _Value], AtMost(_MAX_METADATA)] | None = Field(
+        default=None, description=f"At most {_MAX_METADATA} strings, which the response repeats."
+    )
+    include: ListOf[_INCLUDABLE] | None = Field(
+        default=None,
+        description="message.output_text.logprobs adds log-probabilities. The other values have no effect.",
+    )
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS), AsWhole] | None = Field(
+        default=None, description="Number of most likely tokens to list at each position."
+    )
 
     @property
     def logprobs(self) -> int | None:
@@ -90,5 +118,4 @@ def parse_responses_request(body: Mapping[str, object]) -> ResponsesRequest:
     Raises:
         InvalidRequest: a field is refused or has a wrong value; ``param`` is its path.
     """
-    RESPONSES.check(body)
     return parse(ResponsesRequest, body)

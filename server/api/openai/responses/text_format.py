@@ -4,16 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from glmserve.api.common.base import Whole
+from glmserve.api.common.base import RequestObject
 from glmserve.api.common.structured_output import Schema, schema_grammar
 from glmserve.engine.grammar import Grammar
 from glmserve.http.errors import InvalidRequest
 
 
-class TextFormat(Whole):
+class TextFormat(RequestObject):
     """``text.format``. Unless it is ``strict``, what cannot be held of a schema is left out, and told."""
 
-    at = "text.format"
+    path = "text.format"
 
     type: Literal["text", "json_object", "json_schema"]
     name: str | None = None
@@ -22,10 +22,10 @@ class TextFormat(Whole):
     strict: bool | None = None
 
 
-class TextConfig(Whole):
+class TextConfig(RequestObject):
     """``text``. How wordy the answer is (``verbosity``) the model knows no way to vary."""
 
-    at = "text"
+    path = "text"
 
     format: TextFormat | None = None
     verbosity: Literal["low", "medium", "high"] | None = None

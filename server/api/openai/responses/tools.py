@@ -4,8 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from glmserve.api.common.base import ApiModel, ListOf, at_most, invalid, parse
+from glmserve.api.common.base import ApiModel, AtMost, ListOf, invalid, parse
 from glmserve.api.common.tools import (
+    PARALLEL_CALLS,
+    TOOL_CHOICE,
+    TOOLS,
     AskedChoice,
     FunctionDefinition,
     FunctionType,
@@ -40,7 +43,7 @@ class _NamedFunction(ApiModel):
 class _AllowedFunctions(ApiModel):
     type: Literal["allowed_tools"]
     mode: Literal["auto", "required"]
-    tools: Annotated[ListOf[_NamedFunction], Field(min_length=1), at_most(MAX_TOOLS)]
+    tools: Annotated[ListOf[_NamedFunction], Field(min_length=1), AtMost(MAX_TOOLS)]
 
 
 def _choice(value: object) -> object:
@@ -65,9 +68,9 @@ _ToolChoice = Annotated[
 class FunctionFields(ApiModel):
     """The fields about tools."""
 
-    tools: Annotated[ListOf[OfferedTool], at_most(MAX_TOOLS)] | None = None
-    tool_choice: _ToolChoice | None = None
-    parallel_tool_calls: bool | None = None
+    tools: Annotated[ListOf[OfferedTool], AtMost(MAX_TOOLS)] | None = Field(default=None, description=TOOLS)
+    tool_choice: _ToolChoice | None = Field(default=None, description=TOOL_CHOICE)
+    parallel_tool_calls: bool | None = Field(default=None, description=PARALLEL_CALLS)
 
 
 def to_offer(fields: FunctionFields) -> ToolConfig | None:
