@@ -12,9 +12,9 @@ _HEAD = """\
 
 <!-- Made by `make docs` from requirements/run.txt. -->
 
-What is installed with glmserve, and under which licence. A test holds this list to what the packages say, and fails
-where one comes that is not among those that were agreed to (`tests/unit/docs/test_licences.py`). The chat page brings
-marked (MIT) and DOMPurify (Apache-2.0 or MPL-2.0); llama-cpp-python brings llama.cpp (MIT).
+The Python packages that are installed with glmserve, and their licences. A test compares this list with the metadata
+of the packages, and fails for a licence that is not approved (`tests/unit/docs/test_licences.py`). The chat page also
+contains marked (MIT) and DOMPurify (Apache-2.0 or MPL-2.0); llama-cpp-python contains llama.cpp (MIT).
 
 | package | licence |
 | --- | --- |

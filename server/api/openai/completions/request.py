@@ -52,7 +52,7 @@ class CompletionRequest(SamplingFields, CacheFields, GrammarFields, RequestObjec
     echo: bool | None = Field(default=None, description="true: prepend the prompt to each answer.")
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS), AsWhole] | None = Field(
         default=None,
-        description="Number of most likely tokens to list at each position; with echo, also at those of the prompt.",
+        description="Number of most likely tokens to list at each position; with echo, also for the prompt.",
     )
     add_special_tokens: bool | None = Field(
         default=None, description="Extension. false: do not prepend the tokenizer's special tokens to a text."

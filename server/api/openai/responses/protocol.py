@@ -68,7 +68,7 @@ class ResponsesRequest(SamplingFields, CacheFields, FunctionFields, RequestObjec
     input: Annotated[object, WithJsonSchema(_INPUT_SCHEMA)] = Field(
         default=None,
         description="A string, or items: text messages, function calls and their outputs. Reasoning items are dropped, "
-        "item references are refused.",
+        "item references are rejected.",
     )
     instructions: str | None = Field(
         default=None, description="System message before the input. Later responses do not inherit it."
