@@ -91,6 +91,7 @@ docs: install ## write the pages that are made from the code
 	$(BIN)/python -m docs.generate.settings_page > docs/settings.md
 	$(BIN)/python -m docs.generate.fields_page > docs/fields.md
 	$(BIN)/python -m docs.generate.metrics_page > docs/metrics.md
+	$(BIN)/python -m docs.generate.errors_page > docs/errors.md
 	$(BIN)/python -m docs.generate.licences_page > docs/licences.md
 
 vendor: tests/page/node_modules/.package-lock.json ## copy the libraries of the chat page, as tests/page/package.json names them

@@ -183,6 +183,11 @@ def describe(error: Exception) -> ErrorReply:
     )
 
 
+def table() -> Mapping[type[Exception], tuple[int, str, int | None]]:
+    """Return status, code and, where it is fixed, Retry-After of each kind of error that has a row."""
+    return {kind: (row.status, row.code, row.retry_after) for kind, row in {Exception: _INTERNAL, **_TABLE}.items()}
+
+
 def status_and_code(kind: type[Exception]) -> tuple[int, str]:
     """Return the status of a kind of error, and its usual code."""
     row = _row(kind)

@@ -10,7 +10,7 @@ from tests.docs.markdown import Page
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "zh").glob("*.md")])
-INTRODUCTIONS = {"settings.md", "fields.md", "metrics.md"}
+INTRODUCTIONS = {"settings.md", "fields.md", "metrics.md", "errors.md"}
 """Pages whose English is made from the code: their Chinese says how to read them, and leads there."""
 CHINESE = sorted((ROOT / "docs" / "zh").glob("*.md"))
 PAIRS = [(ROOT / "docs" / page.name, page) for page in CHINESE if page.name not in INTRODUCTIONS]
@@ -83,3 +83,11 @@ def test_the_figures_that_are_told_in_chinese_exist() -> None:
     told = figures.findall((ROOT / "docs" / "zh" / "metrics.md").read_text("utf-8"))
     assert told
     assert set(told) <= set(figures.findall((ROOT / "docs" / "metrics.md").read_text("utf-8")))
+
+
+def test_the_error_codes_that_are_told_in_chinese_exist() -> None:
+    told = re.findall(r"`([a-z]+_[a-z_]+)`", (ROOT / "docs" / "zh" / "errors.md").read_text("utf-8"))
+    assert told
+    assert set(told) <= set(
+        re.findall(r"^\| \d+ \| `(\w+)`", (ROOT / "docs" / "errors.md").read_text("utf-8"), re.MULTILINE)
+    )
