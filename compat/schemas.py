@@ -178,7 +178,7 @@ def _positive(body: Mapping[str, object], name: str, most: float) -> float | Non
 
 
 def _number(body: Mapping[str, object], name: str) -> float | None:
-    """Return a number; whatever Python takes for false is none, as is a string for zero."""
+    """Return a number; a false value or a string for zero is none."""
     value = body.get(name)
     if isinstance(value, str):
         value = _parse(value.strip(), name)

@@ -43,7 +43,7 @@ def plan_adapter(adapter: Adapter) -> ConversionPlan:
 
 
 def _native_alpha(adapter: Adapter, ranks: list[int]) -> float:
-    """llama.cpp multiplies by alpha / rank, whatever the adapter was trained with."""
+    """llama.cpp always multiplies by alpha / rank."""
     if not adapter.is_rank_stabilized:
         return adapter.alpha
     if len(ranks) > 1:

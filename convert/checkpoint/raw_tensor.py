@@ -1,4 +1,4 @@
-"""Where tensors lie in files, whatever the format, and reading them from there."""
+"""The place of tensors in files of any format, and reading them."""
 
 import os
 from dataclasses import dataclass

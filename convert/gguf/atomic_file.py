@@ -63,7 +63,7 @@ def complete_file(path: Path, expected_bytes: int) -> Iterator[BufferedWriter]:
 
 
 def check_regular(path: Path) -> None:
-    """Refuse a name that stands for anything but a regular file, or for nothing.
+    """Reject a name that is neither a regular file nor free.
 
     Raises:
         OutputError: it does.

@@ -145,7 +145,7 @@ def _pieces(model: SentencePieceModel, size: int, roles: RoleIds) -> tuple[Piece
 
 
 def _check_meaning(path: Path, model: SentencePieceModel) -> None:
-    """Refuse options that neither llama.cpp's tokenizer nor the server's implements."""
+    """Reject options that neither llama.cpp's tokenizer nor the server's implements."""
     problems = (
         (not model.is_bpe, "it is not a BPE model"),
         (not model.byte_fallback, "it has no byte fallback"),

@@ -134,7 +134,7 @@ def _special_pieces(specials: tuple[str, ...], first: int, padded_size: int) -> 
 
 
 def _check_meaning(path: Path, model: SentencePieceModel, family: FamilyName) -> None:
-    """Refuse whatever llama.cpp's tokenizer does not do."""
+    """Reject options that llama.cpp's tokenizer does not implement."""
     problems = (
         (not model.is_bpe, "it is not a BPE model"),
         (not model.byte_fallback, "it has no byte fallback"),
@@ -166,7 +166,7 @@ def _bytes_of(model: SentencePieceModel) -> list[str]:
 
 
 def check_texts(path: Path, pieces: tuple[Piece, ...]) -> None:
-    """Refuse texts that llama.cpp gives a meaning of its own.
+    """Reject texts that llama.cpp gives a meaning of its own.
 
     Raises:
         VocabularyError: two pieces are equal, ordinary text ends an answer, or text can become a special token.

@@ -43,7 +43,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class SentencePieceModel:
-    """The parts of a SentencePiece model that decide how text becomes ids. Defaults are those of the proto."""
+    """The parts of a SentencePiece model that decide how text becomes ids. Defaults equal the proto's."""
 
     pieces: tuple[Piece, ...]
     is_bpe: bool = False

@@ -34,7 +34,7 @@ class KvType(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A tuned variant of the model, which shares its weights: a LoRA adapter, a P-Tuning prefix, or both."""
+    """An adapter, which shares the model's weights: a LoRA, a P-Tuning prefix, or both."""
 
     name: str
     adapter: Path | None = None

@@ -86,7 +86,7 @@ class EngineDied(EngineError):
 
 
 class DecodeFailed(EngineError):
-    """llama.cpp refused to decode this request's tokens."""
+    """llama.cpp failed to decode this request's tokens."""
 
 
 class GrammarFailed(EngineError):

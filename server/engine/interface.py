@@ -13,7 +13,7 @@ from glmserve.engine.params import SamplingParams
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: all requests of a caller share his turns."""
+    """The sender of requests, which share one turn in scheduling."""
 
     id: str = ""
     """Whatever tells callers apart."""
@@ -27,7 +27,7 @@ ANYBODY = Caller()
 
 
 class EngineState(str, Enum):
-    """Life of an engine as its clients see it. IDLE is told of a model whose engine the next request starts."""
+    """Life of an engine as its clients see it. IDLE: the next request starts the engine."""
 
     IDLE = "idle"
     LOADING = "loading"
@@ -112,7 +112,7 @@ class Engine(Protocol):
         """
 
     def check_room(self, caller: Caller) -> None:
-        """Raise QueueFull where a request of ``caller`` would be refused now. Costs next to nothing."""
+        """Raise QueueFull where a request of ``caller`` would be rejected now. Costs next to nothing."""
 
     def pin(self, pin: Pin) -> None:
         """Keep a beginning of prompts in the cache as long as the engine lives, through restarts of its process.

@@ -26,7 +26,7 @@ class SampleError(Exception):
 
 
 class DecodeError(Exception):
-    """A batch was refused; nothing of it counts as computed."""
+    """A batch failed; none of its tokens count as computed."""
 
     def __init__(self, message: str, *, fatal: bool = False) -> None:
         """``fatal``: it was not the batch that was wrong, but computing it; whether another one can be is not known."""
@@ -59,7 +59,7 @@ class ModelRunner(Protocol):
 
     @property
     def variants(self) -> Mapping[str, LoadedVariant]:
-        """Tuned variants by name."""
+        """Adapters by name."""
 
     def self_test(self) -> None:
         """Compute a few tokens and compare; nothing is kept of it. Raises SelfTestFailed."""

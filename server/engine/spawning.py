@@ -1,4 +1,4 @@
-"""Starting a child process that outlives whatever ends its parent's group, and never its parent."""
+"""Starting a child process that survives signals to the parent's group, but never the parent."""
 
 import logging
 import multiprocessing
@@ -39,7 +39,7 @@ def _leave_removed_folder() -> None:
 
 
 def end_with_parent() -> None:
-    """In the child: end as soon as the parent is gone, whatever this process is doing then."""
+    """In the child: end in any state as soon as the parent is gone."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

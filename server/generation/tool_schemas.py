@@ -1,4 +1,4 @@
-"""Tools whose schemas the engine refuses: the caller is told which, or their arguments are left free."""
+"""Tools whose schemas the engine rejects: an error names them, or their arguments are left free."""
 
 from dataclasses import replace
 from types import MappingProxyType
@@ -17,7 +17,7 @@ _ANY_ARGUMENTS = MappingProxyType({"type": "object"})
 async def without_refused_schemas(
     model: ServedModel, offer: ToolConfig, refusal: GrammarRejected, caller: Caller, observer: RequestObserver
 ) -> ToolConfig:
-    """Return ``offer`` with free arguments for the tools that the engine refuses, after it refused all of it.
+    """Return ``offer`` with free arguments for the tools that the engine rejects one by one.
 
     ``observer`` is told of each.
 

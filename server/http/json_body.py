@@ -137,7 +137,7 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _refuse_impossible(value: object) -> None:
-    """Refuse text that UTF-8 cannot say, and numbers that are none, wherever they stand.
+    """Reject text that UTF-8 cannot encode, and numbers that are not finite, at any depth.
 
     The path is made for what is found alone: one for each value would take all the memory.
 

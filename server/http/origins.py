@@ -20,7 +20,7 @@ def host_of(authority: str) -> str:
 
 
 def is_loopback_host(host: str) -> bool:
-    """Return whether ``host`` (see ``host_of``) can only be this machine, whatever a name server says."""
+    """Return whether ``host`` (see ``host_of``) can only be this machine, for any name server."""
     address = _address(host)
     return host == "localhost" or host.endswith(".localhost") if address is None else address.is_loopback
 

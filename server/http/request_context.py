@@ -9,7 +9,7 @@ from glmserve.http.request_progress import RequestProgress
 
 
 class RequestObserver(Protocol):
-    """Is told of the generations of a request."""
+    """Receives the generations of a request."""
 
     def begin(self, progress: RequestProgress) -> None:
         """An engine has taken a prompt, whose answers are counted in ``progress``."""

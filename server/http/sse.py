@@ -1,4 +1,4 @@
-"""A generation as server-sent events, in whatever dialect."""
+"""A generation as server-sent events, in any API format."""
 
 import json
 import logging

@@ -53,7 +53,7 @@ class LoadPolicy:
 
 
 class ModelHost:
-    """Whatever serves under one name or several shares one of these. Belongs to one event loop.
+    """The engine that a model and its adapters share. Belongs to one event loop.
 
     The tokenizer is loaded only once the engine is ready: a bad file aborts the process that opens it, and that
     must be the engine's.
@@ -144,7 +144,7 @@ class ModelHost:
                 raise self._life.failure
 
     async def stop(self) -> None:
-        """Stop the engine for good, whatever it is doing."""
+        """Stop the engine for good, in any state."""
         self._life.stopped(EngineUnavailable("the server is shutting down"))
         if self._timer is not None:
             self._timer.cancel()
@@ -195,7 +195,7 @@ class ModelHost:
             self._life.failed(EngineUnavailable(f"the engine has given up: {status.reason}"), self._clock())
 
     async def _load(self) -> None:
-        """Load engine and tokenizer. A failure goes into the lifecycle, where everybody who waits finds it."""
+        """Load engine and tokenizer. A failure goes into the lifecycle, where all waiting requests find it."""
         try:
             async with self._turn:
                 if self.engine.status.state is EngineState.FAILED:

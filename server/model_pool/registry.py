@@ -107,7 +107,7 @@ class EmbeddingModel(NamedModel):
 
 
 class ServedModel(NamedModel):
-    """A model that answers. It and its tuned variants share one host."""
+    """A model that answers. It and its adapters share one host."""
 
     def __init__(self, card: ModelCard, host: ModelHost) -> None:
         """Serve the model of ``host`` as ``card`` says; a card with a parent means the host's variant of its name.
@@ -267,7 +267,7 @@ class ModelRegistry:
         return given_up and all(host.status.state is EngineState.FAILED for host in hosts)
 
     def check_room(self, caller: Caller) -> None:
-        """Raise QueueFull where no engine would take a request of ``caller`` now, whichever model it is for."""
+        """Raise QueueFull where no engine would admit a request of ``caller`` now, for any model."""
         refusal: QueueFull | None = None
         for host in self.hosts:
             try:
@@ -279,7 +279,7 @@ class ModelRegistry:
         return None
 
     def find(self, name: str) -> NamedModel:
-        """Return the model called ``name``, of whatever kind. Raises ModelNotFound."""
+        """Return the model called ``name``, of any kind. Raises ModelNotFound."""
         if name not in self._by_name:
             tasks = (task.card.name for task in self.tasks if name.startswith(f"{task.card.parent}:"))
             raise ModelNotFound(name, tuple(tasks) or self._names())

@@ -13,7 +13,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 class MetricsMiddleware:
-    """Enters each request into the books."""
+    """Counts each request in the metrics."""
 
     def __init__(self, app: ASGIApp, ledger: RequestMetrics, generating: Collection[str]) -> None:
         """Wrap ``app``; ``generating`` are the paths where a POST asks for an answer."""

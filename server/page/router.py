@@ -42,7 +42,7 @@ _HEADERS = MappingProxyType(
 
 
 def create_router() -> APIRouter:
-    """Return the routes. Whoever asks ``/`` with GET gets the page, whatever he accepts; POST is the old contract's."""
+    """Return the routes. GET ``/`` returns the page for any Accept header; POST is the legacy API's."""
     router = APIRouter()
     page = read_page()
 

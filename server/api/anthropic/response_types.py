@@ -38,7 +38,7 @@ class MessageUsage(TypedDict):
 
 
 class MessageObject(TypedDict):
-    """An answer; a streamed one is told of from its beginning."""
+    """An answer; a streamed one is known from its beginning."""
 
     id: str
     type: Literal["message"]

@@ -63,7 +63,7 @@ class RequestObject(ApiModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: object) -> None:
-        """Refuse a model that declares a field and has it in its tables, too."""
+        """Reject a model that declares a field and has it in its tables, too."""
         super().__pydantic_init_subclass__(**kwargs)
         if twice := cls.supported_fields() & cls.policy.names:
             raise TypeError(f"{cls.__name__} declares fields that its policy ignores or rejects: {sorted(twice)}")
@@ -169,7 +169,7 @@ class TextPart(TypedDict):
 
 
 class RefusalPart(TypedDict):
-    """A part of a message in which a model refused to answer."""
+    """A part of a message in which a model declined to answer."""
 
     type: Literal["refusal"]
     refusal: str

@@ -90,7 +90,7 @@ def _sentences(first: str, note: str) -> str:
 
 
 def ignore_field(path: str) -> None:
-    """Leave out the field at ``path``, which is not known. Raises InvalidRequest where such fields are refused."""
+    """Leave out the field at ``path``, which is not known. Raises InvalidRequest where such fields are rejected."""
     record = current_request()
     if record.strict_fields:
         raise InvalidRequest(
@@ -102,7 +102,7 @@ def ignore_field(path: str) -> None:
 
 
 def check_neutral(rule: Rejected, value: object, path: str) -> None:
-    """Refuse ``value`` of the field at ``path`` unless it asks for nothing. Raises InvalidRequest."""
+    """Reject ``value`` of the field at ``path`` unless it asks for nothing. Raises InvalidRequest."""
     if _asks_nothing(value, rule.neutral):
         return
     note = f" ({rule.note})" if rule.note else ""

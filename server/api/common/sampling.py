@@ -169,7 +169,7 @@ def answer_tokens(asked: int | None, least: int | None, default: int, room: int)
 
 
 def number_of_answers(n: int | None, model: ServedModel) -> int:
-    """Return how many answers are asked for. Raises InvalidRequest where the model does not give so many."""
+    """Return the number of answers. Raises InvalidRequest above the model's limit."""
     if n is not None and n > model.max_choices:
         raise InvalidRequest(f"n must be at most {model.max_choices} on this server, not {n}", param="n")
     return n or 1

@@ -239,7 +239,7 @@ def _tool(function: FunctionDefinition) -> Tool:
 
 
 def check_no_call_is_due(offer: ToolConfig | None, field: str) -> None:
-    """Check an answer that goes on with a text: it calls nothing, though its prompt may tell of tools.
+    """Check a continued answer: it has no calls, though its prompt may contain tools.
 
     Raises:
         InvalidRequest: ``offer`` asks for a call in ``field``.

@@ -1,4 +1,4 @@
-"""The ids that prompts with the same beginning have in common, whatever comes after it. Pure."""
+"""The ids shared by all prompts with the same beginning. Pure."""
 
 from collections.abc import Sequence
 

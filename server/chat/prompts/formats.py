@@ -105,7 +105,7 @@ def _question(question: Sequence[str], system: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ChatGLM2Format:
-    """[gMASK] and sop, then all rounds as one text. Tools are told of, called and answered in plain words."""
+    """[gMASK] and sop, then all rounds as one text. Tools, calls and results are plain words."""
 
     opens_with_blanks: ClassVar[bool] = False
     text_prefix: ClassVar[tuple[str, ...]] = _GLM_PREFIX
@@ -193,7 +193,7 @@ def _after_role(encoder: Encoder, role: str, metadata: str, text: str) -> tuple[
 
 @dataclass(frozen=True, slots=True)
 class CodeGeeX2Format:
-    """[gMASK] and sop, then the text of the last message, whatever its role: code to complete.
+    """[gMASK] and sop, then the text of the last message of any role: code to complete.
 
     The model completes and does not converse, so earlier messages and system text are no part of the prompt, and
     there is nothing that could tell it of tools.

@@ -71,7 +71,7 @@ class OutputConstraint:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A stored prompt. A slot is written ``{{name}}``; what is filled in is never looked at for slots."""
+    """A stored prompt. A slot is written ``{{name}}``; slots inside of values are not filled."""
 
     id: str
     template: str

@@ -20,7 +20,7 @@ class AnswerParser(Protocol):
 
 
 class ToolCallFormat(Protocol):
-    """How a family is told of tools, and how it calls them."""
+    """How a family's prompt lists tools, and how it calls them."""
 
     def describe(self, tools: Sequence[Tool], system: str) -> str:
         """Return the system message that tells the model of ``tools``, with the caller's ``system`` text in it."""

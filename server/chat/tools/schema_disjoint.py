@@ -64,7 +64,7 @@ def _exclude(one: Mapping[str, object] | None, other: Mapping[str, object] | Non
 
 
 def _differ(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
-    """Return whether types or constants are different, whatever lies inside."""
+    """Return whether types or constants differ, without a look at nested schemas."""
     values, others = _values(one), _values(other)
     if values is not None and others is not None:
         return not any(value in others for value in values)

@@ -92,7 +92,7 @@ class ToolConfig:
 
 
 def check_total_size(schemas: Sequence[Mapping[str, object] | None]) -> None:
-    """Refuse schemas that are together too large for one grammar, before any more work is done on them.
+    """Reject schemas that are together too large for one grammar, before any more work is done on them.
 
     Raises:
         ToolError: they are.

@@ -13,7 +13,7 @@ _NEEDS_KEY = 401
 
 
 class ChatError(Exception):
-    """The server cannot be reached or refused the request; one line."""
+    """The server is unreachable or rejected the request; one line."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class Session:
     """One conversation, until the input ends."""
 
     def __init__(self, client: Answers, talk: ChatConversation, terminal: Terminal) -> None:
-        """Go on with ``talk`` through ``client``."""
+        """Continue with ``talk`` through ``client``."""
         self._client = client
         self._talk = talk
         self._commands = Commands(talk, client.model_names)

@@ -188,7 +188,7 @@ def _path(name: str, command: str) -> Path:
 
 
 def _check_own(path: Path) -> None:
-    """Refuse to replace a file that /save did not write. Raises CommandProblem, OSError."""
+    """Do not replace a file that /save did not write. Raises CommandProblem, OSError."""
     if not path.is_file():
         return  # nothing, or what ``complete_file`` refuses
     try:

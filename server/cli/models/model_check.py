@@ -8,7 +8,7 @@ from glmserve.engine.gguf.variant_check import check_adapter, check_prefix
 
 
 def check_variants(model: ModelSettings) -> None:
-    """Look for the files of the tuned variants, before anything large is read.
+    """Look for the files of the adapters, before anything large is read.
 
     Raises:
         UsageProblem: one is not there.

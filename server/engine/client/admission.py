@@ -49,7 +49,7 @@ class Turnover:
 
 
 class AdmissionController:
-    """The requests that were let in and have not ended."""
+    """The admitted requests that have not ended."""
 
     def __init__(self, running: int, waiting: int) -> None:
         """Allow ``running`` requests and ``waiting`` ones; a few more for callers below their share of the queue."""

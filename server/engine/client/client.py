@@ -175,7 +175,7 @@ class EngineClient:
         return self._requests.enter(request, process.send)
 
     def check_room(self, caller: Caller) -> None:
-        """Raise QueueFull where a request would be refused; see ``Engine.check_room``."""
+        """Raise QueueFull where a request would be rejected; see ``Engine.check_room``."""
         self._requests.check_room(caller)
 
     def pin(self, pin: Pin) -> None:

@@ -1,4 +1,4 @@
-"""Whether a request can be computed by an engine at all, whatever its load. Pure."""
+"""Whether a request fits an idle engine. Pure."""
 
 from glmserve.engine.errors import PromptTooLong, UnknownToken
 from glmserve.engine.messages import EngineInfo

@@ -48,7 +48,7 @@ class RequestOutputQueue:
 
 
 class OutputStream(AsyncGenerator[StepOutput, None]):
-    """The outputs of one sequence. Not a generator function: one of those that was never started cannot be closed."""
+    """The outputs of one sequence. Not a generator function: an unstarted generator cannot be closed."""
 
     def __init__(self, outcomes: RequestOutputQueue, on_end: Callable[[bool], None]) -> None:
         """``on_end`` is called once, with whether the sequence has finished."""

@@ -39,12 +39,12 @@ class RequestTracker:
         return len(self._open)
 
     def check_room(self, caller: Caller) -> None:
-        """Raise QueueFull where a request of ``caller`` would not be let in."""
+        """Raise QueueFull where a request of ``caller`` would be rejected."""
         self._door.check(caller, self._clock())
 
     @contextmanager
     def let_in(self, caller: Caller) -> Iterator[int]:
-        """Yield the id of a request that is let in, and leaves again where the block fails. Raises QueueFull."""
+        """Yield the id of an admitted request, and remove it where the block fails. Raises QueueFull."""
         request_id = next(self._ids)
         self._door.enter(request_id, caller, self._clock())
         try:

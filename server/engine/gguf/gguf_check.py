@@ -44,7 +44,7 @@ class RopeFacts:
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """Facts from the header of a model file. Bytes are those in the file, before any repacking."""
+    """Facts from the header of a model file. Sizes are in bytes of the file, before any repacking."""
 
     path: Path
     name: str

@@ -132,7 +132,7 @@ def _fits(name: str, matrix: Shape, down: Shape, up: Shape) -> bool:
 
 
 def _check_values(path: Path, tensors: Iterable[TensorEntry]) -> None:
-    """Refuse values that are not finite: every answer after them would be noise."""
+    """Reject values that are not finite: every answer after them would be noise."""
     for tensor in tensors:
         for start in range(0, tensor.nbytes, _STEP):
             count = min(_STEP, tensor.nbytes - start)

@@ -1,4 +1,4 @@
-"""Grammars for llguidance: its form of each kind, refused features, and its messages. Needs no vocabulary."""
+"""Grammars for llguidance: its form of each kind, rejected features, and its messages. Needs no vocabulary."""
 
 import re
 from functools import lru_cache
@@ -61,7 +61,7 @@ _SOURCES = {
 
 
 def check_source(grammar: Grammar) -> None:
-    """Refuse grammars that are impossible without compiling them. Raises GrammarError."""
+    """Reject grammars that are impossible without compiling them. Raises GrammarError."""
     if problem := size_problem(grammar):
         raise GrammarError(problem)
     # llguidance would drop that backslash, and hold the answer to another expression.

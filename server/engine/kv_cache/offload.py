@@ -27,7 +27,7 @@ MAX_OFFLOADED = 64
 
 @dataclass(frozen=True, slots=True)
 class OffloadedMatch:
-    """The parked prefix that shares the longest start with a prompt."""
+    """The offloaded prefix that shares the longest start with a prompt."""
 
     key: int
     shared: int

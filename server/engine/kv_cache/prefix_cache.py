@@ -146,7 +146,7 @@ class PrefixCache:
         return inside + ([slot] if slot not in self._pinned and self._is_covered(slot) else [])
 
     def check_integrity(self) -> None:
-        """Recount everything from the tree. Raises AssertionError where the books are wrong."""
+        """Recount everything from the tree. Raises AssertionError where the index is wrong."""
         used = pinned = 0
         for segment in self._walk():
             assert segment.slots, "a segment without a slot"

@@ -32,7 +32,7 @@ class Fingerprint:
 
 
 def fingerprint(identity: str, tokens: Iterable[int]) -> Fingerprint:
-    """Return the fingerprint of ``tokens`` computed by whatever ``identity`` says."""
+    """Return the fingerprint of ``tokens`` computed by the code of ``identity``."""
     parts = (f"{FORMAT}", f"{len(identity)}", identity, *map(str, tokens))
     return Fingerprint(hashlib.sha256("\n".join(parts).encode()).digest())
 

@@ -1,4 +1,4 @@
-"""The folder that keeps sequence states. Whatever goes wrong here costs time and never an answer."""
+"""The folder that keeps sequence states. A fault here costs time and never an answer."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""The tuned variants of a loaded model: adapters that llama.cpp applies, prefixes that are laid into cells."""
+"""The adapters of a loaded model: LoRAs that llama.cpp applies, prefixes that are loaded into cells."""
 
 from __future__ import annotations
 

@@ -241,7 +241,7 @@ class LlamaModelRunner:
 def load_weights(
     config: EngineConfig, facts: ModelFacts, placement: Placement
 ) -> tuple[llama_cpp.llama_model_p, Placement]:
-    """Load the weights; where a GPU has no room for them after all, AUTO goes on with the CPU."""
+    """Load the weights; where they do not fit on the GPU after all, AUTO uses the CPU."""
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = placement.gpu_layers
     params.use_extra_bufts = config.compute_mode.extra_buffers

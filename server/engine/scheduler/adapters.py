@@ -1,4 +1,4 @@
-"""Tuned variants of a model, and how their sequences are told apart in the prefix cache. Pure."""
+"""Adapters of a model, and the separation of their sequences in the prefix cache. Pure."""
 
 from dataclasses import dataclass
 

@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 
 @dataclass(slots=True, eq=False)
 class _Account:
-    """One caller's, as long as something of his waits or runs."""
+    """One caller's, as long as it has a sequence that waits or runs."""
 
     spent: int
     """Tokens computed for him, from where he began."""
@@ -31,7 +31,7 @@ class _Account:
 
     @property
     def turn(self) -> tuple[int, int, int]:
-        """The smallest of all is next; one of his sequences must wait."""
+        """The caller with the smallest is next; it must have a waiting sequence."""
         return (self.spent, self.running, next(iter(self.waiting)))
 
 

@@ -1,4 +1,4 @@
-"""Decides how many drafts a step computes along: as many as pay, by measured cost and measured luck. Pure.
+"""Decides the number of draft tokens of a step, by measured cost and acceptance rate. Pure.
 
 A draft is a guess of the next tokens from where the last ones stood before (``prompt_lookup``). It is computed in
 the same batch, sampled at while it comes true, and cut off again where it does not: the answer is the same, only
@@ -71,7 +71,7 @@ class AcceptanceEstimator:
         return self._came_true[key] / self._tried[key]
 
     def observe(self, match: int, accepted_tokens: int, drafted_tokens: int, *, greedy: bool) -> None:
-        """Learn from a guess: tokens after the first that did not come true say nothing."""
+        """Learn from a draft: tokens after the first rejected one say nothing."""
         keep = 0.5 ** (1 / _MEMORY)
         for index in range(min(accepted_tokens + 1, drafted_tokens)):
             key = _rank(match + index), greedy

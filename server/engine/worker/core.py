@@ -308,7 +308,7 @@ class EngineCore:
         return StepOutput(item.sequence.request_id, prompt_logprobs=scores)
 
     def _sample(self, item: BatchItem) -> tuple[SampledToken, ...]:
-        """Sample after the item's tokens, and after each draft as long as they come true."""
+        """Sample after the item's tokens, and after each accepted draft token."""
         sampled = [self._backend.sample(item)]
         for draft in item.drafts:
             if sampled[-1].final or sampled[-1].token_id + item.sequence.salt != draft:

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class States(Protocol):
-    """Keeps sequence states. Neither method raises: what cannot be kept is computed again."""
+    """Keeps sequence states. Neither method raises: a state that is not stored is computed again."""
 
     def load(self, key: Fingerprint) -> bytearray | None:
         """Return the state of ``key``, or None where there is none that is whole."""

@@ -33,7 +33,7 @@ class HangUp(Exception):
 
 
 class StrictProtocol(HttpToolsProtocol):
-    """Parses requests as HTTP/1.1 only, and refuses each one that a proxy might read in another way.
+    """Parses requests as HTTP/1.1 only, and rejects each one that a proxy might parse differently.
 
     A refusal comes in its turn, after the answers to the requests before it, and ends the connection.
     """
@@ -57,7 +57,7 @@ class StrictProtocol(HttpToolsProtocol):
         self.parser = Http1Parser(self)  # type: ignore[assignment]
 
     def hang_up(self) -> None:
-        """Close at once, whatever is still to be sent."""
+        """Close at once, without sending the rest."""
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -144,7 +144,7 @@ class StrictProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, a refusal, or the end of the connection."""
+        """Start the next request, reject it, or end the connection."""
         super().on_response_complete()
         if self._is_busy:
             return

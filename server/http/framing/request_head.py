@@ -62,7 +62,7 @@ def _check_transfer_encoding(version: str, value: bytes) -> None:
 
 
 def explained(problem: str, data: bytes) -> MalformedRequest:
-    """Return the refusal of ``data``, which the parser refused because of ``problem``."""
+    """Return the error for ``data``, which the parser rejected because of ``problem``."""
     if data.startswith(_TLS_HANDSHAKE):
         log.warning("a client sent TLS to this port, which takes plain HTTP: use http://, or put a proxy in front")
         return MalformedRequest("this port takes plain HTTP, not TLS: use http:// in place of https://")

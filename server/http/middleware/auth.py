@@ -1,4 +1,4 @@
-"""Who is let in: a key on every path; without one, /health says the status alone."""
+"""Authentication: every path needs a key; without one, /health returns only the status."""
 
 from collections.abc import Callable
 

@@ -37,7 +37,7 @@ class _Upload:
 
 
 class BodyLimit:
-    """Refuses a body past ``limit`` bytes as soon as that shows, one that is compressed, and one that does not come.
+    """Rejects a body past ``limit`` bytes as soon as that shows, one that is compressed, and one that does not come.
 
     What has come of bodies that are not complete is bounded together: for more, the one that is longest under way goes.
     The refusal is raised where the route reads the body, so each dialect words it its own way.

@@ -47,7 +47,7 @@ class CrossOrigin(CORSMiddleware):
         return self._origins.allows(origin)
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """Return the reply to a preflight; one that is refused grants nothing at all."""
+        """Return the reply to a preflight; a rejected one has no CORS headers."""
         reply = super().preflight_response(request_headers)
         if not self.is_allowed_origin(request_headers["origin"]) and _PRIVATE_NETWORK in reply.headers:
             del reply.headers[_PRIVATE_NETWORK]

@@ -16,10 +16,10 @@ _REMEMBERED = 1000
 
 
 class IgnoredFields:
-    """Has such fields refused where that is set; else names each once in the log. ``RequestIds`` tells the caller."""
+    """Has such fields rejected where that is set; else names each once in the log. ``RequestIds`` tells the caller."""
 
     def __init__(self, app: ASGIApp, *, strict: bool) -> None:
-        """Wrap ``app``; where it is ``strict``, such fields are refused."""
+        """Wrap ``app``; where it is ``strict``, such fields are rejected."""
         self._app = app
         self._strict = strict
         self._logged: set[str] = set()

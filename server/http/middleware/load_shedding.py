@@ -1,4 +1,4 @@
-"""Refuses requests that no engine would take, before their body is read."""
+"""Rejects requests that no engine would admit, before their body is read."""
 
 from collections.abc import Callable, Collection
 
@@ -18,7 +18,7 @@ class Shedding:
     def __init__(
         self, app: ASGIApp, paths: Collection[str], check_room: Callable[[], None], wording: ErrorRenderer
     ) -> None:
-        """Wrap ``app``; ``check_room`` raises QueueFull where a POST to one of ``paths`` would be refused."""
+        """Wrap ``app``; ``check_room`` raises QueueFull where a POST to one of ``paths`` would be rejected."""
         self._app = app
         self._paths = paths
         self._check_room = check_room

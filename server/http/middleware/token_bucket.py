@@ -24,7 +24,7 @@ class TokenBucket:
         return min(self.per_minute, self._level + (now - self._updated) * self.per_minute / _MINUTE)
 
     def take(self, amount: int, now: float) -> None:
-        """Take ``amount``, whether there is so much or not."""
+        """Take ``amount``, even if fewer are left."""
         self._level, self._updated = self.level(now) - amount, now
 
     def seconds_until(self, wanted: float, now: float) -> float:

@@ -14,7 +14,7 @@ class Connection(Protocol):
 
 
 class Connections:
-    """Connection limit. Those that owe a request may have to go; those that are being answered never do.
+    """Connection limit. A connection with a request in progress is never closed for a new one.
 
     One owes a request from when it is opened, or was answered, until it has sent a whole one: it is idle, or slow. The
     one that began to do so longest ago goes first, which leaves honest callers all the time that the others let pass.

@@ -34,7 +34,7 @@ MOST_OVERHEAD = 16
 
 
 class BoundedProtocol(StrictProtocol):
-    """Refuses a head that is too large (431), and hangs up on one that takes too long, or who does not read."""
+    """Rejects a head that is too large (431), and disconnects a client that sends or reads too slowly."""
 
     open_connections: Connections
     """Open connections of the server."""
@@ -136,7 +136,7 @@ class BoundedProtocol(StrictProtocol):
             raise HeaderFieldsTooLarge(MAX_HEAD_BYTES, MAX_HEADERS)
 
     def refuse(self, error: Exception) -> None:
-        """Wait for nothing more of who is refused."""
+        """Read no more of a rejected request."""
         self._stop_waiting()
         super().refuse(error)
 

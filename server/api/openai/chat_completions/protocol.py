@@ -80,7 +80,7 @@ class ChatRequest(SamplingFields, CacheFields, GrammarFields, ToolFields, Reques
 
     @property
     def is_continued(self) -> bool:
-        """Whether the answer goes on with the last message, the assistant's."""
+        """Whether the answer continues the last message, the assistant's."""
         last = self.messages[-1]
         return bool(self.continue_final_message or last.prefix or last.partial)
 
@@ -107,7 +107,7 @@ def parse_chat_as(kind: type[_Chat], body: Mapping[str, object]) -> _Chat:
 
 
 def _check_contents(body: Mapping[str, object]) -> None:
-    """Refuse a message without the fields of its role: null is empty on purpose, but an absent key is a mistake."""
+    """Reject a message without the fields of its role: null is empty on purpose, but an absent key is a mistake."""
     messages = body["messages"]
     for index, message in enumerate(messages if isinstance(messages, list) else []):
         role = message["role"]

@@ -78,7 +78,7 @@ async def to_prompt(body: ChatRequest, model: ServedModel, context: RequestConte
 
 
 def _check_agreement(body: ChatRequest, offer: ToolConfig | None) -> None:
-    """Refuse fields that contradict each other. Raises InvalidRequest."""
+    """Reject fields that contradict each other. Raises InvalidRequest."""
     if body.is_continued and body.add_generation_prompt:
         raise InvalidRequest(
             "continue_final_message and add_generation_prompt exclude each other", param="continue_final_message"

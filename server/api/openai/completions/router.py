@@ -31,7 +31,7 @@ def create_router(registry: ModelRegistry) -> APIRouter:
         "/v1/completions", **documented(TextCompletion, CompletionRequest, events=TextCompletion | ErrorEnvelope)
     )
     async def completions(request: Request) -> Response:
-        """Go on with texts, whole or as a stream of events."""
+        """Complete texts, whole or as a stream of events."""
         body = await read_request(request, parse_completion_request)
         model = registry.completer(body.model)
         context = current_request().context

@@ -161,7 +161,7 @@ def _starts(items: Sequence[Item]) -> tuple[int, list[int]]:
 
 
 def _check_text_only(body: ResponsesRequest) -> None:
-    """Refuse fields that need a text answer and exclude tool calls. Raises InvalidRequest."""
+    """Reject fields that need a text answer and exclude tool calls. Raises InvalidRequest."""
     if body.logprobs is not None:
         field = "include" if body.top_logprobs is None else "top_logprobs"
         raise InvalidRequest(

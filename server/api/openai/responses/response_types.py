@@ -82,7 +82,7 @@ class UsedPrompt(TypedDict):
 
 
 class ResponseObject(TypedDict):
-    """A response; a streamed one is told of from its beginning."""
+    """A response; a streamed one is known from its beginning."""
 
     id: str
     object: Literal["response"]

@@ -99,7 +99,7 @@ def _add_stored(router: APIRouter, answering: ResponsesService) -> None:
         f"{_ONE}/cancel", **documented(ResponseObject, errors=(ResponseNotFound, InvalidRequest), tag=Tag.TEXT)
     )
     async def cancel_response(response_id: str) -> Response:
-        """Refuse: only responses in the background could be cancelled, and there are none."""
+        """Reject: only responses in the background could be cancelled, and there are none."""
         _found(answering, response_id)
         raise InvalidRequest("only a response that is made in the background can be cancelled", param="response_id")
 

@@ -1,4 +1,4 @@
-"""Responses that were answered, kept for a while so that others can go on from them. In memory alone. Pure."""
+"""Completed responses, stored in memory for use as previous_response_id. Pure."""
 
 from collections import OrderedDict
 from dataclasses import dataclass

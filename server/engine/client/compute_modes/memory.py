@@ -32,7 +32,7 @@ class Remembered:
 
 
 class ModeMemory:
-    """A small file for each model file, build and CPU. Whatever goes wrong here costs a few tries at the next start."""
+    """A small file for each model file, build and CPU. A fault here costs a few tries at the next start."""
 
     def __init__(self, folder: Path | None, model: Path) -> None:
         """Keep it in ``folder``, or nowhere where that is None."""
