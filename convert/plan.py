@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from gguf import GGMLQuantizationType as GGMLType
+
 from glmserve.convert.checkpoint.reader import TensorSource
 from glmserve.convert.errors import TensorShapeError, TensorTypeError, UnknownTensorError
 from glmserve.convert.families.base import Family, TensorMapping
 from glmserve.convert.gguf.writer import TensorHeader, padding
 from glmserve.convert.gguf_keys import Metadata
-from glmserve.convert.quantize.ggml_kernels import GGMLType
+from glmserve.convert.quantize.ggml_kernels import block_size
 from glmserve.convert.quantize.imatrix import ImportanceMatrix
 from glmserve.convert.quantize.recipes import QuantType, fit_type, wanted_type
 from glmserve.convert.quantize.run import QuantizeJob
@@ -32,7 +34,7 @@ class Fallback:
     @property
     def reason(self) -> str:
         """One line for people."""
-        return f"rows of {self.columns} are no multiple of {self.wanted.block_size}"
+        return f"rows of {self.columns} are no multiple of {block_size(self.wanted)}"
 
 
 @dataclass(frozen=True, slots=True)

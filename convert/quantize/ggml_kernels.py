@@ -7,64 +7,27 @@ that ``llama-quantize`` of the same version would write. The library alone is lo
 import ctypes
 import importlib.util
 import sys
-from enum import IntEnum
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+from gguf import GGML_QUANT_SIZES
+from gguf import GGMLQuantizationType as GGMLType
 from numpy.typing import NDArray
 
 from glmserve.convert.errors import KernelError
 
 
-class GGMLType(IntEnum):
-    """Element types of GGUF tensors, with the numbers of ggml's ``enum ggml_type`` (ggml.h)."""
-
-    F32 = 0
-    F16 = 1
-    Q4_0 = 2
-    Q4_1 = 3
-    Q5_0 = 6
-    Q5_1 = 7
-    Q8_0 = 8
-    Q2_K = 10
-    Q3_K = 11
-    Q4_K = 12
-    Q5_K = 13
-    Q6_K = 14
-    BF16 = 30
-
-    @property
-    def block_size(self) -> int:
-        """Values per block; a row must be a multiple of it."""
-        return _BLOCKS[self][0]
-
-    @property
-    def block_bytes(self) -> int:
-        """Bytes per block."""
-        return _BLOCKS[self][1]
-
-    def nbytes(self, values: int) -> int:
-        """Return the bytes of ``values`` values, a multiple of the block size."""
-        return values // self.block_size * self.block_bytes
+def block_size(kind: GGMLType) -> int:
+    """Return the number of values per block; a row must be a multiple of it."""
+    values, _ = GGML_QUANT_SIZES[kind]
+    return int(values)
 
 
-# (values, bytes) of a block: sizeof the block structs in ggml-common.h; checked against the library in tests.
-_BLOCKS: dict[GGMLType, tuple[int, int]] = {
-    GGMLType.F32: (1, 4),
-    GGMLType.F16: (1, 2),
-    GGMLType.BF16: (1, 2),
-    GGMLType.Q4_0: (32, 18),
-    GGMLType.Q4_1: (32, 20),
-    GGMLType.Q5_0: (32, 22),
-    GGMLType.Q5_1: (32, 24),
-    GGMLType.Q8_0: (32, 34),
-    GGMLType.Q2_K: (256, 84),
-    GGMLType.Q3_K: (256, 110),
-    GGMLType.Q4_K: (256, 144),
-    GGMLType.Q5_K: (256, 176),
-    GGMLType.Q6_K: (256, 210),
-}
+def data_bytes(kind: GGMLType, count: int) -> int:
+    """Return the bytes of ``count`` values, a multiple of the block size."""
+    values, nbytes = GGML_QUANT_SIZES[kind]
+    return int(count // values * nbytes)
 
 
 class Kernels:
@@ -87,8 +50,8 @@ class Kernels:
         """Return ``rows`` in the encoding ``kind``.
 
         Args:
-            rows: shape [rows, columns], C-contiguous; columns a multiple of ``kind.block_size``.
-            kind: any type of the enumeration.
+            rows: shape [rows, columns], C-contiguous; columns a multiple of its block size.
+            kind: one of the types in ``recipes.py``.
             importance: how much each column matters, C-contiguous; types that cannot use it pass over it.
 
         Returns:
@@ -97,7 +60,7 @@ class Kernels:
         count, columns = rows.shape
         if kind is GGMLType.F32:
             return rows.reshape(-1).view(np.uint8)
-        out = np.empty(kind.nbytes(rows.size), dtype=np.uint8)
+        out = np.empty(data_bytes(kind, rows.size), dtype=np.uint8)
         weights = None if importance is None else importance.ctypes.data
         self._quantize(kind, rows.ctypes.data, out.ctypes.data, 0, count, columns, weights)
         return out

@@ -9,7 +9,10 @@ values. An integration test compares the outcome with ``llama_model_quantize`` i
 from dataclasses import dataclass
 from enum import Enum
 
-from glmserve.convert.quantize.ggml_kernels import GGMLType
+from gguf import GGMLQuantizationType as GGMLType
+from gguf import LlamaFileType
+
+from glmserve.convert.quantize.ggml_kernels import block_size
 
 
 class QuantType(str, Enum):
@@ -39,31 +42,31 @@ class QuantType(str, Enum):
     @property
     def file_type(self) -> int:
         """``general.file_type``: the number in ``enum llama_ftype`` (llama.h)."""
-        return _RECIPES[self].file_type
+        return int(_RECIPES[self].file_type)
 
 
 @dataclass(frozen=True, slots=True)
 class _Recipe:
     base: GGMLType
-    file_type: int
+    file_type: LlamaFileType
 
 
 _RECIPES: dict[QuantType, _Recipe] = {
-    QuantType.F32: _Recipe(GGMLType.F32, 0),
-    QuantType.F16: _Recipe(GGMLType.F16, 1),
-    QuantType.BF16: _Recipe(GGMLType.BF16, 32),
-    QuantType.Q8_0: _Recipe(GGMLType.Q8_0, 7),
-    QuantType.Q6_K: _Recipe(GGMLType.Q6_K, 18),
-    QuantType.Q5_K_M: _Recipe(GGMLType.Q5_K, 17),
-    QuantType.Q5_K_S: _Recipe(GGMLType.Q5_K, 16),
-    QuantType.Q5_1: _Recipe(GGMLType.Q5_1, 9),
-    QuantType.Q5_0: _Recipe(GGMLType.Q5_0, 8),
-    QuantType.Q4_K_M: _Recipe(GGMLType.Q4_K, 15),
-    QuantType.Q4_K_S: _Recipe(GGMLType.Q4_K, 14),
-    QuantType.Q4_1: _Recipe(GGMLType.Q4_1, 3),
-    QuantType.Q4_0: _Recipe(GGMLType.Q4_0, 2),
-    QuantType.Q3_K_M: _Recipe(GGMLType.Q3_K, 12),
-    QuantType.Q2_K: _Recipe(GGMLType.Q2_K, 10),
+    QuantType.F32: _Recipe(GGMLType.F32, LlamaFileType.ALL_F32),
+    QuantType.F16: _Recipe(GGMLType.F16, LlamaFileType.MOSTLY_F16),
+    QuantType.BF16: _Recipe(GGMLType.BF16, LlamaFileType.MOSTLY_BF16),
+    QuantType.Q8_0: _Recipe(GGMLType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
+    QuantType.Q6_K: _Recipe(GGMLType.Q6_K, LlamaFileType.MOSTLY_Q6_K),
+    QuantType.Q5_K_M: _Recipe(GGMLType.Q5_K, LlamaFileType.MOSTLY_Q5_K_M),
+    QuantType.Q5_K_S: _Recipe(GGMLType.Q5_K, LlamaFileType.MOSTLY_Q5_K_S),
+    QuantType.Q5_1: _Recipe(GGMLType.Q5_1, LlamaFileType.MOSTLY_Q5_1),
+    QuantType.Q5_0: _Recipe(GGMLType.Q5_0, LlamaFileType.MOSTLY_Q5_0),
+    QuantType.Q4_K_M: _Recipe(GGMLType.Q4_K, LlamaFileType.MOSTLY_Q4_K_M),
+    QuantType.Q4_K_S: _Recipe(GGMLType.Q4_K, LlamaFileType.MOSTLY_Q4_K_S),
+    QuantType.Q4_1: _Recipe(GGMLType.Q4_1, LlamaFileType.MOSTLY_Q4_1),
+    QuantType.Q4_0: _Recipe(GGMLType.Q4_0, LlamaFileType.MOSTLY_Q4_0),
+    QuantType.Q3_K_M: _Recipe(GGMLType.Q3_K, LlamaFileType.MOSTLY_Q3_K_M),
+    QuantType.Q2_K: _Recipe(GGMLType.Q2_K, LlamaFileType.MOSTLY_Q2_K),
 }
 
 # llama.cpp's ``tensor_type_fallback``: the 32-value type that stands in for a 256-value one.
@@ -135,10 +138,10 @@ def wanted_type(
 def fit_type(wanted: GGMLType, shape: tuple[int, ...]) -> GGMLType:
     """Return ``wanted``, or llama.cpp's replacement when a row is not a multiple of its block size."""
     columns = shape[-1]
-    if columns % wanted.block_size == 0:
+    if columns % block_size(wanted) == 0:
         return wanted
     stand_in = _STAND_IN.get(wanted, wanted)
-    return stand_in if columns % stand_in.block_size == 0 else GGMLType.F16
+    return stand_in if columns % block_size(stand_in) == 0 else GGMLType.F16
 
 
 # What llama.cpp does against "craziness" of the first layers that it saw with an importance matrix only.

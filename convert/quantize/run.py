@@ -11,11 +11,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
+from gguf import GGMLQuantizationType as GGMLType
 from numpy.typing import NDArray
 
 from glmserve.convert.checkpoint.reader import TensorSource
 from glmserve.convert.errors import TensorValueError
-from glmserve.convert.quantize.ggml_kernels import GGMLType, Kernels
+from glmserve.convert.quantize.ggml_kernels import Kernels
 
 BLOCK_VALUES = 1 << 20
 """Values per block: 4 MiB as float32, enough for a thread to be busy for milliseconds."""

@@ -6,12 +6,12 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+from gguf import GGMLQuantizationType as GGMLType
 from gguf import GGUFReader
 from numpy.typing import NDArray
 
 from glmserve.convert.errors import ImatrixError
 from glmserve.convert.pipeline import ConversionReport, convert_checkpoint
-from glmserve.convert.quantize.ggml_kernels import GGMLType
 from glmserve.convert.quantize.imatrix import read_imatrix
 from glmserve.convert.quantize.recipes import QuantType
 from tests.support.chatglm2_checkpoint import Shape, make_weights, write_checkpoint

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gguf import GGMLQuantizationType as GGMLType
 from gguf import GGUFReader
 
 from glmserve.convert.errors import TensorValueError
 from glmserve.convert.pipeline import Progress, convert_checkpoint
-from glmserve.convert.quantize.ggml_kernels import GGMLType
 from glmserve.convert.quantize.recipes import QuantType
 from tests.support.chatglm2_checkpoint import SMALL, Shape, make_weights, write_checkpoint
 from tests.support.native import logits_of, quantize

@@ -2,16 +2,19 @@ import ctypes
 
 import numpy as np
 import pytest
+from gguf import GGMLQuantizationType as GGMLType
 
-from glmserve.convert.quantize.ggml_kernels import GGMLType, library_path, load_kernels
+from glmserve.convert.quantize.ggml_kernels import block_size, data_bytes, library_path, load_kernels
+from glmserve.convert.quantize.recipes import QuantType
 
 
-@pytest.mark.parametrize("kind", list(GGMLType))
+@pytest.mark.parametrize("kind", [kind.base for kind in QuantType])
 def test_block_sizes_are_the_librarys(kind: GGMLType) -> None:
     library = ctypes.CDLL(str(library_path()))
     library.ggml_blck_size.restype = ctypes.c_int64
     library.ggml_type_size.restype = ctypes.c_size_t
-    assert (library.ggml_blck_size(kind), library.ggml_type_size(kind)) == (kind.block_size, kind.block_bytes)
+    assert library.ggml_blck_size(kind) == block_size(kind)
+    assert library.ggml_type_size(kind) == data_bytes(kind, block_size(kind))
 
 
 def test_f16_and_bf16_are_rounded_to_nearest() -> None:

@@ -1,6 +1,6 @@
 import pytest
+from gguf import GGMLQuantizationType as GGMLType
 
-from glmserve.convert.quantize.ggml_kernels import GGMLType
 from glmserve.convert.quantize.recipes import QuantType, choose_type, fit_type
 
 LAYERS = 28
