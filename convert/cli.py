@@ -48,7 +48,7 @@ Types, with the size of ChatGLM2-6B in GB:
 @click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
     "-o", "--output", default=None, type=click.Path(),
-    help="The file to write, a folder for it, or - for the standard output.  "
+    help="File to write, folder for it, or - for standard output.  "
     "[default: NAME-OF-SOURCE.TYPE.gguf in the current folder]",
 )  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace a file that was converted from another source.")
@@ -60,15 +60,15 @@ Types, with the size of ChatGLM2-6B in GB:
     "--threads",
     type=click.IntRange(min=1),
     default=None,
-    help="Threads to quantise with.  [default: all cores]",
+    help="Threads for quantisation.  [default: all cores]",
 )
 @click.option(
     "--family", type=click.Choice([f.value for f in FamilyName], case_sensitive=False), default=None,
-    help="What the checkpoint is.  [default: decided from the folder, and said]",
+    help="Model family of the checkpoint.  [default: detected from the folder]",
 )  # fmt: skip
 @click.option(
     "--imatrix", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=None,
-    help="An importance matrix of llama-imatrix (.gguf or .dat): columns that matter more are kept more exactly.",
+    help="Importance matrix of llama-imatrix (.gguf or .dat), which quantises important columns more exactly.",
 )  # fmt: skip
 @click.option(
     "--merge-lora", type=click.Path(exists=True, file_okay=False, path_type=Path), default=None,
@@ -76,9 +76,9 @@ Types, with the size of ChatGLM2-6B in GB:
 )  # fmt: skip
 @click.option(
     "--verify", is_flag=True,
-    help="Re-open the file: check its tensors, its tokenizer and that llama.cpp computes with it.",
+    help="Check the written file: its tensors, its tokenizer, and that llama.cpp can run it.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def convert(
     *,
     source: Path,
@@ -94,10 +94,9 @@ def convert(
 ) -> None:
     """Convert a checkpoint folder SOURCE to a GGUF file.
 
-    SOURCE holds config.json, tokenizer.model and the weights, as safetensors or .bin shards. It may also be the folder
-    of a model in the hub's cache, or one with a single checkpoint in it. A folder with a LoRA
-    adapter or a P-Tuning prefix becomes a small file to serve beside its model. The file appears under its name only
-    when it is complete.
+    SOURCE contains config.json, tokenizer.model and the weights, as safetensors or .bin shards. A model's folder in the
+    hub's cache, or a folder with a single checkpoint in it, is accepted, too. A LoRA adapter or a P-Tuning prefix is
+    converted to a small file, to be served with its model. The output gets its final name only when it is complete.
     """
     kind = QuantType(quant.lower())
     member = FamilyName(family.lower()) if family else None
@@ -107,7 +106,7 @@ def convert(
         raise click.ClickException(str(error)) from error
     out = output_path(output, f"{model_name(source)}.{kind_of_file(source, kind)}.gguf")
     if verify and is_stream(out):
-        raise click.UsageError("--verify opens the file again, so it needs -o with the name of one")
+        raise click.UsageError("--verify reads the file again, so -o must name a file")
     console = Console(stderr=True)
     try:
         with progress_bar(console) as sink:
@@ -136,7 +135,7 @@ def output_path(given: str | None, name: str) -> Path:
     if path.is_dir():
         return path / name
     if given is not None and given.endswith(("/", os.sep)):
-        raise click.UsageError(f"-o {given}: there is no such folder; create it first")
+        raise click.UsageError(f"-o {given}: the folder does not exist; create it first")
     return path
 
 

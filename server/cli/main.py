@@ -1,4 +1,4 @@
-"""``glmserve``: the group of commands."""
+"""``glmserve``: the command group."""
 
 import errno
 import signal
@@ -26,10 +26,10 @@ _INTERRUPTED = 128 + signal.SIGINT
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command when it is called, so that one command's trouble is not another's."""
+    """A group that imports a command when it is called, so a failing import affects only its own command."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Return the names, in the order in which they are first needed."""
+        """Return the names, in the order of first use."""
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
@@ -41,10 +41,10 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; one that Ctrl-C ended has the status that shells expect of it.
+        """Run the command; after Ctrl-C the exit status is 130, as shells expect.
 
         Raises:
-            ClickException: what it had to say did not fit on the disk.
+            ClickException: the disk was full.
         """
         try:
             return super().invoke(ctx)
@@ -60,10 +60,9 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="glmserve", prog_name="glmserve")
 def main() -> None:
-    """Serve ChatGLM2-6B and its relatives to OpenAI clients and to programs written for /chatglm.
+    """Serve ChatGLM2-6B and its relatives to OpenAI clients and to clients of /chatglm.
 
-    Every command ends with status 0 when it did what it was asked to, 1 when it could not, 2 when it was called
-    wrongly, and 130 when Ctrl-C ended it.
+    Exit status of every command: 0 success, 1 failure, 2 wrong usage, 130 interrupted by Ctrl-C.
     """
 
 

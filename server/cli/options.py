@@ -34,18 +34,18 @@ class UsageProblem(click.ClickException):
 
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-"""Where `serve` listens unless it is told otherwise."""
+"""Default address of `serve`."""
 
 
 def client_key(given: Sequence[str]) -> str:
-    """Return the secret that a running server is asked with: the first one ``given``, or of GLMSERVE_API_KEY.
+    """Return the API key for a running server: the first one ``given``, or of GLMSERVE_API_KEY.
 
     Raises:
-        UsageProblem: it cannot be one.
+        UsageProblem: the key has characters that no key may have.
     """
     first = next(iter(given), "") or key_variable().split(",")[0].strip()
     if not (first.isascii() and first.isprintable()):
-        raise UsageProblem("--api-key: a key has printable ASCII characters alone")
+        raise UsageProblem("--api-key: a key may have printable ASCII characters only")
     return first.rpartition(":")[2]
 
 
@@ -58,7 +58,7 @@ def settings_options(command: _Command) -> _Command:
 
 
 def cache_options(command: _Command) -> _Command:
-    """Give ``command``, which serves nothing, ``--cache-dir`` and ``--config``."""
+    """Give ``command``, which loads no model, ``--cache-dir`` and ``--config``."""
     return _option("cache_dir", Settings.model_fields["cache_dir"])(_config_option(command))
 
 
@@ -67,7 +67,7 @@ def _config_option(command: _Command) -> _Command:
         "--config",
         type=click.Path(path_type=Path, dir_okay=False),
         default=None,
-        help="TOML file with settings.  [GLMSERVE_CONFIG; default: ./glmserve.toml where there is one]",
+        help="TOML file with settings.  [GLMSERVE_CONFIG; default: ./glmserve.toml if it exists]",
     )(command)
 
 

@@ -9,14 +9,14 @@ from glmserve.models.catalog import CATALOG
 
 PROGRAM = "glmserve"
 _VARIABLE = "_GLMSERVE_COMPLETE"
-"""In which the shell says that it wants to complete, as click names it."""
+"""Environment variable through which the shell requests completion, as click names it."""
 
 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the shell code that completes commands, flags and the names of models.
+    """Print the shell code for completion of commands, flags and model names.
 
     \b
     bash:  eval "$(glmserve completion bash)"        in ~/.bashrc
@@ -50,7 +50,7 @@ def _names_here(ctx: click.Context) -> Iterator[str]:
     try:
         settings = read_settings((), ctx.params.get("config"), {"cache_dir": ctx.params.get("cache_dir")})
     except UsageProblem:
-        return  # a shell that completes is no place to say so
+        return  # an error message would disturb the command line
     yield from (model.name for model in settings.models if model.name)
     for file in settings.cache_dir.glob("*.gguf"):
         yield file.stem.rpartition(".")[0] or file.stem

@@ -19,11 +19,17 @@ from glmserve.config.schema import Settings
 @click.command()
 @click.argument("task_id", metavar="TASK", required=False)
 @click.argument("text", required=False)
-@click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="What a slot is filled with; repeatable.")
-@click.option("--list", "as_list", is_flag=True, help="Show the tasks: of the settings, or of the server at --url.")
+@click.option(
+    "--var", "variables", multiple=True, metavar="NAME=VALUE", help="Value of a variable of the task; repeatable."
+)
+@click.option("--list", "as_list", is_flag=True, help="List the tasks of the settings, or of the server at --url.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--url", default=None, help=f"A running server.  [default: {DEFAULT_URL}, unless --model is given]")
-@click.option("--model", default=None, help="What to load for this task alone, as for serve; with --url, who does it.")
+@click.option(
+    "--url", default=None, help=f"URL of a running server.  [default: {DEFAULT_URL}, unless --model is given]"
+)
+@click.option(
+    "--model", default=None, help="Model to load for this task, as for serve; with --url, the model that runs it."
+)
 @settings_options
 def task(
     *,
@@ -38,15 +44,16 @@ def task(
     api_key: tuple[str, ...],
     **flags: object,
 ) -> None:
-    """Do TASK with TEXT, which is read from standard input where it is -.
+    """Run TASK with TEXT; - reads TEXT from standard input.
 
     \b
     glmserve task intent 明天妈妈过生日
     glmserve task news - < item.txt
     glmserve task style 雨天的咖啡馆 --var examples="$(cat examples.txt)"
 
-    A running server does it, or a --model that is loaded for this task alone; the settings are those of `serve`, and
-    --api-key is for a running server that asks for one. TEXT fills the slot that has no default, --var any slot.
+    The task runs on a running server, or on a --model that is loaded for this call only. The settings are the same
+    as for `serve`; --api-key is the key for a running server. TEXT is the value of the variable without a default;
+    --var sets any variable.
     """  # noqa: D301 - click reads the character
     key = client_key(api_key)
     if as_list:
@@ -111,7 +118,7 @@ def _server(url: str | None, model: str | None, config: Path | None, flags: Mapp
             yield own
         return
     if given := [name for name, value in flags.items() if value is not None and value != ()]:
-        raise UsageProblem(f"--{given[0].replace('_', '-')} is for a --model started here, and none is given")
+        raise UsageProblem(f"--{given[0].replace('_', '-')} needs --model; a running server has its own settings")
     yield url or DEFAULT_URL
 
 
@@ -134,7 +141,7 @@ def _filled(card: TaskCard, text: str | None, given: Mapping[str, str]) -> Mappi
     if text is not None:
         if card.main_slot is None:
             needed = ", ".join(slot.name for slot in card.slots if slot.default is None) or "nothing"
-            raise UsageProblem(f"{card.id} takes no TEXT but {needed}: give each with --var NAME=VALUE")
+            raise UsageProblem(f"{card.id} takes no TEXT; it needs {needed}: give each with --var NAME=VALUE")
         return {card.main_slot: _read_stdin() if text == "-" else text, **given}
     missing = [slot for slot in card.slots if slot.default is None and slot.name not in given]
     if missing:

@@ -77,7 +77,7 @@ class TaskClient:
                 f"no server answers at {self._url} ({error}); start one with glmserve serve, or give --model"
             ) from error
         except ValidationError as error:
-            raise TaskCallError(f"{self._url} is no glmserve, or an older one: it lists no tasks") from error
+            raise TaskCallError(f"{self._url} lists no tasks: no glmserve server, or an older version") from error
         found = [ServedTask(card.parent or "", card.task) for card in listed if card.task is not None]
         wanted = model or next((task.model for task in found), "")
         return tuple(task for task in found if task.model == wanted)

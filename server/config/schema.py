@@ -1,7 +1,7 @@
 """The settings: names, types, bounds and defaults.
 
 The fields here are the one list: flags, variables, keys of the TOML file and ``docs/settings.md`` are made from them.
-``settings_layers`` says where they are read from.
+``glmserve.config.loader`` reads them.
 """
 
 from enum import Enum
@@ -15,7 +15,7 @@ from glmserve.engine.config import Device, KvType
 
 
 class LogLevel(str, Enum):
-    """How much is logged."""
+    """Lowest level of the log lines that are written."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -24,7 +24,7 @@ class LogLevel(str, Enum):
 
 
 class LogFormat(str, Enum):
-    """How a line of the log is written."""
+    """Format of a log line."""
 
     TEXT = "text"
     JSON = "json"
@@ -56,9 +56,6 @@ def _split(value: object) -> object:
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 
 
-_PINNED = "What stays cached of prompts to"
-
-
 class _Checked(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -66,10 +63,10 @@ class _Checked(BaseModel):
 class VariantSettings(_Checked):
     """One ``[[models.variants]]`` table: a tuned variant, served under a name of its own from the same weights."""
 
-    name: str = Field(min_length=1, description="Name of the variant for callers.")
-    lora: Path | None = Field(None, description="GGUF of a LoRA adapter for this model.")
-    prefix: Path | None = Field(None, description="GGUF of a P-Tuning v2 prefix for this model.")
-    pin: Names = Field((), description=f"{_PINNED} the variant: files, as --pin.")
+    name: str = Field(min_length=1, description="Model name of the variant in requests.")
+    lora: Path | None = Field(None, description="GGUF file of a LoRA adapter for this model.")
+    prefix: Path | None = Field(None, description="GGUF file of a P-Tuning v2 prefix for this model.")
+    pin: Names = Field((), description="Files with texts to pin in the variant's prefix cache, as --pin.")
 
     @model_validator(mode="after")
     def _tuned(self) -> "VariantSettings":
@@ -79,153 +76,180 @@ class VariantSettings(_Checked):
 
 
 class ModelDefaults(_Checked):
-    """Settings of a model, shared or in its ``[[models]]`` table. A 0 means: decide from model and machine."""
+    """Settings of a model, shared or in its ``[[models]]`` table. 0 means: chosen from the model and the machine."""
 
-    prompt_format: str = Field("", description="How messages become a prompt; empty goes by the model file.")
-    quant: Quant = Field(Quant.AUTO, description="Type of the weights when a checkpoint folder is served.")
-    context: int = Field(0, ge=0, description="Tokens of prompt and answer together; 0 is what the model has.")
-    parallel: int = Field(8, ge=1, le=256, description="Requests that are answered at once.")
+    prompt_format: str = Field(
+        "", description="Format of chat prompts; empty takes the format that the model file names."
+    )
+    quant: Quant = Field(Quant.AUTO, description="Weight type to which a checkpoint folder is converted.")
+    context: int = Field(
+        0, ge=0, description="Context length in tokens, prompt and answer together; 0 uses the model's own."
+    )
+    parallel: int = Field(8, ge=1, le=256, description="Maximum number of requests computed at the same time.")
     cache_tokens: int = Field(
-        0, ge=0, description="Tokens kept of running requests and known prefixes; 0 goes by context and memory."
+        0,
+        ge=0,
+        description="Size of the KV cache in tokens, for running requests and cached prefixes; 0 chooses it from "
+        "context and memory.",
     )
     max_waiting: int = Field(
-        64, ge=0, description="Requests that may wait; one more is refused (429), unless its caller has few of them."
+        64,
+        ge=0,
+        description="Maximum number of waiting requests. When full, a new request gets 429, unless its client is below "
+        "its fair share of the queue.",
     )
     kv_type: KvType = Field(
-        KvType.F16, description="Type of the KV cache; q8_0 and q4_0 take half and a quarter of the memory."
+        KvType.F16, description="Data type of the KV cache; q8_0 uses half and q4_0 a quarter of the memory."
     )
-    threads: int = Field(0, ge=0, description="Threads that generate; 0 is what is fastest on the usable cores.")
-    threads_batch: int = Field(0, ge=0, description="Threads that read prompts; 0 is one for each usable core.")
-    batch_size: int = Field(512, ge=1, le=65536, description="Most tokens that one step computes.")
+    threads: int = Field(0, ge=0, description="Threads for generation; 0 measures and takes the fastest number.")
+    threads_batch: int = Field(0, ge=0, description="Threads for prefill; 0 uses one per usable core.")
+    batch_size: int = Field(512, ge=1, le=65536, description="Maximum number of tokens per step.")
     step_seconds: float = Field(
         0.25,
         gt=0,
         le=60,
-        description="Time of a step while somebody is streaming; of long prompts alone, on a CPU, up to four times it.",
+        description="Target duration of a step in seconds while answers are generated; up to four times as long for a "
+        "step of long prompts alone on a CPU.",
     )
     speculation: bool = Field(
-        True, description="Guess tokens that repeat the prompt and compute the guesses along, where that pays."
+        True, description="Speculative decoding: draft tokens that repeat the prompt (n-gram) where that is faster."
     )
-    device: Device = Field(Device.AUTO, description="Where the model runs; auto is CUDA where there is one.")
-    gpu_layers: int = Field(-1, ge=-1, description="Layers on the GPU; -1 is as many as fit.")
-    load: Load = Field(Load.START, description="Load the model with the server, or by the first request for it.")
+    device: Device = Field(
+        Device.AUTO, description="Device that runs the model; auto uses CUDA if there is a CUDA device."
+    )
+    gpu_layers: int = Field(-1, ge=-1, description="Number of layers on the GPU; -1 puts as many there as fit.")
+    load: Load = Field(Load.START, description="Load the model when the server starts, or at its first request.")
     idle_seconds: float = Field(
-        0.0, ge=0, description="Unload the model after so long without a request, until the next one; 0 never does."
+        0.0, ge=0, description="Unload the model after this many seconds without a request; 0 never unloads it."
     )
-    load_timeout: float = Field(600.0, gt=0, description="Seconds that loading the model may take.")
+    load_timeout: float = Field(600.0, gt=0, description="Maximum time in seconds to load the model.")
     step_timeout: float = Field(
-        300.0, ge=0, description="Seconds a step may take before the engine counts as hung and is restarted; 0: any."
+        300.0,
+        ge=0,
+        description="Restart the engine process if a step takes longer than this many seconds; 0 never does.",
     )
-    restart_wait: float = Field(15.0, ge=0, description="Seconds a request waits for a restarting engine.")
+    restart_wait: float = Field(
+        15.0, ge=0, description="Maximum time in seconds that a request waits for an engine restart."
+    )
     resume: bool = Field(
-        True, description="Continue answers that were interrupted by the death of an engine process in the next one."
+        True, description="After a crash of the engine process, continue interrupted answers in the next process."
     )
-    max_restarts: int = Field(5, ge=0, description="Restarts in a row before the engine counts as failed.")
+    max_restarts: int = Field(
+        5, ge=0, description="Maximum number of restarts in a row; after that the engine is failed."
+    )
     max_output_tokens: int = Field(
-        0, ge=0, description="Most tokens of an answer, whatever is asked for; 0 is what the context leaves."
+        0, ge=0, description="Upper limit of an answer's tokens for all requests; 0 sets none but the context."
     )
-    default_max_tokens: int = Field(2048, ge=1, description="Tokens of an answer where a request names none.")
+    default_max_tokens: int = Field(2048, ge=1, description="Maximum tokens of an answer if the request sets none.")
 
 
 class ModelSettings(ModelDefaults):
     """One ``[[models]]`` table, completed by the shared settings."""
 
-    model: str = Field("", description="What to serve: as an argument MODEL.")
-    name: str = Field("", description="Name of the model for callers; empty takes the model's own.")
-    alias: Names = Field((), description="Further names for the model, such as gpt-3.5-turbo.")
-    pin: Names = Field((), description=f"{_PINNED} the model: files, as --pin.")
-    variants: tuple[VariantSettings, ...] = Field((), description="Tuned variants: tables [[models.variants]].")
+    model: str = Field("", description="Model to serve, as the argument MODEL.")
+    name: str = Field("", description="Model name in requests; empty takes the model's own.")
+    alias: Names = Field((), description="More names for the model in requests, such as gpt-3.5-turbo.")
+    pin: Names = Field((), description="Files with texts to pin in the model's prefix cache, as --pin.")
+    variants: tuple[VariantSettings, ...] = Field(
+        (), description="Variants with an adapter: tables [[models.variants]]."
+    )
 
 
 class Settings(ModelDefaults):
     """Every setting, checked."""
 
-    model: Names = Field((), description="What to serve: as the arguments MODEL.")
-    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 is every one.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    model_name: str = Field("", description="Name of the one model for callers; empty takes the model's own.")
-    alias: Names = Field((), description="Further name for the one model, such as gpt-3.5-turbo; repeatable.")
+    model: Names = Field((), description="Models to serve, as the arguments MODEL.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 listens on all interfaces.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 chooses a free port.")
+    model_name: str = Field("", description="Name of the one model in requests; empty takes the model's own.")
+    alias: Names = Field((), description="Another name for the one model, such as gpt-3.5-turbo; repeatable.")
     lora: Names = Field(
-        (), description="NAME=FILE: serve the one model with this LoRA adapter as NAME, too; repeatable."
+        (), description="NAME=FILE: also serve the one model with this LoRA adapter, as NAME; repeatable."
     )
     prefix: Names = Field(
-        (), description="NAME=FILE: serve the one model with this P-Tuning v2 prefix as NAME, too; repeatable."
+        (), description="NAME=FILE: also serve the one model with this P-Tuning v2 prefix, as NAME; repeatable."
     )
     pin: Names = Field(
-        (), description="FILE with what many prompts of the one model begin with, which stays cached; repeatable."
+        (), description="FILE with a common beginning of prompts, pinned in the one model's prefix cache; repeatable."
     )
     pinned_disk_mb: float = Field(
-        2048.0, ge=0, description="Most megabytes in the cache folder for the state of what is pinned; 0 keeps none."
+        2048.0, ge=0, description="Maximum total size (MB) of saved pinned prefixes in the cache folder; 0 saves none."
     )
     default_model: str = Field(
-        "", description="Name of the model for requests that name none; empty is the first that answers."
+        "", description="Model for requests that name none; empty takes the first model that generates text."
     )
-    cache_dir: Path = Field(description="Where converted models lie; unless set, glmserve in the user's cache.")
+    cache_dir: Path = Field(description="Folder of converted models; unless set, glmserve in the user's cache folder.")
     api_key: Names = Field(
-        (), repr=False, description="Key that callers need, as NAME:SECRET or SECRET; repeatable. Better in a file."
+        (), repr=False, description="Require this API key, NAME:SECRET or SECRET; repeatable. A key file is safer."
     )
-    api_key_file: Path | None = Field(None, description="File with a key in each line.")
-    key_requests: int = Field(0, ge=0, description="Requests that a key may make in a minute; 0 is any number.")
+    api_key_file: Path | None = Field(None, description="File of API keys, one per line.")
+    key_requests: int = Field(0, ge=0, description="Maximum requests per minute of a key; 0 is unlimited.")
     key_tokens: int = Field(
-        0, ge=0, description="Tokens of prompts and answers that a key may have in a minute; 0 is any number."
+        0, ge=0, description="Maximum tokens per minute of a key, prompts and answers together; 0 is unlimited."
     )
-    key_concurrent: int = Field(0, ge=0, description="Requests of a key that may run at once; 0 is any number.")
+    key_concurrent: int = Field(0, ge=0, description="Maximum concurrent requests of a key; 0 is unlimited.")
     cors_origin: Annotated[Names, AfterValidator(check_origins)] = Field(
         ("local",),
-        description="Origin whose pages may call the API from a browser; local is every page of this machine, * is "
-        "all, none is none; repeatable.",
+        description="Origin whose pages may call the API from a browser; local allows pages of this machine, * all, "
+        "none no page; repeatable.",
     )
     allowed_host: Annotated[Names, AfterValidator(check_hosts)] = Field(
         (),
-        description="Name by which a server without keys may be called, as by a reverse proxy, if it listens on this "
-        "machine alone; its pages may call, too; * is any; repeatable.",
+        description="Host name accepted by a server without keys that listens on loopback only, such as the name of a "
+        "reverse proxy; its pages may call the API, too; * accepts any; repeatable.",
     )
     share_prefixes: bool = Field(
         False,
-        description="Let callers with different keys share all cached beginnings of prompts; cached_tokens then tells "
-        "one caller what another has asked.",
+        description="Share the whole prefix cache between API keys; cached_tokens then reveals to one key which "
+        "prompts another has sent.",
     )
-    prompts: Path | None = Field(None, description="Folder of tasks of your own, one TOML file for each.")
-    builtin_tasks: bool = Field(True, description="Serve the tasks that come with the package, too.")
+    prompts: Path | None = Field(None, description="Folder with your own tasks, one TOML file per task.")
+    builtin_tasks: bool = Field(True, description="Also serve the tasks of the package.")
     pin_task: Names = Field(
         (),
-        description="TASK or MODEL:TASK whose beginning is cached when the model loads, not from its first use on; "
-        "repeatable.",
+        description="TASK or MODEL:TASK whose prompt beginning is pinned when the model loads; repeatable.",
     )
     strict_fields: bool = Field(
         False,
-        description="Refuse fields of requests that are not known (400), instead of ignoring and reporting them.",
+        description="Reject unknown request fields with 400, instead of ignoring and reporting them.",
     )
-    page: bool = Field(True, description="Show browsers the chat page at /.")
+    page: bool = Field(True, description="Serve the chat page at /.")
     response_store_mb: float = Field(
-        64.0, ge=0, description="Most megabytes of responses that are kept to be gone on from; 0 keeps none."
+        64.0,
+        ge=0,
+        description="Maximum total size (MB) of stored responses usable as previous_response_id; 0 stores none.",
     )
-    response_store_max: int = Field(1000, ge=0, description="Most responses that are kept to be gone on from.")
+    response_store_max: int = Field(1000, ge=0, description="Maximum number of stored responses.")
     request_timeout: float = Field(
-        3600.0, ge=0, description="Seconds after which a request is ended, done or not; 0 is never."
+        3600.0, ge=0, description="Maximum duration of a request in seconds; 0 is unlimited."
     )
     stall_seconds: float = Field(
-        60.0, ge=0, description="Seconds a caller may take nothing of its reply before it is dropped; 0 is any number."
+        60.0, ge=0, description="Disconnect a client that reads nothing for this many seconds; 0 never does."
     )
     max_connections: int = Field(
-        4096, ge=1, description="Connections at once; for one more, one on which nothing is asked for is dropped."
+        4096,
+        ge=1,
+        description="Connection limit. When full, the longest idle connection is closed, never one with a request in "
+        "progress.",
     )
-    max_body_mb: float = Field(8.0, gt=0, description="Largest request body in megabytes.")
-    shutdown_seconds: int = Field(8, ge=0, description="Time that running answers get when the server stops.")
+    max_body_mb: float = Field(8.0, gt=0, description="Maximum size of a request body in MB.")
+    shutdown_seconds: int = Field(
+        8, ge=0, description="Seconds that running requests get to finish when the server stops."
+    )
     drain_seconds: float = Field(
-        0.0, ge=0, description="Time before that in which requests are still taken while /health says 503."
+        0.0, ge=0, description="Seconds before that in which /health returns 503 and requests are still accepted."
     )
-    log_level: LogLevel = Field(LogLevel.INFO, description="How much is logged.")
-    log_format: LogFormat = Field(LogFormat.TEXT, description="How: a line for people, or an object for programs.")
+    log_level: LogLevel = Field(LogLevel.INFO, description="Lowest level that is logged.")
+    log_format: LogFormat = Field(LogFormat.TEXT, description="Format of the log: text for people, JSON for programs.")
     log_prompts: bool = Field(
         False,
-        description="Log prompts and answers, which hold what people wrote; they are never logged otherwise.",
+        description="Log prompts and answers, which may contain personal data; off, they are never logged.",
     )
     access_log: bool = Field(False, description="Log a line for each HTTP request.")
     tracing: bool = Field(
-        False, description="Send OpenTelemetry traces, as the OTEL_ variables say; needs the extra otel."
+        False, description="Send OpenTelemetry traces, set up by the OTEL_ variables; needs the extra otel."
     )
-    models: tuple[ModelSettings, ...] = Field(min_length=1, description="The models that are served.")
+    models: tuple[ModelSettings, ...] = Field(min_length=1, description="The models to serve.")
 
     @property
     def needs_key(self) -> bool:
@@ -237,7 +261,7 @@ SHARED = frozenset(ModelDefaults.model_fields)
 """Settings that hold for every model whose table does not say otherwise."""
 
 OF_ONE_MODEL = ("model_name", "alias", "lora", "prefix", "pin")
-"""Settings that only make sense where one model is served; with several they stand in their tables."""
+"""Settings for a server with one model; with several models they belong in the ``[[models]]`` tables."""
 
 FLAGS = tuple(name for name in Settings.model_fields if name != "models")
 """Settings with a flag, a variable and a key; ``models`` has tables alone."""

@@ -1,7 +1,6 @@
 """Every metric of ``/metrics``: name, type and help. ``docs/metrics.md`` is made from this list.
 
-The names after the prefix are vLLM's where vLLM has the figure, so that a dashboard made for one needs nothing but
-the other prefix.
+The names after the prefix are vLLM's where vLLM has the metric, so a dashboard for vLLM needs only another prefix.
 """
 
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ _SHORT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2
 
 
 class MetricKind(str, Enum):
-    """As Prometheus calls them."""
+    """Prometheus metric types."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -24,10 +23,10 @@ class MetricKind(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class MetricSpec:
-    """One figure."""
+    """Definition of one metric."""
 
     name: str
-    """Without the prefix; that of a counter without ``_total`` too."""
+    """Name without the prefix, and without a counter's ``_total``."""
     kind: MetricKind
     help: str
     labels: tuple[str, ...] = (MODEL,)
@@ -35,35 +34,35 @@ class MetricSpec:
 
     @property
     def full_name(self) -> str:
-        """As Prometheus' client library takes it."""
+        """Name for Prometheus' client library."""
         return PREFIX + self.name
 
     @property
     def exposed_name(self) -> str:
-        """As it is read at ``/metrics``."""
+        """Name at ``/metrics``."""
         return self.full_name + ("_total" if self.kind is MetricKind.COUNTER else "")
 
 
-RUNNING = MetricSpec("num_requests_running", MetricKind.GAUGE, "Sequences that the engine computes now.")
-WAITING = MetricSpec("num_requests_waiting", MetricKind.GAUGE, "Sequences that wait in the engine.")
+RUNNING = MetricSpec("num_requests_running", MetricKind.GAUGE, "Number of sequences the engine is computing.")
+WAITING = MetricSpec("num_requests_waiting", MetricKind.GAUGE, "Number of sequences waiting in the engine.")
 CACHE_USAGE = MetricSpec(
     "kv_cache_usage_perc",
     MetricKind.GAUGE,
-    "Share of the KV cache that running sequences have reserved; 1 is all of it.",
+    "Fraction of the KV cache reserved by running sequences, 0 to 1.",
 )
 CACHE_FILLED = MetricSpec(
-    "kv_cache_filled_perc", MetricKind.GAUGE, "Share of the KV cache that holds anything, cached prefixes included."
+    "kv_cache_filled_perc", MetricKind.GAUGE, "Fraction of the KV cache in use, cached prefixes included, 0 to 1."
 )
-PREFIX_QUERIES = MetricSpec(
-    "prefix_cache_queries", MetricKind.COUNTER, "Prompt tokens that were looked for in the prefix cache."
+PREFIX_QUERIES = MetricSpec("prefix_cache_queries", MetricKind.COUNTER, "Prompt tokens looked up in the prefix cache.")
+PREFIX_HITS = MetricSpec("prefix_cache_hits", MetricKind.COUNTER, "Prompt tokens found in the prefix cache.")
+DRAFTED = MetricSpec("spec_decode_num_draft_tokens", MetricKind.COUNTER, "Draft tokens of speculative decoding.")
+ACCEPTED = MetricSpec("spec_decode_num_accepted_tokens", MetricKind.COUNTER, "Draft tokens that were accepted.")
+RESTARTS = MetricSpec("engine_restarts", MetricKind.COUNTER, "Restarts of the engine process after it died.")
+RESUMED = MetricSpec(
+    "engine_resumed_requests", MetricKind.COUNTER, "Answers continued by a new engine process after a restart."
 )
-PREFIX_HITS = MetricSpec("prefix_cache_hits", MetricKind.COUNTER, "Prompt tokens that were found there.")
-DRAFTED = MetricSpec("spec_decode_num_draft_tokens", MetricKind.COUNTER, "Tokens that were guessed and computed along.")
-ACCEPTED = MetricSpec("spec_decode_num_accepted_tokens", MetricKind.COUNTER, "Guessed tokens that came true.")
-RESTARTS = MetricSpec("engine_restarts", MetricKind.COUNTER, "Times that the engine process died and was started anew.")
-RESUMED = MetricSpec("engine_resumed_requests", MetricKind.COUNTER, "Answers that a fresh engine process went on with.")
 READY = MetricSpec(
-    "engine_ready", MetricKind.GAUGE, "1 where requests are taken now, or would have the model loaded; else 0."
+    "engine_ready", MetricKind.GAUGE, "1 if the model accepts requests, or would be loaded by one; else 0."
 )
 
 ENGINE_METERS = (
@@ -73,55 +72,56 @@ ENGINE_METERS = (
 """Metrics collected at a scrape; counters of an engine process restart at 0 with the next process."""
 
 RECEIVED = MetricSpec(
-    "requests_received", MetricKind.COUNTER, "Requests for an answer, each of which ends as one of the next four.", ()
+    "requests_received",
+    MetricKind.COUNTER,
+    "Requests received; each is then counted in one of the next four metrics.",
+    (),
 )
 SUCCESS = MetricSpec(
     "request_success", MetricKind.COUNTER,
-    "Requests that were answered; length: an answer was cut off, stop: none was.", (MODEL, "finished_reason"),
+    "Completed requests; length if an answer reached its token limit, else stop.", (MODEL, "finished_reason"),
 )  # fmt: skip
-ABORTED = MetricSpec("request_aborted", MetricKind.COUNTER, "Requests whose caller hung up.")
-REFUSED = MetricSpec(
-    "request_refused", MetricKind.COUNTER, "Requests that were refused (4xx), by the code of the error.", ("reason",)
-)
+ABORTED = MetricSpec("request_aborted", MetricKind.COUNTER, "Requests whose client disconnected.")
+REFUSED = MetricSpec("request_refused", MetricKind.COUNTER, "Requests rejected with 4xx, by error code.", ("reason",))
 FAILED = MetricSpec(
-    "request_failed", MetricKind.COUNTER, "Requests that the server could not answer (5xx), by the code of the error.",
+    "request_failed", MetricKind.COUNTER, "Requests failed with 5xx, by error code.",
     (MODEL, "reason"),
 )  # fmt: skip
-PROMPT_TOKENS = MetricSpec("prompt_tokens", MetricKind.COUNTER, "Tokens of prompts, cached ones included.")
-GENERATION_TOKENS = MetricSpec("generation_tokens", MetricKind.COUNTER, "Tokens of answers.")
+PROMPT_TOKENS = MetricSpec("prompt_tokens", MetricKind.COUNTER, "Prompt tokens, cached ones included.")
+GENERATION_TOKENS = MetricSpec("generation_tokens", MetricKind.COUNTER, "Generated tokens.")
 WASTED_TOKENS = MetricSpec(
     "wasted_tokens",
     MetricKind.COUNTER,
-    "Tokens of prompts and answers, of those above, of requests that were not answered.",
+    "Prompt and generated tokens of requests that did not complete; part of the two counters above.",
 )
 TTFT = MetricSpec(
     "time_to_first_token_seconds",
     MetricKind.HISTOGRAM,
-    "From the arrival of a request to its first token.",
+    "Time from the arrival of a request to its first token, in seconds.",
     (MODEL,),
     _SECONDS,
 )
 INTER_TOKEN = MetricSpec(
     "inter_token_latency_seconds", MetricKind.HISTOGRAM,
-    "Between the tokens of an answer; guessed ones that come together count as one.", (MODEL,), _SHORT_SECONDS,
+    "Time between tokens of an answer, in seconds; tokens of one step count as one.", (MODEL,), _SHORT_SECONDS,
 )  # fmt: skip
 END_TO_END = MetricSpec(
-    "e2e_request_latency_seconds", MetricKind.HISTOGRAM, "From the arrival of a request that was answered to its end.",
+    "e2e_request_latency_seconds", MetricKind.HISTOGRAM, "Time from arrival to end of a completed request, in seconds.",
     (MODEL,), _SECONDS,
 )  # fmt: skip
 QUEUE = MetricSpec(
     "request_queue_time_seconds",
     MetricKind.HISTOGRAM,
-    "That a request waited in the engine before it ran.",
+    "Time a request waited in the engine before it ran, in seconds.",
     (MODEL,),
     _SECONDS,
 )
 KEY_REQUESTS = MetricSpec(
-    "key_requests", MetricKind.COUNTER, "Requests for an answer by API key, where there are keys.", ("key", "outcome")
+    "key_requests", MetricKind.COUNTER, "Requests by API key and outcome, if keys are set.", ("key", "outcome")
 )
-KEY_TOKENS = MetricSpec("key_tokens", MetricKind.COUNTER, "Tokens of prompts and answers by API key.", ("key",))
+KEY_TOKENS = MetricSpec("key_tokens", MetricKind.COUNTER, "Prompt and generated tokens by API key.", ("key",))
 HTTP = MetricSpec(
-    "http_requests", MetricKind.COUNTER, "All HTTP requests; the route of an unknown address is other.",
+    "http_requests", MetricKind.COUNTER, "All HTTP requests; route is other for an unknown path.",
     ("route", "method", "status"),
 )  # fmt: skip
 
@@ -129,4 +129,4 @@ REQUEST_METERS = (
     RECEIVED, SUCCESS, ABORTED, REFUSED, FAILED, PROMPT_TOKENS, GENERATION_TOKENS, WASTED_TOKENS,
     TTFT, INTER_TOKEN, END_TO_END, QUEUE, KEY_REQUESTS, KEY_TOKENS, HTTP,
 )  # fmt: skip
-"""Counted where requests come in."""
+"""Metrics counted per request in the API process."""

@@ -33,7 +33,7 @@ def error_of(reply: httpx.Response) -> dict[str, object]:
         (b'{"a": "\xed\xa0\x80"}', "not valid UTF-8"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"messages":' * 40_000, "nested too deeply"),
-        (b'{"messages":' * 100_000, "more values than"),
+        (b'{"messages":' * 100_000, "exceeds the limit"),
         (b'{"seed": ' + b"9" * 5000 + b"}", "too many digits"),
         (b'{"temperature": NaN}', "NaN is not a number"),
         (b'{"temperature": -Infinity}', "-Infinity is not a number"),

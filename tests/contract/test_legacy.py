@@ -106,7 +106,7 @@ async def test_a_question_past_the_context_is_refused(
 ) -> None:
     engine.context_length = 400
     reply = await http.post(path, json={"prompt": "x" * 500, "history": [["a", "b"]]})
-    assert_legacy_error(reply, 400, "context holds 400")
+    assert_legacy_error(reply, 400, "and the context 400")
 
 
 async def test_the_answer_is_post_processed_as_it_was(
@@ -154,7 +154,7 @@ async def test_of_a_key_that_is_there_twice_the_last_one_counts(http: httpx.Asyn
 async def test_a_full_queue_is_429_with_retry_after(http: httpx.AsyncClient, engine: ScriptedEngine, path: str) -> None:
     engine.reject = QueueFull(waiting=9, retry_after=3)
     reply = await http.post(path, json={"prompt": "x"})
-    assert_legacy_error(reply, 429, "9 requests are waiting")
+    assert_legacy_error(reply, 429, "with 9 requests waiting")
     assert reply.headers["retry-after"] == "3"
 
 

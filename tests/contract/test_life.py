@@ -114,7 +114,7 @@ async def test_the_first_model_is_the_default_and_each_is_found_by_its_name() ->
 
 
 def test_names_are_unique() -> None:
-    with pytest.raises(ValueError, match="two served models are called"):
+    with pytest.raises(ValueError, match="two served models have the name"):
         ModelRegistry([served_model(ScriptedEngine()), served_model(ScriptedEngine())])
     with pytest.raises(ValueError, match="at least one"):
         ModelRegistry([])

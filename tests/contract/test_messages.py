@@ -300,7 +300,7 @@ IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png"
                 "messages": [*HELLO, {"role": "assistant", "content": "x"}],
                 "tool_choice": {"type": "any"},
             },
-            "goes on as text",
+            "a continued answer remains text",
         ),
         ({"stop_sequences": ["x"] * 17}, "stop_sequences"),
         ({"container": "x"}, "container"),

@@ -81,9 +81,9 @@ def test_standard_input_that_is_no_text_is_refused(url: str) -> None:
         ((), "give a TASK; glmserve task --list shows them"),
         (("other", "x"), "there is no task 'other'; there are: ask, two"),
         (("ask",), "ask needs text, as in: glmserve task ask a"),
-        (("two", "x"), "two takes no TEXT but a, b: give each with --var NAME=VALUE"),
+        (("two", "x"), "two takes no TEXT; it needs a, b: give each with --var NAME=VALUE"),
         (("ask", "--var", "text"), "--var text: must be NAME=VALUE"),
-        (("ask", "x", "--threads", "1"), "--threads is for a --model started here, and none is given"),
+        (("ask", "x", "--threads", "1"), "--threads needs --model; a running server has its own settings"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_with_what_to_do(url: str, arguments: tuple[str, ...], told: str) -> None:

@@ -169,8 +169,8 @@ def test_the_tasks_of_the_default_model_come_first(engine: ScriptedEngine) -> No
     ("task", "fields", "told"),
     [
         ("two", {}, "needs the variable 'a'. Give its variables to /v1/responses"),
-        ("review", {"tools": [{"type": "function", "function": {"name": "f"}}]}, "takes no tools"),
-        ("review", {"messages": [{"role": "assistant", "content": "x"}]}, "the last message must be the user's"),
+        ("review", {"tools": [{"type": "function", "function": {"name": "f"}}]}, "has no tools"),
+        ("review", {"messages": [{"role": "assistant", "content": "x"}]}, "the last message must have the role user"),
         (
             "review",
             {"messages": [{"role": "assistant", "content": "x"}], "extra_body": {"continue_final_message": True}},
@@ -190,5 +190,5 @@ async def test_what_no_task_can_do_is_refused(
 async def test_a_task_completes_no_text_and_takes_no_other_one(openai: AsyncOpenAI) -> None:
     with pytest.raises(BadRequestError, match="is a task, which takes messages and no text; served here for this"):
         await openai.completions.create(model=REVIEW, prompt="好")
-    with pytest.raises(BadRequestError, match="is a task itself"):
+    with pytest.raises(BadRequestError, match="is a task, so it accepts no stored prompt"):
         await openai.responses.create(model=REVIEW, prompt={"id": "two", "variables": {"a": "1", "b": "2"}})

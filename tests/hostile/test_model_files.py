@@ -141,7 +141,7 @@ def _rename(old: str, new: str) -> Callable[[GgufFile], GgufFile]:
         (lambda f: f.put(Entry.scalar("general.type", U32, 1)), "is no adapter"),
         (lambda f: f.put(Entry.text("general.type", b"model")), "is no adapter"),
         (lambda f: f.put(Entry.text("general.architecture", b"llama")), "made for the architecture 'llama'"),
-        (lambda f: f.put(Entry.text("adapter.type", b"control")), "is no LoRA"),
+        (lambda f: f.put(Entry.text("adapter.type", b"control")), "is not a LoRA"),
         (lambda f: f.put(Entry.array("adapter.alora.invocation_tokens", U32, [])), "activated LoRA"),
         (_retype("blk.0.attn_qkv.weight.lora_a", "Q8_K"), "is of the type Q8_K"),
         (_retype("blk.0.attn_qkv.weight.lora_b", "I32"), "is of the type I32"),

@@ -77,7 +77,7 @@ def test_an_output_folder_gets_the_usual_name(
         assert CliRunner().invoke(convert, ["my-glm", "-q", "q8_0", "-o", folder]).exit_code == 0
     assert (tmp_path / "my-glm.q8_0.gguf").exists()
     assert (tmp_path / "sub" / "my-glm.q8_0.gguf").exists()
-    assert "there is no such folder; create it first" in run("my-glm", "-o", "none/")
+    assert "the folder does not exist; create it first" in run("my-glm", "-o", "none/")
 
 
 def test_only_a_file_of_the_same_source_is_replaced_unless_forced(checkpoint: Path, tmp_path: Path) -> None:
@@ -124,4 +124,4 @@ def test_the_standard_output_and_the_null_device_are_written_to(checkpoint: Path
     timed = subprocess.run([*command, os.devnull], check=True, capture_output=True)
     assert b"10 tensors" in timed.stdout
     assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
-    assert "--verify opens the file again" in run(checkpoint, "-o", "-", "--verify")
+    assert "--verify reads the file again" in run(checkpoint, "-o", "-", "--verify")

@@ -73,7 +73,7 @@ def test_a_tensor_of_the_wrong_shape_is_named_with_both_shapes(tmp_path: Path) -
     name = "transformer.encoder.layers.2.self_attention.dense.weight"
     weights[name] = weights[name][:-1]
     folder = write_checkpoint(tmp_path / "hf", SMALL, weights)
-    with pytest.raises(TensorShapeError, match=rf"{name} has shape \[511, 512\] .* asks for \[512, 512\]"):
+    with pytest.raises(TensorShapeError, match=rf"{name} has shape \[511, 512\] .* requires \[512, 512\]"):
         convert_checkpoint(folder, tmp_path / "m.gguf", QuantType.F32)
 
 

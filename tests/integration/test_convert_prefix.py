@@ -211,7 +211,7 @@ def test_a_prefix_for_a_model_of_another_shape_is_refused(weights: Weights, tmp_
 def test_a_prefix_that_contradicts_its_config_is_refused(tmp_path: Path) -> None:
     tensors = tensors_of(4, projection=False)
     folder = write_prefix_folder(tmp_path / "a", tensors, num_layers=4)
-    with pytest.raises(TensorShapeError, match=rf"embedding\.weight has shape \[4, {WIDTH}\] .* asks for \[4, 2048\]"):
+    with pytest.raises(TensorShapeError, match=rf"embedding\.weight has shape \[4, {WIDTH}\] .* requires \[4, 2048\]"):
         convert_checkpoint(folder, tmp_path / "p.gguf", QuantType.F32)
     projected = tensors_of(4, projection=True)
     projected[ROOT + "trans.0.weight"] = projected[ROOT + "trans.0.weight"][:, :-1]

@@ -123,5 +123,5 @@ async def test_a_bias_bans_or_forces_a_token_and_one_that_is_not_there_is_refuse
     plain = _ids(await _outputs(engine, prompt))
     assert plain[0] not in _ids(await _outputs(engine, prompt, logit_bias=((plain[0], -100.0),)))
     assert set(_ids(await _outputs(engine, prompt, logit_bias=((7, 100.0),)))) == {7}
-    with pytest.raises(UnknownToken, match="1664 is no token"):
+    with pytest.raises(UnknownToken, match="1664 is not a token id"):
         await _outputs(engine, prompt, logit_bias=((1664, 100.0),))

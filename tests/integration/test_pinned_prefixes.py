@@ -226,4 +226,4 @@ def test_a_server_reads_its_pinned_file_and_finds_the_prompt_after_a_restart(tin
         assert usage["prompt_tokens"] - usage["prompt_tokens_details"]["cached_tokens"] < 20
         answers.append(reply["choices"][0]["message"]["content"])
     assert answers[0] == answers[1]
-    assert "was read from the disk" in (tmp_path / "second.log").read_text("utf-8")
+    assert "was loaded from disk" in (tmp_path / "second.log").read_text("utf-8")

@@ -108,7 +108,7 @@ def test_a_task_of_ones_own_is_served_pinned_and_found_again_after_a_restart(
             cached = usage.prompt_tokens_details.cached_tokens or 0
             assert cached > 200, "the first request follows the pin, which is computed or restored before it"
         log = (tmp_path / f"log{start}").read_text("utf-8")
-        done = "was read from the disk" if start else "was computed"
+        done = "was loaded from disk" if start else "was computed"
         assert f"tokens {done}" in log
     assert answers[0] == answers[1]
     assert answers[0] in ("积极", "消极")

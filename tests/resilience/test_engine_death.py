@@ -219,7 +219,7 @@ def test_a_server_with_nothing_left_to_serve_says_so_and_exits_for_a_supervisor_
         assert server.wait(20) == 1
     assert states[-1] == 200
     assert 503 in states
-    assert "no model is left to serve" in (tmp_path / "log").read_text("utf-8")
+    assert "all engines failed" in (tmp_path / "log").read_text("utf-8")
 
 
 def test_a_server_with_another_model_stays_as_long_as_there_is_one(tiny_gguf: Path, tmp_path: Path) -> None:

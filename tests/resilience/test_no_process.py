@@ -165,7 +165,7 @@ async def test_a_grammar_that_cannot_be_checked_is_a_503_and_the_next_one_is_che
         for _ in range(2):
             with pytest.raises(EngineUnavailable, match="Too many open files"):
                 await engine.submit(PROMPT, params)
-        assert "the process that checks grammars could not be started" in caplog.text
+        assert "the grammar validator process could not be started" in caplog.text
         assert [output async for output in await engine.submit(PROMPT, params)]
 
 

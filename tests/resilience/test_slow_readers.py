@@ -110,5 +110,5 @@ def test_a_real_engine_does_not_go_on_for_a_reader_who_left(tiny_gguf: Path, tmp
         assert server.poll() is None
     assert generated < 1900
     log = (tmp_path / "log").read_text("utf-8")
-    assert "took nothing for 1 s (--stall-seconds) and was dropped" in log
+    assert "read nothing for 1 s (--stall-seconds) and was disconnected" in log
     assert "Traceback" not in log

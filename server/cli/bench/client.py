@@ -54,7 +54,7 @@ class BenchClient:
         try:
             chats = await asyncio.gather(*asking)
         except OSError as error:
-            raise BenchError(f"the server cannot be asked: {error}") from error
+            raise BenchError(f"the server cannot be reached: {error}") from error
         finally:
             for task in asking:
                 task.cancel()

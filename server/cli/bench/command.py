@@ -27,16 +27,22 @@ _T = TypeVar("_T")
 
 
 @click.command()
-@click.option("--url", default=DEFAULT_URL, show_default=True, help="The server to measure.")
-@click.option("--api-key", default="", metavar="KEY", help="A key, where it asks for one.  [GLMSERVE_API_KEY]")
-@click.option("--model", default="", help="One of its models; the first one unless said.")
+@click.option("--url", default=DEFAULT_URL, show_default=True, help="URL of the server to measure.")
+@click.option("--api-key", default="", metavar="KEY", help="API key, if the server requires one.  [GLMSERVE_API_KEY]")
+@click.option("--model", default="", help="Model to measure.  [default: the first one]")
 @click.option(
-    "--workload", "names", multiple=True, type=click.Choice(list(WORKLOADS)), help="Which to run; all unless said."
+    "--workload",
+    "names",
+    multiple=True,
+    type=click.Choice(list(WORKLOADS)),
+    help="Workload to run; repeatable.  [default: all]",
 )
-@click.option("--clients", default=8, show_default=True, type=click.IntRange(1, 1024), help="Clients that ask at once.")
-@click.option("--max-tokens", type=click.IntRange(2), help="Tokens of each answer; what the workload has unless said.")
-@click.option("--seed", type=int, help="Makes the same prompts again; new ones, unknown to the server, unless said.")
-@click.option("--json", "as_json", is_flag=True, help="Print figures for machines.")
+@click.option(
+    "--clients", default=8, show_default=True, type=click.IntRange(1, 1024), help="Number of concurrent clients."
+)
+@click.option("--max-tokens", type=click.IntRange(2), help="Tokens per answer.  [default: set by the workload]")
+@click.option("--seed", type=int, help="Seed of the prompts, to repeat a run.  [default: new prompts]")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def bench(
     *,
     url: str,
@@ -50,9 +56,9 @@ def bench(
 ) -> None:
     """Measure a running server: time to first token, time per output token, throughput, cached share.
 
-    The workloads: `single`, one client; `own`, a prompt of its own for each client; `shared`, a long prompt that
-    all share, new and then known; `turns`, chats that send their whole history; `arriving`, long prompts that come
-    while others are reading their answers; `many`, 64 clients at once.
+    The workloads: `single`, one client; `own`, a different prompt for each client; `shared`, one long prompt for all
+    clients, first uncached and then cached; `turns`, chats that send their whole history; `arriving`, long prompts
+    that arrive while other answers are streamed; `many`, 64 clients at once.
 
     TTFT is the time to first token, TPOT the time per output token after the first, and ITL (inter-token latency)
     the longest pause between two pieces of an answer.

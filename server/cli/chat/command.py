@@ -16,9 +16,9 @@ from glmserve.config.loader import chat_history
 
 @click.command()
 @click.argument("model", required=False, shell_complete=complete_model)
-@click.option("--url", default=None, help=f"A running server.  [default: {DEFAULT_URL}, unless MODEL is given]")
+@click.option("--url", default=None, help=f"URL of a running server.  [default: {DEFAULT_URL}, unless MODEL is given]")
 @click.option("--stats", is_flag=True, help="Show tokens and times after each answer.")
-@click.option("--history/--no-history", default=True, help="Keep what is typed for the next time.  [default: yes]")
+@click.option("--history/--no-history", default=True, help="Keep the input history between sessions.  [default: yes]")
 @settings_options
 def chat(
     *,
@@ -30,16 +30,16 @@ def chat(
     api_key: tuple[str, ...],
     **flags: object,
 ) -> None:
-    """Talk to a running server; or to MODEL, which is then loaded for this conversation alone.
+    """Chat with a running server, or with MODEL, which is then loaded for this conversation only.
 
-    MODEL and the settings are those of `serve`; with --url, --api-key is the key that the server asks for. Type /help
-    in the conversation for what else there is. Where input or output is no terminal, each line is a question, and
-    the status is 1 where one of them was not answered.
+    MODEL and the settings are the same as for `serve`; with --url, --api-key is the key for the server. /help lists
+    the commands of the conversation. If input or output is not a terminal, each line of input is a question, and the
+    exit status is 1 if one of them got no answer.
     """
     kept = chat_history() if history else None
     if model is None:
         if given := [name for name, value in flags.items() if value is not None and value != ()]:
-            raise UsageProblem(f"--{given[0].replace('_', '-')} is for a MODEL started here, and none is given")
+            raise UsageProblem(f"--{given[0].replace('_', '-')} needs a MODEL; a running server has its own settings")
         ok = converse(url or DEFAULT_URL, client_key(api_key), stats=stats, history=kept)
     elif url is not None:
         raise UsageProblem("give a MODEL or --url, not both")

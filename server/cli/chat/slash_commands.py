@@ -119,7 +119,7 @@ class Commands:
             given = self._talk.sampling
             return "\n".join(f"{name} {given.get(name, 'as the server does')}" for name in SAMPLING)
         if name not in SAMPLING:
-            raise CommandProblem(f"{name} cannot be set; what can: {', '.join(SAMPLING)}")
+            raise CommandProblem(f"{name} cannot be set; these can: {', '.join(SAMPLING)}")
         if not text.strip():
             self._talk.sampling.pop(name, None)
             return ""
@@ -135,7 +135,7 @@ class Commands:
         if not name:
             return "\n".join(f"{'*' if one == self._talk.model else ' '} {one}" for one in names)
         if name not in names:
-            raise CommandProblem(f"no model is called {name}; there are {', '.join(names)}")
+            raise CommandProblem(f"there is no model {name}; the models are {', '.join(names)}")
         self._talk.model = name
         return ""
 
@@ -167,7 +167,7 @@ class Commands:
         except OSError as error:
             raise CommandProblem(f"{path}: cannot be read ({error.strerror})") from None
         except ValidationError:
-            raise CommandProblem(f"{path}: is no conversation that /save wrote") from None
+            raise CommandProblem(f"{path} is not a conversation that /save wrote") from None
         self._talk.system, self._talk.messages = saved.system, list(saved.messages)
         self._talk.sampling = {name: value for name, value in saved.sampling.items() if name in SAMPLING}
         return f"{len(saved.messages)} messages were read"
@@ -183,7 +183,7 @@ def help_text() -> str:
 
 def _path(name: str, command: str) -> Path:
     if not name:
-        raise CommandProblem(f"{command} needs the name of a file")
+        raise CommandProblem(f"{command} needs a file name")
     return Path(name).expanduser()
 
 
@@ -194,7 +194,7 @@ def _check_own(path: Path) -> None:
     try:
         _Saved.model_validate_json(path.read_bytes())
     except ValidationError:
-        raise CommandProblem(f"{path} exists and is no conversation that /save wrote; choose another name") from None
+        raise CommandProblem(f"{path} exists and is not a conversation that /save wrote; choose another name") from None
 
 
 def _suggestion(name: str) -> str:

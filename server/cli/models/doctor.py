@@ -79,8 +79,8 @@ class DoctorReport:
 def doctor(model: tuple[str, ...], as_json: bool, config: Path | None, **flags: object) -> None:
     """Show the build, the devices and the model files, and how `serve MODEL` would run with these settings.
 
-    Ends with status 1 where a MODEL (by default those of the TOML file, or else the embedded one) could not be
-    served.
+    Exits with status 1 if a MODEL cannot be served. Without MODEL the models of the TOML file are checked, or else
+    the embedded one.
     """
     report = examine(read_settings(model, config, flags))
     if as_json:

@@ -48,7 +48,7 @@ def list_models(*, as_json: bool, cache_dir: str | None, config: Path | None) ->
     elif models:
         show(models, output())
     else:
-        click.echo("no models yet; glmserve pull gets one, and glmserve serve has one built in", err=True)
+        click.echo("no models yet; get one with glmserve pull, or run the embedded one with glmserve serve", err=True)
 
 
 def find_models(cache_dir: Path) -> tuple[ListedModel, ...]:

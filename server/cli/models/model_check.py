@@ -16,9 +16,9 @@ def check_variants(model: ModelSettings) -> None:
     for variant in model.variants:
         for file in filter(None, (variant.lora, variant.prefix)):
             if file.is_dir():
-                raise UsageProblem(f"{file} is a folder; make a file of it with glmserve convert {file} -o FILE.gguf")
+                raise UsageProblem(f"{file} is a folder; convert it first: glmserve convert {file} -o FILE.gguf")
             if not file.is_file():
-                raise UsageProblem(f"{file}: no such file, which {variant.name} needs")
+                raise UsageProblem(f"{file}: no such file; the variant {variant.name} needs it")
 
 
 def check_model(model: ModelSettings, source: ModelSource) -> ModelFacts:

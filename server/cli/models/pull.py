@@ -34,7 +34,9 @@ _SHARE_OF_FOUR_BITS = 0.35
 @click.option("-q", "--quant", type=click.Choice([q.value for q in QuantType], case_sensitive=False),
               default=DEFAULT_QUANT.value, show_default=True, help="Type of the weights.")  # fmt: skip
 @click.option("--revision", default=None, help="Branch, tag or commit.  [default: the main branch]")
-@click.option("--local-files-only", is_flag=True, help="Ask nobody: convert what was downloaded before.")
+@click.option(
+    "--local-files-only", is_flag=True, help="Do not use the network: convert the files that are already downloaded."
+)
 @click.option("--force", is_flag=True, help="Replace a file that was converted from another checkpoint.")
 @click.option("--json", "as_json", is_flag=True, help="Print the file as JSON, as `list` does.")
 @cache_options
@@ -49,11 +51,11 @@ def pull(
     cache_dir: str | None,
     config: Path | None,
 ) -> None:
-    """Download MODEL from the model hub, convert it, and keep it for `serve`.
+    """Download MODEL from the model hub and convert it into the cache for `serve`.
 
     MODEL is the name of a known model, or OWNER/NAME of any repository with a checkpoint that can be converted. Only
-    the files that are needed are downloaded, into the hub's own cache; one that is private is asked for with the
-    token of `hf auth login` or HF_TOKEN.
+    the necessary files are downloaded, into the hub's own cache. For a private repository the token of `hf auth login`
+    or HF_TOKEN is used.
     """
     kind = QuantType(quant.lower())
     repository, name = repository_of(model)
@@ -91,7 +93,7 @@ def repository_of(model: str) -> tuple[str, str]:
     owner, slash, name = model.partition("/")
     if not (owner and slash and name) or "/" in name:
         known = ", ".join(entry.name for entry in CATALOG if entry.repository)
-        raise UsageProblem(f"{model} is no known model; give OWNER/NAME of a repository, or one of {known}")
+        raise UsageProblem(f"{model} is not a known model; give OWNER/NAME of a repository, or one of {known}")
     # Somebody's copy of a known model must not take the place of the original.
     return model, f"{owner}-{name}" if find(name) else name
 

@@ -1,4 +1,4 @@
-"""``glmserve serve``: load models and answer."""
+"""``glmserve serve``: load models and serve the API."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from glmserve.cli.shell_completion import complete_model
 @click.argument("model", nargs=-1, shell_complete=complete_model)
 @settings_options
 def serve(model: tuple[str, ...], config: Path | None, **flags: object) -> None:
-    """Serve each MODEL over HTTP; the first one answers requests that name none.
+    """Serve each MODEL over HTTP; the first one answers requests that name no model.
 
-    MODEL is nothing (the embedded demonstration model), a .gguf file, a checkpoint folder, which is converted once
-    and kept, or the name of a known model or of a [[models]] table of the TOML file. Each setting is a flag, or the
-    environment variable in brackets, or a key of the TOML file (as the flag, with underscores); the first of these
-    counts.
+    MODEL is a .gguf file, a checkpoint folder (converted once and cached), the name of a known model, or the name of
+    a [[models]] table of the TOML file. Without MODEL the embedded demonstration model is served. Each setting is a
+    flag, the environment variable in brackets, or a key of the TOML file (the flag with underscores); the first of
+    these that is set applies.
     """
     from glmserve.cli.serve.run import run  # noqa: PLC0415 - help and completion do without the server
 

@@ -59,7 +59,7 @@ def _serve(settings: Settings) -> None:
                 raise
             log.warning("the server ended, but could not wait for its threads: %s", error)  # none is given to wait in
     if server.has_given_up:
-        raise click.ClickException("no model is left to serve, in spite of restarts (--max-restarts); the log says why")
+        raise click.ClickException("all engines failed, in spite of restarts (--max-restarts); the log has the reason")
     log.info("stopped")
 
 

@@ -137,11 +137,11 @@ def test_keys_come_from_the_setting_and_from_a_file_with_the_limits_for_all_or_t
     ("text", "told"),
     [
         ("", "there is no key in it"),
-        ("short", "line 1: a key is 8 to 256"),
-        ("fine-key\nann:", "line 2: a key is 8 to 256"),
-        ("a b:secret-key", "line 1: a key is 8 to 256"),
-        ("secret-key pages=3", "line 1: after a key come"),
-        ("secret-key tokens=-3", "line 1: after a key come"),
+        ("short", "line 1: a key has 8 to 256"),
+        ("fine-key\nann:", "line 2: a key has 8 to 256"),
+        ("a b:secret-key", "line 1: a key has 8 to 256"),
+        ("secret-key pages=3", "line 1: after a key only"),
+        ("secret-key tokens=-3", "line 1: after a key only"),
         ("a:secret-1\na:secret-2", "the same name"),
         ("a:secret-1\nb:secret-1", "the same secret"),
     ],
@@ -242,5 +242,5 @@ def test_an_alias_that_is_the_models_name_is_refused() -> None:
 def test_a_prompt_format_whose_tokens_the_model_lacks_is_told_when_it_loads(tiny_gguf: Path) -> None:
     """Each request was a 500 before."""
     assert load_fitting(tiny_gguf, "chatglm2").special_id("sop")
-    with pytest.raises(ModelLoadError, match=r"has no token '<user>'.*say another with --prompt-format"):
+    with pytest.raises(ModelLoadError, match=r"has no token '<user>'.*set another one with --prompt-format"):
         load_fitting(tiny_gguf, "baichuan")

@@ -163,10 +163,10 @@ def test_what_is_set_goes_along_until_it_is_taken_back() -> None:
     [
         ("/set temperature warm", "temperature is a number, not warm"),
         ("/set seed 1.5", "seed is a whole number, not 1.5"),
-        ("/set colour red", "colour cannot be set; what can: temperature"),
-        ("/model huge", "no model is called huge; there are tiny, large"),
+        ("/set colour red", "colour cannot be set; these can: temperature"),
+        ("/model huge", "there is no model huge; the models are tiny, large"),
         ("/sysem x", "is /system meant?"),
-        ("/save", "/save needs the name of a file"),
+        ("/save", "/save needs a file name"),
         ("/load /nowhere/at/all", "/nowhere/at/all: cannot be read (No such file"),
         ("/save /nowhere/at/all", "/nowhere/at is not a folder; create it first"),
     ],
@@ -194,7 +194,7 @@ def test_a_conversation_is_saved_and_gone_on_with(tmp_path: Path, capsys: pytest
     assert client.asked == [("tiny", {"seed": 3})]
     file.write_text('{"messages": 3}')
     hold(client, f"/load {file}")
-    assert "is no conversation that /save wrote" in capsys.readouterr().err
+    assert "is not a conversation that /save wrote" in capsys.readouterr().err
 
 
 def test_figures_are_shown_on_demand_and_not_into_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
@@ -215,7 +215,7 @@ def test_only_a_conversation_is_replaced_by_another(tmp_path: Path, capsys: pyte
     hold(FakeAnswers(), "你好", *(f"/save {file}" for file in (talk, talk, notes, link, pipe, tmp_path)))
     said = capsys.readouterr().err
     for line in (
-        "notes.txt exists and is no conversation",
+        "notes.txt exists and is not a conversation",
         "link exists and is no",
         "pipe is a named pipe",
         "is a folder",

@@ -85,7 +85,7 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_the_file_of_a_variant_must_be_there_and_converted(tmp_path: Path) -> None:
     gone, folder = tmp_path / "gone.gguf", tmp_path / "folder"
     folder.mkdir()
-    assert f"{gone}: no such file, which tuned needs" in refused(
+    assert f"{gone}: no such file; the variant tuned needs it" in refused(
         call("serve", "--port", "0", "--prefix", f"tuned={gone}", cache=tmp_path), 2
     )
     assert f"glmserve convert {folder} -o FILE.gguf" in refused(
@@ -96,9 +96,9 @@ def test_the_file_of_a_variant_must_be_there_and_converted(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        (("chatglm2-tiny", "chatglm2-tiny"), "two served models are called 'chatglm2-tiny'"),
-        (("--alias", "chatglm2-tiny"), "two served models are called 'chatglm2-tiny'"),
-        (("--default-model", "other"), "no served model is called 'other'; served: chatglm2-tiny"),
+        (("chatglm2-tiny", "chatglm2-tiny"), "two served models have the name 'chatglm2-tiny'"),
+        (("--alias", "chatglm2-tiny"), "two served models have the name 'chatglm2-tiny'"),
+        (("--default-model", "other"), "no served model has the name 'other'; served models: chatglm2-tiny"),
     ],
 )
 def test_names_are_checked_before_anything_is_converted(args: tuple[str, ...], told: str, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_setting_of_who_may_call_is_not_given_empty(name: str, value: str, tmp
     for spelt, load in sources:
         with pytest.raises(SettingsError) as caught:
             load()
-        assert str(caught.value) == f"{spelt}: it is given, and empty; give it a value, or leave it out"
+        assert str(caught.value) == f"{spelt}: it is set, but empty; give it a value, or leave it out"
 
 
 def test_an_empty_flag_does_not_fall_back_to_what_another_source_says() -> None:

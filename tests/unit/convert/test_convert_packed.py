@@ -95,7 +95,7 @@ def test_a_scale_that_does_not_fit_is_named(tmp_path: Path) -> None:
     name = "transformer.encoder.layers.0.mlp.dense_4h_to_h.weight"
     tensors = {name: Stored(np.zeros((4, 4), np.int8), "I8"), name + "_scale": Stored(np.zeros(3), "F16")}
     write_bin(tmp_path / "pytorch_model.bin", tensors)
-    with pytest.raises(TensorShapeError, match=rf"{name}_scale has shape \[3\] .* asks for \[4\]"):
+    with pytest.raises(TensorShapeError, match=rf"{name}_scale has shape \[3\] .* requires \[4\]"):
         UnpackedTensors(open_checkpoint(tmp_path), 8).info(name)
 
 

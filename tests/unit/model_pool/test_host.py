@@ -184,7 +184,7 @@ async def test_of_two_models_that_are_wanted_at_once_one_loads_after_the_other()
     await until(lambda: first.starts > 0)
     await asyncio.sleep(0.01)
     assert second.starts == 0
-    assert hosts[1].status.reason == "it waits for its turn to load"
+    assert hosts[1].status.reason == "it is waiting for another model to load"
     assert first.loaded is not None
     first.loaded.set()
     assert await asyncio.gather(*both) == ["ready", "ready"]

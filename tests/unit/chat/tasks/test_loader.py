@@ -85,8 +85,8 @@ def test_other_files_of_the_folder_are_left_alone(tmp_path: Path) -> None:
         ('template = "x"\n[grammar]\nregex = "a"\nlark = "b"', "示例.toml:2: grammar"),
         ('description = "x"', "示例.toml:1: template"),
         ("template = '''\n{{a}}\n{{ b c }}'''", "示例.toml:3: template: {{ must be followed"),
-        ('template = "{{a}}"\n[slots.b]\ndefault = ""', "示例.toml:2: slots.b: the template has no such slot"),
-        ('template = "{{a}}"\n[grammar]\nlark = "start: {{b}}"', "示例.toml:3: grammar.lark: there is no slot 'b'"),
+        ('template = "{{a}}"\n[slots.b]\ndefault = ""', "示例.toml:2: slots.b: the template has no such variable"),
+        ('template = "{{a}}"\n[grammar]\nlark = "start: {{b}}"', "示例.toml:3: grammar.lark: there is no variable 'b'"),
         ('template = "a"\n\n[grammar]\nregex = "("', "示例.toml:3: grammar: it cannot be used: "),
         ('template = "{{a}}"\n[slots.a]\nsample = ""', "示例.toml:3: slots.a.sample"),
         ('template = "a"\n\x00', "line 2"),
@@ -103,7 +103,7 @@ def test_a_file_that_cannot_be_used_is_named_with_the_line(tmp_path: Path, text:
 
 def test_a_file_that_no_model_name_could_end_with_is_refused(tmp_path: Path) -> None:
     (tmp_path / "my task.toml").write_text('template = "x"')
-    with pytest.raises(TaskFileError, match="a task is called as its file, so rename this one"):
+    with pytest.raises(TaskFileError, match="the file name is the name of the task; rename it"):
         load_tasks(tmp_path)
 
 

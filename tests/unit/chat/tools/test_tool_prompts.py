@@ -146,5 +146,5 @@ def test_an_answer_to_system_text_is_continued() -> None:
 
 def test_a_model_of_code_knows_no_tools() -> None:
     for messages, tools in ((CHAT[1:2], (WEATHER,)), (CHAT, ())):
-        with pytest.raises(PromptError, match="told of no tools"):
+        with pytest.raises(PromptError, match="does not support tools"):
             ids("codegeex2", *messages, tools=tools)

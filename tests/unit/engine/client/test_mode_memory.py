@@ -60,7 +60,7 @@ def test_a_folder_that_cannot_be_made_costs_a_warning(
 ) -> None:
     (tmp_path / "file").touch()
     assert ModeMemory(tmp_path / "file" / "modes", model).save(SAFER, "it died") is None
-    assert "is not remembered" in caplog.text
+    assert "could not be saved" in caplog.text
 
 
 def test_without_a_folder_nothing_is_kept(model: Path) -> None:

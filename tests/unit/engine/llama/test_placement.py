@@ -104,7 +104,7 @@ def test_the_cache_holds_every_slots_context_within_its_bytes() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "says"),
-    [({"context_length": 40000}, "trained for 32768"), ({"cache_cells": 8000}, "cannot hold one context of 8192")],
+    [({"context_length": 40000}, "trained for 32768"), ({"cache_cells": 8000}, "smaller than one context of 8192")],
 )
 def test_a_context_that_cannot_be_is_refused_with_the_numbers(changes: dict[str, int], says: str) -> None:
     with pytest.raises(ModelLoadError, match=says):
