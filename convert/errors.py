@@ -1,25 +1,25 @@
 """Errors between a checkpoint and its GGUF.
 
 ConvertError
-├── CheckpointError          the source folder is not usable as it is
-│   ├── MissingFileError     a file that must be there is not
-│   ├── CorruptFileError     a file is cut off or is not what its name says
-│   ├── UnsupportedFileError a sound file of weights, laid out in a way that is not read
-│   ├── ForbiddenContentError  a file of weights asks to run something
+├── CheckpointError          the source folder cannot be converted as it is
+│   ├── MissingFileError     a required file is missing
+│   ├── CorruptFileError     a file is truncated, or its content is of another kind
+│   ├── UnsupportedFileError a valid file of weights in an unsupported layout
+│   ├── ForbiddenContentError  a file of weights tries to run code
 │   ├── MissingTensorError   no file holds a tensor that the model needs
 │   ├── UnknownTensorError   a tensor that this model does not have
 │   ├── TensorShapeError     a tensor's shape contradicts config.json
 │   ├── TensorTypeError      a tensor's element type cannot be read
 │   └── TensorValueError     a tensor holds NaN or infinity
-├── AdapterError             a LoRA adapter of a kind, or for a model, that is not converted
-├── UnsupportedModelError    a sound checkpoint, but of a model that is not converted
+├── AdapterError             an unsupported LoRA adapter, or one for another model
+├── UnsupportedModelError    a valid checkpoint of an unsupported model
 ├── VocabularyError          tokenizer.model cannot become a GGUF vocabulary
 ├── ImatrixError             an importance matrix cannot be used
 ├── KernelError              ggml's quantisation kernels could not be loaded
-├── VerifyError              a finished file is not what it must be
-├── UnverifiedError          a finished file could not be tried on this machine
+├── VerifyError              a finished file failed its check
+├── UnverifiedError          a finished file could not be checked on this machine
 └── OutputError              the result could not be written
-    └── OutputBusyError      another process writes it
+    └── OutputBusyError      another process is writing it
 
 Each message is one line: what happened, where, and what to do.
 """
@@ -28,15 +28,15 @@ from pathlib import Path
 
 
 class ConvertError(Exception):
-    """Root of everything the conversion reports."""
+    """Root of the conversion's errors."""
 
 
 class CheckpointError(ConvertError):
-    """The source folder is not usable as it is."""
+    """The source folder cannot be converted as it is."""
 
 
 class MissingFileError(CheckpointError):
-    """A file that must be there is not."""
+    """A required file is missing."""
 
     def __init__(self, path: Path, advice: str) -> None:
         super().__init__(f"{path} is missing; {advice}")
@@ -52,7 +52,7 @@ class CorruptFileError(CheckpointError):
 
 
 class UnsupportedFileError(CheckpointError):
-    """A file of weights is laid out in a way that is not read."""
+    """A file of weights has an unsupported layout."""
 
     def __init__(self, path: Path, what: str) -> None:
         """The text after the path: the fault, and advice."""
@@ -61,12 +61,12 @@ class UnsupportedFileError(CheckpointError):
 
 
 class ForbiddenContentError(CheckpointError):
-    """A file of weights asks for an object that weights never need, so it may be an attack. Nothing of it was run."""
+    """A pickle names an object that weights never need, so it may be an attack. Nothing of it was run."""
 
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(
-            f"{path} asks for {what}, which weights do not need; nothing of it was run, "
-            "so get the checkpoint from its original source, best as safetensors"
+            f"{path} asks for {what}, which weights do not need; nothing of it was run. "
+            "Get the checkpoint from its original source, best as safetensors"
         )
         self.path = path
 
@@ -85,7 +85,7 @@ class UnknownTensorError(CheckpointError):
     def __init__(self, names: tuple[str, ...], folder: Path) -> None:
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         super().__init__(
-            f"{folder} holds tensors that its model does not have ({shown}); "
+            f"{folder} has tensors that its model does not have ({shown}); "
             "merge adapters into the base model first, or convert the base model"
         )
         self.names = names
@@ -96,7 +96,7 @@ class TensorShapeError(CheckpointError):
 
     def __init__(self, name: str, path: Path, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
         super().__init__(
-            f"{path}: tensor {name} has shape {list(found)} where config.json asks for "
+            f"{path}: tensor {name} has shape {list(found)} and config.json requires "
             f"{list(expected)}; config.json and the weights must be of the same model"
         )
         self.name = name
@@ -107,25 +107,25 @@ class TensorTypeError(CheckpointError):
 
     def __init__(self, name: str, path: Path, dtype: str) -> None:
         super().__init__(
-            f"{path}: tensor {name} has type {dtype}; only F32, F16 and BF16 are read, and packed integers where "
-            "config.json gives quantization_bit, so use the checkpoint that is not quantised"
+            f"{path}: tensor {name} has type {dtype}; supported are F32, F16, BF16, and packed integers if config.json "
+            "has quantization_bit; use the checkpoint that is not quantised"
         )
         self.name = name
 
 
 class TensorValueError(CheckpointError):
-    """A tensor holds NaN or infinity, or a value that the asked type cannot hold."""
+    """A tensor has NaN or infinity, or a value outside of the range of the target type."""
 
     def __init__(self, name: str, type_name: str) -> None:
         super().__init__(
-            f"tensor {name} holds values that are not finite, or not in {type_name}; the weights are "
+            f"tensor {name} has values that are not finite, or too large for {type_name}; the weights are "
             "damaged (download them again) or need a wider type (bf16, f32)"
         )
         self.name = name
 
 
 class AdapterError(ConvertError):
-    """A LoRA adapter of a kind that is not converted, or made for another model."""
+    """A LoRA adapter of an unsupported kind, or for another model."""
 
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(f"{path}: this adapter cannot be converted: {what}")
@@ -133,7 +133,7 @@ class AdapterError(ConvertError):
 
 
 class UnsupportedModelError(ConvertError):
-    """A sound checkpoint, but of a model that is not converted."""
+    """A valid checkpoint of an unsupported model."""
 
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(f"{path}: {what}")
@@ -141,7 +141,7 @@ class UnsupportedModelError(ConvertError):
 
 
 class VocabularyError(ConvertError):
-    """tokenizer.model cannot become a GGUF vocabulary that means the same."""
+    """tokenizer.model cannot be converted to an equivalent GGUF vocabulary."""
 
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(f"{path}: {what}")
@@ -169,7 +169,7 @@ class VerifyError(ConvertError):
 
 
 class UnverifiedError(ConvertError):
-    """A finished file could not be tried on this machine."""
+    """A finished file could not be checked on this machine."""
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path} was written, but not checked: {why}; install llama-cpp-python for this CPU")

@@ -80,10 +80,12 @@ def check_names(settings: Settings, sources: Sequence[ModelSource]) -> None:
     for model, source in zip(settings.models, sources, strict=True):
         for name in (*_own_names(model, source), *model.alias):
             if name in names:
-                raise AssemblyError(f"two served models are called {name!r}; give one of them another name")
+                raise AssemblyError(f"two served models have the name {name!r}; rename one of them")
             names.add(name)
     if settings.default_model and settings.default_model not in names:
-        raise AssemblyError(f"no served model is called {settings.default_model!r}; served: {', '.join(sorted(names))}")
+        raise AssemblyError(
+            f"no served model has the name {settings.default_model!r}; served models: {', '.join(sorted(names))}"
+        )
 
 
 def check_pinned_tasks(settings: Settings, sources: Sequence[ModelSource], tasks: Mapping[str, Task]) -> None:
@@ -172,8 +174,8 @@ def load_fitting(path: Path, format_name: str) -> LlamaTokenizer:
         prompt_format(format_name).encode((Message(Role.USER, ""),), tokenizer)
     except KeyError as error:
         raise ModelLoadError(
-            f"{path.name} has no token {error}, which the prompt format {format_name} needs; say another with "
-            "--prompt-format"
+            f"{path.name} has no token {error}, which the prompt format {format_name} needs; set another "
+            "one with --prompt-format"
         ) from None
     return tokenizer
 
@@ -205,7 +207,7 @@ def _served(settings: Settings, plan: ModelPlan, turn: asyncio.Lock) -> Iterator
 def _embedding_model(plan: ModelPlan, turn: asyncio.Lock, mode_dir: Path) -> EmbeddingModel:
     """Return a model that makes vectors. Raises AssemblyError where variants of it are asked for."""
     if plan.settings.variants:
-        raise AssemblyError(f"{plan.facts.path.name} is an embedding model, of which there are no variants")
+        raise AssemblyError(f"{plan.facts.path.name} is an embedding model, which cannot have variants")
     name = plan.settings.name or plan.source.name
     card = ModelCard(name, int(time.time()), plan.settings.alias, prompt_format="")
     load = partial(load_tokenizer, plan.facts.path)
@@ -217,8 +219,8 @@ def _card(plan: ModelPlan) -> ModelCard:
     chosen = plan.settings.prompt_format or plan.facts.prompt_format
     if not chosen:
         raise AssemblyError(
-            f"{plan.facts.path}: the file does not say how its prompts are written (it was not made by glmserve "
-            "convert); say it with --prompt-format"
+            f"{plan.facts.path}: the file does not name its prompt format (it was not made by glmserve "
+            "convert); set it with --prompt-format"
         )
     return ModelCard(
         name=plan.settings.name or plan.source.name,

@@ -96,7 +96,7 @@ def look_up(repository: str, revision: str | None) -> RemoteModel:
         info = HfApi().model_info(repository, revision=revision, files_metadata=True)
     files = needed_files([RemoteFile(file.rfilename, file.size or 0) for file in info.siblings or ()])
     if not any(not _SMALL.fullmatch(file.name) for file in files):
-        raise HubError(f"{repository} has no weights as safetensors or .bin; it is no checkpoint that can be converted")
+        raise HubError(f"{repository} has no weights as safetensors or .bin, so it cannot be converted")
     return RemoteModel(repository, revision, str(info.sha), files)
 
 
@@ -178,8 +178,7 @@ def _told(repository: str, revision: str | None) -> Iterator[None]:
         yield
     except GatedRepoError:
         raise HubError(
-            f"{repository} is given out on request only: ask for it on its page, then log in with `hf auth login` "
-            "or set HF_TOKEN"
+            f"{repository} is gated: request access on its page, then log in with `hf auth login` or set HF_TOKEN"
         ) from None
     except RevisionNotFoundError:
         raise HubError(f"{repository} has no revision {revision}") from None
@@ -191,7 +190,7 @@ def _told(repository: str, revision: str | None) -> Iterator[None]:
         raise HubError(_broken(repository, error)) from None
     except LocalEntryNotFoundError:
         raise HubError(
-            f"{repository} is not in {hub_folder()}, and the hub was not asked or did not answer; pull it without "
+            f"{repository} is not in {hub_folder()}, and the hub was not used or did not answer; pull it without "
             "--local-files-only"
         ) from None
     except Exception as error:
@@ -201,4 +200,4 @@ def _told(repository: str, revision: str | None) -> Iterator[None]:
 
 def _broken(repository: str, error: Exception) -> str:
     reason = str(error).strip().partition("\n")[0]
-    return f"{repository} could not be had from {constants.ENDPOINT}: {reason}; try again"
+    return f"{repository} could not be downloaded from {constants.ENDPOINT}: {reason}; try again"

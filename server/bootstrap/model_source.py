@@ -73,7 +73,7 @@ def find_source(model: str, quant: Quant, cache_dir: Path) -> ModelSource:
     if entry is not None:
         raise UnknownModelError(f"{name} is not on this machine{_as(quant)}; glmserve pull {name} downloads it")
     raise UnknownModelError(
-        f"{model}: no such file or folder, and no model of that name is known; "
+        f"{model}: no such file or folder, and not the name of a known model; "
         "give a .gguf file, a checkpoint folder, or nothing for the embedded model"
     )
 
@@ -95,7 +95,7 @@ def _of_folder(folder: Path, quant: Quant, cache_dir: Path) -> ModelSource:
         return _checkpoint(checkpoint, name, quant, cache_dir, find(name))
     if len(files) > 1:
         raise UnknownModelError(
-            f"{folder} holds {len(files)} GGUF files; name one of them: {', '.join(file.name for file in files[:20])}"
+            f"{folder} has {len(files)} GGUF files; name one of them: {', '.join(file.name for file in files[:20])}"
         )
     return _of_file(files[0])
 

@@ -98,7 +98,7 @@ def room_for(connections: int) -> int:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         if soft < wanted:
-            log.warning("only %d files may be open (ulimit -n), so there may be fewer connections", soft)
+            log.warning("the limit of open files is %d (ulimit -n), which allows fewer connections", soft)
     return connections if soft == resource.RLIM_INFINITY else max(1, min(connections, soft - _OTHER_FILES))
 
 
@@ -173,7 +173,7 @@ class Server(uvicorn.Server):
         """Stop the engines once the time is up: each request then ends as its dialect tells of an error."""
         seconds = self._settings.shutdown_seconds
         await asyncio.sleep(seconds)
-        log.warning("some requests did not end within %d s (--shutdown-seconds) and are ended now", seconds)
+        log.warning("some requests did not finish within %d s (--shutdown-seconds) and are aborted", seconds)
         await self._registry.stop()
 
     async def _watch(self) -> None:

@@ -43,7 +43,7 @@ def default_cache_dir(environ: Mapping[str, str]) -> Path:
     try:
         return (base if base.is_absolute() else Path.home() / ".cache") / "glmserve"
     except RuntimeError:
-        message = "this user has no home folder for converted models; name one with --cache-dir"
+        message = "this user has no home folder for converted models; set a folder with --cache-dir"
         raise SettingsError(message) from None
 
 
@@ -128,7 +128,7 @@ def _environment_layer(environ: Mapping[str, str]) -> _Layer:
 def _check_given(values: Mapping[str, object], layers: "tuple[_Layer, ...]") -> None:
     """Raise SettingsError where a setting is empty that says who may use the server."""
     lines = [
-        f"{_layer_of(name, layers).spell(name)}: it is given, and empty; give it a value, or leave it out"
+        f"{_layer_of(name, layers).spell(name)}: it is set, but empty; give it a value, or leave it out"
         for name in empty_ones(values)
     ]
     if lines:

@@ -57,7 +57,7 @@ def _with_own(values: Mapping[str, object], tables: Sequence[Table]) -> Sequence
     if len(tables) > 1:
         raise TableError(
             given[0],
-            f"this is for one model, and {len(tables)} are served; say it in their [[models]] tables in the file",
+            f"this setting is for a single model, and {len(tables)} are served; set it in their [[models]] tables",
         )
     own = {key.removeprefix("model_"): values[key] for key in ("model_name", "alias", "pin") if key in given}
     variants = _variants(_names(values.get("lora")), _names(values.get("prefix")))

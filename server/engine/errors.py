@@ -2,23 +2,23 @@
 
 EngineError
 ├── RequestRejected          never admitted; nothing was computed
-│   ├── QueueFull            too many are waiting: try again later
-│   │   └── QueueTooSlow     it would wait for longer than it may take
-│   ├── PromptTooLong        can never fit, whatever the load
-│   ├── UnknownToken         names a token that the model does not have
+│   ├── QueueFull            the waiting queue is full
+│   │   └── QueueTooSlow     its expected wait exceeds its timeout
+│   ├── PromptTooLong        does not fit into the context
+│   ├── UnknownToken         names a token id outside of the vocabulary
 │   └── GrammarRejected      its grammar cannot be used
-├── EngineUnavailable        no engine to take the request just now
-├── EngineDied               the engine process ended, and no other one may go on with the request
-├── DecodeFailed             llama.cpp refused the batch that held this request
+├── EngineUnavailable        the engine is loading, restarting, failed or stopped
+├── EngineDied               the engine process ended, and the request was not resumed
+├── DecodeFailed             llama.cpp rejected this request's batch
 ├── GrammarFailed            its grammar reached a limit while the answer was written
-├── SlowConsumer            nobody took what was computed for this request
+├── SlowConsumer             the client did not read the outputs
 └── ModelLoadError           the model file could not be loaded
-    └── SelfTestFailed       it was loaded, but llama.cpp computes wrong with it
+    └── SelfTestFailed       llama.cpp computes wrong results with it
 """
 
 
 class EngineError(Exception):
-    """Root of everything the engine reports."""
+    """Root of the engine's errors."""
 
 
 class RequestRejected(EngineError):
@@ -30,19 +30,19 @@ class QueueFull(RequestRejected):
 
     def __init__(self, waiting: int, retry_after: int = 1) -> None:
         """``waiting`` requests are queued already; ``retry_after`` is in seconds."""
-        super().__init__(f"{waiting} requests are waiting already, which is the limit; try again in {retry_after} s")
+        super().__init__(f"the queue is full, with {waiting} requests waiting; try again in {retry_after} s")
         self.waiting = waiting
         self.retry_after = retry_after
 
 
 class QueueTooSlow(QueueFull):
-    """The request would wait for longer than it may take, so it need not begin."""
+    """The expected wait of the request exceeds its timeout, so it is rejected at once."""
 
     def __init__(self, wait: float, timeout_s: float, retry_after: int) -> None:
         """All are in seconds."""
         RequestRejected.__init__(
             self,
-            f"this request would wait for some {wait:.0f} s and has {timeout_s:.0f} s in all; "
+            f"the expected wait of {wait:.0f} s exceeds this request's timeout of {timeout_s:.0f} s; "
             f"try again in {retry_after} s",
         )
         self.retry_after = retry_after
@@ -54,22 +54,22 @@ class PromptTooLong(RequestRejected):
     def __init__(self, prompt_tokens: int, context_length: int) -> None:
         """Both figures are in tokens."""
         super().__init__(
-            f"the prompt has {prompt_tokens} tokens and the context holds {context_length}, "
-            "of which at least one must be left for the answer; shorten the prompt"
+            f"the prompt has {prompt_tokens} tokens and the context {context_length}, "
+            "at least one of them for the answer; shorten the prompt"
         )
         self.prompt_tokens = prompt_tokens
         self.context_length = context_length
 
 
 class UnknownToken(RequestRejected):
-    """A bias is on a token that is not in the vocabulary."""
+    """A logit bias names a token that is not in the vocabulary."""
 
     def __init__(self, token_id: int, vocab_size: int) -> None:
-        super().__init__(f"{token_id} is no token of this model, which has the ids 0 to {vocab_size - 1}")
+        super().__init__(f"{token_id} is not a token id of this model; its ids are 0 to {vocab_size - 1}")
 
 
 class GrammarRejected(RequestRejected):
-    """The grammar that the answer has to follow is wrong, not supported, or too much work."""
+    """The grammar of the answer is invalid, not supported, or too costly."""
 
     def __init__(self, reason: str) -> None:
         """``reason`` is the fault of the grammar."""
@@ -90,15 +90,15 @@ class DecodeFailed(EngineError):
 
 
 class GrammarFailed(EngineError):
-    """The grammar of this request reached a limit of cost while its answer was written, or came to a dead end."""
+    """The grammar of this request exceeded its time limit during generation, or allowed no next token."""
 
 
 class SlowConsumer(EngineError):
-    """The outputs of the request were not read, so it was ended."""
+    """The client did not read the outputs of the request, so it was ended."""
 
     def __init__(self, unread: int) -> None:
-        """``unread`` is how many outputs wait."""
-        super().__init__(f"the reply was not read: it was {unread} tokens behind, so the request was ended")
+        """``unread`` is the number of waiting outputs."""
+        super().__init__(f"the client read too slowly: {unread} tokens were waiting, so the request was ended")
         self.unread = unread
 
 
@@ -107,4 +107,4 @@ class ModelLoadError(EngineError):
 
 
 class SelfTestFailed(ModelLoadError):
-    """The model was loaded, but llama.cpp computes wrong with it on this machine."""
+    """The model was loaded, but llama.cpp computes wrong results with it on this machine."""

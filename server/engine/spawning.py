@@ -34,7 +34,7 @@ def _leave_removed_folder() -> None:
     try:
         os.getcwd()  # noqa: PTH109 - what multiprocessing calls
     except FileNotFoundError:
-        log.warning("the working directory was removed; the server goes on in / (relative paths no longer work)")
+        log.warning("the working directory was removed; the server continues in / (relative paths no longer work)")
         os.chdir("/")
 
 

@@ -88,7 +88,7 @@ class RequestOutput:
                 await self._outputs.aclose()
             if delta.text or delta.calls or delta.tokens or delta.finish_reason is not None:
                 return delta
-        raise EngineDied("the engine ended the answer without saying why")
+        raise EngineDied("the engine ended the answer without a reason")
 
     async def aclose(self) -> None:
         """Abort the sequence if it still runs."""

@@ -216,6 +216,6 @@ def _describe_http(error: HTTPException) -> ErrorReply:
     allow = (error.headers or {}).get("Allow")
     code, message = None, str(error.detail)
     if error.status_code == 405:
-        code, message = "method_not_allowed", f"this address does not take that method; it takes {allow}"
+        code, message = "method_not_allowed", f"this address does not support that method; it supports {allow}"
     kind = "invalid_request_error" if error.status_code < 500 else "server_error"
     return ErrorReply(error.status_code, kind, code, message, allow=allow)

@@ -43,7 +43,7 @@ def shown_name(name: str) -> str:
 
 
 class ApiError(Exception):
-    """Root of the errors that the API side itself finds in a request."""
+    """Root of the errors that the API process finds in a request."""
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
         """``param`` is the path of the field; ``code`` overrides the one of the table."""
@@ -57,13 +57,13 @@ class InvalidRequest(ApiError):
 
 
 class TextTooLong(ApiError):
-    """The text is longer than any that could fit into the context."""
+    """The text cannot fit into the context, whatever its tokens."""
 
     def __init__(self, characters: int, context_length: int) -> None:
         """``context_length`` is in tokens."""
         super().__init__(
-            f"the prompt has {characters} characters, far more than the {context_length} tokens of the context "
-            "can hold; shorten it",
+            f"the prompt has {characters} characters, far more than fit into the context of {context_length} tokens; "
+            "shorten it",
             param="messages",
         )
 
@@ -73,15 +73,17 @@ class BodyTooLarge(ApiError):
 
     def __init__(self, limit: int) -> None:
         """``limit`` is in bytes."""
-        super().__init__(f"the request body is larger than {limit} bytes, which is the limit")
+        super().__init__(f"the request body is larger than the limit of {limit} bytes")
 
 
 class BodyTooSlow(ApiError):
-    """The rest of the body did not come in time, or was dropped in favour of others."""
+    """The body did not arrive in time, or was dropped in favour of others."""
 
     def __init__(self, seconds: float, rate: int) -> None:
-        """The limit is ``seconds``, and one second more for every ``rate`` bytes."""
-        super().__init__(f"the request body took more than {seconds:g} s and 1 s for each {rate} bytes of it")
+        """The limit is ``seconds``, plus one second per ``rate`` bytes."""
+        super().__init__(
+            f"the request body did not arrive within {seconds:g} s plus 1 s per {rate} bytes; send it faster or smaller"
+        )
 
 
 class ModelNotFound(ApiError):
@@ -93,15 +95,15 @@ class ModelNotFound(ApiError):
 
 
 class RouteNotServed(ApiError):
-    """No served model is of the kind that this address is for."""
+    """No served model supports the endpoint."""
 
     def __init__(self, route: str, known: tuple[str, ...]) -> None:
         """``known`` are the models there are."""
-        super().__init__(f"no model for {route} is served here; served: {', '.join(known)}")
+        super().__init__(f"no served model supports {route}; served models: {', '.join(known)}")
 
 
 class AddressNotFound(ApiError):
-    """There is nothing at the address."""
+    """No route has that path."""
 
     def __init__(self, method: str, path: str, hint: str) -> None:
         """``hint`` is advice for the caller."""
@@ -109,12 +111,12 @@ class AddressNotFound(ApiError):
 
 
 class WrongModelKind(ApiError):
-    """The model that was named makes vectors where an answer is asked for, or the other way round."""
+    """The named model is an embedding model and the endpoint generates text, or the reverse."""
 
     def __init__(self, name: str, does: str, others: tuple[str, ...]) -> None:
         """``does`` is the model's kind; ``others`` are models of the requested kind."""
-        known = ", ".join(others) or "none is"
-        super().__init__(f"the model {shown(name)} {does}; served here for this: {known}", param="model")
+        known = ", ".join(others) or "none"
+        super().__init__(f"the model {shown(name)} {does}; served models that do: {known}", param="model")
 
 
 class PromptNotFound(ApiError):
@@ -132,14 +134,14 @@ class ResponseNotFound(ApiError):
     def __init__(self, response_id: str, *, param: str | None = None) -> None:
         """``param`` is the field that named it, where one did."""
         super().__init__(
-            f"there is no response {shown(response_id)}: it was never stored (store: false), was deleted, or had to "
-            "make room for later ones",
+            f"there is no response {shown(response_id)}: it was not stored (store: false), was deleted, or was evicted "
+            "when the store was full",
             param=param,
         )
 
 
 class PreviousResponseNotFound(ResponseNotFound):
-    """The response that a request continues is not stored; a 400 at OpenAI, unlike a response that is asked for."""
+    """previous_response_id names a response that is not stored; 400, as at OpenAI, where retrieval is a 404."""
 
 
 class InvalidKey(ApiError):
@@ -158,31 +160,31 @@ class CrossSiteRefused(ApiError):
     def __init__(self, origin: str | None) -> None:
         """``origin`` is that of the page, where the browser says it."""
         if origin is None:
-            super().__init__("this server takes no requests of this kind from pages of other sites")
+            super().__init__("this server does not accept requests from pages of other sites")
             return
         super().__init__(
-            f"pages of {shown(origin)} may not call this server; start it with --cors-origin {shown_name(origin)} if "
-            "they may"
+            f"pages of {shown(origin)} may not call this server; to allow them, start it with "
+            f"--cors-origin {shown_name(origin)}"
         )
 
 
 class HostRefused(ApiError):
-    """The server was called by a name that is not known to be its own, and has no keys."""
+    """The Host header names a host that is not this server's, and the server has no keys."""
 
     def __init__(self, authority: str) -> None:
         """``authority`` is the value of the Host header."""
         super().__init__(
-            f"this server listens on this machine alone and was called as {shown(authority)}; start it with "
-            "--allowed-host NAME if that is a name of it, as behind a reverse proxy"
+            f"this server listens on loopback only and was called as {shown(authority)}; if that is its name, as "
+            "behind a reverse proxy, start it with --allowed-host NAME"
         )
 
 
 class RateLimited(ApiError):
-    """The budget of the key is used up."""
+    """The key has reached one of its limits."""
 
     def __init__(self, reason: str, retry_after: int) -> None:
         """``retry_after`` is in seconds."""
-        super().__init__(f"{reason}, which is its limit; try again in {retry_after} s")
+        super().__init__(f"{reason}; try again in {retry_after} s")
         self.retry_after = retry_after
 
 
@@ -191,7 +193,9 @@ class RequestTimedOut(ApiError):
 
     def __init__(self, seconds: float) -> None:
         """``seconds`` is the limit."""
-        super().__init__(f"the request took more than {seconds:g} s, which is the limit here; ask for a shorter answer")
+        super().__init__(
+            f"the request took more than {seconds:g} s, the limit of this server; ask for a shorter answer"
+        )
 
 
 class HeaderFieldsTooLarge(ApiError):
@@ -199,7 +203,7 @@ class HeaderFieldsTooLarge(ApiError):
 
     def __init__(self, size: int, number: int) -> None:
         """``size`` is the limit in bytes, ``number`` that of headers."""
-        super().__init__(f"the request has more than {number} headers or {size} bytes of them, which is the limit")
+        super().__init__(f"the request exceeds the limit of {number} headers or {size} bytes of headers")
 
 
 class MalformedRequest(ApiError):
@@ -217,21 +221,21 @@ class UnsupportedEncoding(ApiError):
 
 
 class TooManyConnections(ApiError):
-    """As many connections as there may be are open, and something is asked for on each of them."""
+    """The connection limit is reached, and every connection has a request in progress."""
 
     def __init__(self) -> None:
-        super().__init__("the server has as many connections as it takes; try again in a second")
+        super().__init__("the server has reached its connection limit; try again in a second")
 
 
 class ServerBusy(ApiError):
     """Too many large bodies wait to be parsed."""
 
     def __init__(self) -> None:
-        super().__init__("too many large requests wait to be read; try again in a second")
+        super().__init__("too many large request bodies wait to be parsed; try again in a second")
 
 
 class ClientDisconnected(ApiError):
-    """The caller hung up before the answer was complete."""
+    """The client disconnected before the answer was complete."""
 
     def __init__(self) -> None:
         super().__init__("the client closed the connection")

@@ -58,7 +58,7 @@ def _checked(body: list[bytes], check: Callable[[dict[str, object]], _T], *, uni
     data = body.pop()
     text = _decode(data)
     if is_too_much(data if json.detect_encoding(data) == "utf-8" else text.encode()):
-        raise InvalidRequest(f"the body has more values than the server reads: {MOST}")
+        raise InvalidRequest(f"the body exceeds the limit of {MOST}")
     # Looked for in the bytes: a text of wide characters takes four times as long.
     may_be_broken = b"\\ud" in data or b"\\uD" in data or b"\0" in data[:4]
     del data
@@ -120,7 +120,7 @@ class _Numbers:
 
 def _check_digits(digits: str) -> None:
     if len(digits) > _MOST_DIGITS:
-        raise InvalidRequest("the body holds a number with too many digits", code="invalid_json")
+        raise InvalidRequest("the body has a number with too many digits", code="invalid_json")
 
 
 def _refuse_constant(name: str) -> object:

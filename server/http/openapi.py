@@ -148,7 +148,7 @@ def openapi_of(app: FastAPI, *, needs_key: bool = False) -> dict[str, object]:
             operation["responses"].pop("422", None)  # FastAPI checks nothing here, though it says so of a path
             for name, schema in operation.pop(_SCHEMAS, {}).items():
                 if schemas.setdefault(name, schema) != schema:
-                    raise ValueError(f"two schemas are called {name}; give one of the types another name")
+                    raise ValueError(f"two schemas have the name {name}; rename one of the types")
     components: dict[str, object] = {"schemas": dict(sorted(schemas.items()))}
     # An event of a stream can be described since then; the rest is the same in 3.1.
     document |= {"openapi": "3.2.0", "components": components}

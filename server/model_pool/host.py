@@ -100,10 +100,14 @@ class ModelHost:
             state = EngineState.FAILED if phase is Phase.FAILED else EngineState.STOPPED
             return EngineStatus(state, str(self._life.failure))
         if phase in (Phase.IDLE, Phase.UNLOADING):
-            return EngineStatus(EngineState.IDLE, "it is loaded by the next request")
+            return EngineStatus(EngineState.IDLE, "it will be loaded by the next request")
         if phase is Phase.READY or status.state in (EngineState.LOADING, EngineState.RESTARTING):
             return status
-        reason = "the tokenizer is loading" if status.state is EngineState.READY else "it waits for its turn to load"
+        reason = (
+            "the tokenizer is loading"
+            if status.state is EngineState.READY
+            else "it is waiting for another model to load"
+        )
         return EngineStatus(EngineState.LOADING, reason)
 
     @property
@@ -247,7 +251,7 @@ class ModelHost:
         try:
             await self.engine.stop()
         except Exception:
-            log.exception("a model was not unloaded in good order")
+            log.exception("a model could not be unloaded cleanly")
         finally:
             if self._life.phase is Phase.UNLOADING:
                 self._life.unloaded()

@@ -43,6 +43,6 @@ def pins(prompts: Iterable[PinnedPrompt], prompt_format: PromptFormat, encoder: 
     try:
         prompt_format.encode([Message(Role.USER, "x")], encoder)
     except KeyError as error:
-        raise ValueError(f"it has no token {error}, which all prompts need; is --prompt-format right?") from None
+        raise ValueError(f"the model has no token {error}, which every prompt needs; check --prompt-format") from None
     found = ((prompt, common_beginning(prompt.messages, prompt_format, encoder)) for prompt in prompts)
     return [Pin(ids, prompt.variant, prompt.if_saved) for prompt, ids in found if len(ids) >= _LEAST_TOKENS]

@@ -193,7 +193,7 @@ class ServedModel(NamedModel):
         """
         form = self.prompt_format.tool_form
         if form is None:
-            raise PromptError(f"the model {self.card.name} can be told of no tools")
+            raise PromptError(f"the model {self.card.name} does not support tools")
         trusted = offer.text_format is not None and offer.text_format.trusted
         return replace(form.grammar(offer), trusted=trusted)
 
@@ -237,10 +237,10 @@ class ModelRegistry:
         for model in (*models, *tasks):
             for name in (model.card.name, *model.card.aliases):
                 if name in self._by_name:
-                    raise ValueError(f"two served models are called {name!r}")
+                    raise ValueError(f"two served models have the name {name!r}")
                 self._by_name[name] = model
         if default and default not in self._by_name:
-            raise ValueError(f"no served model is called {default!r}; served: {', '.join(self._by_name)}")
+            raise ValueError(f"no served model has the name {default!r}; served models: {', '.join(self._by_name)}")
         answering = (model for model in models if isinstance(model, ServedModel))
         first = self._by_name[default] if default else next(answering, models[0])
         self._models = (first, *(model for model in models if model is not first))
@@ -293,9 +293,9 @@ class ModelRegistry:
             WrongModelKind: it makes vectors.
             RouteNotServed: none that answers is served.
         """
-        model = self._first(ServedModel, "answers") if name is None else self.find(name)
+        model = self._first(ServedModel, "text generation") if name is None else self.find(name)
         if not isinstance(model, ServedModel):
-            raise WrongModelKind(model.card.name, "makes embeddings and does not answer", self._of(ServedModel))
+            raise WrongModelKind(model.card.name, "makes embeddings and does not generate text", self._of(ServedModel))
         return model
 
     def completer(self, name: str | None) -> ServedModel:
@@ -308,7 +308,7 @@ class ModelRegistry:
         """
         model = self.get(name)
         if model in self.tasks:
-            raise WrongModelKind(model.card.name, "is a task, which takes messages and no text", self._of(ServedModel))
+            raise WrongModelKind(model.card.name, "is a task and takes messages, not text", self._of(ServedModel))
         return model
 
     def embedder(self, name: str | None) -> EmbeddingModel:
@@ -321,7 +321,7 @@ class ModelRegistry:
         """
         model = self._first(EmbeddingModel, "embeddings") if name is None else self.find(name)
         if not isinstance(model, EmbeddingModel):
-            raise WrongModelKind(model.card.name, "answers and makes no embeddings", self._of(EmbeddingModel))
+            raise WrongModelKind(model.card.name, "generates text and makes no embeddings", self._of(EmbeddingModel))
         return model
 
     def first_of(self, formats: Collection[str], route: str) -> ServedModel:

@@ -49,8 +49,8 @@ class TaskModel(ServedModel):
             EngineUnavailable: the model is not ready.
         """
         if tools or continued:
-            what = "takes no tools" if tools else "begins its answer itself"
-            raise PromptError(f"{self.card.name} is a task, which {what}; ask {self.base.card.name} instead")
+            what = "has no tools" if tools else "begins its answer itself"
+            raise PromptError(f"{self.card.name} is a task, which {what}; use the model {self.base.card.name} instead")
         system = [message for message in messages if message.role is Role.SYSTEM]
         question = Message(Role.USER, self.task.fill(self._values(messages)))
         if not system:
@@ -72,14 +72,16 @@ class TaskModel(ServedModel):
 
     def _values(self, messages: Sequence[Message]) -> Mapping[str, str]:
         if not messages or messages[-1].role is not Role.USER:
-            raise PromptError(f"{self.card.name} is a task: the last message must be the user's, which it is done for")
+            raise PromptError(
+                f"{self.card.name} is a task: the last message must have the role user, as it is the task's input"
+            )
         slot = self.task.main
         try:
             values = {} if slot is None else {slot: messages[-1].content}
             self.task.fill(values)
         except VariableError as error:
             raise PromptError(
-                f"{self.card.name} cannot be done with a message alone: {error}. Give its variables to "
+                f"{self.card.name} needs more than a message: {error}. Send its variables to "
                 f"/v1/responses, as prompt: {{id: {self.task.id!r}, variables: …}}"
             ) from None
         return values

@@ -85,7 +85,7 @@ def _places(error: BaseException) -> Iterator[str]:
         yield from _places(cause)
         yield "which led to"
     yield "".join(traceback.format_tb(error.__traceback__)).rstrip()
-    yield f"{type(error).__module__}.{type(error).__qualname__} (--log-prompts shows what it says)"
+    yield f"{type(error).__module__}.{type(error).__qualname__} (--log-prompts shows its message)"
     for part in getattr(error, "exceptions", ()):
         yield from _places(part)
 

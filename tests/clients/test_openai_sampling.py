@@ -47,7 +47,7 @@ def test_a_seed_repeats_all_of_n_answers_which_differ_and_share_a_prompt(client:
 
 
 def test_a_bias_on_a_token_that_there_is_not_is_refused(client: OpenAI) -> None:
-    with pytest.raises(BadRequestError, match="999999 is no token of this model") as refused:
+    with pytest.raises(BadRequestError, match="999999 is not a token id of this model") as refused:
         _ask(client, logit_bias={"999999": 1})
     assert refused.value.param == "logit_bias"
 

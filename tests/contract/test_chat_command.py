@@ -49,7 +49,7 @@ def test_a_refusal_is_said_in_the_servers_words(url: str, engine: ScriptedEngine
     engine.reject = QueueFull(64)
     result = chat(url, "hi\n")
     assert result.exit_code == 1
-    assert "64 requests are waiting already" in result.stderr
+    assert "the queue is full, with 64 requests waiting" in result.stderr
     assert "(HTTP 429)" in result.stderr
 
 

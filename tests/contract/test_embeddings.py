@@ -75,9 +75,9 @@ async def test_other_fields_are_refused_by_name(openai: AsyncOpenAI, name: str, 
 
 
 async def test_a_model_of_the_other_kind_is_refused_and_the_right_one_named(openai: AsyncOpenAI) -> None:
-    with pytest.raises(BadRequestError, match=f"makes no embeddings; served here for this: {VECTORS}"):
+    with pytest.raises(BadRequestError, match=f"makes no embeddings; served models that do: {VECTORS}"):
         await openai.embeddings.create(model=MODEL, input="a")
-    with pytest.raises(BadRequestError, match=f"does not answer; served here for this: {MODEL}"):
+    with pytest.raises(BadRequestError, match=f"does not generate text; served models that do: {MODEL}"):
         await openai.chat.completions.create(model=VECTORS, messages=[{"role": "user", "content": "a"}])
 
 

@@ -70,7 +70,7 @@ async def test_an_address_that_no_model_is_for_says_what_is_served(served: str, 
     assert reply.status_code == 404
     assert list(body) == ["response", "history", "status", "time", "error"]
     assert (body["response"], body["history"], body["status"]) == ("", [], 404)
-    assert body["error"] == f"no model for {path} is served here; served: this-one"
+    assert body["error"] == f"no served model supports {path}; served models: this-one"
 
 
 async def test_a_model_on_first_use_is_healthy_listed_and_loaded_by_its_first_request() -> None:

@@ -97,5 +97,5 @@ def test_what_the_server_refuses_or_breaks_off_is_said_in_its_words(url: str, en
     broken = call("ask", "x", "--url", url)
     assert (broken.exit_code, "Error: the engine process ended" in broken.stderr) == (1, True)
     engine.reject = QueueFull(64)
-    assert "64 requests are waiting already" in call("ask", "x", "--url", url).stderr
+    assert "the queue is full, with 64 requests waiting" in call("ask", "x", "--url", url).stderr
     assert "start one with glmserve serve, or give --model" in call("ask", "x", "--url", "http://127.0.0.1:9").stderr

@@ -188,7 +188,7 @@ async def test_what_no_task_can_do_is_refused(
 
 
 async def test_a_task_completes_no_text_and_takes_no_other_one(openai: AsyncOpenAI) -> None:
-    with pytest.raises(BadRequestError, match="is a task, which takes messages and no text; served here for this"):
+    with pytest.raises(BadRequestError, match="is a task and takes messages, not text; served models that do"):
         await openai.completions.create(model=REVIEW, prompt="好")
     with pytest.raises(BadRequestError, match="is a task, so it accepts no stored prompt"):
         await openai.responses.create(model=REVIEW, prompt={"id": "two", "variables": {"a": "1", "b": "2"}})

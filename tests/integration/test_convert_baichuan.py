@@ -110,7 +110,5 @@ def test_a_fused_matrix_of_the_wrong_shape_is_named(tmp_path: Path) -> None:
     name = "model.layers.3.self_attn.W_pack.weight"
     weights[name] = weights[name][:-1]
     folder = write_checkpoint(tmp_path / "hf", ALIBI, weights)
-    with pytest.raises(
-        TensorShapeError, match=rf"{name} has shape \[479, 160\] where config.json asks for \[480, 160\]"
-    ):
+    with pytest.raises(TensorShapeError, match=rf"{name} has shape \[479, 160\] and config.json requires \[480, 160\]"):
         convert_checkpoint(folder, tmp_path / "m.gguf", QuantType.F16)

@@ -45,7 +45,7 @@ def _biases(value: object) -> tuple[tuple[int, float], ...]:
 
 def _token_id(key: str) -> int:
     if not (key.isascii() and key.isdigit() and len(key) <= 9):
-        raise invalid(f"{shown(key)} is no token id; ask /tokenize for the ids of a text")
+        raise invalid(f"{shown(key)} is not a token id; /tokenize returns the ids of a text")
     return int(key)
 
 

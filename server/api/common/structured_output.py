@@ -105,7 +105,7 @@ def to_grammar(fields: GrammarFields) -> Grammar | None:
     found = [(name, grammar) for name, grammar in asked.items() if grammar is not None]
     if len(found) > 1:
         (first, _), (second, _), *_ = found
-        raise InvalidRequest(f"{first} and {second} exclude each other: an answer follows one of them", param=second)
+        raise InvalidRequest(f"{first} and {second} exclude each other; send one of them", param=second)
     return found[0][1] if found else None
 
 
@@ -123,7 +123,7 @@ def schema_grammar(schema: Schema, path: str, *, strict: bool = True) -> Grammar
         InvalidRequest: the schema is nested too deeply or too large; or strict, and something cannot be held.
     """
     if values_exceed(schema, _MAX_VALUES):
-        raise InvalidRequest(f"the schema has more than {_MAX_VALUES} values, which is the limit", param=path)
+        raise InvalidRequest(f"the schema exceeds the limit of {_MAX_VALUES} values", param=path)
     try:
         _check_size(schema, path)
         found = relaxed(schema) if isinstance(schema, dict) else Relaxed({} if schema else {"not": {}})
@@ -133,7 +133,7 @@ def schema_grammar(schema: Schema, path: str, *, strict: bool = True) -> Grammar
     for part in found.left_out:
         if strict:
             raise InvalidRequest(
-                f"no answer can be held to {part} of {path}; write the schema without it",
+                f"the grammar cannot enforce {part} of {path}; write the schema without it",
                 param=f"{path}.{part}",
                 code="unsupported_grammar",
             )
@@ -167,7 +167,7 @@ def _of_json(schema: Schema | str | None, path: str) -> Grammar | None:
     try:
         parsed = json.loads(schema)
     except (ValueError, RecursionError):
-        raise InvalidRequest(f"{path} is a text that is not JSON", param=path) from None
+        raise InvalidRequest(f"{path} is a string that is not JSON", param=path) from None
     if not isinstance(parsed, dict | bool):
         raise InvalidRequest(f"{path} must be a JSON schema: an object or a boolean", param=path)
     return schema_grammar(parsed, path)
@@ -183,5 +183,5 @@ def _of_choice(choices: list[str] | None) -> Grammar | None:
 
 def _of_lark(source: str | None, path: str) -> Grammar | None:
     if source is not None and "::=" in source:
-        raise InvalidRequest(f"{path} is written as EBNF or GBNF; this server takes Lark (rule: ...)", param=path)
+        raise InvalidRequest(f"{path} is EBNF or GBNF; this server supports Lark (rule: ...)", param=path)
     return None if source is None else Grammar(GrammarKind.LARK, source)

@@ -22,7 +22,7 @@ def texts_or_ids(value: object, most: int, name: str) -> tuple[TextOrIds, ...]:
     """Return a text or token ids, or a list of ``most`` of them; each is a ``name``. Raises for a validator."""
     several = [value] if isinstance(value, str) or _is_token_ids(value) else value
     if not isinstance(several, list) or not several:
-        raise invalid("must be a text, token ids, or a list of these that is not empty")
+        raise invalid("must be a string, token ids, or a non-empty list of these")
     if len(several) > most:
         raise invalid(f"may have at most {most} {name}s, not {len(several)}")
     return tuple(_text_or_ids(item, f"{name} {index}") for index, item in enumerate(several))
@@ -33,7 +33,7 @@ def _text_or_ids(value: object, name: str) -> TextOrIds:
         return value
     if isinstance(value, list) and _is_token_ids(value):
         return tuple(value)
-    raise invalid(f"{name} must be a text, or a list of token ids that is not empty")
+    raise invalid(f"{name} must be a string, or a non-empty list of token ids")
 
 
 def _is_token_ids(value: object) -> bool:
@@ -46,7 +46,7 @@ def known_ids(ids: tuple[int, ...], vocab_size: int, field: str) -> tuple[int, .
     for token_id in (min(ids, default=0), max(ids, default=0)):
         if not 0 <= token_id < vocab_size:
             raise InvalidRequest(
-                f"{field}: {token_id} is no token of this model, whose ids go from 0 to {vocab_size - 1}", param=field
+                f"{field}: {token_id} is not a token id of this model; its ids are 0 to {vocab_size - 1}", param=field
             )
     return ids
 

@@ -28,7 +28,7 @@ FunctionName = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 def _function_type(value: object) -> object:
     if value != "function":
-        raise invalid(f"{shown(value)} is not supported by this server; only function is")
+        raise invalid(f"{shown(value)} is not supported by this server; only function is supported")
     return value
 
 
@@ -189,7 +189,7 @@ def to_offer(fields: ToolFields) -> ToolConfig | None:
         ToolError: a tool is not acceptable.
     """
     if fields.tools and fields.functions:
-        raise InvalidRequest("functions is the older name of tools; send one of them", param="functions")
+        raise InvalidRequest("functions is the deprecated name of tools; send one of them", param="functions")
     if fields.functions:
         return offer_functions(fields.functions, fields.function_call, "function_call", parallel=False)
     functions = [tool.function for tool in fields.tools or () if tool is not None]
@@ -219,7 +219,7 @@ def offer_functions(
     check_total_size([one.parameters for one in functions])
     tools = tuple(map(_tool, functions))
     if not tools and asked.mode == "required":
-        raise InvalidRequest(f"{field} asks for a call, but there is nothing to be called", param=field)
+        raise InvalidRequest(f"{field} requires a call, but there are no functions", param=field)
     allowed = None if asked.allowed is None else frozenset(asked.allowed)
     unknown = sorted((allowed or frozenset()) - {tool.name for tool in tools})
     if unknown:
@@ -246,7 +246,7 @@ def check_no_call_is_due(offer: ToolConfig | None, field: str) -> None:
     """
     if offer is not None and offer.choice is ToolChoice.REQUIRED:
         raise InvalidRequest(
-            f"{field} asks for a call, but an answer that has begun as text goes on as text: end with the user's "
+            f"{field} requires a call, but a continued answer remains text: end with the user's "
             "message, or leave the choice to the model",
             param=field,
         )

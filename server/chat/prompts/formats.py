@@ -208,7 +208,7 @@ class CodeGeeX2Format:
     ) -> tuple[int, ...]:
         """Return the prompt's ids; see ``PromptFormat``."""
         if tools or any(message.role is Role.TOOL for message in messages):
-            raise PromptError("this model completes code and can be told of no tools")
+            raise PromptError("this model completes code and does not support tools")
         asked, answer = split_answer(messages, continued=continued)
         query = asked[-1].content if asked else ""
         return (*prefix_ids(self, encoder), *encoder.encode(query + answer))
@@ -229,7 +229,7 @@ def split_answer(messages: Sequence[Message], *, continued: bool) -> tuple[tuple
             beginning, and the last message is none.
     """
     if not messages:
-        raise PromptError("there is no message to be answered")
+        raise PromptError("there is no message to answer")
     if not continued:
         if messages[-1].tool_calls:
             raise PromptError("the results of the last message's tool calls are missing after it")
@@ -272,4 +272,4 @@ def prompt_format(name: str) -> PromptFormat:
         return _FORMATS[name]
     except KeyError:
         known = ", ".join(sorted(_FORMATS))
-        raise ValueError(f"no prompt format is called {name!r}; known: {known}") from None
+        raise ValueError(f"there is no prompt format {name!r}; known: {known}") from None

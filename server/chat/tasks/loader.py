@@ -149,7 +149,7 @@ def read_task(path: Path) -> Task:
     """
     if not _ID.fullmatch(path.stem):
         raise TaskFileError(
-            f"{path}: a task is called as its file, so rename this one: letters, digits, . _ and - alone"
+            f"{path}: the file name is the name of the task; rename it to letters, digits, . _ and - only"
         )
     data = path.read_bytes()
     try:
@@ -188,10 +188,10 @@ def _task(name: str, table: _TaskTable) -> Task:
     known = f"the template has: {', '.join(variables) or 'none'}"
     for slot in table.slots:
         if slot not in variables:
-            raise _WrongKeyError(f"the template has no such slot; {known}", "slots", slot)
+            raise _WrongKeyError(f"the template has no such variable; {known}", "slots", slot)
     for slot in slots_in_grammar(grammar.source) if grammar is not None and grammar.kind is GrammarKind.LARK else ():
         if slot not in variables:
-            raise _WrongKeyError(f"there is no slot {slot!r}; {known}", "grammar", "lark")
+            raise _WrongKeyError(f"there is no variable {slot!r}; {known}", "grammar", "lark")
     task = Task(
         name,
         template,

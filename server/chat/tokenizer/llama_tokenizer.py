@@ -142,7 +142,7 @@ def _metadata(model: llama_cpp.llama_model_p, key: str) -> str:
 
 def _token_id(value: str, vocab_size: int, what: str) -> int:
     if not value.isdecimal() or len(value) > 9 or int(value) >= vocab_size:
-        raise ModelLoadError(f"{what} is {value[:40]!r}, which is no token; convert the model again")
+        raise ModelLoadError(f"{what} is {value[:40]!r}, which is not a token; convert the model again")
     return int(value)
 
 

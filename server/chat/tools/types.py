@@ -137,7 +137,7 @@ def make_tool(
         raise ToolError(f"the parameters of the tool {name} must be a schema of the type object")
     if strict and found.left_out:
         raise StrictToolError(
-            f"the tool {name} is strict, but no answer can be held to {found.left_out[0]} of its parameters; "
+            f"the tool {name} is strict, but the grammar cannot enforce {found.left_out[0]} of its parameters; "
             "write them without it, or leave out strict"
         )
     held = {**found.schema, "type": "object"}

@@ -24,7 +24,7 @@ def run(settings: Settings) -> None:
     """
     configure_logging(settings.log_level, settings.log_format, with_texts=settings.log_prompts)
     if settings.log_prompts:
-        log.warning("prompts and answers are written to this log (--log-prompts): keep it as you would keep them")
+        log.warning("prompts and answers are written to this log (--log-prompts): protect it like personal data")
     try:
         _serve(settings)
     except click.ClickException as error:

@@ -233,7 +233,7 @@ class EngineClient:
 
     async def _start_process(self) -> None:
         if (replaced := await asyncio.to_thread(self._files.replaced)) is not None:
-            self._give_up(f"{replaced.name} is not the file any more that this server was started with; restart it")
+            self._give_up(f"{replaced.name} was replaced since this server was started; restart the server")
             return
         if self._status.state is EngineState.STOPPED:
             return
@@ -345,7 +345,7 @@ class EngineClient:
         lost = open_before - len(kept)
         log.error("the engine process of %s %s; %d requests were lost, %d are sent again", file, how, lost, len(kept))
         asyncio.get_running_loop().call_later(self._config.restart_wait, self._end_unsent, kept, died)
-        # Without a word, so it was killed: where the model was loaded once, that says nothing of it.
+        # It ended without an error message, so it was killed; if the model was loaded before, it is not to blame.
         self._try_again(f"the engine process of {file} {how}", anyway=self._info is not None)
 
     def _end_unsent(self, request_ids: Iterable[int], error: EngineError) -> None:
@@ -367,7 +367,7 @@ class EngineClient:
 
     def _give_up(self, reason: str) -> None:
         if self._restarts.has_loaded:
-            log.error("%s takes no more requests: %s", self._config.model_path.name, reason)
+            log.error("%s accepts no more requests: %s", self._config.model_path.name, reason)
         self._set_soon(EngineState.FAILED, reason)
         self._requests.end(EngineDied(f"{reason}; this request was not answered"))
 
@@ -389,4 +389,4 @@ class EngineClient:
             self._changed.notify_all()
 
     def _unavailable(self) -> str:
-        return f"the engine takes no requests now: {self._status.reason or self._status.state.value}"
+        return f"the engine accepts no requests now: {self._status.reason or self._status.state.value}"

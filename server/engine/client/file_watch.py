@@ -55,7 +55,7 @@ class FileWatch:
             try:
                 path = await asyncio.to_thread(self.overwritten)
             except Exception as error:  # the system gives no thread, say: the next look may work
-                log.warning("could not look whether %s was overwritten: %s", self._paths[0].name, error)
+                log.warning("could not check whether %s was overwritten: %s", self._paths[0].name, error)
                 continue
             if path is not None:
                 return path

@@ -106,8 +106,8 @@ class WorkerProcess:
         except RuntimeError:  # the event loop that listened is closed
             self._process.kill()
         except Exception as error:  # unpickling raises anything
-            log.exception("the engine process sent what is no message")
-            self.kill(f"sent what is no message ({type(error).__name__}) and was killed")
+            log.exception("the engine process sent an invalid message")
+            self.kill(f"sent an invalid message ({type(error).__name__}) and was killed")
         self._process.join(_STOP_SECONDS)  # it may have closed its end and go on
         self._process.kill()
         self._process.join()
@@ -127,7 +127,7 @@ class WorkerProcess:
                 return  # the reading thread sees the end and reports it
             except Exception as error:  # pickling raises anything
                 log.exception("a message to the engine process could not be sent")
-                self.kill(f"could not be told of a request ({type(error).__name__}) and was killed")
+                self.kill(f"could not be sent a message ({type(error).__name__}) and was killed")
                 return
         connection.close()
 

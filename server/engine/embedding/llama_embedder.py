@@ -79,7 +79,7 @@ class LlamaEmbedder(EmbeddingBackend):
         vector = np.ctypeslib.as_array(pooled, shape=(self._size,)).astype(np.float32)
         length = float(np.linalg.norm(vector.astype(np.float64)))
         if not np.isfinite(length):
-            raise DecodeError("the vector has values that are no numbers")
+            raise DecodeError("the vector has values that are not finite")
         return bytes((vector / length if length else vector).astype(np.float32).tobytes())
 
 

@@ -104,7 +104,7 @@ def _facts(path: Path, header: GgufHeader) -> ModelFacts:
         known = ", ".join((*ARCHITECTURES, *EMBEDDING_ARCHITECTURES))
         raise ModelLoadError(f"{path.name}: architecture {architecture!r} is not served here (known: {known})")
     if (kind := metadata.get("general.type")) in _BESIDE:
-        raise ModelLoadError(f"{path.name}: is {_BESIDE[str(kind)]}, which is served beside its model")
+        raise ModelLoadError(f"{path.name}: is {_BESIDE[str(kind)]}; serve it together with its model")
     vocab_size = _check_vocabulary(path, metadata)
     layers = metadata_number(path, metadata, f"{architecture}.block_count")
     heads = metadata_number(path, metadata, f"{architecture}.attention.head_count")

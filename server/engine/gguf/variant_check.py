@@ -46,10 +46,10 @@ def check_adapter(path: Path, model: ModelFacts) -> None:
     header = open_header(path)
     _check_kind(path, header, model, "adapter")
     if header.metadata.get("adapter.type") != "lora":
-        raise ModelLoadError(f"{path.name}: is no LoRA adapter, and no other kind is served")
+        raise ModelLoadError(f"{path.name}: is not a LoRA adapter; other kinds are not supported")
     # An activated LoRA applies only after certain tokens; llama.cpp leaves that to the program around it.
     if any(key.startswith("adapter.alora.") for key in header.metadata):
-        raise ModelLoadError(f"{path.name}: is an activated LoRA (aLoRA), which is not served")
+        raise ModelLoadError(f"{path.name}: is an activated LoRA (aLoRA), which is not supported")
     alpha = header.metadata.get(_ALPHA)
     usable = isinstance(alpha, float) and header.types[_ALPHA] is GGUFValueType.FLOAT32 and abs(alpha) <= _MAX_ALPHA
     if not usable:
@@ -85,7 +85,7 @@ def _check_kind(path: Path, header: GgufHeader, model: ModelFacts, wanted: str) 
     kind, architecture = header.metadata.get("general.type"), header.metadata.get("general.architecture")
     if kind != wanted:
         found = f"general.type is {str(kind)[:40]!r}" if kind else "it has no general.type"
-        raise ModelLoadError(f"{path.name}: is no {wanted} ({found}); {_AGAIN}")
+        raise ModelLoadError(f"{path.name}: is not a {wanted} ({found}); {_AGAIN}")
     if architecture != model.architecture:
         raise ModelLoadError(
             f"{path.name}: was made for the architecture {str(architecture)[:40]!r}, and {model.path.name} is "

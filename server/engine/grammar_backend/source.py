@@ -75,7 +75,7 @@ def check_source(grammar: Grammar) -> None:
 def cleaned(message: str) -> str:
     """Return llguidance's message as one line that can be shown: it quotes megabytes, and its own state."""
     if "NoExtension" in message:
-        return "nothing can be written that it allows"
+        return "it allows no text at all"
     first = _SOURCE_LINES.sub("", message).replace("<non-verbose/>", "")
     lines = [line.strip(" ^") for line in first.splitlines()]
     text = " ".join(line for line in lines if line)

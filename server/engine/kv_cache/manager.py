@@ -173,9 +173,9 @@ class KvCacheManager:
         self._index.check_integrity()
         self._offloaded.check_integrity()
         taken = [slot for slot in range(self._slots) if slot in self._index]
-        assert sorted(taken + self._free_slots) == list(range(self._slots)), "a slot is lost or held twice"
+        assert sorted(taken + self._free_slots) == list(range(self._slots)), "a slot is lost or used twice"
         assert self.cells_used <= self._cells, "more cells than there are"
-        assert self.cells_pinned + reserved <= self._cells, "more promised than there is"
+        assert self.cells_pinned + reserved <= self._cells, "more cells reserved than there are"
 
     def _fill(self, tokens: Ordered[int]) -> int:
         self._evict_for(len(tokens))

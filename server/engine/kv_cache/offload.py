@@ -89,7 +89,7 @@ class OffloadedPrefixes:
 
     def check_integrity(self) -> None:
         """Recount. Raises AssertionError where the book is wrong."""
-        assert self.num_tokens == sum(map(len, self._prefixes.values())), "parked tokens do not add up"
+        assert self.num_tokens == sum(map(len, self._prefixes.values())), "offloaded tokens do not add up"
 
     def _forget(self, key: int) -> Drop:
         self.take(key)

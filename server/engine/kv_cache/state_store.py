@@ -65,7 +65,7 @@ class StateStore:
                 if self._make_room(HEADER_BYTES + len(state), key):
                     self._replace(key, state)
         except OSError as error:
-            log.warning("%s: the state of a pinned prefix was not kept: %s", self._path, error.strerror or error)
+            log.warning("%s: a pinned prefix could not be saved: %s", self._path, error.strerror or error)
 
     def _replace(self, key: Fingerprint, state: bytearray) -> None:
         """Write a file beside the final one and rename it, so that a whole one is there or none."""
@@ -78,12 +78,12 @@ class StateStore:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
-        log.info("the state of a pinned prefix was kept: %.1f MB in %s", len(state) / 1e6, self._path)
+        log.info("a pinned prefix was saved: %.1f MB in %s", len(state) / 1e6, self._path)
 
     def _make_room(self, needed: int, key: Fingerprint) -> bool:
         """Remove states, the one that was used longest ago first, until ``needed`` bytes fit."""
         if needed > self._most_bytes:
-            log.warning("the state of a pinned prefix has %.0f MB and is not kept (--pinned-disk-mb)", needed / 1e6)
+            log.warning("a pinned prefix has %.0f MB and is not saved (--pinned-disk-mb)", needed / 1e6)
             return False
         states = []
         for entry in os.scandir(self._path):

@@ -135,7 +135,7 @@ def place(config: EngineConfig, facts: ModelFacts, build: BuildFacts) -> Placeme
     kv_bytes = config.kv_type.bytes_for(facts.kv_bytes_per_token)
     cells = config.cache_cells or auto_cells(context_length, config.parallel, kv_bytes)
     if cells < context_length:
-        raise ModelLoadError(f"a cache of {cells} tokens cannot hold one context of {context_length}")
+        raise ModelLoadError(f"a cache of {cells} tokens is smaller than one context of {context_length} tokens")
     gpu_layers = _choose_layers(config, facts, build, cells, kv_bytes)
     on_cpu = gpu_layers <= facts.layers
     undecided = on_cpu and not config.threads and facts.size_bytes >= MEASURED_BYTES
@@ -166,7 +166,7 @@ def _check_kv_type(config: EngineConfig, facts: ModelFacts) -> None:
     prefixes = [variant.name for variant in config.variants if variant.prefix]
     if prefixes:
         raise ModelLoadError(
-            f"the prefix of {prefixes[0]} needs --kv-type {KvType.F16.value}: it is laid into the cache value by value"
+            f"the prefix of {prefixes[0]} needs --kv-type {KvType.F16.value}, as its values are written into the cache"
         )
 
 

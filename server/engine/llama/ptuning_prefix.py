@@ -82,14 +82,14 @@ def patch_state(state: bytearray, keys: NDArray[np.float32], values: NDArray[np.
     at = 16 + 12 * cells
     transposed, found_layers = struct.unpack_from("<2I", state, at)
     if magic_slot_streams_cells[2:] != (1, cells) or found_layers != layers:
-        raise ModelLoadError("the KV cache of this llama.cpp is laid out otherwise than prefixes can be written to")
+        raise ModelLoadError("the KV cache layout of this llama.cpp does not support prefixes")
     at += 8
     for layer in keys:
         at = _put(state, at, layer, struct.calcsize("<iQ"))
     for layer in values:
         at = _put(state, at, layer.T, struct.calcsize("<iII")) if transposed else _put(state, at, layer, 12)
     if at != len(state):
-        raise ModelLoadError(f"{len(state) - at} bytes of a sequence state were not understood")
+        raise ModelLoadError(f"{len(state) - at} bytes of a sequence state could not be parsed")
 
 
 def _put(state: bytearray, at: int, rows: NDArray[np.float32], header: int) -> int:

@@ -71,7 +71,7 @@ def zeros_released() -> Iterator[None]:
     before = read_mappings(_MAPS.read_text())
     yield
     released = sum(_release_zeros(*span) for span in new_spans(before, read_mappings(_MAPS.read_text())))
-    log.debug("%d MiB that were zeroed are taken when they are written", released >> 20)
+    log.debug("%d MiB of zero pages were released until they are written", released >> 20)
 
 
 def _release_zeros(start: int, end: int) -> int:
@@ -91,4 +91,4 @@ def _release_zeros(start: int, end: int) -> int:
 def _drop(address: int, size: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), MADV_DONTNEED):
-        log.debug("memory stays resident: madvise answered errno %d", ctypes.get_errno())
+        log.debug("memory could not be released: madvise failed with errno %d", ctypes.get_errno())

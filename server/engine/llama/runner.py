@@ -165,7 +165,7 @@ class LlamaModelRunner:
             self._parked[op.key] = self.read_state(op.slot)
         elif isinstance(op, Load):
             if not self.write_state(op.slot, self._parked.pop(op.key)):
-                raise RuntimeError("llama.cpp has no room for a parked prefix, though the books say so")
+                raise RuntimeError("llama.cpp has no room for an offloaded prefix, contrary to the cache index")
         elif isinstance(op, Drop):
             del self._parked[op.key]
         else:

@@ -39,5 +39,5 @@ def settle_threads(context: llama_cpp.llama_context_p, placement: Placement) -> 
     threads = best(seconds)
     llama_cpp.llama_set_n_threads(context, threads, placement.threads_batch)
     figures = ", ".join(f"{number} threads {1000 * best_of:.1f} ms" for number, best_of in sorted(seconds.items()))
-    log.info("generating with %d threads; a token took with %s", threads, figures)
+    log.info("generating with %d threads; measured times per token: %s", threads, figures)
     return replace(placement, threads=threads)

@@ -216,16 +216,12 @@ class EngineCore:
         scheduler.check_integrity()
         self._apply(scheduler.take_ops())
         kept, expected_snapshot = self._backend.kept(), scheduler.expected_snapshot
-        assert kept.tokens == expected_snapshot.tokens, "slots hold more or fewer tokens than the books say"
-        assert kept.copies == expected_snapshot.copies, "other prefixes are parked than the books say"
-        assert kept.samplers == expected_snapshot.samplers - self._unsampled.keys(), (
-            "samplers without a sequence, or the reverse"
-        )
+        assert kept.tokens == expected_snapshot.tokens, "slots have other token counts than the cache index"
+        assert kept.copies == expected_snapshot.copies, "the offloaded prefixes differ from the cache index"
+        assert kept.samplers == expected_snapshot.samplers - self._unsampled.keys(), "samplers and sequences differ"
         waiting = expected_snapshot.grammars | self._preparing.keys()
         assert kept.grammars <= waiting, "a grammar is kept for a sequence that has ended"
-        assert self._times.request_ids == waiting | expected_snapshot.samplers, (
-            "times of other sequences than there are"
-        )
+        assert self._times.request_ids == waiting | expected_snapshot.samplers, "times and sequences differ"
         self._checks += 1
 
     def _open_samplers(self, batch: Batch) -> None:
@@ -328,5 +324,5 @@ def _reason(error: Exception, sequence: Sequence) -> str:
     if isinstance(error, (DecodeError, SampleError)):
         log.warning("a request failed: %s", error, extra=extra)
         return str(error)
-    log.error("a request failed in a way that nobody expected", exc_info=error, extra=extra)
+    log.error("a request failed with an unexpected error", exc_info=error, extra=extra)
     return "there is no memory for it" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"

@@ -67,10 +67,10 @@ def run_worker(connection: Connection, config: EngineConfig, load: BackendFactor
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # nobody is left to work for
     except EngineCorrupted as error:
-        log.critical("%s; this process ends, for a fresh one to be started", error)
+        log.critical("%s; this process ends and is restarted", error)
         sys.exit(1)
     except Exception:
-        log.critical("the engine process ends by an error that nobody expected", exc_info=True)
+        log.critical("the engine process ends with an unexpected error", exc_info=True)
         sys.exit(1)
 
 
@@ -83,7 +83,7 @@ def _run(connection: Connection, outgoing: Outgoing, config: EngineConfig, load:
         outgoing.send(LoadFailed(str(error), isinstance(error, SelfTestFailed)))
         return
     except Exception as error:
-        log.exception("loading failed in a way that nobody expected")
+        log.exception("loading failed with an unexpected error")
         reason = "there is not enough memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"
         outgoing.send(LoadFailed(f"{config.model_path.name}: {reason}"))
         return
@@ -142,7 +142,7 @@ def _check(core: EngineCore) -> None:
     try:
         core.check_integrity()
     except AssertionError as error:
-        raise EngineCorrupted(f"the books of the cache are wrong: {error}") from error
+        raise EngineCorrupted(f"the cache index is inconsistent: {error}") from error
 
 
 def serve_embeddings(core: EmbeddingCore, connection: Connection, outgoing: Outgoing) -> None:

@@ -91,9 +91,9 @@ class PinnedPrefixes:
         slot = self._scheduler.pin_slot(tokens)
         self._apply_ops()
         if self._backend.write_state(slot, state):
-            log.info("a pinned prefix of %d tokens was read from the disk", len(tokens))
+            log.info("a pinned prefix of %d tokens was loaded from disk", len(tokens))
             return True
-        log.warning("llama.cpp does not take the state of a pinned prefix; it is computed again")
+        log.warning("llama.cpp rejected the saved state of a pinned prefix; it is computed again")
         self._scheduler.unpin(slot)
         self._apply_ops()
         return False

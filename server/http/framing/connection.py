@@ -178,7 +178,7 @@ class StrictProtocol(HttpToolsProtocol):
     def _tell_refusal(self) -> None:
         assert self._refusal is not None
         reply = describe(self._refusal)
-        log.info("refused a request from %s: %s", self.client and self.client[0], reply.message)
+        log.info("rejected a request from %s: %s", self.client and self.client[0], reply.message)
         body = json.dumps(reply.envelope()).encode()
         fields = {
             "Content-Type": "application/json",

@@ -64,8 +64,8 @@ def _check_transfer_encoding(version: str, value: bytes) -> None:
 def explained(problem: str, data: bytes) -> MalformedRequest:
     """Return the error for ``data``, which the parser rejected because of ``problem``."""
     if data.startswith(_TLS_HANDSHAKE):
-        log.warning("a client sent TLS to this port, which takes plain HTTP: use http://, or put a proxy in front")
-        return MalformedRequest("this port takes plain HTTP, not TLS: use http:// in place of https://")
+        log.warning("a client sent TLS to this port, which expects plain HTTP: use http://, or a reverse proxy for TLS")
+        return MalformedRequest("this port expects plain HTTP, not TLS: use http:// in place of https://")
     if "PRI" in problem:
-        return MalformedRequest("this port takes HTTP/1.1, not HTTP/2: do not use HTTP/2 with prior knowledge")
+        return MalformedRequest("this port expects HTTP/1.1, not HTTP/2: do not use HTTP/2 with prior knowledge")
     return MalformedRequest(f"this is not a valid HTTP/1.1 request: {problem}")

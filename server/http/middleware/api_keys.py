@@ -79,12 +79,14 @@ def _parse(words: Sequence[str], limits: Limits, where: str) -> ApiKey:
     written = _KEY.fullmatch(words[0])
     if written is None:
         raise KeyFormatError(
-            f"{where}: a key is 8 to 256 printable ASCII characters without blank and colon; NAME: may stand before it"
+            f"{where}: a key has 8 to 256 printable ASCII characters without blank and colon; NAME: may precede it"
         )
     for word in words[1:]:
         limit = _LIMIT.fullmatch(word)
         if limit is None:
-            raise KeyFormatError(f"{where}: after a key come requests=N, tokens=N, concurrent=N or # and a comment")
+            raise KeyFormatError(
+                f"{where}: after a key only requests=N, tokens=N, concurrent=N, or # and a comment are allowed"
+            )
         limits = replace(limits, **{_FIELDS[limit[1]]: int(limit[2])})
     name, secret = written.groups()
     digest = hashlib.sha256(secret.encode()).digest()

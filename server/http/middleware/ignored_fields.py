@@ -40,4 +40,4 @@ class IgnoredFields:
         for name in names:
             if name not in self._logged and len(self._logged) < _REMEMBERED:
                 self._logged.add(name)
-                log.warning("the field %s of %s is not known and was ignored; said once", shown(name), path)
+                log.warning("the field %s of %s is unknown and was ignored; logged once per field", shown(name), path)

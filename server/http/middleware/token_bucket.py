@@ -33,10 +33,10 @@ class TokenBucket:
 
 
 class RateLimiter:
-    """Rest of one key's allowance.
+    """Remaining allowance of one key.
 
-    What a request will take in tokens is known only when it ends. So it is let in while there is anything left, what
-    it has had so far counts as taken while it runs, and a budget that was overdrawn is closed until it has refilled.
+    The tokens of a request are known only when it ends. So a request is admitted while any allowance is left, tokens of
+    running requests count as used, and after an overdraft nothing is admitted until the bucket has refilled.
     """
 
     def __init__(self, limits: Limits, now: float) -> None:
@@ -49,7 +49,7 @@ class RateLimiter:
     def enter(self, record: RequestRecord, now: float) -> None:
         """Let ``record`` in, until it leaves. Raises RateLimited."""
         if self._limits.concurrent and len(self._running) >= self._limits.concurrent:
-            raise RateLimited(f"{len(self._running)} requests of this key run already", _TRY_AGAIN_S)
+            raise RateLimited(f"this key is limited to {self._limits.concurrent} concurrent requests", _TRY_AGAIN_S)
         if self._requests is not None and self._requests.level(now) < 1:
             self._refuse(f"{self._requests.per_minute} requests", self._requests.seconds_until(1, now))
         if self._tokens is not None and self._tokens_left(now) < 1:
@@ -89,7 +89,7 @@ class RateLimiter:
         return sum(record.tokens for record in self._running)
 
     def _refuse(self, what: str, seconds: float) -> None:
-        raise RateLimited(f"this key may have {what} a minute", max(1, math.ceil(seconds)))
+        raise RateLimited(f"this key is limited to {what} per minute", max(1, math.ceil(seconds)))
 
 
 def _headers(what: str, limit: int, left: float, seconds: float) -> dict[str, str]:

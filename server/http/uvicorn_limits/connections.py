@@ -62,5 +62,5 @@ class Connections:
 
     def _tell(self) -> None:
         if not self._was_full:
-            log.warning("%d connections are open (--max-connections); for more, idle ones are dropped", self._most)
+            log.warning("%d connections are open (--max-connections); idle ones are closed for new ones", self._most)
         self._was_full = True

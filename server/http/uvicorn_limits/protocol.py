@@ -165,7 +165,7 @@ class BoundedProtocol(StrictProtocol):
             if self._unread_bytes() < before:
                 self._look_for_progress()
             else:
-                log.warning("a caller took nothing for %g s (--stall-seconds) and was dropped", self.stall_seconds)
+                log.warning("a client read nothing for %g s (--stall-seconds) and was disconnected", self.stall_seconds)
                 self.transport.abort()
 
         self._stall = self.loop.call_later(self.stall_seconds, look)

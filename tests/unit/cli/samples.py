@@ -45,6 +45,7 @@ SAMPLES = {
     "load_timeout": Sample("30", "30", 30.0),
     "step_timeout": Sample("45", "45", 45.0),
     "restart_wait": Sample("1.5", "1.5", 1.5),
+    "resume": Sample("false", "false", False),
     "max_restarts": Sample("2", "2", 2),
     "max_connections": Sample("99", "99", 99),
     "default_max_tokens": Sample("100", "100", 100),

@@ -88,8 +88,8 @@ def test_what_is_for_one_model_is_refused_for_several(flag: str, two: Path) -> N
     value = "x=y" if flag == "model_name" else ("x=y",)
     message = refusal(two, **{flag: value})
     assert message == (
-        f"--{flag.replace('_', '-')}: this is for one model, and 2 are served; "
-        "say it in their [[models]] tables in the file"
+        f"--{flag.replace('_', '-')}: this setting is for a single model, and 2 are served; "
+        "set it in their [[models]] tables"
     )
 
 

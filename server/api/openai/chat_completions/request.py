@@ -90,5 +90,5 @@ def _check_agreement(body: ChatRequest, offer: ToolConfig | None) -> None:
         )
     if body.logprobs and offer is not None:
         raise InvalidRequest(
-            "logprobs are those of a text: leave the tools out, or set tool_choice to none", param="logprobs"
+            "logprobs are only available for text: leave the tools out, or set tool_choice to none", param="logprobs"
         )

@@ -85,7 +85,7 @@ def parse_completion_request(body: Mapping[str, object]) -> CompletionRequest:
     """
     request = parse(CompletionRequest, body)
     if request.scores_only and not request.echo:
-        raise InvalidRequest("max_tokens: must be at least 1 where there is no echo", param="max_tokens")
+        raise InvalidRequest("max_tokens: must be at least 1 without echo", param="max_tokens")
     return request
 
 

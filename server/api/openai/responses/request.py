@@ -165,7 +165,7 @@ def _check_text_only(body: ResponsesRequest) -> None:
     if body.logprobs is not None:
         field = "include" if body.top_logprobs is None else "top_logprobs"
         raise InvalidRequest(
-            "log-probabilities are those of a text: leave the tools out, or set tool_choice to none", param=field
+            "logprobs are only available for text: leave the tools out, or set tool_choice to none", param=field
         )
 
 

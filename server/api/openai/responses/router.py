@@ -101,7 +101,9 @@ def _add_stored(router: APIRouter, answering: ResponsesService) -> None:
     async def cancel_response(response_id: str) -> Response:
         """Reject: only responses in the background could be cancelled, and there are none."""
         _found(answering, response_id)
-        raise InvalidRequest("only a response that is made in the background can be cancelled", param="response_id")
+        raise InvalidRequest(
+            "only background responses can be cancelled, which this server does not have", param="response_id"
+        )
 
 
 def _found(answering: ResponsesService, response_id: str) -> StoredResponse:

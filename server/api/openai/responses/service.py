@@ -61,7 +61,7 @@ class ResponsesService:
         items = (*await self._earlier(body.previous_response_id, owner), *new_items(given, task))
         model = self.registry.get(body.model)
         if task is not None and model in self.registry.tasks:
-            raise InvalidRequest(f"{model.card.name} is a task itself, so it takes no stored prompt", param="prompt")
+            raise InvalidRequest(f"{model.card.name} is a task, so it accepts no stored prompt", param="prompt")
         return ResponseJob(body, model, items, task, owner)
 
     async def complete(self, ask: ResponseJob, context: RequestContext) -> ResponseObject:

@@ -49,7 +49,7 @@ class ModeMemory:
                 kept = json.loads(file.read(_MOST_BYTES))
             return Remembered(ComputeMode(kept["mode"]), str(kept["reason"]), path)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("what is known of the compute mode of %s cannot be read: %s", self._model.name, error)
+            log.warning("the remembered compute mode of %s cannot be read: %s", self._model.name, error)
             return None
 
     def save(self, mode: ComputeMode, reason: str) -> Path | None:
@@ -62,7 +62,7 @@ class ModeMemory:
             content = {"mode": mode.value, "reason": reason, "model": str(self._model)}
             _replace(path, json.dumps(content, ensure_ascii=False, indent=2).encode())
         except OSError as error:
-            log.warning("the compute mode of %s is not remembered: %s", self._model.name, error.strerror or error)
+            log.warning("the compute mode of %s could not be saved: %s", self._model.name, error.strerror or error)
             return None
         return path
 

@@ -35,7 +35,7 @@ class EngineModes:
         if remembered is None:
             return self._config.compute_mode
         log.warning(
-            "%s is computed %s, as %s; remove %s to try all modes again",
+            "%s runs %s, because %s; remove %s to try all modes again",
             self._name, remembered.mode.in_words, remembered.reason, remembered.file,
         )  # fmt: skip
         return remembered.mode
@@ -56,7 +56,7 @@ class EngineModes:
         try:
             threading.Thread(target=self._memory.save, args=(mode, reason), name="mode-writer").start()
         except RuntimeError as error:
-            log.warning("the compute mode of %s is not remembered: %s", self._name, error)
+            log.warning("the compute mode of %s could not be saved: %s", self._name, error)
 
     def failed(self, how: str, *, crashed: bool) -> bool:
         """The process crashed before it was ready, or computed wrong. Return whether there is a safer mode: the next.
@@ -64,7 +64,7 @@ class EngineModes:
         ``how`` is in words that follow "the engine process", or says what is wrong.
         """
         modes = self._known
-        if not (modes.crashed(how) if crashed else modes.failed(f"computed wrong: {how}")):
+        if not (modes.crashed(how) if crashed else modes.failed(f"computed wrong results: {how}")):
             return False
         log.warning("%s: %s; trying %s, which may be slower", self._name, modes.failures[-1], modes.mode.in_words)
         return True

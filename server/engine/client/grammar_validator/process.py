@@ -73,7 +73,7 @@ class GrammarProcess:
     def _connected(self) -> Connection:
         """Return the pipe to a process that works. Raises EngineUnavailable where none can be started."""
         if self._ended:
-            raise EngineUnavailable("the process that checks grammars was ended")
+            raise EngineUnavailable("the grammar validator process was killed")
         if self._process is not None and not self._process.is_alive():
             self.close()  # it died while it had nothing to do
         if self._connection is None:
@@ -82,7 +82,7 @@ class GrammarProcess:
                 self._wait_until_it_works(self._connection)
             except (EOFError, OSError, RuntimeError, MemoryError) as error:
                 self.close()
-                problem = f"the process that checks grammars could not be started: {str(error) or 'it ended'}"
+                problem = f"the grammar validator process could not be started: {str(error) or 'it ended'}"
                 log.error("%s", problem)
                 raise EngineUnavailable(problem) from None
         return self._connection

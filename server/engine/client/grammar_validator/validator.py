@@ -32,7 +32,7 @@ class TooManyCostlyGrammars(QueueFull):
         """``retry_after`` is in seconds."""
         EngineError.__init__(
             self,
-            f"{count} grammars or schemas of yours were too costly within the last minute, so new ones have to wait; "
+            f"{count} of your grammars or schemas were too costly within the last minute, so new ones are not checked; "
             f"make them simpler, or try again in {retry_after} s",
         )
         self.retry_after = retry_after

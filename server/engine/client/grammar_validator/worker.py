@@ -114,16 +114,14 @@ def _check_in_child(factory: "ConstraintFactory", grammar: Grammar) -> Verdict:
 def _of_death(exit_code: int, room: int, *, timed_out: bool) -> Verdict:
     """Return the verdict for a child that ended without a report. ``room`` is its memory limit in bytes."""
     if timed_out:
-        return Verdict(failure=f"it was not done within {_WALL_SECONDS:g} s")
+        return Verdict(failure=f"it was not checked within {_WALL_SECONDS:g} s")
     if exit_code == -signal.SIGPROF:
-        return Verdict(
-            f"it takes more than {CPU_SECONDS:g} s to work out what it allows; make it simpler", too_much=True
-        )
+        return Verdict(f"it needs more than {CPU_SECONDS:g} s of CPU time; make it simpler", too_much=True)
     if exit_code == -signal.SIGKILL:
         return Verdict(failure="its process was killed")
     if room < _LEAST_MEMORY_BYTES:
         return Verdict(failure=f"the limit of the server's address space (ulimit -v) leaves {room >> 20} MiB for it")
-    return Verdict("it takes too much memory to work out what it allows; make it simpler", too_much=True)
+    return Verdict("it needs too much memory; make it simpler", too_much=True)
 
 
 def _in_child(factory: "ConstraintFactory", grammar: Grammar, used: int, write_end: int) -> None:

@@ -80,7 +80,7 @@ def test_before_anything_has_ended_one_may_come_back_in_a_second() -> None:
 def test_who_would_wait_longer_than_he_may_is_told_at_once() -> None:
     door, now = crowded(each=3.0)
     door.leave(1000, now + 3)
-    with pytest.raises(QueueTooSlow, match=r"would wait for some 28 s and has 20 s") as refusal:
+    with pytest.raises(QueueTooSlow, match=r"expected wait of 28 s exceeds this request's timeout of 20 s") as refusal:
         door.enter(9000, Caller("a", 20.0), now + 3)
     assert refusal.value.retry_after == 8
     door.enter(9001, Caller("a", 60.0), now + 3)
