@@ -2,27 +2,27 @@
 
 ApiError
 ├── InvalidRequest           the body or one field of it; ``param`` names which
-├── TextTooLong              so long that it need not even be tokenised
+├── TextTooLong              too long for the context, found before tokenisation
 ├── BodyTooLarge             past the size limit
-├── BodyTooSlow              it did not come in time
+├── BodyTooSlow              the body did not arrive in time
 ├── ModelNotFound            no served model has that name
-├── AddressNotFound          there is no such address
-├── RouteNotServed           no served model is of the kind that this address is for
-├── WrongModelKind           the model that was named is of another kind
+├── AddressNotFound          no route has that path
+├── RouteNotServed           no served model supports the endpoint
+├── WrongModelKind           the named model does not support the endpoint
 ├── PromptNotFound           no stored prompt has that id
-├── ResponseNotFound         no response of that id is stored, or not any more
-│   └── PreviousResponseNotFound and a request names it as previous_response_id
-├── InvalidKey               no API key, or one that is not known
+├── ResponseNotFound         no response of that id is stored
+│   └── PreviousResponseNotFound the same, for previous_response_id
+├── InvalidKey               no API key, or an unknown one
 ├── CrossSiteRefused         sent by a page of another site, without keys
-├── HostRefused              called by a name that is not the server's, without keys
-├── RateLimited              past the budget of its key
-├── RequestTimedOut          past the time that a request may take
-├── HeaderFieldsTooLarge     more or longer headers than the server takes
-├── MalformedRequest         not a valid HTTP/1.1 request, or one that can be read in two ways
+├── HostRefused              the Host header is not the server's, without keys
+├── RateLimited              past a limit of its key
+├── RequestTimedOut          past the maximum duration of a request
+├── HeaderFieldsTooLarge     past the limit of headers
+├── MalformedRequest         not a valid HTTP/1.1 request, or an ambiguous one
 ├── UnsupportedEncoding      the body is compressed
 ├── ServerBusy               too many large bodies wait to be parsed
-├── TooManyConnections       all that there may be are being answered
-└── ClientDisconnected       the caller hung up; nobody reads the reply
+├── TooManyConnections       the connection limit is reached
+└── ClientDisconnected       the client disconnected before the reply
 """
 
 import reprlib
