@@ -73,14 +73,14 @@ def test_a_setting_of_who_may_call_is_not_given_empty(name: str, value: str, tmp
 
 
 def test_an_empty_flag_does_not_fall_back_to_what_another_source_says() -> None:
-    with pytest.raises(SettingsError, match="--api-key: it is given, and empty"):
+    with pytest.raises(SettingsError, match="--api-key: it is set, but empty"):
         load_settings({"api_key": ("",)}, {"GLMSERVE_API_KEY": "secret-of-ann"})
 
 
 def test_an_empty_list_of_keys_in_the_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "some.toml"
     file.write_text("api_key = []\n")
-    with pytest.raises(SettingsError, match="api_key: it is given, and empty"):
+    with pytest.raises(SettingsError, match="api_key: it is set, but empty"):
         load_settings({}, {}, file)
 
 
