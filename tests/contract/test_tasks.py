@@ -168,7 +168,7 @@ def test_the_tasks_of_the_default_model_come_first(engine: ScriptedEngine) -> No
 @pytest.mark.parametrize(
     ("task", "fields", "told"),
     [
-        ("two", {}, "needs the variable 'a'. Give its variables to /v1/responses"),
+        ("two", {}, "needs the variable 'a'. Send its variables to /v1/responses"),
         ("review", {"tools": [{"type": "function", "function": {"name": "f"}}]}, "has no tools"),
         ("review", {"messages": [{"role": "assistant", "content": "x"}]}, "the last message must have the role user"),
         (
