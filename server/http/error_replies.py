@@ -185,7 +185,8 @@ def describe(error: Exception) -> ErrorReply:
 
 def table() -> Mapping[type[Exception], tuple[int, str, int | None]]:
     """Return status, code and, where it is fixed, Retry-After of each kind of error that has a row."""
-    return {kind: (row.status, row.code, row.retry_after) for kind, row in {Exception: _INTERNAL, **_TABLE}.items()}
+    rows: dict[type[Exception], _Row] = {Exception: _INTERNAL, **_TABLE}
+    return {kind: (row.status, row.code, row.retry_after) for kind, row in rows.items()}
 
 
 def status_and_code(kind: type[Exception]) -> tuple[int, str]:
