@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import click
 
-from glmserve.observability.metric_definitions import ENGINE_METERS, REQUEST_METERS, MetricSpec
+from glmserve.observability.metric_definitions import ENGINE_METRICS, REQUEST_METRICS, MetricSpec
 
 _HEAD = """\
 # Metrics
@@ -40,14 +40,14 @@ _COLUMNS = "| name | kind | labels | what it says |\n| --- | --- | --- | --- |\n
 
 def metrics_page() -> str:
     """Return the page."""
-    return f"{_HEAD}{_COLUMNS}{_rows(REQUEST_METERS)}{_ENGINES}{_COLUMNS}{_rows(ENGINE_METERS)}"
+    return f"{_HEAD}{_COLUMNS}{_rows(REQUEST_METRICS)}{_ENGINES}{_COLUMNS}{_rows(ENGINE_METRICS)}"
 
 
-def _rows(meters: Iterable[MetricSpec]) -> str:
+def _rows(metrics: Iterable[MetricSpec]) -> str:
     return "".join(
-        f"| `{meter.exposed_name}` | {meter.kind.value} | {', '.join(f'`{label}`' for label in meter.labels)} "
-        f"| {meter.help} |\n"
-        for meter in meters
+        f"| `{metric.exposed_name}` | {metric.kind.value} | {', '.join(f'`{label}`' for label in metric.labels)} "
+        f"| {metric.help} |\n"
+        for metric in metrics
     )
 
 

@@ -123,15 +123,15 @@ def create_app(
     app.add_api_route(
         "/openapi.json", lambda: JSONResponse(openapi_of(app, needs_key=bool(options.keys))), include_in_schema=False
     )
-    wording = _wording(clock)
+    renderer = _renderer(clock)
     addresses = Addresses(("/openapi.json", *(route.path for route in _routes(routers))))
     for kind in (ApiError, EngineError, PromptError, ToolError, HTTPException):
-        app.add_exception_handler(kind, _handler(wording, addresses))
+        app.add_exception_handler(kind, _handler(renderer, addresses))
     generating = _generating(routers)
     app.add_middleware(BodyLimit, limit=options.max_body_bytes)
-    app.add_middleware(Shedding, paths=generating, check_room=partial(_check_room, registry), wording=wording)
+    app.add_middleware(Shedding, paths=generating, check_room=partial(_check_room, registry), renderer=renderer)
     app.add_middleware(IgnoredFields, strict=options.strict_fields)
-    _surround(app, options, wording)
+    _surround(app, options, renderer)
     app.add_middleware(MetricsMiddleware, ledger=RequestMetrics(figures), generating=generating)
     if options.spans is not None:
         app.add_middleware(Spans, writer=options.spans, generating=generating)
@@ -165,15 +165,15 @@ def _routers(
     )
 
 
-def _surround(app: FastAPI, options: ApiOptions, wording: ErrorRenderer) -> None:
+def _surround(app: FastAPI, options: ApiOptions, renderer: ErrorRenderer) -> None:
     """Wrap all routes in middleware that may end a request early, the innermost first."""
     if options.request_timeout:
-        app.add_middleware(TimeLimit, seconds=options.request_timeout, wording=wording)
-    app.add_middleware(RateLimit, limits=options.limits, wording=wording)
+        app.add_middleware(TimeLimit, seconds=options.request_timeout, renderer=renderer)
+    app.add_middleware(RateLimit, limits=options.limits, renderer=renderer)
     if options.keys:
         public = page.is_page if options.page else _nothing
         app.add_middleware(
-            Authorization, keys=options.keys, wording=wording, public=public, share_prefixes=options.share_prefixes
+            Authorization, keys=options.keys, renderer=renderer, public=public, share_prefixes=options.share_prefixes
         )
     origins = Origins(options.cors_origins, options.allowed_hosts)
     if not options.keys:
@@ -181,10 +181,10 @@ def _surround(app: FastAPI, options: ApiOptions, wording: ErrorRenderer) -> None
             CrossSiteGuard,
             origins=origins,
             hosts=options.allowed_hosts,
-            wording=wording,
+            renderer=renderer,
             checks_host=options.on_loopback,
         )
-    app.add_middleware(ServerErrorMiddleware, wording=wording)
+    app.add_middleware(ServerErrorMiddleware, renderer=renderer)
     app.add_middleware(CrossOrigin, origins=origins)
 
 
@@ -206,20 +206,20 @@ def _routes(routers: Iterable[APIRouter]) -> Iterator[APIRoute]:
     return (route for router in routers for route in router.routes if isinstance(route, APIRoute))
 
 
-def _wording(clock: Callable[[], datetime]) -> ErrorRenderer:
+def _renderer(clock: Callable[[], datetime]) -> ErrorRenderer:
     """Return the error shapes by address; all other addresses have OpenAI's."""
     old = dict.fromkeys((*chatglm.PATHS, *baichuan.PATHS), partial(legacy.failure, clock))
     return ErrorRenderer({**old, anthropic.PATH: failure})
 
 
-def _handler(wording: ErrorRenderer, addresses: Addresses) -> Callable[[Request, Exception], Awaitable[JSONResponse]]:
+def _handler(renderer: ErrorRenderer, addresses: Addresses) -> Callable[[Request, Exception], Awaitable[JSONResponse]]:
     async def handle(request: Request, error: Exception) -> JSONResponse:
         if isinstance(error, HTTPException) and error.status_code == 404:
             path = request.scope["path"]
             nearest = addresses.nearest(path)
             hint = f"did you mean {nearest}?" if nearest else "GET /openapi.json lists all addresses"
             error = AddressNotFound(request.method, path, hint)
-        return wording.reply(request.scope, error)
+        return renderer.reply(request.scope, error)
 
     return handle
 

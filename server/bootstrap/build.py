@@ -205,7 +205,7 @@ def _served(settings: Settings, plan: ModelPlan, turn: asyncio.Lock) -> Iterator
 
 
 def _embedding_model(plan: ModelPlan, turn: asyncio.Lock, mode_dir: Path) -> EmbeddingModel:
-    """Return a model that makes vectors. Raises AssemblyError where variants of it are asked for."""
+    """Return an embedding model. Raises AssemblyError where variants of it are asked for."""
     if plan.settings.variants:
         raise AssemblyError(f"{plan.facts.path.name} is an embedding model, which cannot have variants")
     name = plan.settings.name or plan.source.name

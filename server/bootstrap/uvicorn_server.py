@@ -39,7 +39,7 @@ _SETTLED = (EngineState.READY, EngineState.FAILED, EngineState.IDLE)
 
 
 class AddressError(Exception):
-    """The server cannot listen where it was told to."""
+    """The server cannot listen on the configured address."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -170,7 +170,7 @@ class Server(uvicorn.Server):
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _end_late_ones(self) -> None:
-        """Stop the engines once the time is up: each request then ends as its dialect tells of an error."""
+        """Stop the engines once the time is up: each request then ends with an error of its dialect."""
         seconds = self._settings.shutdown_seconds
         await asyncio.sleep(seconds)
         log.warning("some requests did not finish within %d s (--shutdown-seconds) and are aborted", seconds)

@@ -15,7 +15,7 @@ class TableError(ValueError):
     """A setting cannot be distributed to the models; ``field`` is its name."""
 
     def __init__(self, field: str, message: str) -> None:
-        """``message`` goes on after the name of the setting."""
+        """``message`` continues the sentence that begins with the setting's name."""
         super().__init__(message)
         self.field = field
 

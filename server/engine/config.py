@@ -56,7 +56,7 @@ class EngineConfig:
     cache_cells: int = 0
     """Tokens of all sequences and cached prefixes; 0 is context times parallel, within CACHE_BYTES_AUTO."""
     max_waiting: int = 64
-    """Requests that may wait for a slot; see ``door``."""
+    """Maximum number of waiting requests; see ``admission``."""
     kv_type: KvType = KvType.F16
     threads: int = 0
     """Threads that generate; 0 goes by the cores, and by measurement where there are several choices."""

@@ -62,7 +62,7 @@ class Engine(Protocol):
 
     @property
     def restarts_total(self) -> int:
-        """How often its process has died and was started anew."""
+        """Number of restarts of its process."""
 
     @property
     def resumed_total(self) -> int:
@@ -103,7 +103,7 @@ class Engine(Protocol):
         """
 
     async def check_grammar(self, grammar: Grammar, caller: Caller) -> None:
-        """Find out whether answers can be held to ``grammar``; ``submit`` does so, too.
+        """Check that the engine can enforce ``grammar``; ``submit`` does so, too.
 
         Raises:
             GrammarRejected: they cannot.

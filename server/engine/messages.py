@@ -179,7 +179,7 @@ class SampledToken:
     top: tuple[TokenLogprob, ...] = ()
     """The most probable tokens at this place, the first one first."""
     final: bool = False
-    """The answer ends here, whatever else it was told: its grammar allows nothing more."""
+    """The grammar allows no further token, so the answer ends here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,5 +239,5 @@ FromWorker = SelfTesting | Ready | LoadFailed | StepReport | Logged
 
 
 def is_answer(output: StepOutput | Embedded) -> bool:
-    """Whether something was computed; a process that only tells of failures is no better than one that dies."""
+    """Whether something was computed; a process that only reports failures is no better than a dead one."""
     return bool(output.vectors if isinstance(output, Embedded) else output.token_ids or output.prompt_logprobs)

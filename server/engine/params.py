@@ -40,7 +40,7 @@ class SamplingParams:
     logprobs: int | None = None
     """How many of the most probable tokens to report beside each sampled one; None reports nothing."""
     prompt_logprobs: int | None = None
-    """The same for the tokens of the prompt, all of which are then computed anew; None reports nothing."""
+    """The same for the tokens of the prompt, all of which are then computed again; None reports nothing."""
     logit_bias: tuple[tuple[int, float], ...] = ()
     """Biases added to the logits of some tokens; ids outside the vocabulary have no effect."""
     grammar: Grammar | None = None

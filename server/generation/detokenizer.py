@@ -48,7 +48,7 @@ class StopChecker:
     def __init__(self, stops: tuple[str, ...]) -> None:
         """``stops`` may be empty; none of them may be the empty string."""
         self._stops = stops
-        self._held = ""
+        self._buffer = ""
         self._found: str | None = None
 
     @property
@@ -65,21 +65,21 @@ class StopChecker:
         """Return the part of the text that is certain to belong to the answer and was not returned yet."""
         if self.stopped:
             return ""
-        buffer = self._held + text
+        buffer = self._buffer + text
         match = self._first_match(buffer)
         if match is not None:
             start, self._found = match
-            self._held = ""
+            self._buffer = ""
             return buffer[:start]
         keep = max((_overlap(buffer, stop) for stop in self._stops), default=0)
         certain = len(buffer) - keep
-        self._held = buffer[certain:]
+        self._buffer = buffer[certain:]
         return buffer[:certain]
 
     def finish(self) -> str:
         """Return the text held back: the text has ended, so it is no stop string."""
-        held, self._held = self._held, ""
-        return held
+        text, self._buffer = self._buffer, ""
+        return text
 
     def _first_match(self, buffer: str) -> tuple[int, str] | None:
         """Return where the stop string begins that is complete first, and the string."""

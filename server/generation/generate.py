@@ -1,4 +1,4 @@
-"""The one door to the engine for every dialect: prompt ids and parameters in, text out."""
+"""Generation for every dialect: from prompt ids and parameters to text."""
 
 import asyncio
 import uuid

@@ -15,24 +15,24 @@ _ANY_ARGUMENTS = MappingProxyType({"type": "object"})
 
 
 async def without_refused_schemas(
-    model: ServedModel, offer: ToolConfig, refusal: GrammarRejected, caller: Caller, observer: RequestObserver
+    model: ServedModel, config: ToolConfig, refusal: GrammarRejected, caller: Caller, observer: RequestObserver
 ) -> ToolConfig:
-    """Return ``offer`` with free arguments for the tools that the engine rejects one by one.
+    """Return ``config`` with free arguments for the tools that the engine rejects one by one.
 
     ``observer`` is told of each.
 
     Raises:
         GrammarRejected: such a tool is strict, or the tools are not to blame.
     """
-    reasons = {tool.name: reason for tool in offer.callable if (reason := await _refusal(model, tool, caller))}
+    reasons = {tool.name: reason for tool in config.callable if (reason := await _refusal(model, tool, caller))}
     if not reasons:
         raise refusal
-    for tool in offer.callable:
+    for tool in config.callable:
         if tool.name in reasons and tool.strict:
             raise GrammarRejected(f"the parameters of the tool {tool.name}: {reasons[tool.name]}")
     for name in reasons:
         observer.relax(f"{name}: parameters")
-    return replace(offer, tools=tuple(_freed(tool) if tool.name in reasons else tool for tool in offer.tools))
+    return replace(config, tools=tuple(_freed(tool) if tool.name in reasons else tool for tool in config.tools))
 
 
 async def _refusal(model: ServedModel, tool: Tool, caller: Caller) -> str:

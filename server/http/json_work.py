@@ -1,4 +1,4 @@
-"""How much work a JSON text is to parse, told from its bytes without parsing it. Pure.
+"""An estimate of the work of parsing a JSON text, from its bytes, without parsing it. Pure.
 
 A text of 8 MB may be one prompt, which takes milliseconds, or four million values, which take seconds and ten times
 its memory. What costs is counted: values, their nesting and escapes. Punctuation within strings costs nothing.
@@ -50,7 +50,7 @@ def _units(chunk: bytes) -> int:
 
 
 def _units_outside_strings(text: bytes) -> Iterator[int]:
-    """Yield the units of each chunk; a string or an escape may go on in the next one."""
+    """Yield the units of each chunk; a string or an escape may continue in the next one."""
     rest, within = b"", 0
     for chunk in _chunks(text):
         piece = rest + chunk

@@ -15,11 +15,11 @@ class RequestObserver(Protocol):
         """An engine has taken a prompt, whose answers are counted in ``progress``."""
 
     def relax(self, part: str) -> None:
-        """The answer is not held to ``part`` of a schema."""
+        """The grammar does not enforce ``part`` of a schema."""
 
 
 class NoObserver:
-    """Keeps nothing of what it is told."""
+    """Records nothing."""
 
     def begin(self, progress: RequestProgress) -> None:
         """Do nothing."""

@@ -19,7 +19,7 @@ _RELAXED_AT_MOST = 16
 """Parts of schemas that a response header names."""
 
 CLIENT_CLOSED = 499
-"""The status of a request whose caller hung up before there was one."""
+"""The status of a request whose client disconnected before the reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,9 @@ class RequestRecord:
     generations: list[RequestProgress] = field(default_factory=list)
     """One for each prompt that an engine has taken, or for all inputs of a request for embeddings."""
     relaxed: list[str] = field(default_factory=list)
-    """Parts of its schemas that the answer is not held to; a response header tells them."""
+    """Parts of its schemas that the grammar does not enforce; a response header lists them."""
     refusal: str = ""
-    """Code of the error that it was told, if any."""
+    """Code of its error, if any."""
     failed: bool = False
     """A stream that had begun ended with an error."""
     status: int | None = None
@@ -92,7 +92,7 @@ class RequestRecord:
         self.generations.append(progress)
 
     def relax(self, part: str) -> None:
-        """Note that the answer is not held to a part of a schema."""
+        """Note a part of a schema that the grammar does not enforce."""
         if part not in self.relaxed and len(self.relaxed) < _RELAXED_AT_MOST:
             self.relaxed.append(part)
 

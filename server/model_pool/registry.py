@@ -94,7 +94,7 @@ class NamedModel:
 
 
 class EmbeddingModel(NamedModel):
-    """A model that makes vectors of texts."""
+    """An embedding model."""
 
     async def encode(self, texts: Sequence[str], context: RequestContext) -> list[tuple[int, ...]]:
         """Return texts as ids, with the special tokens that the model's tokenizer adds. Raises EngineUnavailable."""

@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 from glmserve.engine.errors import EngineUnavailable
 from glmserve.model_pool.host import ModelHost
 from glmserve.model_pool.registry import ModelRegistry
-from glmserve.observability import metric_definitions as meters
+from glmserve.observability import metric_definitions as metrics
 from glmserve.observability.metric_definitions import MetricKind, MetricSpec
 
 
@@ -23,11 +23,11 @@ class EngineFigures(Collector):
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """Yield all figures."""
         names = {model.host: model.card.parent or model.card.name for model in self._registry.models}
-        for meter in meters.ENGINE_METERS:
-            kind = GaugeMetricFamily if meter.kind is MetricKind.GAUGE else CounterMetricFamily
-            family = kind(meter.full_name, meter.help, labels=meter.labels)
+        for metric in metrics.ENGINE_METRICS:
+            kind = GaugeMetricFamily if metric.kind is MetricKind.GAUGE else CounterMetricFamily
+            family = kind(metric.full_name, metric.help, labels=metric.labels)
             for host, name in names.items():
-                family.add_metric([name], _READ[meter](host))
+                family.add_metric([name], _READ[metric](host))
             yield family
 
 
@@ -40,16 +40,16 @@ def _share(cells: int, host: ModelHost) -> float:
 
 _READ: Mapping[MetricSpec, Callable[[ModelHost], float]] = MappingProxyType(
     {
-        meters.RUNNING: lambda host: host.engine.stats.running,
-        meters.WAITING: lambda host: host.engine.stats.waiting,
-        meters.CACHE_USAGE: lambda host: _share(host.engine.stats.cells_running, host),
-        meters.CACHE_FILLED: lambda host: _share(host.engine.stats.cells_used, host),
-        meters.PREFIX_QUERIES: lambda host: host.engine.stats.prompt_tokens,
-        meters.PREFIX_HITS: lambda host: host.engine.stats.cached_tokens,
-        meters.DRAFTED: lambda host: host.engine.stats.drafted_tokens,
-        meters.ACCEPTED: lambda host: host.engine.stats.accepted_tokens,
-        meters.RESTARTS: lambda host: host.engine.restarts_total,
-        meters.RESUMED: lambda host: host.engine.resumed_total,
-        meters.READY: lambda host: host.takes_requests,
+        metrics.RUNNING: lambda host: host.engine.stats.running,
+        metrics.WAITING: lambda host: host.engine.stats.waiting,
+        metrics.CACHE_USAGE: lambda host: _share(host.engine.stats.cells_running, host),
+        metrics.CACHE_FILLED: lambda host: _share(host.engine.stats.cells_used, host),
+        metrics.PREFIX_QUERIES: lambda host: host.engine.stats.prompt_tokens,
+        metrics.PREFIX_HITS: lambda host: host.engine.stats.cached_tokens,
+        metrics.DRAFTED: lambda host: host.engine.stats.drafted_tokens,
+        metrics.ACCEPTED: lambda host: host.engine.stats.accepted_tokens,
+        metrics.RESTARTS: lambda host: host.engine.restarts_total,
+        metrics.RESUMED: lambda host: host.engine.resumed_total,
+        metrics.READY: lambda host: host.takes_requests,
     }
 )

@@ -65,7 +65,7 @@ READY = MetricSpec(
     "engine_ready", MetricKind.GAUGE, "1 if the model accepts requests, or would be loaded by one; else 0."
 )
 
-ENGINE_METERS = (
+ENGINE_METRICS = (
     RUNNING, WAITING, CACHE_USAGE, CACHE_FILLED, PREFIX_QUERIES, PREFIX_HITS, DRAFTED, ACCEPTED, RESTARTS, RESUMED,
     READY,
 )  # fmt: skip
@@ -125,7 +125,7 @@ HTTP = MetricSpec(
     ("route", "method", "status"),
 )  # fmt: skip
 
-REQUEST_METERS = (
+REQUEST_METRICS = (
     RECEIVED, SUCCESS, ABORTED, REFUSED, FAILED, PROMPT_TOKENS, GENERATION_TOKENS, WASTED_TOKENS,
     TTFT, INTER_TOKEN, END_TO_END, QUEUE, KEY_REQUESTS, KEY_TOKENS, HTTP,
 )  # fmt: skip

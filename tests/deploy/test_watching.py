@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from glmserve.engine.errors import EngineDied, QueueFull
 from glmserve.http.error_replies import describe
-from glmserve.observability.metric_definitions import ENGINE_METERS, REQUEST_METERS, MetricKind
+from glmserve.observability.metric_definitions import ENGINE_METRICS, REQUEST_METRICS, MetricKind
 from tests.support.api import connect, make_app
 from tests.support.scripted_engine import ScriptedEngine
 
@@ -34,13 +34,13 @@ OF_PROMETHEUS = {"instance", "job"}
 def labels_by_name() -> dict[str, set[str]]:
     """Every name that a sample can have, with its labels."""
     found: dict[str, set[str]] = {}
-    for meter in (*ENGINE_METERS, *REQUEST_METERS):
-        labels = set(meter.labels) | OF_PROMETHEUS
-        found[meter.exposed_name] = labels
-        if meter.kind is MetricKind.HISTOGRAM:
-            del found[meter.exposed_name]
-            found |= {f"{meter.full_name}_{part}": labels for part in ("sum", "count")}
-            found[f"{meter.full_name}_bucket"] = labels | {"le"}
+    for metric in (*ENGINE_METRICS, *REQUEST_METRICS):
+        labels = set(metric.labels) | OF_PROMETHEUS
+        found[metric.exposed_name] = labels
+        if metric.kind is MetricKind.HISTOGRAM:
+            del found[metric.exposed_name]
+            found |= {f"{metric.full_name}_{part}": labels for part in ("sum", "count")}
+            found[f"{metric.full_name}_bucket"] = labels | {"le"}
     return found
 
 

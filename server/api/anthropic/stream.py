@@ -31,7 +31,7 @@ class MessageWriter:
         self._called = False
 
     def feed(self, delta: TextDelta, usage: Usage) -> list[Event]:
-        """Return the events of a piece of the answer; ``usage`` is told in front of the first."""
+        """Return the events of a piece of the answer; ``usage`` is sent before the first."""
         self._last = delta
         bodies = [] if self._started else list(self._start(usage))
         self._started = True

@@ -57,7 +57,7 @@ class FunctionDefinition(ApiModel):
     description: str | None = None
     parameters: dict[str, object] | None = None
     strict: bool | None = None
-    """Calls are held to the schema in any case. True: the request is refused where that is not possible in full."""
+    """The grammar enforces the schema of calls in any case. True: reject what it cannot enforce."""
 
 
 class ToolDefinition(ApiModel):

@@ -40,7 +40,7 @@ class PromptFormat(Protocol):
 
     @property
     def tool_form(self) -> ToolCallFormat | None:
-        """How the family calls tools; None where it cannot be told of any."""
+        """Tool call format of the family; None if it has no tools."""
 
     def encode(
         self, messages: Sequence[Message], encoder: Encoder, tools: Sequence[Tool] = (), *, continued: bool = False

@@ -1,4 +1,4 @@
-"""Messages about tools, put so that a prompt format can take them."""
+"""Conversion of messages about tools for prompt formats."""
 
 from collections.abc import Sequence
 from itertools import takewhile
@@ -24,8 +24,8 @@ def check_results(messages: Sequence[Message]) -> None:
             raise PromptError(f"{path}: there is no tool call with the id {message.tool_call_id[:100]!r} before it")
 
 
-def with_system(messages: Sequence[Message], tools: Sequence[Tool], form: ToolCallFormat) -> tuple[Message, ...]:
-    """Return ``messages`` with one system message at the start that tells of ``tools``, if there are any.
+def with_system(messages: Sequence[Message], tools: Sequence[Tool], tool_format: ToolCallFormat) -> tuple[Message, ...]:
+    """Return ``messages`` with one system message at the start that describes ``tools``, if there are any.
 
     It takes in the system messages that are there.
     """
@@ -33,18 +33,18 @@ def with_system(messages: Sequence[Message], tools: Sequence[Tool], form: ToolCa
         return tuple(messages)
     leading = tuple(takewhile(lambda message: message.role is Role.SYSTEM, messages))
     system = "\n\n".join(message.content for message in leading)
-    return (Message(Role.SYSTEM, form.describe(tools, system)), *messages[len(leading) :])
+    return (Message(Role.SYSTEM, tool_format.describe(tools, system)), *messages[len(leading) :])
 
 
-def as_text(messages: Sequence[Message], tools: Sequence[Tool], form: TextForm) -> tuple[Message, ...]:
-    """Return ``messages`` in the roles system, user and assistant alone, as text: calls are said, results are told."""
+def as_text(messages: Sequence[Message], tools: Sequence[Tool], tool_format: TextForm) -> tuple[Message, ...]:
+    """Return ``messages`` in the roles system, user and assistant alone, with calls and results as text."""
     names = {call.id: call.name for message in messages for call in message.tool_calls}
-    return tuple(_as_text(message, names, form) for message in with_system(messages, tools, form))
+    return tuple(_as_text(message, names, tool_format) for message in with_system(messages, tools, tool_format))
 
 
-def _as_text(message: Message, names: dict[str, str], form: TextForm) -> Message:
+def _as_text(message: Message, names: dict[str, str], tool_format: TextForm) -> Message:
     if message.role is Role.TOOL:
-        return Message(Role.USER, form.result(names[message.tool_call_id], message.content))
+        return Message(Role.USER, tool_format.result(names[message.tool_call_id], message.content))
     if message.tool_calls:
-        return Message(Role.ASSISTANT, form.calls(message.content, message.tool_calls))
+        return Message(Role.ASSISTANT, tool_format.calls(message.content, message.tool_calls))
     return message

@@ -27,13 +27,13 @@ class ChatGLM3Form:
         code = f"tool_call({call.arguments})" if arguments is None else written(arguments)
         return f"```python\n{code}\n```"
 
-    def grammar(self, offer: ToolConfig) -> Grammar:
+    def grammar(self, config: ToolConfig) -> Grammar:
         """Return the grammar; see ``ToolForm``."""
-        named = [f'"{tool.name}\\n" / ?/ "```python\\n" tool_{i} "\\n```"' for i, tool in enumerate(offer.callable)]
-        rules = [call_rules(f"tool_{i}", tool.schema) for i, tool in enumerate(offer.callable)]
+        named = [f'"{tool.name}\\n" / ?/ "```python\\n" tool_{i} "\\n```"' for i, tool in enumerate(config.callable)]
+        rules = [call_rules(f"tool_{i}", tool.schema) for i, tool in enumerate(config.callable)]
         call = f"call: / ?/ ({' | '.join(named)})\n"
-        return Grammar(GrammarKind.LARK, named_answer(offer) + call + "".join(rules) + STRING_RULE)
+        return Grammar(GrammarKind.LARK, named_answer(config) + call + "".join(rules) + STRING_RULE)
 
-    def parser(self, offer: ToolConfig, new_id: NewId) -> NamedAnswerParser:
+    def parser(self, config: ToolConfig, new_id: NewId) -> NamedAnswerParser:
         """Return a parser for one answer; see ``ToolForm``."""
-        return NamedAnswerParser(offer, PythonArguments(), new_id)
+        return NamedAnswerParser(config, PythonArguments(), new_id)

@@ -1,4 +1,4 @@
-"""GLM-4's own form: the tools under a heading of the system message, a call as its name and JSON below it."""
+"""GLM-4's own format: the tools under a heading of the system message, a call as its name and JSON below it."""
 
 import json
 from collections.abc import Sequence
@@ -32,14 +32,14 @@ class Glm4Form:
         """Return the arguments; see ``NamedForm``."""
         return call.arguments or "{}"
 
-    def grammar(self, offer: ToolConfig) -> Grammar:
+    def grammar(self, config: ToolConfig) -> Grammar:
         """Return the grammar; see ``ToolForm``."""
-        calls = " | ".join(f'"{tool.name}\\n" %json {embedded(tool.schema)}' for tool in offer.callable)
-        return Grammar(GrammarKind.LARK, named_answer(offer) + f"call: / ?/ ({calls})")
+        calls = " | ".join(f'"{tool.name}\\n" %json {embedded(tool.schema)}' for tool in config.callable)
+        return Grammar(GrammarKind.LARK, named_answer(config) + f"call: / ?/ ({calls})")
 
-    def parser(self, offer: ToolConfig, new_id: NewId) -> NamedAnswerParser:
+    def parser(self, config: ToolConfig, new_id: NewId) -> NamedAnswerParser:
         """Return a parser for one answer; see ``ToolForm``."""
-        return NamedAnswerParser(offer, _JsonBody(), new_id)
+        return NamedAnswerParser(config, _JsonBody(), new_id)
 
 
 class _JsonBody:

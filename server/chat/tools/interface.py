@@ -25,15 +25,15 @@ class ToolCallFormat(Protocol):
     def describe(self, tools: Sequence[Tool], system: str) -> str:
         """Return the system message that tells the model of ``tools``, with the caller's ``system`` text in it."""
 
-    def grammar(self, offer: ToolConfig) -> Grammar:
+    def grammar(self, config: ToolConfig) -> Grammar:
         """Return a grammar in which every call is valid for its tool."""
 
-    def parser(self, offer: ToolConfig, new_id: NewId) -> AnswerParser:
+    def parser(self, config: ToolConfig, new_id: NewId) -> AnswerParser:
         """Return a parser for one answer; ``new_id`` names its calls."""
 
 
 class NamedForm(ToolCallFormat, Protocol):
-    """The form of a family that names the tool in the line of metadata in front of a message."""
+    """The format of a family that names the tool in the metadata line before a message."""
 
     def body(self, call: ToolCall) -> str:
         """Return the text below that line, the arguments, as the model would have written it."""

@@ -14,22 +14,22 @@ class BodyReader(Protocol):
         """Return the JSON of the arguments as far as ``text`` completes it."""
 
 
-def named_answer(offer: ToolConfig) -> str:
+def named_answer(config: ToolConfig) -> str:
     """Return the beginning of the grammar of such an answer; the rule ``call`` has to follow."""
-    if offer.choice is ToolChoice.REQUIRED:
+    if config.choice is ToolChoice.REQUIRED:
         return "start: call\n"
-    if offer.text_format is None:
+    if config.text_format is None:
         return "start: text | call\ntext: / ?\\n(.|\\n)*/\n"
     # The text may have the tokenizer's space in front.
-    return f"start: line text | call\nline: / ?\\n ?/\n{text_rule(offer.text_format)}"
+    return f"start: line text | call\nline: / ?\\n ?/\n{text_rule(config.text_format)}"
 
 
 class NamedAnswerParser:
     """Tells a call from text by the first line. Such an answer has one call or is text, and not both."""
 
-    def __init__(self, offer: ToolConfig, body: BodyReader, new_id: NewId) -> None:
+    def __init__(self, config: ToolConfig, body: BodyReader, new_id: NewId) -> None:
         """Start before the line of metadata."""
-        self._names = [tool.name for tool in offer.callable]
+        self._names = [tool.name for tool in config.callable]
         self._body = body
         self._new_id = new_id
         self._line = ""

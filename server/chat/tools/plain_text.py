@@ -1,4 +1,4 @@
-"""Tools for families that were never trained for them (ChatGLM2, Baichuan): told and called in plain words.
+"""Tools in plain words, for families that were never trained for them (ChatGLM2, Baichuan).
 
 A call is two lines, at the beginning of the answer or of a line of it:
 
@@ -36,7 +36,7 @@ _EXPLANATION = """\
 
 
 class TextForm:
-    """The form as prompt text and as a grammar; the marks are the same in both and in the parser."""
+    """The format as prompt text and as a grammar; prompt, grammar and parser use the same marks."""
 
     def describe(self, tools: Sequence[Tool], system: str) -> str:
         """Return ``system`` and the description of ``tools``; see ``ToolCallFormat``."""
@@ -52,20 +52,20 @@ class TextForm:
         """Return the result of tool ``name`` as a message to the model."""
         return f"工具 {name} 的结果：\n{content}"
 
-    def grammar(self, offer: ToolConfig) -> Grammar:
+    def grammar(self, config: ToolConfig) -> Grammar:
         """Return the grammar; see ``ToolForm``."""
-        more = f' ("\\n{_CALL}" call){{0,{offer.max_calls - 1}}}' if offer.max_calls > 1 else ""
-        if offer.choice is ToolChoice.REQUIRED:
+        more = f' ("\\n{_CALL}" call){{0,{config.max_calls - 1}}}' if config.max_calls > 1 else ""
+        if config.choice is ToolChoice.REQUIRED:
             start = f"first call{more}\n{_ALONE}\n"
         else:
-            first = _FIRST if offer.text_format is None else _ALONE
-            start = f"text | first call{more}\n{text_rule(offer.text_format)}{first}\n"
-        calls = [f'"{tool.name}{_LARK_ARGUMENTS}" %json {embedded(tool.schema)}' for tool in offer.callable]
+            first = _FIRST if config.text_format is None else _ALONE
+            start = f"text | first call{more}\n{text_rule(config.text_format)}{first}\n"
+        calls = [f'"{tool.name}{_LARK_ARGUMENTS}" %json {embedded(tool.schema)}' for tool in config.callable]
         return Grammar(GrammarKind.LARK, f"start: {start}call: {' | '.join(calls)}")
 
-    def parser(self, offer: ToolConfig, new_id: NewId) -> "TextFormParser":
+    def parser(self, config: ToolConfig, new_id: NewId) -> "TextFormParser":
         """Return a parser for one answer; see ``ToolForm``."""
-        return TextFormParser(offer, new_id)
+        return TextFormParser(config, new_id)
 
 
 def _description(tool: Tool) -> str:
@@ -87,35 +87,35 @@ _PERHAPS_HEAD = re.compile(r"\s*(?:\n ?" + _any_start_of([*_CALL, "[a-zA-Z0-9_-]
 class TextFormParser:
     """Finds the calls in an answer. Blanks around them belong to neither text nor calls."""
 
-    def __init__(self, offer: ToolConfig, new_id: NewId) -> None:
+    def __init__(self, config: ToolConfig, new_id: NewId) -> None:
         """Start before the answer; ``new_id`` names its calls."""
-        names = "|".join(tool.name for tool in offer.callable)
+        names = "|".join(tool.name for tool in config.callable)
         head = re.compile(rf"\s*\n ?{_CALL}({names}){_ARGUMENTS}(?={{)")
-        self._is_exclusive = offer.text_format is not None
+        self._is_exclusive = config.text_format is not None
         """A text in a format has no calls, whatever it says."""
         self._find_head = head.match if self._is_exclusive else head.search
         self._new_id = new_id
         # An answer begins with the beginning of a line.
-        self._held = "\n"
+        self._buffer = "\n"
         self._nothing_yet = True
         self._calls = 0
         self._arguments: JsonEnd | None = None
 
     def feed(self, text: str) -> AnswerPiece:
         """Return the certain part of the answer; see ``AnswerParser``."""
-        self._held += text
+        self._buffer += text
         texts: list[str] = []
         calls: list[CallDelta] = []
-        while self._held:
+        while self._buffer:
             if self._arguments is not None:
                 calls.append(self._take_arguments(self._arguments))
                 continue
-            head = self._find_head(self._held) if self._may_call else None
+            head = self._find_head(self._buffer) if self._may_call else None
             if head is None:
                 texts.append(self._take_text(self._certain()))
                 break
             texts.append(self._take_text(head.start()))
-            self._held = self._held[head.end() - head.start() :]
+            self._buffer = self._buffer[head.end() - head.start() :]
             self._nothing_yet = False
             calls.append(CallDelta(self._calls, id=self._new_id(), name=head.group(1)))
             self._arguments = JsonEnd()
@@ -123,9 +123,9 @@ class TextFormParser:
 
     def finish(self) -> AnswerPiece:
         """Return the text held back; see ``AnswerParser``."""
-        if self._arguments is not None or (self._calls and not self._held.strip()):
+        if self._arguments is not None or (self._calls and not self._buffer.strip()):
             return AnswerPiece()
-        return AnswerPiece(self._take_text(len(self._held)))
+        return AnswerPiece(self._take_text(len(self._buffer)))
 
     @property
     def _may_call(self) -> bool:
@@ -133,23 +133,23 @@ class TextFormParser:
 
     def _certain(self) -> int:
         """Return how many of the buffered characters cannot become part of a call any more."""
-        held = _PERHAPS_HEAD.search(self._held) if self._may_call else None
+        held = _PERHAPS_HEAD.search(self._buffer) if self._may_call else None
         if held is None or (self._is_exclusive and held.start()):
-            return len(self._held)
+            return len(self._buffer)
         return held.start()
 
     def _take_text(self, size: int) -> str:
         """Take ``size`` characters off the text held back, without the line's beginning that was put there."""
-        text, self._held = self._held[:size], self._held[size:]
+        text, self._buffer = self._buffer[:size], self._buffer[size:]
         if text and self._nothing_yet:
             self._nothing_yet = False
             return text[1:]
         return text
 
     def _take_arguments(self, arguments: JsonEnd) -> CallDelta:
-        size = arguments.feed(self._held)
-        delta = CallDelta(self._calls, self._held[:size])
-        self._held = self._held[size:]
+        size = arguments.feed(self._buffer)
+        delta = CallDelta(self._calls, self._buffer[:size])
+        self._buffer = self._buffer[size:]
         if arguments.found:
             self._arguments = None
             self._calls += 1

@@ -15,7 +15,7 @@ MAX_TOOLS = 128
 """OpenAI's own bound."""
 NAME_PATTERN = r"^[a-zA-Z0-9_-]{1,128}$"
 MAX_CALLS = 8
-"""Calls in one answer: a bound for models that would go on calling."""
+"""Maximum number of calls in one answer, for models that never stop calling."""
 
 
 class ToolError(ValueError):
@@ -23,7 +23,7 @@ class ToolError(ValueError):
 
 
 class StrictToolError(ToolError):
-    """A tool is strict, and no answer can be held to all of its schema."""
+    """A tool is strict, and the grammar cannot enforce all of its schema."""
 
 
 NO_PARAMETERS: Mapping[str, object] = MappingProxyType(
@@ -151,7 +151,7 @@ def make_offer(
     *,
     parallel: bool = True,
 ) -> ToolConfig:
-    """Return an offer that is within bounds; see ``ToolConfig``.
+    """Return a tool configuration that is within bounds; see ``ToolConfig``.
 
     Raises:
         ToolError: there are too many tools, or two of one name.

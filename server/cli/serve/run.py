@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def run(settings: Settings) -> None:
-    """Serve until told to stop.
+    """Serve until the process is told to stop.
 
     Raises:
         ClickException: the server cannot be started, or has nothing left to serve.

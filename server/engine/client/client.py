@@ -82,7 +82,7 @@ class EngineClient:
 
     @property
     def restarts_total(self) -> int:
-        """How often a process was started anew."""
+        """Number of process restarts."""
         return self._restarts.total
 
     @property

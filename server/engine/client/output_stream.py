@@ -32,7 +32,7 @@ class RequestOutputQueue:
         self._queue: asyncio.Queue[Outcome] = asyncio.Queue()
 
     def put(self, outcome: Outcome) -> bool:
-        """Add ``outcome``; return False where too many are unread, which is then the last that is told."""
+        """Add ``outcome``; return False if it made the queue overflow, which ends the request."""
         if isinstance(outcome, StepOutput):
             self.got_further = True
             outcome = self.so_far.add(outcome)

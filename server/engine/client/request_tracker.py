@@ -30,7 +30,7 @@ class RequestTracker:
         self._resume = resume
         self.resumed_total = 0
         self._ids = itertools.count(1)
-        self._door = AdmissionController(parallel, max_waiting)
+        self._admission = AdmissionController(parallel, max_waiting)
         self._clock = clock
         self._open: dict[int, RequestOutputQueue] = {}
 
@@ -40,17 +40,17 @@ class RequestTracker:
 
     def check_room(self, caller: Caller) -> None:
         """Raise QueueFull where a request of ``caller`` would be rejected."""
-        self._door.check(caller, self._clock())
+        self._admission.check(caller, self._clock())
 
     @contextmanager
     def let_in(self, caller: Caller) -> Iterator[int]:
         """Yield the id of an admitted request, and remove it where the block fails. Raises QueueFull."""
         request_id = next(self._ids)
-        self._door.enter(request_id, caller, self._clock())
+        self._admission.enter(request_id, caller, self._clock())
         try:
             yield request_id
         except BaseException:
-            self._door.leave(request_id, self._clock(), served=False)
+            self._admission.leave(request_id, self._clock(), served=False)
             raise
 
     def enter(self, request: Submit | Embed, send: Callable[[ToWorker], None]) -> RequestOutputQueue:
@@ -71,14 +71,14 @@ class RequestTracker:
     def drop(self, request_id: int) -> None:
         """Forget a request that has ended."""
         self._open.pop(request_id, None)
-        self._door.leave(request_id, self._clock())
+        self._admission.leave(request_id, self._clock())
 
     def end(self, error: EngineError, request_ids: Iterable[int] | None = None) -> None:
         """End these requests with ``error``, or all."""
         for request_id in tuple(self._open if request_ids is None else request_ids):
             if (outcomes := self._open.pop(request_id, None)) is not None:
                 outcomes.put(error)
-                self._door.leave(request_id, self._clock(), served=False)
+                self._admission.leave(request_id, self._clock(), served=False)
 
     def end_lost(self, error: EngineError) -> tuple[int, ...]:
         """End the requests that died with their process; return the ones that a fresh one may run.

@@ -16,7 +16,7 @@ class Restarts:
         """Whether a process has loaded the model: a model that never loaded is not worth another try."""
 
     def reset(self) -> None:
-        """Begin anew: the engine was stopped."""
+        """Reset the count: the engine was stopped."""
         self._in_a_row, self.has_loaded = 0, False
 
     def loaded(self) -> None:

@@ -1,14 +1,14 @@
-"""Noticing that a process which has work says nothing any more: it was stopped, or a step of it does not end."""
+"""Detection of a hung process, which has work and sends nothing: it was stopped, or a step does not end."""
 
 import asyncio
 from collections.abc import Callable
 
 _LATE_SECONDS = 1.0
-"""A timer that comes later than that tells of a pause of this very process, which has heard nothing meanwhile."""
+"""A timer that fires later than this shows that this process itself was paused, so it says nothing of the worker."""
 
 
 class Watchdog:
-    """Tells when nothing was heard for too long while there was work. Belongs to one event loop."""
+    """Reports a process that has work and sends nothing for too long. Belongs to one event loop."""
 
     def __init__(self, seconds: float, has_work: Callable[[], bool], on_silence: Callable[[], None]) -> None:
         """``on_silence`` is called after ``seconds`` of silence, once for each ``start``; 0 seconds never do that."""

@@ -66,7 +66,7 @@ class ModelFacts:
 
     @property
     def embeds(self) -> bool:
-        """Whether the model makes vectors, rather than answers."""
+        """Whether it is an embedding model."""
         return self.architecture in EMBEDDING_ARCHITECTURES
 
     @property

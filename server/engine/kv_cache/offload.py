@@ -22,7 +22,7 @@ OWN_SHARE = 4
 """A copy holds the whole path, so at least 1 / OWN_SHARE of it must be the slot's own."""
 
 MAX_OFFLOADED = 64
-"""Prefixes that are parked at once: each prompt is compared with all of them."""
+"""Maximum number of offloaded prefixes: each prompt is compared with all of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ class CacheSnapshot:
     tokens: Mapping[int, int]
     """Tokens of each non-empty slot."""
     copies: frozenset[int]
-    """Keys of parked prefixes."""
+    """Keys of offloaded prefixes."""
     samplers: frozenset[int]
     """Request ids."""
     grammars: frozenset[int]

@@ -90,7 +90,7 @@ class LlamaModelRunner:
         self._constraints = PreparedConstraints(ConstraintFactory(vocab, self.stop_ids))
         self._batch = TokenBatch(config.batch_size + config.parallel)
         self._samplers: dict[int, Sampler] = {}
-        self._parked: dict[int, bytearray] = {}
+        self._offloaded: dict[int, bytearray] = {}
         self._starts: dict[int, int] = {}
         self.info = EngineInfo(
             context_length=placement.context_length,
@@ -162,12 +162,12 @@ class LlamaModelRunner:
         if isinstance(op, CopyPrefix):
             llama_cpp.llama_memory_seq_cp(self._memory, op.source, op.target, 0, op.length)
         elif isinstance(op, Offload):
-            self._parked[op.key] = self.read_state(op.slot)
+            self._offloaded[op.key] = self.read_state(op.slot)
         elif isinstance(op, Load):
-            if not self.write_state(op.slot, self._parked.pop(op.key)):
+            if not self.write_state(op.slot, self._offloaded.pop(op.key)):
                 raise RuntimeError("llama.cpp has no room for an offloaded prefix, contrary to the cache index")
         elif isinstance(op, Drop):
-            del self._parked[op.key]
+            del self._offloaded[op.key]
         else:
             length = op.length if isinstance(op, Truncate) else 0
             llama_cpp.llama_memory_seq_rm(self._memory, op.slot, length, -1)
@@ -223,7 +223,7 @@ class LlamaModelRunner:
         lengths = {slot: int(llama_cpp.llama_memory_seq_pos_max(self._memory, slot)) + 1 for slot in range(self.slots)}
         return CacheSnapshot(
             tokens={slot: length for slot, length in lengths.items() if length},
-            copies=frozenset(self._parked),
+            copies=frozenset(self._offloaded),
             samplers=frozenset(self._samplers),
             grammars=self._constraints.request_ids,
         )

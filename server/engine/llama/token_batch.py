@@ -13,7 +13,7 @@ from glmserve.engine.scheduler.batch import BatchItem
 
 
 class TokenBatch:
-    """A ``llama_batch`` over numpy arrays that are filled anew each step; one sequence per token."""
+    """A ``llama_batch`` over numpy arrays that are refilled each step; one sequence per token."""
 
     def __init__(self, capacity: int) -> None:
         """Make room for ``capacity`` tokens."""

@@ -53,7 +53,7 @@ class _Outcome:
 
 
 _STATS_STEPS = 16
-"""Steps after which the figures are told again though nothing came or ended. Telling them each time costs a fast step
+"""Number of steps after which the statistics are sent even if nothing else is. Telling them each time costs a fast step
 half a percent: the caches of the processor are full of weights when a step ends."""
 
 
@@ -316,7 +316,7 @@ class EngineCore:
 def _reason(error: Exception, sequence: Sequence) -> str:
     """Return the error message for the client of ``sequence``, and log it.
 
-    Raises ``error`` where the books are wrong.
+    Raises ``error`` if the cache index is inconsistent.
     """
     if isinstance(error, AssertionError):
         raise error

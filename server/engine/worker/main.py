@@ -110,7 +110,7 @@ def serve(core: EngineCore, connection: Connection, outgoing: Outgoing) -> None:
 
     Raises:
         EOFError: the parent is gone.
-        EngineCorrupted: nothing can be computed, or the books are wrong: wrong answers might come out of the cache.
+        EngineCorrupted: nothing can be computed, or the cache index is inconsistent, so answers might be wrong.
     """
     unchecked = False
     while True:
@@ -146,7 +146,7 @@ def _check(core: EngineCore) -> None:
 
 
 def serve_embeddings(core: EmbeddingCore, connection: Connection, outgoing: Outgoing) -> None:
-    """The same of a model that makes vectors. Raises EOFError."""
+    """The same for an embedding model. Raises EOFError."""
     while True:
         for message in _messages(connection, 0.0 if core.has_work else None):
             if isinstance(message, Shutdown):

@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 
 LINGER_SECONDS = 1.0
 LINGER_BYTES = 256 * 1024
-"""Time and bytes that a caller may go on sending after a refusal. A connection that is closed before would be reset,
-and the caller might never read the refusal."""
+"""Limits of time and bytes for a client that still sends after an error reply. A connection that is closed earlier is
+reset, and the client might never read the reply."""
 LOOK_SECONDS = 0.25
-"""How often to check whether a caller who closed its sending side is still there."""
+"""Interval of checks whether a client that closed its sending side is still connected."""
 
 
 class HangUp(Exception):

@@ -23,7 +23,7 @@ class Authorization:
         self,
         app: ASGIApp,
         keys: ApiKeyStore,
-        wording: ErrorRenderer,
+        renderer: ErrorRenderer,
         public: Callable[[Scope], bool],
         *,
         share_prefixes: bool = False,
@@ -35,7 +35,7 @@ class Authorization:
         self._share_prefixes = share_prefixes
         self._app = app
         self._keys = keys
-        self._wording = wording
+        self._renderer = renderer
         self._public = public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,7 +50,7 @@ class Authorization:
         elif scope["path"] in OPEN_PATHS:
             record.is_known = False
         else:
-            return await self._wording.reply(scope, InvalidKey(given=bool(secrets)))(scope, receive, send)
+            return await self._renderer.reply(scope, InvalidKey(given=bool(secrets)))(scope, receive, send)
         return await self._app(scope, receive, send)
 
     def _find(self, secrets: list[bytes]) -> ApiKey | None:

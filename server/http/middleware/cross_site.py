@@ -22,7 +22,7 @@ class CrossSiteGuard:
     """Answers 403 to requests from pages of origins that are not allowed, and to a foreign host name."""
 
     def __init__(
-        self, app: ASGIApp, origins: Origins, hosts: Iterable[str], wording: ErrorRenderer, *, checks_host: bool
+        self, app: ASGIApp, origins: Origins, hosts: Iterable[str], renderer: ErrorRenderer, *, checks_host: bool
     ) -> None:
         """Wrap ``app``.
 
@@ -30,13 +30,13 @@ class CrossSiteGuard:
             app: the application.
             origins: whose pages may call.
             hosts: names, in lower case, by which the server may be called; "*" is any.
-            wording: of the refusal.
+            renderer: renders the error reply.
             checks_host: the server may be called by those names and by names of this machine alone.
         """
         self._app = app
         self._origins = origins
         self._hosts = frozenset(hosts)
-        self._wording = wording
+        self._renderer = renderer
         self._checks_host = checks_host and ALL not in self._hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,7 +45,7 @@ class CrossSiteGuard:
             headers = Headers(scope=scope)
             refusal = self._foreign_host(headers) or self._foreign_page(scope["method"], headers)
             if refusal is not None:
-                return await self._wording.reply(scope, refusal)(scope, receive, send)
+                return await self._renderer.reply(scope, refusal)(scope, receive, send)
         return await self._app(scope, receive, send)
 
     def _foreign_host(self, headers: Headers) -> HostRefused | None:

@@ -16,13 +16,13 @@ class Shedding:
     """
 
     def __init__(
-        self, app: ASGIApp, paths: Collection[str], check_room: Callable[[], None], wording: ErrorRenderer
+        self, app: ASGIApp, paths: Collection[str], check_room: Callable[[], None], renderer: ErrorRenderer
     ) -> None:
         """Wrap ``app``; ``check_room`` raises QueueFull where a POST to one of ``paths`` would be rejected."""
         self._app = app
         self._paths = paths
         self._check_room = check_room
-        self._wording = wording
+        self._renderer = renderer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -30,5 +30,5 @@ class Shedding:
             try:
                 self._check_room()
             except QueueFull as error:
-                return await self._wording.reply(scope, error)(scope, receive, send)
+                return await self._renderer.reply(scope, error)(scope, receive, send)
         return await self._app(scope, receive, send)

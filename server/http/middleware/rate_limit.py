@@ -19,12 +19,12 @@ class RateLimit:
     """
 
     def __init__(
-        self, app: ASGIApp, limits: Limits, wording: ErrorRenderer, clock: Callable[[], float] = time.monotonic
+        self, app: ASGIApp, limits: Limits, renderer: ErrorRenderer, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Wrap ``app``; ``limits`` apply to requests without a key. ``clock`` gives seconds."""
         self._app = app
         self._limits = limits
-        self._wording = wording
+        self._renderer = renderer
         self._clock = clock
         self._budgets: dict[str, RateLimiter] = {}
 
@@ -46,7 +46,7 @@ class RateLimit:
         try:
             budget.enter(record, self._clock())
         except RateLimited as error:
-            return await self._wording.reply(scope, error)(scope, receive, told)
+            return await self._renderer.reply(scope, error)(scope, receive, told)
         return await self._counted(budget, record, scope, receive, told)
 
     async def _counted(

@@ -8,10 +8,10 @@ from glmserve.http.middleware.error_rendering import ErrorRenderer
 class ServerErrorMiddleware:
     """Turns an unhandled exception into a 500, and logs it with its traceback."""
 
-    def __init__(self, app: ASGIApp, wording: ErrorRenderer) -> None:
+    def __init__(self, app: ASGIApp, renderer: ErrorRenderer) -> None:
         """Wrap ``app``."""
         self._app = app
-        self._wording = wording
+        self._renderer = renderer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -28,4 +28,4 @@ class ServerErrorMiddleware:
             if scope["type"] != "http" or started:
                 # Too late for a status: the server cuts the connection, and logs this.
                 raise
-            await self._wording.reply(scope, error)(scope, receive, send)
+            await self._renderer.reply(scope, error)(scope, receive, send)

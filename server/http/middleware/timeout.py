@@ -19,11 +19,11 @@ class TimeLimit:
     what hangs because the caller does not read, whose connection is cut.
     """
 
-    def __init__(self, app: ASGIApp, seconds: float, wording: ErrorRenderer) -> None:
+    def __init__(self, app: ASGIApp, seconds: float, renderer: ErrorRenderer) -> None:
         """Wrap ``app``."""
         self._app = app
         self._seconds = seconds
-        self._wording = wording
+        self._renderer = renderer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -41,5 +41,5 @@ class TimeLimit:
         with anyio.move_on_after(record.seconds_left() + GRACE_S) as limit:
             await self._app(scope, receive, watched)
         if limit.cancelled_caught and not started:
-            await self._wording.reply(scope, RequestTimedOut(self._seconds))(scope, receive, send)
+            await self._renderer.reply(scope, RequestTimedOut(self._seconds))(scope, receive, send)
         return None

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from docs.generate.metrics_page import metrics_page
 from glmserve.http.request_progress import RequestProgress
 from glmserve.http.request_record import RequestRecord
-from glmserve.observability.metric_definitions import ENGINE_METERS, REQUEST_METERS
+from glmserve.observability.metric_definitions import ENGINE_METRICS, REQUEST_METRICS
 from glmserve.observability.request_outcome import OutcomeKind, RequestOutcome, outcome_of
 from tests.support.api import connect, make_app
 from tests.support.scripted_engine import ScriptedEngine
@@ -55,10 +55,10 @@ async def test_every_figure_of_the_list_is_served_and_no_other() -> None:
         reply: httpx.Response = await http.get("/metrics")
     assert reply.headers["content-type"].startswith("text/plain")
     families = {family.name: family for family in text_string_to_metric_families(reply.text)}
-    meters = {meter.full_name: meter for meter in (*ENGINE_METERS, *REQUEST_METERS)}
+    metrics = {metric.full_name: metric for metric in (*ENGINE_METRICS, *REQUEST_METRICS)}
     assert {name: family.type for name, family in families.items()} == {
-        name: meter.kind.value for name, meter in meters.items()
+        name: metric.kind.value for name, metric in metrics.items()
     }
     assert {name: family.documentation for name, family in families.items()} == {
-        name: meter.help for name, meter in meters.items()
+        name: metric.help for name, metric in metrics.items()
     }

@@ -36,7 +36,7 @@ class ChatMessage(ApiModel):
     refusal: str | None = None
     """Refusal that an earlier answer had in place of content."""
     prefix: bool | None = None
-    """Of the last message: the answer goes on with it. So DeepSeek and Mistral spell ``continue_final_message``."""
+    """Of the last message: continue it in the answer. So DeepSeek and Mistral spell ``continue_final_message``."""
     partial: bool | None = None
     """The same, as Moonshot and Qwen spell it."""
 

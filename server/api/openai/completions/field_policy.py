@@ -15,4 +15,4 @@ _SUPPORTED = frozenset({"echo", "add_special_tokens"})
 _REPLACED = _SUPPORTED.union(field.name for field in _OWN)
 
 COMPLETION = FieldPolicy(CHAT.ignored, (*_OWN, *(field for field in CHAT.rejected if field.name not in _REPLACED)))
-"""The fields of the body that are not supported: those of a chat, and more."""
+"""The fields of the body that are not supported, such as the fields of a chat."""

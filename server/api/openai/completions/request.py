@@ -73,7 +73,7 @@ class PromptJob:
     text: str
     """The text to echo: as sent, or decoded from the ids."""
     prefix_tokens: int
-    """Special tokens that were put in front, of which the caller is not told."""
+    """Special tokens before the prompt, which the reply does not show."""
     request: GenerationRequest
 
 

@@ -69,7 +69,7 @@ class ComputeFallback:
         return self.failed(f"{how} while {'it tested itself' if self._self_testing else 'it loaded the model'}")
 
     def failed(self, how: str) -> bool:
-        """Choose the next safer mode; return False where there is none, and begin anew with the next start."""
+        """Choose the next safer mode; if there is none, return False and reset to the first mode."""
         self.failures += (Failure(self.mode, how),)
         if (safer := self.mode.safer) is None:
             self.mode = self._first
