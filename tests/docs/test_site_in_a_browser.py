@@ -52,9 +52,9 @@ def test_readers_begin_in_their_language_and_come_to_the_same_page_in_the_other(
 @pytest.mark.parametrize(
     ("language", "asked", "found"),
     [
-        ("zh", "微调变体", "serving.html"),
+        ("zh", "适配器", "serving.html"),
         ("zh", "KV缓存的类型", "settings.html"),
-        ("en", "tuned variants", "models.html"),
+        ("en", "adapters", "serving.html"),
     ],
 )
 def test_a_search_finds_pages(page: Page, address: str, language: str, asked: str, found: str) -> None:
