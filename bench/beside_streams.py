@@ -15,7 +15,7 @@ from pathlib import Path
 from glmserve.engine.config import Device, EngineConfig
 from glmserve.engine.gguf.gguf_check import check_gguf
 from glmserve.engine.llama.runner import LlamaModelRunner
-from glmserve.engine.messages import Submit
+from glmserve.engine.messages import StepOutput, Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore
@@ -63,6 +63,7 @@ def drive(core: EngineCore) -> Run:
         for output in (output for output in outputs if output.request_id < STREAMS):
             pause = max(pause, now - last[output.request_id])
             last[output.request_id] = ended = now
+            assert isinstance(output, StepOutput)
             tokens += len(output.token_ids)
     return Run(time.perf_counter() - started, pause, STREAMS * (ended - started) / tokens)
 

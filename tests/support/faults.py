@@ -140,7 +140,7 @@ def install(plan: tuple[Fault, ...], backend: ModelRunner | EmbeddingBackend) ->
 def install_in_reports(plan: tuple[Fault, ...]) -> None:
     """Let the reports of this process, on whichever connection, fail as planned."""
     if reports := tuple(fault for fault in plan if fault.place == "report"):
-        Connection.send = _failing_send(reports, Connection.send)  # type: ignore[method-assign]
+        Connection.send = _failing_send(reports, Connection.send)  # type: ignore[method-assign, assignment]
 
 
 def _take(file: Path) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@llama_cpp.llama_log_callback
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
 def _silent(level: int, text: bytes, user_data: object) -> None:
     pass
 
@@ -66,7 +66,8 @@ def compute_logits(
             raise RuntimeError("llama_decode failed")
         width = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
         values = llama_cpp.llama_get_logits(context)
-        return np.ctypeslib.as_array(values, shape=(len(prompt), width)).copy()
+        logits: NDArray[np.float32] = np.ctypeslib.as_array(values, shape=(len(prompt), width)).copy()
+        return logits
     finally:
         llama_cpp.llama_batch_free(batch)
         llama_cpp.llama_free(context)
