@@ -5,7 +5,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Annotated, Literal
 
+from pydantic import Field
 from typing_extensions import NotRequired, TypedDict
 
 from glmserve.chat.prompts.message import Message, Role
@@ -18,17 +20,37 @@ _LARGEST_TEMPERATURE = 2.0
 _MOST_TURNS = 20_000
 """More rounds than any context holds; reading a million of them would keep all other callers waiting."""
 
-_Number = float | str | bool | None
+_Number = float | Annotated[str, Field(pattern=r"^\s*([+-]?[0-9]+([.][0-9]+)?)?\s*$")] | Literal[False] | None
+_Positive = (
+    Annotated[float, Field(ge=0)]
+    | Annotated[str, Field(pattern=r"^\s*([0-9]+([.][0-9]+)?)?\s*$")]
+    | Literal[False]
+    | None
+)
 
 
 class LegacyBody(TypedDict):
     """The body as callers may send it; other fields have no effect."""
 
-    prompt: str
-    history: NotRequired[list[list[object] | dict[str, object]] | None]
-    max_length: NotRequired[_Number]
-    top_p: NotRequired[_Number]
-    temperature: NotRequired[_Number]
+    prompt: Annotated[str, Field(description="The question.")]
+    history: NotRequired[
+        Annotated[
+            list[list[object] | dict[str, object]] | None,
+            Field(description="Earlier rounds: [question, answer] pairs, or messages with role and content."),
+        ]
+    ]
+    max_length: NotRequired[
+        Annotated[_Number, Field(description="Token limit of prompt and answer together. 0 and null: the default.")]
+    ]
+    top_p: NotRequired[
+        Annotated[
+            _Positive,
+            Field(
+                description="Sample from the most likely tokens with this total probability. 0 and null: the default."
+            ),
+        ]
+    ]
+    temperature: NotRequired[Annotated[_Positive, Field(description="Sampling temperature. 0 and null: the default.")]]
 
 
 @dataclass(frozen=True, slots=True)
