@@ -14,7 +14,7 @@ from glmserve.engine.llama.runner import LlamaModelRunner
 from glmserve.engine.messages import EngineStats, Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
-from glmserve.engine.speculative.controller import SpeculativeController
+from glmserve.engine.speculative.controller import SpeculativeController, _Proposal
 from glmserve.engine.worker.core import EngineCore
 
 TINY = Path(__file__).resolve().parents[2] / "models" / "tiny"
@@ -32,8 +32,14 @@ def _prompts(path: Path, count: int) -> list[tuple[int, ...]]:
 class _AlwaysWorthIt(SpeculativeController):
     """Drafts whatever it finds, so that the test does not hang on what this machine is doing just now."""
 
-    def _best(self, chances, tokens, expected, seconds):
-        return min(len(chances), 8), 1.0
+    def _drafts(self, found, sequences, room, seconds):
+        drafts = {}
+        for _, match, sequence in found:
+            most = min(8, room, sequence.max_tokens - sequence.num_generated_tokens - 1)
+            drafts[sequence.request_id] = self._before_stop(sequence, match.start, most)
+            room -= len(drafts[sequence.request_id])
+        self._proposal = _Proposal(sum(map(len, drafts.values())), 1.0, 1.0)
+        return drafts
 
 
 def _answers(path: Path, drafting: bool, temperature: float) -> tuple[dict[int, list[int]], EngineStats]:

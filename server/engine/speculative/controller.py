@@ -1,86 +1,106 @@
 """Decides the number of draft tokens of a step, by measured cost and acceptance rate. Pure.
 
-A draft is a guess of the next tokens from where the last ones stood before (``prompt_lookup``). It is computed in
-the same batch, sampled at while it comes true, and cut off again where it does not: the answer is the same, only
-sooner. How often guesses come true is seen for nothing: each is compared with what the answer goes on with, whether it
-was computed along or not. What drafts may cost at worst comes out of a credit, which is filled by a share of all
-decoding time and by what drafts save; so speculation that does not pay turns itself off, and has cost ``SHARE`` of
-the time by then.
+A draft is a guess of the next tokens from where the last ones stood before (``ngram``). It is computed in the same
+batch and sampled as long as it is accepted; the rest is removed from the cells. The answer is the same, only sooner.
+
+The acceptance rate is learnt without cost: each match is compared with the tokens that follow, whether they were
+drafted or not. Drafts are paid out of a credit. A share of the decoding time and the time that drafts save fill it, so
+speculation that does not pay turns itself off after it has cost ``SHARE`` of the time. A sequence without a match
+costs one look into its index a step.
 """
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass
 from itertools import accumulate
-from operator import mul
+from operator import itemgetter
 
 from glmserve.engine.sequence import Sequence
-from glmserve.engine.speculative.ngram import MAX_MATCH, PromptLookup
+from glmserve.engine.speculative.ngram import MAX_MATCH, Match, NgramMatcher
 from glmserve.engine.speculative.step_cost import StepCost
 
 SHARE = 0.02
 """Share of the decoding time that unprofitable speculation may cost."""
 
 _MOST_CREDIT = 10
-"""In single steps: the most that can be saved up. It starts with none: the first answers bear no more than others."""
+"""Largest credit, in steps without drafts. It starts at none: the first answers bear no more than others."""
 
 _MARGIN = 1.03
 """How much faster a step has to get for a draft to be worth its risk."""
 
 _LONGEST = 31
-"""Tokens of a draft: with the one that it follows, a number that the kernels for matrices like."""
+"""Most tokens of a draft: with the token before it, a number of rows that matrix kernels like."""
 
 _ROWS = 4
 """Rows that kernels process at a time. Two cores, 0.9B q4_0: 3 rows take 2.7 times as long as one and 4 take 2.6, 15
 take 8.1 and 16 take 6.3; so drafts fill up to a multiple."""
 
-_FIRST_GUESSES = 10.0
-"""How many guesses the first opinion on luck counts for."""
+_PRIOR_TOKENS = 10.0
+"""Observed tokens that the first estimate of the acceptance rate counts for."""
 
-_MEMORY = 100.0
-"""Guesses after which older luck counts for less than half."""
+_HOPELESS = 0.01
+"""Probability of a first token below which nothing is drafted. Short matches begin with it and have to be learnt."""
+
+_KEEP = 0.5 ** (1 / 100)
+"""Weight of the past after each observed token: after 100 it counts for half."""
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
-    """How a sequence may go on after its first ``length`` tokens, and how long the match was that says so."""
+class _Extension:
+    """A draft of ``length`` tokens in a step that takes ``seconds`` with it."""
 
     length: int
-    tokens: tuple[int, ...]
-    match: int
+    gain: float
+    """Tokens that it is expected to give."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Proposal:
+    """What the drafts of a step were expected to cost."""
+
+    tokens: int
+    plain_seconds: float
+    """Of the step without drafts."""
+    seconds: float
+    """Of the step with them."""
 
 
 class AcceptanceEstimator:
-    """How probably a guessed token comes true, by the length of the match, and apart for greedy and drawn tokens.
+    """Probability that a draft token is accepted, by match length, and apart for greedy and random sampling.
 
-    A token further on in a guess is as sure as one from a match that is longer by the tokens between.
+    A token further on in a draft is as sure as one after a match that is longer by the tokens between.
     """
 
     def __init__(self) -> None:
-        """Start from an opinion: the longer the match, the surer the next token."""
-        self._came_true: dict[tuple[int, bool], float] = {}
-        self._tried: dict[tuple[int, bool], float] = {}
-        for rank in range(MAX_MATCH.bit_length()):
-            for greedy in (True, False):
-                self._tried[rank, greedy] = _FIRST_GUESSES
-                self._came_true[rank, greedy] = _FIRST_GUESSES * (1 - 2 / (1 << rank)) if rank > 1 else 0.0
+        """Start from an estimate: the longer the match, the surer the next token."""
+        ranks = range(MAX_MATCH.bit_length())
+        prior = [_PRIOR_TOKENS * (1 - 2 / (1 << rank)) if rank > 1 else 0.0 for rank in ranks]
+        self._accepted = {greedy: list(prior) for greedy in (True, False)}
+        self._observed = {greedy: [_PRIOR_TOKENS] * len(ranks) for greedy in (True, False)}
 
-    def probability(self, match: int, *, greedy: bool) -> float:
-        """Probability of a token drafted from a match of ``match`` tokens, if the drafts before it were accepted."""
-        key = _rank(match), greedy
-        return self._came_true[key] / self._tried[key]
+    def chances(self, match: int, count: int, *, greedy: bool) -> list[float]:
+        """Return the probability of each of ``count`` draft tokens that it is accepted, with all before it.
 
-    def observe(self, match: int, accepted_tokens: int, drafted_tokens: int, *, greedy: bool) -> None:
-        """Learn from a draft: tokens after the first rejected one say nothing."""
-        keep = 0.5 ** (1 / _MEMORY)
-        for index in range(min(accepted_tokens + 1, drafted_tokens)):
-            key = _rank(match + index), greedy
-            self._came_true[key] = self._came_true[key] * keep + (index < accepted_tokens)
-            self._tried[key] = self._tried[key] * keep + 1
+        None are returned where the first one is hopeless.
+        """
+        accepted, observed = self._accepted[greedy], self._observed[greedy]
+        chances, chance = [], 1.0
+        for length in range(match, match + count):
+            rank = min(length, MAX_MATCH).bit_length() - 1
+            chance *= accepted[rank] / observed[rank]
+            if length == match and chance < _HOPELESS:
+                break
+            chances.append(chance)
+        return chances
 
-
-def _rank(match: int) -> int:
-    return min(match, MAX_MATCH).bit_length() - 1
+    def observe(self, match: int, accepted_tokens: int, tokens: int, *, greedy: bool) -> None:
+        """Learn that ``accepted_tokens`` of ``tokens`` were as predicted. Tokens after a wrong one do not count."""
+        accepted, observed = self._accepted[greedy], self._observed[greedy]
+        for index in range(min(accepted_tokens + 1, tokens)):
+            rank = min(match + index, MAX_MATCH).bit_length() - 1
+            accepted[rank] = accepted[rank] * _KEEP + (index < accepted_tokens)
+            observed[rank] = observed[rank] * _KEEP + 1
 
 
 class SpeculativeController:
@@ -89,127 +109,119 @@ class SpeculativeController:
     def __init__(self, stop_ids: frozenset[int]) -> None:
         """No draft holds one of ``stop_ids``."""
         self._stop_ids = stop_ids
-        self._lookups: dict[int, PromptLookup] = {}
-        self._guesses: dict[int, Draft] = {}
+        self._matchers: dict[int, NgramMatcher] = {}
         self._cost = StepCost()
-        self._luck = AcceptanceEstimator()
+        self._acceptance = AcceptanceEstimator()
         self._credit = 0.0
-        self._drafted = 0
+        self._proposal: _Proposal | None = None
         self.drafted_tokens = 0
         self.accepted_tokens = 0
 
     @property
     def request_ids(self) -> frozenset[int]:
-        """Of the sequences that something is kept of."""
-        return frozenset(self._lookups)
+        """Sequences that have an index."""
+        return frozenset(self._matchers)
 
     def forget(self, request_id: int) -> None:
-        """Drop the state of a sequence that has ended."""
-        self._lookups.pop(request_id, None)
-        self._guesses.pop(request_id, None)
+        """Drop the index of a sequence that has ended."""
+        self._matchers.pop(request_id, None)
 
     def propose(self, sequences: Ordered[Sequence], room: int, seconds: float) -> Mapping[int, tuple[int, ...]]:
-        """Return drafted tokens by request id for decoding ``sequences``.
+        """Return draft tokens by request id for decoding ``sequences``.
 
         Args:
             sequences: all of the step; nothing else is computed in it.
-            room: most drafted tokens.
-            seconds: what the step may take.
+            room: most draft tokens.
+            seconds: the time that the step may take.
         """
-        drafts = self._drafts(sequences, room, seconds)
-        self._drafted = sum(map(len, drafts.values()))
-        return drafts
-
-    def _drafts(self, sequences: Ordered[Sequence], room: int, seconds: float) -> dict[int, tuple[int, ...]]:
+        self._proposal = None
         if room < 1:
             return {}
-        guesses = [(s, guess) for s in sequences if _may_draft(s) and (guess := self._guess(s)) is not None]
-        plain = self._cost.of(len(sequences))
-        if plain is None:
-            return {}
-        guesses.sort(key=lambda pair: -pair[1].match)
-        drafts: dict[int, tuple[int, ...]] = {}
-        tokens, expected = len(sequences), float(len(sequences))
-        for sequence, guess in guesses:
-            most = min(len(guess.tokens), room - (tokens - len(sequences)))
-            chances = self._chances(guess, most, greedy=_greedy(sequence))
-            length, gain = self._best(chances, tokens, expected, min(plain + self._credit, seconds))
-            if length:
-                drafts[sequence.request_id] = guess.tokens[:length]
-                tokens, expected = tokens + length, expected + gain
-        return drafts
+        found = []
+        for sequence in sequences:
+            matcher = self._matchers.get(sequence.request_id)
+            if matcher is None:
+                matcher = self._matchers[sequence.request_id] = NgramMatcher()
+            last, match = matcher.match, matcher.find(sequence.tokens)
+            if last is not None:
+                self._acceptance.observe(last.length, matcher.accepted, matcher.new_tokens, greedy=_greedy(sequence))
+            if match is not None:
+                found.append((match.length, match, sequence))
+        return self._drafts(found, len(sequences), room, seconds) if found else {}
 
-    def observe(self, sequences: Ordered[Sequence], accepted: Mapping[int, int], seconds: float) -> None:
-        """Learn from the step that was proposed for: ``accepted`` tokens of the drafts, by request id."""
-        drafted = self._drafted
-        plain = self._cost.of(len(sequences))
-        foreseen = self._cost.of(len(sequences) + drafted)
-        self._cost.observe(len(sequences) + drafted, seconds)
-        if plain is None or foreseen is None:
+    def observe(self, sequences: int, accepted_tokens: int, seconds: float) -> None:
+        """Learn from the step that was proposed for: ``accepted_tokens`` of the drafts of ``sequences``."""
+        proposal = self._proposal
+        if proposal is None:
+            self._credit += SHARE * seconds
+            self._cost.observe(sequences, seconds)
             return
-        accepted_tokens = sum(accepted.values())
-        # What a step takes beyond twice of what was foreseen is somebody else's doing.
-        spent = min(seconds, 2 * foreseen) - plain if drafted else -SHARE * plain
-        saved = accepted_tokens * plain / len(sequences)
-        self._credit = min(self._credit + saved - spent, _MOST_CREDIT * plain)
-        self.drafted_tokens += drafted
+        self._cost.observe(sequences + proposal.tokens, seconds)
+        # Where a step takes more than twice the expected time, the rest has another cause.
+        spent = min(seconds, 2 * proposal.seconds) - proposal.plain_seconds
+        self._credit += accepted_tokens * proposal.plain_seconds / sequences - spent
+        self.drafted_tokens += proposal.tokens
         self.accepted_tokens += accepted_tokens
 
     def observe_prompt(self, tokens: int, seconds: float) -> None:
         """Learn the cost of a large batch from a step of prompt tokens alone."""
         self._cost.observe(tokens, seconds, prompt=True)
 
-    def _guess(self, sequence: Sequence) -> Draft | None:
-        """Draft the continuation of ``sequence``: up to a stop token, and to the room of the answer."""
-        self._compare(sequence)
-        found = self._lookups.setdefault(sequence.request_id, PromptLookup()).find(sequence.tokens)
-        if found is None:
-            return None
-        most = min(_LONGEST, sequence.max_tokens - sequence.num_generated_tokens - 1)
-        tokens = sequence.tokens[found.start : found.start + most]
+    def _drafts(
+        self, found: list[tuple[int, Match, Sequence]], sequences: int, room: int, seconds: float
+    ) -> dict[int, tuple[int, ...]]:
+        """Return the drafts that pay, the longest match first."""
+        plain, least = self._cost.of(sequences), self._cost.of(_next_rows(sequences))
+        if plain is None or least is None:
+            return {}
+        self._credit = min(self._credit, _MOST_CREDIT * plain)
+        seconds = min(seconds, plain + self._credit)
+        if least > seconds:
+            return {}
+        found.sort(key=itemgetter(0), reverse=True)
+        drafts: dict[int, tuple[int, ...]] = {}
+        tokens, expected, cost = sequences, float(sequences), plain
+        for _, match, sequence in found:
+            most = min(_LONGEST, room + sequences - tokens, sequence.max_tokens - sequence.num_generated_tokens - 1)
+            chances = self._acceptance.chances(match.length, most, greedy=_greedy(sequence))
+            if not chances:
+                continue
+            draft = self._before_stop(sequence, match.start, most)
+            best = self._best(chances[: len(draft)], tokens, expected, cost, seconds)
+            if best is not None:
+                drafts[sequence.request_id] = draft[: best.length]
+                tokens, expected, cost = tokens + best.length, expected + best.gain, best.seconds
+        if drafts:
+            self._proposal = _Proposal(tokens - sequences, plain, cost)
+        return drafts
+
+    def _before_stop(self, sequence: Sequence, start: int, most: int) -> tuple[int, ...]:
+        """Return ``most`` tokens of ``sequence`` from ``start`` on, or those before a stop token."""
+        tokens = sequence.tokens[start : start + most]
         stop = next((i for i, token in enumerate(tokens) if token - sequence.salt in self._stop_ids), len(tokens))
-        if not stop:
-            return None
-        guess = Draft(len(sequence.tokens), tuple(tokens[:stop]), found.length)
-        self._guesses[sequence.request_id] = guess
-        return guess
+        return tuple(tokens[:stop])
 
-    def _compare(self, sequence: Sequence) -> None:
-        """Learn from the last draft, now that the answer has continued."""
-        guess = self._guesses.pop(sequence.request_id, None)
-        if guess is None:
-            return
-        came = sequence.tokens[guess.length :]
-        pairs = list(zip(guess.tokens, came, strict=False))
-        accepted_tokens = next(
-            (i for i, (drafted_tokens, token) in enumerate(pairs) if drafted_tokens != token), len(pairs)
-        )
-        self._luck.observe(guess.match, accepted_tokens, len(pairs), greedy=_greedy(sequence))
-
-    def _chances(self, guess: Draft, most: int, *, greedy: bool) -> list[float]:
-        """Return how probably each of the first ``most`` guessed tokens comes true, with all before it."""
-        each = (self._luck.probability(guess.match + index, greedy=greedy) for index in range(most))
-        return list(accumulate(each, mul))
-
-    def _best(self, chances: Ordered[float], tokens: int, expected: float, seconds: float) -> tuple[int, float]:
-        """Return the length of a draft that makes the step's rate highest, and the tokens it is expected to give."""
-        cost = self._cost.of(tokens)
-        best, best_gain = 0, 0.0
-        rate = _MARGIN * expected / cost if cost else 0.0
+    def _best(
+        self, chances: Ordered[float], tokens: int, expected: float, cost: float, seconds: float
+    ) -> _Extension | None:
+        """Return the draft that makes the rate of a step of ``tokens`` highest, if one makes it higher."""
+        best: _Extension | None = None
+        rate = _MARGIN * expected / cost
         for length, gain in enumerate(accumulate(chances), 1):
             rows = tokens + length
             if rows > 2 and rows % _ROWS:
                 continue
-            cost = self._cost.of(rows)
-            if cost is None or cost > seconds:
+            longer = self._cost.of(rows)
+            if longer is None or longer > seconds:
                 break
-            if (expected + gain) / cost > rate:
-                best, best_gain, rate = length, gain, (expected + gain) / cost
-        return best, best_gain
+            if (expected + gain) / longer > rate:
+                best, rate = _Extension(length, gain, longer), (expected + gain) / longer
+        return best
 
 
-def _may_draft(sequence: Sequence) -> bool:
-    return sequence.num_uncomputed_tokens == 1 and sequence.max_tokens - sequence.num_generated_tokens > 1
+def _next_rows(tokens: int) -> int:
+    """Return the rows of the smallest step that drafts make of one of ``tokens``."""
+    return 2 if tokens == 1 else (tokens // _ROWS + 1) * _ROWS
 
 
 def _greedy(sequence: Sequence) -> bool:

@@ -28,38 +28,41 @@ class StepCost:
         self._seen_at: dict[int, int] = {}
         self._observations = 0
         self._prompt = (0.0, 0.0)
-        self._points: list[tuple[float, float]] = []
+        self._points: list[tuple[float, float]] | None = None
+        """The line, if it was drawn since the last observation."""
 
     def observe(self, tokens: int, seconds: float, *, prompt: bool = False) -> None:
         """Learn from a step; ``prompt`` says that it was of prompt tokens alone."""
+        if prompt and tokens < _PROMPT_STEP:
+            return
+        self._points = None
         if prompt:
-            if tokens >= _PROMPT_STEP:
-                self._prompt = (tokens, seconds)
-        else:
-            self._enter(_bucket(tokens), seconds)
-        self._points = self._line()
+            self._prompt = (tokens, seconds)
+            return
+        # Sizes are exact up to 7, then rounded to a quarter, so that rare sizes share observations.
+        size = tokens if tokens < 8 else tokens >> (tokens.bit_length() - 3) << (tokens.bit_length() - 3)
+        known = self._seconds.get(size, seconds)
+        # A step beyond twice the known cost was slow for another reason: it counts, but not with all its time.
+        weight = FASTER if seconds < known else SLOWER
+        self._seconds[size] = known + weight * (min(seconds, 2 * known) - known)
+        self._observations += 1
+        self._seen_at[size] = self._observations
 
     def of(self, tokens: int) -> float | None:
         """Return the seconds of a step of ``tokens``; None where too little is known."""
         points = self._points
+        if points is None:
+            points = self._points = self._line()
         if len(points) < 2 or tokens < points[0][0]:
             return self._seconds.get(tokens)
         at = min(max(1, bisect_left(points, (tokens, 0.0))), len(points) - 1)
         (low, cheap), (high, dear) = points[at - 1], points[at]
         return cheap + (dear - cheap) * (tokens - low) / (high - low)
 
-    def _enter(self, size: int, seconds: float) -> None:
-        known = self._seconds.get(size, seconds)
-        # Beyond twice the known cost it is somebody else's doing: such a step counts, but not for all it took.
-        weight = FASTER if seconds < known else SLOWER
-        self._seconds[size] = known + weight * (min(seconds, 2 * known) - known)
-        self._observations += 1
-        self._seen_at[size] = self._observations
-        for stale in [s for s, at in self._seen_at.items() if at < self._observations - STALE]:
-            del self._seconds[stale], self._seen_at[stale]
-
     def _line(self) -> list[tuple[float, float]]:
         """The observed points by size, made to rise: a larger step is never cheaper."""
+        for stale in [size for size, at in self._seen_at.items() if at < self._observations - STALE]:
+            del self._seconds[stale], self._seen_at[stale]
         points = sorted((float(size), seconds) for size, seconds in self._seconds.items())
         if points and self._prompt[0] > points[-1][0]:
             points.append(self._prompt)
@@ -67,9 +70,3 @@ class StepCost:
         for _, (size, seconds) in pairwise(points):
             rising.append((size, max(seconds, rising[-1][1])))
         return rising
-
-
-def _bucket(tokens: int) -> int:
-    """Sizes are exact up to 7, then rounded to a quarter, so that rare sizes share observations."""
-    step = 1 << max(0, tokens.bit_length() - 3)
-    return tokens // step * step

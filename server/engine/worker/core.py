@@ -292,8 +292,8 @@ class EngineCore:
         if self._speculation is None:
             return
         if not prompt:
-            accepted = {i.sequence.request_id: len(sampled[i.sequence.request_id]) - 1 for i in batch.items}
-            self._speculation.observe(decoding, accepted, seconds)
+            accepted = sum(map(len, sampled.values())) - len(decoding)
+            self._speculation.observe(len(decoding), accepted, seconds)
         elif not decoding:
             self._speculation.observe_prompt(prompt, seconds)
 

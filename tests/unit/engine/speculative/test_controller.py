@@ -12,7 +12,7 @@ from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.sequence import Sequence
 from glmserve.engine.speculative.controller import SHARE, AcceptanceEstimator, SpeculativeController
-from glmserve.engine.speculative.ngram import Lookup, PromptLookup
+from glmserve.engine.speculative.ngram import Match, NgramMatcher
 from glmserve.engine.speculative.step_cost import STALE, StepCost
 from glmserve.engine.worker.core import EngineCore
 from tests.support.scripted_backend import STOP_ID, Rule, ScriptedBackend, copied_token, lone_run, next_token
@@ -108,7 +108,7 @@ def test_the_first_answer_bears_no_more_than_its_share() -> None:
         sequence.num_computed_tokens = len(sequence.tokens) - 1
         drafts = speculation.propose([sequence], 100, 1e9)
         cost = _two_cores(1 + len(drafts.get(1, ())))
-        speculation.observe([sequence], dict.fromkeys(drafts, 0), cost)
+        speculation.observe(1, 0, cost)
         seconds += cost
     assert speculation.drafted_tokens > 0
     assert seconds <= (1 + SHARE) * 64
@@ -129,7 +129,7 @@ def _drafts_after(copied: Ordered[int]) -> int:
         sequence.tokens.append(token)
         sequence.num_computed_tokens = len(sequence.tokens) - 1
         drafts = speculation.propose([sequence], 100, 1e9 if count == len(answer) else 0.0)
-        speculation.observe([sequence], dict.fromkeys(drafts, 0), 1.0)
+        speculation.observe(1, 0, 1.0)
     return len(drafts.get(1, ()))
 
 
@@ -172,25 +172,25 @@ def test_a_draft_ends_before_a_stop_token_and_before_the_end_of_the_answer() -> 
         backend = _Timed(_gpu, lambda tokens: tokens[-21])
         answer = _run(backend, [prompt], max_tokens, **GREEDY)[0]
         assert answer == [*range(8, 21), STOP_ID][:max_tokens]
-        assert bool(backend.stats.drafted_tokens) == (max_tokens > 4)
+        assert bool(backend.stats.drafted_tokens) == (max_tokens > 3)
 
 
 def test_a_match_is_found_at_its_latest_place_and_followed_from_there() -> None:
-    lookup = PromptLookup()
+    lookup = NgramMatcher()
     tokens = [1, 2, 3, 4, 9, 9, 1, 2, 3, 5, 6, 7, 1, 2, 3]
-    assert lookup.find(tokens) == Lookup(3, 9)
+    assert lookup.find(tokens) == Match(3, 9)
     tokens += [5, 6]
-    assert lookup.find(tokens) == Lookup(5, 11)
+    assert lookup.find(tokens) == Match(5, 11)
     tokens += [8]
     assert lookup.find(tokens) is None
 
 
 def test_a_longer_match_beats_a_later_one_once_it_is_followed() -> None:
-    lookup = PromptLookup()
+    lookup = NgramMatcher()
     tokens = [5, 1, 2, 3, 4, 7, 8, 2, 3, 4, 6, 0, 5, 1, 2, 3]
-    assert lookup.find(tokens) == Lookup(4, 4)
+    assert lookup.find(tokens) == Match(4, 4)
     tokens.append(4)
-    assert lookup.find(tokens) == Lookup(5, 5)  # and not the later 2, 3, 4
+    assert lookup.find(tokens) == Match(5, 5)  # and not the later 2, 3, 4
 
 
 def test_the_cost_of_a_size_that_was_never_seen_lies_on_the_line_between_its_neighbours() -> None:
@@ -227,16 +227,16 @@ def test_luck_follows_what_was_seen_and_keeps_greedy_apart() -> None:
     for _ in range(100):
         luck.observe(4, 0, 8, greedy=False)
         luck.observe(4, 8, 8, greedy=True)
-    assert luck.probability(4, greedy=False) < 0.15
-    assert luck.probability(5, greedy=True) > 0.97
+    assert luck.chances(4, 1, greedy=False)[0] < 0.15
+    assert luck.chances(5, 1, greedy=True)[0] > 0.97
 
 
 def test_a_token_further_on_in_a_guess_is_as_sure_as_one_from_a_longer_match() -> None:
     luck = AcceptanceEstimator()
     for _ in range(100):
         luck.observe(4, 4, 5, greedy=True)  # the fifth token of a match of 4 is like the first of one of 8
-    assert luck.probability(4, greedy=True) > 0.9
-    assert luck.probability(8, greedy=True) < 0.1
+    assert luck.chances(4, 1, greedy=True)[0] > 0.9
+    assert luck.chances(8, 1, greedy=True)[0] < 0.1
 
 
 def test_ends_are_told_as_without_drafts() -> None:
