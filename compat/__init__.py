@@ -1,1 +1,1 @@
-"""Contracts of older programs, translated to and from the door that every dialect shares."""
+"""Legacy contracts of older programs, translated to and from ``glmserve.generation``."""

@@ -1,1 +1,1 @@
-"""Checkpoint in, GGUF out: reads a Hugging Face folder and writes one quantised file for llama.cpp."""
+"""Conversion of a Hugging Face checkpoint folder to one quantised GGUF file for llama.cpp."""

@@ -1,1 +1,1 @@
-"""Reads a checkpoint folder: configuration, safetensors, torch files. Trusts none of them."""
+"""Reads a checkpoint folder: configuration, safetensors, torch files. All of them are untrusted input."""

@@ -69,7 +69,7 @@ def _stored(path: Path, name: str, entry: object, data_start: int) -> StoredTens
             raise CorruptFileError(path, f"its header describes tensor {name} in no known way")
     if not all(isinstance(n, int) and n >= 0 for n in shape) or not 0 <= begin <= end:
         raise CorruptFileError(path, f"its header gives tensor {name} an impossible shape or place")
-    # A type unknown here is refused when the tensor is read, with a message about types.
+    # A type unknown here is rejected when the tensor is read, with a message about types.
     if dtype in BITS and bytes_of(dtype, tuple(shape)) != end - begin:
         raise CorruptFileError(path, f"its header gives tensor {name} a size that does not match its shape")
     return StoredTensor(path=path, dtype=dtype, shape=tuple(shape), offset=data_start + begin, nbytes=end - begin)

@@ -87,7 +87,7 @@ class Engine(Protocol):
             QueueFull: as many as allowed are waiting, or it would wait for longer than ``caller`` does.
             EngineUnavailable: loading, failed or stopped.
             EngineDied: (from the stream) the process ended, and no other one may go on with the sequence.
-            DecodeFailed: (from the stream) llama.cpp refused this sequence.
+            DecodeFailed: (from the stream) llama.cpp rejected this sequence.
         """
 
     async def embed(self, inputs: tuple[tuple[int, ...], ...], caller: Caller = ANYBODY) -> tuple[bytes, ...]:
@@ -99,7 +99,7 @@ class Engine(Protocol):
             QueueFull: as many as allowed are waiting, or it would wait for longer than ``caller`` does.
             EngineUnavailable: loading, failed or stopped.
             EngineDied: the process ended while the request ran.
-            DecodeFailed: llama.cpp refused it.
+            DecodeFailed: llama.cpp rejected it.
         """
 
     async def check_grammar(self, grammar: Grammar, caller: Caller) -> None:

@@ -12,7 +12,7 @@ from glmserve.engine.scheduler.batch import BatchItem
 
 
 class Preparation(Protocol):
-    """Something that a thread is doing: a future, as far as the core asks."""
+    """Work of another thread: the part of a future that the core needs."""
 
     def done(self) -> bool:
         """Whether it has come to an end."""

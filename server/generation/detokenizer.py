@@ -77,7 +77,7 @@ class StopChecker:
         return buffer[:certain]
 
     def finish(self) -> str:
-        """Return the text held back: the text has ended, so it is no stop string."""
+        """Return the buffered text: the text has ended, so it is no stop string."""
         text, self._buffer = self._buffer, ""
         return text
 

@@ -26,7 +26,7 @@ class TokenLogprob(PieceLogprob):
 
 
 class LogprobBuffer:
-    """Holds tokens back as long as their text is held back."""
+    """Buffers tokens as long as their text is buffered."""
 
     def __init__(self) -> None:
         self._held: deque[tuple[TokenLogprob, int]] = deque()

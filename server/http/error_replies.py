@@ -107,7 +107,7 @@ _INTERNAL = _Row(500, "server_error", "internal_error")
 
 
 # A died engine is restarted and its other requests did nothing wrong: trying again is right. A batch that
-# llama.cpp refuses would be refused again.
+# llama.cpp rejects would be rejected again.
 _TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
     {
         InvalidRequest: _Row(400, "invalid_request_error", "invalid_value"),

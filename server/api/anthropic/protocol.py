@@ -112,7 +112,7 @@ def parse_messages_request(body: Mapping[str, object]) -> MessagesRequest:
     """Return the body as a checked request.
 
     Raises:
-        InvalidRequest: a field is refused or has a wrong value; ``param`` is its path.
+        InvalidRequest: a field is rejected or has a wrong value; ``param`` is its path.
     """
     return parse(MessagesRequest, body)
 

@@ -24,7 +24,7 @@ _ANY_OBJECT: Schema = {"type": "object"}
 
 
 class JsonSchemaFormat(RequestObject):
-    """OpenAI's wrapping of a schema. Unless it is ``strict``, what cannot be held is left out, and told."""
+    """OpenAI's wrapping of a schema. Unless it is ``strict``, unenforceable keywords are dropped and reported."""
 
     path = "response_format.json_schema"
 
@@ -63,7 +63,7 @@ def _older(name: str) -> str:
 
 
 class GrammarFields(ApiModel):
-    """The fields that constrain an answer; at most one of them may ask for something."""
+    """The fields that constrain an answer; at most one of them may be set."""
 
     response_format: ResponseFormat | None = Field(
         default=None,
@@ -82,10 +82,10 @@ class GrammarFields(ApiModel):
 
 
 def to_grammar(fields: GrammarFields) -> Grammar | None:
-    """Return the grammar that the fields ask for, if they do.
+    """Return the grammar that the fields specify, if any.
 
     Raises:
-        InvalidRequest: they ask for two, or for one in a wrong way. Whether it can be used, the engine says.
+        InvalidRequest: they specify two, or an invalid one. The engine checks whether it can be used.
     """
     outputs = fields.structured_outputs or StructuredOutputs()
     asked = {
@@ -112,15 +112,15 @@ def to_grammar(fields: GrammarFields) -> Grammar | None:
 def schema_grammar(schema: Schema, path: str, *, strict: bool = True) -> Grammar:
     """Return the grammar of the JSON texts that fit ``schema`` and have no property that it does not name.
 
-    Most clients send their schemas open, and a model that was not trained for them would fill the room with inventions.
+    Most schemas are open (additionalProperties), and an untrained model would invent properties up to the token limit.
 
     Args:
-        schema: that is asked for.
+        schema: the requested schema.
         path: where the request has it.
-        strict: whether the answer has to fit all of it; else what cannot be held is left out, and told.
+        strict: enforce all of it; otherwise keywords that cannot be enforced are left out and reported.
 
     Raises:
-        InvalidRequest: the schema is nested too deeply or too large; or strict, and something cannot be held.
+        InvalidRequest: the schema is nested too deeply or too large; or strict, and cannot be enforced in full.
     """
     if values_exceed(schema, _MAX_VALUES):
         raise InvalidRequest(f"the schema exceeds the limit of {_MAX_VALUES} values", param=path)

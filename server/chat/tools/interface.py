@@ -13,10 +13,10 @@ class AnswerParser(Protocol):
     """Text of one answer in, text and calls out, however it is cut."""
 
     def feed(self, text: str) -> AnswerPiece:
-        """Return the certain part of the answer; text that may still become a call is held back."""
+        """Return the certain part of the answer; text that may still become a call is buffered."""
 
     def finish(self) -> AnswerPiece:
-        """Return the text held back: the answer has ended."""
+        """Return the buffered text: the answer has ended."""
 
 
 class ToolCallFormat(Protocol):

@@ -55,7 +55,7 @@ class NamedAnswerParser:
         return AnswerPiece(self._line.lstrip())
 
     def finish(self) -> AnswerPiece:
-        """Return the text held back; see ``AnswerParser``."""
+        """Return the buffered text; see ``AnswerParser``."""
         return AnswerPiece() if self._is_call or self._is_text else AnswerPiece(self._line.lstrip())
 
     def _arguments(self, text: str) -> AnswerPiece:

@@ -122,7 +122,7 @@ class TextFormParser:
         return AnswerPiece("".join(texts), tuple(delta for delta in calls if delta.name or delta.arguments))
 
     def finish(self) -> AnswerPiece:
-        """Return the text held back; see ``AnswerParser``."""
+        """Return the buffered text; see ``AnswerParser``."""
         if self._arguments is not None or (self._calls and not self._buffer.strip()):
             return AnswerPiece()
         return AnswerPiece(self._take_text(len(self._buffer)))
@@ -139,7 +139,7 @@ class TextFormParser:
         return held.start()
 
     def _take_text(self, size: int) -> str:
-        """Take ``size`` characters off the text held back, without the line's beginning that was put there."""
+        """Take ``size`` characters off the buffered text, without the newline that was added before it."""
         text, self._buffer = self._buffer[:size], self._buffer[size:]
         if text and self._nothing_yet:
             self._nothing_yet = False

@@ -1,1 +1,1 @@
-"""The header of a model file, read with suspicion before llama.cpp reads it."""
+"""The header of a model file, parsed as untrusted input before llama.cpp reads it."""

@@ -28,7 +28,7 @@ class MaskTooSlow(GrammarError):
 
 
 def internal_form(grammar: Grammar) -> str:
-    """Return ``grammar`` in llguidance's own form. Raises GrammarError."""
+    """Return ``grammar`` in llguidance's own format. Raises GrammarError."""
     check_source(grammar)
     try:
         return str(_SOURCES[grammar.kind](grammar.source))

@@ -24,7 +24,7 @@ class _Account:
     """One caller's, as long as it has a sequence that waits or runs."""
 
     spent: int
-    """Tokens computed for him, from where he began."""
+    """Tokens computed for the caller, counted from its start value."""
     running: int = 0
     waiting: dict[int, Sequence] = field(default_factory=dict)
     """By request id, in the order in which they came."""

@@ -114,7 +114,7 @@ def serve(core: EngineCore, connection: Connection, outgoing: Outgoing) -> None:
     """
     unchecked = False
     while True:
-        refused: list[StepOutput] = []
+        rejected: list[StepOutput] = []
         idle = IDLE_SECONDS if unchecked else None
         timeout = 0.0 if core.has_work else _PREPARING_SECONDS if core.is_preparing else idle
         messages = tuple(_messages(connection, timeout))
@@ -133,9 +133,9 @@ def serve(core: EngineCore, connection: Connection, outgoing: Outgoing) -> None:
             elif isinstance(message, Pin):
                 core.pin(message)
             elif isinstance(message, Submit) and (output := core.submit(message)) is not None:
-                refused.append(output)
+                rejected.append(output)
         report = core.step() if core.has_work else StepReport((), core.stats)
-        outgoing.send(StepReport((*refused, *report.outputs), core.stats) if refused else report)
+        outgoing.send(StepReport((*rejected, *report.outputs), core.stats) if rejected else report)
 
 
 def _check(core: EngineCore) -> None:

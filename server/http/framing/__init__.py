@@ -1,1 +1,1 @@
-"""Where one HTTP/1.1 message ends and the next begins."""
+"""HTTP/1.1 framing: where a message ends and the next one begins."""

@@ -1,4 +1,4 @@
-"""The parser of requests: httptools, which leaves HTTP/1.1 at each offer to upgrade, made to stay."""
+"""The parser of requests: httptools, kept on HTTP/1.1 when a client offers an upgrade."""
 
 from typing import Protocol
 
@@ -61,8 +61,8 @@ class Http1Parser:
         while data:
             try:
                 self._parser.feed_data(data)
-            except httptools.HttpParserUpgrade as offer:
-                data = data[offer.args[0] :]
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
                 self._stay()
             else:
                 return
@@ -80,7 +80,7 @@ class Http1Parser:
         return self._keeps_alive
 
     def should_upgrade(self) -> bool:
-        """Return False: no offer is taken up."""
+        """Return False: no upgrade is accepted."""
         return False
 
     def _stay(self) -> None:

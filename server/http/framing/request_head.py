@@ -1,7 +1,7 @@
 """Checks of a request head that the parser leaves to the server.
 
 A proxy and a server that read one head in two ways can be made to disagree where a request ends (request smuggling). So
-each head with two readings is refused. The parser (llhttp) refuses most of them; these are the rest.
+each head with two readings is rejected. The parser (llhttp) refuses most of them; these are the rest.
 """
 
 import logging

@@ -13,7 +13,7 @@ BODY_SECONDS = 30.0
 BYTES_PER_SECOND = 16 * 1024
 """One extra second per this many bytes received."""
 MOST_AT_ONCE = 8
-"""Bodies of the largest size that may be held while their rests are still to come."""
+"""Maximum number of full-size bodies in memory that are still incomplete."""
 
 _NOT_COMPRESSED = ("", "identity")
 

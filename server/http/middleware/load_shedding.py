@@ -11,7 +11,7 @@ from glmserve.http.middleware.error_rendering import ErrorRenderer
 class Shedding:
     """Answers 429 to requests for an answer while all queues are full for their callers.
 
-    Under many times the load that can be computed nearly all are refused. Where they were read, checked and tokenised
+    Under many times the load that can be computed nearly all are rejected. Where they were read, checked and tokenised
     first, each cost 1.6 ms instead of 0.26, on the cores that compute the others.
     """
 

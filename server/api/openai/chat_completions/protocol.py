@@ -97,7 +97,7 @@ def parse_chat_as(kind: type[_Chat], body: Mapping[str, object]) -> _Chat:
     """Return the body as a checked ``kind`` of chat request.
 
     Raises:
-        InvalidRequest: a field is refused or has a wrong value; ``param`` is its path.
+        InvalidRequest: a field is rejected or has a wrong value; ``param`` is its path.
     """
     request = parse(kind, body)
     if request.top_logprobs and not request.logprobs:

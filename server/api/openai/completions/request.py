@@ -81,7 +81,7 @@ def parse_completion_request(body: Mapping[str, object]) -> CompletionRequest:
     """Return the body as a checked request.
 
     Raises:
-        InvalidRequest: a field is refused or has a wrong value; ``param`` is its path.
+        InvalidRequest: a field is rejected or has a wrong value; ``param`` is its path.
     """
     request = parse(CompletionRequest, body)
     if request.scores_only and not request.echo:

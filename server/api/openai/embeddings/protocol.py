@@ -50,6 +50,6 @@ def parse_embedding_request(body: Mapping[str, object]) -> EmbeddingRequest:
     """Return the body as a checked request.
 
     Raises:
-        InvalidRequest: a field is refused or has a wrong value; ``param`` is its path.
+        InvalidRequest: a field is rejected or has a wrong value; ``param`` is its path.
     """
     return parse(EmbeddingRequest, body)

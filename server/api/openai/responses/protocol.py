@@ -116,6 +116,6 @@ def parse_responses_request(body: Mapping[str, object]) -> ResponsesRequest:
     """Return the body as a checked request; the items of ``input`` are checked where they are translated.
 
     Raises:
-        InvalidRequest: a field is refused or has a wrong value; ``param`` is its path.
+        InvalidRequest: a field is rejected or has a wrong value; ``param`` is its path.
     """
     return parse(ResponsesRequest, body)

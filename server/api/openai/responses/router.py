@@ -35,7 +35,7 @@ def create_router(answering: ResponsesService) -> APIRouter:
     """Return the routes, answering and storing as ``answering`` does."""
     router = APIRouter()
     _add_answering(router, answering)
-    _add_refused(router)
+    _add_unsupported(router)
     _add_stored(router, answering)
     return router
 
@@ -60,7 +60,7 @@ def _add_answering(router: APIRouter, answering: ResponsesService) -> None:
         return JSONResponse({"object": "response.input_tokens", "input_tokens": tokens})
 
 
-def _add_refused(router: APIRouter) -> None:
+def _add_unsupported(router: APIRouter) -> None:
     @router.post(_COMPACT, include_in_schema=False)
     async def compact_conversation() -> Response:
         """Explain that compaction is not supported; without this route the path would mean a stored response."""

@@ -1,1 +1,1 @@
-"""Compiles grammars in a process of its own before an engine does, in turn of callers."""
+"""Validation of grammars in a separate process, before an engine compiles them."""
