@@ -130,7 +130,7 @@ def convert(
 
 
 def output_path(given: str | None, name: str) -> Path:
-    """Return where -o says that a file called ``name`` goes; a folder keeps that name. Raises UsageError."""
+    """Return the path that -o gives a file ``name``; a folder keeps that name. Raises UsageError."""
     path = Path(given or name)
     if path.is_dir():
         return path / name

@@ -14,7 +14,7 @@ PROMPT_PREFIX_IDS = "glmserve.prompt_prefix_ids"
 """Token ids that every prompt starts with; they cannot be produced from text."""
 
 NORMALIZER = "glmserve.normalizer"
-"""Name of the normaliser that the server applies before llama.cpp's tokenizer; absent where there is none."""
+"""Name of the normaliser that the server applies before llama.cpp's tokenizer; absent if there is none."""
 
 NORMALIZER_TABLE = "glmserve.normalizer_table"
 """SentencePiece's compiled replacements for it: zlib, then base64."""

@@ -51,7 +51,7 @@ class ConfigFile:
         return self.original_name.rstrip("/").rpartition("/")[2] or model_name(self.folder)
 
     def text(self, key: str) -> str:
-        """Return a string, or an empty one where there is none."""
+        """Return a string, or an empty one if the key is absent."""
         value = self.raw.get(key)
         return value if isinstance(value, str) else ""
 

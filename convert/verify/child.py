@@ -28,7 +28,7 @@ _PREFIX = b" "
 
 
 class TrialError(Exception):
-    """The file does not work as a model; one line says why."""
+    """The file does not work as a model; the message is one line with the reason."""
 
 
 def main() -> None:

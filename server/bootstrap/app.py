@@ -78,7 +78,7 @@ class ApiOptions:
     """The stored prompts."""
     keys: ApiKeyStore = field(default_factory=lambda: ApiKeyStore(()))
     limits: Limits = field(default_factory=Limits)
-    """Limits of callers without a key, where there are no keys."""
+    """Limits of clients without a key, if no keys are set."""
     request_timeout: float = 0.0
     """Seconds that a request may take; 0 is any number."""
     access_log: bool = False

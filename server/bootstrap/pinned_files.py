@@ -14,7 +14,7 @@ from glmserve.model_pool.pinning import PinnedPrompt, task_prompt
 
 
 class PinnedFileError(Exception):
-    """A file that is to be pinned cannot be; the message names it and says why."""
+    """A file cannot be pinned; the message has its name and the reason."""
 
 
 class _FileMessage(BaseModel):

@@ -128,7 +128,7 @@ class Server(uvicorn.Server):
         self._on_settled = on_settled
         self._watching: asyncio.Task[None] | None = None
         self.has_given_up = False
-        """It ended by itself, as there was nothing left to serve."""
+        """It ended itself, because every engine failed."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Begin to stop; a second Ctrl-C stops at once.
@@ -147,7 +147,7 @@ class Server(uvicorn.Server):
         self._watching = asyncio.create_task(self._watch())
 
     def _heed_hangup(self) -> None:
-        """End in good order when the terminal is closed, unless ``nohup`` says to stay."""
+        """Shut down cleanly when the terminal is closed, unless ``nohup`` ignores the signal."""
         hangup = getattr(signal, "SIGHUP", None)  # not there on Windows
         is_main = threading.current_thread() is threading.main_thread()
         if is_main and hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:

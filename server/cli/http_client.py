@@ -10,7 +10,7 @@ _CONNECT_SECONDS = 5.0
 
 
 def server_client(url: str, key: str = "") -> httpx.Client:
-    """Return a client for the server at ``url``, which sends ``key`` where there is one.
+    """Return a client for the server at ``url``, which sends ``key`` if it is not empty.
 
     A proxy of the environment (HTTP_PROXY) is not asked for a server on this machine: there it would be another one.
     """

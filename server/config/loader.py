@@ -126,7 +126,7 @@ def _environment_layer(environ: Mapping[str, str]) -> _Layer:
 
 
 def _check_given(values: Mapping[str, object], layers: "tuple[_Layer, ...]") -> None:
-    """Raise SettingsError where a setting is empty that says who may use the server."""
+    """Raise SettingsError if a setting of access control is empty."""
     lines = [
         f"{_layer_of(name, layers).spell(name)}: it is set, but empty; give it a value, or leave it out"
         for name in empty_ones(values)

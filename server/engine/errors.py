@@ -103,7 +103,7 @@ class SlowConsumer(EngineError):
 
 
 class ModelLoadError(EngineError):
-    """The model file could not be loaded; the message says why, and how to proceed."""
+    """The model file could not be loaded; the message has the reason and the remedy."""
 
 
 class SelfTestFailed(ModelLoadError):

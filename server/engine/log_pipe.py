@@ -47,7 +47,7 @@ def about(request_id: int) -> Mapping[str, int]:
 
 
 def log_record(line: Logged, engine: str) -> logging.LogRecord:
-    """Return ``line`` as the parent logs it; ``engine`` says whose it is."""
+    """Return ``line`` as the parent logs it; ``engine`` is the name of its engine."""
     return logging.makeLogRecord(
         {
             "levelno": line.level, "levelname": logging.getLevelName(line.level), "name": line.logger,

@@ -204,7 +204,7 @@ class StepOutput:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """All vectors of a request, as float32 in the machine's order; or why there are none."""
+    """All vectors of a request, as float32 in native byte order; or the error."""
 
     request_id: int
     vectors: tuple[bytes, ...] = ()

@@ -39,7 +39,7 @@ def _leave_removed_folder() -> None:
 
 
 def end_with_parent() -> None:
-    """In the child: end in any state as soon as the parent is gone."""
+    """In the child: end in any state as soon as the parent has ended."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -12,7 +12,7 @@ class PieceLogprob:
     piece: bytes
     """Its bytes: may be half a character, or empty for a control token."""
     logprob: float | None
-    """None where there is none: before the first token of a prompt there is nothing to go by."""
+    """None for the first token of a prompt, which has no context."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,7 +148,7 @@ class InvalidKey(ApiError):
     """The request has no API key, or one that is not known."""
 
     def __init__(self, *, given: bool) -> None:
-        """``given`` says whether there was one."""
+        """``given`` is True if the request had a key."""
         # OpenAI's words for it, by which LiteLLM tells this error from a bad request.
         problem = "Incorrect API key provided" if given else "there is no API key"
         super().__init__(f"{problem}; send one as Authorization: Bearer KEY or as x-api-key: KEY")
@@ -158,7 +158,7 @@ class CrossSiteRefused(ApiError):
     """A page of another site sent the request, and the server has no keys."""
 
     def __init__(self, origin: str | None) -> None:
-        """``origin`` is that of the page, where the browser says it."""
+        """``origin`` is the page's origin, if the browser sent it."""
         if origin is None:
             super().__init__("this server does not accept requests from pages of other sites")
             return

@@ -33,7 +33,7 @@ class RequestContext:
     """One request as its generations know it. Routers make it with ``RequestRecord.context``."""
 
     caller: str = ""
-    """Identity for fair scheduling: the API key, or the address where there are no keys."""
+    """Identity for fair scheduling: the API key, or the address if no keys are set."""
     time_limit: float = 0.0
     """Seconds that the request may take; 0 is any number."""
     expires: float = math.inf
@@ -47,5 +47,5 @@ class RequestContext:
     observer: RequestObserver = field(default_factory=NoObserver)
 
     def seconds_left(self) -> float:
-        """Return the rest of the time limit; infinity where there is none."""
+        """Return the remaining time of the limit in seconds; infinity without a limit."""
         return max(0.0, self.expires - time.monotonic())

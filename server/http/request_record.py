@@ -38,7 +38,7 @@ class RequestRecord:
     """One HTTP request, filled in while it is answered."""
 
     id: str = "-"
-    """As the reply's X-Request-Id says."""
+    """Value of the reply's X-Request-Id."""
     arrived: float = field(default_factory=time.monotonic)
     """On the monotonic clock, in seconds."""
     key: str = ""
@@ -98,7 +98,7 @@ class RequestRecord:
 
     @property
     def caller(self) -> str:
-        """Identity for fair scheduling: the key, or the address where there are no keys."""
+        """Identity for fair scheduling: the key, or the address if no keys are set."""
         return self.key or self.address
 
     @property
@@ -113,7 +113,7 @@ class RequestRecord:
             names.append(name)
 
     def seconds_left(self) -> float:
-        """Return the rest of the time limit; infinity where there is none."""
+        """Return the remaining time of the limit in seconds; infinity without a limit."""
         return max(0.0, self.arrived + self.time_limit - time.monotonic()) if self.time_limit else math.inf
 
 

@@ -70,7 +70,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def error_text(record: logging.LogRecord, *, with_texts: bool) -> str:
-    """Return the traceback of ``record``, if it has one; without ``with_texts`` it says types and places alone."""
+    """Return the traceback of ``record``, if it has one; without ``with_texts`` only types and places."""
     error = record.exc_info[1] if record.exc_info else None
     if error is None:
         return str(getattr(record, "engine_trace", ""))  # the engine knows tokens, and no text

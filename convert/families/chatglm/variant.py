@@ -128,7 +128,7 @@ _LOOKS: tuple[Callable[[ConfigFile], Variant | None], ...] = (
     _by_folder,
     _by_context,
 )
-"""In the order of their weight; the first one that says something decides."""
+"""Ordered by weight; the first one with a result decides."""
 
 
 def _text(path: Path) -> str:

@@ -12,7 +12,7 @@ FaultType = Literal[
 
 
 class TextBlock(TypedDict):
-    """Text that the model said."""
+    """Text that the model generated."""
 
     type: Literal["text"]
     text: str

@@ -10,7 +10,7 @@ _WHOLE = re.compile(r"[+-]?[0-9]{1,30}", re.ASCII)
 
 
 def as_number(value: object) -> object:
-    """Return the number that a text says; any other value as it is."""
+    """Return the number in a string; any other value unchanged."""
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         return float(value)
     return value

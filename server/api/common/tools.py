@@ -38,7 +38,7 @@ FunctionType = Annotated[
 
 
 def own_tools_only(tool: object, own: str = "function") -> object:
-    """Return ``tool``, or None for one of another type than ``own``: the model does without it, and a header says so.
+    """Return ``tool``, or None if its type is not ``own``: it is left out, and a header reports it.
 
     Such tools are run by the server of their vendor, or are called in a form of that vendor's models.
     """
@@ -124,7 +124,7 @@ _MODES: Mapping[object, _Mode] = MappingProxyType(
 
 
 def asked_mode(value: object) -> AskedChoice | None:
-    """Return a choice that says whether to call, by a word or as an object of that type; None for any other."""
+    """Return a tool choice given as a word or as an object of that type; None for any other value."""
     kind = value.get("type") if isinstance(value, dict) else value
     return AskedChoice(mode=_MODES[kind]) if isinstance(kind, str) and kind in _MODES else None
 
@@ -182,7 +182,7 @@ class ToolFields(ApiModel):
 
 
 def to_offer(fields: ToolFields) -> ToolConfig | None:
-    """Return the tools that may be called; None where there are none, or none may be.
+    """Return the tools that may be called, or None.
 
     Raises:
         InvalidRequest: the fields contradict each other.
@@ -201,7 +201,7 @@ def to_offer(fields: ToolFields) -> ToolConfig | None:
 def offer_functions(
     functions: Sequence[FunctionDefinition], choice: AskedChoice | None, field: str, *, parallel: bool
 ) -> ToolConfig | None:
-    """Return the functions that may be called; None where there are none, or none may be.
+    """Return the functions that may be called, or None.
 
     Args:
         functions: all that there are.

@@ -2,4 +2,4 @@
 
 
 class PromptError(ValueError):
-    """The messages cannot be made into a prompt; the text says which and why."""
+    """The messages cannot be encoded as a prompt; the message has the reason."""

@@ -123,7 +123,7 @@ class ChatGLM2Format:
 
 @dataclass(frozen=True, slots=True)
 class BaichuanFormat:
-    """Each message by itself after the token of its role; the prompt ends with the assistant's.
+    """Each message after the token of its role; the prompt ends with the assistant's token.
 
     System text in front of the first question goes without a token of its own, as Baichuan2's authors have it; any
     other joins the next question, or is one. Tools are told of, called and answered in plain words.

@@ -52,7 +52,7 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class TaskSampling:
-    """How the answer is sampled unless the request says otherwise; None leaves it to the model's defaults."""
+    """Default sampling parameters of the task; None uses the model's defaults."""
 
     temperature: float | None = None
     top_p: float | None = None

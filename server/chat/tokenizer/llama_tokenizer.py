@@ -131,7 +131,7 @@ def _unpacked(packed: str) -> bytes:
 
 
 def _metadata(model: llama_cpp.llama_model_p, key: str) -> str:
-    """Return a value of the file's metadata as text; empty where there is none."""
+    """Return a value of the file's metadata as text; empty if it is absent."""
     size = llama_cpp.llama_model_meta_val_str(model, key.encode(), None, 0)
     if size < 0:
         return ""

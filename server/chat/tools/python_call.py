@@ -49,7 +49,7 @@ def call_rules(rule: str, schema: Mapping[str, object]) -> str:
 
 
 def _is_list(schema: Mapping[str, object], properties: Mapping[str, object]) -> bool:
-    """Return whether each argument can be said by itself."""
+    """Return whether each argument can be written separately."""
     required = schema.get("required", [])
     return (
         _LIST_KEYS.issuperset(schema)

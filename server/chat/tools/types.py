@@ -19,7 +19,7 @@ MAX_CALLS = 8
 
 
 class ToolError(ValueError):
-    """A tool is not acceptable; the text says which and why."""
+    """A tool is not acceptable; the message has its name and the reason."""
 
 
 class StrictToolError(ToolError):
@@ -173,7 +173,7 @@ class ToolCall:
     id: str
     name: str
     arguments: str
-    """JSON text of an object; anything else where an answer was cut off, or a caller says so."""
+    """JSON text of an object; anything else if an answer was truncated, or a client sent it."""
 
     def parsed(self) -> dict[str, object] | None:
         """Return the arguments, or None where they are no JSON object. No text at all means none of them."""

@@ -24,7 +24,7 @@ SAMPLING: Mapping[str, type[float] | type[int]] = MappingProxyType(
 
 
 class CommandProblem(Exception):
-    """A command could not be carried out; one line that says why."""
+    """A command failed; the message is one line with the reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ class DoctorModel:
 
 @dataclass(frozen=True, slots=True)
 class DoctorReport:
-    """Everything that doctor says."""
+    """The whole report of doctor."""
 
     versions: Versions
     machine: Machine

@@ -67,7 +67,7 @@ def json_list(models: Sequence[ListedModel]) -> str:
 
 
 def describe_file(path: Path) -> ListedModel:
-    """Return the description in a GGUF's header; "unreadable" where there is none."""
+    """Return the description in a GGUF's header; "unreadable" if it cannot be read."""
     size = path.stat().st_size
     try:
         metadata = read_header(path).metadata

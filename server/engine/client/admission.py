@@ -11,7 +11,7 @@ from glmserve.engine.errors import QueueFull, QueueTooSlow
 from glmserve.engine.interface import Caller
 
 LONGEST_RETRY_S = 60
-"""Most that is said in Retry-After: OpenAI's clients do not heed more."""
+"""Maximum of Retry-After in seconds: OpenAI's clients ignore larger values."""
 
 _SAMPLES = 32
 _LEAST_SAMPLES = 4

@@ -54,7 +54,7 @@ from glmserve.engine.worker.main import BackendFactory, load_llama
 log = logging.getLogger(__name__)
 
 _KILL_SECONDS = 10.0
-"""After so long a killed process counts as gone, whether the system has seen to it or not."""
+"""Time after which a killed process counts as ended, even if the system has not reported it."""
 
 
 class EngineClient:

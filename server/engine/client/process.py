@@ -18,7 +18,7 @@ from glmserve.engine.worker.main import BackendFactory, run_worker
 log = logging.getLogger(__name__)
 
 _STOP_SECONDS = 5.0
-"""How long a process may take to end by itself before it is killed."""
+"""Time for a process to end before it is killed."""
 
 
 class WorkerProcess:

@@ -31,7 +31,7 @@ _DEFAULT_ALIGNMENT = 32
 
 
 class HeaderError(Exception):
-    """The file is not a GGUF file, or is cut off, or says something impossible."""
+    """The file is not a GGUF file, is truncated, or has impossible values."""
 
     def __init__(self, what: str, advice: str = "convert it again") -> None:
         """The message is the path, the fault and the advice."""

@@ -57,7 +57,7 @@ _RANGES: Mapping[str, _Range] = {
 
 
 def find_lie(metadata: Metadata, architecture: str) -> str:
-    """Return the impossible value in ``metadata``, in words that follow the file's name; empty if there is none."""
+    """Return the impossible value in ``metadata`` as part of a message; empty if there is none."""
     said = {key: value for key in _all_keys() if (value := metadata.get(f"{architecture}.{key}")) is not None}
     for key, wanted in _RANGES.items():
         if key in said and not wanted.admits(said[key]):

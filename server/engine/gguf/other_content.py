@@ -29,7 +29,7 @@ _STARTS = (
 
 
 def other_content(start: bytes) -> OtherContent | None:
-    """Recognise a file by its first bytes; None where that fails, or where there are none."""
+    """Recognise a file by its first bytes; None if it is unknown or empty."""
     for magic, known in _STARTS:
         if start.startswith(magic):
             return known

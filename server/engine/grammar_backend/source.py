@@ -13,7 +13,7 @@ _SOURCE_LINES = re.compile(r"\n *\d+ \|.*", re.DOTALL)
 
 
 class GrammarError(Exception):
-    """The grammar cannot be used; the message says why in one line."""
+    """The grammar cannot be used; the message is one line with the reason."""
 
 
 class MaskTooSlow(GrammarError):

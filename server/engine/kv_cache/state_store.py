@@ -34,7 +34,7 @@ class StateStore:
         self._writing = threading.Lock()
 
     def load(self, key: Fingerprint) -> bytearray | None:
-        """Return the state of ``key``, or None where there is none that is whole."""
+        """Return the state of ``key``, or None if no complete one is stored."""
         path = self._path / key.file_name
         try:
             if not path.is_file():

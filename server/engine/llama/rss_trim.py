@@ -32,7 +32,7 @@ class Mapping:
     access: str
     """As there: "rw-p" is private and writable."""
     name: str
-    """Path of the file, or empty where there is none."""
+    """Path of the file, or empty."""
 
 
 def read_mappings(text: str) -> tuple[Mapping, ...]:

@@ -106,7 +106,7 @@ def _states(config: EngineConfig) -> StateStore | None:
 
 
 def serve(core: EngineCore, connection: Connection, outgoing: Outgoing) -> None:
-    """Step while there is work, sleep on the pipe while there is none, until Shutdown.
+    """Step while there is work, else sleep on the pipe, until Shutdown.
 
     Raises:
         EOFError: the parent is gone.

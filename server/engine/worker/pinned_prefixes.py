@@ -21,7 +21,7 @@ class States(Protocol):
     """Keeps sequence states. Neither method raises: a state that is not stored is computed again."""
 
     def load(self, key: Fingerprint) -> bytearray | None:
-        """Return the state of ``key``, or None where there is none that is whole."""
+        """Return the state of ``key``, or None if no complete one is stored."""
 
     def save(self, key: Fingerprint, state: bytearray) -> None:
         """Keep ``state``, without making the caller wait for the disk."""

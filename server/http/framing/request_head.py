@@ -38,7 +38,7 @@ def check_head(version: str, method: str, headers: Headers) -> None:
 
 
 def framing_of(headers: Headers) -> bytes:
-    """Return the header line that says where the body ends; nothing where there is no body."""
+    """Return the header line that frames the body; empty if there is no body."""
     for name, value in headers:
         if name == b"transfer-encoding" or (name == b"content-length" and int(value)):
             return name + b": " + value.strip() + b"\r\n"

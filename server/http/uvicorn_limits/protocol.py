@@ -155,7 +155,7 @@ class BoundedProtocol(StrictProtocol):
         self._look_for_progress()
 
     def _look_for_progress(self) -> None:
-        """Look again in a while, and hang up where none has gone by then of the bytes that wait now."""
+        """Check again later, and disconnect if none of the bytes waiting now were sent by then."""
         self._end_stall()
         if not self.stall_seconds or not self.transport.get_write_buffer_size():
             return

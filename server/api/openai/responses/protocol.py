@@ -107,7 +107,7 @@ class ResponsesRequest(SamplingFields, CacheFields, FunctionFields, RequestObjec
 
     @property
     def logprobs(self) -> int | None:
-        """How many likely tokens are to be listed at each place; None where nothing is said of them."""
+        """Number of likely tokens listed at each position; None if not requested."""
         asked = "message.output_text.logprobs" in (self.include or ()) or self.top_logprobs
         return self.top_logprobs or 0 if asked else None
 

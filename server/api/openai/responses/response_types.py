@@ -8,7 +8,7 @@ Status = Literal["in_progress", "completed", "incomplete"]
 
 
 class ResponseText(TypedDict):
-    """Text that the model said."""
+    """Text that the model generated."""
 
     type: Literal["output_text"]
     text: str

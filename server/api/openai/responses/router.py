@@ -99,7 +99,7 @@ def _add_stored(router: APIRouter, answering: ResponsesService) -> None:
         f"{_ONE}/cancel", **documented(ResponseObject, errors=(ResponseNotFound, InvalidRequest), tag=Tag.TEXT)
     )
     async def cancel_response(response_id: str) -> Response:
-        """Reject: only responses in the background could be cancelled, and there are none."""
+        """Reject: only background responses could be cancelled, and this server has none."""
         _found(answering, response_id)
         raise InvalidRequest(
             "only background responses can be cancelled, which this server does not have", param="response_id"

@@ -74,7 +74,7 @@ class FunctionFields(ApiModel):
 
 
 def to_offer(fields: FunctionFields) -> ToolConfig | None:
-    """Return the functions that may be called; None where there are none, or none may be.
+    """Return the functions that may be called, or None.
 
     Raises:
         InvalidRequest: the fields contradict each other.

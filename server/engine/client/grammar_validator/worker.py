@@ -48,7 +48,7 @@ class Verdict:
     too_much: bool = False
     """The refusal is about cost: the check hit a limit of time, memory or stack."""
     failure: str = ""
-    """Why the check itself failed, which says nothing of the grammar."""
+    """Why the check itself failed; this is no verdict on the grammar."""
 
 
 def run(connection: Connection, path: Path) -> None:
