@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from glmserve.chat.tasks.card import task_card
+from glmserve.cli.http_client import ServerCallError
 from glmserve.cli.options import DEFAULT_URL, UsageProblem, client_key, read_settings, settings_options
-from glmserve.cli.task_client import ServedTask, TaskCallError, TaskCard, TaskClient
+from glmserve.cli.task_client import ServedTask, TaskCard, TaskClient
 from glmserve.config.schema import Settings
 
 
@@ -68,7 +69,7 @@ def task(
             found = _find(client.tasks(model or "" if url else ""), task_id)
             values = _filled(found.card, text, given)
             _print(found, client.perform(found, values), as_json=as_json)
-        except TaskCallError as error:
+        except ServerCallError as error:
             raise click.ClickException(str(error)) from None
 
 
@@ -102,7 +103,7 @@ def _served(url: str, key: str, model: str | None) -> tuple[TaskCard, ...]:
     with closing(TaskClient(url, key)) as client:
         try:
             return tuple(task.card for task in client.tasks(model or ""))
-        except TaskCallError as error:
+        except ServerCallError as error:
             raise click.ClickException(str(error)) from None
 
 

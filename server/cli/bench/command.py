@@ -19,7 +19,8 @@ from glmserve.cli.bench.client import BenchClient
 from glmserve.cli.bench.report import BenchReport, summarise
 from glmserve.cli.bench.sse_reader import BenchError
 from glmserve.cli.bench.workloads import WORKLOADS, Size, Workload
-from glmserve.cli.chat.client import ChatClient, ChatError
+from glmserve.cli.chat.client import ChatClient
+from glmserve.cli.http_client import ServerCallError
 from glmserve.cli.options import DEFAULT_URL, client_key
 from glmserve.cli.screen import output
 
@@ -69,7 +70,7 @@ def bench(
         key = client_key((api_key,))
         client = BenchClient(url, model or _first_model(url, key), max_tokens, key=key)
         reports = run_fast(measure(client, workloads))
-    except (BenchError, ChatError) as error:
+    except (BenchError, ServerCallError) as error:
         raise click.ClickException(str(error)) from None
     if as_json:
         click.echo(json.dumps([asdict(report) for report in reports], ensure_ascii=False, indent=2))

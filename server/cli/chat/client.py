@@ -3,17 +3,10 @@
 import json
 import time
 from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 
-import httpx
-
-from glmserve.cli.http_client import server_client
-
-_NEEDS_KEY = 401
-
-
-class ChatError(Exception):
-    """The server is unreachable or rejected the request; one line."""
+from glmserve.cli.http_client import ServerCallError, ServerClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,29 +42,22 @@ class AnswerFigures:
         return ", ".join(filter(None, parts))
 
 
-class ChatClient:
-    """A client of one server."""
-
-    def __init__(self, url: str, key: str = "") -> None:
-        """``url`` is the server's address, without ``/v1``; ``key`` an API key, where it needs one."""
-        self._url = url.rstrip("/").removesuffix("/v1")
-        self._http = server_client(self._url, key)
+class ChatClient(ServerClient):
+    """Asks for the list of models, and for answers."""
 
     def model_names(self) -> tuple[str, ...]:
-        """Return the names of the models that are served, the first of which answers who names none.
+        """Return the names of the served models; the first one answers requests that name none.
 
         Raises:
-            ChatError: nobody answers there, or not as an OpenAI server does.
+            ServerCallError: no server answers there, or it is no OpenAI server.
         """
+        listed = self.get("/v1/models", "start one with glmserve serve")
         try:
-            reply = self._http.get(f"{self._url}/v1/models")
-            names = tuple(str(card["id"]) for card in _checked(reply).json()["data"])
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ChatError(f"no server answers at {self._url} ({error}); start one with glmserve serve") from error
+            names = tuple(str(card["id"]) for card in json.loads(listed)["data"])
         except (ValueError, LookupError, TypeError) as error:
-            raise ChatError(f"{self._url} is not an OpenAI-compatible server") from error
+            raise ServerCallError(f"{self._url} is not an OpenAI-compatible server") from error
         if not names:
-            raise ChatError(f"{self._url} serves no model")
+            raise ServerCallError(f"{self._url} serves no model")
         return names
 
     def stream(
@@ -80,30 +66,19 @@ class ChatClient:
         """Yield the pieces of the answer, then its figures; closing the iterator stops the answer on the server.
 
         Raises:
-            ChatError: the server refuses, or ends the answer with an error.
+            ServerCallError: the server refuses, or ends the answer with an error.
         """
         body = {
             "model": model,
             "messages": [{"role": message.role, "content": message.content} for message in messages],
             **sampling,
-            "stream": True,
             "stream_options": {"include_usage": True},
         }
         watch = _Watch()
-        try:
-            with self._http.stream("POST", f"{self._url}/v1/chat/completions", json=body) as reply:
-                if reply.is_error:
-                    reply.read()
-                for line in _checked(reply).iter_lines():
-                    if line.startswith("data: ") and line != "data: [DONE]":
-                        yield watch.take(json.loads(line.removeprefix("data: ")))
-        except httpx.HTTPError as error:
-            raise ChatError(f"the connection to {self._url} was lost ({error})") from error
+        with closing(self.events("/v1/chat/completions", body)) as events:
+            for event in events:
+                yield watch.take(event)
         yield watch.figures
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
 
 
 class _Watch:
@@ -115,10 +90,10 @@ class _Watch:
         self._usage: Mapping[str, object] = {}
 
     def take(self, event: Mapping[str, object]) -> str:
-        """Return the text of ``event``. Raises ChatError."""
+        """Return the text of ``event``. Raises ServerCallError."""
         if "error" in event:
             error = event["error"]
-            raise ChatError(str(error.get("message", error) if isinstance(error, dict) else error))
+            raise ServerCallError(str(error.get("message", error) if isinstance(error, dict) else error))
         usage = event.get("usage")
         if isinstance(usage, dict):
             self._usage = usage
@@ -147,14 +122,3 @@ class _Watch:
 def _count(of: Mapping[str, object], name: str) -> int:
     value = of.get(name)
     return value if isinstance(value, int) else 0
-
-
-def _checked(reply: httpx.Response) -> httpx.Response:
-    if reply.is_success:
-        return reply
-    try:
-        message = reply.json()["error"]["message"]
-    except (ValueError, LookupError, TypeError):
-        message = reply.reason_phrase
-    hint = "; --api-key or GLMSERVE_API_KEY gives it one" if reply.status_code == _NEEDS_KEY else ""
-    raise ChatError(f"{message} (HTTP {reply.status_code}){hint}")

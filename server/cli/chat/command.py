@@ -5,10 +5,11 @@ from pathlib import Path
 
 import click
 
-from glmserve.cli.chat.client import ChatClient, ChatError
+from glmserve.cli.chat.client import ChatClient
 from glmserve.cli.chat.session import Session
 from glmserve.cli.chat.slash_commands import ChatConversation
 from glmserve.cli.chat.terminal import open_terminal
+from glmserve.cli.http_client import ServerCallError
 from glmserve.cli.options import DEFAULT_URL, UsageProblem, client_key, read_settings, settings_options
 from glmserve.cli.shell_completion import complete_model
 from glmserve.config.loader import chat_history
@@ -66,7 +67,7 @@ def converse(url: str, key: str = "", *, stats: bool = False, history: Path | No
     with closing(ChatClient(url, key)) as client:
         try:
             name = client.model_names()[0]
-        except ChatError as error:
+        except ServerCallError as error:
             raise click.ClickException(str(error)) from None
         terminal = open_terminal(history)
         if terminal.is_interactive:

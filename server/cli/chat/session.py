@@ -10,8 +10,9 @@ from typing import Protocol
 
 import click
 
-from glmserve.cli.chat.client import AnswerFigures, ChatError, SentMessage
+from glmserve.cli.chat.client import AnswerFigures, SentMessage
 from glmserve.cli.chat.slash_commands import ChatConversation, CommandProblem, Commands
+from glmserve.cli.http_client import ServerCallError
 
 _QUOTES = '"""'
 
@@ -20,12 +21,12 @@ class Answers(Protocol):
     """The client that a session needs."""
 
     def model_names(self) -> tuple[str, ...]:
-        """Return the names of the models that are served. Raises ChatError."""
+        """Return the names of the models that are served. Raises ServerCallError."""
 
     def stream(
         self, model: str, messages: tuple[SentMessage, ...], sampling: Mapping[str, object]
     ) -> Generator[str | AnswerFigures, None, None]:
-        """Return the pieces of an answer, then its figures; closing it stops the answer. Raises ChatError."""
+        """Return the pieces of an answer, then its figures; closing it stops the answer. Raises ServerCallError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class Session:
     def _obey(self, text: str) -> None:
         try:
             told = self._commands.obey(text)
-        except (CommandProblem, ChatError) as error:
+        except (CommandProblem, ServerCallError) as error:
             self._tell_error(error)
         else:
             self._terminal.write(f"{told}\n" if told else "")
@@ -113,7 +114,7 @@ class Session:
             self._show_answer(self._talk.with_question(question), pieces)
         except KeyboardInterrupt:
             self._terminal.write(" [stopped]")
-        except ChatError as error:
+        except ServerCallError as error:
             # The question is dropped, so that the next one is not refused for the same reason.
             self._tell_error(error)
             return False

@@ -98,7 +98,7 @@ class Commands:
 
         Raises:
             CommandProblem: there is no such command, or it cannot be carried out.
-            ChatError: the server could not be asked.
+            ServerCallError: the server could not be asked.
         """
         name, _, argument = text.partition(" ")
         if name not in self._run:

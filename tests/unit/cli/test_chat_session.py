@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from glmserve.cli.chat.client import AnswerFigures, ChatError, SentMessage
+from glmserve.cli.chat.client import AnswerFigures, SentMessage
 from glmserve.cli.chat.session import Session, Terminal
 from glmserve.cli.chat.slash_commands import COMMANDS, ChatConversation
+from glmserve.cli.http_client import ServerCallError
 
 Step = str | AnswerFigures | BaseException | type[BaseException]
 
@@ -112,7 +113,7 @@ def test_ctrl_c_at_the_prompt_only_says_how_to_leave() -> None:
 
 
 def test_an_error_is_said_and_its_question_forgotten(capsys: pytest.CaptureFixture[str]) -> None:
-    client = FakeAnswers([[ChatError("too long")], ["fine"]])
+    client = FakeAnswers([[ServerCallError("too long")], ["fine"]])
     ok, written = hold(client, "a", "b")
     assert (ok, written) == (False, "fine\n")
     assert capsys.readouterr().err == "Error: too long\n"
@@ -144,7 +145,7 @@ def test_regenerate_asks_the_last_question_again_without_its_answer() -> None:
 
 
 def test_regenerate_that_fails_keeps_the_answer_there_was(capsys: pytest.CaptureFixture[str]) -> None:
-    client = FakeAnswers([["one"], [ChatError("busy")], ["three"]])
+    client = FakeAnswers([["one"], [ServerCallError("busy")], ["three"]])
     hold(client, "a", "/regenerate", "b")
     assert client.sent[-1] == [("user", "a"), ("assistant", "one"), ("user", "b")]
     assert hold(client, "/regenerate") == (False, "")
