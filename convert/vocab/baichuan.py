@@ -25,7 +25,7 @@ from glmserve.convert.gguf_keys import (
     Metadata,
 )
 from glmserve.convert.vocab.added_tokens import read_added_tokens, with_added
-from glmserve.convert.vocab.baichuan_template import chat_template
+from glmserve.convert.vocab.chat_templates import baichuan_template
 from glmserve.convert.vocab.chatglm import BOS_ID, EOS_ID, PAD_ID, UNKNOWN_ID, check_texts
 from glmserve.convert.vocab.sentencepiece import Piece, PieceType, SentencePieceModel, read_model
 
@@ -88,7 +88,7 @@ def baichuan_vocabulary(folder: Path, size: int, roles: RoleIds) -> Metadata:
         # llama.cpp would put one after every user-defined piece as well; server and template put one in front.
         "tokenizer.ggml.add_space_prefix": False,
         "tokenizer.ggml.remove_extra_whitespaces": False,
-        "tokenizer.chat_template": chat_template(
+        "tokenizer.chat_template": baichuan_template(
             pieces[roles.user].text, pieces[roles.assistant].text, space_prefix=model.add_dummy_prefix
         ),
         PROMPT_FORMAT: "baichuan",

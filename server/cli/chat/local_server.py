@@ -8,7 +8,7 @@ from queue import Queue
 import click
 
 from glmserve.bootstrap.uvicorn_server import Server, base_url, bind
-from glmserve.cli.serve.prepare import prepare
+from glmserve.cli.serve.run import prepare
 from glmserve.config.schema import Settings
 from glmserve.engine.interface import EngineState, EngineStatus
 from glmserve.observability.logging import configure_logging

@@ -1,22 +1,23 @@
 """A connection of uvicorn's whose requests have one reading each, and whose callers all get their answers."""
 
 import asyncio
+import contextlib
 import json
 import logging
+import select
+import socket
 import urllib.parse
 from typing import TYPE_CHECKING
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from glmserve.http.error_replies import describe, is_expected
-from glmserve.http.framing.half_close import is_reset
 from glmserve.http.framing.parser import Http1Parser
-from glmserve.http.framing.reply import Exchange
 from glmserve.http.framing.request_head import check_head, explained
 
 if TYPE_CHECKING:
-    from uvicorn._types import ASGI3Application
+    from uvicorn._types import ASGI3Application, ASGISendEvent
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,34 @@ LOOK_SECONDS = 0.25
 
 class HangUp(Exception):
     """Raised by a callback of the parser to end the connection without a word."""
+
+
+class Exchange(RequestResponseCycle):
+    """Sends a reply of unknown length in chunks; to an HTTP/1.0 caller as it is, ended by the end of the connection."""
+
+    _ends_with_connection = False
+
+    @property
+    def speaks_1_1(self) -> bool:
+        """Whether the caller understands chunks and interim replies."""
+        return self.scope["http_version"] != "1.0"
+
+    async def send(self, message: "ASGISendEvent") -> None:
+        """Send a part of the reply."""
+        if message["type"] == "http.response.start" and not self.response_started:
+            headers = [(name, value) for name, value in message.get("headers", []) if not _is_keep_alive(name, value)]
+            message = {**message, "headers": headers}
+            if not self.speaks_1_1 and not any(name.lower() == b"content-length" for name, _ in headers):
+                self._ends_with_connection = self.chunked_encoding = True  # no Transfer-Encoding is added then
+        elif message["type"] == "http.response.body" and self._ends_with_connection:
+            self.chunked_encoding = False
+            self.expected_content_length = len(message.get("body", b""))
+        await super().send(message)
+
+
+def _is_keep_alive(name: bytes, value: bytes) -> bool:
+    """Return whether an application says so of a connection that is not its own: streams of sse-starlette do."""
+    return name.lower() == b"connection" and value.lower() == b"keep-alive"
 
 
 class StrictProtocol(HttpToolsProtocol):
@@ -200,7 +229,7 @@ class StrictProtocol(HttpToolsProtocol):
         """
         if self.transport.is_closing() or self._running is None or not self._is_busy:
             return
-        if is_reset(self.transport.get_extra_info("socket")):
+        if _is_reset(self.transport.get_extra_info("socket")):
             self.hang_up()
             return
         if not self._has_probed and not self._running.response_started and self._running.speaks_1_1:
@@ -212,3 +241,12 @@ class StrictProtocol(HttpToolsProtocol):
     def _is_busy(self) -> bool:
         """Whether a request is being answered."""
         return self._running is not None and not self._running.response_complete
+
+
+def _is_reset(connection: socket.socket) -> bool:
+    """Return whether the peer rejected sent bytes: it no longer reads, and does not only end its own sending."""
+    poll = select.poll()
+    with contextlib.suppress(OSError, ValueError):
+        poll.register(connection.fileno(), 0)
+        return any(event & (select.POLLERR | select.POLLHUP | select.POLLNVAL) for _, event in poll.poll(0))
+    return True
