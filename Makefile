@@ -12,7 +12,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install install-test run check test soak audit fmt docs vendor site lock clean
+.PHONY: help install install-test run check test soak audit fmt prose docs vendor site lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -31,6 +31,7 @@ NODE := tests/clients/node tests/page
 NODE_MODULES := $(NODE:%=%/node_modules/.package-lock.json)
 BROWSER := tests/page/node_modules/.browser
 VENDOR := server/page/static/vendor
+SPELLED := README.md docs/*.md server convert compat models
 
 # Without the parts of llama.cpp that nothing here uses, it compiles in well under half of the time.
 LEAN := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama_cpp_INCLUDE=$$(printf %q "$$PWD")/cmake/lean.cmake
@@ -66,6 +67,8 @@ define STATIC
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/codespell $(SPELLED)
+	$(BIN)/python -m docs.prose.lint
 endef
 
 check: $(VENV)/.installed-test ## run the static checks and the unit tests: under a minute on two cores
@@ -86,6 +89,10 @@ audit: $(VENV_AUDIT)/.installed ## look up known faults of what is installed wit
 fmt: install-test ## format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+prose: install-test ## check the spelling and the words of pages, docstrings and help texts
+	$(BIN)/codespell $(SPELLED)
+	$(BIN)/python -m docs.prose.lint
 
 docs: install ## write the pages that are made from the code
 	$(BIN)/python -m docs.generate.settings_page > docs/settings.md

@@ -11,8 +11,8 @@ _HEAD = """\
 
 <!-- Made by `make docs` from server/observability/metric_definitions.py. -->
 
-`GET /metrics` tells Prometheus what the server does; where there are API keys, it needs one. The names are those of
-vLLM with the prefix `glmserve:` wherever vLLM has the figure.
+`GET /metrics` serves the metrics to Prometheus. With API keys, it requires one. The names equal vLLM's, with the prefix
+`glmserve:`, if vLLM has the metric.
 
 ```yaml
 scrape_configs:
@@ -23,16 +23,16 @@ scrape_configs:
 
 ## Requests
 
-They add up: `requests_received_total` is the sum of success, aborted, refused and failed (and of those that run just
-now), and all tokens but the wasted ones are those that the `usage` of the replies told. A request whose prompt was
-never taken by an engine has an empty `model_name`.
+The counters are consistent. `requests_received_total` is the sum of successful, aborted, rejected and failed requests,
+plus the running ones. All tokens except the wasted ones equal the sum of `usage` in the replies. A request that no
+engine admitted has an empty `model_name`.
 
 """
 _ENGINES = """
 ## Engines
 
-Read when somebody looks; a model and its variants share an engine and are told as one. Counters of an engine process
-begin at 0 again with the next one, which Prometheus' `rate()` allows for.
+These are read at each scrape. A model and its adapters share an engine and its metrics. The counters of an engine
+process restart at 0 with the next process, which Prometheus' `rate()` supports.
 
 """
 _COLUMNS = "| name | kind | labels | what it says |\n| --- | --- | --- | --- |\n"

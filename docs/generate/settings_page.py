@@ -22,13 +22,13 @@ A setting comes from the first of these that has it:
    where there is one,
 4. the default.
 
-What a `[[models]]` table of the file says of its model comes before all of them. A key or a `GLMSERVE_…` variable that
-is no setting is an error, as is a value that a setting cannot have. Relative paths start at the current folder.
+A `[[models]]` table of the file overrides all of them for its model. An unknown key, an unknown `GLMSERVE_…` variable
+and an invalid value are errors. Relative paths start at the current folder.
 
 ## The server and its one model
 
-`--model-name`, `--alias`, `--lora`, `--prefix` and `--pin` are about the one model; where several are served they are
-an error.
+`--model-name`, `--alias`, `--lora`, `--prefix` and `--pin` apply to the one model; with several models they are an
+error.
 
 """
 _COLUMNS = "| flag | variable | key | default | what it sets |\n| --- | --- | --- | --- | --- |\n"
@@ -41,12 +41,12 @@ For all models, or as a key of the `[[models]]` table of one.
 _TABLES = """
 ## Tables
 
-`[[models]]`, one for each model; beside these keys, all those of "Every model". How they go together is in
-[serving.md](serving.md).
+`[[models]]`, one for each model. It has these keys and all keys of "Every model". [serving.md](serving.md) has
+examples.
 
 """
 _VARIANTS = """
-`[[models.variants]]`, one for each tuned variant of the model above it:
+`[[models.variants]]`, one for each adapter of the model above it:
 
 """
 _TABLE_COLUMNS = "| key | what it sets |\n| --- | --- |\n"

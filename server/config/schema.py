@@ -61,7 +61,7 @@ class _Checked(BaseModel):
 
 
 class VariantSettings(_Checked):
-    """One ``[[models.variants]]`` table: a tuned variant, served under a name of its own from the same weights."""
+    """One ``[[models.variants]]`` table: an adapter, served under a separate name from the same weights."""
 
     name: str = Field(min_length=1, description="Model name of the variant in requests.")
     lora: Path | None = Field(None, description="GGUF file of a LoRA adapter for this model.")

@@ -57,7 +57,7 @@ class InvalidRequest(ApiError):
 
 
 class TextTooLong(ApiError):
-    """The text cannot fit into the context, whatever its tokens."""
+    """The text is too long for the context, in any tokenisation."""
 
     def __init__(self, characters: int, context_length: int) -> None:
         """``context_length`` is in tokens."""

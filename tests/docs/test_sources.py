@@ -15,19 +15,6 @@ INTRODUCTIONS = {"settings.md", "fields.md", "metrics.md", "errors.md"}
 CHINESE = sorted((ROOT / "docs" / "zh").glob("*.md"))
 PAIRS = [(ROOT / "docs" / page.name, page) for page in CHINESE if page.name not in INTRODUCTIONS]
 PAIRS += [(ROOT / "README.md", page) for page in ROOT.glob("README.zh.md")]
-OTHER_WORDS = {
-    "词元": "token",
-    "令牌": "token",
-    "提示语": "提示词",
-    "响应": "应答",
-    "校验点": "检查点",
-    "键值缓存": "KV 缓存",
-    "插槽": "槽位",
-    "缺省": "默认",
-    "额度": "限额",
-    "模版": "模板",
-}
-"""What others say for a thing that has its word in docs/glossary.md, and that word."""
 
 
 def name(value: object) -> str | None:
@@ -62,12 +49,6 @@ def test_the_two_languages_have_the_same_parts(english: Path, chinese: Path) -> 
     assert (theirs.levels, theirs.rows) == (ours.levels, ours.rows), (
         f"{name(chinese)} has the headings\n{theirs.headings}\nand {name(english)} has\n{ours.headings}"
     )
-
-
-@pytest.mark.parametrize("path", [*CHINESE, *ROOT.glob("README.zh.md")], ids=name)
-def test_a_chinese_page_has_one_word_for_each_thing(path: Path) -> None:
-    text = path.read_text("utf-8")
-    assert {wrong: right for wrong, right in OTHER_WORDS.items() if wrong in text} == {}
 
 
 def test_the_settings_that_are_told_in_chinese_exist() -> None:

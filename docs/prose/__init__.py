@@ -1,0 +1,1 @@
+"""The prose linter and its rules."""

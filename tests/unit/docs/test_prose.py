@@ -1,0 +1,94 @@
+"""The prose linter: each kind of finding, on pages and on code, and what it leaves alone."""
+
+from pathlib import Path
+
+import pytest
+
+from docs.prose.lint import CODE, check, default_files, load_rules
+
+
+def messages(path: Path, text: str) -> list[str]:
+    path.write_text(text, "utf-8")
+    return [f"{found.line}: {message}" for found, message in check([path])]
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "A request that the door let in waits.",
+        "Nobody reads this.",
+        "Whoever sends it waits.",
+        "It keeps so many of them.",
+        "A response that can be gone on from.",
+        "Those that wait are served.",
+        "What the engine computed before stays.",
+        "This field is honoured.",
+        "The request is refused.",
+        "It takes some 20 ms.",
+        "A client and his key.",
+        " ".join(["word"] * 29) + ".",
+    ],
+)
+def test_a_sentence_that_breaks_a_rule_is_found_with_its_line(tmp_path: Path, sentence: str) -> None:
+    (found,) = messages(tmp_path / "page.md", f"# Title\n\nA request waits.\n\n{sentence}\n")
+    assert found.startswith("5: ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The flag `--refuse-nobody` exists.",
+        "```console\nwhoever --refused\n```",
+        "# What is it?",
+        "What is the longest prompt that a model accepts?",
+        "- What to change for a GPU and for a CPU.",
+        f"{' '.join(['word'] * 20)} `{' '.join(['code'] * 20)}`: {' '.join(['word'] * 28)}.",
+        "The 2.5 MB/s of 10,000 requests.",
+    ],
+)
+def test_code_questions_and_short_sentences_are_left_alone(tmp_path: Path, text: str) -> None:
+    assert messages(tmp_path / "page.md", text) == []
+
+
+def test_table_cells_are_sentences_of_their_own(tmp_path: Path) -> None:
+    table = f"| a | b |\n|---|---|\n| {' '.join(['word'] * 20)} | {' '.join(['word'] * 20)} |\n| nobody | – |\n"
+    (found,) = messages(tmp_path / "page.md", table)
+    assert found.startswith("4: ")
+
+
+def test_summaries_and_help_texts_of_code_are_read_and_details_are_not(tmp_path: Path) -> None:
+    code = '''"""Whoever asks.
+
+Nobody reads details.
+"""
+
+def options(help=""):
+    """Return `nobody`.
+
+    Nobody reads details.
+    """
+
+options(help="Requests that are refused")
+options(description="so many")
+'''
+    assert [found.split(":")[0] for found in messages(tmp_path / "module.py", code)] == ["1", "12", "13"]
+
+
+def test_a_chinese_page_has_the_words_of_the_glossary(tmp_path: Path) -> None:
+    (tmp_path / "zh").mkdir()
+    (found,) = messages(tmp_path / "zh" / "page.md", "模型的令牌。\n\nNobody reads whoever.\n")
+    assert found == '1: "令牌": token'
+
+
+def test_every_page_and_module_is_checked() -> None:
+    files = {path.relative_to(Path(__file__).parents[3]).as_posix() for path in default_files()}
+    assert {"README.md", "README.zh.md", "docs/api.md", "docs/zh/api.md"} <= files
+    assert {file.partition("/")[0] for file in files if file.endswith(".py")} == set(CODE)
+
+
+def test_each_rule_says_what_to_write() -> None:
+    assert all(advice for rules in load_rules() for advice in rules.patterns.values())
+
+
+def test_the_project_has_no_finding() -> None:
+    assert [f"{found.path}:{found.line}: {message}" for found, message in check([*default_files()])] == []
