@@ -13,7 +13,7 @@ _NEEDS_KEY = 401
 
 
 class ServerCallError(Exception):
-    """The server cannot be reached or refused the request; one line."""
+    """The server is unreachable or rejected the request; one line."""
 
 
 def server_client(url: str, key: str = "") -> httpx.Client:

@@ -57,7 +57,7 @@ class _Extension:
 
 @dataclass(frozen=True, slots=True)
 class _Proposal:
-    """What the drafts of a step were expected to cost."""
+    """The expected cost of the drafts of a step."""
 
     tokens: int
     plain_seconds: float

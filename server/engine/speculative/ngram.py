@@ -41,7 +41,7 @@ class NgramMatcher:
         """How many of them it predicted, up to the first other."""
 
     def find(self, tokens: Sequence[int]) -> Match | None:
-        """Return the match for the end of ``tokens``, which begin with those of the call before."""
+        """Return the match for the end of ``tokens``, which extend the tokens of the last call."""
         if self.match is not None and self._follow(self.match, tokens):
             return self.match
         total = len(tokens)
