@@ -91,6 +91,20 @@ def test_a_caller_who_has_nothing_yet_is_not_told_to_wait_for_those_of_another()
     door.enter(9000, Caller("b", 10.0), now)
 
 
+def test_a_quiet_hour_does_not_make_the_next_wait_look_long() -> None:
+    """The rate of ends is measured by a clock that stands still while nobody waits, until the very moment of asking."""
+    door, now = crowded(each=3.0)
+    for number in range(10):
+        door.leave(1000 + number, now + 3.0 * (number + 1))
+    assert len(door) == 2
+    later = now + 3600
+    door.enter(9000, Caller("b", 10.0), later)
+    fill(door, A, first=9100, now=later)
+    with pytest.raises(QueueFull) as refusal:
+        door.enter(9999, A, later)
+    assert 13 <= refusal.value.retry_after <= 17
+
+
 def test_times_when_nobody_waited_say_nothing() -> None:
     door = AdmissionController(2, 10)
     for number in range(100):
