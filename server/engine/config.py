@@ -67,7 +67,7 @@ class EngineConfig:
     step_seconds: float = 0.25
     """Target duration of a step while a client is streaming; see ``step_budget`` for steps of prompts alone."""
     speculation: bool = True
-    """Guess tokens from where the last ones stood before, and compute the guesses along where that pays."""
+    """Draft tokens from earlier occurrences of the last ones, and compute the drafts where that pays."""
     device: Device = Device.AUTO
     gpu_layers: int = -1
     """Layers on the GPU; -1 is as many as fit."""

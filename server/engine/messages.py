@@ -155,9 +155,9 @@ class EngineStats:
     generated_tokens: int = 0
     steps: int = 0
     drafted_tokens: int = 0
-    """Tokens of answers that were guessed and computed along."""
+    """Draft tokens that were computed."""
     accepted_tokens: int = 0
-    """Of these, how many came true."""
+    """Draft tokens that were accepted."""
     checks: int = 0
     """Number of successful integrity checks of the index against the model runner."""
 

@@ -19,8 +19,8 @@ class BatchItem:
     """Whether these are all tokens it has, so that the last one's logits give the next."""
 
     drafts: tuple[int, ...] = ()
-    """Guesses of the tokens that follow, computed along and sampled at as long as they come true. Never a stop token,
-    and only where the item samples."""
+    """Draft tokens that follow, computed in the same batch and sampled as long as they are accepted. Never a stop
+    token, and only where the item samples."""
 
     @property
     def ids(self) -> tuple[int, ...]:

@@ -178,7 +178,7 @@ class Scheduler:
     ) -> list[StepOutput]:
         """Enter the outputs of the step, by request id: tokens for each item that samples, or the error of the item.
 
-        There is one token, and one more for each draft that came true.
+        There is one token, and one more for each accepted draft token.
         """
         self.steps += 1
         outputs = []

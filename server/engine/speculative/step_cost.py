@@ -8,7 +8,7 @@ SLOWER = 0.05
 """Weights of a new observation above and below the estimate: a step may be slow by chance, but never fast."""
 
 STALE = 256
-"""Observations after which a size that was not among them is forgotten, so that bad luck is not remembered for ever."""
+"""Observations after which a size that was not among them is forgotten: one slow step must not count for ever."""
 
 _PROMPT_STEP = 64
 """Tokens from which a step of prompt tokens alone gives the cost of a large batch."""
