@@ -4,7 +4,8 @@ from fastapi import APIRouter
 
 from glmserve.compat.legacy import LEGACY, Clock, Contract, endpoint
 from glmserve.compat.schemas import LegacyRequest
-from glmserve.engine.params import SamplingParams
+from glmserve.engine.params import MAX_TOKENS, SamplingParams
+from glmserve.generation.prepare import AnswerParams
 from glmserve.model_pool.registry import ModelCard, ModelRegistry
 
 PATHS = ("/baichuan",)
@@ -18,24 +19,24 @@ def create_router(registry: ModelRegistry, clock: Clock) -> APIRouter:
     return router
 
 
-def sampling(ask: LegacyRequest, card: ModelCard, prompt_tokens: int, room: int) -> SamplingParams:
-    """Return the sampling of the model's own ``chat()``, which counts the tokens of the answer alone.
+def answer(ask: LegacyRequest, card: ModelCard) -> AnswerParams:
+    """Return the parameters of the model's own ``chat()``, which counts the tokens of the answer alone.
 
     A ``max_length`` counts prompt and answer, as it does in the body that the field is borrowed from.
     """
     defaults = card.defaults
-    length = card.default_max_tokens if ask.max_length is None else ask.max_length - prompt_tokens
-    return SamplingParams(
-        max_tokens=max(1, min(room, length)),
+    sampling = SamplingParams(
+        MAX_TOKENS,
         temperature=ask.temperature or defaults.temperature,
         top_p=ask.top_p or defaults.top_p,
         top_k=defaults.top_k,
         repetition_penalty=defaults.repetition_penalty,
     )
+    return AnswerParams(sampling, max_total_tokens=ask.max_length)
 
 
 def _as_it_is(text: str) -> str:
     return text
 
 
-BAICHUAN = Contract("/baichuan", frozenset({"baichuan"}), sampling, _as_it_is)
+BAICHUAN = Contract("/baichuan", frozenset({"baichuan"}), answer, _as_it_is)

@@ -4,7 +4,8 @@ from fastapi import APIRouter
 
 from glmserve.compat.legacy import LEGACY, Clock, Contract, endpoint
 from glmserve.compat.schemas import LegacyRequest
-from glmserve.engine.params import SamplingParams
+from glmserve.engine.params import MAX_TOKENS, SamplingParams
+from glmserve.generation.prepare import AnswerParams
 from glmserve.model_pool.registry import ModelCard, ModelRegistry
 
 PATHS = ("/chatglm", "/")
@@ -18,9 +19,9 @@ _TOP_K = 50
 def create_router(registry: ModelRegistry, clock: Clock) -> APIRouter:
     """Return the routes, answering from the first ChatGLM; ``clock`` tells the local time."""
     router = APIRouter()
-    answer = endpoint(CHATGLM, registry, clock)
+    handler = endpoint(CHATGLM, registry, clock)
     for path in PATHS:
-        router.add_api_route(path, answer, methods=["POST"], **LEGACY)
+        router.add_api_route(path, handler, methods=["POST"], **LEGACY)
     return router
 
 
@@ -29,16 +30,13 @@ def process_response(text: str) -> str:
     return text.strip().replace("[[训练时间]]", "2023年")
 
 
-def sampling(ask: LegacyRequest, _: ModelCard, prompt_tokens: int, room: int) -> SamplingParams:
-    """Return the sampling of the original, whose ``max_length`` counts prompt and answer."""
-    length = _MAX_LENGTH if ask.max_length is None else ask.max_length
-    return SamplingParams(
-        # The original let a prompt past max_length have an answer of a token.
-        max_tokens=max(1, min(room, length - prompt_tokens)),
-        temperature=ask.temperature or _TEMPERATURE,
-        top_p=ask.top_p or _TOP_P,
-        top_k=_TOP_K,
+def answer(ask: LegacyRequest, _: ModelCard) -> AnswerParams:
+    """Return the parameters of the original, whose ``max_length`` counts prompt and answer."""
+    sampling = SamplingParams(
+        MAX_TOKENS, temperature=ask.temperature or _TEMPERATURE, top_p=ask.top_p or _TOP_P, top_k=_TOP_K
     )
+    # The original let a prompt past max_length have an answer of a token.
+    return AnswerParams(sampling, max_total_tokens=_MAX_LENGTH if ask.max_length is None else ask.max_length)
 
 
-CHATGLM = Contract("/chatglm", frozenset({"chatglm2", "chatglm3", "glm4"}), sampling, process_response)
+CHATGLM = Contract("/chatglm", frozenset({"chatglm2", "chatglm3", "glm4"}), answer, process_response)

@@ -4,14 +4,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import accumulate
 
 from fastapi import Request
 from fastapi.responses import JSONResponse
 from typing_extensions import TypedDict
 
 from glmserve.compat.schemas import LegacyBody, LegacyRequest, parse_legacy_request
-from glmserve.engine.params import SamplingParams
-from glmserve.generation.generate import GenerationRequest, complete, room_for_answer, unless_gone
+from glmserve.generation.generate import complete, unless_gone
+from glmserve.generation.prepare import AnswerParams, ChatParams, PromptParams, Truncation, prepare
 from glmserve.http.error_replies import ErrorReply
 from glmserve.http.errors import RouteNotServed
 from glmserve.http.json_body import hung_up, read_request
@@ -19,8 +20,7 @@ from glmserve.http.offload import off_loop
 from glmserve.http.openapi import GENERATES, documented
 from glmserve.http.request_context import RequestContext
 from glmserve.http.request_record import current_request
-from glmserve.model_pool.registry import EncodedPrompt, ModelCard, ModelRegistry, ServedModel
-from glmserve.model_pool.truncation import encode_latest
+from glmserve.model_pool.registry import ModelCard, ModelRegistry, ServedModel
 
 Clock = Callable[[], datetime]
 
@@ -35,8 +35,8 @@ class Contract:
     """As error messages name it."""
     formats: frozenset[str]
     """Prompt formats of the models that it may be answered by; the first such model is."""
-    sampling: Callable[[LegacyRequest, ModelCard, int, int], SamplingParams]
-    """From the request, the model's card, the tokens of the prompt, and how many the context leaves after it."""
+    answer: Callable[[LegacyRequest, ModelCard], AnswerParams]
+    """From the request and the model's card."""
     polish: Callable[[str], str]
     """The original's clean-up of an answer."""
 
@@ -77,16 +77,16 @@ def endpoint(contract: Contract, registry: ModelRegistry, clock: Clock) -> Calla
 
 async def _answer(ask: LegacyRequest, model: ServedModel, contract: Contract, context: RequestContext) -> str:
     async with model.in_use():
-
-        async def encode(first: int) -> EncodedPrompt:
-            return await model.encode(await off_loop(partial(ask.messages, first)), context)
-
-        prompt = await encode_latest(encode, len(ask.rounds), model.context_length)
-        room = room_for_answer(model, len(prompt.ids))
-        params = contract.sampling(ask, model.card, len(prompt.ids), room)
-        request = GenerationRequest(prompt.ids, params, common_tokens=prompt.common_tokens)
-        completion = await complete(model, request, context)
+        prompt = await off_loop(partial(prompt_params, ask), context.body_bytes)
+        params = ChatParams(prompt, contract.answer(ask, model.card))
+        completion = await complete(model, await prepare(model, params, context), context)
     return contract.polish(completion.answers[0].text)
+
+
+def prompt_params(ask: LegacyRequest) -> PromptParams:
+    """Return the conversation of ``ask``, whose oldest rounds may be left out."""
+    starts = accumulate(map(len, ask.rounds), initial=len(ask.system))
+    return PromptParams(ask.messages, truncation=Truncation(len(ask.system), tuple(starts)))
 
 
 def failure(clock: Clock, reply: ErrorReply) -> LegacyFailure:

@@ -69,10 +69,10 @@ class LegacyRequest:
     top_p: float | None
     temperature: float | None
 
-    def messages(self, first_round: int = 0) -> tuple[Message, ...]:
-        """Return the conversation from round ``first_round`` on."""
-        earlier = chain.from_iterable(self.rounds[first_round:])
-        return (*self.system, *earlier, Message(Role.USER, self.prompt))
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The conversation."""
+        return (*self.system, *chain.from_iterable(self.rounds), Message(Role.USER, self.prompt))
 
     def grown(self, answer: str) -> tuple[object, ...]:
         """Return the history with the new round, in the shape in which it was sent."""

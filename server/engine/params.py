@@ -8,6 +8,9 @@ from glmserve.engine.grammar import Grammar
 MAX_LOGPROBS = 20
 """Tokens that may be listed at each place: OpenAI's bound."""
 
+MAX_TOKENS = 2**31 - 1
+"""The largest token limit: more than any context has."""
+
 MAX_BIAS = 100.0
 """OpenAI's bound of a bias, either way; at -100 a token is as good as banned."""
 
@@ -54,7 +57,7 @@ class SamplingParams:
         _check("repetition_penalty", self.repetition_penalty, 0.0, 2.0, open_low=True)
         _check("presence_penalty", self.presence_penalty, -2.0, 2.0)
         _check("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
-        _check("max_tokens", self.max_tokens, 1, 2**31 - 1)
+        _check("max_tokens", self.max_tokens, 1, MAX_TOKENS)
         _check("min_tokens", self.min_tokens, 0, self.max_tokens)
         for name, count in (("logprobs", self.logprobs), ("prompt_logprobs", self.prompt_logprobs)):
             if count is not None:

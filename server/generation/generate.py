@@ -11,7 +11,7 @@ from typing import TypeVar
 from anyio import CancelScope
 
 from glmserve.chat.tools.types import ToolCall, ToolConfig, gather_calls
-from glmserve.engine.errors import GrammarRejected, PromptTooLong
+from glmserve.engine.errors import GrammarRejected
 from glmserve.engine.interface import Caller
 from glmserve.engine.messages import FinishReason, PrefixScope, StepOutput
 from glmserve.engine.params import SamplingParams
@@ -299,18 +299,6 @@ async def _with_usable_tools(
         tools = await without_refused_schemas(model, tools, refusal, caller, observer)
         return replace(request, tools=tools, params=replace(request.params, grammar=model.tool_grammar(tools)))
     return request
-
-
-def room_for_answer(model: ServedModel, prompt_tokens: int) -> int:
-    """Return the token limit of an answer: the rest of the context after a prompt, at least one, or the model's limit.
-
-    Raises:
-        PromptTooLong: it leaves none.
-    """
-    room = model.context_length - prompt_tokens
-    if room < 1:
-        raise PromptTooLong(prompt_tokens, model.context_length)
-    return min(room, model.card.max_output_tokens or room)
 
 
 def _choice(

@@ -1,92 +1,47 @@
-"""Translates a checked request of ``/v1/messages`` to a generation request."""
-
-from dataclasses import dataclass, replace
-from functools import partial
+"""Translates a checked request of ``/v1/messages`` to the parameters that all dialects share."""
 
 from glmserve.api.anthropic.content_blocks import to_messages
 from glmserve.api.anthropic.protocol import MessagesRequest, PromptRequest
 from glmserve.api.common.sampling import SamplingFields, to_sampling
 from glmserve.api.common.structured_output import schema_grammar
-from glmserve.api.common.tools import (
-    AskedChoice,
-    FunctionDefinition,
-    answer_grammar,
-    check_no_call_is_due,
-    offer_functions,
-    with_format,
-)
+from glmserve.api.common.tools import AskedChoice, FunctionDefinition, check_no_call_is_due, offer_functions
 from glmserve.chat.prompts.message import Message, Role
-from glmserve.chat.tasks.task import OutputConstraint
 from glmserve.chat.tools.types import ToolConfig
-from glmserve.generation.generate import GenerationRequest, room_for_answer
+from glmserve.engine.grammar import Grammar
+from glmserve.generation.prepare import AnswerParams, ChatParams, PromptParams
 from glmserve.http.errors import InvalidRequest
-from glmserve.http.offload import off_loop
-from glmserve.http.request_context import RequestContext
-from glmserve.model_pool.registry import ServedModel
+from glmserve.model_pool.registry import ModelCard
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """The prompt of a request."""
-
-    ids: tuple[int, ...]
-    common_tokens: int
-    form: OutputConstraint
-    offer: ToolConfig | None
-    continued: bool
-    """It ends within the answer, which the last message began."""
+def to_params(body: MessagesRequest, card: ModelCard) -> ChatParams:
+    """Return the parameters of ``body`` for the model of ``card``. Raises as ``to_prompt_params`` does."""
+    prompt = to_prompt_params(body)
+    fields = SamplingFields(temperature=body.temperature, top_p=body.top_p, top_k=body.top_k)
+    answer = AnswerParams(to_sampling(fields, card), body.max_tokens, grammar=_grammar(body), stop=body.stop_sequences)
+    return ChatParams(prompt, answer)
 
 
-async def to_prompt(body: PromptRequest, model: ServedModel, context: RequestContext) -> Prompt:
-    """Return the prompt of a request.
+def to_prompt_params(body: PromptRequest) -> PromptParams:
+    """Return the part of the parameters that the prompt is made from.
 
     Raises:
         InvalidRequest: its fields contradict each other, or a block is not supported.
         ToolError: a tool is not acceptable.
-        PromptError: the prompt format cannot express the messages or the tools.
-        TextTooLong: it is so long that it was not tokenised.
-        EngineUnavailable: the model is not ready.
     """
-    messages = await off_loop(partial(_messages, body))
-    offer = await off_loop(partial(_offer, body))
+    messages, offer = _messages(body), _offer(body)
     if not messages:
         raise InvalidRequest("messages must not be empty", param="messages")
     continued = messages[-1].role is Role.ASSISTANT
     if continued and messages[-1].tool_calls:
         raise InvalidRequest("the results of the last message's tools are missing after it", param="messages")
-    tools = () if offer is None else offer.tools
-    encoded = await model.encode(messages, context, tools, continued=continued)
     if continued:
         check_no_call_is_due(offer, "tool_choice")
-        offer = None
-    return Prompt(encoded.ids, encoded.common_tokens, model.answer_form(messages), offer, continued)
+    return PromptParams(tuple(messages), offer, continued)
 
 
-async def to_generation(body: MessagesRequest, model: ServedModel, context: RequestContext) -> GenerationRequest:
-    """Translate ``body`` to a generation request for ``model``.
-
-    Raises:
-        PromptTooLong: the context leaves no room for an answer.
-        Exception: what ``to_prompt`` raises.
-    """
-    prompt = await to_prompt(body, model, context)
-    max_tokens = min(body.max_tokens, room_for_answer(model, len(prompt.ids)))
-    fields = SamplingFields(temperature=body.temperature, top_p=body.top_p, top_k=body.top_k)
-    params = to_sampling(fields, model.card, max_tokens)
+def _grammar(body: MessagesRequest) -> Grammar | None:
     asked = None if body.output_config is None else body.output_config.format
-    path = "output_config.format.schema"
-    wanted = None if asked is None else await off_loop(partial(schema_grammar, asked.json_schema, path))
-    asked_format = wanted or prompt.form.grammar
-    offer = with_format(prompt.offer, asked_format)
-    grammar = await off_loop(partial(answer_grammar, model, offer, asked_format))
-    return GenerationRequest(
-        prompt.ids,
-        replace(params, grammar=grammar),
-        stop=body.stop_sequences or prompt.form.stop,
-        tools=offer,
-        continued=prompt.continued,
-        common_tokens=prompt.common_tokens,
-    )
+    return None if asked is None else schema_grammar(asked.json_schema, "output_config.format.schema")
 
 
 def _messages(body: PromptRequest) -> list[Message]:

@@ -10,12 +10,14 @@ from fastapi.responses import JSONResponse
 
 from glmserve.api.anthropic.errors import failure
 from glmserve.api.anthropic.protocol import MessagesRequest, PromptRequest, parse_count_request, parse_messages_request
-from glmserve.api.anthropic.request import to_generation, to_prompt
+from glmserve.api.anthropic.request import to_params, to_prompt_params
 from glmserve.api.anthropic.response_types import CountedTokens, MessageEvent, MessageFailure, MessageObject
 from glmserve.api.anthropic.stream import MessageWriter
 from glmserve.generation.generate import Generation, generate, unless_gone
+from glmserve.generation.prepare import encode_prompt, prepare
 from glmserve.http.error_replies import ErrorReply, prompt_in
 from glmserve.http.json_body import hung_up, read_request
+from glmserve.http.offload import off_loop
 from glmserve.http.openapi import Tag, documented
 from glmserve.http.request_context import RequestContext
 from glmserve.http.request_record import current_request
@@ -49,8 +51,9 @@ def create_router(registry: ModelRegistry) -> APIRouter:
         model = registry.get(body.model)
         async with model.in_use():
             with prompt_in("messages"):
-                prompt = await to_prompt(body, model, current_request().context)
-        return JSONResponse({"input_tokens": len(prompt.ids)})
+                params = await off_loop(partial(to_prompt_params, body))
+                prompt = await encode_prompt(model, params, current_request().context)
+        return JSONResponse({"input_tokens": len(prompt.encoded.ids)})
 
     return router
 
@@ -75,7 +78,8 @@ async def _begin(
 ) -> tuple[Generation, MessageWriter]:
     async with model.in_use():
         with prompt_in("messages"):
-            ask = await to_generation(body, model, context)
+            params = await off_loop(partial(to_params, body, model.card), context.body_bytes)
+            ask = await prepare(model, params, context)
             fills_context = len(ask.prompt_ids) + ask.params.max_tokens == model.context_length
             is_cut = fills_context and ask.params.max_tokens < body.max_tokens
             writer = MessageWriter(f"msg_{uuid.uuid4().hex}", model.card.name, is_cut_to_context=is_cut)

@@ -7,10 +7,10 @@ from pydantic import BeforeValidator, Field
 from glmserve.api.common.base import ApiModel, invalid
 from glmserve.api.common.fields import TEMPERATURE, TOP_P
 from glmserve.api.common.numbers import UNLIMITED, AsNumber, AsWhole, as_number
-from glmserve.engine.params import MAX_BIAS, SamplingParams
+from glmserve.engine.params import MAX_BIAS, MAX_TOKENS, SamplingParams
 from glmserve.generation.generate import SEED_SPAN, PrefixSalts
 from glmserve.http.errors import InvalidRequest, shown
-from glmserve.model_pool.registry import ModelCard, ServedModel
+from glmserve.model_pool.registry import ModelCard
 
 _MAX_STOPS = 16
 _MAX_BIASES = 4096
@@ -126,11 +126,11 @@ class CacheFields(ApiModel):
         return PrefixSalts(self.cache_salt or "", self.prompt_cache_key or "")
 
 
-def to_sampling(fields: SamplingFields, card: ModelCard, max_tokens: int) -> SamplingParams:
-    """Return the sampling of an answer of ``max_tokens``, with the model's defaults for absent fields."""
+def to_sampling(fields: SamplingFields, card: ModelCard) -> SamplingParams:
+    """Return the sampling of an answer of any length, with the model's defaults for absent fields."""
     defaults = card.defaults
     return SamplingParams(
-        max_tokens=max_tokens,
+        max_tokens=MAX_TOKENS,
         temperature=_or(fields.temperature, defaults.temperature),
         top_p=max(_or(fields.top_p, defaults.top_p), _LEAST_TOP_P),
         top_k=max(defaults.top_k if fields.top_k is None else fields.top_k, 0),
@@ -139,40 +139,30 @@ def to_sampling(fields: SamplingFields, card: ModelCard, max_tokens: int) -> Sam
         presence_penalty=_or(fields.presence_penalty, 0.0),
         frequency_penalty=_or(fields.frequency_penalty, 0.0),
         seed=None if fields.seed is None else fields.seed % SEED_SPAN,
-        min_tokens=min(fields.min_tokens or 0, max_tokens),
+        min_tokens=min(fields.min_tokens or 0, MAX_TOKENS),
         ignore_eos=bool(fields.ignore_eos),
         logit_bias=fields.logit_bias,
     )
 
 
-def answer_tokens(asked: int | None, least: int | None, default: int, room: int) -> int:
-    """Return the token limit of the answer, silently cut to the room in the context.
+def asked_tokens(asked: int | None, least: int | None) -> int | None:
+    """Return the token limit that a request asks for; None where it asks for none.
 
     Args:
-        asked: what the request says, if anything; ``UNLIMITED`` is all of the room.
+        asked: its ``max_tokens``, of which ``UNLIMITED`` is all that the context leaves.
         least: its ``min_tokens``.
-        default: what a request gets that says neither.
-        room: what the context leaves.
 
     Raises:
         InvalidRequest: ``least`` is more than ``asked``.
     """
-    least = least or 0
     if asked == UNLIMITED:
-        return room
-    if asked is not None and least > asked:
+        return MAX_TOKENS
+    if asked is not None and (least or 0) > asked:
         raise InvalidRequest(
             f"min_tokens must be at most the {asked} tokens that the answer may have, not {least}",
             param="min_tokens",
         )
-    return min(room, max(default, least) if asked is None else asked)
-
-
-def number_of_answers(n: int | None, model: ServedModel) -> int:
-    """Return the number of answers. Raises InvalidRequest above the model's limit."""
-    if n is not None and n > model.max_choices:
-        raise InvalidRequest(f"n must be at most {model.max_choices} on this server, not {n}", param="n")
-    return n or 1
+    return asked
 
 
 def _or(value: float | None, default: float) -> float:

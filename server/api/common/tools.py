@@ -1,7 +1,6 @@
 """Tools in a request: definitions, the choice among them, and earlier calls."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Annotated, Literal
 
@@ -18,10 +17,8 @@ from glmserve.chat.tools.types import (
     make_offer,
     make_tool,
 )
-from glmserve.engine.grammar import Grammar
 from glmserve.http.errors import InvalidRequest, shown
 from glmserve.http.request_record import current_request
-from glmserve.model_pool.registry import ServedModel
 
 FunctionName = Annotated[str, Field(pattern=NAME_PATTERN)]
 
@@ -250,22 +247,3 @@ def check_no_call_is_due(offer: ToolConfig | None, field: str) -> None:
             "message, or leave the choice to the model",
             param=field,
         )
-
-
-def with_format(offer: ToolConfig | None, asked: Grammar | None) -> ToolConfig | None:
-    """Return ``offer`` for an answer that calls a tool or is a text in the format that was ``asked`` for."""
-    return None if offer is None else replace(offer, text_format=asked)
-
-
-def answer_grammar(model: ServedModel, offer: ToolConfig | None, asked: Grammar | None) -> Grammar | None:
-    """Return the grammar of an answer: calls in the family's form or a text in the format, or the format alone.
-
-    Args:
-        model: that answers.
-        offer: the tools that may be called, if any.
-        asked: the grammar of the format, if one is asked for.
-
-    Raises:
-        PromptError: the model can be told of no tools.
-    """
-    return asked if offer is None else model.tool_grammar(offer)

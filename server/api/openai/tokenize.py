@@ -14,9 +14,10 @@ from glmserve.api.common.field_policy import FieldPolicy, Rejected
 from glmserve.api.common.fields import ModelName
 from glmserve.api.common.token_inputs import decoded, known_ids
 from glmserve.api.openai.chat_completions.protocol import ChatRequest, parse_chat_as
-from glmserve.api.openai.chat_completions.request import to_prompt
+from glmserve.api.openai.chat_completions.request import to_prompt_params
 from glmserve.chat.prompts.errors import PromptError
 from glmserve.engine.errors import EngineUnavailable, ModelLoadError
+from glmserve.generation.prepare import encode_prompt
 from glmserve.http.error_replies import prompt_in
 from glmserve.http.errors import InvalidRequest, ModelNotFound
 from glmserve.http.json_body import read_request
@@ -145,8 +146,9 @@ async def _tokenize_text(ask: TokenizeText, registry: ModelRegistry) -> JSONResp
 async def _tokenize_chat(ask: TokenizeChat, registry: ModelRegistry) -> JSONResponse:
     model = registry.get(ask.model)
     async with model.in_use():
-        prompt = await to_prompt(ask, model, current_request().context)
-        return await off_loop(partial(_tokens, prompt.ids, model, names=bool(ask.return_token_strs)))
+        params = await off_loop(partial(to_prompt_params, ask))
+        prompt = await encode_prompt(model, params, current_request().context)
+        return await off_loop(partial(_tokens, prompt.encoded.ids, model, names=bool(ask.return_token_strs)))
 
 
 def _tokens(ids: tuple[int, ...], model: ServedModel, *, names: bool) -> JSONResponse:

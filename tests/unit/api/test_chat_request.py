@@ -5,8 +5,9 @@ import pytest
 from glmserve.api.common.field_policy import Rejected
 from glmserve.api.openai.chat_completions.field_policy import CHAT
 from glmserve.api.openai.chat_completions.protocol import ChatRequest, parse_chat_request
-from glmserve.api.openai.chat_completions.request import to_generation
+from glmserve.api.openai.chat_completions.request import to_params
 from glmserve.engine.params import SamplingParams
+from glmserve.generation.prepare import prepare
 from glmserve.http.errors import InvalidRequest
 from glmserve.http.request_context import RequestContext
 from glmserve.http.request_record import RequestRecord, enter_request
@@ -30,7 +31,8 @@ def refusal(**body: object) -> InvalidRequest:
 
 
 async def sampling(**body: object) -> SamplingParams:
-    return (await to_generation(parse(**body), await started(), RequestContext())).params
+    model = await started()
+    return (await prepare(model, to_params(parse(**body), model.card), RequestContext())).params
 
 
 async def started(engine: ScriptedEngine | None = None):  # type: ignore[no-untyped-def]
@@ -213,6 +215,6 @@ async def test_stop_is_one_string_or_several_and_empty_ones_are_left_out() -> No
 async def test_more_answers_than_run_and_wait_are_refused_with_the_bound() -> None:
     model = await started(ScriptedEngine(parallel=2))
     most = 2 + model.host.info.max_waiting
-    assert (await to_generation(parse(n=most), model, RequestContext())).n == most
+    assert (await prepare(model, to_params(parse(n=most), model.card), RequestContext())).n == most
     with pytest.raises(InvalidRequest, match=f"n must be at most {most}"):
-        await to_generation(parse(n=most + 1), model, RequestContext())
+        await prepare(model, to_params(parse(n=most + 1), model.card), RequestContext())

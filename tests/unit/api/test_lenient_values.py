@@ -5,12 +5,13 @@ import pytest
 from glmserve.api.anthropic.protocol import parse_messages_request
 from glmserve.api.common.tools import to_offer
 from glmserve.api.openai.chat_completions.protocol import parse_chat_request
-from glmserve.api.openai.chat_completions.request import to_generation
+from glmserve.api.openai.chat_completions.request import to_params
 from glmserve.api.openai.completions.request import parse_completion_request, to_asks
 from glmserve.api.openai.responses.protocol import parse_responses_request
 from glmserve.api.openai.responses.tools import to_offer as responses_offer
 from glmserve.chat.tools.types import ToolChoice
 from glmserve.generation.generate import GenerationRequest
+from glmserve.generation.prepare import prepare
 from glmserve.http.request_context import RequestContext
 from tests.support.api import served_model
 from tests.support.scripted_engine import ScriptedEngine
@@ -57,7 +58,7 @@ async def room(**body: object) -> int:
     model = served_model(ScriptedEngine(context_length=8192))
     await model.host.start()
     parsed = parse_chat_request({"messages": [USER], **body})
-    found: GenerationRequest = await to_generation(parsed, model, RequestContext())
+    found: GenerationRequest = await prepare(model, to_params(parsed, model.card), RequestContext())
     return 8192 - len(found.prompt_ids) - found.params.max_tokens
 
 

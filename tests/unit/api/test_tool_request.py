@@ -4,11 +4,12 @@ import pytest
 
 from glmserve.api.common.tools import to_offer
 from glmserve.api.openai.chat_completions.protocol import parse_chat_request
-from glmserve.api.openai.chat_completions.request import to_generation
+from glmserve.api.openai.chat_completions.request import to_params
 from glmserve.chat.prompts.errors import PromptError
 from glmserve.chat.tools.types import ToolChoice, ToolConfig, ToolError
 from glmserve.engine.grammar import GrammarKind
 from glmserve.generation.generate import GenerationRequest
+from glmserve.generation.prepare import prepare
 from glmserve.http.errors import InvalidRequest, TextTooLong
 from glmserve.http.request_context import RequestContext
 from tests.support.api import served_model
@@ -33,7 +34,9 @@ def named(name: str) -> dict[str, object]:
 async def generation(prompt_format: str = "chatglm2", **body: object) -> GenerationRequest:
     model = served_model(ScriptedEngine(), prompt_format=prompt_format)
     await model.host.start()
-    return await to_generation(parse_chat_request({"messages": [USER], **body}), model, RequestContext())
+    return await prepare(
+        model, to_params(parse_chat_request({"messages": [USER], **body}), model.card), RequestContext()
+    )
 
 
 def prompt(request: GenerationRequest) -> str:

@@ -7,6 +7,7 @@ import pytest
 from glmserve.chat.prompts.message import Message, Role
 from glmserve.chat.tools.types import ToolCall
 from glmserve.compat.chatglm import process_response
+from glmserve.compat.legacy import prompt_params
 from glmserve.compat.schemas import LegacyRequest, parse_legacy_request
 from glmserve.http.errors import InvalidRequest
 
@@ -78,7 +79,7 @@ def test_messages_as_chatglm3_returns_them_are_rounds() -> None:
     history = [asked, said("user", "q"), call, said("observation", "九点"), said("assistant", "九点。", metadata="")]
     request = parse(prompt="p", history=[*history, said("user", "r"), said("assistant", "a")])
     called = ToolCall("call_2", "now", '{"zone": "北京"}')
-    assert request.messages() == (
+    assert request.messages == (
         Message(Role.SYSTEM, "s"),
         Message(Role.USER, "q"),
         Message(Role.ASSISTANT, "", (called,)),
@@ -88,7 +89,12 @@ def test_messages_as_chatglm3_returns_them_are_rounds() -> None:
         Message(Role.ASSISTANT, "a"),
         Message(Role.USER, "p"),
     )
-    assert [message.content for message in request.messages(1)] == ["s", "r", "a", "p"]
+    given = prompt_params(request)
+    truncation = given.truncation
+    assert truncation is not None
+    kept = (*given.messages[: truncation.fixed], *given.messages[truncation.starts[1] :])
+    assert [message.content for message in kept] == ["s", "r", "a", "p"]
+    assert given.messages[truncation.starts[-1] :] == given.messages[-1:], "the question itself always stays"
 
 
 @pytest.mark.parametrize(
@@ -101,13 +107,13 @@ def test_messages_as_chatglm3_returns_them_are_rounds() -> None:
     ],
 )
 def test_a_message_of_a_history_is_its_text(message: dict[str, object], text: str) -> None:
-    (found, _) = parse(prompt="p", history=[message]).messages()
+    (found, _) = parse(prompt="p", history=[message]).messages
     assert found.content == text
 
 
 def test_a_call_that_was_taken_apart_is_one() -> None:
     content = {"name": "now", "parameters": {"zone": "北京"}}
-    (found, _) = parse(prompt="p", history=[said("assistant", content, metadata="now")]).messages()
+    (found, _) = parse(prompt="p", history=[said("assistant", content, metadata="now")]).messages
     assert found.tool_calls == (ToolCall("call_0", "now", '{"zone": "北京"}'),)
 
 

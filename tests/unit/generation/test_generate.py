@@ -14,9 +14,9 @@ from glmserve.generation.generate import (
     Usage,
     complete,
     generate,
-    room_for_answer,
     unless_gone,
 )
+from glmserve.generation.prepare import room_for_answer
 from glmserve.http.errors import ClientDisconnected
 from glmserve.http.request_context import RequestContext
 from glmserve.model_pool.registry import ServedModel

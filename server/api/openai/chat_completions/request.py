@@ -1,80 +1,50 @@
-"""Translates a checked request of ``/v1/messages`` to a generation request."""
+"""Translates a checked chat request to the parameters that all dialects share."""
 
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 
-from glmserve.api.common.sampling import answer_tokens, number_of_answers, to_sampling
+from glmserve.api.common.sampling import asked_tokens, to_sampling
 from glmserve.api.common.structured_output import to_grammar
-from glmserve.api.common.tools import answer_grammar, check_no_call_is_due, to_offer, with_format
+from glmserve.api.common.tools import check_no_call_is_due, to_offer
 from glmserve.api.openai.chat_completions.messages import to_messages
 from glmserve.api.openai.chat_completions.protocol import ChatRequest
-from glmserve.chat.prompts.message import Message
 from glmserve.chat.tools.types import ToolConfig
-from glmserve.generation.generate import GenerationRequest, room_for_answer
+from glmserve.generation.prepare import AnswerParams, ChatParams, PromptParams
 from glmserve.http.errors import InvalidRequest
-from glmserve.http.offload import off_loop
-from glmserve.http.request_context import RequestContext
-from glmserve.model_pool.registry import ServedModel
+from glmserve.model_pool.registry import ModelCard
 
 
-async def to_generation(body: ChatRequest, model: ServedModel, context: RequestContext) -> GenerationRequest:
-    """Translate ``body`` to a generation request for ``model``.
+def to_params(body: ChatRequest, card: ModelCard) -> ChatParams:
+    """Return the parameters of ``body`` for the model of ``card``.
 
     Raises:
-        InvalidRequest: it asks for more answers than the model gives, or contradicts itself.
+        InvalidRequest: it contradicts itself.
         ToolError: a tool is not acceptable.
-        PromptError: the prompt format cannot express the messages or the tools.
-        PromptTooLong: the context leaves no room for an answer.
-        EngineUnavailable: the model is not ready.
+        PromptError: a function's message is the result of no call.
     """
-    n = number_of_answers(body.n, model)
-    prompt = await to_prompt(body, model, context)
-    offer = prompt.offer
+    prompt = to_prompt_params(body)
     if body.is_continued:
-        check_no_call_is_due(offer, "tool_choice")
-        offer = None
-    form = model.answer_form(prompt.messages)
-    asked_format = await off_loop(partial(to_grammar, body)) or form.grammar
-    offer = with_format(offer, asked_format)
-    room = room_for_answer(model, len(prompt.ids))
-    asked = body.max_completion_tokens or body.max_tokens
-    max_tokens = answer_tokens(asked, body.min_tokens, model.card.default_max_tokens, room)
-    params = to_sampling(body, model.card, max_tokens)
+        check_no_call_is_due(prompt.tools, "tool_choice")
+    sampling = to_sampling(body, card)
     if body.do_sample is False:
-        params = replace(params, temperature=0.0)
+        sampling = replace(sampling, temperature=0.0)
     if body.logprobs:
-        params = replace(params, logprobs=body.top_logprobs or 0)
-    grammar = await off_loop(partial(answer_grammar, model, offer, asked_format))
-    return GenerationRequest(
-        prompt.ids,
-        replace(params, grammar=grammar),
-        stop=body.stop or form.stop,
-        n=n,
-        tools=offer,
-        continued=body.is_continued,
+        sampling = replace(sampling, logprobs=body.top_logprobs or 0)
+    answer = AnswerParams(
+        sampling,
+        asked_tokens(body.max_completion_tokens or body.max_tokens, body.min_tokens),
+        grammar=to_grammar(body),
+        stop=body.stop,
+        n=body.n or 1,
         salts=body.salts,
-        common_tokens=prompt.common_tokens,
     )
+    return ChatParams(prompt, answer)
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """The prompt of a request."""
-
-    ids: tuple[int, ...]
-    common_tokens: int
-    messages: tuple[Message, ...]
-    offer: ToolConfig | None
-
-
-async def to_prompt(body: ChatRequest, model: ServedModel, context: RequestContext) -> Prompt:
-    """Return the prompt. Raises as ``to_generation`` does."""
-    offer = await off_loop(partial(to_offer, body))
+def to_prompt_params(body: ChatRequest) -> PromptParams:
+    """Return the part of the parameters that the prompt is made from. Raises as ``to_params`` does."""
+    offer = to_offer(body)
     _check_agreement(body, offer)
-    messages = await off_loop(partial(to_messages, body.messages))
-    tools = () if offer is None else offer.tools
-    encoded = await model.encode(messages, context, tools, continued=body.is_continued)
-    return Prompt(encoded.ids, encoded.common_tokens, messages, offer)
+    return PromptParams(to_messages(body.messages), offer, body.is_continued)
 
 
 def _check_agreement(body: ChatRequest, offer: ToolConfig | None) -> None:

@@ -6,15 +6,17 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from glmserve.api.openai.chat_completions.protocol import ChatRequest, parse_chat_request
-from glmserve.api.openai.chat_completions.request import to_generation
+from glmserve.api.openai.chat_completions.request import to_params
 from glmserve.api.openai.chat_completions.response import ChunkWriter, chat_completion
 from glmserve.api.openai.chat_completions.stream import chat_stream
 from glmserve.api.openai.chat_completions.tool_calls import CallShape
 from glmserve.api.openai.envelope import new_head
 from glmserve.api.openai.response_types import ChatChunk, ChatCompletion
-from glmserve.generation.generate import Completion, complete, generate, unless_gone
+from glmserve.generation.generate import Completion, GenerationRequest, complete, generate, unless_gone
+from glmserve.generation.prepare import prepare
 from glmserve.http.error_replies import ErrorEnvelope
 from glmserve.http.json_body import hung_up, read_request
+from glmserve.http.offload import off_loop
 from glmserve.http.openapi import documented
 from glmserve.http.request_context import RequestContext
 from glmserve.http.request_record import current_request
@@ -45,7 +47,7 @@ def create_router(registry: ModelRegistry) -> APIRouter:
 
 async def _complete(body: ChatRequest, model: ServedModel, context: RequestContext) -> Completion:
     async with model.in_use():
-        return await complete(model, await to_generation(body, model, context), context)
+        return await complete(model, await _prepared(body, model, context), context)
 
 
 async def _stream(body: ChatRequest, model: ServedModel, context: RequestContext) -> EventStream:
@@ -54,8 +56,13 @@ async def _stream(body: ChatRequest, model: ServedModel, context: RequestContext
     head = new_head(_ID_PREFIX, model.card)
     writer = ChunkWriter(head, include_usage=include_usage, timings=bool(body.timings), calls=_shape(body))
     async with model.in_use():
-        ask = await to_generation(body, model, context)
+        ask = await _prepared(body, model, context)
         return chat_stream(await generate(model, ask, context), writer, ask.n)
+
+
+async def _prepared(body: ChatRequest, model: ServedModel, context: RequestContext) -> GenerationRequest:
+    params = await off_loop(partial(to_params, body, model.card), context.body_bytes)
+    return await prepare(model, params, context)
 
 
 def _shape(body: ChatRequest) -> CallShape:

@@ -13,20 +13,21 @@ from glmserve.api.common.numbers import UNLIMITED, AsWhole
 from glmserve.api.common.sampling import (
     CacheFields,
     SamplingFields,
-    answer_tokens,
-    number_of_answers,
+    asked_tokens,
     to_sampling,
 )
 from glmserve.api.common.structured_output import GrammarFields, to_grammar
 from glmserve.api.common.token_inputs import TEXTS_OR_IDS, TextOrIds, decoded, known_ids, texts_or_ids
 from glmserve.api.openai.completions.field_policy import COMPLETION
 from glmserve.engine.params import MAX_LOGPROBS
-from glmserve.generation.generate import GenerationRequest, room_for_answer
+from glmserve.generation.generate import GenerationRequest
+from glmserve.generation.prepare import AnswerParams, answer_request, check_answers
 from glmserve.generation.prompt_batch import SEQUENCES_AT_MOST
 from glmserve.http.error_replies import prompt_in
 from glmserve.http.errors import InvalidRequest
+from glmserve.http.offload import off_loop
 from glmserve.http.request_context import RequestContext
-from glmserve.model_pool.registry import ServedModel
+from glmserve.model_pool.registry import EncodedPrompt, ModelCard, ServedModel
 
 _DEFAULT_MAX_TOKENS = 16
 
@@ -97,19 +98,37 @@ async def to_asks(body: CompletionRequest, model: ServedModel, context: RequestC
             answers are asked for than the model gives.
         EngineUnavailable: the model is not ready.
     """
-    n = number_of_answers(body.n, model)
+    n = body.n or 1
+    check_answers(n, model)
     most = min(SEQUENCES_AT_MOST, model.host.info.parallel + model.host.info.max_waiting)
     if n * len(body.prompt) > most:
         raise InvalidRequest(
             f"{len(body.prompt)} prompts with {n} answers each are more than {most}, the limit of one request",
             param="prompt",
         )
+    params = await off_loop(partial(_answer_params, body, model.card), context.body_bytes)
     with prompt_in("prompt"):
-        return tuple([await _ask(prompt, n, body, model, context) for prompt in body.prompt])
+        return tuple([await _ask(prompt, params, body, model, context) for prompt in body.prompt])
+
+
+def _answer_params(body: CompletionRequest, card: ModelCard) -> AnswerParams:
+    """Return the parameters of the answers to each prompt. Raises InvalidRequest where ``body`` contradicts itself."""
+    asked = asked_tokens(body.max_tokens, body.min_tokens)
+    limit = max(_DEFAULT_MAX_TOKENS, body.min_tokens or 0) if asked is None else max(1, asked)
+    scored = body.logprobs if body.echo else None
+    return AnswerParams(
+        replace(to_sampling(body, card), logprobs=body.logprobs, prompt_logprobs=scored),
+        limit,
+        grammar=to_grammar(body),
+        stop=body.stop,
+        n=body.n or 1,
+        scores_only=body.scores_only,
+        salts=body.salts,
+    )
 
 
 async def _ask(
-    prompt: TextOrIds, n: int, body: CompletionRequest, model: ServedModel, context: RequestContext
+    prompt: TextOrIds, params: AnswerParams, body: CompletionRequest, model: ServedModel, context: RequestContext
 ) -> PromptJob:
     if isinstance(prompt, str):
         prefix = () if body.add_special_tokens is False else model.text_prefix
@@ -120,13 +139,6 @@ async def _ask(
         text = await decoded(ids, model)
     if not ids:
         raise InvalidRequest("prompt: must not be empty with this model", param="prompt")
-    room = room_for_answer(model, len(ids))
-    max_tokens = max(1, answer_tokens(body.max_tokens, body.min_tokens, _DEFAULT_MAX_TOKENS, room))
-    params = to_sampling(body, model.card, max_tokens)
-    scored = body.logprobs if body.echo else None
-    params = replace(params, logprobs=body.logprobs, prompt_logprobs=scored, grammar=to_grammar(body))
-    continued = len(ids) > len(prefix)
-    request = GenerationRequest(
-        ids, params, body.stop, n, continued=continued, scores_only=body.scores_only, salts=body.salts
-    )
+    encoded = EncodedPrompt(ids)
+    request = await answer_request(model, params, encoded, context, continued=len(ids) > len(prefix))
     return PromptJob(text, len(prefix), request)

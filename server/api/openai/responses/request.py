@@ -1,25 +1,19 @@
-"""Translates a checked request of ``/v1/messages`` to a generation request."""
+"""Translates a checked request of ``/v1/responses`` to the parameters that all dialects share."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import takewhile
 
-from glmserve.api.common.sampling import answer_tokens, to_sampling
-from glmserve.api.common.tools import answer_grammar, with_format
+from glmserve.api.common.sampling import asked_tokens, to_sampling
 from glmserve.api.openai.responses.input_items import Item, parse_items, to_messages, user_item
 from glmserve.api.openai.responses.protocol import ResponsesRequest, parse_responses_request
 from glmserve.api.openai.responses.text_format import format_grammar
 from glmserve.api.openai.responses.tools import to_offer
 from glmserve.chat.prompts.message import Message, Role
 from glmserve.chat.tasks.task import Task, VariableError
-from glmserve.engine.errors import PromptTooLong
-from glmserve.generation.generate import GenerationRequest, room_for_answer
+from glmserve.generation.prepare import AnswerParams, ChatParams, PromptParams, Truncation
 from glmserve.http.errors import InvalidRequest
-from glmserve.http.offload import off_loop
-from glmserve.http.request_context import RequestContext
-from glmserve.model_pool.registry import EncodedPrompt, ServedModel
-from glmserve.model_pool.truncation import encode_latest
+from glmserve.model_pool.registry import ModelCard, ServedModel
 
 
 def with_defaults(body: ResponsesRequest, task: Task) -> ResponsesRequest:
@@ -63,77 +57,41 @@ def new_items(given: Given, task: Task | None) -> tuple[Item, ...]:
     return items
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """The prompt of a request."""
-
-    ids: tuple[int, ...]
-    common_tokens: int
-    items: tuple[Item, ...]
-    """Items of the conversation that remain after truncation."""
-
-
-async def to_generation(
-    body: ResponsesRequest, prompt: Prompt, task: Task | None, model: ServedModel
-) -> GenerationRequest:
-    """Return the generation that ``body`` requests of ``model`` after ``prompt``.
+def to_params(body: ResponsesRequest, items: Sequence[Item], task: Task | None, card: ModelCard) -> ChatParams:
+    """Return the parameters of ``body`` for the model of ``card``, where the conversation is ``items``.
 
     Raises:
         InvalidRequest: it contradicts itself.
         ToolError: a tool is not acceptable.
-        PromptError: the model can be told of no tools.
-        PromptTooLong: the context leaves no room for an answer.
     """
-    room = room_for_answer(model, len(prompt.ids))
-    max_tokens = answer_tokens(body.max_output_tokens, body.min_tokens, model.card.default_max_tokens, room)
-    form = model.answer_form(to_messages(prompt.items)) if task is None else task.answer_form(_values(body))
-    asked_format = await off_loop(partial(format_grammar, body.text)) or form.grammar
-    offer = with_format(await off_loop(partial(to_offer, body)), asked_format)
-    if offer is not None:
+    prompt = to_prompt_params(body, items)
+    if prompt.tools is not None:
         _check_text_only(body)
-    grammar = await off_loop(partial(answer_grammar, model, offer, asked_format))
-    params = replace(to_sampling(body, model.card, max_tokens), logprobs=body.logprobs, grammar=grammar)
-    return GenerationRequest(
-        prompt.ids,
-        params,
-        stop=body.stop or form.stop,
-        tools=offer,
+    answer = AnswerParams(
+        replace(to_sampling(body, card), logprobs=body.logprobs),
+        asked_tokens(body.max_output_tokens, body.min_tokens),
+        grammar=format_grammar(body.text),
+        constraint=None if task is None else task.answer_form(_values(body)),
+        stop=body.stop,
         salts=body.salts,
-        common_tokens=prompt.common_tokens,
     )
+    return ChatParams(prompt, answer)
 
 
-async def to_prompt(
-    body: ResponsesRequest, items: Sequence[Item], model: ServedModel, context: RequestContext
-) -> Prompt:
-    """Return the prompt, without the oldest of the conversation where ``truncation`` is auto and it is too long.
+def to_prompt_params(body: ResponsesRequest, items: Sequence[Item]) -> PromptParams:
+    """Return the part of the parameters that the prompt is made from. Raises as ``to_params`` does."""
+    instructions = (Message(Role.SYSTEM, body.instructions),) if body.instructions else ()
+    messages = (*instructions, *to_messages(items))
+    truncation = _truncation(messages) if body.truncation == "auto" else None
+    return PromptParams(messages, to_offer(body), truncation=truncation)
 
-    Raises:
-        PromptError: the prompt format cannot express the items.
-        PromptTooLong: there are more items than tokens.
-        TextTooLong: there is more text than tokens.
-        EngineUnavailable: the model is not ready.
-    """
-    offer = await off_loop(partial(to_offer, body))
-    tools = () if offer is None else offer.tools
-    instructions = [Message(Role.SYSTEM, body.instructions)] if body.instructions else []
-    fixed, starts = _starts(items)
-    kept = tuple(items)
 
-    async def encode_from(first: int) -> EncodedPrompt:
-        nonlocal kept
-        kept = (*items[:fixed], *items[starts[first] :])
-        messages = await off_loop(partial(to_messages, kept))
-        return await model.encode([*instructions, *messages], context, tools)
-
-    if body.truncation == "auto":
-        encoded = await encode_latest(encode_from, len(starts) - 1, model.context_length)
-    elif len(items) > model.context_length:
-        raise PromptTooLong(len(items), model.context_length)
-    else:
-        encoded = await encode_from(0)
+def left(items: Sequence[Item], start: int, model: ServedModel) -> tuple[Item, ...]:
+    """Return the items of a prompt that begins with start number ``start``, as far as a context could hold them."""
+    cuts = _truncation([item.message for item in items])
+    kept = (*items[: cuts.fixed], *items[cuts.starts[start] :])
     most = model.context_length
-    return Prompt(encoded.ids, encoded.common_tokens, latest(kept, most, most * model.tokenizer.max_piece_chars))
+    return latest(kept, most, most * model.tokenizer.max_piece_chars)
 
 
 def latest(items: Sequence[Item], most_items: int, most_characters: int) -> tuple[Item, ...]:
@@ -141,7 +99,8 @@ def latest(items: Sequence[Item], most_items: int, most_characters: int) -> tupl
 
     A prompt of the whole conversation holds no more; some models are given the last question alone.
     """
-    fixed, starts = _starts(items)
+    cuts = _truncation([item.message for item in items])
+    fixed, starts = cuts.fixed, cuts.starts
     sizes = [item.message.characters + 1 for item in items]
     characters = sum(sizes)
     for before, start in zip((fixed, *starts), starts, strict=False):
@@ -151,13 +110,11 @@ def latest(items: Sequence[Item], most_items: int, most_characters: int) -> tupl
     return (*items[:fixed], *items[start:])
 
 
-def _starts(items: Sequence[Item]) -> tuple[int, list[int]]:
-    """Return the number of items that always stay, and the indices where the remaining items can begin.
-
-    That is any question, but not an answer or the result of a call.
-    """
-    fixed = len(list(takewhile(lambda item: item.message.role is Role.SYSTEM, items)))
-    return fixed, [fixed, *(at for at, item in enumerate(items) if at > fixed and item.message.role is Role.USER)]
+def _truncation(messages: Sequence[Message]) -> Truncation:
+    """Return where the rest of a conversation can begin: with any question, not with an answer or a call's result."""
+    fixed = len(list(takewhile(lambda message: message.role is Role.SYSTEM, messages)))
+    questions = (at for at, message in enumerate(messages) if at > fixed and message.role is Role.USER)
+    return Truncation(fixed, (fixed, *questions))
 
 
 def _check_text_only(body: ResponsesRequest) -> None:

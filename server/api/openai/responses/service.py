@@ -7,13 +7,15 @@ from functools import partial
 
 from glmserve.api.openai.responses.input_items import Item, conversation, kept
 from glmserve.api.openai.responses.protocol import ResponsesRequest
-from glmserve.api.openai.responses.request import Given, Prompt, new_items, to_generation, to_prompt, with_defaults
+from glmserve.api.openai.responses.request import Given, left, new_items, to_params, to_prompt_params, with_defaults
 from glmserve.api.openai.responses.response import response_head
 from glmserve.api.openai.responses.response_types import ResponseObject
 from glmserve.api.openai.responses.store import ResponseStore
 from glmserve.api.openai.responses.stream import ResponseWriter
 from glmserve.chat.tasks.task import Task, task_name
+from glmserve.engine.errors import PromptTooLong
 from glmserve.generation.generate import Generation, generate
+from glmserve.generation.prepare import encode_prompt, to_request
 from glmserve.http.error_replies import prompt_in
 from glmserve.http.errors import InvalidRequest, PreviousResponseNotFound, PromptNotFound
 from glmserve.http.offload import off_loop
@@ -67,33 +69,42 @@ class ResponsesService:
     async def complete(self, ask: ResponseJob, context: RequestContext) -> ResponseObject:
         """Return the whole response."""
         async with ask.model.in_use():
-            prompt, generation, writer = await self._begin(ask, context)
+            items, generation, writer = await self._begin(ask, context)
         async with aclosing(generation):
             async for delta in generation:
                 writer.feed(delta)
         writer.finish(generation.usage)
-        self._keep(ask, prompt, writer)
+        self._keep(ask, items, writer)
         return writer.response
 
     async def stream(self, ask: ResponseJob, context: RequestContext) -> EventStream:
         """Return the response as a stream; errors of the engine are raised here."""
         async with ask.model.in_use():
-            prompt, generation, writer = await self._begin(ask, context)
-        return EventStream(generation, self._events(ask, prompt, generation, writer), writer.fail)
+            items, generation, writer = await self._begin(ask, context)
+        return EventStream(generation, self._events(ask, items, generation, writer), writer.fail)
 
     async def count(self, ask: ResponseJob, context: RequestContext) -> int:
         """Return how many tokens the prompt has."""
         async with ask.model.in_use():
             with prompt_in("input"):
-                return len((await to_prompt(ask.body, ask.items, ask.model, context)).ids)
+                _check_length(ask)
+                params = await off_loop(partial(to_prompt_params, ask.body, ask.items), context.body_bytes)
+                return len((await encode_prompt(ask.model, params, context)).encoded.ids)
 
-    async def _begin(self, ask: ResponseJob, context: RequestContext) -> tuple[Prompt, Generation, ResponseWriter]:
+    async def _begin(
+        self, ask: ResponseJob, context: RequestContext
+    ) -> tuple[tuple[Item, ...], Generation, ResponseWriter]:
+        """Return what is left of the conversation, the running generation, and the writer of its response."""
         with prompt_in("input"):
             await self._pin(ask)
-            prompt = await to_prompt(ask.body, ask.items, ask.model, context)
-            request = await to_generation(ask.body, prompt, ask.task, ask.model)
+            _check_length(ask)
+            job = partial(to_params, ask.body, ask.items, ask.task, ask.model.card)
+            params = await off_loop(job, context.body_bytes)
+            prompt = await encode_prompt(ask.model, params.prompt, context)
+            request = await to_request(ask.model, params, prompt, context)
             writer = ResponseWriter(response_head(ask.body, ask.model.card.name, request.params))
-            return prompt, await generate(ask.model, request, context), writer
+            items = left(ask.items, prompt.start, ask.model)
+            return items, await generate(ask.model, request, context), writer
 
     async def _pin(self, ask: ResponseJob) -> None:
         """Keep the beginning of a stored prompt that nothing stands in front of, as the task of its name would."""
@@ -104,7 +115,7 @@ class ResponsesService:
             await task.pin()
 
     async def _events(
-        self, ask: ResponseJob, prompt: Prompt, generation: Generation, writer: ResponseWriter
+        self, ask: ResponseJob, items: tuple[Item, ...], generation: Generation, writer: ResponseWriter
     ) -> AsyncGenerator[Event, None]:
         for event in writer.start():
             yield event
@@ -112,7 +123,7 @@ class ResponsesService:
             for event in writer.feed(delta):
                 yield event
         events = writer.finish(generation.usage)
-        self._keep(ask, prompt, writer)
+        self._keep(ask, items, writer)
         for event in events:
             yield event
 
@@ -133,7 +144,13 @@ class ResponsesService:
         current_request().body_bytes += before.size
         return await off_loop(partial(conversation, before))
 
-    def _keep(self, ask: ResponseJob, prompt: Prompt, writer: ResponseWriter) -> None:
+    def _keep(self, ask: ResponseJob, items: tuple[Item, ...], writer: ResponseWriter) -> None:
         """Store the response with the items that the model was given; items removed by truncation are not stored."""
         if ask.body.store is not False:
-            self.store.put(ask.owner, kept(prompt.items, writer.response))
+            self.store.put(ask.owner, kept(items, writer.response))
+
+
+def _check_length(ask: ResponseJob) -> None:
+    """Refuse a conversation with more items than the context has tokens. Raises PromptTooLong."""
+    if ask.body.truncation != "auto" and len(ask.items) > ask.model.context_length:
+        raise PromptTooLong(len(ask.items), ask.model.context_length)

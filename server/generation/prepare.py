@@ -1,0 +1,203 @@
+"""From a translated request to a generation request: the steps that all dialects share, in one order.
+
+Encode the prompt, find the room for the answer, set its token limit, apply the output constraint, make the grammar.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+from glmserve.chat.prompts.message import Message
+from glmserve.chat.tasks.task import OutputConstraint
+from glmserve.chat.tools.types import ToolConfig
+from glmserve.engine.errors import PromptTooLong
+from glmserve.engine.grammar import Grammar
+from glmserve.engine.params import SamplingParams
+from glmserve.generation.generate import NO_SALTS, GenerationRequest, PrefixSalts
+from glmserve.http.errors import InvalidRequest
+from glmserve.http.offload import off_loop
+from glmserve.http.request_context import RequestContext
+from glmserve.model_pool.registry import EncodedPrompt, ServedModel
+from glmserve.model_pool.truncation import encode_latest
+
+_NO_CONSTRAINT = OutputConstraint()
+
+
+@dataclass(frozen=True, slots=True)
+class Truncation:
+    """Which of the oldest messages may be left out of a prompt that is too long."""
+
+    fixed: int
+    """Number of messages at the beginning that always stay."""
+    starts: tuple[int, ...]
+    """Indices of the messages that the rest may begin with. The first one leaves nothing out."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptParams:
+    """A conversation to answer."""
+
+    messages: tuple[Message, ...]
+    tools: ToolConfig | None = None
+    """Tools that the prompt describes and the answer may call."""
+    continued: bool = False
+    """The answer continues the last message, which is the assistant's, and calls no tool."""
+    truncation: Truncation | None = None
+    """None refuses a prompt that is too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerParams:
+    """The answers that a request asks for, whatever its prompt is made from."""
+
+    sampling: SamplingParams
+    """With the model's defaults. ``max_tokens`` and ``grammar`` of it are set here, by what the other fields say."""
+    max_tokens: int | None = None
+    """Token limit of an answer; None is the model's default."""
+    max_total_tokens: int | None = None
+    """Token limit of prompt and answer together, in place of ``max_tokens``. An answer always may have one token."""
+    grammar: Grammar | None = None
+    """Grammar that the request asks for."""
+    constraint: OutputConstraint | None = None
+    """Grammar and stop strings of a request that has none of its own; None takes the model's."""
+    stop: tuple[str, ...] = ()
+    n: int = 1
+    scores_only: bool = False
+    """See ``GenerationRequest``."""
+    salts: PrefixSalts = NO_SALTS
+
+
+@dataclass(frozen=True, slots=True)
+class ChatParams:
+    """A chat request of any dialect. Each dialect makes it in one pure function."""
+
+    prompt: PromptParams
+    answer: AnswerParams
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt as the model gets it."""
+
+    encoded: EncodedPrompt
+    start: int = 0
+    """Index in ``Truncation.starts`` of the message that the rest begins with."""
+
+
+async def prepare(model: ServedModel, params: ChatParams, context: RequestContext) -> GenerationRequest:
+    """Return the generation request of ``params`` for ``model``.
+
+    Raises:
+        InvalidRequest: it asks for more answers than the model gives.
+        PromptError: the prompt format cannot express the messages or the tools.
+        PromptTooLong: the context leaves no room for an answer.
+        TextTooLong: the text is so long that it was not tokenised.
+        EngineUnavailable: the model is not ready.
+    """
+    check_answers(params.answer.n, model)
+    return await to_request(model, params, await encode_prompt(model, params.prompt, context), context)
+
+
+async def to_request(
+    model: ServedModel, params: ChatParams, prompt: Prompt, context: RequestContext
+) -> GenerationRequest:
+    """Return the generation request of ``params`` after its ``prompt`` was encoded. Raises as ``prepare`` does."""
+    given = params.prompt
+    answer = params.answer
+    if answer.constraint is None:
+        answer = replace(answer, constraint=model.answer_form(given.messages))
+    tools = None if given.continued else given.tools
+    return await answer_request(model, answer, prompt.encoded, context, tools, continued=given.continued)
+
+
+async def encode_prompt(model: ServedModel, params: PromptParams, context: RequestContext) -> Prompt:
+    """Return the prompt, without the oldest messages if it is too long and may be truncated.
+
+    Raises:
+        PromptError: the prompt format cannot express the messages or the tools.
+        TextTooLong: the text is so long that it was not tokenised.
+        EngineUnavailable: the model is not ready.
+    """
+    tools = () if params.tools is None else params.tools.tools
+    messages, truncation = params.messages, params.truncation
+    if truncation is None:
+        return Prompt(await model.encode(messages, context, tools, continued=params.continued))
+    fixed, starts = truncation.fixed, truncation.starts
+    start = 0
+
+    async def encode_from(index: int) -> EncodedPrompt:
+        nonlocal start
+        start = index
+        return await model.encode((*messages[:fixed], *messages[starts[index] :]), context, tools)
+
+    encoded = await encode_latest(encode_from, len(starts) - 1, model.context_length)
+    return Prompt(encoded, start)
+
+
+async def answer_request(
+    model: ServedModel,
+    params: AnswerParams,
+    prompt: EncodedPrompt,
+    context: RequestContext,
+    tools: ToolConfig | None = None,
+    *,
+    continued: bool = False,
+) -> GenerationRequest:
+    """Return the generation request of the answers to ``prompt``.
+
+    Args:
+        model: that answers.
+        params: of the answers.
+        prompt: the ids.
+        context: of the request.
+        tools: that the answers may call.
+        continued: the prompt ends within an answer.
+
+    Raises:
+        PromptError: the model can be told of no tools.
+        PromptTooLong: the context leaves no room for an answer.
+    """
+    limit = _token_limit(params, model, len(prompt.ids))
+    constraint = params.constraint or _NO_CONSTRAINT
+    grammar = params.grammar or constraint.grammar
+    if tools is not None:
+        tools = replace(tools, text_format=grammar)
+        grammar = await off_loop(partial(model.tool_grammar, tools), context.body_bytes)
+    least = min(params.sampling.min_tokens, limit)
+    return GenerationRequest(
+        prompt.ids,
+        replace(params.sampling, max_tokens=limit, min_tokens=least, grammar=grammar),
+        stop=params.stop or constraint.stop,
+        n=params.n,
+        tools=tools,
+        continued=continued,
+        scores_only=params.scores_only,
+        salts=params.salts,
+        common_tokens=prompt.common_tokens,
+    )
+
+
+def check_answers(n: int, model: ServedModel) -> None:
+    """Refuse more answers than the model gives. Raises InvalidRequest."""
+    if n > model.max_choices:
+        raise InvalidRequest(f"n must be at most {model.max_choices} on this server, not {n}", param="n")
+
+
+def room_for_answer(model: ServedModel, prompt_tokens: int) -> int:
+    """Return the token limit of an answer: the rest of the context after a prompt, at least one, or the model's limit.
+
+    Raises:
+        PromptTooLong: it leaves none.
+    """
+    room = model.context_length - prompt_tokens
+    if room < 1:
+        raise PromptTooLong(prompt_tokens, model.context_length)
+    return min(room, model.card.max_output_tokens or room)
+
+
+def _token_limit(params: AnswerParams, model: ServedModel, prompt_tokens: int) -> int:
+    """Return the token limit of the answer, silently cut to the room in the context."""
+    room = room_for_answer(model, prompt_tokens)
+    if params.max_total_tokens is not None:
+        return max(1, min(room, params.max_total_tokens - prompt_tokens))
+    default = max(model.card.default_max_tokens, params.sampling.min_tokens)
+    return min(room, default if params.max_tokens is None else params.max_tokens)
