@@ -18,7 +18,7 @@ from sse_starlette.sse import AppStatus
 from glmserve.bootstrap.build import Assembly
 from glmserve.config.schema import Settings
 from glmserve.engine.interface import EngineState
-from glmserve.generation.generate import cancel_all
+from glmserve.generation.generation import cancel_all
 from glmserve.http.origins import is_loopback_host
 from glmserve.http.uvicorn_limits.protocol import bounded_protocol
 

@@ -13,7 +13,8 @@ from glmserve.api.anthropic.protocol import MessagesRequest, PromptRequest, pars
 from glmserve.api.anthropic.request import to_params, to_prompt_params
 from glmserve.api.anthropic.response_types import CountedTokens, MessageEvent, MessageFailure, MessageObject
 from glmserve.api.anthropic.stream import MessageWriter
-from glmserve.generation.generate import Generation, generate, unless_gone
+from glmserve.generation.generate import generate, unless_gone
+from glmserve.generation.generation import Generation
 from glmserve.generation.prepare import encode_prompt, prepare
 from glmserve.http.error_replies import ErrorReply, prompt_in
 from glmserve.http.json_body import hung_up, read_request

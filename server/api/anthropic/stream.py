@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from glmserve.api.anthropic.response_types import MessageObject, MessageUsage, StopReason, TextBlock, ToolUseBlock
 from glmserve.chat.tools.types import CallDelta, ToolCall
 from glmserve.engine.messages import FinishReason
-from glmserve.generation.generate import Usage
+from glmserve.generation.generation import Usage
 from glmserve.generation.output_processor import TextDelta
 from glmserve.http.sse import Event
 

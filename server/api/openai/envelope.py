@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from glmserve.api.openai.response_types import Finish, TimingsObject, UsageObject
 from glmserve.engine.messages import FinishReason
-from glmserve.generation.generate import Timings, Usage
+from glmserve.generation.generation import Timings, Usage
 from glmserve.model_pool.registry import ModelCard
 
 FINISH_REASONS: Mapping[FinishReason, Finish] = MappingProxyType(

@@ -8,14 +8,8 @@ import pytest
 from glmserve.chat.prompts.message import Message, Role
 from glmserve.engine.errors import EngineDied, PromptTooLong
 from glmserve.engine.params import SamplingParams
-from glmserve.generation.generate import (
-    Generation,
-    GenerationRequest,
-    Usage,
-    complete,
-    generate,
-    unless_gone,
-)
+from glmserve.generation.generate import GenerationRequest, complete, generate, unless_gone
+from glmserve.generation.generation import Generation, Usage
 from glmserve.generation.prepare import room_for_answer
 from glmserve.http.errors import ClientDisconnected
 from glmserve.http.request_context import RequestContext

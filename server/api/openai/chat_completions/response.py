@@ -4,7 +4,7 @@ from glmserve.api.openai.chat_completions.tool_calls import CallShape
 from glmserve.api.openai.envelope import ReplyHead, timings_object, usage_object
 from glmserve.api.openai.logprobs import logprobs_object
 from glmserve.api.openai.response_types import ChatChoice, ChatChunk, ChatCompletion, ChunkChoice, ChunkDelta, Finish
-from glmserve.generation.generate import Answer, Completion, Timings, Usage
+from glmserve.generation.generation import Answer, Completion, Timings, Usage
 from glmserve.generation.output_processor import TextDelta
 
 _TOOL_CALLS = CallShape()

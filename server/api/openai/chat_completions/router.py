@@ -12,7 +12,8 @@ from glmserve.api.openai.chat_completions.stream import chat_stream
 from glmserve.api.openai.chat_completions.tool_calls import CallShape
 from glmserve.api.openai.envelope import new_head
 from glmserve.api.openai.response_types import ChatChunk, ChatCompletion
-from glmserve.generation.generate import Completion, GenerationRequest, complete, generate, unless_gone
+from glmserve.generation.generate import GenerationRequest, complete, generate, unless_gone
+from glmserve.generation.generation import Completion
 from glmserve.generation.prepare import prepare
 from glmserve.http.error_replies import ErrorEnvelope
 from glmserve.http.json_body import hung_up, read_request

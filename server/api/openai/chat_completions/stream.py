@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 
 from glmserve.api.openai.chat_completions.response import ChunkWriter
-from glmserve.generation.generate import Generation
+from glmserve.generation.generation import Generation
 from glmserve.http.error_replies import ErrorReply
 from glmserve.http.sse import Event, EventStream
 

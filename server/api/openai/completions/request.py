@@ -22,7 +22,6 @@ from glmserve.api.openai.completions.field_policy import COMPLETION
 from glmserve.engine.params import MAX_LOGPROBS
 from glmserve.generation.generate import GenerationRequest
 from glmserve.generation.prepare import AnswerParams, answer_request, check_answers
-from glmserve.generation.prompt_batch import SEQUENCES_AT_MOST
 from glmserve.http.error_replies import prompt_in
 from glmserve.http.errors import InvalidRequest
 from glmserve.http.offload import off_loop
@@ -30,6 +29,8 @@ from glmserve.http.request_context import RequestContext
 from glmserve.model_pool.registry import EncodedPrompt, ModelCard, ServedModel
 
 _DEFAULT_MAX_TOKENS = 16
+_SEQUENCES_AT_MOST = 128
+"""Limit for one request: OpenAI's bound of ``n``. Callers take turns, so one request does not shut out others."""
 
 
 class CompletionRequest(SamplingFields, CacheFields, GrammarFields, RequestObject):
@@ -41,7 +42,7 @@ class CompletionRequest(SamplingFields, CacheFields, GrammarFields, RequestObjec
     prompt: Annotated[
         tuple[TextOrIds, ...],
         BeforeValidator(
-            partial(texts_or_ids, most=SEQUENCES_AT_MOST, name="prompt"), json_schema_input_type=TEXTS_OR_IDS
+            partial(texts_or_ids, most=_SEQUENCES_AT_MOST, name="prompt"), json_schema_input_type=TEXTS_OR_IDS
         ),
     ] = Field(description="A text, several texts, token ids, or several arrays of token ids. Not a chat.")
     max_tokens: Annotated[int, Field(ge=UNLIMITED), AsWhole] | None = Field(
@@ -100,7 +101,7 @@ async def to_asks(body: CompletionRequest, model: ServedModel, context: RequestC
     """
     n = body.n or 1
     check_answers(n, model)
-    most = min(SEQUENCES_AT_MOST, model.host.info.parallel + model.host.info.max_waiting)
+    most = min(_SEQUENCES_AT_MOST, model.host.info.parallel + model.host.info.max_waiting)
     if n * len(body.prompt) > most:
         raise InvalidRequest(
             f"{len(body.prompt)} prompts with {n} answers each are more than {most}, the limit of one request",

@@ -12,8 +12,8 @@ from glmserve.api.openai.completions.request import CompletionRequest, parse_com
 from glmserve.api.openai.completions.response import CompletionWriter
 from glmserve.api.openai.completions.response_types import TextCompletion
 from glmserve.api.openai.envelope import new_head
-from glmserve.generation.generate import unless_gone
-from glmserve.generation.prompt_batch import PromptBatch, generate_all
+from glmserve.generation.generate import generate_all, unless_gone
+from glmserve.generation.generation import Generation
 from glmserve.http.error_replies import ErrorEnvelope, prompt_in
 from glmserve.http.json_body import hung_up, read_request
 from glmserve.http.openapi import documented
@@ -44,35 +44,36 @@ def create_router(registry: ModelRegistry) -> APIRouter:
 
 async def _complete(body: CompletionRequest, model: ServedModel, context: RequestContext) -> Response:
     async with model.in_use():
-        writer, batch = await _open(body, model, context)
-        async with aclosing(batch):
-            return JSONResponse(writer.whole(await batch.completions()))
+        writer, generation = await _open(body, model, context)
+        async with aclosing(generation):
+            return JSONResponse(writer.whole(generation.completion([delta async for delta in generation])))
 
 
 async def _stream(body: CompletionRequest, model: ServedModel, context: RequestContext) -> EventStream:
     """Open the stream; errors of the engine are raised here, before the status is sent."""
     async with model.in_use():
-        writer, batch = await _open(body, model, context)
-        return EventStream(batch, _events(writer, batch), failure)
+        writer, generation = await _open(body, model, context)
+        return EventStream(generation, _events(writer, generation), failure)
 
 
 async def _open(
     body: CompletionRequest, model: ServedModel, context: RequestContext
-) -> tuple[CompletionWriter, PromptBatch]:
+) -> tuple[CompletionWriter, Generation]:
     asks = await to_asks(body, model, context)
     writer = CompletionWriter(new_head("cmpl", model.card), body, asks, model.tokenizer)
     with prompt_in("prompt"):
         return writer, await generate_all(model, [ask.request for ask in asks], context)
 
 
-async def _events(writer: CompletionWriter, batch: PromptBatch) -> AsyncGenerator[Event, None]:
+async def _events(writer: CompletionWriter, generation: Generation) -> AsyncGenerator[Event, None]:
     opened: set[int] = set()
-    async for prompt, delta in batch:
+    async for delta in generation:
+        prompt = writer.prompt_of(delta.index)
         if prompt not in opened:
             opened.add(prompt)
-            for chunk in writer.echo(prompt, batch[prompt].prompt):
+            for chunk in writer.echo(prompt, generation.prompt_logprobs(prompt)):
                 yield Event(chunk)
-        yield Event(writer.delta(prompt, delta))
+        yield Event(writer.delta(delta))
     if writer.include_usage:
-        yield Event(writer.usage(batch.usage))
+        yield Event(writer.usage(generation.usage))
     yield DONE

@@ -14,7 +14,8 @@ from glmserve.api.openai.responses.store import ResponseStore
 from glmserve.api.openai.responses.stream import ResponseWriter
 from glmserve.chat.tasks.task import Task, task_name
 from glmserve.engine.errors import PromptTooLong
-from glmserve.generation.generate import Generation, generate
+from glmserve.generation.generate import generate
+from glmserve.generation.generation import Generation
 from glmserve.generation.prepare import encode_prompt, to_request
 from glmserve.http.error_replies import prompt_in
 from glmserve.http.errors import InvalidRequest, PreviousResponseNotFound, PromptNotFound

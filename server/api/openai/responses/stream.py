@@ -18,7 +18,7 @@ from glmserve.api.openai.responses.response_types import (
     Status,
 )
 from glmserve.engine.messages import FinishReason
-from glmserve.generation.generate import Usage
+from glmserve.generation.generation import Usage
 from glmserve.generation.output_processor import TextDelta
 from glmserve.http.error_replies import ErrorReply
 from glmserve.http.sse import Event
