@@ -1,6 +1,9 @@
 """Adapters of a model, and the separation of their sequences in the prefix cache. Pure."""
 
+from collections.abc import Sequence as Ordered
 from dataclasses import dataclass
+
+from glmserve.engine.sequence import Sequence
 
 _SALT_STEP = 2**32
 """Above every token id."""
@@ -39,3 +42,19 @@ PLAIN = LoadedVariant(0)
 def adapter_number(salt: int) -> int:
     """The number of the variant whose adapter a sequence of this salt runs with, or 0."""
     return salt // _SALT_STEP
+
+
+class AdapterRotation:
+    """llama.cpp's adapters are set for a whole batch, so they take turns, each after the one that ran longest ago."""
+
+    def __init__(self) -> None:
+        """No adapter has had a turn."""
+        self._last = -1
+
+    def next_of(self, sequences: Ordered[Sequence]) -> list[Sequence]:
+        """Return the ``sequences`` of the adapter in turn: all, if they have the same salt."""
+        salts = {sequence.salt for sequence in sequences}
+        if len(salts) > 1:
+            later = [salt for salt in salts if salt > self._last]
+            self._last = min(later or salts)
+        return [s for s in sequences if len(salts) == 1 or s.salt == self._last]

@@ -21,7 +21,7 @@ from glmserve.engine.kv_cache.ops import CacheOp
 from glmserve.engine.kv_cache.prefix_cache import Match
 from glmserve.engine.kv_cache.snapshot import CacheSnapshot
 from glmserve.engine.messages import EngineStats, FinishReason, SampledToken, StepOutput
-from glmserve.engine.scheduler.adapter_rotation import AdapterRotation
+from glmserve.engine.scheduler.adapters import AdapterRotation
 from glmserve.engine.scheduler.batch import Batch, BatchItem
 from glmserve.engine.scheduler.chunked_prefill import ChunkedPrefill, item_of
 from glmserve.engine.scheduler.shared_prefix import has_prefix_owner
