@@ -155,7 +155,8 @@ def test_only_the_end_token_ends_a_generation(converted: Converted) -> None:
 
 
 def test_the_file_says_how_it_is_prompted_and_sampled(converted: Converted) -> None:
-    said = converted.metadata
+    said = dict(converted.metadata)
+    assert re.fullmatch("[0-9a-f]{64}", str(said.pop("glmserve.origin")))
     assert {
         key: said[key] for key in said if key.startswith("glmserve.") and "tab" not in key and "_id" not in key
     } == {
