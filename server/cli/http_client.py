@@ -46,7 +46,7 @@ class ServerClient:
         self._http = server_client(self._url, key)
 
     def get(self, path: str, advice: str) -> bytes:
-        """Return the body at ``path``; ``advice`` says what to do where no server answers. Raises ServerCallError."""
+        """Return the body at ``path``; ``advice`` is the remedy if no server answers. Raises ServerCallError."""
         try:
             return _checked(self._http.get(self._url + path)).content
         except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -34,7 +34,7 @@ async def read_request(request: Request, check: Callable[[dict[str, object]], _T
         InvalidRequest: it is none, or holds what is no text or no number, or ``check`` refuses it.
         BodyTooLarge: it is past the limit.
         ServerBusy: too many large bodies wait to be parsed.
-        ClientDisconnected: the caller hung up before its end.
+        ClientDisconnected: the client disconnected before its end.
     """
     try:
         # Not request.body(), which would keep the bytes until the answer is complete.
