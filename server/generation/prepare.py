@@ -42,12 +42,12 @@ class PromptParams:
     continued: bool = False
     """The answer continues the last message, which is the assistant's, and calls no tool."""
     truncation: Truncation | None = None
-    """None refuses a prompt that is too long."""
+    """None rejects a prompt that is too long."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerParams:
-    """The answers that a request asks for, whatever its prompt is made from."""
+    """The answers that a request asks for, with a prompt of any kind."""
 
     sampling: SamplingParams
     """With the model's defaults. ``max_tokens`` and ``grammar`` of it are set here, by what the other fields say."""
@@ -177,7 +177,7 @@ async def answer_request(
 
 
 def check_answers(n: int, model: ServedModel) -> None:
-    """Refuse more answers than the model gives. Raises InvalidRequest."""
+    """Reject more answers than the model gives. Raises InvalidRequest."""
     if n > model.max_choices:
         raise InvalidRequest(f"n must be at most {model.max_choices} on this server, not {n}", param="n")
 

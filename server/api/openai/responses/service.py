@@ -152,6 +152,6 @@ class ResponsesService:
 
 
 def _check_length(ask: ResponseJob) -> None:
-    """Refuse a conversation with more items than the context has tokens. Raises PromptTooLong."""
+    """Reject a conversation with more items than the context has tokens. Raises PromptTooLong."""
     if ask.body.truncation != "auto" and len(ask.items) > ask.model.context_length:
         raise PromptTooLong(len(ask.items), ask.model.context_length)
