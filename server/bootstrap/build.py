@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +34,8 @@ from glmserve.model_pool.pinning import pins
 from glmserve.model_pool.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, ServedModel
 from glmserve.model_pool.task_model import task_models
 from glmserve.models.catalog import CATALOG, SamplingDefaults
+
+log = logging.getLogger(__name__)
 
 _NO_TASKS: Mapping[str, Task] = MappingProxyType({})
 
@@ -216,12 +219,11 @@ def _embedding_model(plan: ModelPlan, turn: asyncio.Lock, mode_dir: Path) -> Emb
 
 
 def _card(plan: ModelPlan) -> ModelCard:
-    chosen = plan.settings.prompt_format or plan.facts.prompt_format
-    if not chosen:
-        raise AssemblyError(
-            f"{plan.facts.path}: the file does not name its prompt format (it was not made by glmserve "
-            "convert); set it with --prompt-format"
-        )
+    chosen, inference = plan.prompt_format, plan.facts.format_inference
+    if plan.format_problem:
+        raise AssemblyError(plan.format_problem)
+    if inference.name and inference.reason and not plan.settings.prompt_format:
+        log.info("%s: prompts are written as %s, inferred from %s", plan.facts.path.name, chosen, inference.reason)
     return ModelCard(
         name=plan.settings.name or plan.source.name,
         created=int(time.time()),

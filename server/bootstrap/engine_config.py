@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glmserve.bootstrap.model_source import ModelSource
+from glmserve.chat.prompts.formats import end_tokens
 from glmserve.config.schema import ModelSettings
 from glmserve.engine.config import EngineConfig, Variant
 from glmserve.engine.gguf.gguf_check import ModelFacts
@@ -22,6 +23,23 @@ class ModelPlan:
     facts: ModelFacts
     pinned: tuple[PinnedPrompt, ...] = ()
     """Prefixes that stay cached."""
+
+    @property
+    def prompt_format(self) -> str:
+        """Name of the format that was asked for, or else the file's; empty where neither says."""
+        return self.settings.prompt_format or self.facts.prompt_format
+
+    @property
+    def format_problem(self) -> str:
+        """Why the format is not known, in one line; empty where it is, and for a model without prompts."""
+        if self.prompt_format or self.facts.embeds:
+            return ""
+        found = self.facts.format_inference
+        choice = f" {' or '.join(found.candidates)}" if found.candidates else ""
+        return (
+            f"{self.facts.path}: the file does not name its prompt format"
+            f"{f' and {found.reason}' if found.reason else ''}; set it with --prompt-format{choice}"
+        )
 
 
 def engine_config(
@@ -55,6 +73,7 @@ def engine_config(
         resume=settings.resume,
         max_restarts=settings.max_restarts,
         variants=tuple(Variant(v.name, v.lora, v.prefix) for v in settings.variants),
+        end_tokens=end_tokens(plan.prompt_format),
         pinned_cells=sum(prompt.most_tokens for prompt in plan.pinned if not prompt.if_saved),
         state_dir=state_dir if plan.pinned else None,
         state_bytes=state_bytes,

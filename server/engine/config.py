@@ -81,6 +81,8 @@ class EngineConfig:
     mode_dir: Path | None = None
     """Where it is remembered which modes work on this machine; nowhere where it is None."""
     variants: tuple[Variant, ...] = ()
+    end_tokens: tuple[str, ...] = ()
+    """Names of special tokens that end an answer beside those that llama.cpp knows; absent ones do not matter."""
     pinned_cells: int = 0
     """Room for pinned prefixes, on top of ``cache_cells``."""
     state_dir: Path | None = None

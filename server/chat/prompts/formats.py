@@ -39,6 +39,10 @@ class PromptFormat(Protocol):
         """The special tokens that the authors' tokenizer puts in front of every text."""
 
     @property
+    def end_tokens(self) -> tuple[str, ...]:
+        """The special tokens that end an answer, by their names; of several spellings a vocabulary has one."""
+
+    @property
     def tool_form(self) -> ToolCallFormat | None:
         """Tool call format of the family; None if it has no tools."""
 
@@ -59,6 +63,7 @@ class PromptFormat(Protocol):
 
 
 _GLM_PREFIX = ("[gMASK]", "sop")
+_END = ("</s>", "<eos>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,7 @@ class ChatGLM2Format:
 
     opens_with_blanks: ClassVar[bool] = False
     text_prefix: ClassVar[tuple[str, ...]] = _GLM_PREFIX
+    end_tokens: ClassVar[tuple[str, ...]] = _END
     tool_form: ClassVar[TextForm] = TextForm()
 
     def encode(
@@ -131,6 +137,7 @@ class BaichuanFormat:
 
     opens_with_blanks: ClassVar[bool] = False
     text_prefix: ClassVar[tuple[str, ...]] = ()
+    end_tokens: ClassVar[tuple[str, ...]] = _END
     tool_form: ClassVar[TextForm] = TextForm()
 
     def encode(
@@ -160,6 +167,7 @@ class RoleTokensFormat:
     tool_form: NamedForm
     opens_with_blanks: ClassVar[bool] = True
     text_prefix: ClassVar[tuple[str, ...]] = _GLM_PREFIX
+    end_tokens: ClassVar[tuple[str, ...]] = (*_END, "<|endoftext|>", "<|user|>", "<|observation|>")
 
     def encode(
         self, messages: Sequence[Message], encoder: Encoder, tools: Sequence[Tool] = (), *, continued: bool = False
@@ -201,6 +209,7 @@ class CodeGeeX2Format:
 
     opens_with_blanks: ClassVar[bool] = False
     text_prefix: ClassVar[tuple[str, ...]] = _GLM_PREFIX
+    end_tokens: ClassVar[tuple[str, ...]] = _END
     tool_form: ClassVar[None] = None
 
     def encode(
@@ -273,3 +282,8 @@ def prompt_format(name: str) -> PromptFormat:
     except KeyError:
         known = ", ".join(sorted(_FORMATS))
         raise ValueError(f"there is no prompt format {name!r}; known: {known}") from None
+
+
+def end_tokens(name: str) -> tuple[str, ...]:
+    """Return the end tokens of the format called ``name``; none where there is no such format."""
+    return _FORMATS[name].end_tokens if name in _FORMATS else ()

@@ -13,6 +13,7 @@ import llama_cpp
 
 from glmserve.chat.tokenizer.normalizer import NormalizationTable, Normalizer
 from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.gguf.prompt_format import BAICHUAN_ROLE_IDS, has_baichuan_roles
 from glmserve.engine.llama.log import route_log
 from glmserve.engine.llama.vocabulary import load_vocabulary
 
@@ -46,8 +47,11 @@ class LlamaTokenizer:
         for role, key in _ROLE_KEYS.items():
             if token_id := _metadata(self._model, key):
                 self._specials[role] = _token_id(token_id, len(ids), f"{path.name}: metadata {key}")
+        if "user" not in self._specials and _metadata(self._model, "general.architecture") == "baichuan":
+            self._specials |= self._usual_roles(len(ids))
         attributes = ((i, llama_cpp.llama_vocab_get_attr(self._vocab, i)) for i in ids)
         self._user_defined = {self.name(i): i for i, attribute in attributes if attribute & _ATTR_USER_DEFINED}
+        self._as_text = self._find_mergeable()
         self._normalizer = self._read_normalizer(path)
         self.max_piece_chars = max(len(piece.decode("utf-8", "replace")) for piece in self._pieces)
 
@@ -76,11 +80,14 @@ class LlamaTokenizer:
     def _tokenize(self, text: str, *, framed: bool = False) -> tuple[int, ...]:
         data = text.encode("utf-8")
         size = len(data) + 4  # a token is at least a byte long, but for the dummy prefix and the frame
-        ids = (llama_cpp.llama_token * size)()
-        count = llama_cpp.llama_tokenize(self._vocab, data, len(data), ids, size, framed, False)
+        buffer = (llama_cpp.llama_token * size)()
+        count = llama_cpp.llama_tokenize(self._vocab, data, len(data), buffer, size, framed, False)
         if count < 0:
             raise RuntimeError(f"{len(data)} bytes of text came to {-count} tokens, more than bytes")
-        return tuple(ids[:count])
+        ids = tuple(buffer[:count])
+        if not self._as_text or self._as_text.keys().isdisjoint(ids):
+            return ids
+        return tuple(part for i in ids for part in self._as_text.get(i, (i,)))
 
     def piece(self, token_id: int) -> bytes:
         """The bytes a token stands for; nothing for control tokens and unused ids."""
@@ -100,6 +107,43 @@ class LlamaTokenizer:
     def close(self) -> None:
         """Free the vocabulary, unless that is left to the last reference."""
         self._free()
+
+    def _find_mergeable(self) -> dict[int, tuple[int, int]]:
+        """Return the special tokens that llama.cpp merges of two pieces of text, and these pieces.
+
+        Its SentencePiece tokenizer joins neighbours whose text is any token, such as the ``sop`` of files that other
+        converters wrote. Of several pairs it is the one that SentencePiece would come to: the best score first.
+        """
+        if llama_cpp.llama_vocab_type(self._vocab) != llama_cpp.LLAMA_VOCAB_TYPE_SPM:
+            return {}
+        special = frozenset(self._specials.values())
+        names = {i: self.name(i) for i in special}
+        pairs = {i: [(name[:cut], name[cut:]) for cut in range(1, len(name))] for i, name in names.items()}
+        wanted = {part for cuts in pairs.values() for pair in cuts for part in pair}
+        ordinary = (i for i in range(len(self._pieces)) if i not in special)
+        known = {name: i for i in ordinary if (name := self.name(i)) in wanted}
+        found: dict[int, tuple[int, int]] = {}
+        for token, cuts in pairs.items():
+            fitting = [(known[a], known[b]) for a, b in cuts if a in known and b in known]
+            if fitting:
+                found[token] = max(fitting, key=self._best_score)
+        return found
+
+    def _best_score(self, pair: tuple[int, int]) -> float:
+        """Return the score of the piece in ``pair`` that was merged of characters, and thus came first."""
+        merged = [i for i in pair if len(self.name(i)) > 1]
+        return max((float(llama_cpp.llama_vocab_get_score(self._vocab, i)) for i in merged), default=0.0)
+
+    def _usual_roles(self, size: int) -> dict[str, int]:
+        """Return the role tokens of a Baichuan that was converted elsewhere, where its vocabulary has them.
+
+        Pieces that llama.cpp cuts out of a text are none: a text could become one of them.
+        """
+        names = {i: self.name(i).encode() for i in BAICHUAN_ROLE_IDS if i < size}
+        attributes = [llama_cpp.llama_vocab_get_attr(self._vocab, i) for i in names]
+        if not has_baichuan_roles(names) or any(attribute & _ATTR_USER_DEFINED for attribute in attributes):
+            return {}
+        return dict(zip(_ROLE_KEYS, BAICHUAN_ROLE_IDS, strict=True))
 
     def _read_normalizer(self, path: Path) -> Normalizer | None:
         """Create the normaliser that ``glmserve convert`` recorded for this vocabulary."""

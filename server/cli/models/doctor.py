@@ -131,5 +131,7 @@ def _look_at(model: ModelSettings, cache_dir: Path) -> tuple[ModelPlan | None, D
     except (ModelLoadError, UsageProblem) as error:
         return None, DoctorModel(name, source.gguf, str(error), usable=False)
     plan = ModelPlan(model, source, facts)
+    if plan.format_problem:
+        return None, DoctorModel(name, source.gguf, plan.format_problem, usable=False, facts=facts)
     mode = ModeMemory(cache_dir / MODE_FOLDER, source.gguf).load()
     return plan, DoctorModel(name, source.gguf, "ready to be loaded", facts=facts, compute_mode=mode)

@@ -74,6 +74,8 @@ def _model(model: "DoctorModel") -> list[tuple[str, str]]:
                 f"prompts as {facts.prompt_format or 'not said'}",
             )
         )
+        if facts.prompt_format and facts.format_inference.reason:
+            rows.append(("prompt format", f"inferred from {facts.format_inference.reason}"))
     if model.compute_mode is not None:
         mode = model.compute_mode
         rows.append(("compute mode", f"{mode.mode.in_words}, as {mode.reason} (remove {mode.file} to try it again)"))

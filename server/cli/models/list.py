@@ -17,6 +17,7 @@ from glmserve.cli.models.machine import find_cached
 from glmserve.cli.options import cache_options, read_settings
 from glmserve.cli.screen import output
 from glmserve.engine.gguf.gguf_header import HeaderError, Metadata, read_header
+from glmserve.engine.gguf.prompt_format import infer_prompt_format
 
 _FITS = 72
 """Columns of a terminal that leave some room for paths."""
@@ -76,7 +77,7 @@ def describe_file(path: Path) -> ListedModel:
     kind, number = _text(metadata, "general.type"), metadata.get("general.file_type")
     types = {int(member): member.name.removeprefix("MOSTLY_").removeprefix("ALL_").lower() for member in LlamaFileType}
     weights = types.get(number, "") if isinstance(number, int) else kind
-    family = _text(metadata, "glmserve.prompt_format") if kind in ("", "model") else kind
+    family = infer_prompt_format(metadata).name if kind in ("", "model") else kind
     return ListedModel(_name(path, weights), weights, size, family, path)
 
 

@@ -191,7 +191,7 @@ class EngineClient:
         if self._status.state not in (EngineState.READY, EngineState.RESTARTING):
             raise EngineUnavailable(self._unavailable())
         if self._checker is None:
-            self._checker = GrammarValidator(self._config.model_path)
+            self._checker = GrammarValidator(self._config.model_path, self._config.end_tokens)
         refusal = await self._checker.refusal(grammar, caller.id)
         if refusal:
             raise GrammarRejected(refusal)

@@ -1,7 +1,7 @@
 """Looks at a GGUF file before llama.cpp does, which answers a bad one with abort()."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gguf import GGMLQuantizationType
@@ -9,8 +9,9 @@ from gguf import GGMLQuantizationType
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.gguf.gguf_header import GgufHeader, HeaderError, Metadata, TensorEntry, read_header
 from glmserve.engine.gguf.gguf_limits import find_lie
+from glmserve.engine.gguf.prompt_format import FormatInference, infer_prompt_format
 
-ARCHITECTURES = ("chatglm", "baichuan")
+ARCHITECTURES = ("chatglm", "glm4", "baichuan")
 """Architectures whose prompts and cache behaviour are known here."""
 
 EMBEDDING_ARCHITECTURES = ("bert",)
@@ -50,7 +51,7 @@ class ModelFacts:
     name: str
     architecture: str
     prompt_format: str
-    """Empty where the file does not say (it was not made by ``glmserve convert``)."""
+    """The file's own, or the inferred one; empty where neither is known."""
     context_train: int
     vocab_size: int
     size_bytes: int
@@ -63,6 +64,8 @@ class ModelFacts:
     rope: RopeFacts
     kv_bytes_per_token: int
     """All layers together, at f16."""
+    format_inference: FormatInference = field(default_factory=FormatInference)
+    """Where the prompt format comes from, in a file that was not made by ``glmserve convert``."""
 
     @property
     def embeds(self) -> bool:
@@ -112,6 +115,8 @@ def _facts(path: Path, header: GgufHeader) -> ModelFacts:
     width = metadata_number(path, metadata, f"{architecture}.embedding_length")
     if lie := find_lie(metadata, architecture):
         raise ModelLoadError(f"{path.name}: {lie}; convert the model again")
+    if f"{architecture}.rope.dimension_sections" in metadata:
+        raise ModelLoadError(f"{path.name}: is the language part of a model that sees images, which is not served here")
     if embeds and metadata.get(f"{architecture}.pooling_type") not in _POOLINGS:
         raise ModelLoadError(
             f"{path.name}: metadata {architecture}.pooling_type does not say how a vector is made of those of the "
@@ -119,11 +124,12 @@ def _facts(path: Path, header: GgufHeader) -> ModelFacts:
         )
     _check_tensors(path, header.tensors)
     layer_bytes = _layer_bytes(header.tensors, layers)
+    inference = FormatInference() if embeds else infer_prompt_format(metadata)
     return ModelFacts(
         path=path,
         name=_text(metadata, "general.name"),
         architecture=architecture,
-        prompt_format=_text(metadata, "glmserve.prompt_format"),
+        prompt_format=inference.name,
         context_train=metadata_number(path, metadata, f"{architecture}.context_length"),
         vocab_size=vocab_size,
         size_bytes=path.stat().st_size,
@@ -133,6 +139,7 @@ def _facts(path: Path, header: GgufHeader) -> ModelFacts:
         head_size=width // heads,
         rope=_rope(metadata, architecture, 0 if _has_alibi(architecture, layers) else width // heads),
         kv_bytes_per_token=0 if embeds else layers * 2 * kv_heads * (width // heads) * _F16_BYTES,
+        format_inference=inference,
     )
 
 

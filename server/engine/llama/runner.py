@@ -86,7 +86,7 @@ class LlamaModelRunner:
         self._memory = llama_cpp.llama_get_memory(self._context)
         vocab = llama_cpp.llama_model_get_vocab(self._model)
         self._vocab_size = int(llama_cpp.llama_vocab_n_tokens(vocab))
-        self.stop_ids = stop_ids(vocab)
+        self.stop_ids = stop_ids(vocab, config.end_tokens)
         self._constraints = PreparedConstraints(ConstraintFactory(vocab, self.stop_ids))
         self._batch = TokenBatch(config.batch_size + config.parallel)
         self._samplers: dict[int, Sampler] = {}

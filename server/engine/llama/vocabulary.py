@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections.abc import Collection
 from pathlib import Path
 
 import llama_cpp
@@ -22,10 +23,20 @@ def load_vocabulary(path: Path) -> tuple[llama_cpp.llama_model_p, llama_cpp.llam
     return model, llama_cpp.llama_model_get_vocab(model)
 
 
-def stop_ids(vocab: llama_cpp.llama_vocab_p) -> frozenset[int]:
-    """Return the tokens that end a generation."""
+def stop_ids(vocab: llama_cpp.llama_vocab_p, names: Collection[str] = ()) -> frozenset[int]:
+    """Return the tokens that end a generation: those of the file, and the control tokens called ``names``.
+
+    An ordinary token of such a name is text, and ends nothing.
+    """
     ids = range(int(llama_cpp.llama_vocab_n_tokens(vocab)))
-    return frozenset(i for i in ids if llama_cpp.llama_vocab_is_eog(vocab, i))
+    wanted = {name.encode() for name in names}
+    return frozenset(i for i in ids if llama_cpp.llama_vocab_is_eog(vocab, i) or _is_control_named(vocab, i, wanted))
+
+
+def _is_control_named(vocab: llama_cpp.llama_vocab_p, token_id: int, names: Collection[bytes]) -> bool:
+    if not names or not llama_cpp.llama_vocab_is_control(vocab, token_id):
+        return False
+    return llama_cpp.llama_vocab_get_text(vocab, token_id) in names
 
 
 def ordinary_tokens(vocab: llama_cpp.llama_vocab_p, count: int) -> tuple[int, ...]:

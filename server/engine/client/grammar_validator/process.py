@@ -21,9 +21,9 @@ _WALL_SECONDS = 30.0
 class GrammarProcess:
     """Blocks, so it is called in a thread: one at a time."""
 
-    def __init__(self, model_path: Path) -> None:
-        """``model_path`` is a GGUF that the engine has loaded."""
-        self._path = model_path
+    def __init__(self, model_path: Path, end_tokens: tuple[str, ...] = ()) -> None:
+        """``model_path`` is a GGUF that the engine has loaded, with these ``end_tokens``."""
+        self._path, self._end_tokens = model_path, end_tokens
         self._process: SpawnProcess | None = None
         self._connection: Connection | None = None
         self._ended = False
@@ -91,7 +91,9 @@ class GrammarProcess:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         with theirs:
-            process = context.Process(target=run, args=(theirs, self._path), name="glmserve-grammars", daemon=True)
+            process = context.Process(
+                target=run, args=(theirs, self._path, self._end_tokens), name="glmserve-grammars", daemon=True
+            )
             try:
                 start_shielded(process)
             except BaseException:

@@ -79,9 +79,11 @@ class _Waiting:
 class GrammarValidator:
     """The verdicts on grammars. Belongs to one event loop; the process starts with the first grammar."""
 
-    def __init__(self, model_path: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        """``model_path`` is a GGUF that the engine has loaded."""
-        self._process = GrammarProcess(model_path)
+    def __init__(
+        self, model_path: Path, end_tokens: tuple[str, ...] = (), clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """``model_path`` is a GGUF that the engine has loaded, with these ``end_tokens``."""
+        self._process = GrammarProcess(model_path, end_tokens)
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, "grammar-check")
         self._verdicts: OrderedDict[bytes, str] = OrderedDict()

@@ -51,8 +51,8 @@ class Verdict:
     """Why the check itself failed; this is no verdict on the grammar."""
 
 
-def run(connection: Connection, path: Path) -> None:
-    """Entry point of the process: receive grammars, answer with verdicts."""
+def run(connection: Connection, path: Path, end_tokens: tuple[str, ...]) -> None:
+    """Entry point of the process: receive grammars, answer with verdicts; see EngineConfig for ``end_tokens``."""
     from glmserve.engine.grammar_backend.constraint import ConstraintFactory  # noqa: PLC0415
     from glmserve.engine.llama.log import route_log  # noqa: PLC0415
     from glmserve.engine.llama.vocabulary import load_vocabulary, stop_ids  # noqa: PLC0415
@@ -63,7 +63,7 @@ def run(connection: Connection, path: Path) -> None:
     end_with_parent()
     route_log()
     _, vocab = load_vocabulary(path)
-    factory = ConstraintFactory(vocab, stop_ids(vocab))
+    factory = ConstraintFactory(vocab, stop_ids(vocab, end_tokens))
     factory.warm_up()
     check = _check_in_child if hasattr(os, "fork") else _check
     connection.send(None)
