@@ -84,12 +84,13 @@ def test_the_format_is_inferred_and_the_log_says_from_what(served: Served) -> No
 def test_an_answer_ends_at_the_formats_end_token_which_is_not_shown(served: Served, name: str) -> None:
     choice = _ask(served, logit_bias={str(served.tokenizer.special_id(name)): 100})
     assert choice["finish_reason"] == "stop"
-    assert choice["message"] == {"role": "assistant", "content": ""} or not choice["message"]["content"]  # type: ignore[index]
+    assert not choice["message"]["content"]  # type: ignore[index]
 
 
 @pytest.mark.parametrize("fields", [{"ignore_eos": True}, {"min_tokens": 8}], ids=str)
 def test_an_end_token_that_is_held_back_is_not_sampled(served: Served, fields: dict[str, object]) -> None:
-    choice = _ask(served, temperature=0, **fields)
+    bias = {str(served.tokenizer.special_id(name)): 100 for name in END_TOKENS}
+    choice = _ask(served, logit_bias=bias, **fields)
     assert choice["finish_reason"] == "length"
 
 
@@ -141,9 +142,9 @@ def test_an_ambiguous_file_asks_for_the_format_and_names_the_candidates(tmp_path
     path = tmp_path / "m.gguf"
     file = foreign_chatglm(path, FamilyName.CHATGLM2, "default")
     file.put(Entry.text("general.name", b"ours")).write(path)
-    for command in ("serve", "doctor"):
+    for command, status in (("serve", 2), ("doctor", 1)):
         found = CliRunner().invoke(main, [command, str(path)], env={"GLMSERVE_CACHE_DIR": str(tmp_path / "c")})
-        assert found.exit_code == 1
+        assert found.exit_code == status
         text = " ".join(found.output.split())
         assert "may be of several families" in text
         assert "say it with --prompt-format chatglm2 or codegeex2" in text
