@@ -147,7 +147,7 @@ def test_an_ambiguous_file_asks_for_the_format_and_names_the_candidates(tmp_path
         assert found.exit_code == status
         text = " ".join(found.output.split())
         assert "may be of several families" in text
-        assert "say it with --prompt-format chatglm2 or codegeex2" in text
+        assert "set it with --prompt-format chatglm2 or codegeex2" in text
 
 
 def test_the_language_part_of_a_model_for_images_is_refused(tmp_path: Path) -> None:
