@@ -59,7 +59,7 @@ class Completion:
     """All answers to a request."""
 
     answers: tuple[Answer, ...]
-    """Those to the first prompt, then those to the next one."""
+    """The answers to the first prompt, then the answers to the next one."""
     usage: Usage
     prompts: tuple[tuple[TokenLogprob, ...], ...] = ((),)
     """The tokens of each prompt, where their log-probabilities are asked for."""
@@ -212,6 +212,6 @@ async def cancel_all(tasks: Sequence[asyncio.Future[_T] | asyncio.Future[None]])
 
 
 async def close_all(outputs: Iterable[RequestOutput]) -> None:
-    """Abort what still runs of ``outputs``."""
+    """Abort the unfinished ``outputs``."""
     for output in outputs:
         await output.aclose()

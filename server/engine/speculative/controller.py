@@ -196,7 +196,7 @@ class SpeculativeController:
         return drafts
 
     def _before_stop(self, sequence: Sequence, start: int, most: int) -> tuple[int, ...]:
-        """Return ``most`` tokens of ``sequence`` from ``start`` on, or those before a stop token."""
+        """Return up to ``most`` tokens of ``sequence`` from ``start`` on, without a stop token."""
         tokens = sequence.tokens[start : start + most]
         stop = next((i for i, token in enumerate(tokens) if token - sequence.salt in self._stop_ids), len(tokens))
         return tuple(tokens[:stop])

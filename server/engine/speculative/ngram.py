@@ -57,7 +57,7 @@ class NgramMatcher:
         return self.match
 
     def _follow(self, match: Match, tokens: Sequence[int]) -> bool:
-        """Advance ``match`` over the new tokens, or drop it where they differ from what it predicts."""
+        """Advance ``match`` over the new tokens, or drop it if they differ from its prediction."""
         old, start, new = self._length, match.start, len(tokens) - self._length
         accepted = 0
         while accepted < new and tokens[start + accepted] == tokens[old + accepted]:

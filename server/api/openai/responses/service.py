@@ -95,7 +95,7 @@ class ResponsesService:
     async def _begin(
         self, ask: ResponseJob, context: RequestContext
     ) -> tuple[tuple[Item, ...], Generation, ResponseWriter]:
-        """Return what is left of the conversation, the running generation, and the writer of its response."""
+        """Return the truncated conversation, the running generation, and the writer of its response."""
         with prompt_in("input"):
             await self._pin(ask)
             _check_length(ask)
