@@ -30,7 +30,7 @@ class FormatInference:
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """What a file of one format has. Empty means any."""
+    """The properties of a file of one format. Empty means any."""
 
     name: str
     architecture: str

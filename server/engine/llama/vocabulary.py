@@ -24,7 +24,7 @@ def load_vocabulary(path: Path) -> tuple[llama_cpp.llama_model_p, llama_cpp.llam
 
 
 def stop_ids(vocab: llama_cpp.llama_vocab_p, names: Collection[str] = ()) -> frozenset[int]:
-    """Return the tokens that end a generation: those of the file, and the control tokens called ``names``.
+    """Return the tokens that end a generation: the file's own, and the control tokens called ``names``.
 
     An ordinary token of such a name is text, and ends nothing.
     """
