@@ -82,7 +82,7 @@ class EngineConfig:
     """Where it is remembered which modes work on this machine; nowhere where it is None."""
     variants: tuple[Variant, ...] = ()
     end_tokens: tuple[str, ...] = ()
-    """Names of special tokens that end an answer beside those that llama.cpp knows; absent ones do not matter."""
+    """Names of special tokens that end an answer in addition to llama.cpp's own; absent ones do not matter."""
     pinned_cells: int = 0
     """Room for pinned prefixes, on top of ``cache_cells``."""
     state_dir: Path | None = None
