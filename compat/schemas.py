@@ -20,13 +20,17 @@ _LARGEST_TEMPERATURE = 2.0
 _MOST_TURNS = 20_000
 """More rounds than any context holds; reading a million of them would keep all other callers waiting."""
 
-_Number = float | Annotated[str, Field(pattern=r"^\s*([+-]?[0-9]+([.][0-9]+)?)?\s*$")] | Literal[False] | None
-_Positive = (
-    Annotated[float, Field(ge=0)]
-    | Annotated[str, Field(pattern=r"^\s*([0-9]+([.][0-9]+)?)?\s*$")]
-    | Literal[False]
+_Empty = (
+    Literal[False]
+    | Literal[0]
+    | Literal[""]
+    | Annotated[list[object], Field(max_length=0)]
+    | Annotated[dict[str, object], Field(max_length=0)]
     | None
 )
+"""Values that Python takes for false: the original read each of them as absent."""
+_Number = float | Annotated[str, Field(pattern=r"^\s*([+-]?[0-9]+([.][0-9]+)?)?\s*$")] | _Empty
+_Positive = Annotated[float, Field(ge=0)] | Annotated[str, Field(pattern=r"^\s*([0-9]+([.][0-9]+)?)?\s*$")] | _Empty
 
 
 class LegacyBody(TypedDict):
@@ -35,7 +39,7 @@ class LegacyBody(TypedDict):
     prompt: Annotated[str, Field(description="The question.")]
     history: NotRequired[
         Annotated[
-            list[list[object] | dict[str, object]] | None,
+            list[list[object] | dict[str, object]] | _Empty,
             Field(description="Earlier rounds: [question, answer] pairs, or messages with role and content."),
         ]
     ]

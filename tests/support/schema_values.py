@@ -31,8 +31,9 @@ def _of_type(schema: Schema, schemas: Schema) -> Iterator[object]:
             yield "1" if "pattern" in schema else "x" * max(1, schema.get("minLength", 0))
         case "array":
             items = list(values_of(schema["items"], schemas)) if schema.get("items") else ["x"]
-            yield [items[0]] * max(1, schema.get("minItems", 0))
-            yield from ([item] for item in items[1:])
+            most = schema.get("maxItems", len(items))
+            yield items[:1] * min(most, max(1, schema.get("minItems", 0)))
+            yield from ([item] for item in items[1:] if most)
         case _:
             yield from _objects(schema, schemas)
 
