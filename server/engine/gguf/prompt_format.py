@@ -18,7 +18,7 @@ _SENTENCEPIECE, _BYTE_LEVEL = "llama", "gpt2"
 
 @dataclass(frozen=True, slots=True)
 class FormatInference:
-    """A prompt format, and what it was inferred from."""
+    """A prompt format, and the evidence for it."""
 
     name: str = ""
     """Empty where the file says nothing, or too little to decide."""
@@ -96,7 +96,7 @@ def has_baichuan_roles(pieces: Mapping[int, bytes]) -> bool:
 
 
 def _evidence(metadata: Metadata, special: frozenset[bytes], *, by_name: bool) -> str:
-    """Return what spoke for the format, in words."""
+    """Return the evidence for the format, in words."""
     parts = [f"architecture {_text(metadata, 'general.architecture')}"]
     if pre := _text(metadata, "tokenizer.ggml.pre"):
         parts.append(f"pre-tokenizer {pre}")
