@@ -191,7 +191,7 @@ async def test_without_keys_all_callers_share_the_budget(engine: ScriptedEngine)
         openai = AsyncOpenAI(base_url="http://testserver/v1", api_key="any", http_client=client, max_retries=0)
         ask = openai.chat.completions
         await ask.create(model=MODEL, messages=[{"role": "user", "content": "hi"}])
-        with pytest.raises(RateLimitError, match="10 tokens a minute"):
+        with pytest.raises(RateLimitError, match="10 tokens per minute"):
             await ask.create(model=MODEL, messages=[{"role": "user", "content": "hi"}])
 
 
