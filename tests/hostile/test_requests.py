@@ -141,7 +141,7 @@ def test_more_biases_than_there_could_be_a_use_for(target: Target) -> None:
     refused(target, CHAT, {**BODIES[CHAT], "logit_bias": {str(i): 1 for i in range(5000)}})
 
 
-@pytest.mark.parametrize("number", [9, 10**6, 2**31, 2**63, 10**30, -1, 0, 1.5])
+@pytest.mark.parametrize("number", [129, 10**6, 2**31, 2**63, 10**30, -1, 0, 1.5])
 def test_more_answers_than_there_are_places(target: Target, number: float) -> None:
     """`n` above the slots could never be admitted by llama-cpp-python's new server and blocked all behind it."""
     for path in (CHAT, COMPLETIONS):

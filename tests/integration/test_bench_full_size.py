@@ -37,6 +37,7 @@ def test_both_formats_hold_the_same_values(config: Path, tmp_path: Path) -> None
         convert_checkpoint(tmp_path / kind, tmp_path / f"{kind}.gguf", QuantType.F16)
     assert same_tensors(tmp_path / "safetensors.gguf", tmp_path / "bin.gguf")
     shutil.rmtree(tmp_path / "bin")
+    (tmp_path / "bin.gguf").unlink()
     make_folder(config, tmp_path / "bin", "bin", shards=2, seed=2)
     convert_checkpoint(tmp_path / "bin", tmp_path / "bin.gguf", QuantType.F16)
     assert not same_tensors(tmp_path / "safetensors.gguf", tmp_path / "bin.gguf")
