@@ -60,7 +60,7 @@ def test_a_route_is_documented_by_its_types_and_errors() -> None:
 
 def test_two_types_of_one_name_are_a_mistake() -> None:
     other = create_model("Body", number=(int, ...))
-    with pytest.raises(ValueError, match="two schemas are called Body"):
+    with pytest.raises(ValueError, match="two schemas have the name Body"):
         openapi_of(app_with(("/one", Reply, Body), ("/two", Reply, other)))
 
 
