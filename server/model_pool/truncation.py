@@ -38,7 +38,7 @@ async def encode_latest(encode: EncodeFrom, last: int, context_length: int) -> E
             low = middle + 1
         else:
             high = middle
-    return await encode(next_stride(low, last - low))
+    return await encode(min(last, next_stride(low, last - low)))
 
 
 def next_stride(first: int, fitting: int) -> int:

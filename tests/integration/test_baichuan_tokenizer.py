@@ -160,7 +160,6 @@ def test_the_file_says_how_it_is_prompted_and_sampled(converted: Converted) -> N
     assert {
         key: said[key] for key in said if key.startswith("glmserve.") and "tab" not in key and "_id" not in key
     } == {
-        "glmserve.origin": said["glmserve.origin"],
         "glmserve.prompt_format": "baichuan",
         "glmserve.normalizer": "nmt_nfkc",
         "glmserve.space_prefix": True,
