@@ -85,7 +85,7 @@ def _check_kind(path: Path, header: GgufHeader, model: ModelFacts, wanted: str) 
     kind, architecture = header.metadata.get("general.type"), header.metadata.get("general.architecture")
     if kind != wanted:
         found = f"general.type is {str(kind)[:40]!r}" if kind else "it has no general.type"
-        raise ModelLoadError(f"{path.name}: is not a {wanted} ({found}); {_AGAIN}")
+        raise ModelLoadError(f"{path.name}: is not of the kind {wanted} ({found}); {_AGAIN}")
     if architecture != model.architecture:
         raise ModelLoadError(
             f"{path.name}: was made for the architecture {str(architecture)[:40]!r}, and {model.path.name} is "
