@@ -118,13 +118,17 @@ def test_a_pydantic_tool_is_parsed(client: OpenAI, model: str) -> None:
         assert isinstance(call.function.parsed_arguments, Rate)
 
 
-def test_a_schema_that_no_grammar_can_hold_is_a_bad_request(client: OpenAI, model: str) -> None:
-    tool: ChatCompletionToolParam = {
+def test_a_schema_that_no_grammar_can_hold_is_relaxed_unless_it_is_strict(client: OpenAI, model: str) -> None:
+    schema: dict[str, object] = {"type": "object", "properties": {"x": {"type": "string", "pattern": "(?=a)b"}}}
+    loose: ChatCompletionToolParam = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    reply = client.chat.completions.with_raw_response.create(model=model, messages=ASK, tools=[loose], max_tokens=5)
+    assert "x" in reply.headers["x-glmserve-relaxed-schemas"]
+    strict: ChatCompletionToolParam = {
         "type": "function",
-        "function": {"name": "f", "parameters": {"type": "object", "properties": {"x": {"pattern": "(?=a)b"}}}},
+        "function": {"name": "f", "parameters": schema, "strict": True},
     }
-    with pytest.raises(BadRequestError):
-        client.chat.completions.create(model=model, messages=ASK, tools=[tool])
+    with pytest.raises(BadRequestError, match="f"):
+        client.chat.completions.create(model=model, messages=ASK, tools=[strict])
 
 
 def test_an_answer_is_continued(client: OpenAI, model: str) -> None:
