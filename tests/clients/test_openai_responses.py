@@ -3,7 +3,7 @@
 from typing import Literal
 
 import pytest
-from openai import NotFoundError, OpenAI
+from openai import BadRequestError, OpenAI
 from openai.types.responses import FunctionToolParam, Response
 from pydantic import BaseModel
 
@@ -56,7 +56,7 @@ def test_a_response_goes_on_from_another_and_finds_it_in_the_cache(client: OpenA
     assert [item.type for item in client.responses.input_items.list(second.id)] == ["message"] * 3
     client.responses.delete(first.id)
     assert client.responses.retrieve(second.id).output_text == second.output_text
-    with pytest.raises(NotFoundError):
+    with pytest.raises(BadRequestError, match="there is no response"):
         ask(client, "再见", first)
 
 

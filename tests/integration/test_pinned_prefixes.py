@@ -116,7 +116,7 @@ def test_what_a_restored_slot_holds_is_bit_for_bit_what_was_computed(
     config: EngineConfig, beginning: tuple[int, ...]
 ) -> None:
     def put(backend: LlamaModelRunner, slot: int) -> None:
-        sequence = Sequence(1, beginning, SamplingParams(max_tokens=1), 1, held=True)
+        sequence = Sequence(1, beginning, SamplingParams(max_tokens=1), 1, pinned=True)
         for start in range(0, len(beginning), 100):
             backend.decode((BatchItem(sequence, slot, start, beginning[start : start + 100], False),))
 

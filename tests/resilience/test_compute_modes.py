@@ -53,7 +53,7 @@ def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     ("load", "says"),
     [
         (load_crashing, "was ended by SIGSEGV while it tested itself"),
-        (load_miscomputing, "computed wrong: outputs differ by"),
+        (load_miscomputing, "computed wrong results: outputs differ by"),
     ],
     ids=["a crash", "wrong numbers"],
 )

@@ -88,6 +88,7 @@ class LlamaModelRunner:
         self._vocab_size = int(llama_cpp.llama_vocab_n_tokens(vocab))
         self.stop_ids = stop_ids(vocab, config.end_tokens)
         self._constraints = PreparedConstraints(ConstraintFactory(vocab, self.stop_ids))
+        self._batch_size = config.batch_size
         self._batch = TokenBatch(config.batch_size + config.parallel)
         self._samplers: dict[int, Sampler] = {}
         self._offloaded: dict[int, bytearray] = {}
@@ -105,7 +106,7 @@ class LlamaModelRunner:
 
     def self_test(self) -> None:
         """Compute a few tokens in several batches and compare. Raises SelfTestFailed."""
-        count = min(MOST_ROWS, self.info.context_length)
+        count = min(MOST_ROWS, self.info.context_length, self._batch_size)
         tokens = ordinary_tokens(llama_cpp.llama_model_get_vocab(self._model), count)
         started = time.monotonic()
         # On a busy machine, threads that wait for each other at each operation cost a small model more than they gain.
