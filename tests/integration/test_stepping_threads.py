@@ -49,15 +49,15 @@ def test_an_answer_is_the_same_whatever_threads_its_steps_have(
     tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch, threads: tuple[int, int], seen: list[int]
 ) -> None:
     steady = answer(tiny_gguf)
-    take_over = stepping_threads.SteppingThreads.__init__
+    take_over = stepping_threads.AdaptiveThreads.__init__
 
-    def unsettled(self: stepping_threads.SteppingThreads, context: object, placement: Placement) -> None:
+    def unsettled(self: stepping_threads.AdaptiveThreads, context: object, placement: Placement) -> None:
         varying = replace(placement, threads=threads[0], threads_batch=threads[1], threads_vary=True)
         take_over(self, context, varying)
         llama_cpp.llama_set_n_threads(context, *threads)
         Restless.context = context
 
-    monkeypatch.setattr(stepping_threads.SteppingThreads, "__init__", unsettled)
+    monkeypatch.setattr(stepping_threads.AdaptiveThreads, "__init__", unsettled)
     monkeypatch.setattr(stepping_threads, "CpuContention", Restless)
     Restless.seen.clear()
     assert answer(tiny_gguf) == steady

@@ -176,7 +176,7 @@ async def test_grammars_that_wait_without_a_thread_to_check_them_are_503s(
         raise RuntimeError("can't start new thread")
 
     grammars = [Grammar(GrammarKind.REGEX, f"ab{{{count}}}") for count in range(1, 4)]
-    checker = grammar_check.GrammarChecker(tiny_gguf)
+    checker = grammar_check.GrammarValidator(tiny_gguf)
     with monkeypatch.context() as patched:
         patched.setattr(ThreadPoolExecutor, "_adjust_thread_count", no_thread)
         refused = await asyncio.gather(*(checker.refusal(g, "somebody") for g in grammars), return_exceptions=True)

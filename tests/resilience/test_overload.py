@@ -71,7 +71,7 @@ async def test_the_engine_knows_callers_by_their_keys_or_else_by_their_addresses
                 assert (await client.post(CHAT, json=HELLO)).status_code == 200
     callers = [submission.caller for submission in engine.submissions]
     assert [caller.id for caller in callers] == ["ann", "192.0.2.7", "2001:db8:1:2::/64", "192.0.2.8", "nonsense"]
-    assert 20 < callers[0].patience <= 30 < callers[1].patience
+    assert 20 < callers[0].timeout_s <= 30 < callers[1].timeout_s
 
 
 @pytest.mark.anyio
