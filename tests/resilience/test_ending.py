@@ -216,11 +216,15 @@ def test_an_engine_does_not_outlive_its_server_whatever_it_is_doing(tiny_gguf: P
 
 def test_a_closed_terminal_ends_the_server_in_good_order(tiny_gguf: Path, tmp_path: Path) -> None:
     """Streams were cut, and the engine was killed before it."""
-    with running_server(str(tiny_gguf), log=tmp_path / "log", group=True) as (url, server):
-        ask = Ask(url, "/v1/chat/completions", {**ASK, "max_tokens": 300})
-        os.killpg(server.pid, signal.SIGHUP)
-        events = ask.events()
-        assert server.wait(20) == 0
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup themselves
+    try:
+        with running_server(str(tiny_gguf), log=tmp_path / "log", group=True) as (url, server):
+            ask = Ask(url, "/v1/chat/completions", {**ASK, "max_tokens": 300})
+            os.killpg(server.pid, signal.SIGHUP)
+            events = ask.events()
+            assert server.wait(20) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
     assert json.loads(events[-2])["choices"][0]["finish_reason"] == "length"
 
 
