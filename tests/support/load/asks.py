@@ -103,8 +103,8 @@ def refused() -> list[Ask]:
     """Return requests that are refused, each in the words of its address."""
     hi: Json = {"messages": [{"role": "user", "content": "你好"}]}
     chats: list[Json] = [
-        {}, {"messages": []}, {"messages": "你好"}, {**hi, "temperature": 9}, {**hi, "n": 99},
-        {**hi, "max_tokens": -1}, {**hi, "model": "no-such-model"}, {**hi, "no_such_field": 1},
+        {}, {"messages": []}, {"messages": "你好"}, {**hi, "temperature": 9}, {**hi, "n": 129},
+        {**hi, "max_tokens": -2}, {**hi, "model": "no-such-model"}, {**hi, "n_predict": 5},
         {**hi, "logit_bias": {"99999999": 1}}, {**hi, "top_logprobs": 3}, {**hi, "response_format": {"type": "x"}},
         {**hi, "structured_outputs": {"regex": "((("}}, {**hi, "tools": [{"type": "function"}]},
         {"messages": [{"role": "user", "content": "长" * 9000}]},
