@@ -156,7 +156,8 @@ def test_what_is_not_there_is_said_in_one_line(
 
 
 def test_a_hub_that_cannot_be_reached_is_said_in_one_line(tmp_path: Path) -> None:
-    assert "could not be downloaded from http://127.0.0.1:9" in refused(call(tmp_path, "http://127.0.0.1:9", "pull", OWN))
+    said = refused(call(tmp_path, "http://127.0.0.1:9", "pull", OWN))
+    assert "could not be downloaded from http://127.0.0.1:9" in said
 
 
 def test_a_known_model_goes_by_its_short_name_and_its_checkpoint_is_listed(
