@@ -12,12 +12,17 @@ from tests.support.costly_bodies import PLAIN, Costly, known, valid
 PAUSE_SECONDS = 0.25
 """The bound is 0.05 s on an idle machine; a busy one has the threads of a process wait for each other."""
 MEMORY_MULTIPLE, MEMORY_BASE = 10, 48e6
+TRIES = 3
+"""A pause counts if it comes each time: one alone may be another program's."""
 
 
 def check_cost(target: Target, costly: Costly) -> str:
     """Send a body and return what it cost in words. Raises AssertionError where that is too much."""
-    with Watch(str(target.http.base_url), target.process.pid) as cost:
-        reply = target.http.post(costly.path, content=costly.body)
+    for _ in range(TRIES):
+        with Watch(str(target.http.base_url), target.process.pid) as cost:
+            reply = target.http.post(costly.path, content=costly.body)
+        if cost.pause < PAUSE_SECONDS:
+            break
     said = (
         f"{costly.path} {costly.name}: {len(costly.body)} bytes, {reply.status_code}, "
         f"a pause of {cost.pause * 1e3:.0f} ms, {cost.memory / 1e6:.0f} MB"
