@@ -98,11 +98,15 @@ _PARAMS = {
 async def test_an_answer_goes_on_as_if_nothing_had_happened(
     start: Start, prompt: tuple[int, ...], params: SamplingParams
 ) -> None:
-    async with start() as engine:
-        undisturbed = await _read(engine, prompt, params)
-        disturbed = await _read_while_it_dies(engine, prompt, params, deaths=2)
-        assert (engine.restarts_total, engine.resumed_total) == (2, 2)
-    assert _ids(disturbed) == _ids(undisturbed)
+    for _ in range(3):  # on a busy machine an answer may end before its process is killed for the second time
+        async with start() as engine:
+            undisturbed = await _read(engine, prompt, params)
+            disturbed = await _read_while_it_dies(engine, prompt, params, deaths=2)
+            deaths = (engine.restarts_total, engine.resumed_total)
+        assert _ids(disturbed) == _ids(undisturbed)
+        if deaths == (2, 2):
+            break
+    assert deaths == (2, 2)
     assert disturbed[-1].finish_reason is undisturbed[-1].finish_reason
     scores = [[score.token_id for o in outputs for score in o.prompt_logprobs] for outputs in (undisturbed, disturbed)]
     assert scores[0] == scores[1]
