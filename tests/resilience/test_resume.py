@@ -157,7 +157,7 @@ async def test_a_drawn_answer_goes_on_with_other_draws(start: Start, prompt: tup
 async def test_a_third_death_ends_an_answer(start: Start, prompt: tuple[int, ...]) -> None:
     async with start() as engine:
         with pytest.raises(EngineDied, match="SIGKILL"):
-            await _read_while_it_dies(engine, prompt, GREEDY, deaths=3)
+            await _read_while_it_dies(engine, prompt, replace(GREEDY, max_tokens=1500), deaths=3)
         assert engine.resumed_total == 2
 
 
