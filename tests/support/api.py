@@ -27,7 +27,7 @@ NOW = datetime(2023, 7, 25, 9, 47, 0)
 def served_model(
     engine: ScriptedEngine, name: str = MODEL, alias: str = ALIAS, prompt_format: str = "chatglm2"
 ) -> ServedModel:
-    card = ModelCard(name, 1_700_000_000, (alias,), prompt_format)
+    card = ModelCard(name, 1_700_000_000, (alias,), prompt_format, fingerprint="fp_1")
     return ServedModel(card, ModelHost(engine, ByteTokenizer))
 
 
