@@ -17,11 +17,12 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from typing_extensions import TypedDict
 
 from glmserve.api.common.field_policy import FieldPolicy
-from glmserve.http.errors import InvalidRequest, shown
+from glmserve.api.common.validation_faults import explain
+from glmserve.http.errors import shown
 
 _TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
 
@@ -114,7 +115,7 @@ def parse(kind: type[_Request], body: Mapping[str, object], at: str = "") -> _Re
     try:
         return kind.model_validate(body)
     except ValidationError as error:
-        raise _explain(error.errors(include_url=False)[0], at) from None
+        raise explain(error.errors(include_url=False), body, at) from None
 
 
 def invalid(message: str) -> PydanticCustomError:
@@ -179,19 +180,3 @@ TextContent = Annotated[
     str, BeforeValidator(_content, json_schema_input_type=str | list[TextPart | RefusalPart] | None)
 ]
 """A message's content: a string, parts of text, which are joined by line breaks, or null."""
-
-
-def _explain(detail: ErrorDetails, at: str) -> InvalidRequest:
-    path = f"{at}{_path(detail['loc'])}".removeprefix(".")
-    if detail["type"] == "missing":
-        return InvalidRequest(f"{path} is required", param=path, code="missing_required_parameter")
-    message = detail["msg"]
-    if detail["type"] == "too_short":
-        message = "must not be empty"
-    text = message.replace("Input should be", "must be", 1) if message.startswith("Input") else message
-    return InvalidRequest(f"{path}: {text}", param=path)
-
-
-def _path(location: tuple[int | str, ...]) -> str:
-    """Return a location as a caller would write it, such as ``.messages[0].content``."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
