@@ -134,7 +134,7 @@ def api_options(settings: Settings, tasks: Mapping[str, Task] = _NO_TASKS) -> Ap
 
 
 def _span_maker() -> Callable[[], SpanWriter]:
-    """Return the factory of span writers, or None without --tracing.
+    """Return the factory of span writers.
 
     Raises AssemblyError where the extra is not installed.
     """

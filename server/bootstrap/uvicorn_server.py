@@ -91,7 +91,7 @@ def lan_url(listener: socket.socket) -> str:
 
 
 def room_for(connections: int) -> int:
-    """Return how many of ``wanted`` connections the system allows, after raising the soft limit."""
+    """Return how many of ``connections`` the system allows, after raising the soft limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _OTHER_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -168,7 +168,7 @@ def _parts(value: list[object] | dict[str, object]) -> Iterator[tuple[int | str,
 
 
 def _fault(value: object) -> str:
-    """Return the fault of a value by itself, or None."""
+    """Return the fault of a value by itself; empty if there is none."""
     if isinstance(value, float) and math.isinf(value):
         return "must be a finite number"
     if isinstance(value, str) and not value.isascii():

@@ -23,7 +23,7 @@ class RequestTracker:
     def __init__(
         self, parallel: int, max_waiting: int, clock: Callable[[], float] = time.monotonic, *, resume: bool = True
     ) -> None:
-        """Admit ``running`` and ``waiting`` requests; ``clock`` returns seconds.
+        """Let ``parallel`` requests run and ``max_waiting`` wait; ``clock`` returns seconds.
 
         With ``resume`` a fresh process may go on with an answer that has begun.
         """

@@ -95,7 +95,7 @@ class TokenBudgetPolicy:
         return StepBudget(budget, apart, LONG * self._tile, self._answer_steps > 0)
 
     def observe(self, seconds: float, prompt: int, answers: int) -> None:
-        """Learn from a step of ``prompt`` and ``answer`` tokens (drafts too) that took ``seconds``."""
+        """Learn from a step of ``prompt`` and ``answers`` tokens (drafts too) that took ``seconds``."""
         self._give_turns(seconds, prompt, answers)
         tokens = prompt + answers
         if tokens < ROWS:

@@ -66,7 +66,7 @@ class WaitingQueue:
         account.waiting[sequence.request_id] = self._waiting[sequence.request_id] = sequence
 
     def take(self, sequence: Sequence, prompt_tokens: int) -> None:
-        """``sequence`` runs from now on; ``tokens`` of its prompt are to be computed."""
+        """``sequence`` runs from now on; ``prompt_tokens`` of its prompt are to be computed."""
         account = self._accounts[sequence.caller]
         del account.waiting[sequence.request_id], self._waiting[sequence.request_id]
         self._last = max(self._last, account.spent)

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 FASTER = 0.25
 SLOWER = 0.05
-"""Weights of a new observation above and below the estimate: a step may be slow by chance, but never fast."""
+"""Weights of an observation below (``FASTER``) and above the estimate: a step may be slow by chance, but never fast."""
 
 STALE = 256
 """Observations after which a size that was not among them is forgotten: one slow step must not count for ever."""

@@ -27,7 +27,7 @@ class ResponseStore:
     """
 
     def __init__(self, max_responses: int, max_bytes: int) -> None:
-        """Keep at most ``most`` responses; a response larger than ``max_bytes`` is not stored."""
+        """Keep at most ``max_responses``; a response larger than ``max_bytes`` is not stored."""
         self._max_responses = max_responses
         self._max_bytes = max_bytes
         self._kept: OrderedDict[tuple[str, str], StoredResponse] = OrderedDict()
