@@ -1,4 +1,4 @@
-"""What long prompts cost streams and streams cost long prompts, in common steps and where they take turns.
+"""Cost of long prompts to streams and of streams to long prompts, in common steps and in turns.
 
 python -m bench.beside_streams MODEL.gguf
 
@@ -30,7 +30,7 @@ _IDS = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one way gave."""
+    """Result of one way."""
 
     seconds: float
     """Until all is answered, from when the long prompts came."""
@@ -41,7 +41,7 @@ class Run:
 
 
 def submit(core: EngineCore, request_id: int, size: tuple[int, int]) -> None:
-    """Ask with a prompt that nobody else asks with."""
+    """Submit a unique prompt."""
     prompt = tuple(1000 + (request_id * 61 + i * 7919) % (_IDS - 1000) for i in range(size[0]))
     core.submit(Submit(request_id, prompt, SamplingParams(max_tokens=size[1], temperature=0.0, ignore_eos=True)))
 

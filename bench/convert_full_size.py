@@ -29,7 +29,7 @@ from glmserve.convert.quantize.recipes import QuantType
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a step took."""
+    """Cost of a step."""
 
     wall: float
     """Seconds."""
@@ -90,7 +90,7 @@ def measure(step: str, source: Path, out: Path, kind: str) -> Cost:
 
 
 def run_step(step: str, source: Path, out: Path, kind: QuantType) -> None:
-    """Do one step in this process and print what it took."""
+    """Do one step in this process and print its cost."""
     started = time.monotonic()
     if step == "convert":
         convert_checkpoint(source, out, kind)
@@ -104,7 +104,7 @@ def run_step(step: str, source: Path, out: Path, kind: QuantType) -> None:
 
 
 def quantize(source: Path, out: Path, kind: QuantType) -> None:
-    """Run what the program llama-quantize runs."""
+    """Run the function of the program llama-quantize."""
     silent = llama_cpp.llama_log_callback(lambda *_: None)  # held here, or llama.cpp calls what is gone
     llama_cpp.llama_log_set(silent, ctypes.c_void_p(0))
     params = llama_cpp.llama_model_quantize_default_params()

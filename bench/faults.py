@@ -30,7 +30,7 @@ _ASK = {"messages": [{"role": "user", "content": "你好"}], "temperature": 0}
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is done to the engine process, and whether somebody is being answered then."""
+    """A fault of the engine process, and whether a request is running at that time."""
 
     name: str
     sent: signal.Signals | None = None

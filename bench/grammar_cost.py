@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def _masks(constraint: Constraint, numbers: random.Random) -> list[float]:
-    """Return what each mask of one answer took, applied to a row of logits as the engine does it."""
+    """Return the time of each mask of one answer, applied to a row of logits as in the engine."""
     seconds: list[float] = []
     logits = np.zeros(constraint.allowed().size, np.float32)
     while not constraint.is_over and len(seconds) < TOKENS:

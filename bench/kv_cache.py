@@ -48,7 +48,7 @@ class Rates:
 
 
 class Cache:
-    """A context of one thread, and what it takes to fill it."""
+    """A context of one thread, and the batch that fills it."""
 
     def __init__(self, model: llama_cpp.llama_model_p, kind: int, flash: int, cells: int) -> None:
         params = llama_cpp.llama_context_default_params()

@@ -40,7 +40,7 @@ _RETRY_AFTER = re.compile(rb"(?i)retry-after: (\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What became of one request; times are in seconds."""
+    """Result of one request; times are in seconds."""
 
     status: int
     began: float
@@ -53,14 +53,14 @@ class Asker:
     """Asks a server for answers of a fixed length, each question another one."""
 
     def __init__(self, url: str, tokens: int = _TOKENS) -> None:
-        """Ask the server at ``url`` for answers of so many tokens."""
+        """Ask the server at ``url`` for answers of ``tokens`` tokens."""
         self._tokens = tokens
         host, port = url.removeprefix("http://").split(":")
         self._address = (host, int(port))
         self._number = 0
 
     async def ask(self, key: str = "many", tokens: int = 0, words: int = 8) -> Reply:
-        """Return what became of a request with a prompt of so many words."""
+        """Return the result of a request with a prompt of ``words`` words."""
         self._number += 1
         text = f"{self._number} " + " ".join(str((self._number * 7919 + place) % 9973) for place in range(words))
         body = {"messages": [{"role": "user", "content": text}], "timings": True}
@@ -106,7 +106,7 @@ async def capacity(asker: Asker, seconds: float) -> float:
 
 
 async def offered(asker: Asker, rate: float, seconds: float) -> list[Reply]:
-    """Return the replies to requests that come at random, so many a second."""
+    """Return the replies to requests at random times, ``rate`` a second."""
     chance = random.Random(1)
     asking: list[asyncio.Task[Reply]] = []
     began = due = time.monotonic()
@@ -187,7 +187,7 @@ async def _after_each_other(seconds: float, ask: Callable[[], Awaitable[Reply]])
 
 
 class _kept_going:  # noqa: N801
-    """So many do something again and again while a block runs."""
+    """Tasks that repeat an action while a block runs."""
 
     def __init__(self, number: int, once: Callable[[], Awaitable[None]]) -> None:
         self._number = number

@@ -47,7 +47,7 @@ class Bench:
     """One model, asked in turn with and without drafts."""
 
     def __init__(self, model: Path, clients: int) -> None:
-        """Load ``model`` for so many requests at once."""
+        """Load ``model`` for ``clients`` requests at once."""
         self._tokenizer = load_tokenizer(model)
         self._backend = LlamaModelRunner(EngineConfig(model, context_length=2048, parallel=clients), check_gguf(model))
         self._speculation = SpeculativeController(self._backend.stop_ids)

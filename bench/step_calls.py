@@ -96,7 +96,7 @@ def _drain(core: EngineCore) -> None:
 
 
 def _calls(rule: Rule, clients: int, tokens: int, *, speculation: bool) -> tuple[float, float]:
-    """Return calls of the engine for a token, and those of them in ``speculative``."""
+    """Return the calls of the engine for a token, and the part of them in ``speculative``."""
     counter, core = _Counter(), _core(rule, clients, tokens, speculation=speculation)
     sys.setprofile(counter)
     _drain(core)

@@ -36,7 +36,7 @@ _BYTES = LLTokenizer("byte")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a task is given, and the right answer where it is known."""
+    """Input of a task, and the right answer where it is known."""
 
     text: str
     right: str = ""

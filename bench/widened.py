@@ -33,7 +33,7 @@ Place = Callable[[int], NDArray[np.int64]]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is larger."""
+    """The larger dimensions."""
 
     hidden_size: int
     num_layers: int
@@ -142,7 +142,7 @@ class WidenedTensors:
         return self._heads() if kind == "dense" else np.arange(count)
 
     def _heads(self) -> NDArray[np.int64]:
-        """Where the values of the small network's query heads are among those of the larger one's."""
+        """Positions of the small network's query heads among the larger one's."""
         small, wide = self._small, self._wide
         head, within = np.divmod(np.arange(small.num_attention_heads * small.kv_channels), small.kv_channels)
         group, member = np.divmod(head, small.heads_per_group)

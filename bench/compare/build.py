@@ -47,7 +47,7 @@ class Built:
 
 
 def build(work: Path, source: Path | None, cmake_args: tuple[str, ...]) -> Built:
-    """Build what is not there yet below ``work``; takes some ten minutes on two cores the first time.
+    """Build missing parts below ``work``; takes some ten minutes on two cores the first time.
 
     Args:
         work: a folder of its own.
@@ -67,7 +67,7 @@ def build(work: Path, source: Path | None, cmake_args: tuple[str, ...]) -> Built
 
 
 def remembered_cmake_args() -> tuple[str, ...]:
-    """Return what ``make`` remembers of the installed wheel's build."""
+    """Return the CMake arguments that ``make`` recorded for the installed wheel."""
     choice = Path(sys.prefix) / "llama-choice"
     return tuple(choice.read_text(encoding="utf-8").splitlines()[0].split()) if choice.exists() else ()
 

@@ -1,4 +1,4 @@
-"""Writes what was measured into the page: tables and a plot between two marks, the words around them being by hand."""
+"""Writes the measurements into the page: tables and a plot between two marks, the words around them being by hand."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ _ROWS = (
 
 
 def write(page: Path, units: Sequence[Unit], command: str) -> None:
-    """Replace what is between the marks of ``page``, and the plot beside it. Raises ValueError without the marks."""
+    """Replace the text between the marks of ``page``, and the plot beside it. Raises ValueError without the marks."""
     text = page.read_text(encoding="utf-8")
     before, found, rest = text.partition(BEGIN)
     _, closed, after = rest.partition(END)
@@ -93,7 +93,7 @@ def _floor(units: Sequence[Unit], suite: Suite) -> Iterator[str]:
 
 
 def _processor(units: Sequence[Unit], suite: Suite) -> Iterator[str]:
-    """How much processor time a streamed token takes, where that is what the suite is about."""
+    """Processor time of a streamed token, for suites that measure it."""
     mine = [unit for unit in units if unit.suite == suite.name and unit.workload == "many"]
     if mine:
         yield "\n| processor time of a streamed token | µs |\n|---|---|"

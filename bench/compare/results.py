@@ -1,4 +1,4 @@
-"""What was measured: one line of JSON for each server, workload and round, so that a run can be cut short and go on."""
+"""The measurements: one line of JSON for each server, workload and round, so that a run can be interrupted."""
 
 import json
 import statistics
@@ -30,7 +30,7 @@ class Unit:
 
 
 def load(path: Path) -> list[Unit]:
-    """Read what is there; nothing where there is no file."""
+    """Read the results; empty where there is no file."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return [_unit(json.loads(line)) for line in lines]
 

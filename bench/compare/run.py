@@ -25,7 +25,7 @@ _FLOOR_DEPTH = 160
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a unit measures."""
+    """One unit of measurement."""
 
     suite: Suite
     workload: str
@@ -34,12 +34,12 @@ class Task:
 
     @property
     def key(self) -> tuple[str, str, str, int]:
-        """What tells it from all others."""
+        """Its identity among all tasks."""
         return self.suite.name, self.workload, self.server, self.round
 
 
 def tasks_of(suites: Sequence[Suite], rounds: int, servers: Sequence[str]) -> list[Task]:
-    """Return what there is to run, in order: all servers run a workload one after another, and then again."""
+    """Return the tasks in order: all servers run a workload one after another, and then again."""
     return [
         Task(suite, workload, server, number)
         for suite in suites
@@ -82,7 +82,7 @@ def _warm_up() -> Workload:
 
 
 def _floor(built: Built, load: Load) -> dict[str, float]:
-    """What llama.cpp does without any server: tokens a second, of a prompt and of an answer."""
+    """Rates of llama.cpp without a server: tokens a second, of a prompt and of an answer."""
     sizes = ("-p", "512", "-n", "64", "-d", str(_FLOOR_DEPTH), "-r", "3", "-t", str(load.threads), "-o", "json")
     done = subprocess.run(
         [str(built.programs / "llama-bench"), "-m", str(load.model), *sizes], check=True, capture_output=True
@@ -92,7 +92,7 @@ def _floor(built: Built, load: Load) -> dict[str, float]:
 
 
 def outstanding(tasks: Sequence[Task], built: Built) -> list[Task]:
-    """Return those of ``tasks`` that there are no results of."""
+    """Return the ``tasks`` without results."""
     known = {(unit.suite, unit.workload, unit.server, unit.round) for unit in results.load(built.results)}
     return [task for task in tasks if task.key not in known]
 

@@ -1,4 +1,4 @@
-"""How each server is started on a file, and what it costs while it runs."""
+"""Starts each server on a file, and measures its cost while it runs."""
 
 import json
 import os
@@ -27,7 +27,7 @@ MODEL_NAME = "measured"
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a server is sized for; the same for all of them."""
+    """The size of a server; the same for all of them."""
 
     model: Path
     parallel: int

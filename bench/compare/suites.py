@@ -1,4 +1,4 @@
-"""What is measured on which model."""
+"""The suites: workloads and their model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -65,7 +65,7 @@ _SHAPE_OF = MappingProxyType({"0.9b": "0.9b", "6b": "6b", "memory": "6b", "memor
 
 
 def prepare(suite: Suite, work: Path, threads: int) -> Load:
-    """Make the model of ``suite`` unless it is there, and say what the servers are sized for."""
+    """Make the model of ``suite`` unless it exists, and return the size of the servers."""
     shape = _SHAPE_OF.get(suite.name)
     model = work / f"{shape or 'tiny'}-{suite.quant.value}.gguf"
     if not model.exists():

@@ -34,7 +34,7 @@ For 429, `Retry-After` is computed for each request.
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What a code means, and what the caller or the operator does."""
+    """Meaning of a code, and the action of the caller or the operator."""
 
     meaning: str
     action: str

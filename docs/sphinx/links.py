@@ -10,7 +10,7 @@ _LOADED = {"script": "src", "img": "src", "link": "href", "iframe": "src", "sour
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found in a site."""
+    """Findings in a site."""
 
     pages: int
     internal: int
