@@ -1,4 +1,4 @@
-"""Check that alternatives of a JSON schema exclude each other, with references resolved. Pure. Pure."""
+"""Check that alternatives of a JSON schema exclude each other, with references resolved. Pure."""
 
 import itertools
 from collections.abc import Mapping, Sequence

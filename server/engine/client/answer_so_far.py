@@ -1,4 +1,4 @@
-"""The part of an answer that was already delivered, so that a new engine process can continue it. Pure. Pure."""
+"""The part of an answer that was already delivered, so that a new engine process can continue it. Pure."""
 
 import hashlib
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Keys of tokens in the prefix cache, so that a caller matches only prompts it may share. Pure. Pure.
+"""Keys of tokens in the prefix cache, so that a caller matches only prompts it may share. Pure.
 
 ``cached_tokens``, and the time of a first token, tell how much of a prompt was computed before. Where callers shared
 all of it, one could find out what another had asked, a digit at a time. So a token has another key for each owner, and

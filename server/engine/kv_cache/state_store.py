@@ -2,12 +2,12 @@
 
 import logging
 import os
-import tempfile
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
+from glmserve.engine.atomic_file import UNFINISHED, replace_file
 from glmserve.engine.kv_cache.saved_state import (
     HEADER_BYTES,
     BadState,
@@ -20,7 +20,6 @@ from glmserve.engine.kv_cache.saved_state import (
 log = logging.getLogger(__name__)
 
 _SUFFIX = ".state"
-_UNFINISHED = ".part"
 _ABANDONED_SECONDS = 3600.0
 
 
@@ -63,22 +62,10 @@ class StateStore:
             with self._writing:
                 self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
                 if self._make_room(HEADER_BYTES + len(state), key):
-                    self._replace(key, state)
+                    replace_file(self._path / key.file_name, pack_header(key, state), state)
+                    log.info("a pinned prefix was saved: %.1f MB in %s", len(state) / 1e6, self._path)
         except OSError as error:
             log.warning("%s: a pinned prefix could not be saved: %s", self._path, error.strerror or error)
-
-    def _replace(self, key: Fingerprint, state: bytearray) -> None:
-        """Write a file beside the final one and rename it, so that a whole one is there or none."""
-        handle, name = tempfile.mkstemp(suffix=_UNFINISHED, dir=self._path)  # readable by its owner alone
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(pack_header(key, state))
-                file.write(state)
-            Path(name).replace(self._path / key.file_name)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        log.info("a pinned prefix was saved: %.1f MB in %s", len(state) / 1e6, self._path)
 
     def _make_room(self, needed: int, key: Fingerprint) -> bool:
         """Remove states, the one that was used longest ago first, until ``needed`` bytes fit."""
@@ -91,7 +78,7 @@ class StateStore:
                 status = entry.stat(follow_symlinks=False)
             except FileNotFoundError:  # another engine has just removed it
                 continue
-            if entry.name.endswith(_UNFINISHED) and time.time() - status.st_mtime > _ABANDONED_SECONDS:
+            if entry.name.endswith(UNFINISHED) and time.time() - status.st_mtime > _ABANDONED_SECONDS:
                 Path(entry.path).unlink(missing_ok=True)
             elif entry.name.endswith(_SUFFIX) and entry.name != key.file_name:
                 states.append((status.st_mtime, status.st_size, Path(entry.path)))

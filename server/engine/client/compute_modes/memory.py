@@ -4,13 +4,11 @@ import hashlib
 import importlib.util
 import json
 import logging
-import os
 import platform
-import tempfile
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from glmserve.engine.atomic_file import replace_file
 from glmserve.engine.compute_mode import ComputeMode
 from glmserve.engine.llama.fingerprint import identify_content
 
@@ -60,7 +58,7 @@ class ModeMemory:
                 return None
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             content = {"mode": mode.value, "reason": reason, "model": str(self._model)}
-            _replace(path, json.dumps(content, ensure_ascii=False, indent=2).encode())
+            replace_file(path, json.dumps(content, ensure_ascii=False, indent=2).encode())
         except OSError as error:
             log.warning("the compute mode of %s could not be saved: %s", self._model.name, error.strerror or error)
             return None
@@ -71,18 +69,6 @@ class ModeMemory:
             return None
         known_by = "\n".join((identify_content(self._model), build_identity(), cpu_identity()))
         return self._folder / f"{hashlib.sha256(known_by.encode()).hexdigest()[:32]}.json"
-
-
-def _replace(path: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(name).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise
 
 
 def build_identity() -> str:
