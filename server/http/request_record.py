@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from glmserve.http.request_context import RequestContext
 from glmserve.http.request_progress import RequestProgress
 
-_IGNORED_AT_MOST = 32
-"""Names of one kind that a response header tells."""
+IGNORED_FIELDS = "x-glmserve-ignored-fields"
+IGNORED_TOOLS = "x-glmserve-ignored-tools"
+RELAXED_SCHEMAS = "x-glmserve-relaxed-schemas"
+"""Response headers that list parts of the request without effect, or without the effect of a strict schema."""
 
-_RELAXED_AT_MOST = 16
-"""Parts of schemas that a response header names."""
+_LISTED_AT_MOST = 32
+"""Parts that such a header lists."""
 
 CLIENT_CLOSED = 499
 """The status of a request whose client disconnected before the reply."""
@@ -55,8 +57,6 @@ class RequestRecord:
     """Seconds that it may take; 0 is any number."""
     generations: list[RequestProgress] = field(default_factory=list)
     """One for each prompt that an engine has taken, or for all inputs of a request for embeddings."""
-    relaxed: list[str] = field(default_factory=list)
-    """Parts of its schemas that the grammar does not enforce; a response header lists them."""
     refusal: str = ""
     """Code of its error, if any."""
     failed: bool = False
@@ -71,8 +71,8 @@ class RequestRecord:
     """Of the request, once it was read: work on it takes the longer the more there are."""
     log_texts: bool = False
     """Prompts and answers may be logged."""
-    ignored: dict[str, list[str]] = field(default_factory=dict)
-    """By kind, the names of parts of the request that have no effect; response headers tell them."""
+    listed: dict[str, list[str]] = field(default_factory=dict)
+    """By response header, the parts of the request that it lists."""
 
     @property
     def context(self) -> RequestContext:
@@ -93,8 +93,7 @@ class RequestRecord:
 
     def relax(self, part: str) -> None:
         """Note a part of a schema that the grammar does not enforce."""
-        if part not in self.relaxed and len(self.relaxed) < _RELAXED_AT_MOST:
-            self.relaxed.append(part)
+        self.list_in(RELAXED_SCHEMAS, part)
 
     @property
     def caller(self) -> str:
@@ -106,11 +105,11 @@ class RequestRecord:
         """All tokens that it has had so far."""
         return sum(one.prompt_tokens + one.completion_tokens for one in self.generations)
 
-    def ignore(self, kind: str, name: str) -> None:
-        """Note that a part of the request has no effect: ``kind`` is plural and becomes part of a header's name."""
-        names = self.ignored.setdefault(kind, [])
-        if name not in names and len(names) < _IGNORED_AT_MOST:
-            names.append(name)
+    def list_in(self, header: str, part: str) -> None:
+        """List a part of the request in a response ``header``."""
+        parts = self.listed.setdefault(header, [])
+        if part not in parts and len(parts) < _LISTED_AT_MOST:
+            parts.append(part)
 
     def seconds_left(self) -> float:
         """Return the remaining time of the limit in seconds; infinity without a limit."""

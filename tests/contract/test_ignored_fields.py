@@ -73,7 +73,7 @@ async def test_names_cannot_forge_a_header_or_fill_it(http: httpx.AsyncClient) -
     assert "set-cookie" not in reply.headers
     told = reply.headers[HEADER]
     assert len(told.split(", ")) == 32
-    assert all(" " not in name for name in told.split(", "))
+    assert {"b%2C c", "a%0D%0Aset-cookie: x"} <= set(told.split(", "))
     assert len(told) < 1000
 
 

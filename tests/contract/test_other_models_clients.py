@@ -71,7 +71,7 @@ FOREIGN: list[tuple[str, dict[str, Any], str]] = [
     (
         "/v1/messages",
         {"messages": [USER], "max_tokens": 9, "tools": [{"type": "bash_20250124", "name": "bash\r\nx: y" + "z" * 90}]},
-        "bash??x:?y" + "z" * 54,
+        "bash%0D%0Ax: y" + "z" * 90,
     ),
 ]
 

@@ -17,7 +17,7 @@ from functools import cached_property
 from pydantic.config import JsonDict
 
 from glmserve.http.errors import InvalidRequest, shown_name
-from glmserve.http.request_record import current_request
+from glmserve.http.request_record import IGNORED_FIELDS, current_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def ignore_field(path: str) -> None:
             param=path,
             code="unknown_parameter",
         )
-    record.ignore("fields", shown_name(path))
+    record.list_in(IGNORED_FIELDS, shown_name(path))
 
 
 def check_neutral(rule: Rejected, value: object, path: str) -> None:

@@ -18,7 +18,7 @@ from glmserve.chat.tools.types import (
     make_tool,
 )
 from glmserve.http.errors import InvalidRequest, shown
-from glmserve.http.request_record import current_request
+from glmserve.http.request_record import IGNORED_TOOLS, current_request
 
 FunctionName = Annotated[str, Field(pattern=NAME_PATTERN)]
 
@@ -43,7 +43,7 @@ def own_tools_only(tool: object, own: str = "function") -> object:
     if not isinstance(tool, dict) or not isinstance(kind, str) or kind == own:
         return tool
     name = tool.get("name")
-    current_request().ignore("tools", name if isinstance(name, str) and name else kind)
+    current_request().list_in(IGNORED_TOOLS, name if isinstance(name, str) and name else kind)
     return None
 
 

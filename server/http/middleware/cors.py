@@ -6,11 +6,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from glmserve.http.origins import ALL, Origins
+from glmserve.http.request_record import IGNORED_FIELDS, IGNORED_TOOLS, RELAXED_SCHEMAS
 
 EXPOSED = (
     "x-request-id", "request-id", "openai-processing-ms", "retry-after",
-    "x-glmserve-ignored-fields", "x-glmserve-ignored-tools",
-    "x-glmserve-relaxed-schemas",
+    IGNORED_FIELDS, IGNORED_TOOLS, RELAXED_SCHEMAS,
     "x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests",
     "x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens",
 )  # fmt: skip

@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glmserve.http.errors import shown
-from glmserve.http.request_record import current_request
+from glmserve.http.request_record import IGNORED_FIELDS, current_request
 
 log = logging.getLogger(__name__)
 
-_KIND = "fields"
 _REMEMBERED = 1000
 """Names that were logged: callers can send any number of them."""
 
@@ -31,7 +30,7 @@ class IgnoredFields:
 
         async def logged(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._log(record.ignored.get(_KIND, ()), scope["path"])
+                self._log(record.listed.get(IGNORED_FIELDS, ()), scope["path"])
             await send(message)
 
         await self._app(scope, receive, logged)

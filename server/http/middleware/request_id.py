@@ -4,7 +4,6 @@ import ipaddress
 import re
 import time
 import uuid
-from collections.abc import Iterable
 from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -16,15 +15,13 @@ _SANE = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 """Accepted characters of a client's request id: none that could forge a log line or a header."""
 
 _HEADER_CHARACTERS = 100
-_UNSAFE = re.compile(r"[^A-Za-z0-9._:\[\]-]")
-_NAME_CHARACTERS = 64
 
 
 class RequestIds:
     """Opens the record of each request, under the caller's X-Request-Id or a new one, and tells the id in the reply.
 
-    The reply also says in ``openai-processing-ms`` how long it took until it began, and in ``x-glmserve-ignored-…``
-    what of the request has no effect.
+    The reply also says in ``openai-processing-ms`` how long it took until it began, and in headers of its own which
+    parts of the request have no effect.
     """
 
     def __init__(self, app: ASGIApp, *, log_texts: bool = False) -> None:
@@ -46,13 +43,11 @@ class RequestIds:
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                if record.relaxed:
-                    headers["x-glmserve-relaxed-schemas"] = "; ".join(map(_header_text, record.relaxed))
                 headers.setdefault("Cache-Control", "no-store")  # answers and errors are for their caller alone
                 headers["X-Request-Id"] = record.id
                 headers["request-id"] = record.id  # where Anthropic's clients look for it
                 headers["openai-processing-ms"] = str(round((time.monotonic() - record.arrived) * 1000))
-                headers.update({f"x-glmserve-ignored-{kind}": _listed(names) for kind, names in record.ignored.items()})
+                headers.update({name: ", ".join(map(_header_text, parts)) for name, parts in record.listed.items()})
             await send(message)
             if message["type"] == "http.response.start":
                 record.status = message["status"]
@@ -74,14 +69,9 @@ def _address(scope: Scope) -> str:
     return str(address.ipv4_mapped or ipaddress.ip_network((int(address) >> 64 << 64, 64)))
 
 
-def _listed(names: Iterable[str]) -> str:
-    """Return names that a caller chose as the value of a header."""
-    return ", ".join(_UNSAFE.sub("?", name[:_NAME_CHARACTERS]) for name in names)
-
-
 def _header_text(text: str) -> str:
     """Return text from a request as part of a header: truncated, and with all but plain characters escaped."""
-    return quote(text[:_HEADER_CHARACTERS], safe=" $()*+,-./:=@[]_")
+    return quote(text[:_HEADER_CHARACTERS], safe=" $()*+-./:=@[]_")
 
 
 def _request_id(given: str) -> str:

@@ -10,7 +10,7 @@ from glmserve.engine.params import SamplingParams
 from glmserve.generation.prepare import prepare
 from glmserve.http.errors import InvalidRequest
 from glmserve.http.request_context import RequestContext
-from glmserve.http.request_record import RequestRecord, enter_request
+from glmserve.http.request_record import IGNORED_FIELDS, RequestRecord, enter_request
 from tests.support.api import served_model
 from tests.support.scripted_engine import ScriptedEngine
 
@@ -64,7 +64,7 @@ def test_an_unknown_field_is_left_out_and_where_set_so_refused_by_name_unless_nu
     record = RequestRecord()
     enter_request(record)
     parse(temprature=0.1, other=None)
-    assert record.ignored == {"fields": ["temprature"]}
+    assert record.listed == {IGNORED_FIELDS: ["temprature"]}
     record.strict_fields = True
     assert refusal(temprature=0.1).param == "temprature"
     parse(temprature=None)

@@ -5,7 +5,7 @@ import pytest
 from glmserve.api.common.base import RequestObject, parse
 from glmserve.api.common.field_policy import FieldPolicy, Ignored, Rejected
 from glmserve.http.errors import InvalidRequest
-from glmserve.http.request_record import RequestRecord, enter_request
+from glmserve.http.request_record import IGNORED_FIELDS, RequestRecord, enter_request
 
 
 class Body(RequestObject):
@@ -24,7 +24,7 @@ def test_a_field_is_supported_because_the_model_declares_it() -> None:
     record = RequestRecord()
     enter_request(record)
     parse(Body, {"text": "x", "user": 1, "audio": 0, "other": 1})
-    assert record.ignored == {"fields": ["other"]}
+    assert record.listed == {IGNORED_FIELDS: ["other"]}
     enter_request(RequestRecord())
 
 
