@@ -1,6 +1,6 @@
 """Measures the conversion of a checkpoint folder against the usual two steps, as ratios in one run.
 
-    python -m bench.make_full_size CONFIG_FOLDER full
+    python -m bench.synthetic.make_full_size CONFIG_FOLDER full
     python -m bench.convert_full_size full WORK_FOLDER [--types q4_0 q4_k_m] [--keep q4_0]
 
 One step is this converter. Two steps are this converter's f16 file (llama.cpp's own converter stops on ChatGLM2's

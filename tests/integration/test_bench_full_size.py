@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.convert_full_size import run_step, same_tensors
-from bench.make_full_size import make_folder
+from bench.synthetic.make_full_size import make_folder
 from glmserve.convert.pipeline import convert_checkpoint
 from glmserve.convert.quantize.recipes import QuantType
 from tests.support.chatglm2_checkpoint import Shape, make_config, small_tokenizer

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.make_widened import TINY, make_widened
-from bench.widened import Shape
+from bench.synthetic.make_widened import TINY, make_widened
+from bench.synthetic.widened import Shape
 from glmserve.chat.prompts.chatglm2 import render
 from glmserve.chat.tokenizer.llama_tokenizer import load_tokenizer
 from glmserve.convert.pipeline import convert_checkpoint

@@ -1,6 +1,6 @@
 """Makes a checkpoint folder as large as the real one, of random values: to try conversion without a download.
 
-    python -m bench.make_full_size CONFIG_FOLDER OUT [--format safetensors|bin] [--shards 7]
+    python -m bench.synthetic.make_full_size CONFIG_FOLDER OUT [--format safetensors|bin] [--shards 7]
 
 CONFIG_FOLDER holds the real ``config.json`` and ``tokenizer.model`` of a ChatGLM; tensors and shapes are those of
 the model. Values are normal with deviation 0.02 and norms near 1, so the model computes finite nonsense.

@@ -1,6 +1,6 @@
-"""Makes a GGUF that says what the embedded model says, at the cost of a larger one: see ``bench.widened``.
+"""Makes a GGUF that says what the embedded model says, at the cost of a larger one: see ``bench.synthetic.widened``.
 
-    python -m bench.make_widened 6b OUT.gguf [--quant q4_0] [--source CHECKPOINT_FOLDER]
+    python -m bench.synthetic.make_widened 6b OUT.gguf [--quant q4_0] [--source CHECKPOINT_FOLDER]
 
 Cache hits, the acceptance of speculation and the lengths of answers are then real, and so is the time they take.
 Memory stays at some tens of megabytes.
@@ -9,7 +9,7 @@ Memory stays at some tens of megabytes.
 import argparse
 from pathlib import Path
 
-from bench.widened import SHAPES, Shape, WidenedTensors, widen
+from bench.synthetic.widened import SHAPES, Shape, WidenedTensors, widen
 from glmserve.convert.checkpoint.reader import open_checkpoint
 from glmserve.convert.families.chatglm.family import ChatGLM
 from glmserve.convert.families.detect import detect

@@ -1,0 +1,1 @@
+"""Models and checkpoints of real size without real weights, for the benchmarks."""
