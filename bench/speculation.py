@@ -2,7 +2,7 @@
 
     python -m bench.speculation MODEL.gguf [--repeat 3] [--clients 1]
 
-The prompts are the embedded model's, so a file of it is meant, best a widened one (``bench.synthetic.make_widened``), whose
+The prompts are the embedded model's, so a file of it is meant, best a widened one (``synthetic.make_widened``), whose
 steps cost what a large model's do. Workloads: `repeat`, asked to repeat a text; `again`, a chat in which a question
 is asked a second time; `extract`, fields of a sentence, which copy little; `free`, answers of which nothing stands in
 the prompt.

@@ -17,7 +17,7 @@ from glmserve.convert.pipeline import write_plan
 from glmserve.convert.plan import plan_model
 from glmserve.convert.quantize.recipes import QuantType
 
-TINY = Path(__file__).parents[1] / "models" / "tiny"
+TINY = Path(__file__).parents[2] / "models" / "tiny"
 
 
 def main() -> None:
