@@ -113,7 +113,7 @@ class RequestRecord:
 
     def seconds_left(self) -> float:
         """Return the remaining time of the limit in seconds; infinity without a limit."""
-        return max(0.0, self.arrived + self.time_limit - time.monotonic()) if self.time_limit else math.inf
+        return self.context.seconds_left()
 
 
 _current: ContextVar[RequestRecord] = ContextVar("request_record")
