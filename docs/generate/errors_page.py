@@ -21,7 +21,8 @@ happened and what to do. Programs should compare `code`: messages may change, co
            "param": "temperature", "code": "invalid_value"}}
 ```
 
-`/v1/messages` has Anthropic's format, without a code: its `type` follows from the status. `/chatglm` and `/baichuan`
+`/v1/messages` has Anthropic's format, without a code except for `thread_not_found` (in `details`): its `type` follows
+from the status. `/chatglm` and `/baichuan`
 have the status and the message. A stream that has begun ends with an error event of the same content.
 
 | status | code | meaning | what to do |
@@ -82,6 +83,9 @@ ADVICE: Mapping[str, Advice] = MappingProxyType(
         "response_not_found": Advice(
             "The response was never stored, was deleted, or was replaced by newer ones.",
             "Raise `--response-store-max`, or send the conversation again.",
+        ),
+        "thread_not_found": Advice(
+            "A thread of Anthropic's API is continued; the server stores none.", "Send the whole conversation."
         ),
         "method_not_allowed": Advice("The path does not accept this method.", "Use a method of the `Allow` header."),
         "reader_too_slow": Advice(

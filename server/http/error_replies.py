@@ -43,6 +43,7 @@ from glmserve.http.errors import (
     RouteNotServed,
     ServerBusy,
     TextTooLong,
+    ThreadNotFound,
     TooManyConnections,
     UnsupportedEncoding,
     WrongModelKind,
@@ -106,6 +107,9 @@ class _Row:
 _INTERNAL = _Row(500, "server_error", "internal_error")
 
 
+THREAD_NOT_FOUND = "thread_not_found"
+"""Anthropic's SDKs know this code, and send the whole conversation."""
+
 # A died engine is restarted and its other requests did nothing wrong: trying again is right. A batch that
 # llama.cpp rejects would be rejected again.
 _TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
@@ -130,6 +134,7 @@ _TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
         PromptNotFound: _Row(404, "invalid_request_error", "prompt_not_found"),
         PreviousResponseNotFound: _Row(400, "invalid_request_error", "previous_response_not_found"),
         ResponseNotFound: _Row(404, "invalid_request_error", "response_not_found"),
+        ThreadNotFound: _Row(404, "invalid_request_error", THREAD_NOT_FOUND),
         SlowConsumer: _Row(408, "invalid_request_error", "reader_too_slow"),
         BodyTooSlow: _Row(408, "invalid_request_error", "body_too_slow"),
         BodyTooLarge: _Row(413, "invalid_request_error", "request_too_large"),

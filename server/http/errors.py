@@ -12,6 +12,7 @@ ApiError
 ├── PromptNotFound           no stored prompt has that id
 ├── ResponseNotFound         no response of that id is stored
 │   └── PreviousResponseNotFound the same, for previous_response_id
+├── ThreadNotFound           a thread of Anthropic's API, none of which are stored
 ├── InvalidKey               no API key, or an unknown one
 ├── CrossSiteRefused         sent by a page of another site, without keys
 ├── HostRefused              the Host header is not the server's, without keys
@@ -142,6 +143,18 @@ class ResponseNotFound(ApiError):
 
 class PreviousResponseNotFound(ResponseNotFound):
     """previous_response_id names a response that is not stored; 400, as at OpenAI, where retrieval is a 404."""
+
+
+class ThreadNotFound(ApiError):
+    """A thread of Anthropic's API is continued, and the server stores none."""
+
+    def __init__(self, message_id: str) -> None:
+        """``message_id`` is the message that the thread is continued from."""
+        super().__init__(
+            f"there is no thread with the message {shown(message_id)}, as this server stores no threads; send the "
+            'whole conversation with "thread": {"type": "create"} or without thread',
+            param="thread.previous_message_id",
+        )
 
 
 class InvalidKey(ApiError):

@@ -2,16 +2,18 @@
 
 import httpx
 import pytest
+from anthropic import Anthropic, beta_tool
 from anthropic.types import ModelInfo
 
-from tests.support.api import MODEL
+from tests.support.api import MODEL, make_app, serve
 from tests.support.response_events import create, events
-from tests.support.scripted_engine import ScriptedEngine
+from tests.support.scripted_engine import ScriptedEngine, Submission
 from tests.support.wire_models import checked
 
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 USER = {"role": "user", "content": "几点了？"}
 ANTHROPIC = {"anthropic-version": "2023-06-01"}
+RESULT = {"type": "tool_result", "tool_use_id": "call_1", "content": "x"}
 TOOL = {"type": "function", "name": "get_weather", "parameters": {"type": "object", "properties": {}}}
 
 
@@ -76,3 +78,43 @@ async def test_an_answer_that_is_not_sampled_is_greedy(
 
 async def test_the_tool_runner_of_anthropics_sdks_may_begin_a_thread(http: httpx.AsyncClient) -> None:
     await ok(http, MESSAGES, {"messages": [USER], "max_tokens": 9, "thread": {"type": "create"}})
+
+
+@pytest.mark.parametrize("path", [MESSAGES, f"{MESSAGES}/count_tokens"])
+@pytest.mark.parametrize("messages", [[], [USER], [{"role": "user", "content": [RESULT]}]])
+async def test_a_thread_is_not_continued_and_the_sdks_understand_that(
+    http: httpx.AsyncClient, path: str, messages: list[object]
+) -> None:
+    """They send the new messages alone, without system and tools: an answer to those would be wrong."""
+    thread = {"type": "continue", "previous_message_id": "msg_1"}
+    reply = await http.post(path, json={"messages": messages, "max_tokens": 9, "thread": thread})
+    fault = reply.json()["error"]
+    assert (reply.status_code, fault["type"]) == (404, "not_found_error")
+    assert fault["details"] == {"error_code": "thread_not_found"}
+    assert "'msg_1'" in fault["message"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_tool_runner_of_anthropics_sdk_ends_with_the_answer(stream: bool) -> None:
+    """Its second request continues a thread, and so has neither the question nor the tools."""
+    asked: list[str] = []
+
+    @beta_tool
+    def get_weather(city: str) -> str:
+        """Tell the weather of a city."""
+        asked.append(city)
+        return f"{city}：晴"
+
+    def reply(submission: Submission) -> str:
+        return "晴天。" if "的结果：" in submission.prompt else '调用工具：get_weather\n参数：{"city": "北京"}'
+
+    engine = ScriptedEngine(reply)
+    with serve(make_app(engine)) as url, Anthropic(base_url=url, api_key="none", max_retries=0) as client:
+        runner = client.beta.messages.tool_runner(
+            model=MODEL, max_tokens=99, system="简短", messages=[USER], tools=[get_weather], stream=stream
+        )
+        last = runner.until_done()
+    assert [block.text for block in last.content] == ["晴天。"]
+    assert asked == ["北京"]
+    assert len(engine.submissions) == 2
+    assert "几点了？" in engine.submissions[-1].prompt

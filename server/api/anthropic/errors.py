@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from glmserve.api.anthropic.response_types import FaultType, MessageFailure
-from glmserve.http.error_replies import ErrorReply
+from glmserve.api.anthropic.response_types import FaultType, MessageFailure, MessageFault
+from glmserve.http.error_replies import THREAD_NOT_FOUND, ErrorReply
 from glmserve.http.request_record import current_request
 
 _TYPES: Mapping[int, FaultType] = MappingProxyType(
@@ -25,8 +25,11 @@ def failure(reply: ErrorReply) -> MessageFailure:
     """Return the error reply; clients read its type and the status."""
     usual: FaultType = "invalid_request_error" if reply.status < 500 else "api_error"
     error_type = _TYPES.get(reply.status, usual)
+    fault: MessageFault = {"type": error_type, "message": reply.message}
+    if reply.code == THREAD_NOT_FOUND:
+        fault["details"] = {"error_code": THREAD_NOT_FOUND}
     return {
         "type": "error",
-        "error": {"type": error_type, "message": reply.message},
+        "error": fault,
         "request_id": current_request().id,
     }

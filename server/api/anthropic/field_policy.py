@@ -11,7 +11,6 @@ _IGNORED = (
     Ignored("inference_geo"),
     Ignored("diagnostics"),
     Ignored("speed"),
-    Ignored("thread", "the tool runner of Anthropic's SDKs sends it; the server stores nothing"),
     Ignored("user_profile_id"),
     Ignored("workspace_id"),
 )

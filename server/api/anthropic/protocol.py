@@ -15,6 +15,7 @@ from glmserve.api.common.sampling import StopStrings
 from glmserve.api.common.structured_output import Schema
 from glmserve.api.common.tools import own_tools_only
 from glmserve.chat.tools.types import MAX_TOOLS
+from glmserve.http.errors import ThreadNotFound
 
 _ANY = 2**31
 """More tokens than any context has."""
@@ -63,6 +64,24 @@ class OutputConfig(ApiModel):
     format: OutputFormat | None = None
 
 
+class ThreadParam(ApiModel):
+    """``thread``: a conversation that Anthropic's servers store."""
+
+    type: Literal["create", "continue"]
+    previous_message_id: str | None = None
+
+
+def _new_thread(thread: ThreadParam | None) -> ThreadParam | None:
+    """Reject the continuation of a thread, as none is stored: its client then sends the whole conversation.
+
+    Raises:
+        ThreadNotFound: the request has only the new messages of a thread.
+    """
+    if thread is not None and thread.type == "continue":
+        raise ThreadNotFound(thread.previous_message_id or "")
+    return thread
+
+
 class PromptRequest(RequestObject):
     """Body of a request to count tokens: the fields that define a prompt."""
 
@@ -84,6 +103,11 @@ class PromptRequest(RequestObject):
     )
     output_config: OutputConfig | None = Field(
         default=None, description="format: a json_schema that the answer follows. effort has no effect."
+    )
+    thread: Annotated[ThreadParam | None, AfterValidator(_new_thread)] = Field(
+        default=None,
+        description="create has no effect, as threads are not stored. continue is a 404 thread_not_found, after which "
+        "Anthropic's SDKs send the whole conversation.",
     )
 
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "model_context_window_exceeded"]
 FaultType = Literal[
@@ -65,11 +65,18 @@ class CountedTokens(TypedDict):
     input_tokens: int
 
 
+class FaultDetails(TypedDict):
+    """What a client decides by."""
+
+    error_code: str
+
+
 class MessageFault(TypedDict):
     """Type and message of an error."""
 
     type: FaultType
     message: str
+    details: NotRequired[FaultDetails]
 
 
 class MessageFailure(TypedDict):
