@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from glmserve.chat.prompts.chatglm2 import render
+from glmserve.chat.prompts.formats import chatglm2_text
 from glmserve.chat.tokenizer.llama_tokenizer import load_tokenizer
 from glmserve.convert.pipeline import convert_checkpoint
 from glmserve.convert.quantize.recipes import QuantType
@@ -87,7 +87,7 @@ def make_samples(gguf: Path, texts: int) -> Iterator[Sample]:
         frame = (TINY / "prompts" / template).read_text(encoding="utf-8")
         lines = (TINY / "heldout" / records).read_text(encoding="utf-8").splitlines()[:texts]
         for record in map(json.loads, lines):
-            prompt = render((), frame.replace("{text}", record["text"]))
+            prompt = chatglm2_text((), frame.replace("{text}", record["text"]))
             # Encoded in one go: an answer continues the prompt's text, without a space of the tokenizer's own.
             alone, whole = tokenizer.encode(prompt), tokenizer.encode(prompt + record["answer"])
             if whole[: len(alone)] == alone:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from glmserve.chat.prompts.chatglm2 import render
+from glmserve.chat.prompts.formats import chatglm2_text
 from glmserve.chat.tokenizer.llama_tokenizer import load_tokenizer
 from glmserve.engine.config import EngineConfig
 from glmserve.engine.gguf.gguf_check import check_gguf
@@ -54,16 +54,16 @@ class Bench:
 
     def workloads(self) -> dict[str, list[tuple[int, ...]]]:
         """Return prompts by the name of their workload."""
-        free = [self._encode(render((), question)) for question in QUESTIONS]
+        free = [self._encode(chatglm2_text((), question)) for question in QUESTIONS]
         said = self.run(free, drafting=False).answers
         rounds = [(question, self._text(said[index])) for index, question in enumerate(QUESTIONS)]
         reviews = [f"请重复：{text}" for text in _heldout("reviews", 8)]
         form = (TINY / "prompts" / "intent.txt").read_text("utf-8")
         extract = [form.replace("{text}", text) for text in _heldout("intents", 8)]
         return {
-            "repeat": [self._encode(render((), question)) for question in reviews],
-            "again": [self._encode(render(rounds, question)) for question in QUESTIONS],
-            "extract": [self._encode(render((), question)) for question in extract],
+            "repeat": [self._encode(chatglm2_text((), question)) for question in reviews],
+            "again": [self._encode(chatglm2_text(rounds, question)) for question in QUESTIONS],
+            "extract": [self._encode(chatglm2_text((), question)) for question in extract],
             "free": free,
         }
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from typing_extensions import NotRequired, TypedDict
 
-from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tools.python_call import PythonArguments
 from glmserve.chat.tools.types import ToolCall
 from glmserve.http.errors import InvalidRequest

@@ -14,7 +14,7 @@ from glmserve.convert.checkpoint.reader import TensorSource, open_checkpoint, we
 from glmserve.convert.checkpoint.source_folder import find_checkpoint
 from glmserve.convert.errors import ConvertError, UnsupportedModelError
 from glmserve.convert.families.base import Family
-from glmserve.convert.families.chatglm.family import ChatGLM
+from glmserve.convert.families.chatglm import ChatGLM
 from glmserve.convert.families.detect import detect
 from glmserve.convert.family_name import FamilyName
 from glmserve.convert.gguf.atomic_file import complete_file, is_stream, stream

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.synthetic.widened import SHAPES, Shape, WidenedTensors, widen
 from glmserve.convert.checkpoint.reader import open_checkpoint
-from glmserve.convert.families.chatglm.family import ChatGLM
+from glmserve.convert.families.chatglm import ChatGLM
 from glmserve.convert.families.detect import detect
 from glmserve.convert.pipeline import write_plan
 from glmserve.convert.plan import plan_model

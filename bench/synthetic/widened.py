@@ -24,8 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glmserve.convert.checkpoint.reader import TensorInfo, TensorSource
-from glmserve.convert.families.chatglm.family import ChatGLM
-from glmserve.convert.families.chatglm.tensors import ChatGLMConfig, tensor_table
+from glmserve.convert.families.chatglm import ChatGLM, ChatGLMConfig, tensor_table
 
 Rows = NDArray[np.float32]
 Place = Callable[[int], NDArray[np.int64]]

@@ -6,7 +6,7 @@ from math import sqrt
 from glmserve.convert.adapters.peft_lora import Adapter, LoraPair
 from glmserve.convert.errors import AdapterError
 from glmserve.convert.families.base import TensorMapping
-from glmserve.convert.families.chatglm.tensors import ARCHITECTURE
+from glmserve.convert.families.chatglm import ARCHITECTURE
 from glmserve.convert.plan import ConversionPlan, plan_tensors
 from glmserve.convert.quantize.recipes import QuantType
 

@@ -7,17 +7,14 @@ from typing import TypeAlias
 
 from glmserve.convert.checkpoint.config import ConfigFile, load_config
 from glmserve.convert.errors import UnsupportedModelError
-from glmserve.convert.families.baichuan import family as baichuan
+from glmserve.convert.families import baichuan, chatglm
 from glmserve.convert.families.base import Family
-from glmserve.convert.families.chatglm import family as chatglm_family
 from glmserve.convert.family_name import FamilyName
 
 Reader: TypeAlias = Callable[[ConfigFile, FamilyName | None], Family]
 """Makes a family of a config.json; the second argument is the user's choice."""
 
-_READERS: Mapping[str, Reader] = MappingProxyType(
-    {"chatglm": chatglm_family.read_family, "baichuan": baichuan.read_family}
-)
+_READERS: Mapping[str, Reader] = MappingProxyType({"chatglm": chatglm.read_family, "baichuan": baichuan.read_family})
 """By ``model_type``."""
 
 

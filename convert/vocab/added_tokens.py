@@ -10,7 +10,7 @@ from pathlib import Path
 
 from glmserve.convert.checkpoint.config import read_json_object
 from glmserve.convert.errors import CorruptFileError, VocabularyError
-from glmserve.convert.vocab.sentencepiece import Piece, PieceType
+from glmserve.convert.vocab.tokenizer_model import Piece, PieceType
 
 _FILE = "added_tokens.json"
 _CONFIG = "tokenizer_config.json"

@@ -27,7 +27,7 @@ from glmserve.convert.gguf_keys import (
 from glmserve.convert.vocab.added_tokens import read_added_tokens, with_added
 from glmserve.convert.vocab.chat_templates import baichuan_template
 from glmserve.convert.vocab.chatglm import BOS_ID, EOS_ID, PAD_ID, UNKNOWN_ID, check_texts
-from glmserve.convert.vocab.sentencepiece import Piece, PieceType, SentencePieceModel, read_model
+from glmserve.convert.vocab.tokenizer_model import Piece, PieceType, SentencePieceModel, read_model
 
 _NEVER_TEXT = re.compile(r"<reserved_\d+>|<SEP>|<CLS>")
 

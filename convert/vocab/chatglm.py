@@ -15,7 +15,7 @@ from glmserve.convert.family_name import FamilyName
 from glmserve.convert.gguf_keys import PROMPT_FORMAT, PROMPT_PREFIX_IDS, Metadata
 from glmserve.convert.vocab.added_tokens import read_added_tokens, with_added
 from glmserve.convert.vocab.chat_templates import CHATGLM2_TEMPLATE, CHATGLM3_TEMPLATE, CODEGEEX2_TEMPLATE
-from glmserve.convert.vocab.sentencepiece import Piece, PieceType, SentencePieceModel, read_model
+from glmserve.convert.vocab.tokenizer_model import Piece, PieceType, SentencePieceModel, read_model
 
 CHATGLM2_SPECIALS = ("[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>")
 """They follow the pieces in this order; the authors call the last two ``sop`` and ``eop`` (see above)."""

@@ -15,8 +15,7 @@ from glmserve.convert.family_name import FamilyName
 from glmserve.convert.gguf_keys import PROMPT_FORMAT, PROMPT_PREFIX_IDS, Metadata
 from glmserve.convert.vocab.added_tokens import read_added_tokens
 from glmserve.convert.vocab.chat_templates import GLM4_TEMPLATE
-from glmserve.convert.vocab.sentencepiece import PieceType
-from glmserve.convert.vocab.tiktoken import read_ranks
+from glmserve.convert.vocab.tokenizer_model import PieceType, read_ranks
 
 GLM4_SPECIALS = (
     "<|endoftext|>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>",

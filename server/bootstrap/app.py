@@ -25,7 +25,7 @@ from glmserve.api.openai.responses.service import ResponsesService
 from glmserve.api.openai.responses.store import ResponseStore
 from glmserve.api.ops import health as ops
 from glmserve.api.ops import metrics
-from glmserve.chat.prompts.errors import PromptError
+from glmserve.chat.prompts.messages import PromptError
 from glmserve.chat.tasks.task import Task
 from glmserve.chat.tools.types import ToolError
 from glmserve.compat import baichuan, chatglm, legacy

@@ -17,7 +17,7 @@ from glmserve.bootstrap.app import ApiOptions, create_app
 from glmserve.bootstrap.engine_config import MODE_FOLDER, ModelPlan, engine_config
 from glmserve.bootstrap.model_source import ModelSource
 from glmserve.chat.prompts.formats import prompt_format
-from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tasks.task import Task, task_name
 from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
 from glmserve.config.schema import Load, ModelSettings, Settings

@@ -6,7 +6,7 @@ Encode the prompt, find the room for the answer, set its token limit, apply the 
 from dataclasses import dataclass, replace
 from functools import partial
 
-from glmserve.chat.prompts.message import Message
+from glmserve.chat.prompts.messages import Message
 from glmserve.chat.tasks.task import OutputConstraint
 from glmserve.chat.tools.types import ToolConfig
 from glmserve.engine.errors import PromptTooLong

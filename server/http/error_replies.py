@@ -8,7 +8,7 @@ from types import MappingProxyType
 from starlette.exceptions import HTTPException
 from typing_extensions import TypedDict
 
-from glmserve.chat.prompts.errors import PromptError
+from glmserve.chat.prompts.messages import PromptError
 from glmserve.chat.tools.types import StrictToolError, ToolError
 from glmserve.engine.errors import (
     DecodeFailed,

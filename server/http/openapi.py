@@ -30,7 +30,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 from typing_extensions import TypedDict
 
-from glmserve.chat.prompts.errors import PromptError
+from glmserve.chat.prompts.messages import PromptError
 from glmserve.chat.tools.types import ToolError
 from glmserve.engine.errors import (
     DecodeFailed,

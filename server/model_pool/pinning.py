@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from glmserve.chat.prompts.common_prefix import common_beginning
-from glmserve.chat.prompts.formats import Encoder, PromptFormat
-from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.formats import Encoder, PromptFormat, common_beginning
+from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tasks.task import Task
 from glmserve.engine.messages import Pin
 

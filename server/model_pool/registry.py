@@ -8,10 +8,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
-from glmserve.chat.prompts.errors import PromptError
 from glmserve.chat.prompts.formats import prefix_ids, prompt_format
-from glmserve.chat.prompts.message import Message
-from glmserve.chat.prompts.tool_messages import check_results
+from glmserve.chat.prompts.messages import Message, PromptError, check_results
 from glmserve.chat.tasks.task import OutputConstraint
 from glmserve.chat.tools.types import Tool, ToolConfig
 from glmserve.engine.errors import EngineError, QueueFull

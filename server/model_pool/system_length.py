@@ -5,9 +5,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import takewhile
 
-from glmserve.chat.prompts.common_prefix import common_beginning
-from glmserve.chat.prompts.formats import Encoder, PromptFormat
-from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.formats import Encoder, PromptFormat, common_beginning
+from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tools.types import Tool
 
 _FILLINGS = ("一", "x")

@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from glmserve.chat.prompts.errors import PromptError
-from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.messages import Message, PromptError, Role
 from glmserve.chat.tasks.task import OutputConstraint, Task, TaskSampling, VariableError, task_name
 from glmserve.chat.tools.types import Tool
 from glmserve.http.request_context import RequestContext

@@ -11,11 +11,11 @@ import sentencepiece
 from gguf import GGUFReader
 
 from glmserve.chat.prompts.formats import prompt_format
-from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
 from glmserve.convert.pipeline import convert_checkpoint
 from glmserve.convert.quantize.recipes import QuantType
-from glmserve.convert.vocab.sentencepiece import PieceType, read_model
+from glmserve.convert.vocab.tokenizer_model import PieceType, read_model
 from tests.support.baichuan_checkpoint import ALIBI, Shape, make_weights, small_tokenizer, write_checkpoint
 from tests.support.checkpoints import real_checkpoint
 from tests.support.native import Tokenizer, loaded

@@ -6,7 +6,7 @@ import numpy as np
 
 from bench.synthetic.make_widened import TINY, make_widened
 from bench.synthetic.widened import Shape
-from glmserve.chat.prompts.chatglm2 import render
+from glmserve.chat.prompts.formats import chatglm2_text
 from glmserve.chat.tokenizer.llama_tokenizer import load_tokenizer
 from glmserve.convert.pipeline import convert_checkpoint
 from glmserve.convert.quantize.recipes import QuantType
@@ -24,7 +24,7 @@ def test_a_model_in_a_larger_network_predicts_what_it_predicts_alone(tmp_path: P
     ids = (
         tokenizer.special_id("[gMASK]"),
         tokenizer.special_id("sop"),
-        *tokenizer.encode(render((), "请重复：明天下雨")),
+        *tokenizer.encode(chatglm2_text((), "请重复：明天下雨")),
     )
     tokenizer.close()
     with loaded(small) as model:

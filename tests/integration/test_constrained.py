@@ -11,7 +11,7 @@ import jsonschema_rs
 import pytest
 
 from glmserve.chat.prompts.formats import prompt_format
-from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
 from glmserve.engine.client.client import EngineClient
 from glmserve.engine.config import Device, EngineConfig

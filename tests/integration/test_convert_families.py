@@ -18,7 +18,7 @@ import tiktoken
 from gguf import GGUFReader
 
 from glmserve.chat.prompts.formats import prompt_format
-from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tokenizer.llama_tokenizer import load_tokenizer
 from glmserve.convert.errors import CorruptFileError, VocabularyError
 from glmserve.convert.family_name import FamilyName

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from glmserve.chat.prompts.formats import prompt_format
-from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
 from glmserve.engine.config import Device, EngineConfig, KvType, Variant
 from glmserve.engine.errors import ModelLoadError

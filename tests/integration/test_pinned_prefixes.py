@@ -11,9 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from glmserve.chat.prompts.common_prefix import common_beginning
-from glmserve.chat.prompts.formats import prompt_format
-from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.formats import common_beginning, prompt_format
+from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
 from glmserve.convert.pipeline import convert_checkpoint
 from glmserve.convert.quantize.recipes import QuantType

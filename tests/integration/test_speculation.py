@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from glmserve.chat.prompts.formats import prompt_format
-from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tokenizer.llama_tokenizer import load_tokenizer
 from glmserve.engine.config import EngineConfig
 from glmserve.engine.gguf.gguf_check import check_gguf

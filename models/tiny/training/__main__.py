@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import torch
 
-from glmserve.chat.prompts.chatglm2 import render
+from glmserve.chat.prompts.formats import chatglm2_text
 from glmserve.models.tiny.training import prompts
 from glmserve.models.tiny.training.corpus import tokenizer_corpus
 from glmserve.models.tiny.training.evaluate import Generator, intent_figures, review_accuracy
@@ -80,7 +80,7 @@ def chat(folder: Path, questions: tuple[str, ...]) -> None:
     generator = _generator(folder)
     turns: list[tuple[str, str]] = []
     for question in questions:
-        [answer] = generator.answer_all([render(turns, question)], max_tokens=256)
+        [answer] = generator.answer_all([chatglm2_text(turns, question)], max_tokens=256)
         click.echo(f"问：{question}\n答：{answer}")
         turns.append((question, answer))
 

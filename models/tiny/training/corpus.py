@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator
 
-from glmserve.chat.prompts.chatglm2 import render
+from glmserve.chat.prompts.formats import chatglm2_text
 from glmserve.models.tiny.training import prompts
 from glmserve.models.tiny.training.chats import ChatSource
 from glmserve.models.tiny.training.intents import IntentSource
@@ -25,7 +25,7 @@ def tokenizer_corpus(reviews: list[Review]) -> Iterator[str]:
     repeated += [(answer, ANSWER_REPEATS) for group in CHINESE + ENGLISH for answer in group.answers]
     for text, times in repeated:
         for _ in range(times):
-            yield from _lines(render((), text.replace("{text}", "")))
+            yield from _lines(chatglm2_text((), text.replace("{text}", "")))
     for review in reviews:
         yield from _lines(review.text)
     intents = IntentSource(1, frequent_letters(reviews))

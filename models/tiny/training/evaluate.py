@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from glmserve.chat.prompts.chatglm2 import render
+from glmserve.chat.prompts.formats import chatglm2_text
 from glmserve.models.tiny.training import prompts
 from glmserve.models.tiny.training.batches import pad, shared_length
 from glmserve.models.tiny.training.intents import FIELDS
@@ -116,7 +116,7 @@ def intent_figures(generator: Generator, rows: list[Row], form: str) -> IntentFi
 
 
 def _answers(generator: Generator, rows: list[Row], form: str) -> list[str]:
-    rendered = [render((), prompts.fill(form, row.text)) for row in rows]
+    rendered = [chatglm2_text((), prompts.fill(form, row.text)) for row in rows]
     return generator.answer_all(rendered, [row.answer for row in rows])
 
 

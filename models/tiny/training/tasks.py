@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from glmserve.chat.prompts.chatglm2 import render
+from glmserve.chat.prompts.formats import chatglm2_text
 from glmserve.models.tiny.training import prompts
 from glmserve.models.tiny.training.chats import ChatSource
 from glmserve.models.tiny.training.intents import IntentSource
@@ -50,20 +50,20 @@ class Tasks:
             pool = [make_remark(self._rng) if self._rng.random() < 0.08 else next(order) for _ in _pool(size)]
             for batch in _cut(self._rng, sorted(pool, key=lambda review: len(review.text)), size):
                 shared = form()
-                yield [Example(render((), prompts.fill(shared, r.text)), r.label, r) for r in batch]
+                yield [Example(chatglm2_text((), prompts.fill(shared, r.text)), r.label, r) for r in batch]
 
     def intents(self, size: int) -> Iterator[list[Example]]:
         """Yield batches of intent extraction, each under one form of the prompt."""
         while True:
             shared = self._form(prompts.intent_variants(), prompts.SHORT_INTENT_FORMS, full=0.4)
             batch = [self._intents.training() for _ in range(size)]
-            yield [Example(render((), prompts.fill(shared, i.text)), i.answer) for i in batch]
+            yield [Example(chatglm2_text((), prompts.fill(shared, i.text)), i.answer) for i in batch]
 
     def chats(self, size: int) -> Iterator[list[Example]]:
         """Yield batches of conversations."""
         while True:
             made = [self._chats.make() for _ in _pool(size)]
-            pool = [Example(render(chat.turns, chat.query), chat.answer) for chat in made]
+            pool = [Example(chatglm2_text(chat.turns, chat.query), chat.answer) for chat in made]
             yield from _cut(self._rng, sorted(pool, key=lambda example: len(example.prompt)), size)
 
     def echoes(self, size: int) -> Iterator[list[Example]]:
@@ -71,7 +71,7 @@ class Tasks:
         while True:
             form = self._rng.choice(ECHO_FORMS)
             batch = [self._text_to_repeat() for _ in range(size)]
-            yield [Example(render((), prompts.fill(form, text)), text) for text in batch]
+            yield [Example(chatglm2_text((), prompts.fill(form, text)), text) for text in batch]
 
     def _text_to_repeat(self) -> str:
         roll = self._rng.random()

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, cast
 from pydantic import BeforeValidator, Field
 
 from glmserve.api.common.base import ApiModel, ListOf, invalid, parse, text_parts
-from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tools.types import NAME_PATTERN, ToolCall
 from glmserve.http.errors import InvalidRequest, shown
 

@@ -5,7 +5,7 @@ from glmserve.api.anthropic.protocol import MessagesRequest, PromptRequest
 from glmserve.api.common.sampling import SamplingFields, to_sampling
 from glmserve.api.common.structured_output import schema_grammar
 from glmserve.api.common.tools import AskedChoice, FunctionDefinition, check_no_call_is_due, offer_functions
-from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tools.types import ToolConfig
 from glmserve.engine.grammar import Grammar
 from glmserve.generation.prepare import AnswerParams, ChatParams, PromptParams

@@ -15,7 +15,7 @@ from glmserve.api.common.fields import ModelName
 from glmserve.api.common.token_inputs import decoded, known_ids
 from glmserve.api.openai.chat_completions.protocol import ChatRequest, parse_chat_as
 from glmserve.api.openai.chat_completions.request import to_prompt_params
-from glmserve.chat.prompts.errors import PromptError
+from glmserve.chat.prompts.messages import PromptError
 from glmserve.engine.errors import EngineUnavailable, ModelLoadError
 from glmserve.generation.prepare import encode_prompt
 from glmserve.http.error_replies import prompt_in

@@ -6,10 +6,15 @@ from itertools import takewhile
 from types import MappingProxyType
 from typing import ClassVar, Protocol
 
-from glmserve.chat.prompts.chatglm2 import render
-from glmserve.chat.prompts.errors import PromptError
-from glmserve.chat.prompts.message import Message, Role
-from glmserve.chat.prompts.tool_messages import as_text, with_system
+from glmserve.chat.prompts.messages import (
+    Message,
+    PromptError,
+    Role,
+    as_text,
+    split_answer,
+    to_conversation,
+    with_system,
+)
 from glmserve.chat.tools.chatglm3 import ChatGLM3Form
 from glmserve.chat.tools.glm4 import Glm4Form
 from glmserve.chat.tools.interface import NamedForm, ToolCallFormat
@@ -66,46 +71,13 @@ _GLM_PREFIX = ("[gMASK]", "sop")
 _END = ("</s>", "<eos>")
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """Finished rounds of (question, answer), and the question that is open."""
+def chatglm2_text(turns: Sequence[tuple[str, str]], query: str) -> str:
+    """Return the prompt text for ``query`` after the finished ``turns`` (question, answer).
 
-    turns: tuple[tuple[str, str], ...]
-    query: str
-
-
-def to_conversation(messages: Sequence[Message]) -> Conversation:
-    """Return ``messages`` as rounds, for families whose prompt knows only question and answer.
-
-    System text joins the user message after it, a blank line between: at the start of the chat that is the first
-    one, so the prompt of a growing chat keeps its prefix and stays cached. Before an answer and at the end it is the
-    question, or the end of it. Messages of one speaker in a row are joined by a line break. An answer that nobody
-    asked for gets an empty question, and after an answer at the end an empty question is open.
+    The format is that of ``build_prompt`` in the model authors' tokenizer: rounds count from 1.
     """
-    turns: list[tuple[str, str]] = []
-    system: list[str] = []
-    question: list[str] = []
-    answer: list[str] = []
-    for message in messages:
-        if answer and message.role is not Role.ASSISTANT:
-            turns.append((_question(question, system), "\n".join(answer)))
-            question, system, answer = [], [], []
-        if message.role is Role.SYSTEM:
-            system.append(message.content)
-        elif message.role is Role.USER:
-            question.append("\n\n".join([*system, message.content]))
-            system = []
-        else:
-            answer.append(message.content)
-    if answer:
-        turns.append((_question(question, system), "\n".join(answer)))
-        question, system = [], []
-    return Conversation(tuple(turns), _question(question, system))
-
-
-def _question(question: Sequence[str], system: Sequence[str]) -> str:
-    """Return a question of the user's messages, and after them the system text that no such message follows."""
-    return "\n\n".join([*(["\n".join(question)] if question else []), *system])
+    rounds = [f"[Round {i}]\n\n问：{q}\n\n答：{a}\n\n" for i, (q, a) in enumerate(turns, 1)]
+    return "".join(rounds) + f"[Round {len(turns) + 1}]\n\n问：{query}\n\n答："
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +95,7 @@ class ChatGLM2Format:
         """Return the prompt's ids; see ``PromptFormat``."""
         asked, answer = split_answer(messages, continued=continued)
         conversation = to_conversation(as_text(asked, tools, self.tool_form))
-        text = render(conversation.turns, conversation.query) + answer
+        text = chatglm2_text(conversation.turns, conversation.query) + answer
         return (*prefix_ids(self, encoder), *encoder.encode(text))
 
 
@@ -230,31 +202,6 @@ def _leading_system(messages: Sequence[Message]) -> tuple[Message, ...]:
     return leading if is_followed else ()
 
 
-def split_answer(messages: Sequence[Message], *, continued: bool) -> tuple[tuple[Message, ...], str]:
-    """Return the messages to be answered, and the beginning of the answer that was given, empty unless continued.
-
-    Raises:
-        PromptError: there is no message, results of tool calls are missing at the end, or there should be such a
-            beginning, and the last message is none.
-    """
-    if not messages:
-        raise PromptError("there is no message to answer")
-    if not continued:
-        if messages[-1].tool_calls:
-            raise PromptError("the results of the last message's tool calls are missing after it")
-        return tuple(messages), ""
-    asked = list(messages)
-    given: list[str] = []
-    while asked and asked[-1].role is Role.ASSISTANT:
-        last = asked.pop()
-        if last.tool_calls:
-            raise PromptError("an answer that ends in tool calls cannot be continued")
-        given.insert(0, last.content)
-    if not given:
-        raise PromptError("the last message must be the assistant's for the answer to be continued")
-    return tuple(asked), "\n".join(given)
-
-
 def prefix_ids(form: PromptFormat, encoder: Encoder) -> tuple[int, ...]:
     """Return the ids of the special tokens that stand in front of every text."""
     return tuple(map(encoder.special_id, form.text_prefix))
@@ -287,3 +234,35 @@ def prompt_format(name: str) -> PromptFormat:
 def end_tokens(name: str) -> tuple[str, ...]:
     """Return the end tokens of the format called ``name``; none where there is no such format."""
     return _FORMATS[name].end_tokens if name in _FORMATS else ()
+
+
+_FILLINGS = ("一", "7", "x", " x")
+"""Possible continuations: tokens merge across the seam with some of them and not with others."""
+
+
+def common_beginning(
+    messages: Sequence[Message],
+    prompt_format: PromptFormat,
+    encoder: Encoder,
+    tools: Sequence[Tool] = (),
+    fillings: Sequence[str] = _FILLINGS,
+) -> tuple[int, ...]:
+    """Return the ids that all prompts share which tell of ``tools`` and begin with ``messages``.
+
+    A last message of the user's is one that goes on; after any other, the user's comes. The last ids stay out where
+    they depend on what follows: a piece of a vocabulary may reach across the seam.
+
+    Raises:
+        PromptError: the messages cannot be put that way.
+    """
+    prompts = [prompt_format.encode(_filled(messages, filling), encoder, tools) for filling in fillings]
+    shortest = min(map(len, prompts))
+    alike = (len({prompt[place] for prompt in prompts}) == 1 for place in range(shortest))
+    length = next((place for place, same in enumerate(alike) if not same), shortest)
+    return prompts[0][:length]
+
+
+def _filled(messages: Sequence[Message], filling: str) -> tuple[Message, ...]:
+    if not messages or messages[-1].role is not Role.USER:
+        return (*messages, Message(Role.USER, filling))
+    return (*messages[:-1], Message(Role.USER, messages[-1].content + filling))

@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from glmserve.chat.prompts.chatglm2 import render
+from glmserve.chat.prompts.formats import chatglm2_text
 from tests.support.load.connection import Leave
 
 Json = dict[str, object]
@@ -220,7 +220,7 @@ def to_leave() -> list[Ask]:
     asks: list[Ask] = []
     for tokens in (LONG_TOKENS, SHORT_TOKENS):
         chat: Json = {**plain, "messages": hi, "max_tokens": tokens}
-        text: Json = {**plain, "prompt": render([], "你好"), "max_tokens": tokens}
+        text: Json = {**plain, "prompt": chatglm2_text([], "你好"), "max_tokens": tokens}
         response: Json = {**plain, "input": "你好", "max_output_tokens": tokens}
         asks += [
             post("chat", "/v1/chat/completions", chat),

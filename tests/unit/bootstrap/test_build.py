@@ -8,7 +8,7 @@ import pytest
 from glmserve.bootstrap.build import Assembly, AssemblyError, api_options, assemble, load_fitting, load_policy
 from glmserve.bootstrap.engine_config import ModelPlan, engine_config
 from glmserve.bootstrap.model_source import ModelSource
-from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.messages import Message, Role
 from glmserve.config.loader import load_settings
 from glmserve.config.schema import FLAGS, Settings
 from glmserve.engine.config import EngineConfig

@@ -4,7 +4,7 @@ from math import inf, nan
 
 import pytest
 
-from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tools.types import ToolCall
 from glmserve.compat.chatglm import process_response
 from glmserve.compat.legacy import prompt_params

@@ -11,7 +11,7 @@ from glmserve.convert.errors import ConvertError, CorruptFileError, VocabularyEr
 from glmserve.convert.pipeline import convert_checkpoint
 from glmserve.convert.quantize.recipes import QuantType
 from glmserve.convert.vocab.chatglm import load_vocabulary
-from glmserve.convert.vocab.sentencepiece import PieceType, read_model
+from glmserve.convert.vocab.tokenizer_model import PieceType, read_model
 from tests.support.chatglm2_checkpoint import Shape, make_weights, small_tokenizer, write_checkpoint
 from tests.support.checkpoints import real_checkpoint
 

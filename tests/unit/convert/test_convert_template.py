@@ -1,9 +1,8 @@
 import jinja2
 import pytest
 
-from glmserve.chat.prompts.chatglm2 import render
-from glmserve.chat.prompts.formats import to_conversation
-from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.formats import chatglm2_text
+from glmserve.chat.prompts.messages import Message, Role, to_conversation
 from glmserve.convert.vocab.chat_templates import CHATGLM2_TEMPLATE
 
 Turns = list[tuple[str, str]]
@@ -36,7 +35,7 @@ def test_the_authors_prompt_follows_the_two_special_tokens() -> None:
 )
 def test_it_gives_what_the_server_gives(turns: Turns) -> None:
     conversation = to_conversation([Message(Role(role), content) for role, content in turns])
-    assert rendered(turns) == "[gMASK]<sop>" + render(conversation.turns, conversation.query)
+    assert rendered(turns) == "[gMASK]<sop>" + chatglm2_text(conversation.turns, conversation.query)
 
 
 def test_without_a_generation_prompt_it_ends_with_the_question() -> None:

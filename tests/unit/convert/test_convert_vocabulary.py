@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from glmserve.convert.errors import CheckpointError, MissingFileError, VocabularyError
 from glmserve.convert.vocab import chatglm as vocabulary
 from glmserve.convert.vocab.chatglm import load_vocabulary, vocabulary_metadata
-from glmserve.convert.vocab.sentencepiece import PieceType, read_model
+from glmserve.convert.vocab.tokenizer_model import PieceType, read_model
 from tests.support.chatglm2_checkpoint import small_tokenizer
 from tests.support.checkpoints import real_checkpoint
 

@@ -5,7 +5,7 @@ import asyncio
 import anyio
 import pytest
 
-from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.messages import Message, Role
 from glmserve.engine.errors import EngineDied, PromptTooLong
 from glmserve.engine.params import SamplingParams
 from glmserve.generation.generate import GenerationRequest, complete, generate, unless_gone

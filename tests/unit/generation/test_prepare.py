@@ -10,7 +10,7 @@ from glmserve.api.openai.chat_completions.protocol import parse_chat_request
 from glmserve.api.openai.chat_completions.request import to_params as chat_params
 from glmserve.api.openai.responses.request import new_items, parse_given
 from glmserve.api.openai.responses.request import to_params as responses_params
-from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.messages import Message, Role
 from glmserve.engine.errors import PromptTooLong
 from glmserve.engine.grammar import Grammar, GrammarKind
 from glmserve.engine.params import MAX_TOKENS, SamplingParams

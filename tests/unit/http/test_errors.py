@@ -5,7 +5,7 @@ import json
 import pytest
 from starlette.exceptions import HTTPException
 
-from glmserve.chat.prompts.errors import PromptError
+from glmserve.chat.prompts.messages import PromptError
 from glmserve.engine.errors import EngineError, PromptTooLong, QueueFull, RequestRejected
 from glmserve.http.error_replies import describe, is_expected
 from glmserve.http.errors import ApiError, InvalidRequest

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from glmserve.bootstrap.pinned_files import PinnedFileError, pinned_prompts, pinned_tasks
-from glmserve.chat.prompts.common_prefix import common_beginning
-from glmserve.chat.prompts.formats import prompt_format
-from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.formats import common_beginning, prompt_format
+from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tasks.task import Task
 from glmserve.config.schema import ModelSettings, VariantSettings
 from glmserve.model_pool.host import ModelHost

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from glmserve.api.openai.chat_completions.protocol import ChatMessage
-from glmserve.chat.prompts.errors import PromptError
-from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.messages import Message, PromptError, Role
 from glmserve.chat.tools.types import ToolCall
 
 _ROLES = {

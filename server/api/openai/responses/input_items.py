@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from glmserve.api.common.base import ApiModel, Arguments, parse, text_parts
 from glmserve.api.openai.responses.store import StoredResponse
-from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tools.types import ToolCall
 from glmserve.http.errors import InvalidRequest, shown
 

@@ -9,7 +9,7 @@ from glmserve.api.openai.responses.input_items import Item, parse_items, to_mess
 from glmserve.api.openai.responses.protocol import ResponsesRequest, parse_responses_request
 from glmserve.api.openai.responses.text_format import format_grammar
 from glmserve.api.openai.responses.tools import to_offer
-from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tasks.task import Task, VariableError
 from glmserve.generation.prepare import AnswerParams, ChatParams, PromptParams, Truncation
 from glmserve.http.errors import InvalidRequest

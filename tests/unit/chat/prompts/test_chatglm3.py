@@ -4,7 +4,7 @@ import pytest
 from sentencepiece import SentencePieceProcessor
 
 from glmserve.chat.prompts.formats import prompt_format
-from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.messages import Message, Role
 from tests.support.checkpoints import real_checkpoint
 
 GMASK, SOP, SYSTEM, USER, ASSISTANT = 64790, 64792, 64794, 64795, 64796

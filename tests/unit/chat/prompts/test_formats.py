@@ -2,16 +2,14 @@
 
 import pytest
 
-from glmserve.chat.prompts.errors import PromptError
 from glmserve.chat.prompts.formats import (
     BaichuanFormat,
     ChatGLM2Format,
     CodeGeeX2Format,
     RoleTokensFormat,
     prompt_format,
-    to_conversation,
 )
-from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.messages import Message, PromptError, Role, to_conversation
 from glmserve.chat.tools.types import ToolCall
 from tests.support.scripted_engine import ByteTokenizer
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glmserve.chat.tokenizer.normalizer import NormalizationTable, Normalizer, Segment
-from glmserve.convert.vocab.sentencepiece import SentencePieceModel, read_model
+from glmserve.convert.vocab.tokenizer_model import SentencePieceModel, read_model
 from tests.support.baichuan_checkpoint import small_tokenizer
 
 PIECES = ("<br>", "---", "-->", "<!--", "```", "\n")

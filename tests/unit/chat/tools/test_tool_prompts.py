@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from glmserve.chat.prompts.errors import PromptError
 from glmserve.chat.prompts.formats import prompt_format
-from glmserve.chat.prompts.message import Message, Role
+from glmserve.chat.prompts.messages import Message, PromptError, Role
 from glmserve.chat.tools.types import Tool, ToolCall
 from tests.support.scripted_engine import ByteTokenizer
 

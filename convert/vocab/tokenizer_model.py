@@ -1,9 +1,11 @@
-"""Reads ``tokenizer.model``: SentencePiece's ModelProto, as far as a vocabulary needs it.
+"""Reads ``tokenizer.model`` of both kinds: SentencePiece's ModelProto, and tiktoken's lines of bytes and ranks.
 
-The file is a protocol buffer. Field numbers are those of ``sentencepiece_model.proto``; reading the few that
+ModelProto is a protocol buffer. Field numbers are those of ``sentencepiece_model.proto``; reading the few that
 matter takes fewer lines than a dependency on protobuf.
 """
 
+import base64
+import binascii
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from glmserve.convert.checkpoint.config import read_file
 from glmserve.convert.errors import MissingFileError, VocabularyError
 
 _MOST_BYTES = 64 << 20
-"""That of ChatGLM2 has one megabyte."""
+"""The model of ChatGLM2 has one megabyte, that of GLM-4 three."""
 
 Field: TypeAlias = tuple[int, int | bytes]
 """Field number, and its value: a whole number (varint), or bytes (all other wire types)."""
@@ -154,3 +156,55 @@ def _as_bytes(value: int | bytes) -> bytes:
     if isinstance(value, int):
         raise ValueError("a number where bytes belong")
     return value
+
+
+def is_tiktoken(path: Path) -> bool:
+    """Tell whether the file starts like one; SentencePiece's are binary."""
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            start = file.readline(1000)
+    except OSError:
+        return False
+    try:
+        _parse_line(start)
+    except ValueError:
+        return False
+    return True
+
+
+def read_ranks(path: Path) -> tuple[bytes, ...]:
+    """Return all tokens in the order of their ranks, which are their ids.
+
+    Raises:
+        MissingFileError: there is no such file.
+        VocabularyError: it is something else, or its ranks have gaps.
+    """
+    try:
+        lines = read_file(path, _MOST_BYTES).splitlines()
+    except FileNotFoundError as error:
+        raise MissingFileError(path, "the vocabulary comes from it: copy it from the original checkpoint") from error
+    try:
+        pairs = [_parse_line(line) for line in lines if line]
+    except ValueError as error:
+        raise VocabularyError(path, "it is not a byte-level vocabulary; download it again") from error
+    tokens = tuple(token for token, _ in sorted(pairs, key=lambda pair: pair[1]))
+    distinct = set(tokens)
+    if sorted(rank for _, rank in pairs) != list(range(len(pairs))) or len(distinct) != len(pairs):
+        raise VocabularyError(path, "its ranks have gaps, or a token stands twice; download it again")
+    missing = sum(bytes([byte]) not in distinct for byte in range(256))
+    if missing:
+        raise VocabularyError(path, f"it lacks {missing} of the 256 single bytes; download it again")
+    return tokens
+
+
+def _parse_line(line: bytes) -> tuple[bytes, int]:
+    text, _, rank = line.strip().partition(b" ")
+    try:
+        token = base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError("not base64") from error
+    if not token or not rank.isdigit():
+        raise ValueError("not a token and its rank")
+    return token, int(rank)

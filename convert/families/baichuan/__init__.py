@@ -1,1 +1,0 @@
-"""Baichuan and Baichuan2."""

@@ -1,1 +1,0 @@
-"""ChatGLM2, ChatGLM3, CodeGeeX2 and GLM-4."""
