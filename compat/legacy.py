@@ -1,4 +1,8 @@
-"""Shared by the legacy contracts: one prompt after its history in, the original's four keys out."""
+"""The legacy contracts: one prompt after its history in, the original's four keys out.
+
+POST /chatglm and POST / are the contract of the model authors' ``api.py``, for programs written in 2023. POST /baichuan
+takes ``{"prompt": …}``, optionally with the fields that /chatglm has, and gives the same answer.
+"""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -6,11 +10,12 @@ from datetime import datetime
 from functools import partial
 from itertools import accumulate
 
-from fastapi import Request
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from typing_extensions import TypedDict
 
 from glmserve.compat.schemas import LegacyBody, LegacyRequest, parse_legacy_request
+from glmserve.engine.params import MAX_TOKENS, SamplingParams
 from glmserve.generation.generate import complete, unless_gone
 from glmserve.generation.prepare import AnswerParams, ChatParams, PromptParams, Truncation, prepare
 from glmserve.http.error_replies import ErrorReply
@@ -25,20 +30,60 @@ from glmserve.model_pool.registry import ModelCard, ModelRegistry, ServedModel
 Clock = Callable[[], datetime]
 
 _TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
+_MAX_LENGTH = 2048
+_TOP_P = 0.7
+_TEMPERATURE = 0.95
+_TOP_K = 50
+"""Default of transformers 4.x, which the original's requests left unset."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contract:
     """Differences between the legacy addresses."""
 
-    route: str
-    """As error messages name it."""
+    paths: tuple[str, ...]
+    """The addresses; error messages name the first one."""
     formats: frozenset[str]
     """Prompt formats of the models that it may be answered by; the first such model is."""
     answer: Callable[[LegacyRequest, ModelCard], AnswerParams]
     """From the request and the model's card."""
     polish: Callable[[str], str]
     """The original's clean-up of an answer."""
+
+
+def process_response(text: str) -> str:
+    """Return an answer as ChatGLM's own code hands it out: the model writes a marker for its training date."""
+    return text.strip().replace("[[训练时间]]", "2023年")
+
+
+def _chatglm_params(ask: LegacyRequest, _: ModelCard) -> AnswerParams:
+    """Return the parameters of the original, whose ``max_length`` counts prompt and answer."""
+    sampling = SamplingParams(
+        MAX_TOKENS, temperature=ask.temperature or _TEMPERATURE, top_p=ask.top_p or _TOP_P, top_k=_TOP_K
+    )
+    # The original let a prompt past max_length have an answer of a token.
+    return AnswerParams(sampling, max_total_tokens=_MAX_LENGTH if ask.max_length is None else ask.max_length)
+
+
+def _baichuan_params(ask: LegacyRequest, card: ModelCard) -> AnswerParams:
+    """Return the parameters of the model's own ``chat()``, which counts the tokens of the answer alone.
+
+    A ``max_length`` counts prompt and answer, as it does in the body that the field is borrowed from.
+    """
+    defaults = card.defaults
+    sampling = SamplingParams(
+        MAX_TOKENS,
+        temperature=ask.temperature or defaults.temperature,
+        top_p=ask.top_p or defaults.top_p,
+        top_k=defaults.top_k,
+        repetition_penalty=defaults.repetition_penalty,
+    )
+    return AnswerParams(sampling, max_total_tokens=ask.max_length)
+
+
+CHATGLM = Contract(("/chatglm", "/"), frozenset({"chatglm2", "chatglm3", "glm4"}), _chatglm_params, process_response)
+BAICHUAN = Contract(("/baichuan",), frozenset({"baichuan"}), _baichuan_params, str)
+PATHS = (*CHATGLM.paths, *BAICHUAN.paths)
 
 
 class LegacyReply(TypedDict):
@@ -56,18 +101,28 @@ class LegacyFailure(LegacyReply):
     error: str
 
 
-LEGACY = documented(
+_DOCS = documented(
     LegacyReply, LegacyBody, errors=(*GENERATES, RouteNotServed), failure=LegacyFailure, summary="Answer one prompt"
 )
 """OpenAPI documentation of each legacy address."""
 
 
-def endpoint(contract: Contract, registry: ModelRegistry, clock: Clock) -> Callable[[Request], Awaitable[JSONResponse]]:
-    """Return the handler of an address; ``clock`` tells the local time."""
+def create_router(registry: ModelRegistry, clock: Clock) -> APIRouter:
+    """Return the routes; each contract is answered by its first model. ``clock`` tells the local time."""
+    router = APIRouter()
+    for contract in (CHATGLM, BAICHUAN):
+        handler = _endpoint(contract, registry, clock)
+        for path in contract.paths:
+            router.add_api_route(path, handler, methods=["POST"], **_DOCS)
+    return router
 
+
+def _endpoint(
+    contract: Contract, registry: ModelRegistry, clock: Clock
+) -> Callable[[Request], Awaitable[JSONResponse]]:
     async def answer(request: Request) -> JSONResponse:
         """Answer one prompt after its history."""
-        model = registry.first_of(contract.formats, contract.route)
+        model = registry.first_of(contract.formats, contract.paths[0])
         ask = await read_request(request, parse_legacy_request, unique_keys=False)
         text = await unless_gone(_answer(ask, model, contract, current_request().context), partial(hung_up, request))
         return await off_loop(lambda: JSONResponse(_body(text, ask.grown(text), 200, clock)))

@@ -28,32 +28,23 @@ from glmserve.api.ops import metrics
 from glmserve.chat.prompts.messages import PromptError
 from glmserve.chat.tasks.task import Task
 from glmserve.chat.tools.types import ToolError
-from glmserve.compat import baichuan, chatglm, legacy
+from glmserve.compat import legacy
 from glmserve.engine.errors import EngineError
 from glmserve.engine.interface import Caller
 from glmserve.http.errors import AddressNotFound, ApiError
-from glmserve.http.middleware.access_log import AccessLog
 from glmserve.http.middleware.addresses import Addresses, ResolveAddress
-from glmserve.http.middleware.api_keys import ApiKeyStore
-from glmserve.http.middleware.auth import Authorization
-from glmserve.http.middleware.body_limit import BodyLimit
-from glmserve.http.middleware.cors import CrossOrigin
-from glmserve.http.middleware.cross_site import CrossSiteGuard
-from glmserve.http.middleware.error_rendering import ErrorRenderer
-from glmserve.http.middleware.ignored_fields import IgnoredFields
-from glmserve.http.middleware.load_shedding import Shedding
+from glmserve.http.middleware.auth import ApiKeyStore, Authorization
+from glmserve.http.middleware.cross_origin import CrossOrigin, CrossSiteGuard
+from glmserve.http.middleware.error_rendering import ErrorRenderer, ServerErrorMiddleware
 from glmserve.http.middleware.rate_limit import RateLimit
 from glmserve.http.middleware.request_id import RequestIds
-from glmserve.http.middleware.server_error import ServerErrorMiddleware
-from glmserve.http.middleware.timeout import TimeLimit
-from glmserve.http.middleware.tracing import Spans, SpanWriter
+from glmserve.http.middleware.request_limits import BodyLimit, Shedding, TimeLimit
+from glmserve.http.middleware.request_log import AccessLog, IgnoredFields, Spans, SpanWriter
 from glmserve.http.openapi import Tag, openapi_of
 from glmserve.http.origins import LOCAL, Origins
 from glmserve.http.request_record import Limits, current_request
 from glmserve.model_pool.registry import ModelRegistry
-from glmserve.observability.engine_metrics import EngineFigures
-from glmserve.observability.middleware import MetricsMiddleware
-from glmserve.observability.request_metrics import RequestMetrics
+from glmserve.observability.collectors import EngineFigures, MetricsMiddleware, RequestMetrics
 from glmserve.page import router as page
 
 
@@ -159,8 +150,7 @@ def _routers(
         anthropic.create_router(registry),
         ops.create_router(registry),
         metrics.create_router(figures),
-        chatglm.create_router(registry, clock),
-        baichuan.create_router(registry, clock),
+        legacy.create_router(registry, clock),
         *([page.create_router()] if options.page else []),
     )
 
@@ -208,7 +198,7 @@ def _routes(routers: Iterable[APIRouter]) -> Iterator[APIRoute]:
 
 def _renderer(clock: Callable[[], datetime]) -> ErrorRenderer:
     """Return the error shapes by address; all other addresses have OpenAI's."""
-    old = dict.fromkeys((*chatglm.PATHS, *baichuan.PATHS), partial(legacy.failure, clock))
+    old = dict.fromkeys(legacy.PATHS, partial(legacy.failure, clock))
     return ErrorRenderer({**old, anthropic.PATH: failure})
 
 

@@ -25,12 +25,12 @@ from glmserve.engine.client.client import EngineClient
 from glmserve.engine.client.compute_modes.memory import build_identity
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.llama.fingerprint import identify_content
-from glmserve.http.middleware.api_keys import ApiKeyStore, parse_keys
-from glmserve.http.middleware.tracing import SpanWriter
+from glmserve.http.middleware.auth import ApiKeyStore, parse_keys
+from glmserve.http.middleware.request_log import SpanWriter
 from glmserve.http.origins import is_loopback_host
 from glmserve.http.request_record import Limits
 from glmserve.model_pool.host import LoadPolicy, ModelHost
-from glmserve.model_pool.pinning import pins
+from glmserve.model_pool.prefixes import pins
 from glmserve.model_pool.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, ServedModel
 from glmserve.model_pool.task_model import task_models
 from glmserve.models.catalog import CATALOG, SamplingDefaults

@@ -8,7 +8,7 @@ from glmserve.chat.prompts.formats import end_tokens
 from glmserve.config.schema import ModelSettings
 from glmserve.engine.config import EngineConfig, Variant
 from glmserve.engine.gguf.gguf_check import ModelFacts
-from glmserve.model_pool.pinning import PinnedPrompt
+from glmserve.model_pool.prefixes import PinnedPrompt
 
 MODE_FOLDER = "compute-modes"
 """Below the cache folder: which compute modes work on this machine."""

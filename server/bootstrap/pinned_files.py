@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tasks.task import Task, task_name
 from glmserve.config.schema import ModelSettings
-from glmserve.model_pool.pinning import PinnedPrompt, task_prompt
+from glmserve.model_pool.prefixes import PinnedPrompt, task_prompt
 
 
 class PinnedFileError(Exception):

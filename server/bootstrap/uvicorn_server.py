@@ -19,8 +19,8 @@ from glmserve.bootstrap.build import Assembly
 from glmserve.config.schema import Settings
 from glmserve.engine.interface import EngineState
 from glmserve.generation.generation import cancel_all
+from glmserve.http.framing.uvicorn_protocol import bounded_protocol
 from glmserve.http.origins import is_loopback_host
-from glmserve.http.uvicorn_limits.protocol import bounded_protocol
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 assembly.app,
                 log_config=None,
-                access_log=False,  # ours says more: server/http/middleware/access_log.py
+                access_log=False,  # ours says more: server/http/middleware/request_log.py
                 server_header=False,
                 timeout_graceful_shutdown=settings.shutdown_seconds + _LAST_WORDS_SECONDS,
                 lifespan="on",

@@ -18,8 +18,7 @@ from glmserve.generation.output_processor import RequestOutput
 from glmserve.generation.prompt_log import log_prompt
 from glmserve.generation.tool_schemas import without_refused_schemas
 from glmserve.http.errors import ClientDisconnected
-from glmserve.http.request_context import RequestContext, RequestObserver
-from glmserve.http.request_progress import RequestProgress
+from glmserve.http.request_context import RequestContext, RequestObserver, RequestProgress
 from glmserve.model_pool.registry import ServedModel
 
 _T = TypeVar("_T")

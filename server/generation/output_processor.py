@@ -9,7 +9,7 @@ from glmserve.engine.errors import EngineDied
 from glmserve.engine.messages import FinishReason, SampledToken, StepOutput
 from glmserve.generation.detokenizer import Detokenizer, StopChecker
 from glmserve.generation.logprobs import LogprobBuffer, PieceLogprob, TokenLogprob
-from glmserve.http.request_progress import RequestProgress
+from glmserve.http.request_context import RequestProgress
 from glmserve.model_pool.host import Tokenizer
 
 

@@ -9,8 +9,7 @@ import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from glmserve.http.request_context import RequestContext
-from glmserve.http.request_progress import RequestProgress
+from glmserve.http.request_context import RequestContext, RequestProgress
 
 IGNORED_FIELDS = "x-glmserve-ignored-fields"
 IGNORED_TOOLS = "x-glmserve-ignored-tools"

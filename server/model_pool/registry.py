@@ -19,7 +19,7 @@ from glmserve.http.errors import ModelNotFound, RouteNotServed, TextTooLong, Wro
 from glmserve.http.offload import INLINE_BYTES, off_loop
 from glmserve.http.request_context import RequestContext
 from glmserve.model_pool.host import ModelHost, Tokenizer
-from glmserve.model_pool.system_length import SystemLengths
+from glmserve.model_pool.prefixes import SystemLengths
 from glmserve.models.catalog import SamplingDefaults
 
 log = logging.getLogger(__name__)

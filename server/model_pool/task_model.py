@@ -8,7 +8,7 @@ from glmserve.chat.prompts.messages import Message, PromptError, Role
 from glmserve.chat.tasks.task import OutputConstraint, Task, TaskSampling, VariableError, task_name
 from glmserve.chat.tools.types import Tool
 from glmserve.http.request_context import RequestContext
-from glmserve.model_pool.pinning import pins, task_prompt
+from glmserve.model_pool.prefixes import pins, task_prompt
 from glmserve.model_pool.registry import EncodedPrompt, ModelCard, NamedModel, ServedModel
 from glmserve.models.catalog import SamplingDefaults
 

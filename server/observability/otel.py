@@ -17,9 +17,9 @@ from opentelemetry.util.types import AttributeValue
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from glmserve.http.request_progress import RequestProgress
+from glmserve.http.request_context import RequestProgress
 from glmserve.http.request_record import CLIENT_CLOSED, RequestRecord
-from glmserve.observability.request_outcome import OutcomeKind, RequestOutcome, outcome_of
+from glmserve.observability.collectors import OutcomeKind, RequestOutcome, outcome_of
 
 _OPERATIONS = {"/v1/embeddings": "embeddings", "/v1/completions": "text_completion"}
 _CHAT = "chat"

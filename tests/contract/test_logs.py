@@ -9,7 +9,7 @@ import pytest
 
 from glmserve.bootstrap.app import ApiOptions
 from glmserve.engine.errors import EngineDied
-from glmserve.http.middleware.api_keys import ApiKeyStore, parse_keys
+from glmserve.http.middleware.auth import ApiKeyStore, parse_keys
 from glmserve.http.request_record import Limits
 from glmserve.observability.logging import JsonFormatter, RequestIdFilter
 from tests.support.api import connect, make_app
@@ -63,7 +63,7 @@ async def test_the_access_log_has_a_line_for_each_request_with_what_it_took(
     async with connect(app) as http:
         reply = await http.post(f"{CHAT}?q={SECRET}", json=HELLO, headers=headers)
         await http.post(CHAT, json=HELLO)
-    answered, refused = [line for line in lines.of("glmserve.http.middleware.access_log") if line["path"] == CHAT]
+    answered, refused = [line for line in lines.of("glmserve.http.middleware.request_log") if line["path"] == CHAT]
     assert reply.status_code == 200
     usage = reply.json()["usage"]
     expected = {
@@ -81,7 +81,7 @@ async def test_the_access_log_has_a_line_for_each_request_with_what_it_took(
 async def test_a_path_cannot_forge_a_line(lines: Lines, engine: ScriptedEngine) -> None:
     async with connect(make_app(engine, ApiOptions(access_log=True))) as http:
         await http.get("/a%0A2026-01-01 INFO forged")
-    (line,) = [line for line in lines.of("glmserve.http.middleware.access_log") if line["path"] != "/health"]
+    (line,) = [line for line in lines.of("glmserve.http.middleware.request_log") if line["path"] != "/health"]
     assert line["path"] == "/a%0A2026-01-01%20INFO%20forged"
 
 
@@ -89,7 +89,7 @@ async def test_a_stream_that_broke_off_names_the_error(lines: Lines, engine: Scr
     engine.fail = EngineDied("it died")
     async with connect(make_app(engine, ApiOptions(access_log=True))) as http:
         await http.post(CHAT, json={**HELLO, "stream": True})
-    (line,) = [line for line in lines.of("glmserve.http.middleware.access_log") if line["path"] == CHAT]
+    (line,) = [line for line in lines.of("glmserve.http.middleware.request_log") if line["path"] == CHAT]
     assert (line["status"], line["error"]) == (200, "engine_died")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from glmserve.http.uvicorn_limits import protocol
+from glmserve.http.framing import uvicorn_protocol
 from tests.support.api import make_app, serve
 from tests.support.scripted_engine import ScriptedEngine
 
@@ -73,6 +73,6 @@ def test_what_is_no_request_is_a_400(url: str) -> None:
 
 @pytest.mark.parametrize("sent", [b"", b"GET /health HTTP/1.1\r\nHost:"])
 def test_a_caller_who_does_not_end_his_head_is_hung_up_on(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(uvicorn_protocol, "HEAD_SECONDS", 0.2)
     with serve(make_app(ScriptedEngine())) as address:
         assert exchange(address, sent) == b""

@@ -5,7 +5,7 @@ import logging
 import httpx
 import pytest
 
-from glmserve.http.middleware.cors import EXPOSED
+from glmserve.http.middleware.cross_origin import EXPOSED
 from glmserve.observability.logging import RequestIdFilter
 from tests.support.scripted_engine import ScriptedEngine
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from glmserve.bootstrap.app import ApiOptions
-from glmserve.http.middleware import timeout as time_limit
+from glmserve.http.middleware import request_limits as time_limit
 from tests.support.api import connect, make_app, serve
 from tests.support.scripted_engine import ScriptedEngine
 

@@ -27,7 +27,7 @@ def test_every_line_is_json_and_none_has_the_text_of_a_prompt_or_an_answer(tmp_p
     text = log.read_text("utf-8")
     lines = [json.loads(line) for line in text.splitlines()]
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
-    assert {"glmserve.engine.llama_cpp", "uvicorn.error", "glmserve.http.middleware.access_log"} <= {
+    assert {"glmserve.engine.llama_cpp", "uvicorn.error", "glmserve.http.middleware.request_log"} <= {
         line["logger"] for line in lines
     }
     (model,) = (tmp_path / "converted").iterdir()

@@ -14,9 +14,9 @@ import pytest
 
 from glmserve.bootstrap.app import ApiOptions
 from glmserve.bootstrap.uvicorn_server import room_for
-from glmserve.http.middleware import body_limit
-from glmserve.http.uvicorn_limits import protocol
-from glmserve.http.uvicorn_limits.protocol import bounded_protocol
+from glmserve.http.framing import uvicorn_protocol
+from glmserve.http.framing.uvicorn_protocol import bounded_protocol
+from glmserve.http.middleware import request_limits
 from tests.conftest import running_server
 from tests.support.api import make_app, serve
 from tests.support.load import vitals
@@ -80,8 +80,8 @@ def test_where_all_connections_are_being_answered_one_more_is_told_so() -> None:
 
 
 def test_a_body_a_byte_at_a_time_is_refused_and_cannot_hold_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body_limit, "BODY_SECONDS", 0.3)
-    monkeypatch.setattr(protocol, "REST_SECONDS", 0.3)
+    monkeypatch.setattr(request_limits, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(uvicorn_protocol, "REST_SECONDS", 0.3)
     with serve(make_app(ScriptedEngine())) as url, connected(url, post(HELLO, 10**6)) as connection:
         said = drip(connection, b" ")
     assert said.startswith(b"HTTP/1.1 408 ")
@@ -89,8 +89,8 @@ def test_a_body_a_byte_at_a_time_is_refused_and_cannot_hold_its_connection(monke
 
 
 def test_a_body_that_comes_slowly_but_well_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body_limit, "BODY_SECONDS", 0.2)
-    monkeypatch.setattr(body_limit, "BYTES_PER_SECOND", 100)
+    monkeypatch.setattr(request_limits, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(request_limits, "BYTES_PER_SECOND", 100)
     request = post(HELLO)
     with serve(make_app(ScriptedEngine())) as url, connected(url, request[:-40]) as connection:
         for place in range(len(request) - 40, len(request)):
@@ -105,13 +105,13 @@ def test_a_body_that_comes_slowly_but_well_is_taken(monkeypatch: pytest.MonkeyPa
     ids=["413", "404", "405"],
 )
 def test_who_was_answered_early_cannot_go_on_sending(monkeypatch: pytest.MonkeyPatch, request_head: bytes) -> None:
-    monkeypatch.setattr(protocol, "REST_SECONDS", 0.3)
+    monkeypatch.setattr(uvicorn_protocol, "REST_SECONDS", 0.3)
     with serve(make_app(ScriptedEngine())) as url, connected(url, request_head) as connection:
         assert drip(connection, b"x").startswith(b"HTTP/1.1 4")
 
 
 def test_empty_lines_after_an_answer_do_not_keep_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(uvicorn_protocol, "HEAD_SECONDS", 0.5)
     with serve(make_app(ScriptedEngine())) as url, connected(url, post(HELLO)) as connection:
         assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
         drip(connection, b"\r\n")

@@ -13,7 +13,7 @@ import pytest
 from glmserve.engine.client.output_stream import MOST_UNREAD, OutputStream, RequestOutputQueue
 from glmserve.engine.errors import SlowConsumer
 from glmserve.engine.messages import Embed, FinishReason, StepOutput
-from glmserve.http.uvicorn_limits.protocol import bounded_protocol
+from glmserve.http.framing.uvicorn_protocol import bounded_protocol
 from tests.conftest import running_server
 from tests.support.api import make_app, serve
 from tests.support.processes import wait_running

@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from glmserve.bootstrap.app import ApiOptions, create_app
-from glmserve.http.uvicorn_limits.protocol import BoundedProtocol, bounded_protocol
+from glmserve.http.framing.uvicorn_protocol import BoundedProtocol, bounded_protocol
 from glmserve.model_pool.host import ModelHost
 from glmserve.model_pool.registry import ModelCard, ModelRegistry, ServedModel
 from glmserve.model_pool.task_model import task_models

@@ -8,7 +8,7 @@ from types import MappingProxyType
 LARGEST = 7_990_000
 """Bytes; ``--max-body-mb`` is 8 by default."""
 _UNITS = 980_000
-"""Just below what ``glmserve.http.json_work`` takes."""
+"""Just below what ``glmserve.http.json_body`` takes."""
 _DEEP = 400
 
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"

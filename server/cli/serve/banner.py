@@ -6,9 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from glmserve.compat.baichuan import BAICHUAN
-from glmserve.compat.chatglm import CHATGLM
-from glmserve.compat.legacy import Contract
+from glmserve.compat.legacy import BAICHUAN, CHATGLM, Contract
 from glmserve.engine.interface import EngineState
 from glmserve.model_pool.registry import NamedModel
 
@@ -96,7 +94,7 @@ def _examples(url: str, models: Sequence[Announced], access: Access) -> Iterator
     legacy = [(contract, body) for contract, body in _LEGACY if formats & contract.formats]
     if legacy:
         yield "Programs written for the original api.py:"
-    yield from ("  " + curl(url + contract.route, body) for contract, body in legacy)
+    yield from ("  " + curl(url + contract.paths[0], body) for contract, body in legacy)
 
 
 def _curl(url: str, body: Mapping[str, object], *flags: str, needs_key: bool) -> str:

@@ -13,8 +13,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from glmserve.http.error_replies import describe, is_expected
-from glmserve.http.framing.parser import Http1Parser
-from glmserve.http.framing.request_head import check_head, explained
+from glmserve.http.framing.parser import Http1Parser, check_head, explained
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application, ASGISendEvent

@@ -1,10 +1,10 @@
-"""Errors in the words of the dialect that an address speaks."""
+"""Error replies in the format of each dialect, and the middleware for unhandled exceptions."""
 
 import logging
 from collections.abc import Callable, Mapping
 
 from fastapi.responses import JSONResponse
-from starlette.types import Scope
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glmserve.http.error_replies import ErrorReply, describe, is_expected
 from glmserve.http.request_record import current_request
@@ -36,3 +36,29 @@ class ErrorRenderer:
 
 def _is_below(path: str, own: str) -> bool:
     return path == own or (own != "/" and path.startswith(f"{own}/"))
+
+
+class ServerErrorMiddleware:
+    """Turns an unhandled exception into a 500, and logs it with its traceback."""
+
+    def __init__(self, app: ASGIApp, renderer: ErrorRenderer) -> None:
+        """Wrap ``app``."""
+        self._app = app
+        self._renderer = renderer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            if scope["type"] != "http" or started:
+                # Too late for a status: the server cuts the connection, and logs this.
+                raise
+            await self._renderer.reply(scope, error)(scope, receive, send)

@@ -6,8 +6,7 @@ import pytest
 
 from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tools.types import ToolCall
-from glmserve.compat.chatglm import process_response
-from glmserve.compat.legacy import prompt_params
+from glmserve.compat.legacy import process_response, prompt_params
 from glmserve.compat.schemas import LegacyRequest, parse_legacy_request
 from glmserve.http.errors import InvalidRequest
 

@@ -12,7 +12,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from glmserve.http.framing.connection import Exchange, StrictProtocol
-from glmserve.http.uvicorn_limits.protocol import BoundedProtocol
+from glmserve.http.framing.uvicorn_protocol import BoundedProtocol
 from tests.conftest import ROOT
 
 PROTOCOL_METHODS = (

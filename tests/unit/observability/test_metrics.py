@@ -7,10 +7,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from docs.generate.metrics_page import metrics_page
-from glmserve.http.request_progress import RequestProgress
+from glmserve.http.request_context import RequestProgress
 from glmserve.http.request_record import RequestRecord
+from glmserve.observability.collectors import OutcomeKind, RequestOutcome, outcome_of
 from glmserve.observability.metric_definitions import ENGINE_METRICS, REQUEST_METRICS
-from glmserve.observability.request_outcome import OutcomeKind, RequestOutcome, outcome_of
 from tests.support.api import connect, make_app
 from tests.support.scripted_engine import ScriptedEngine
 

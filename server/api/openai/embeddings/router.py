@@ -19,8 +19,7 @@ from glmserve.http.errors import InvalidRequest
 from glmserve.http.json_body import hung_up, read_request
 from glmserve.http.offload import off_loop
 from glmserve.http.openapi import documented
-from glmserve.http.request_context import RequestContext
-from glmserve.http.request_progress import RequestProgress
+from glmserve.http.request_context import RequestContext, RequestProgress
 from glmserve.http.request_record import current_request
 from glmserve.model_pool.registry import EmbeddingModel, ModelRegistry
 

@@ -10,7 +10,7 @@ from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tasks.task import Task
 from glmserve.config.schema import ModelSettings, VariantSettings
 from glmserve.model_pool.host import ModelHost
-from glmserve.model_pool.pinning import PinnedPrompt, pins, task_prompt
+from glmserve.model_pool.prefixes import PinnedPrompt, pins, task_prompt
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 
 FEW_SHOT = "问：一\n答：1\n问："

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glmserve.http.errors import RateLimited
-from glmserve.http.middleware.token_bucket import RateLimiter, TokenBucket
-from glmserve.http.request_progress import RequestProgress
+from glmserve.http.middleware.rate_limit import RateLimiter, TokenBucket
+from glmserve.http.request_context import RequestProgress
 from glmserve.http.request_record import Limits, RequestRecord
 
 

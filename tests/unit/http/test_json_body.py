@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from glmserve.http.json_work import MOST_WORK, _units, _units_outside_strings, is_too_much
+from glmserve.http.json_body import MOST_WORK, _units, _units_outside_strings, is_too_much
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_texts_and_escapes_that_go_on_in_the_next_piece(monkeypatch: pytest.Monk
     for _ in range(300):
         text = json.dumps(["".join(random.choices('\\",[x', k=random.randrange(12))) for _ in range(9)]).encode()
         whole = sum(_units_outside_strings(text))
-        monkeypatch.setattr("glmserve.http.json_work._CHUNK", random.randrange(1, 6))
+        monkeypatch.setattr("glmserve.http.json_body._CHUNK", random.randrange(1, 6))
         assert sum(_units_outside_strings(text)) == whole == 8 * 2 + 10 + text.count(b"\\")
         monkeypatch.undo()
     assert _units(b'[{"a":1},2]') == 10 + 10 + 10 + 2

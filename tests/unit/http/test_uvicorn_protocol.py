@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glmserve.http.uvicorn_limits.connections import Connections
+from glmserve.http.framing.uvicorn_protocol import Connections
 
 
 class Line:

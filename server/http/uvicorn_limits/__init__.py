@@ -1,1 +1,0 @@
-"""Bounds that uvicorn lacks: connections, request heads, pipelining, slow consumers."""
