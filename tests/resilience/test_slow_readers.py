@@ -102,13 +102,14 @@ async def test_an_end_is_told_to_a_reader_who_is_far_behind() -> None:
 
 
 def test_a_real_engine_does_not_go_on_for_a_reader_who_left(tiny_gguf: Path, tmp_path: Path) -> None:
+    body = {"stream": True, "n": 8, "max_tokens": 1900, "ignore_eos": True, **TWENTY}
     with running_server(str(tiny_gguf), "--stall-seconds", "1", log=tmp_path / "log") as (url, server):
-        with unread(url, "/v1/chat/completions", {"stream": True, "max_tokens": 1900, "ignore_eos": True, **TWENTY}):
-            wait_running(url, 1)
+        with unread(url, "/v1/chat/completions", body):
+            wait_running(url, 8)
             wait_running(url, 0)
         generated = httpx.get(f"{url}/health").json()["models"][0]["stats"]["generated_tokens"]
         assert server.poll() is None
-    assert generated < 1900
+    assert generated < 8 * 1900
     log = (tmp_path / "log").read_text("utf-8")
     assert "read nothing for 1 s (--stall-seconds) and was disconnected" in log
     assert "Traceback" not in log
