@@ -11,10 +11,9 @@ from docs.generate.schema_text import value_text
 from glmserve.api.anthropic.protocol import MessagesRequest, PromptRequest
 from glmserve.api.common.base import RequestObject
 from glmserve.api.common.field_policy import Ignored, Rejected
-from glmserve.api.openai.chat_completions.field_policy import MESSAGE_REJECTED
-from glmserve.api.openai.chat_completions.protocol import ChatRequest
-from glmserve.api.openai.completions.request import CompletionRequest
-from glmserve.api.openai.embeddings.protocol import EmbeddingRequest
+from glmserve.api.openai.chat_completions.protocol import MESSAGE_REJECTED, ChatRequest
+from glmserve.api.openai.completions.protocol import CompletionRequest
+from glmserve.api.openai.embeddings import EmbeddingRequest
 from glmserve.api.openai.responses.protocol import ResponsesRequest
 from glmserve.api.openai.tokenize import DetokenizeRequest, TokenizeText
 

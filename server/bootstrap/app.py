@@ -14,17 +14,15 @@ from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
+from glmserve.api import ops
 from glmserve.api.anthropic import router as anthropic
-from glmserve.api.anthropic.errors import failure
-from glmserve.api.openai import models, tokenize
+from glmserve.api.anthropic.response import failure
+from glmserve.api.openai import embeddings, models, tokenize
 from glmserve.api.openai.chat_completions import router as chat
 from glmserve.api.openai.completions import router as completions
-from glmserve.api.openai.embeddings import router as embeddings
 from glmserve.api.openai.responses import router as responses
 from glmserve.api.openai.responses.service import ResponsesService
 from glmserve.api.openai.responses.store import ResponseStore
-from glmserve.api.ops import health as ops
-from glmserve.api.ops import metrics
 from glmserve.chat.prompts.messages import PromptError
 from glmserve.chat.tasks.task import Task
 from glmserve.chat.tools.types import ToolError
@@ -148,8 +146,7 @@ def _routers(
         models.create_router(registry),
         responses.create_router(answering),
         anthropic.create_router(registry),
-        ops.create_router(registry),
-        metrics.create_router(figures),
+        ops.create_router(registry, figures),
         legacy.create_router(registry, clock),
         *([page.create_router()] if options.page else []),
     )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from glmserve.api.anthropic.protocol import MessagesRequest
 from glmserve.api.common.base import RequestObject
 from glmserve.api.openai.chat_completions.protocol import ChatRequest
-from glmserve.api.openai.completions.request import CompletionRequest
+from glmserve.api.openai.completions.protocol import CompletionRequest
 from glmserve.api.openai.responses.protocol import ResponsesRequest
 from tests.support.api import make_app, serve
 from tests.support.scripted_engine import ScriptedEngine

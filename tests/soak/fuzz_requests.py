@@ -21,7 +21,7 @@ with atheris.instrument_imports(include=["server", "compat"]):
 
 from glmserve.api.anthropic.protocol import MessagesRequest
 from glmserve.api.openai.chat_completions.protocol import ChatRequest
-from glmserve.api.openai.completions.request import CompletionRequest
+from glmserve.api.openai.completions.protocol import CompletionRequest
 from glmserve.api.openai.responses.protocol import ResponsesRequest
 from glmserve.model_pool.registry import ModelRegistry
 

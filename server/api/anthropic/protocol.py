@@ -1,4 +1,4 @@
-"""The body of a request to ``/v1/messages`` as it comes over the wire. Checked here, then translated once."""
+"""The body of a request to ``/v1/messages``: its fields, and their translation to the parameters of all dialects."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -6,16 +6,54 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from glmserve.api.anthropic.content_blocks import MessageParam, SystemText
-from glmserve.api.anthropic.field_policy import COUNTED, MESSAGES
+from glmserve.api.anthropic.content_blocks import MessageParam, SystemText, to_messages
 from glmserve.api.common.base import ApiModel, AtMost, ListOf, RequestObject, parse
-from glmserve.api.common.fields import TEMPERATURE, TOP_P, ModelName, Stream
-from glmserve.api.common.numbers import UNLIMITED, AsNumber, AsWhole
-from glmserve.api.common.sampling import StopStrings
-from glmserve.api.common.structured_output import Schema
-from glmserve.api.common.tools import own_tools_only
-from glmserve.chat.tools.types import MAX_TOOLS
-from glmserve.http.errors import ThreadNotFound
+from glmserve.api.common.field_policy import FieldPolicy, Ignored, Rejected
+from glmserve.api.common.fields import TEMPERATURE, TOP_P, UNLIMITED, AsNumber, AsWhole, ModelName, Stream
+from glmserve.api.common.sampling import SamplingFields, StopStrings, to_sampling
+from glmserve.api.common.structured_output import Schema, schema_grammar
+from glmserve.api.common.tools import (
+    AskedChoice,
+    FunctionDefinition,
+    check_no_call_is_due,
+    offer_functions,
+    own_tools_only,
+)
+from glmserve.chat.prompts.messages import Message, Role
+from glmserve.chat.tools.types import MAX_TOOLS, ToolConfig
+from glmserve.engine.grammar import Grammar
+from glmserve.generation.prepare import AnswerParams, ChatParams, PromptParams
+from glmserve.http.errors import InvalidRequest, ThreadNotFound
+from glmserve.model_pool.registry import ModelCard
+
+_IGNORED = (
+    Ignored("metadata"),
+    Ignored("thinking", "the model has no separate reasoning"),
+    Ignored("context_management", "the server never shortens the context"),
+    Ignored("cache_control", "prefixes are always cached"),
+    Ignored("service_tier"),
+    Ignored("inference_geo"),
+    Ignored("diagnostics"),
+    Ignored("speed"),
+    Ignored("user_profile_id"),
+    Ignored("workspace_id"),
+)
+_REJECTED = (
+    Rejected("container"),
+    Rejected("mcp_servers"),
+    Rejected("max_tokens_to_sample", (), "use max_tokens"),
+    Rejected("prompt", (), "use messages"),
+    Rejected("stop", (), "use stop_sequences"),
+)
+
+MESSAGES = FieldPolicy(_IGNORED, _REJECTED)
+"""The fields of a request for a message that are not supported."""
+
+_OF_THE_ANSWER = ("max_tokens", "temperature", "top_p", "top_k", "stop_sequences", "stream")
+
+COUNTED = FieldPolicy((*_IGNORED, *(Ignored(name, "it concerns the answer") for name in _OF_THE_ANSWER)), _REJECTED)
+"""The same for ``/v1/messages/count_tokens``, where fields about the answer have no effect."""
+
 
 _ANY = 2**31
 """More tokens than any context has."""
@@ -144,3 +182,64 @@ def parse_messages_request(body: Mapping[str, object]) -> MessagesRequest:
 def parse_count_request(body: Mapping[str, object]) -> PromptRequest:
     """Return the body of a request to count tokens. Raises InvalidRequest."""
     return parse(PromptRequest, body)
+
+
+def to_params(body: MessagesRequest, card: ModelCard) -> ChatParams:
+    """Return the parameters of ``body`` for the model of ``card``. Raises as ``to_prompt_params`` does."""
+    prompt = to_prompt_params(body)
+    fields = SamplingFields(temperature=body.temperature, top_p=body.top_p, top_k=body.top_k)
+    answer = AnswerParams(to_sampling(fields, card), body.max_tokens, grammar=_grammar(body), stop=body.stop_sequences)
+    return ChatParams(prompt, answer)
+
+
+def to_prompt_params(body: PromptRequest) -> PromptParams:
+    """Return the part of the parameters that the prompt is made from.
+
+    Raises:
+        InvalidRequest: its fields contradict each other, or a block is not supported.
+        ToolError: a tool is not acceptable.
+    """
+    messages, offer = _messages(body), _offer(body)
+    if not messages:
+        raise InvalidRequest("messages must not be empty", param="messages")
+    continued = messages[-1].role is Role.ASSISTANT
+    if continued and messages[-1].tool_calls:
+        raise InvalidRequest("the results of the last message's tools are missing after it", param="messages")
+    if continued:
+        check_no_call_is_due(offer, "tool_choice")
+    return PromptParams(tuple(messages), offer, continued)
+
+
+def _grammar(body: MessagesRequest) -> Grammar | None:
+    asked = None if body.output_config is None else body.output_config.format
+    return None if asked is None else schema_grammar(asked.json_schema, "output_config.format.schema")
+
+
+def _messages(body: PromptRequest) -> list[Message]:
+    messages = [Message(Role.SYSTEM, body.system)] if body.system else []
+    for index, given in enumerate(body.messages):
+        messages += to_messages(given, f"messages[{index}]")
+    return messages
+
+
+def _offer(body: PromptRequest) -> ToolConfig | None:
+    functions = [
+        FunctionDefinition(
+            name=tool.name, description=tool.description, parameters=tool.input_schema, strict=tool.strict
+        )
+        for tool in body.tools or ()
+        if tool is not None
+    ]
+    asked = body.tool_choice
+    if asked is None:
+        return offer_functions(functions, None, "tool_choice", parallel=True)
+    if asked.type == "tool" and asked.name is None:
+        path = "tool_choice.name"
+        raise InvalidRequest(f"{path} is required", param=path, code="missing_required_parameter")
+    choice = {
+        "auto": AskedChoice(mode="auto"),
+        "any": AskedChoice(mode="required"),
+        "tool": AskedChoice(mode="required", allowed=(asked.name or "",)),
+        "none": AskedChoice(mode="none"),
+    }[asked.type]
+    return offer_functions(functions, choice, "tool_choice", parallel=not asked.disable_parallel_tool_use)

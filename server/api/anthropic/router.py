@@ -8,11 +8,22 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from glmserve.api.anthropic.errors import failure
-from glmserve.api.anthropic.protocol import MessagesRequest, PromptRequest, parse_count_request, parse_messages_request
-from glmserve.api.anthropic.request import to_params, to_prompt_params
-from glmserve.api.anthropic.response_types import CountedTokens, MessageEvent, MessageFailure, MessageObject
-from glmserve.api.anthropic.stream import MessageWriter
+from glmserve.api.anthropic.protocol import (
+    MessagesRequest,
+    PromptRequest,
+    parse_count_request,
+    parse_messages_request,
+    to_params,
+    to_prompt_params,
+)
+from glmserve.api.anthropic.response import (
+    CountedTokens,
+    MessageEvent,
+    MessageFailure,
+    MessageObject,
+    MessageWriter,
+    failure,
+)
 from glmserve.generation.generate import generate, unless_gone
 from glmserve.generation.generation import Generation
 from glmserve.generation.prepare import encode_prompt, prepare

@@ -1,8 +1,9 @@
-"""Base of all request models: text in parts, and error messages that name the field."""
+"""Base of all request models: text in parts, and error messages that name the field in JSON's words."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import (
@@ -17,12 +18,68 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 from typing_extensions import TypedDict
 
 from glmserve.api.common.field_policy import FieldPolicy
-from glmserve.api.common.validation_faults import explain
-from glmserve.http.errors import shown
+from glmserve.http.errors import InvalidRequest, shown
+
+_WORDS: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("string_type", "string_sub_type"), "a string"),
+        **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "an integer"),
+        **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+        **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+        **dict.fromkeys(("list_type", "tuple_type"), "an array"),
+        **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "an object"),
+    }
+)
+"""By pydantic's type of error (docs.pydantic.dev, "Validation Errors"): the JSON type that belongs there."""
+
+_Path = tuple[int | str, ...]
+
+
+def explain(errors: Sequence[ErrorDetails], body: object, at: str = "") -> InvalidRequest:
+    """Return the error of a request.
+
+    Args:
+        errors: of one validation, in pydantic's order; of a union, one for each of its branches.
+        body: the validated value.
+        at: its path in the request.
+    """
+    places = [(_place(error, body), error) for error in errors]
+    first = places[0][0]
+    # The branch that fits best is wrong at a deeper place: of content: [5] the item, not the array.
+    place = max((path for path, _ in places if path[: len(first)] == first), key=len)
+    found = [error for path, error in places if path == place]
+    path = f"{at}{''.join(f'[{part}]' if isinstance(part, int) else f'.{part}' for part in place)}".removeprefix(".")
+    if found[0]["type"] == "missing":
+        return InvalidRequest(f"{path} is required", param=path, code="missing_required_parameter")
+    return InvalidRequest(f"{path}: {_message(found)}", param=path)
+
+
+def _place(error: ErrorDetails, body: object) -> _Path:
+    """Return where the error is in ``body``, without the names that pydantic gives to branches of a union."""
+    place: list[int | str] = []
+    value = body
+    for part in error["loc"]:
+        if isinstance(part, int) and isinstance(value, list | tuple):
+            value = value[part] if part < len(value) else None
+            place.append(part)
+        elif isinstance(value, Mapping) and (part in value or error["type"] == "missing"):
+            value = value.get(part)
+            place.append(part)
+    return tuple(place)
+
+
+def _message(errors: Sequence[ErrorDetails]) -> str:
+    words = list(dict.fromkeys(_WORDS[error["type"]] for error in errors if error["type"] in _WORDS))
+    if words:
+        return f"must be {' or '.join(words)}"
+    if errors[0]["type"] == "too_short":
+        return "must not be empty"
+    return errors[0]["msg"].replace("Input should be", "must be", 1)
+
 
 _TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
 

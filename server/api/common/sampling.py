@@ -5,8 +5,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from glmserve.api.common.base import ApiModel, invalid
-from glmserve.api.common.fields import TEMPERATURE, TOP_P
-from glmserve.api.common.numbers import UNLIMITED, AsNumber, AsWhole, as_number
+from glmserve.api.common.fields import TEMPERATURE, TOP_P, UNLIMITED, AsNumber, AsWhole, as_number
 from glmserve.engine.params import MAX_BIAS, MAX_TOKENS, SamplingParams
 from glmserve.generation.generate import SEED_SPAN, PrefixSalts
 from glmserve.http.errors import InvalidRequest, shown

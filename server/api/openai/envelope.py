@@ -1,15 +1,71 @@
-"""Shared by replies of several kinds: head, token counts, and finish reasons."""
+"""Shared by OpenAI's replies: head, token counts, times, log-probabilities and finish reasons."""
 
+import math
 import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
-from glmserve.api.openai.response_types import Finish, TimingsObject, UsageObject
+from typing_extensions import TypedDict
+
 from glmserve.engine.messages import FinishReason
 from glmserve.generation.generation import Timings, Usage
+from glmserve.generation.logprobs import PieceLogprob, TokenLogprob
 from glmserve.model_pool.registry import ModelCard
+
+Finish = Literal["stop", "length", "tool_calls", "function_call"]
+
+
+class PromptDetails(TypedDict):
+    """Of the prompt tokens."""
+
+    cached_tokens: int
+
+
+class UsageObject(TypedDict):
+    """Token counts of a request."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptDetails
+
+
+class TimingsObject(TypedDict):
+    """The engine's times in milliseconds, as llama-server reports them: without the network."""
+
+    queue_ms: float
+    cache_n: int
+    prompt_n: int
+    prompt_ms: float
+    prompt_per_second: float
+    predicted_n: int
+    predicted_ms: float
+    predicted_per_second: float
+
+
+class TokenLogprobObject(TypedDict):
+    """A token and its log-probability."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class ScoredTokenObject(TokenLogprobObject):
+    """A token of an answer, with the most probable ones at its place."""
+
+    top_logprobs: list[TokenLogprobObject]
+
+
+class Logprobs(TypedDict):
+    """The tokens of an answer, or of a piece of it."""
+
+    content: list[ScoredTokenObject]
+    refusal: None
+
 
 FINISH_REASONS: Mapping[FinishReason, Finish] = MappingProxyType(
     {FinishReason.STOP: "stop", FinishReason.LENGTH: "length"}
@@ -67,3 +123,32 @@ def usage_object(usage: Usage) -> UsageObject:
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
     }
+
+
+_IMPOSSIBLE = -9999.0
+"""OpenAI's word for a token that has no probability."""
+
+
+def logprobs_object(tokens: tuple[TokenLogprob, ...]) -> Logprobs | None:
+    """Return the log-probabilities of an answer or of a piece of it; null where none are asked for."""
+    if not tokens:
+        return None
+    return {
+        "content": [{**_object(token), "top_logprobs": [_object(rival) for rival in token.top]} for token in tokens],
+        "refusal": None,
+    }
+
+
+def shown_piece(token: PieceLogprob) -> str:
+    """Return a token as text; half a character is shown as the replacement character."""
+    return token.piece.decode("utf-8", "replace")
+
+
+def finite_logprob(token: PieceLogprob) -> float:
+    """Return the log-probability as JSON can hold it."""
+    value = token.logprob
+    return value if value is not None and math.isfinite(value) else _IMPOSSIBLE
+
+
+def _object(token: PieceLogprob) -> TokenLogprobObject:
+    return {"token": shown_piece(token), "logprob": finite_logprob(token), "bytes": list(token.piece)}

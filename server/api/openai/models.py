@@ -1,18 +1,89 @@
-"""GET /v1/models and /v1/models/{id}."""
+"""GET /v1/models and /v1/models/{id}, in OpenAI's and in Anthropic's format."""
 
+from collections.abc import Sequence
+from datetime import datetime, timezone
 from typing import Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
+from typing_extensions import TypedDict
 
-from glmserve.api.common.anthropic_models import AnthropicModel, AnthropicModelList, anthropic_list, anthropic_model
-from glmserve.api.openai.response_types import DefaultsObject, ModelList, ModelObject
-from glmserve.chat.tasks.card import task_card
+from glmserve.chat.tasks.card import TaskObject, task_card
 from glmserve.engine.errors import EngineUnavailable
 from glmserve.http.errors import InvalidRequest, ModelNotFound, shown
 from glmserve.http.openapi import Tag, documented
 from glmserve.model_pool.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, ServedModel
 from glmserve.model_pool.task_model import TaskModel
+
+
+class DefaultsObject(TypedDict):
+    """Sampling defaults of requests that leave the fields out."""
+
+    temperature: float
+    top_p: float
+    max_tokens: int
+
+
+class ModelObject(TypedDict):
+    """A served model, or a task that one does."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    aliases: list[str]
+    parent: str | None
+    kind: Literal["generation", "embedding", "task"]
+    context_length: int | None
+    state: str
+    defaults: DefaultsObject | None
+    task: TaskObject | None
+
+
+class ModelList(TypedDict):
+    """All served models, the default one first."""
+
+    object: Literal["list"]
+    data: list[ModelObject]
+
+
+class AnthropicModel(TypedDict):
+    """A model."""
+
+    type: Literal["model"]
+    id: str
+    display_name: str
+    created_at: str
+    lifecycle: Literal["active"]
+
+
+class AnthropicModelList(TypedDict):
+    """All models on one page."""
+
+    data: list[AnthropicModel]
+    first_id: str | None
+    last_id: str | None
+    has_more: Literal[False]
+
+
+def anthropic_model(card: ModelCard) -> AnthropicModel:
+    """Return the description of one model."""
+    created = datetime.fromtimestamp(card.created, timezone.utc).isoformat().replace("+00:00", "Z")
+    return {
+        "type": "model",
+        "id": card.name,
+        "display_name": card.name,
+        "created_at": created,
+        "lifecycle": "active",
+    }
+
+
+def anthropic_list(cards: Sequence[ModelCard]) -> AnthropicModelList:
+    """Return the list of models."""
+    data = [anthropic_model(card) for card in cards]
+    first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
+    return {"data": data, "first_id": first, "last_id": last, "has_more": False}
+
 
 _ANTHROPIC = "anthropic-version"
 """Header that Anthropic's clients send with every request."""

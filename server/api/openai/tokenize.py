@@ -11,10 +11,8 @@ from typing_extensions import TypedDict
 
 from glmserve.api.common.base import ListOf, RequestObject, parse
 from glmserve.api.common.field_policy import FieldPolicy, Rejected
-from glmserve.api.common.fields import ModelName
-from glmserve.api.common.token_inputs import decoded, known_ids
-from glmserve.api.openai.chat_completions.protocol import ChatRequest, parse_chat_as
-from glmserve.api.openai.chat_completions.request import to_prompt_params
+from glmserve.api.common.fields import ModelName, decoded, known_ids
+from glmserve.api.openai.chat_completions.protocol import ChatRequest, parse_chat_as, to_prompt_params
 from glmserve.chat.prompts.messages import PromptError
 from glmserve.engine.errors import EngineUnavailable, ModelLoadError
 from glmserve.generation.prepare import encode_prompt

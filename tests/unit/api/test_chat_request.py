@@ -3,9 +3,7 @@
 import pytest
 
 from glmserve.api.common.field_policy import Rejected
-from glmserve.api.openai.chat_completions.field_policy import CHAT
-from glmserve.api.openai.chat_completions.protocol import ChatRequest, parse_chat_request
-from glmserve.api.openai.chat_completions.request import to_params
+from glmserve.api.openai.chat_completions.protocol import CHAT, ChatRequest, parse_chat_request, to_params
 from glmserve.engine.params import SamplingParams
 from glmserve.generation.prepare import prepare
 from glmserve.http.errors import InvalidRequest

@@ -3,8 +3,7 @@
 import pytest
 
 from glmserve.api.common.tools import to_offer
-from glmserve.api.openai.chat_completions.protocol import parse_chat_request
-from glmserve.api.openai.chat_completions.request import to_params
+from glmserve.api.openai.chat_completions.protocol import parse_chat_request, to_params
 from glmserve.chat.prompts.messages import PromptError
 from glmserve.chat.tools.types import ToolChoice, ToolConfig, ToolError
 from glmserve.engine.grammar import GrammarKind

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from glmserve.api.anthropic.protocol import parse_messages_request
-from glmserve.api.anthropic.request import to_params as messages_params
+from glmserve.api.anthropic.protocol import to_params as messages_params
 from glmserve.api.openai.chat_completions.protocol import parse_chat_request
-from glmserve.api.openai.chat_completions.request import to_params as chat_params
+from glmserve.api.openai.chat_completions.protocol import to_params as chat_params
 from glmserve.api.openai.responses.request import new_items, parse_given
 from glmserve.api.openai.responses.request import to_params as responses_params
 from glmserve.chat.prompts.messages import Message, Role

@@ -1,20 +1,102 @@
-"""The body of a chat request as it comes over the wire. Checked here, then translated once and forgotten."""
+"""The body of a chat request: its fields, its checks, and its translation to the parameters of all dialects."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field
 
 from glmserve.api.common.base import ApiModel, ListOf, RequestObject, TextContent, parse
-from glmserve.api.common.fields import AnswerCount, ModelName, Stream, StreamOptionsField
-from glmserve.api.common.numbers import AsWhole, TokenLimit
-from glmserve.api.common.sampling import CacheFields, SamplingFields
-from glmserve.api.common.structured_output import GrammarFields
-from glmserve.api.common.tools import EarlierCall, FunctionCall, ToolFields
-from glmserve.api.openai.chat_completions.field_policy import CHAT, check_messages
+from glmserve.api.common.field_policy import FieldPolicy, Ignored, Rejected, check_neutral
+from glmserve.api.common.fields import AnswerCount, AsWhole, ModelName, Stream, StreamOptionsField, TokenLimit
+from glmserve.api.common.sampling import CacheFields, SamplingFields, asked_tokens, to_sampling
+from glmserve.api.common.structured_output import GrammarFields, to_grammar
+from glmserve.api.common.tools import EarlierCall, FunctionCall, ToolFields, check_no_call_is_due, to_offer
+from glmserve.chat.prompts.messages import Message, PromptError, Role
+from glmserve.chat.tools.types import ToolCall, ToolConfig
 from glmserve.engine.params import MAX_LOGPROBS
+from glmserve.generation.prepare import AnswerParams, ChatParams, PromptParams
 from glmserve.http.errors import InvalidRequest
+from glmserve.model_pool.registry import ModelCard
+
+_NO_THINKING = "the model has no separate reasoning"
+_IGNORED = (
+    Ignored("reasoning_effort", _NO_THINKING),
+    Ignored("reasoning", _NO_THINKING),
+    Ignored("thinking", _NO_THINKING),
+    Ignored("enable_thinking", _NO_THINKING),
+    Ignored("include_reasoning", _NO_THINKING),
+    Ignored("user_id"),
+    Ignored("user"),
+    Ignored("metadata"),
+    Ignored("store", "nothing is stored"),
+    Ignored("service_tier"),
+    Ignored("safety_identifier"),
+    Ignored("prompt_cache_retention"),
+    Ignored("prompt_cache_options"),
+    Ignored("cache_prompt", "prefixes are always cached"),
+    Ignored("verbosity"),
+    Ignored("moderation"),
+    Ignored("request_id"),
+    Ignored("max_length", "use max_tokens to limit the answer"),
+    Ignored("function", "ChatGLM3's example client sends it; its server ignores it, too; use tools"),
+    Ignored("skip_special_tokens", "special tokens are never part of the text"),
+    Ignored("spaces_between_special_tokens"),
+)
+
+_REJECTED = (
+    Rejected("prompt_logprobs", (0,)),
+    Rejected("modalities", ("text",)),
+    Rejected("audio"),
+    Rejected("prediction"),
+    Rejected("suffix"),
+    Rejected("web_search_options"),
+    Rejected("chat_template_kwargs", (False,)),
+    Rejected("chat_template"),
+    Rejected("add_special_tokens", (False,)),
+    Rejected("documents"),
+    Rejected("echo", (False,)),
+    Rejected("best_of", (1,)),
+    Rejected("use_beam_search", (False,)),
+    Rejected("num_beams", (1,)),
+    Rejected("length_penalty", (1,)),
+    Rejected("early_stopping", (False,)),
+    Rejected("stop_token_ids"),
+    Rejected("bad_words"),
+    Rejected("allowed_token_ids"),
+    Rejected("include_stop_str_in_output", (False,)),
+    Rejected("truncate_prompt_tokens", (-1,)),
+    Rejected("grammar", (), "use structured_outputs"),
+    Rejected("json_schema", (), "use response_format"),
+    Rejected("guided_decoding_backend", (), "the server has only one backend"),
+    Rejected("guided_whitespace_pattern"),
+    Rejected("logits_processors"),
+    Rejected("typical_p", (1,)),
+    Rejected("top_a", (0,)),
+    Rejected("tfs_z", (1,)),
+    Rejected("mirostat", (0,)),
+    Rejected("mirostat_mode", (0,)),
+    Rejected("repeat_penalty", (1,), "use repetition_penalty"),
+    Rejected("n_predict", (-1,), "use max_tokens"),
+    Rejected("lora"),
+)
+
+CHAT = FieldPolicy(_IGNORED, _REJECTED)
+"""The fields of the body that are not supported."""
+
+MESSAGE_REJECTED = (Rejected("audio"),)
+"""Rejected fields of a message. Any other unknown field, such as ``type``, is only a label and is accepted."""
+
+
+def check_messages(messages: object) -> object:
+    """Return ``messages``, for a validator. Raises InvalidRequest where one has a rejected field."""
+    for index, message in enumerate(messages if isinstance(messages, list) else []):
+        if isinstance(message, dict):
+            for rule in MESSAGE_REJECTED:
+                check_neutral(rule, message.get(rule.name), f"messages[{index}].{rule.name}")
+    return messages
+
 
 _NEEDED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"assistant": (), "tool": ("content", "tool_call_id"), "function": ("content", "name")}
@@ -119,3 +201,88 @@ def _check_contents(body: Mapping[str, object]) -> None:
             if role != "assistant" and message.get(key):
                 path = f"messages[{index}].{key}"
                 raise InvalidRequest(f"{path}: only messages of the assistant may have calls, not {role}", param=path)
+
+
+_ROLES = {
+    "system": Role.SYSTEM,
+    "developer": Role.SYSTEM,
+    "user": Role.USER,
+    "assistant": Role.ASSISTANT,
+    "tool": Role.TOOL,
+    "function": Role.TOOL,
+}
+
+
+def to_messages(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
+    """Return the messages; the older calls of functions, which have no ids, get some.
+
+    Raises:
+        PromptError: a function's message is the result of no call.
+    """
+    functions: dict[str, str] = {}
+    translated = []
+    for index, message in enumerate(messages):
+        calls = [ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ()]
+        if message.function_call is not None:
+            functions[message.function_call.name] = f"function_call_{index}"
+            called = message.function_call
+            calls.append(ToolCall(functions[called.name], called.name, called.arguments))
+        call_id = message.tool_call_id if message.role == "tool" else ""
+        if message.role == "function":
+            call_id = functions.get(message.name or "")
+            if call_id is None:
+                raise PromptError(f"messages[{index}].name: no message before it calls a function of that name")
+        content = message.content or message.refusal or ""
+        translated.append(Message(_ROLES[message.role], content, tuple(calls), call_id or ""))
+    return tuple(translated)
+
+
+def to_params(body: ChatRequest, card: ModelCard) -> ChatParams:
+    """Return the parameters of ``body`` for the model of ``card``.
+
+    Raises:
+        InvalidRequest: it contradicts itself.
+        ToolError: a tool is not acceptable.
+        PromptError: a function's message is the result of no call.
+    """
+    prompt = to_prompt_params(body)
+    if body.is_continued:
+        check_no_call_is_due(prompt.tools, "tool_choice")
+    sampling = to_sampling(body, card)
+    if body.do_sample is False:
+        sampling = replace(sampling, temperature=0.0)
+    if body.logprobs:
+        sampling = replace(sampling, logprobs=body.top_logprobs or 0)
+    answer = AnswerParams(
+        sampling,
+        asked_tokens(body.max_completion_tokens or body.max_tokens, body.min_tokens),
+        grammar=to_grammar(body),
+        stop=body.stop,
+        n=body.n or 1,
+        salts=body.salts,
+    )
+    return ChatParams(prompt, answer)
+
+
+def to_prompt_params(body: ChatRequest) -> PromptParams:
+    """Return the part of the parameters that the prompt is made from. Raises as ``to_params`` does."""
+    offer = to_offer(body)
+    _check_agreement(body, offer)
+    return PromptParams(to_messages(body.messages), offer, body.is_continued)
+
+
+def _check_agreement(body: ChatRequest, offer: ToolConfig | None) -> None:
+    """Reject fields that contradict each other. Raises InvalidRequest."""
+    if body.is_continued and body.add_generation_prompt:
+        raise InvalidRequest(
+            "continue_final_message and add_generation_prompt exclude each other", param="continue_final_message"
+        )
+    if body.add_generation_prompt is False and not body.is_continued:
+        raise InvalidRequest(
+            "add_generation_prompt may be false only together with continue_final_message",
+            param="add_generation_prompt",
+        )
+    if body.logprobs and offer is not None:
+        raise InvalidRequest(
+            "logprobs are only available for text: leave the tools out, or set tool_choice to none", param="logprobs"
+        )

@@ -1,11 +1,164 @@
-"""The JSON of chat answers, whole and in chunks, in OpenAI's words."""
+"""Chat answers as OpenAI has them, whole, in chunks, and as a stream of events."""
 
-from glmserve.api.openai.chat_completions.tool_calls import CallShape
-from glmserve.api.openai.envelope import ReplyHead, timings_object, usage_object
-from glmserve.api.openai.logprobs import logprobs_object
-from glmserve.api.openai.response_types import ChatChoice, ChatChunk, ChatCompletion, ChunkChoice, ChunkDelta, Finish
-from glmserve.generation.generation import Answer, Completion, Timings, Usage
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from typing_extensions import NotRequired, TypedDict
+
+from glmserve.api.openai.envelope import (
+    FINISH_REASONS,
+    Finish,
+    Logprobs,
+    ReplyHead,
+    TimingsObject,
+    UsageObject,
+    logprobs_object,
+    timings_object,
+    usage_object,
+)
+from glmserve.chat.tools.types import CallDelta, ToolCall
+from glmserve.engine.messages import FinishReason
+from glmserve.generation.generation import Answer, Completion, Generation, Timings, Usage
 from glmserve.generation.output_processor import TextDelta
+from glmserve.http.error_replies import ErrorReply
+from glmserve.http.sse import Event, EventStream
+
+
+class FunctionObject(TypedDict):
+    """Name and arguments of a call; the arguments are the JSON text of an object."""
+
+    name: str
+    arguments: str
+
+
+class ToolCallObject(TypedDict):
+    """A call that the caller is asked to make."""
+
+    id: str
+    type: Literal["function"]
+    function: FunctionObject
+
+
+class AssistantMessage(TypedDict):
+    """An answer: text, calls, or both."""
+
+    role: Literal["assistant"]
+    content: str | None
+    refusal: None
+    tool_calls: NotRequired[list[ToolCallObject]]
+    function_call: NotRequired[FunctionObject]
+
+
+class ChatChoice(TypedDict):
+    """One of the answers."""
+
+    index: int
+    message: AssistantMessage
+    logprobs: Logprobs | None
+    finish_reason: Finish
+
+
+class ChatCompletion(TypedDict):
+    """The whole reply to a request that does not stream."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    system_fingerprint: str | None
+    choices: list[ChatChoice]
+    usage: UsageObject
+    timings: NotRequired[TimingsObject]
+
+
+class FunctionDelta(TypedDict):
+    """A piece of a call; the name comes whole and first."""
+
+    name: NotRequired[str]
+    arguments: str
+
+
+class ToolCallDelta(TypedDict):
+    """A piece of one of the calls; the first piece of a call has its id."""
+
+    index: int
+    id: NotRequired[str]
+    type: NotRequired[Literal["function"]]
+    function: FunctionDelta
+
+
+class ChunkDelta(TypedDict):
+    """The part of an answer that a chunk carries."""
+
+    role: NotRequired[Literal["assistant"]]
+    content: NotRequired[str]
+    tool_calls: NotRequired[list[ToolCallDelta]]
+    function_call: NotRequired[FunctionDelta]
+
+
+class ChunkChoice(TypedDict):
+    """A piece of one of the answers."""
+
+    index: int
+    delta: ChunkDelta
+    logprobs: Logprobs | None
+    finish_reason: Finish | None
+
+
+class ChatChunk(TypedDict):
+    """The data of an event; where usage is asked for, all chunks but the last have it as null."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    system_fingerprint: str | None
+    choices: list[ChunkChoice]
+    usage: NotRequired[UsageObject | None]
+    timings: NotRequired[TimingsObject]
+
+
+@dataclass(frozen=True, slots=True)
+class CallShape:
+    """How the calls of one reply are written."""
+
+    functions: bool = False
+    """In the older shape, which has at most one call."""
+
+    def message(self, text: str, calls: Sequence[ToolCall]) -> AssistantMessage:
+        """Return the message of an answer with ``text`` and ``calls``."""
+        message: AssistantMessage = {"role": "assistant", "content": text, "refusal": None}
+        if not calls:
+            return message
+        message["content"] = text or None
+        if self.functions:
+            message["function_call"] = {"name": calls[0].name, "arguments": calls[0].arguments}
+        else:
+            message["tool_calls"] = [_tool_call(call) for call in calls]
+        return message
+
+    def delta(self, delta: CallDelta) -> ChunkDelta:
+        """Return the part of a call that a chunk carries."""
+        function: FunctionDelta = {"arguments": delta.arguments}
+        if delta.name:
+            function = {"name": delta.name, "arguments": delta.arguments}
+        if self.functions:
+            return {"function_call": function}
+        if not delta.name:
+            return {"tool_calls": [{"index": delta.index, "function": function}]}
+        return {"tool_calls": [{"index": delta.index, "id": delta.id, "type": "function", "function": function}]}
+
+    def finish_reason(self, reason: FinishReason, *, called: bool) -> Finish:
+        """Return why an answer ended; one that was cut off in a call asks for no call."""
+        if called and reason is FinishReason.STOP:
+            return "function_call" if self.functions else "tool_calls"
+        return FINISH_REASONS[reason]
+
+
+def _tool_call(call: ToolCall) -> ToolCallObject:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
 
 _TOOL_CALLS = CallShape()
 
@@ -95,3 +248,28 @@ class ChunkWriter:
 
 def _delta(index: int, delta: ChunkDelta, finish_reason: Finish | None = None) -> ChunkChoice:
     return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+
+
+DONE = Event("[DONE]")
+"""Ends every stream of OpenAI's chunks."""
+
+
+def chat_stream(generation: Generation, writer: ChunkWriter, n: int) -> EventStream:
+    """Return ``generation``, which has ``n`` answers, as a stream that owns it."""
+    return EventStream(generation, _events(generation, writer, n), failure)
+
+
+def failure(reply: ErrorReply) -> tuple[Event, ...]:
+    """Return the last events of a chunk stream that failed."""
+    return Event(reply.envelope()), DONE
+
+
+async def _events(generation: Generation, writer: ChunkWriter, n: int) -> AsyncGenerator[Event, None]:
+    for index in range(n):
+        yield Event(writer.role(index))
+    async for delta in generation:
+        for chunk in writer.delta(delta):
+            yield Event(chunk)
+    for chunk in writer.end(generation.usage, generation.timings):
+        yield Event(chunk)
+    yield DONE

@@ -5,13 +5,16 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from glmserve.api.openai.chat_completions.protocol import ChatRequest, parse_chat_request
-from glmserve.api.openai.chat_completions.request import to_params
-from glmserve.api.openai.chat_completions.response import ChunkWriter, chat_completion
-from glmserve.api.openai.chat_completions.stream import chat_stream
-from glmserve.api.openai.chat_completions.tool_calls import CallShape
+from glmserve.api.openai.chat_completions.protocol import ChatRequest, parse_chat_request, to_params
+from glmserve.api.openai.chat_completions.response import (
+    CallShape,
+    ChatChunk,
+    ChatCompletion,
+    ChunkWriter,
+    chat_completion,
+    chat_stream,
+)
 from glmserve.api.openai.envelope import new_head
-from glmserve.api.openai.response_types import ChatChunk, ChatCompletion
 from glmserve.generation.generate import GenerationRequest, complete, generate, unless_gone
 from glmserve.generation.generation import Completion
 from glmserve.generation.prepare import prepare

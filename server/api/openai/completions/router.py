@@ -7,10 +7,9 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from glmserve.api.openai.chat_completions.stream import DONE, failure
-from glmserve.api.openai.completions.request import CompletionRequest, parse_completion_request, to_asks
-from glmserve.api.openai.completions.response import CompletionWriter
-from glmserve.api.openai.completions.response_types import TextCompletion
+from glmserve.api.openai.chat_completions.response import DONE, failure
+from glmserve.api.openai.completions.protocol import CompletionRequest, parse_completion_request, to_asks
+from glmserve.api.openai.completions.response import CompletionWriter, TextCompletion
 from glmserve.api.openai.envelope import new_head
 from glmserve.generation.generate import generate_all, unless_gone
 from glmserve.generation.generation import Generation

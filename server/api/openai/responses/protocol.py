@@ -1,4 +1,4 @@
-"""The body of a request to ``/v1/responses`` as it comes over the wire. Checked here, then translated once."""
+"""The body of a request to ``/v1/responses``: its fields and checks, and the format of the answer."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -7,13 +7,90 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic.config import JsonDict
 
 from glmserve.api.common.base import ApiModel, AtMost, ListOf, RequestObject, invalid, parse, text_parts
-from glmserve.api.common.fields import ModelName, Stream
-from glmserve.api.common.numbers import AsWhole, TokenLimit
+from glmserve.api.common.field_policy import FieldPolicy, Ignored, Rejected
+from glmserve.api.common.fields import AsWhole, ModelName, Stream, TokenLimit
 from glmserve.api.common.sampling import CacheFields, SamplingFields
-from glmserve.api.openai.responses.field_policy import RESPONSES
-from glmserve.api.openai.responses.text_format import TextConfig
+from glmserve.api.common.structured_output import Schema, schema_grammar
 from glmserve.api.openai.responses.tools import FunctionFields
+from glmserve.engine.grammar import Grammar
 from glmserve.engine.params import MAX_LOGPROBS
+from glmserve.http.errors import InvalidRequest
+
+RESPONSES = FieldPolicy(
+    ignored=(
+        Ignored("user"),
+        Ignored("reasoning", "the model has no separate reasoning"),
+        Ignored("context_management", "use truncation to shorten a conversation"),
+        Ignored("client_metadata", "Codex sends it to describe itself"),
+        Ignored("safety_identifier"),
+        Ignored("service_tier"),
+        Ignored("prompt_cache_retention"),
+        Ignored("prompt_cache_options"),
+        Ignored("max_tool_calls", "it limits built-in tools, and the server has none"),
+        Ignored("stream_options", "events are never obfuscated"),
+        Ignored("moderation"),
+        Ignored("access_programs"),
+        Ignored("background_options"),
+        Ignored("image"),
+    ),
+    rejected=(
+        Rejected("background", (False,), "a response is generated only while its request is open"),
+        Rejected("conversation", (), "use previous_response_id"),
+        Rejected("personality"),
+        Rejected("n", (1,)),
+        Rejected("messages", (), "use input"),
+        Rejected("max_tokens", (), "use max_output_tokens"),
+        Rejected("max_completion_tokens", (), "use max_output_tokens"),
+        Rejected("response_format", (), "use text.format"),
+    ),
+)
+
+
+class TextFormat(RequestObject):
+    """``text.format``. Unless it is ``strict``, what cannot be held of a schema is left out, and told."""
+
+    path = "text.format"
+
+    type: Literal["text", "json_object", "json_schema"]
+    name: str | None = None
+    description: str | None = None
+    json_schema: Annotated[Schema | None, Field(alias="schema")] = None
+    strict: bool | None = None
+
+
+class TextConfig(RequestObject):
+    """``text``. How wordy the answer is (``verbosity``) the model knows no way to vary."""
+
+    path = "text"
+
+    format: TextFormat | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+
+
+def format_grammar(text: TextConfig | None) -> Grammar | None:
+    """Return the grammar that is asked for, if one is.
+
+    Raises:
+        InvalidRequest: the schema is missing or too deep.
+    """
+    asked = None if text is None else text.format
+    if asked is None or asked.type == "text":
+        return None
+    if asked.type == "json_object":
+        return schema_grammar({"type": "object"}, "text.format")
+    path = "text.format.schema"
+    if asked.json_schema is None:
+        raise InvalidRequest(f"{path} is required", param=path, code="missing_required_parameter")
+    return schema_grammar(asked.json_schema, path, strict=bool(asked.strict))
+
+
+def text_object(text: TextConfig | None) -> dict[str, object]:
+    """Return the field as the response repeats it."""
+    asked = None if text is None else text.format
+    if asked is None:
+        return {"format": {"type": "text"}}
+    return {"format": asked.model_dump(by_alias=True, exclude_none=True)}
+
 
 _VARIABLE_PARTS = ("input_text",)
 _MAX_METADATA = 16

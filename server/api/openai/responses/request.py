@@ -6,8 +6,7 @@ from itertools import takewhile
 
 from glmserve.api.common.sampling import asked_tokens, to_sampling
 from glmserve.api.openai.responses.input_items import Item, parse_items, to_messages, user_item
-from glmserve.api.openai.responses.protocol import ResponsesRequest, parse_responses_request
-from glmserve.api.openai.responses.text_format import format_grammar
+from glmserve.api.openai.responses.protocol import ResponsesRequest, format_grammar, parse_responses_request
 from glmserve.api.openai.responses.tools import to_offer
 from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tasks.task import Task, VariableError

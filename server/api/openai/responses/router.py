@@ -6,15 +6,15 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from glmserve.api.openai.responses.paging import page
 from glmserve.api.openai.responses.protocol import ResponsesRequest
 from glmserve.api.openai.responses.request import parse_given
-from glmserve.api.openai.responses.response_types import (
+from glmserve.api.openai.responses.response import (
     InputItems,
     InputTokens,
     ResponseDeleted,
     ResponseEvent,
     ResponseObject,
+    page,
 )
 from glmserve.api.openai.responses.service import ResponsesService
 from glmserve.api.openai.responses.store import StoredResponse

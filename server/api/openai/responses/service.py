@@ -8,8 +8,7 @@ from functools import partial
 from glmserve.api.openai.responses.input_items import Item, conversation, kept
 from glmserve.api.openai.responses.protocol import ResponsesRequest
 from glmserve.api.openai.responses.request import Given, left, new_items, to_params, to_prompt_params, with_defaults
-from glmserve.api.openai.responses.response import response_head
-from glmserve.api.openai.responses.response_types import ResponseObject
+from glmserve.api.openai.responses.response import ResponseObject, response_head
 from glmserve.api.openai.responses.store import ResponseStore
 from glmserve.api.openai.responses.stream import ResponseWriter
 from glmserve.chat.tasks.task import Task, task_name

@@ -1,16 +1,133 @@
-"""A message while it is made: the deltas of an answer in, the events and the message out. Pure.
+"""Anthropic's replies: their types, errors, and a message while it is made.
 
-A message that is not streamed is made the same way, its events being left out, so both say the same.
+The deltas of an answer come in, the events and the message go out; a message that is not streamed is made the same way.
+Pure.
 """
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Literal
 
-from glmserve.api.anthropic.response_types import MessageObject, MessageUsage, StopReason, TextBlock, ToolUseBlock
+from typing_extensions import NotRequired, TypedDict
+
 from glmserve.chat.tools.types import CallDelta, ToolCall
 from glmserve.engine.messages import FinishReason
 from glmserve.generation.generation import Usage
 from glmserve.generation.output_processor import TextDelta
+from glmserve.http.error_replies import THREAD_NOT_FOUND, ErrorReply
+from glmserve.http.request_record import current_request
 from glmserve.http.sse import Event
+
+StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "model_context_window_exceeded"]
+FaultType = Literal[
+    "invalid_request_error", "authentication_error", "permission_error", "not_found_error", "rate_limit_error",
+    "timeout_error", "api_error", "overloaded_error",
+]  # fmt: skip
+
+
+class TextBlock(TypedDict):
+    """Text that the model generated."""
+
+    type: Literal["text"]
+    text: str
+    citations: None
+
+
+class ToolUseBlock(TypedDict):
+    """A tool that the model calls."""
+
+    type: Literal["tool_use"]
+    id: str
+    name: str
+    input: dict[str, object]
+
+
+class MessageUsage(TypedDict):
+    """Token counts; the prompt has all three kinds of input tokens together."""
+
+    input_tokens: int
+    cache_creation_input_tokens: int
+    cache_read_input_tokens: int
+    output_tokens: int
+
+
+class MessageObject(TypedDict):
+    """An answer; a streamed one is known from its beginning."""
+
+    id: str
+    type: Literal["message"]
+    role: Literal["assistant"]
+    model: str
+    content: list[TextBlock | ToolUseBlock]
+    stop_reason: StopReason | None
+    stop_sequence: str | None
+    usage: MessageUsage
+
+
+class MessageEvent(TypedDict):
+    """The data of an event: its kind, and the fields of that."""
+
+    type: Literal[
+        "message_start", "ping", "content_block_start", "content_block_delta", "content_block_stop", "message_delta",
+        "message_stop", "error",
+    ]  # fmt: skip
+
+
+class CountedTokens(TypedDict):
+    """How many tokens a prompt has."""
+
+    input_tokens: int
+
+
+class FaultDetails(TypedDict):
+    """What a client decides by."""
+
+    error_code: str
+
+
+class MessageFault(TypedDict):
+    """Type and message of an error."""
+
+    type: FaultType
+    message: str
+    details: NotRequired[FaultDetails]
+
+
+class MessageFailure(TypedDict):
+    """Anthropic's error reply."""
+
+    type: Literal["error"]
+    error: MessageFault
+    request_id: str
+
+
+_TYPES: Mapping[int, FaultType] = MappingProxyType(
+    {
+        401: "authentication_error",
+        403: "permission_error",
+        404: "not_found_error",
+        408: "timeout_error",
+        429: "rate_limit_error",
+        503: "overloaded_error",
+        504: "timeout_error",
+    }
+)
+"""By status; any other is an invalid request below 500, and the server's fault from there on."""
+
+
+def failure(reply: ErrorReply) -> MessageFailure:
+    """Return the error reply; clients read its type and the status."""
+    usual: FaultType = "invalid_request_error" if reply.status < 500 else "api_error"
+    error_type = _TYPES.get(reply.status, usual)
+    fault: MessageFault = {"type": error_type, "message": reply.message}
+    if reply.code == THREAD_NOT_FOUND:
+        fault["details"] = {"error_code": THREAD_NOT_FOUND}
+    return {
+        "type": "error",
+        "error": fault,
+        "request_id": current_request().id,
+    }
+
 
 Body = Mapping[str, object]
 """The data of an event."""

@@ -1,4 +1,4 @@
-"""The body of a text completion, and its translation to generation requests."""
+"""The body of a text completion: its fields, and its translation to generation requests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -8,8 +8,20 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from glmserve.api.common.base import RequestObject, parse
-from glmserve.api.common.fields import AnswerCount, ModelName, Stream, StreamOptionsField
-from glmserve.api.common.numbers import UNLIMITED, AsWhole
+from glmserve.api.common.field_policy import FieldPolicy, Rejected
+from glmserve.api.common.fields import (
+    TEXTS_OR_IDS,
+    UNLIMITED,
+    AnswerCount,
+    AsWhole,
+    ModelName,
+    Stream,
+    StreamOptionsField,
+    TextOrIds,
+    decoded,
+    known_ids,
+    texts_or_ids,
+)
 from glmserve.api.common.sampling import (
     CacheFields,
     SamplingFields,
@@ -17,8 +29,7 @@ from glmserve.api.common.sampling import (
     to_sampling,
 )
 from glmserve.api.common.structured_output import GrammarFields, to_grammar
-from glmserve.api.common.token_inputs import TEXTS_OR_IDS, TextOrIds, decoded, known_ids, texts_or_ids
-from glmserve.api.openai.completions.field_policy import COMPLETION
+from glmserve.api.openai.chat_completions.protocol import CHAT
 from glmserve.engine.params import MAX_LOGPROBS
 from glmserve.generation.generate import GenerationRequest
 from glmserve.generation.prepare import AnswerParams, answer_request, check_answers
@@ -27,6 +38,21 @@ from glmserve.http.errors import InvalidRequest
 from glmserve.http.offload import off_loop
 from glmserve.http.request_context import RequestContext
 from glmserve.model_pool.registry import EncodedPrompt, ModelCard, ServedModel
+
+_OWN = (
+    Rejected("suffix", (), "the model only continues a text"),
+    Rejected("best_of", (1,), "use n, which returns all answers"),
+    Rejected("prompt_embeds"),
+    Rejected("messages", (), "use prompt, or /v1/chat/completions"),
+    Rejected("return_token_ids", (False,)),
+)
+_SUPPORTED = frozenset({"echo", "add_special_tokens"})
+"""Fields that only a chat rejects."""
+_REPLACED = _SUPPORTED.union(field.name for field in _OWN)
+
+COMPLETION = FieldPolicy(CHAT.ignored, (*_OWN, *(field for field in CHAT.rejected if field.name not in _REPLACED)))
+"""The fields of the body that are not supported, such as the fields of a chat."""
+
 
 _DEFAULT_MAX_TOKENS = 16
 _SEQUENCES_AT_MOST = 128

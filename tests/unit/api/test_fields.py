@@ -4,9 +4,8 @@ import pytest
 
 from glmserve.api.anthropic.protocol import parse_messages_request
 from glmserve.api.common.tools import to_offer
-from glmserve.api.openai.chat_completions.protocol import parse_chat_request
-from glmserve.api.openai.chat_completions.request import to_params
-from glmserve.api.openai.completions.request import parse_completion_request, to_asks
+from glmserve.api.openai.chat_completions.protocol import parse_chat_request, to_params
+from glmserve.api.openai.completions.protocol import parse_completion_request, to_asks
 from glmserve.api.openai.responses.protocol import parse_responses_request
 from glmserve.api.openai.responses.tools import to_offer as responses_offer
 from glmserve.chat.tools.types import ToolChoice

@@ -1,18 +1,20 @@
-"""POST /v1/embeddings."""
+"""POST /v1/embeddings: vectors of texts."""
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field
 from typing_extensions import TypedDict
 
-from glmserve.api.common.token_inputs import TextOrIds, known_ids
-from glmserve.api.openai.embeddings.protocol import EmbeddingRequest, parse_embedding_request
+from glmserve.api.common.base import RequestObject, parse
+from glmserve.api.common.field_policy import FieldPolicy, Ignored, Rejected
+from glmserve.api.common.fields import TEXTS_OR_IDS, AsWhole, TextOrIds, known_ids, texts_or_ids
 from glmserve.engine.interface import Caller
 from glmserve.generation.generate import unless_gone
 from glmserve.http.errors import InvalidRequest
@@ -22,6 +24,49 @@ from glmserve.http.openapi import documented
 from glmserve.http.request_context import RequestContext, RequestProgress
 from glmserve.http.request_record import current_request
 from glmserve.model_pool.registry import EmbeddingModel, ModelRegistry
+
+_INPUTS_AT_MOST = 2048
+"""OpenAI's bound."""
+
+_POLICY = FieldPolicy(
+    ignored=(Ignored("user"), Ignored("metadata"), Ignored("safety_identifier")),
+    rejected=(
+        Rejected("truncate_prompt_tokens", (-1,)),
+        Rejected("add_special_tokens", (True,)),
+        Rejected("normalize", (True,), "vectors always have length 1"),
+        Rejected("input_type"),
+        Rejected("messages", (), "use input"),
+    ),
+)
+
+
+class EmbeddingRequest(RequestObject):
+    """Body of a request for embeddings."""
+
+    policy = _POLICY
+
+    model: str | None = Field(default=None, description="Name of the model. Absent or null: the first embedding model.")
+    input: Annotated[
+        tuple[TextOrIds, ...],
+        BeforeValidator(partial(texts_or_ids, most=_INPUTS_AT_MOST, name="input"), json_schema_input_type=TEXTS_OR_IDS),
+    ] = Field(
+        description=f"A text, token ids of this model, or an array of at most {_INPUTS_AT_MOST} texts or arrays of ids."
+    )
+    encoding_format: Literal["float", "base64"] | None = Field(
+        default=None, description="Numbers (default), or base64 of little-endian float32 numbers."
+    )
+    dimensions: Annotated[int, Field(ge=1), AsWhole] | None = Field(
+        default=None, description="Truncate each vector to this many dimensions and normalize it again."
+    )
+
+
+def parse_embedding_request(body: Mapping[str, object]) -> EmbeddingRequest:
+    """Return the body as a checked request.
+
+    Raises:
+        InvalidRequest: a field is rejected or has a wrong value; ``param`` is its path.
+    """
+    return parse(EmbeddingRequest, body)
 
 
 class EmbeddingObject(TypedDict):

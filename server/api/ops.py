@@ -1,9 +1,10 @@
-"""Health of the server, for operators and load balancers."""
+"""GET /health and GET /metrics, for operators and load balancers."""
 
 from dataclasses import asdict, dataclass
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from glmserve.engine.errors import EngineUnavailable
 from glmserve.engine.interface import EngineState
@@ -46,8 +47,8 @@ _REPLY = HealthReport | HealthStatus
 _DOCS = documented(_REPLY, errors=(EngineUnavailable,), failure=_REPLY, tag=Tag.OPERATION)
 
 
-def create_router(registry: ModelRegistry) -> APIRouter:
-    """Return the routes, reporting on the models of ``registry``."""
+def create_router(registry: ModelRegistry, figures: CollectorRegistry) -> APIRouter:
+    """Return the routes, reporting on the models of ``registry`` and on the metrics ``figures``."""
     router = APIRouter()
 
     # HEAD as well: some load balancers ask for nothing but the status.
@@ -64,6 +65,11 @@ def create_router(registry: ModelRegistry) -> APIRouter:
         else:
             report = HealthStatus(status)
         return JSONResponse(asdict(report), 200 if status == "ok" else 503)
+
+    @router.get("/metrics", **documented(str, errors=(), tag=Tag.OPERATION, media_type=CONTENT_TYPE_LATEST))
+    async def metrics() -> Response:
+        """Return the metrics in Prometheus' text format."""
+        return Response(generate_latest(figures), media_type=CONTENT_TYPE_LATEST)
 
     return router
 

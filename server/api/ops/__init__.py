@@ -1,1 +1,0 @@
-"""Endpoints for operators: ``GET /health`` and ``GET /metrics``."""
