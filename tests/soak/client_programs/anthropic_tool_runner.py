@@ -1,0 +1,20 @@
+"""anthropic: the tool runner with a format, at once and streamed."""
+
+from anthropic import Anthropic, beta_tool
+from weather import ADDRESS, MODEL, USER, Weather, get_weather, tell
+
+client = Anthropic(base_url=ADDRESS, api_key="none")
+
+
+def run(**options: object) -> object:
+    return client.beta.messages.tool_runner(
+        model=MODEL,
+        max_tokens=400,
+        messages=[USER],
+        tools=[beta_tool(get_weather)],
+        output_format=Weather,
+        **options,
+    ).until_done()
+
+
+tell("anthropic", messages=run().parsed_output, stream=run(stream=True).parsed_output)
