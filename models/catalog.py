@@ -21,12 +21,27 @@ class CatalogEntry:
     """The name callers use, and the file name of its GGUF."""
     prompt_format: str
     repository: str = ""
-    """On the model hub; empty for the embedded model."""
+    """On Hugging Face; empty for the embedded model."""
     context_length: int = 8192
     """Tokens per sequence unless set otherwise: what the model was trained to chat with."""
     defaults: SamplingDefaults = SamplingDefaults()
 
+    @property
+    def former(self) -> str:
+        """The repository under the former name of its owner, which Hugging Face redirects; else empty."""
+        return self._of_owner("THUDM")
 
+    @property
+    def modelscope(self) -> str:
+        """The repository on ModelScope."""
+        return self._of_owner("ZhipuAI") or self.repository
+
+    def _of_owner(self, name: str) -> str:
+        owner, _, model = self.repository.partition("/")
+        return f"{name}/{model}" if owner == _ZHIPU else ""
+
+
+_ZHIPU = "zai-org"
 EMBEDDED = CatalogEntry(name="chatglm2-tiny", prompt_format="chatglm2", context_length=4096)
 
 # temperature and top_p of the ChatGLMs: chat() of modeling_chatglm.py, and generation_config.json of GLM-4; top_k is
@@ -39,14 +54,14 @@ _BAICHUAN2 = SamplingDefaults(temperature=0.3, top_p=0.85, top_k=5, repetition_p
 
 CATALOG: tuple[CatalogEntry, ...] = (
     EMBEDDED,
-    CatalogEntry("chatglm2-6b", "chatglm2", "THUDM/chatglm2-6b"),
-    CatalogEntry("chatglm2-6b-32k", "chatglm2", "THUDM/chatglm2-6b-32k", 32768),
-    CatalogEntry("chatglm2-6b-int4", "chatglm2", "THUDM/chatglm2-6b-int4"),
-    CatalogEntry("chatglm3-6b", "chatglm3", "THUDM/chatglm3-6b"),
-    CatalogEntry("chatglm3-6b-32k", "chatglm3", "THUDM/chatglm3-6b-32k", 32768),
-    CatalogEntry("chatglm3-6b-128k", "chatglm3", "THUDM/chatglm3-6b-128k", 131072),
-    CatalogEntry("codegeex2-6b", "codegeex2", "THUDM/codegeex2-6b", defaults=_LIKELIEST),
-    CatalogEntry("glm-4-9b-chat", "glm4", "THUDM/glm-4-9b-chat", 131072),
+    CatalogEntry("chatglm2-6b", "chatglm2", "zai-org/chatglm2-6b"),
+    CatalogEntry("chatglm2-6b-32k", "chatglm2", "zai-org/chatglm2-6b-32k", 32768),
+    CatalogEntry("chatglm2-6b-int4", "chatglm2", "zai-org/chatglm2-6b-int4"),
+    CatalogEntry("chatglm3-6b", "chatglm3", "zai-org/chatglm3-6b"),
+    CatalogEntry("chatglm3-6b-32k", "chatglm3", "zai-org/chatglm3-6b-32k", 32768),
+    CatalogEntry("chatglm3-6b-128k", "chatglm3", "zai-org/chatglm3-6b-128k", 131072),
+    CatalogEntry("codegeex2-6b", "codegeex2", "zai-org/codegeex2-6b", defaults=_LIKELIEST),
+    CatalogEntry("glm-4-9b-chat", "glm4", "zai-org/glm-4-9b-chat", 131072),
     CatalogEntry("baichuan-13b-chat", "baichuan", "baichuan-inc/Baichuan-13B-Chat", 4096, _BAICHUAN),
     CatalogEntry("baichuan2-13b-chat", "baichuan", "baichuan-inc/Baichuan2-13B-Chat", 4096, _BAICHUAN2),
 )
@@ -66,11 +81,11 @@ def why_not(name: str) -> str:
 
 
 def find(name: str) -> CatalogEntry | None:
-    """Return the entry called ``name``, by its name or its repository, with or without the owner; or None."""
+    """Return the entry called ``name``, by its name or one of its repositories, or by that without owner; or None."""
     wanted = name.lower()
     return next((entry for entry in CATALOG if wanted in _spellings(entry)), None)
 
 
 def _spellings(entry: CatalogEntry) -> tuple[str, ...]:
-    repository = entry.repository.lower()
-    return (entry.name, repository, repository.rpartition("/")[2]) if repository else (entry.name,)
+    repositories = [name.lower() for name in (entry.repository, entry.former, entry.modelscope) if name]
+    return (entry.name, *repositories, *(name.rpartition("/")[2] for name in repositories[:1]))

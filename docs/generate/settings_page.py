@@ -49,6 +49,7 @@ _VARIANTS = """
 `[[models.variants]]`, one for each adapter of the model above it:
 
 """
+_OWN_FLAGS = {"model": "MODEL", "hub": "pull --from"}
 _TABLE_COLUMNS = "| key | what it sets |\n| --- | --- |\n"
 
 
@@ -74,7 +75,7 @@ def _keys(fields: Mapping[str, FieldInfo]) -> str:
 
 
 def _row(name: str, field: FieldInfo) -> str:
-    flag = "MODEL" if name == "model" else flag_name(name)
+    flag = _OWN_FLAGS.get(name) or flag_name(name)
     names = " | ".join(f"`{spelling}`" for spelling in (flag, variable_name(name), name))
     return f"| {names} | {_default(field)} | {field.description}{_choices(field)} |\n"
 

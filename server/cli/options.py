@@ -10,7 +10,7 @@ import click
 from pydantic.fields import FieldInfo
 
 from glmserve.config.loader import SettingsError, flag_name, key_variable, load_settings, variable_name
-from glmserve.config.schema import FLAGS, Settings
+from glmserve.config.schema import FLAGS, OF_PULL, Settings
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 _METAVARS: Mapping[object, str] = MappingProxyType({int: "INTEGER", float: "NUMBER", str: "TEXT"})
@@ -52,7 +52,7 @@ def client_key(given: Sequence[str]) -> str:
 def settings_options(command: _Command) -> _Command:
     """Give ``command`` a flag for each setting, and ``--config``."""
     for name in reversed(FLAGS):
-        if name != "model":  # that one is the argument MODEL
+        if name not in ("model", *OF_PULL):  # the first is the argument MODEL
             command = _option(name, Settings.model_fields[name])(command)
     return _config_option(command)
 

@@ -83,6 +83,13 @@ class Quant(str, Enum):
     Q4_0 = "q4_0"
 
 
+class Hub(str, Enum):
+    """Where checkpoints are downloaded from."""
+
+    HUGGINGFACE = "huggingface"
+    MODELSCOPE = "modelscope"
+
+
 class Load(str, Enum):
     """When a model is loaded."""
 
@@ -220,6 +227,7 @@ class Settings(ModelDefaults):
         "", description="Model for requests that name none; empty takes the first model that generates text."
     )
     cache_dir: Path = Field(description="Folder of converted models; unless set, glmserve in the user's cache folder.")
+    hub: Hub = Field(Hub.HUGGINGFACE, description="Model hub that `pull` downloads from; its flag is --from.")
     api_key: Names = Field(
         (), repr=False, description="Require this API key, NAME:SECRET or SECRET; repeatable. A key file is safer."
     )
@@ -306,3 +314,6 @@ OF_ONE_MODEL = ("model_name", "alias", "lora", "prefix", "pin")
 
 FLAGS = tuple(name for name in Settings.model_fields if name != "models")
 """Settings with a flag, a variable and a key; ``models`` has tables alone."""
+
+OF_PULL = ("hub",)
+"""Settings that `pull` alone has a flag for."""

@@ -24,8 +24,8 @@ def post(body: dict[str, object], length: int | None = None, path: str = "/v1/ch
     return head.encode() + content
 
 
-def wait_until(is_so: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 10
+def wait_until(is_so: Callable[[], object], what: str, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < deadline, what
         time.sleep(0.02)

@@ -11,7 +11,7 @@ from gguf import LlamaFileType
 from rich.console import Console
 from rich.table import Table
 
-from glmserve.bootstrap.hf_hub import local_checkpoints
+from glmserve.bootstrap.hubs.huggingface import local_checkpoints
 from glmserve.cli.models.doctor_report import in_units
 from glmserve.cli.models.machine import find_cached
 from glmserve.cli.options import cache_options, read_settings

@@ -1,5 +1,6 @@
-"""``glmserve pull``: from the model hub to a file that can be served."""
+"""``glmserve pull``: from a model hub to a file that can be served."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -7,11 +8,15 @@ from types import MappingProxyType
 import click
 from rich.console import Console
 
-from glmserve.bootstrap import hf_hub as hub
+from glmserve.bootstrap.hubs.huggingface import HuggingFace
+from glmserve.bootstrap.hubs.modelscope import ModelScope
+from glmserve.bootstrap.hubs.remote import HubError, ModelHub, check_space
 from glmserve.cli.models.list import describe_file, json_list, show
 from glmserve.cli.options import UsageProblem, cache_options, read_settings
+from glmserve.cli.progress import download_progress
 from glmserve.cli.screen import output
 from glmserve.cli.shell_completion import complete_known
+from glmserve.config.schema import Hub
 from glmserve.convert.cli import DEFAULT_QUANT, progress_bar
 from glmserve.convert.errors import ConvertError
 from glmserve.convert.pipeline import convert_checkpoint, kind_of_file, may_be_made_from
@@ -27,12 +32,18 @@ _SHARE: Mapping[QuantType, float] = MappingProxyType(
     }
 )  # fmt: skip
 _SHARE_OF_FOUR_BITS = 0.35
+_HUBS: Mapping[Hub, type[HuggingFace] | type[ModelScope]] = MappingProxyType(
+    {Hub.HUGGINGFACE: HuggingFace, Hub.MODELSCOPE: ModelScope}
+)
+_PART = re.compile(r"\w[\w.-]*")
 
 
 @click.command()
 @click.argument("model", shell_complete=complete_known)
 @click.option("-q", "--quant", type=click.Choice([q.value for q in QuantType], case_sensitive=False),
               default=DEFAULT_QUANT.value, show_default=True, help="Type of the weights.")  # fmt: skip
+@click.option("--from", "hub", type=click.Choice([hub.value for hub in Hub], case_sensitive=False), default=None,
+              help="Model hub.  [GLMSERVE_HUB; default: huggingface]")  # fmt: skip
 @click.option("--revision", default=None, help="Branch, tag or commit.  [default: the main branch]")
 @click.option(
     "--local-files-only", is_flag=True, help="Do not use the network: convert the files that are already downloaded."
@@ -46,29 +57,27 @@ def pull(
     as_json: bool,
     force: bool,
     quant: str,
+    hub: str | None,
     revision: str | None,
     local_files_only: bool,
     cache_dir: str | None,
     config: Path | None,
 ) -> None:
-    """Download MODEL from the model hub and convert it into the cache for `serve`.
+    """Download MODEL from a model hub and convert it into the cache for `serve`.
 
     MODEL is the name of a known model, or OWNER/NAME of any repository with a checkpoint that can be converted. Only
     the necessary files are downloaded, into the hub's own cache. For a private repository the token of `hf auth login`
-    or HF_TOKEN is used.
+    or HF_TOKEN is used, on ModelScope MODELSCOPE_API_TOKEN. HF_ENDPOINT names a mirror of Hugging Face.
     """
     kind = QuantType(quant.lower())
-    repository, name = repository_of(model)
-    folder = read_settings((), config, {"cache_dir": cache_dir}).cache_dir
+    settings = read_settings((), config, {"cache_dir": cache_dir, "hub": hub and hub.lower()})
+    repository, name = repository_of(model, settings.hub)
     try:
-        if local_files_only:
-            checkpoint = hub.find_local(repository, revision)
-        else:
-            remote = hub.look_up(repository, revision)
-            hub.check_space(remote.missing_bytes, expected_bytes(remote.weight_bytes, kind), folder)
-            checkpoint = hub.download(remote)
-        out = _convert(checkpoint, folder, name, kind, force=force)
-    except (hub.HubError, ConvertError, OSError) as error:
+        checkpoint = _fetch(
+            _HUBS[settings.hub](), repository, revision, kind, settings.cache_dir, local_only=local_files_only
+        )
+        out = _convert(checkpoint, settings.cache_dir, name, kind, force=force)
+    except (HubError, ConvertError, OSError) as error:
         raise click.ClickException(str(error)) from None
     found = describe_file(out)
     if as_json:
@@ -83,19 +92,31 @@ def expected_bytes(weight_bytes: int, kind: QuantType) -> int:
     return int(weight_bytes * _SHARE.get(kind, _SHARE_OF_FOUR_BITS))
 
 
-def repository_of(model: str) -> tuple[str, str]:
+def repository_of(model: str, hub: Hub = Hub.HUGGINGFACE) -> tuple[str, str]:
     """Return the repository of a MODEL, and the name for its file."""
     entry = find(model)
     if entry is not None and entry.repository:
-        return entry.repository, entry.name
+        return entry.modelscope if hub is Hub.MODELSCOPE else entry.repository, entry.name
     if reason := why_not(model):
         raise UsageProblem(reason)
-    owner, slash, name = model.partition("/")
-    if not (owner and slash and name) or "/" in name:
+    owner, _, name = model.partition("/")
+    if not (_PART.fullmatch(owner) and _PART.fullmatch(name)):
         known = ", ".join(entry.name for entry in CATALOG if entry.repository)
         raise UsageProblem(f"{model} is not a known model; give OWNER/NAME of a repository, or one of {known}")
     # Somebody's copy of a known model must not take the place of the original.
     return model, f"{owner}-{name}" if find(name) else name
+
+
+def _fetch(
+    hub: ModelHub, repository: str, revision: str | None, kind: QuantType, output_dir: Path, *, local_only: bool
+) -> Path:
+    """Return the folder of a checkpoint, after downloading what is missing of it. Raises HubError."""
+    if local_only:
+        return hub.find_local(repository, revision)
+    remote = hub.look_up(repository, revision)
+    check_space(hub.folder, remote.missing_bytes, output_dir, expected_bytes(remote.weight_bytes, kind))
+    with download_progress(remote.missing_bytes) as sink:
+        return hub.download(remote, sink)
 
 
 def _convert(checkpoint: Path, folder: Path, name: str, kind: QuantType, *, force: bool) -> Path:

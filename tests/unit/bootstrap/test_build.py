@@ -60,7 +60,7 @@ API_FIELDS = {
 }
 # Seen where they act: by test_serve (listening, logging), test_sources, and the tests below.
 ELSEWHERE = {"model", "host", "port", "log_level", "log_format", "tracing", "quant", "cache_dir", "max_body_mb", "lora",
-             "prompt_format", "prefix", "default_model", "pin", "pinned_disk_mb",
+             "prompt_format", "prefix", "default_model", "pin", "pinned_disk_mb", "hub",
              "prompts", "builtin_tasks", "pin_task", "response_store_mb",
              "shutdown_seconds", "drain_seconds", "stall_seconds", "max_connections",
              "api_key", "api_key_file", "key_requests", "key_tokens", "key_concurrent"}  # fmt: skip

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from glmserve.config.schema import Load, LogFormat, LogLevel, Quant
+from glmserve.config.schema import Hub, Load, LogFormat, LogLevel, Quant
 from glmserve.engine.config import Device, KvType
 
 
@@ -22,6 +22,7 @@ SAMPLES = {
     "alias": Sample("gpt-3.5-turbo, b", '["gpt-3.5-turbo", "b"]', ("gpt-3.5-turbo", "b")),
     "prompt_format": Sample("chatglm2", '"chatglm2"', "chatglm2"),
     "quant": Sample("q4_0", '"q4_0"', Quant.Q4_0),
+    "hub": Sample("modelscope", '"modelscope"', Hub.MODELSCOPE),
     "cache_dir": Sample("/there", '"/there"', Path("/there")),
     "context": Sample("512", "512", 512),
     "parallel": Sample("3", "3", 3),

@@ -8,7 +8,7 @@ from docs.generate.settings_page import settings_page
 from glmserve.cli.options import read_settings, settings_options
 from glmserve.cli.serve.command import serve
 from glmserve.config.loader import flag_name, variable_name
-from glmserve.config.schema import Settings
+from glmserve.config.schema import OF_PULL, Settings
 from tests.unit.cli.samples import SAMPLES
 
 
@@ -39,7 +39,10 @@ def arguments(name: str) -> list[str]:
     return [flag_name(name), SAMPLES[name].text]
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+OF_SERVE = [name for name in SAMPLES if name not in OF_PULL]
+
+
+@pytest.mark.parametrize("name", OF_SERVE)
 def test_a_setting_is_read_from_the_command_line(name: str) -> None:
     assert getattr(settings_of(call(*arguments(name))), name) == SAMPLES[name].value
 
@@ -55,7 +58,7 @@ def test_the_file_is_a_flag(tmp_path: Path) -> None:
     assert settings_of(call("--config", str(file))).port == 5
 
 
-@pytest.mark.parametrize("name", [name for name in SAMPLES if name != "model"])
+@pytest.mark.parametrize("name", [name for name in OF_SERVE if name != "model"])
 def test_help_shows_each_setting_with_its_variable_and_default(name: str) -> None:
     text = " ".join(CliRunner().invoke(serve, ["--help"]).output.split())
     field = Settings.model_fields[name]

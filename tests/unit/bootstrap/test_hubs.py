@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from glmserve.bootstrap.hf_hub import HubError, RemoteFile, check_space, needed_files
+from glmserve.bootstrap.hubs.remote import HubError, RemoteFile, check_space, checked_hash, needed_files
 from glmserve.chat.prompts.formats import prompt_format
 from glmserve.cli.models.pull import expected_bytes, repository_of
 from glmserve.cli.options import UsageProblem
+from glmserve.config.schema import Hub
 from glmserve.convert.quantize.recipes import QuantType
 from glmserve.models.catalog import CATALOG, find
 
@@ -20,7 +21,7 @@ SAFE = ("model-00001-of-00001.safetensors", "model.safetensors.index.json")
 
 
 def needed(*names: str) -> set[str]:
-    return {file.name for file in needed_files([RemoteFile(name, 1) for name in names])}
+    return {file.name for file in needed_files("a/b", [RemoteFile(name, 1) for name in names])}
 
 
 SMALL = {"config.json", "modeling_chatglm.py", "tokenization_chatglm.py", "tokenizer.model", "tokenizer_config.json"}
@@ -44,13 +45,26 @@ def test_an_adapter_is_its_configuration_and_weights() -> None:
 
 
 def test_what_lies_in_folders_is_left_there() -> None:
-    assert needed("onnx/model.safetensors", "runs/config.json", "original/pytorch_model.bin") == set()
+    inner = ("onnx/model.safetensors", "runs/config.json", "original/pytorch_model.bin")
+    assert needed(*inner, "config.json", "model.safetensors") == {"config.json", "model.safetensors"}
+
+
+def test_a_repository_without_weights_is_no_checkpoint() -> None:
+    with pytest.raises(HubError, match="a/b has no weights"):
+        needed("config.json", "onnx/model.safetensors")
+
+
+@pytest.mark.parametrize("given", ["", "../../x", "0" * 63, "g" * 64, "sha256:" + "0" * 64])
+def test_what_is_no_hash_is_not_taken_for_one(given: str) -> None:
+    """It becomes the name of a file."""
+    assert checked_hash(given) == ""
+    assert checked_hash("AB" * 32) == "ab" * 32
 
 
 def test_there_is_room_or_it_is_said_how_much_is_missing(tmp_path: Path) -> None:
-    check_space(1, 1, tmp_path / "not" / "there" / "yet")
+    check_space(tmp_path, 1, tmp_path / "not" / "there" / "yet", 1)
     with pytest.raises(HubError, match=r"^2000000000\.0 GB are needed in .* are free; make room"):
-        check_space(10**18, 10**18, tmp_path)
+        check_space(tmp_path, 10**18, tmp_path, 10**18)
 
 
 @pytest.mark.parametrize(
@@ -63,16 +77,22 @@ def test_more_room_is_asked_for_than_is_taken_but_not_by_much(kind: str, gigabyt
 
 @pytest.mark.parametrize("entry", CATALOG, ids=lambda entry: entry.name)
 def test_every_known_model_is_found_by_each_of_its_names_and_can_be_prompted(entry) -> None:  # type: ignore[no-untyped-def]
-    for name in filter(None, (entry.name, entry.repository, entry.repository.rpartition("/")[2])):
+    for name in filter(
+        None, (entry.name, entry.repository, entry.former, entry.modelscope, entry.repository.rpartition("/")[2])
+    ):
         assert find(name) is entry
     prompt_format(entry.prompt_format)
 
 
 def test_a_copy_of_a_known_model_keeps_its_owners_name() -> None:
-    assert repository_of("chatglm3-6b") == ("THUDM/chatglm3-6b", "chatglm3-6b")
+    assert repository_of("chatglm3-6b") == ("zai-org/chatglm3-6b", "chatglm3-6b")
+    for name in ("chatglm3-6b", "THUDM/chatglm3-6b", "ZhipuAI/chatglm3-6b"):
+        assert repository_of(name, Hub.MODELSCOPE) == ("ZhipuAI/chatglm3-6b", "chatglm3-6b")
+        assert repository_of(name) == ("zai-org/chatglm3-6b", "chatglm3-6b")
+    assert repository_of("baichuan-13b-chat", Hub.MODELSCOPE)[0] == "baichuan-inc/Baichuan-13B-Chat"
     assert repository_of("somebody/chatglm3-6b") == ("somebody/chatglm3-6b", "somebody-chatglm3-6b")
     assert repository_of("somebody/tuned") == ("somebody/tuned", "tuned")
-    for wrong in ("tuned", "a/b/c", "/b", "a/", "chatglm2-tiny"):
+    for wrong in ("tuned", "a/b/c", "/b", "a/", "chatglm2-tiny", "../b", "a/..", "a b/c"):
         with pytest.raises(UsageProblem, match="give OWNER/NAME"):
             repository_of(wrong)
 

@@ -1,0 +1,1 @@
+"""Model hubs: the checkpoints on Hugging Face and ModelScope, and their download."""
