@@ -1,4 +1,4 @@
-"""Which file a MODEL means, and its conversion where it is a checkpoint folder."""
+"""Which file a MODEL means, its conversion where it is a checkpoint folder, and the checks of a model's files."""
 
 import glob
 import hashlib
@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glmserve import convert, models
-from glmserve.config.schema import Quant
+from glmserve.config.schema import ModelSettings, Quant
 from glmserve.convert.checkpoint.source_folder import find_checkpoint, is_checkpoint, model_name
 from glmserve.convert.errors import OutputBusyError, UnsupportedModelError
 from glmserve.convert.pipeline import ProgressSink, convert_checkpoint
 from glmserve.convert.quantize.recipes import QuantType
+from glmserve.engine.gguf.gguf_check import ModelFacts, check_gguf
+from glmserve.engine.gguf.variant_check import check_adapter, check_prefix
 from glmserve.models.catalog import EMBEDDED, CatalogEntry, find, why_not
 
 log = logging.getLogger(__name__)
@@ -24,7 +26,7 @@ _CHECKPOINT_FILES = ("*.json", "*.model", "*.safetensors", "*.bin")
 
 
 class UnknownModelError(Exception):
-    """The MODEL is no file, no folder and no known name; the message tells the user how to proceed."""
+    """The MODEL is no file, no folder and no known name, or has no such file; the message says how to proceed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,3 +174,32 @@ def _state(folder: Path) -> Iterable[str]:
 
 def _digest(parts: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
+
+
+def check_variants(model: ModelSettings) -> None:
+    """Look for the files of the adapters, before anything large is read.
+
+    Raises:
+        UnknownModelError: one is not there.
+    """
+    for variant in model.variants:
+        for file in filter(None, (variant.lora, variant.prefix)):
+            if file.is_dir():
+                raise UnknownModelError(f"{file} is a folder; convert it first: glmserve convert {file} -o FILE.gguf")
+            if not file.is_file():
+                raise UnknownModelError(f"{file}: no such file; the variant {variant.name} needs it")
+
+
+def check_model(model: ModelSettings, source: ModelSource) -> ModelFacts:
+    """Check the file of a model and its variants, as the engine does before it loads them.
+
+    Raises:
+        ModelLoadError: one of them cannot be served; the message says why.
+    """
+    facts = check_gguf(source.gguf)
+    for variant in model.variants:
+        if variant.lora:
+            check_adapter(variant.lora, facts)
+        if variant.prefix:
+            check_prefix(variant.prefix, facts)
+    return facts

@@ -1,1 +1,1 @@
-"""The ``glmserve`` command. Each subcommand has a module or a folder; only the one that is called is imported."""
+"""The ``glmserve`` command. Each subcommand has a module; only the module that is called is imported."""

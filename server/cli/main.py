@@ -10,15 +10,15 @@ import click
 
 _COMMANDS: Mapping[str, str] = MappingProxyType(
     {
-        "serve": "glmserve.cli.serve.command:serve",
+        "serve": "glmserve.cli.serve:serve",
         "convert": "glmserve.convert.cli:convert",
-        "pull": "glmserve.cli.models.pull:pull",
-        "list": "glmserve.cli.models.list:list_models",
-        "chat": "glmserve.cli.chat.command:chat",
+        "pull": "glmserve.cli.pull:pull",
+        "list": "glmserve.cli.list:list_models",
+        "chat": "glmserve.cli.chat:chat",
         "task": "glmserve.cli.task:task",
-        "bench": "glmserve.cli.bench.command:bench",
-        "doctor": "glmserve.cli.models.doctor:doctor",
-        "completion": "glmserve.cli.shell_completion:completion",
+        "bench": "glmserve.cli.bench:bench",
+        "doctor": "glmserve.cli.doctor:doctor",
+        "completion": "glmserve.cli.options:completion",
     }
 )
 

@@ -1,16 +1,19 @@
-"""Command-line options made from the fields of ``Settings``, and settings read for a command."""
+"""Options of the commands, made from the fields of ``Settings``; completion in a shell; the output of tables."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
 import click
+from click.shell_completion import CompletionItem, get_completion_class
 from pydantic.fields import FieldInfo
+from rich.console import Console
 
 from glmserve.config.loader import SettingsError, flag_name, key_variable, load_settings, variable_name
 from glmserve.config.schema import FLAGS, OF_PULL, Settings
+from glmserve.models.catalog import CATALOG
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 _METAVARS: Mapping[object, str] = MappingProxyType({int: "INTEGER", float: "NUMBER", str: "TEXT"})
@@ -77,13 +80,23 @@ def read_settings(models: tuple[str, ...], config: Path | None, flags: Mapping[s
     Raises:
         UsageProblem: a setting is unknown or cannot have its value.
     """
-    given = {name: value for name, value in flags.items() if value is not None and value != ()}
+    given = _given(flags)
     if models:
         given["model"] = models
     try:
         return load_settings(given, config_file=config)
     except SettingsError as error:
         raise UsageProblem(str(error)) from None
+
+
+def reject_settings(flags: Mapping[str, object], needed: str) -> None:
+    """Reject settings given for a running server. Raises UsageProblem, which says that they need ``needed``."""
+    if given := next(iter(_given(flags)), None):
+        raise UsageProblem(f"{flag_name(given)} needs {needed}; a running server has its own settings")
+
+
+def _given(flags: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in flags.items() if value is not None and value != ()}
 
 
 def _option(name: str, field: FieldInfo) -> Callable[[_Command], _Command]:
@@ -108,3 +121,60 @@ def _default(field: FieldInfo) -> str:
     if isinstance(value, bool):
         value = "yes" if value else "no"
     return f"; default: {','.join(value) if isinstance(value, tuple) else value}"
+
+
+PROGRAM = "glmserve"
+_VARIABLE = "_GLMSERVE_COMPLETE"
+"""Environment variable through which the shell requests completion, as click names it."""
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print the shell code for completion of commands, flags and model names.
+
+    \b
+    bash:  eval "$(glmserve completion bash)"        in ~/.bashrc
+    zsh:   eval "$(glmserve completion zsh)"         in ~/.zshrc, after compinit
+    fish:  glmserve completion fish | source         in ~/.config/fish/config.fish
+    """  # noqa: D301 - click reads the character
+    kind = get_completion_class(shell)
+    assert kind is not None, shell
+    click.echo(kind(ctx.find_root().command, {}, PROGRAM, _VARIABLE).source())
+
+
+def complete_model(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return completions of a MODEL: files, folders, and the names of local models."""
+    names = sorted(set(_names_here(ctx)))
+    return [CompletionItem(incomplete, type="file"), *_beginning(incomplete, names)]
+
+
+def complete_known(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the known models that can be pulled."""
+    return _beginning(incomplete, [entry.name for entry in CATALOG if entry.repository])
+
+
+def _beginning(incomplete: str, names: list[str]) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def _names_here(ctx: click.Context) -> Iterator[str]:
+    yield next(entry.name for entry in CATALOG if not entry.repository)
+    try:
+        settings = read_settings((), ctx.params.get("config"), {"cache_dir": ctx.params.get("cache_dir")})
+    except UsageProblem:
+        return  # an error message would disturb the command line
+    yield from (model.name for model in settings.models if model.name)
+    for file in settings.cache_dir.glob("*.gguf"):
+        yield file.stem.rpartition(".")[0] or file.stem
+
+
+_PLAIN_WIDTH = 1000
+"""Columns where the output is no terminal: each row stays on one line."""
+
+
+def output() -> Console:
+    """Return the standard output; in colour in a terminal alone, and there unless NO_COLOR is set."""
+    screen = Console()
+    return screen if screen.is_terminal else Console(width=_PLAIN_WIDTH)

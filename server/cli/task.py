@@ -11,9 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from glmserve.chat.tasks.card import task_card
-from glmserve.cli.http_client import ServerCallError
-from glmserve.cli.options import DEFAULT_URL, UsageProblem, client_key, read_settings, settings_options
-from glmserve.cli.task_client import ServedTask, TaskCard, TaskClient
+from glmserve.cli.client import ServedTask, ServerCallError, ServerClient, TaskCard
+from glmserve.cli.options import DEFAULT_URL, UsageProblem, client_key, read_settings, reject_settings, settings_options
 from glmserve.config.schema import Settings
 
 
@@ -64,7 +63,7 @@ def task(
     if task_id is None:
         raise UsageProblem("give a TASK; glmserve task --list shows them")
     given = _variables(variables)
-    with _server(url, model, config, flags) as address, closing(TaskClient(address, key)) as client:
+    with _server(url, model, config, flags) as address, closing(ServerClient(address, key)) as client:
         try:
             found = _find(client.tasks(model or "" if url else ""), task_id)
             values = _filled(found.card, text, given)
@@ -100,7 +99,7 @@ def _local(settings: Settings) -> tuple[TaskCard, ...]:
 
 
 def _served(url: str, key: str, model: str | None) -> tuple[TaskCard, ...]:
-    with closing(TaskClient(url, key)) as client:
+    with closing(ServerClient(url, key)) as client:
         try:
             return tuple(task.card for task in client.tasks(model or ""))
         except ServerCallError as error:
@@ -111,15 +110,12 @@ def _served(url: str, key: str, model: str | None) -> tuple[TaskCard, ...]:
 def _server(url: str | None, model: str | None, config: Path | None, flags: Mapping[str, object]) -> Iterator[str]:
     """Yield the address of the server that does the task: one that runs, or one for the time of the block."""
     if url is None and model is not None:
-        from glmserve.cli.chat.local_server import started  # noqa: PLC0415
+        from glmserve.cli.run_server import own_server  # noqa: PLC0415
 
-        settings = read_settings((model,), config, {**flags, "log_level": flags["log_level"] or "warning"})
-        # Nobody else gets at the server of this task, so it needs none of the keys of others.
-        with started(settings.model_copy(update={"api_key": (), "api_key_file": None})) as own:
+        with own_server(model, config, flags) as own:
             yield own
         return
-    if given := [name for name, value in flags.items() if value is not None and value != ()]:
-        raise UsageProblem(f"--{given[0].replace('_', '-')} needs --model; a running server has its own settings")
+    reject_settings(flags, "--model")
     yield url or DEFAULT_URL
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from glmserve.bootstrap.hubs.remote import HubError, RemoteFile, check_space, checked_hash, needed_files
 from glmserve.chat.prompts.formats import prompt_format
-from glmserve.cli.models.pull import expected_bytes, repository_of
 from glmserve.cli.options import UsageProblem
+from glmserve.cli.pull import expected_bytes, repository_of
 from glmserve.config.schema import Hub
 from glmserve.convert.quantize.recipes import QuantType
 from glmserve.models.catalog import CATALOG, find

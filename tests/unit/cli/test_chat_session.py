@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from glmserve.cli.chat.client import AnswerFigures, SentMessage
-from glmserve.cli.chat.session import Session, Terminal
-from glmserve.cli.chat.slash_commands import COMMANDS, ChatConversation
-from glmserve.cli.http_client import ServerCallError
+from glmserve.cli.chat_session import Session, Terminal
+from glmserve.cli.client import AnswerFigures, SentMessage, ServerCallError
+from glmserve.cli.slash_commands import COMMANDS, ChatConversation
 
 Step = str | AnswerFigures | BaseException | type[BaseException]
 

@@ -6,10 +6,9 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
+from glmserve.cli.doctor import DoctorModel, DoctorReport, show, to_json
+from glmserve.cli.machine import CachedFile, Machine, Placed, Versions, find_cached, in_units
 from glmserve.cli.main import main
-from glmserve.cli.models.doctor import DoctorModel, DoctorReport, to_json
-from glmserve.cli.models.doctor_report import in_units, show
-from glmserve.cli.models.machine import CachedFile, Machine, Placed, Versions, find_cached
 from glmserve.engine.client.compute_modes.memory import Remembered
 from glmserve.engine.compute_mode import ComputeMode
 from glmserve.engine.llama.cpu_topology import Cores

@@ -6,7 +6,7 @@ from click.testing import CliRunner, Result
 
 from docs.generate.settings_page import settings_page
 from glmserve.cli.options import read_settings, settings_options
-from glmserve.cli.serve.command import serve
+from glmserve.cli.serve import serve
 from glmserve.config.loader import flag_name, variable_name
 from glmserve.config.schema import OF_PULL, Settings
 from tests.unit.cli.samples import SAMPLES

@@ -11,12 +11,12 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from glmserve.cli.bench.report import BenchReport
-from glmserve.cli.chat.slash_commands import COMMANDS, SAMPLING
+from glmserve.cli import models as listing
+from glmserve.cli.bench import BenchReport
+from glmserve.cli.doctor import DoctorReport
+from glmserve.cli.list import ListedModel
 from glmserve.cli.main import main
-from glmserve.cli.models import list as listing
-from glmserve.cli.models.doctor import DoctorReport
-from glmserve.cli.models.list import ListedModel
+from glmserve.cli.slash_commands import COMMANDS, SAMPLING
 from glmserve.convert.pipeline import ConversionReport
 
 ROOT = Path(__file__).parents[3]

@@ -10,9 +10,8 @@ from typing import Protocol
 
 import click
 
-from glmserve.cli.chat.client import AnswerFigures, SentMessage
-from glmserve.cli.chat.slash_commands import ChatConversation, CommandProblem, Commands
-from glmserve.cli.http_client import ServerCallError
+from glmserve.cli.client import AnswerFigures, SentMessage, ServerCallError
+from glmserve.cli.slash_commands import ChatConversation, CommandProblem, Commands
 
 _QUOTES = '"""'
 

@@ -122,3 +122,12 @@ def _version(distribution: str) -> str:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return "missing"
+
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def in_units(count: float) -> str:
+    """Return a number of bytes as people read it."""
+    power = min(max(int(count), 1).bit_length() - 1, 49) // 10
+    return f"{count / 1024**power:.{1 if power else 0}f} {_UNITS[power]}"

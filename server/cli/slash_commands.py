@@ -10,7 +10,7 @@ from types import MappingProxyType
 import click
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from glmserve.cli.chat.client import AnswerFigures, SentMessage
+from glmserve.cli.client import AnswerFigures, SentMessage
 from glmserve.convert.errors import OutputError
 from glmserve.convert.gguf.atomic_file import complete_file
 

@@ -7,9 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from glmserve.cli.chat.client import ChatClient
-from glmserve.cli.http_client import server_client
-from glmserve.cli.task_client import TaskClient
+from glmserve.cli.client import ServerClient, server_client
 
 MODELS = b'{"object": "list", "data": [{"id": "some"}]}'
 
@@ -45,8 +43,8 @@ def test_no_proxy_is_asked_for_a_server_on_this_machine(server: int, host: str) 
     url = f"http://{host}:{server}"
     with pytest.raises(httpx.ConnectError):
         httpx.get(url)
-    assert ChatClient(url).model_names() == ("some",)
-    assert TaskClient(f"{url}/v1").tasks() == ()
+    assert ServerClient(url).model_names() == ("some",)
+    assert ServerClient(f"{url}/v1").tasks() == ()
 
 
 @pytest.mark.parametrize("url", ["http://127.8.8.8:1", "http://[::1]:1", "http://LOCALHOST:1", "https://a.localhost"])

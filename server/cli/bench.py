@@ -1,12 +1,13 @@
-"""``glmserve bench``: how fast a running server is, on the traffic that its users send."""
+"""``glmserve bench``: measure a running server, and report the figures of the field."""
 
 import asyncio
 import json
 import random
+import statistics
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -15,14 +16,71 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from glmserve.cli.bench.client import BenchClient
-from glmserve.cli.bench.report import BenchReport, summarise
-from glmserve.cli.bench.sse_reader import BenchError
-from glmserve.cli.bench.workloads import WORKLOADS, Size, Workload
-from glmserve.cli.chat.client import ChatClient
-from glmserve.cli.http_client import ServerCallError
-from glmserve.cli.options import DEFAULT_URL, client_key
-from glmserve.cli.screen import output
+from glmserve.cli.bench_client import BenchClient, BenchError, RequestTimes
+from glmserve.cli.bench_workloads import WORKLOADS, Size, Workload
+from glmserve.cli.client import ServerCallError, ServerClient
+from glmserve.cli.options import DEFAULT_URL, client_key, output
+
+
+@dataclass(frozen=True, slots=True)
+class BenchReport:
+    """One workload's figures; times in seconds, rates in tokens a second."""
+
+    workload: str
+    requests: int
+    wall: float
+    """From the first request to the last answer's end."""
+    throughput: float
+    """Tokens of all answers over ``wall``."""
+    ttft_median: float
+    """Time to first token; where some clients came late, theirs."""
+    ttft_max: float
+    tpot_median: float
+    """Time per output token after the first, of a request."""
+    tpot_mean: float
+    """The mean of requests: the inverse of a rate where they came one by one and have the same length."""
+    longest_pause: float
+    """Between two pieces of text of one answer; where some clients came late, of the others' answers."""
+    prompt_tokens: int
+    cached_share: float
+    """Of the prompts' tokens, how many the server had computed before."""
+
+
+def summarise(workload: str, requests: Sequence[RequestTimes]) -> BenchReport:
+    """Return the figures of ``requests``, which ran together."""
+    wall = max(r.ended for r in requests) - min(r.started for r in requests)
+    prompt_tokens = sum(r.prompt_tokens for r in requests)
+    late = [r for r in requests if r.late]
+    early = [r for r in requests if not r.late]
+    ttft = [r.chunks[0] - r.started for r in late or early if r.chunks]
+    tpot = [_per_token(r) for r in requests if r.completion_tokens > 1 and r.chunks]
+    return BenchReport(
+        workload=workload,
+        requests=len(requests),
+        wall=wall,
+        throughput=sum(r.completion_tokens for r in requests) / wall,
+        ttft_median=_median(ttft),
+        ttft_max=max(ttft, default=0.0),
+        tpot_median=_median(tpot),
+        tpot_mean=statistics.fmean(tpot or [0.0]),
+        longest_pause=max((_longest_pause(r) for r in early), default=0.0),
+        prompt_tokens=prompt_tokens,
+        cached_share=sum(r.cached_tokens for r in requests) / max(1, prompt_tokens),
+    )
+
+
+def _median(values: Sequence[float]) -> float:
+    return statistics.median(values or [0.0])
+
+
+def _per_token(request: RequestTimes) -> float:
+    return (request.chunks[-1] - request.chunks[0]) / (request.completion_tokens - 1)
+
+
+def _longest_pause(request: RequestTimes) -> float:
+    pairs = zip(request.chunks, request.chunks[1:], strict=False)
+    return max((later - earlier for earlier, later in pairs), default=0.0)
+
 
 _T = TypeVar("_T")
 
@@ -79,7 +137,7 @@ def bench(
 
 
 def _first_model(url: str, key: str) -> str:
-    with closing(ChatClient(url, key)) as client:
+    with closing(ServerClient(url, key)) as client:
         return client.model_names()[0]
 
 

@@ -12,10 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from glmserve.bootstrap.hubs.huggingface import local_checkpoints
-from glmserve.cli.models.doctor_report import in_units
-from glmserve.cli.models.machine import find_cached
-from glmserve.cli.options import cache_options, read_settings
-from glmserve.cli.screen import output
+from glmserve.cli.machine import find_cached, in_units
+from glmserve.cli.options import cache_options, output, read_settings
 from glmserve.engine.gguf.gguf_header import HeaderError, Metadata, read_header
 from glmserve.engine.gguf.prompt_format import infer_prompt_format
 

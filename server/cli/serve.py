@@ -4,8 +4,7 @@ from pathlib import Path
 
 import click
 
-from glmserve.cli.options import read_settings, settings_options
-from glmserve.cli.shell_completion import complete_model
+from glmserve.cli.options import complete_model, read_settings, settings_options
 
 
 @click.command()
@@ -19,6 +18,6 @@ def serve(model: tuple[str, ...], config: Path | None, **flags: object) -> None:
     flag, the environment variable in brackets, or a key of the TOML file (the flag with underscores); the first of
     these that is set applies.
     """
-    from glmserve.cli.serve.run import run  # noqa: PLC0415 - help and completion do without the server
+    from glmserve.cli.run_server import run  # noqa: PLC0415 - help and completion do without the server
 
     run(read_settings(model, config, flags))

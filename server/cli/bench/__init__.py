@@ -1,1 +1,0 @@
-"""``glmserve bench``: throughput and latency of a running server."""

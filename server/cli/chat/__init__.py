@@ -1,1 +1,0 @@
-"""``glmserve chat``: a conversation with a server in the terminal."""

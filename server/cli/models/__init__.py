@@ -1,1 +1,0 @@
-"""``glmserve doctor``, ``list`` and ``pull``: the models on this machine."""

@@ -1,0 +1,279 @@
+"""Running a server: for ``glmserve serve``, with its banner, and for a conversation or task that needs one.
+
+Apart from the commands' flags, as help and completion ask for those and shall be quick.
+"""
+
+import json
+import logging
+import shlex
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from queue import Queue
+
+import click
+from rich.console import Console
+
+from glmserve.bootstrap.build import Assembly, AssemblyError, api_options, assemble, check_names, check_pinned_tasks
+from glmserve.bootstrap.engine_config import ModelPlan
+from glmserve.bootstrap.model_source import (
+    ModelSource,
+    UnknownModelError,
+    check_model,
+    check_variants,
+    convert_source,
+    find_source,
+)
+from glmserve.bootstrap.pinned_files import PinnedFileError, pinned_prompts, pinned_tasks
+from glmserve.bootstrap.uvicorn_server import AddressError, Server, base_url, bind, is_public, lan_url
+from glmserve.chat.tasks.loader import TaskFileError, load_tasks
+from glmserve.cli.options import UsageProblem, read_settings
+from glmserve.compat.legacy import BAICHUAN, CHATGLM, Contract
+from glmserve.config.schema import LogFormat, ModelSettings, Settings
+from glmserve.convert.cli import progress_bar
+from glmserve.convert.errors import ConvertError
+from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.interface import EngineState, EngineStatus
+from glmserve.model_pool.registry import ModelRegistry, NamedModel
+from glmserve.observability.logging import configure_logging
+
+_GREETING = "你好"
+KEY_PLACEHOLDER = "YOUR_API_KEY"
+_LEGACY: tuple[tuple[Contract, Mapping[str, object]], ...] = (
+    (CHATGLM, {"prompt": _GREETING, "history": []}),
+    (BAICHUAN, {"prompt": _GREETING}),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How the server can be called."""
+
+    needs_key: bool = False
+    lan_url: str = ""
+    """Its address for other machines, where it listens on all of its own."""
+
+
+OPEN = Access()
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A line about a model."""
+
+    name: str
+    prompt_format: str
+    """Empty of an embedding model."""
+    note: str
+
+
+def announced(model: NamedModel) -> Announced:
+    """Return the banner's lines about ``model``."""
+    card, status = model.card, model.status
+    if status.state is EngineState.READY:
+        info = model.host.info
+        answers = f"up to {info.parallel} answers at once, {model.context_length} tokens each"
+        vectors = f"vectors of {info.embedding_size} numbers, of texts of {model.context_length} tokens at most"
+        note = f"{info.device}; {vectors if info.embedding_size else answers}"
+    elif status.state is EngineState.IDLE:
+        note = "is loaded by the first request for it"
+    else:
+        note = f"cannot be served: {status.reason}"
+    return Announced(card.name, card.prompt_format, f"{note} (a variant of {card.parent})" if card.parent else note)
+
+
+def ready_banner(url: str, models: Sequence[Announced], access: Access = OPEN, *, page: bool = True) -> str:
+    """Return the address, a line for each model, and one to try for each kind of caller; ``page``: there is one."""
+    browser = ("In a browser:", f"  {url}/") if page else ()
+    head = (*_head(url, models), *_lan(access))
+    return "\n".join((*head, "", *browser, *_examples(url, models, access), "", "Ctrl-C stops the server."))
+
+
+def _lan(access: Access) -> Iterator[str]:
+    if access.lan_url:
+        who = "" if access.needs_key else ", for everybody who can reach it: there are no API keys (--api-key-file)"
+        yield f"Other machines reach it on {access.lan_url}{who}"
+
+
+def _head(url: str, models: Sequence[Announced]) -> Iterator[str]:
+    if len(models) == 1:
+        yield f"{models[0].name} is ready on {url}"
+        yield models[0].note
+        return
+    yield f"glmserve is ready on {url} with {len(models)} models, the first one for requests that name none:"
+    width = max(len(model.name) for model in models)
+    yield from (f"  {model.name:{width}}  {model.note}" for model in models)
+
+
+def _examples(url: str, models: Sequence[Announced], access: Access) -> Iterator[str]:
+    curl = partial(_curl, needs_key=access.needs_key)
+    yield f"OpenAI clients (base_url {url}/v1, {'an' if access.needs_key else 'any'} api_key):"
+    answering = [model for model in models if model.prompt_format]
+    if answering:
+        chat = {"model": answering[0].name, "messages": [{"role": "user", "content": _GREETING}]}
+        yield "  " + curl(f"{url}/v1/chat/completions", chat)
+        yield "The same, streamed:"
+        yield "  " + curl(f"{url}/v1/chat/completions", {**chat, "stream": True}, "-N")
+    embedding = [model for model in models if not model.prompt_format]
+    if embedding:
+        yield "  " + curl(f"{url}/v1/embeddings", {"model": embedding[0].name, "input": _GREETING})
+    formats = {model.prompt_format for model in models}
+    legacy = [(contract, body) for contract, body in _LEGACY if formats & contract.formats]
+    if legacy:
+        yield "Programs written for the original api.py:"
+    yield from ("  " + curl(url + contract.paths[0], body) for contract, body in legacy)
+
+
+def _curl(url: str, body: Mapping[str, object], *flags: str, needs_key: bool) -> str:
+    """Return a shell command that posts ``body``; a key is to be filled in."""
+    data = json.dumps(body, ensure_ascii=False)
+    key = ("-H", f"Authorization: Bearer {KEY_PLACEHOLDER}") if needs_key else ()
+    return shlex.join(["curl", *flags, url, "-H", "Content-Type: application/json", *key, "-d", data])
+
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings) -> None:
+    """Serve until the process is told to stop.
+
+    Raises:
+        ClickException: the server cannot be started, or has nothing left to serve.
+    """
+    configure_logging(settings.log_level, settings.log_format, with_texts=settings.log_prompts)
+    if settings.log_prompts:
+        log.warning("prompts and answers are written to this log (--log-prompts): protect it like personal data")
+    try:
+        _serve(settings)
+    except click.ClickException as error:
+        if settings.log_format is not LogFormat.JSON:
+            raise
+        log.critical("%s", error.format_message())
+        raise SystemExit(error.exit_code) from None
+
+
+def _serve(settings: Settings) -> None:
+    try:
+        listener = bind(settings.host, settings.port)
+    except AddressError as error:
+        raise click.ClickException(str(error)) from None
+    with closing(listener):
+        url = base_url(listener)
+        access = Access(needs_key=settings.needs_key, lan_url=lan_url(listener))
+        if is_public(listener) and not access.needs_key:
+            log.warning(
+                "there are no API keys: everybody who can reach %s may use this server; give it keys with "
+                "--api-key-file, or have it listen on this machine alone with --host 127.0.0.1",
+                access.lan_url or url,
+            )
+        assembly = prepare(settings)
+        names = ", ".join(model.card.name for model in assembly.registry.models)
+        log.info("starting with %s; the server answers on %s meanwhile", names, url)
+        server = Server(assembly, settings, lambda: announce(url, assembly.registry, settings, access))
+        try:
+            server.run(sockets=[listener])
+        except RuntimeError as error:
+            if not server.should_exit:
+                raise
+            log.warning("the server ended, but could not wait for its threads: %s", error)  # none is given to wait in
+    if server.has_given_up:
+        raise click.ClickException("all engines failed, in spite of restarts (--max-restarts); the log has the reason")
+    log.info("stopped")
+
+
+def announce(url: str, registry: ModelRegistry, settings: Settings, access: Access) -> None:
+    """Print the served models and the failed ones, in the log alone where programs read the output."""
+    failed = [model for model in registry.models if model.status.state is EngineState.FAILED]
+    if settings.log_format is LogFormat.JSON:
+        names = [model.card.name for model in registry.models if model not in failed]
+        log.info("glmserve is ready on %s", url, extra={"fields": {"url": url, "models": names}})
+    elif len(failed) < len(registry.models):
+        click.echo(ready_banner(url, [announced(model) for model in registry.models], access, page=settings.page))
+    for model in failed:
+        # Why has been logged. Whoever watches the server asks /health, so it stays.
+        log.error("the server stays up without %s; /health says why, Ctrl-C stops it", model.card.name)
+
+
+def prepare(settings: Settings) -> Assembly:
+    """Find the models, convert them where needed, and assemble the server.
+
+    Raises:
+        UsageProblem: there is no such model, or the settings do not fit it.
+        ClickException: its file cannot be served.
+    """
+    sources = [locate(model, settings.cache_dir) for model in settings.models]
+    try:
+        check_names(settings, sources)
+        tasks = load_tasks(settings.prompts, builtin=settings.builtin_tasks)
+        check_pinned_tasks(settings, sources, tasks)
+        pinned = [
+            (*pinned_prompts(model), *pinned_tasks(model, model.name or source.name, tasks.values(), settings.pin_task))
+            for model, source in zip(settings.models, sources, strict=True)
+        ]
+        api_options(settings)  # a faulty key should show before a model is converted
+        for source in sources:
+            convert_with_bar(source)
+        each = zip(settings.models, sources, pinned, strict=True)
+        plans = [ModelPlan(model, source, check_model(model, source), pin) for model, source, pin in each]
+        return assemble(settings, plans, tasks)
+    except (AssemblyError, PinnedFileError, TaskFileError) as error:
+        raise UsageProblem(str(error)) from None
+    except (ConvertError, ModelLoadError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def locate(model: ModelSettings, cache_dir: Path) -> ModelSource:
+    """Resolve MODEL.
+
+    Raises:
+        UsageProblem: nothing, or a file of its variants is missing.
+    """
+    try:
+        check_variants(model)
+        return find_source(model.model, model.quant, cache_dir)
+    except UnknownModelError as error:
+        raise UsageProblem(str(error)) from None
+
+
+def convert_with_bar(source: ModelSource) -> None:
+    """Convert the checkpoint of ``source`` where that has not been done yet, showing how far it is.
+
+    Raises:
+        ConvertError: the checkpoint cannot be converted.
+    """
+    if not source.needs_conversion or source.quant is None:
+        return
+    log.info("converting %s to %s, once", source.checkpoint, source.quant.value)
+    with progress_bar(Console(stderr=True)) as sink:
+        convert_source(source, sink)
+
+
+@contextmanager
+def own_server(model: str, config: Path | None, flags: Mapping[str, object]) -> Iterator[str]:
+    """Serve ``model`` on a free port while the block runs; yields the address. ``flags`` are the settings.
+
+    Raises:
+        UsageProblem: a setting is unknown or cannot have its value.
+        ClickException: the model cannot be served.
+    """
+    settings = read_settings((model,), config, {**flags, "log_level": flags["log_level"] or "warning"})
+    # Only this command calls the server, so it needs none of the keys of others.
+    settings = settings.model_copy(update={"api_key": (), "api_key_file": None})
+    configure_logging(settings.log_level, settings.log_format, with_texts=settings.log_prompts)
+    settled: Queue[EngineStatus] = Queue()
+    with closing(bind("127.0.0.1", 0)) as listener:
+        assembly = prepare(settings)
+        server = Server(assembly, settings, lambda: settled.put(assembly.registry.get(None).status))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        try:
+            status = settled.get()
+            if status.state is EngineState.FAILED:
+                raise click.ClickException(status.reason)
+            yield base_url(listener)
+        finally:
+            server.should_exit = True
+            thread.join()
