@@ -11,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from glmserve.cli import models as listing
+from glmserve.cli import list as listing
 from glmserve.cli.bench import BenchReport
 from glmserve.cli.doctor import DoctorReport
 from glmserve.cli.list import ListedModel
