@@ -4,6 +4,9 @@ A block is an example unless its language is ``text`` or none. The Chinese pages
 that each is tested once.
 """
 
+import os
+import re
+import subprocess
 from pathlib import Path
 
 from tests.docs.markdown import Block, Page
@@ -16,12 +19,14 @@ ADDRESSES = ("http://127.0.0.1:8000", "http://127.0.0.1:7030")
 STAGE = ("chatglm2-6b", "my-model", "my-lora", "my-ptuning", "ptuning-output/checkpoint-3000")
 """Checkpoint folders that commands in the examples name; here each is the embedded model's."""
 
+RUN_IN_SOAK = re.compile(r"^(lm_eval|llm) ", re.MULTILINE)
+"""Blocks of programs that take half a minute to start; tests/soak/test_long_examples.py runs them."""
+
 NOT_RUN_HERE = {
     "docker": "there is no Docker engine in the tests",
     "systemctl": "changes the machine",
     "sudo": "changes the machine",
     "kubectl": "there is no cluster",
-    "lm_eval": "tests/clients/test_lm_eval.py runs it, with tasks of its own",
     "CMAKE_ARGS=": "compiles for minutes; tests/integration/test_amx_build.py builds the part that it is about",
     ".venv/bin/pip": "needs the network, and the environment that is running now",
     "make": "its targets are what is running now; that they exist is checked",
@@ -64,7 +69,7 @@ def name(value: object) -> str | None:
 
 
 def names_the_address(block: Block) -> bool:
-    """Return whether a block is complete; one that names no address is an excerpt of a tested program."""
+    """Return whether a block says which server it calls."""
     return any(address in block.text for address in ADDRESSES)
 
 
@@ -80,3 +85,14 @@ def commands(block: Block) -> list[str]:
     joined = block.text.replace("\\\n", " ")
     lines = [line.removeprefix("$ ").partition("  #")[0].strip() for line in joined.splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
+
+
+def run_in_shell(block: Block, url: str, folder: Path) -> str:
+    """Run a block as it is printed, in an empty folder, with the programs of the page; return what it prints."""
+    own = dict.fromkeys(("HOME", "LLM_USER_PATH", "HF_HOME"), str(folder))
+    programs = os.pathsep.join((str(ROOT / ".venv-clients" / "openai3" / "bin"), os.environ["PATH"]))
+    variables = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", **own, "PATH": programs}
+    command = ["bash", "-euo", "pipefail", "-c", here(block.text, url)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, cwd=folder, env=variables)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
