@@ -41,6 +41,7 @@ def running_server(
     environment: Mapping[str, str] = MappingProxyType({}),
     group: bool = False,
     faults: str = "",
+    folder: Path | None = None,
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """`glmserve serve` in a process of its own on a free port; yields its address once it is ready.
 
@@ -52,13 +53,16 @@ def running_server(
         environment: more variables than those of this process.
         group: whether it leads a process group of its own.
         faults: the plan by which its engines fail; see ``tests/support/faults.py``.
+        folder: where it is started, if not here.
     """
     program = FAULTY_SERVER if faults else (str(Path(sys.executable).with_name("glmserve")),)
     command = [*program, "serve", "--port", "0", *arguments]
     variables = {**_environment(log.parent / "cache"), **environment, **({VARIABLE: faults} if faults else {})}
     with (
         log.open("wb") as sink,
-        subprocess.Popen(command, stdout=sink, stderr=sink, env=variables, start_new_session=group) as process,
+        subprocess.Popen(
+            command, stdout=sink, stderr=sink, env=variables, start_new_session=group, cwd=folder
+        ) as process,
     ):
         try:
             yield _address(process, log), process
