@@ -106,6 +106,13 @@ vendor: tests/page/node_modules/.package-lock.json ## copy the libraries of the 
 	cp $(<D)/marked/LICENSE $(VENDOR)/marked-LICENSE.txt
 	cp $(<D)/dompurify/dist/purify.es.mjs $(VENDOR)/purify.js
 	cp $(<D)/dompurify/LICENSE $(VENDOR)/purify-LICENSE.txt
+	cp $(<D)/katex/dist/katex.min.js $(VENDOR)/katex.js
+	cp $(<D)/katex/dist/katex.min.css $(VENDOR)/katex.css
+	cp $(<D)/katex/LICENSE $(VENDOR)/katex-LICENSE.txt
+	mkdir -p $(VENDOR)/fonts
+	cp $(<D)/katex/dist/fonts/*.woff2 $(VENDOR)/fonts
+	cp $(<D)/@highlightjs/cdn-assets/es/highlight.min.js $(VENDOR)/highlight.js
+	cp $(<D)/@highlightjs/cdn-assets/LICENSE $(VENDOR)/highlight-LICENSE.txt
 
 site: $(VENV_DOCS)/.installed ## build the documentation site, in English and Chinese, into build/site
 	$(VENV_DOCS)/bin/python docs/sphinx/build.py build/site

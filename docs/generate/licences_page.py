@@ -14,7 +14,8 @@ _HEAD = """\
 
 The Python packages that are installed with glmserve, and their licences. A test compares this list with the metadata
 of the packages, and fails for a licence that is not approved (`tests/unit/docs/test_licences.py`). The chat page also
-contains marked (MIT) and DOMPurify (Apache-2.0 or MPL-2.0); llama-cpp-python contains llama.cpp (MIT).
+contains marked (MIT), DOMPurify (Apache-2.0 or MPL-2.0), KaTeX with its fonts (MIT) and highlight.js (BSD-3-Clause);
+llama-cpp-python contains llama.cpp (MIT).
 
 | package | licence |
 | --- | --- |

@@ -15,8 +15,8 @@ from starlette.types import Scope
 _STATIC = Path(__file__).with_name("static")
 _ENTRY = "index.html"
 _VERSION = b"{{version}}"
-_SCRIPT = "js/theme.js"
-"""The one that is no module."""
+_LATER = ("js/theme.js", "vendor/katex.js", "vendor/highlight.js")
+"""Scripts that are not fetched at once: one that is no module, and those of formulas and code."""
 _MODULES = b"{{modules}}"
 _DIGITS = 16
 _MEDIA_TYPES: Mapping[str, str] = MappingProxyType(
@@ -26,6 +26,9 @@ _MEDIA_TYPES: Mapping[str, str] = MappingProxyType(
         ".js": "text/javascript; charset=utf-8",
         ".svg": "image/svg+xml",
         ".txt": "text/plain; charset=utf-8",
+        ".png": "image/png",
+        ".webmanifest": "application/manifest+json",
+        ".woff2": "font/woff2",
     }
 )
 
@@ -63,8 +66,8 @@ def read_page() -> PageFiles:
 
 
 def _preloading(names: Iterable[str]) -> bytes:
-    """Return preload links for all modules, so that the browser fetches them at once."""
-    modules = [name for name in names if name.endswith(".js") and name != _SCRIPT]
+    """Return preload links for the modules that the page starts with, so that the browser fetches them at once."""
+    modules = [name for name in names if name.endswith(".js") and name not in _LATER]
     return "\n  ".join(f'<link rel="modulepreload" href="page/{{{{version}}}}/{name}">' for name in modules).encode()
 
 
@@ -94,6 +97,8 @@ _POLICY = "; ".join(
         "script-src 'self'",
         "style-src 'self'",
         "img-src 'self'",
+        "font-src 'self'",
+        "manifest-src 'self'",
         "connect-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",

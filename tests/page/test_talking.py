@@ -38,16 +38,23 @@ def test_a_task_is_chosen_from_the_list_and_tried_with_its_example(visit: Visit,
     assert chat.field.input_value()
     chat.field.press("Enter")
     chat.wait()
-    assert chat.answer.inner_text().startswith("话题：")
+    expect(chat.answer.locator("th").first).to_have_text("话题")
+    expect(chat.answer.locator("tr")).to_have_count(8)
     expect(chat.page.locator(".message.assistant .who")).to_have_text("chatglm2-tiny:intent")
 
 
-def test_a_new_conversation_suggests_what_can_be_tried(visit: Visit, server_url: str) -> None:
+def test_a_task_of_the_gallery_is_filled_field_by_field(visit: Visit, server_url: str) -> None:
     chat = visit(server_url, locale="zh-CN")
-    chat.button("意图与信息抽取").click()
-    expect(chat.page.locator("#model")).to_have_value("chatglm2-tiny:intent")
-    expect(chat.field).not_to_have_value("")
-    expect(chat.field).to_be_focused()
+    chat.page.locator(".card", has_text="风格写作").click()
+    form = chat.page.get_by_role("dialog")
+    chat.button("填入示例", form).click()
+    for field in form.locator("textarea").all():
+        expect(field).not_to_have_value("")
+    chat.button("运行", form).click()
+    chat.wait()
+    expect(chat.page.locator("#model")).to_have_value("chatglm2-tiny:style")
+    expect(chat.questions.locator("tr")).to_have_count(2)
+    expect(chat.answer).not_to_be_empty()
 
 
 def test_an_answer_is_shown_while_it_comes_and_can_be_stopped(visit: Visit, url: str, engine: ScriptedEngine) -> None:
@@ -96,16 +103,23 @@ def test_the_whole_conversation_is_sent_with_its_system_prompt(visit: Visit, url
     assert engine.submissions[-1].prompt == "[Round 1]\n\n问：简短。\n\n甲\n\n答：好\n\n[Round 2]\n\n问：乙\n\n答："
 
 
-def test_an_answer_is_asked_for_again(visit: Visit, url: str, engine: ScriptedEngine) -> None:
+def test_an_answer_is_asked_for_again_and_the_first_one_is_kept(visit: Visit, url: str, engine: ScriptedEngine) -> None:
     chat = visit(url)
     chat.ask("甲")
     engine.reply = lambda _: "another"
     chat.button("Answer again").click()
     expect(chat.answers).to_have_text(["another"])
     assert engine.submissions[0].prompt == engine.submissions[1].prompt
+    expect(chat.page.locator(".place")).to_have_text("2/2")
+    chat.button("Version before").click()
+    expect(chat.answers).to_have_text(["甲"])
+    chat.page.reload()
+    expect(chat.page.locator(".place")).to_have_text("1/2")
 
 
-def test_an_edited_message_replaces_what_followed_it(visit: Visit, url: str, engine: ScriptedEngine) -> None:
+def test_an_edited_message_keeps_what_followed_it_as_another_version(
+    visit: Visit, url: str, engine: ScriptedEngine
+) -> None:
     chat = visit(url)
     chat.ask("one")
     chat.ask("two")
@@ -115,6 +129,9 @@ def test_an_edited_message_replaces_what_followed_it(visit: Visit, url: str, eng
     expect(chat.answers).to_have_text(["three"])
     expect(chat.questions).to_have_text(["three"])
     assert "one" not in engine.submissions[-1].prompt
+    chat.button("Version before").click()
+    expect(chat.questions).to_have_text(["one", "two"])
+    expect(chat.button("Version after")).to_be_focused()
 
 
 def test_an_edit_can_be_called_off(visit: Visit, url: str) -> None:

@@ -3,7 +3,6 @@ import test from "node:test";
 import * as talk from "../../../server/page/static/js/conversation.js";
 
 const UNCHOSEN = { maxTokens: null, topP: null, temperature: null };
-const text = (key) => key;
 
 function answered(question, content, end = "stop") {
   const conversation = talk.answering(talk.asked(talk.begun("id", 1), question, 2), "glm");
@@ -60,14 +59,4 @@ test("no function changes what it was given", () => {
   talk.withLast(before, { content: "x" });
   talk.cutAt(before, 0);
   assert.deepEqual(before, copy);
-});
-
-test("a file has all that was said", () => {
-  const conversation = { ...answered("问", "答"), system: "两\n行" };
-  assert.equal(talk.asMarkdown(conversation, text), "# 问\n\n> 两\n> 行\n\n## user\n\n问\n\n## assistant\n\n答\n");
-  assert.deepEqual(JSON.parse(talk.asJson(conversation)).messages, [
-    { role: "system", content: "两\n行" },
-    { role: "user", content: "问" },
-    { role: "assistant", content: "答", model: "glm" },
-  ]);
 });

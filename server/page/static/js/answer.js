@@ -2,6 +2,7 @@
 
 import { Failure } from "./failure.js";
 import { Meter } from "./figures.js";
+import { progressOf } from "./progress.js";
 
 /**
  * @typedef {import("./conversation.js").Message} Message
@@ -14,9 +15,10 @@ import { Meter } from "./figures.js";
  * @param {string} before what the answer has already, when it is gone on with
  * @param {() => number} now milliseconds
  * @param {(change: Partial<Message>) => void} changed called for each piece
+ * @param {(progress: import("./progress.js").Progress) => void} [waits] called for what the server tells before the first
  * @returns {Promise<Partial<Message>>} how the message is in the end
  */
-export async function follow(chunks, before, now, changed) {
+export async function follow(chunks, before, now, changed, waits = () => {}) {
   const meter = new Meter(now());
   let content = before;
   /** @type {Message["end"]} */
@@ -26,6 +28,7 @@ export async function follow(chunks, before, now, changed) {
   try {
     for await (const chunk of chunks) {
       const choice = chunk.choices?.[0];
+      if (chunk.prompt_progress) waits(progressOf(chunk.prompt_progress));
       if (choice?.delta.content) {
         content += choice.delta.content;
         meter.piece(now());

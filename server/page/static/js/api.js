@@ -1,6 +1,7 @@
 /** The server, by its public API: which models there are, and answers as they come. */
 
 import { Failure, failureOf } from "./failure.js";
+import { samplingFields } from "./sampling.js";
 import { EventParser } from "./sse.js";
 
 /**
@@ -10,7 +11,7 @@ import { EventParser } from "./sse.js";
  * @property {string} [state]
  * @property {string | null} [parent]
  * @property {number | null} [context_length]
- * @property {{ temperature: number, top_p: number, max_tokens: number } | null} [defaults]
+ * @property {{ temperature: number, top_p: number, max_tokens: number, top_k?: number, repetition_penalty?: number } | null} [defaults]
  * @property {Task | null} [task]
  *
  * @typedef {{ zh: string, en: string }} Words
@@ -19,7 +20,7 @@ import { EventParser } from "./sse.js";
  * @property {string} id
  * @property {Words} title
  * @property {Words} description
- * @property {{ name: string, example: string }[]} slots
+ * @property {{ name: string, description?: Words, example: string, default?: string | null }[]} slots
  * @property {string | null} main_slot the one that the message fills
  */
 
@@ -28,6 +29,7 @@ import { EventParser } from "./sse.js";
  * @property {{ delta: { content?: string }, finish_reason: string | null }[]} [choices]
  * @property {import("./figures.js").Told["usage"] | null} [usage]
  * @property {import("./figures.js").Told["timings"]} [timings]
+ * @property {Parameters<typeof import("./progress.js").progressOf>[0]} [prompt_progress]
  * @property {object} [error]
  */
 
@@ -71,6 +73,47 @@ export class Api {
     if (!done) throw new Failure("lost");
   }
 
+  /**
+   * Run a task whose variables are given by name. Told as chunks of a chat completion.
+   * @param {{ model: string, id: string }} task
+   * @param {Record<string, string>} variables
+   * @param {import("./sampling.js").Sampling} sampling
+   * @param {AbortSignal} signal
+   * @returns {AsyncGenerator<Chunk>}
+   */
+  async *runTask({ model, id }, variables, sampling, signal) {
+    const { max_tokens, stop: _stop, response_format: _format, ...fields } = samplingFields(sampling);
+    const length = max_tokens === undefined ? {} : { max_output_tokens: max_tokens };
+    const body = { model, prompt: { id, variables }, stream: true, store: false, ...length, ...fields };
+    const reply = await this.#fetch("v1/responses", { method: "POST", body: JSON.stringify(body), signal });
+    let done = false;
+    for await (const data of events(reply)) {
+      const event = JSON.parse(data);
+      if (event.type === "response.output_text.delta") yield piece(event.delta, null);
+      if (event.type === "response.failed") throw failureOf(503, { error: event.response.error }, null);
+      if (event.type !== "response.completed" && event.type !== "response.incomplete") continue;
+      done = true;
+      yield { ...piece("", event.type === "response.completed" ? "stop" : "length"), usage: usageOf(event.response.usage) };
+    }
+    if (!done) throw new Failure("lost");
+  }
+
+  /**
+   * @param {object} body of a conversation, as `chat` gets it
+   * @param {AbortSignal} signal
+   * @returns {Promise<{ count: number, context: number }>} how many tokens its prompt has, and how many the model takes
+   */
+  async count(body, signal) {
+    try {
+      const reply = await this.#fetch("tokenize", { method: "POST", body: JSON.stringify(body), signal });
+      const { count, max_model_len } = await reply.json();
+      return { count, context: max_model_len };
+    } catch (error) {
+      if (error instanceof Failure && error.kind === "too_long") return { count: Infinity, context: 0 };
+      throw error;
+    }
+  }
+
   /** @param {string} path @param {RequestInit} init */
   async #fetch(path, init) {
     /** @type {Record<string, string>} */
@@ -81,6 +124,17 @@ export class Api {
     const body = await reply.json().catch(() => null);
     throw failureOf(reply.status, body, reply.headers.get("Retry-After"));
   }
+}
+
+/** @param {string} content @param {string | null} finish_reason @returns {Chunk} */
+function piece(content, finish_reason) {
+  return { choices: [{ delta: { content }, finish_reason }] };
+}
+
+/** @param {any} usage of a response @returns {Chunk["usage"]} */
+function usageOf(usage) {
+  const cached_tokens = usage?.input_tokens_details?.cached_tokens ?? 0;
+  return { prompt_tokens: usage?.input_tokens ?? 0, completion_tokens: usage?.output_tokens ?? 0, prompt_tokens_details: { cached_tokens } };
 }
 
 /** @param {Response} reply @returns {AsyncGenerator<string>} the data of each event */

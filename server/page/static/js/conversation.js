@@ -1,13 +1,22 @@
 /** A conversation and what can be done with it. Pure: each function returns a new one. */
 
+import { withFiles } from "./attachments.js";
+import { samplingFields } from "./sampling.js";
+import { split } from "./thinking.js";
+
 /**
  * @typedef {object} Message
  * @property {"user" | "assistant"} role
  * @property {string} content
+ * @property {number} [at] when it was sent or begun, milliseconds since 1970
+ * @property {import("./attachments.js").TextFile[]} [files] that go with a question
+ * @property {Record<string, string>} [variables] of a task that was filled field by field
  * @property {"" | "stop" | "length" | "stopped" | "broken"} [end] how an answer ended; "" while it comes
  * @property {import("./figures.js").Figures} [figures]
  * @property {import("./failure.js").FailureRecord} [failure]
  * @property {string} [model] who answered
+ * @property {number} [omitted] how many of the oldest messages the model was not sent
+ * @property {import("./branches.js").Versions} [versions] what there was before it was edited or answered again
  */
 
 /**
@@ -16,27 +25,38 @@
  * @property {string} title empty until it is named or something is asked
  * @property {number} updated milliseconds since 1970
  * @property {string} system what the model is told before all else
- * @property {Message[]} messages
- */
-
-/**
- * @typedef {object} Sampling what was chosen; null leaves it to the model
- * @property {number | null} maxTokens
- * @property {number | null} topP
- * @property {number | null} temperature
+ * @property {Message[]} messages those that are shown
+ * @property {boolean} [pinned]
+ * @property {import("./sampling.js").Sampling} [sampling]
  */
 
 const TITLE_LENGTH = 40;
 
-/** @param {string} id @param {number} now @param {string} [system] @returns {Conversation} */
-export function begun(id, now, system = "") {
-  return { id, title: "", updated: now, system, messages: [] };
+/**
+ * @param {string} id
+ * @param {number} now
+ * @param {import("./sampling.js").Sampling} [sampling]
+ * @returns {Conversation}
+ */
+export function begun(id, now, sampling = {}) {
+  return { id, title: "", updated: now, system: "", messages: [], sampling };
 }
 
-/** @param {Conversation} conversation @param {string} text @param {number} now @returns {Conversation} */
-export function asked(conversation, text, now) {
-  const title = conversation.title || titleOf(text);
-  return { ...conversation, title, updated: now, messages: [...conversation.messages, { role: "user", content: text }] };
+/**
+ * @param {string} content
+ * @param {number} now
+ * @param {Pick<Message, "files" | "variables">} [extras]
+ * @returns {Message}
+ */
+export function question(content, now, extras = {}) {
+  return { role: "user", content, at: now, ...(extras.files?.length && { files: extras.files }), ...(extras.variables && { variables: extras.variables }) };
+}
+
+/** @param {Conversation} conversation @param {string | Message} asking @param {number} now @returns {Conversation} */
+export function asked(conversation, asking, now) {
+  const message = typeof asking === "string" ? question(asking, now) : asking;
+  const title = conversation.title || titleOf(message.content) || (message.files?.[0]?.name ?? "");
+  return { ...conversation, title, updated: now, messages: [...conversation.messages, message] };
 }
 
 /** Without the message at `index` and all that follow. @param {Conversation} conversation @param {number} index @returns {Conversation} */
@@ -44,13 +64,24 @@ export function cutAt(conversation, index) {
   return { ...conversation, messages: conversation.messages.slice(0, index) };
 }
 
-/** With an answer to come, or the last one going on. @param {Conversation} conversation @param {string} model @returns {Conversation} */
-export function answering(conversation, model) {
+/**
+ * With an answer to come, or the last one going on.
+ * @param {Conversation} conversation
+ * @param {string} model
+ * @param {number} [now]
+ * @returns {Conversation}
+ */
+export function answering(conversation, model, now) {
   const last = conversation.messages.at(-1);
+  const before = last?.role === "assistant" ? last : undefined;
   /** @type {Message} */
-  const answer = { role: "assistant", content: last?.role === "assistant" ? last.content : "", end: "", model };
-  const before = last?.role === "assistant" ? conversation.messages.slice(0, -1) : conversation.messages;
-  return { ...conversation, messages: [...before, answer] };
+  const answer = { role: "assistant", content: before?.content ?? "", end: "", model, ...(now && { at: now }) };
+  if (before?.versions) answer.versions = before.versions;
+  const messages = before ? conversation.messages.slice(0, -1) : conversation.messages;
+  // What no longer fitted then does not fit now.
+  const omitted = before?.omitted ?? messages.findLast((message) => message.role === "assistant")?.omitted;
+  if (omitted) answer.omitted = omitted;
+  return { ...conversation, messages: [...messages, answer] };
 }
 
 /** With the last message changed. @param {Conversation} conversation @param {Partial<Message>} change @returns {Conversation} */
@@ -67,26 +98,42 @@ export function restored(conversation) {
 }
 
 /**
+ * What the model is sent of a conversation, from its message `omitted` on.
+ * @param {Conversation} conversation
+ * @param {number} [omitted]
+ */
+export function prompt(conversation, omitted = 0) {
+  // Answers of which nothing came say nothing to the model.
+  const messages = conversation.messages.slice(omitted).filter((message) => message.role === "user" || message.content !== "");
+  const system = conversation.system.trim() ? [{ role: "system", content: conversation.system }] : [];
+  const goesOn = messages.at(-1)?.role === "assistant";
+  const last = messages.length - 1;
+  return {
+    // Thoughts are for one answer: models are not shown those of earlier ones.
+    messages: [...system, ...messages.map((message, index) => ({ role: message.role, content: goesOn && index === last ? message.content : said(message) }))],
+    ...(goesOn && { continue_final_message: true, add_generation_prompt: false }),
+  };
+}
+
+/** @param {Message} message */
+function said({ role, content, files }) {
+  return role === "user" ? withFiles(content, files) : split(content).answer || content;
+}
+
+/**
  * The body of a request that answers the conversation, or goes on with its last answer.
  * @param {Conversation} conversation
  * @param {string} model
- * @param {Sampling} sampling
+ * @param {import("./sampling.js").Sampling} sampling
  */
 export function requestBody(conversation, model, sampling) {
-  // Answers of which nothing came say nothing to the model.
-  const messages = conversation.messages.filter((message) => message.role === "user" || message.content !== "");
-  const system = conversation.system.trim() ? [{ role: "system", content: conversation.system }] : [];
-  const goesOn = messages.at(-1)?.role === "assistant";
   return {
     model,
-    messages: [...system, ...messages.map(({ role, content }) => ({ role, content }))],
+    ...prompt(conversation, conversation.messages.at(-1)?.omitted),
     stream: true,
     stream_options: { include_usage: true },
     timings: true,
-    ...(goesOn && { continue_final_message: true, add_generation_prompt: false }),
-    ...(sampling.maxTokens !== null && { max_tokens: sampling.maxTokens }),
-    ...(sampling.topP !== null && { top_p: sampling.topP }),
-    ...(sampling.temperature !== null && { temperature: sampling.temperature }),
+    ...samplingFields(sampling),
   };
 }
 
@@ -95,19 +142,4 @@ export function titleOf(text) {
   const line = text.trim().split("\n", 1)[0].replace(/\s+/g, " ");
   const characters = [...line];
   return characters.length <= TITLE_LENGTH ? line : `${characters.slice(0, TITLE_LENGTH - 1).join("")}…`;
-}
-
-/** @param {Conversation} conversation @param {(key: string) => string} text */
-export function asMarkdown(conversation, text) {
-  const system = conversation.system.trim() ? [`> ${conversation.system.trim().replaceAll("\n", "\n> ")}`] : [];
-  const turns = conversation.messages.map(({ role, content }) => `## ${text(role)}\n\n${content}`);
-  return `${[`# ${conversation.title}`, ...system, ...turns].join("\n\n")}\n`;
-}
-
-/** @param {Conversation} conversation as a file that says the same as a request would */
-export function asJson(conversation) {
-  const { title, system, messages } = conversation;
-  const said = messages.map(({ role, content, model }) => ({ role, content, ...(model && { model }) }));
-  const opening = system.trim() ? [{ role: "system", content: system }] : [];
-  return `${JSON.stringify({ title, messages: [...opening, ...said] }, null, 2)}\n`;
 }

@@ -51,6 +51,11 @@ export class Library {
     }
   }
 
+  /** Remove all of them. */
+  clear() {
+    for (const id of [...this.#all.keys()]) this.remove(id);
+  }
+
   /** @param {string} id */
   remove(id) {
     this.#all.delete(id);

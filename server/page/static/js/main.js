@@ -1,29 +1,37 @@
 /** The page: puts the parts together and answers to what is done with them. */
 
+import { Access } from "./access.js";
 import { Api } from "./api.js";
-import { asJson, asMarkdown, asked, begun, cutAt } from "./conversation.js";
+import { branched, switched } from "./branches.js";
+import { asked, begun, question, withLast } from "./conversation.js";
 import { Library } from "./library.js";
-import { hintOf, isTask, suggestions } from "./models.js";
+import { fieldsOf, gallery, hintOf, isTask, shortTitle } from "./models.js";
 import { Preferences } from "./preferences.js";
 import { Runs } from "./runs.js";
-import { slidersFor } from "./sliders.js";
+import { samplingOf, slidersFor } from "./sampling.js";
+import { Served } from "./served.js";
+import { Shelf } from "./shelf.js";
+import { deedOf } from "./shortcuts.js";
 import { storageOf } from "./storage.js";
-import { languageFor, textIn } from "./texts.js";
+import { languageFor, localeFor, textIn } from "./texts.js";
 import { announcer } from "./view/announcer.js";
 import { Composer } from "./view/composer.js";
-import { download } from "./view/copy.js";
-import { askKey, askTitle, confirmRemoval } from "./view/dialogs.js";
+import { copy } from "./view/copy.js";
+import { showShortcuts } from "./view/dialogs.js";
 import { byId, fillIn } from "./view/dom.js";
 import { Notice } from "./view/notice.js";
 import { Options } from "./view/options.js";
 import { Picker } from "./view/picker.js";
 import { Sidebar } from "./view/sidebar.js";
+import { fillTask } from "./view/taskform.js";
 import { Thread } from "./view/thread.js";
 
 /**
  * @typedef {import("./conversation.js").Conversation} Conversation
- * @typedef {import("./failure.js").Failure} Failure
+ * @typedef {import("./conversation.js").Message} Message
  */
+
+const MAC = /Mac|iPhone|iPad/.test(navigator.platform);
 
 class Page {
   #prefix = `glmserve${location.pathname}`;
@@ -35,66 +43,92 @@ class Page {
   /** @type {import("./texts.js").Language} */
   #language = "en";
   #text = textIn("en");
-  /** @type {import("./api.js").Model[]} */
-  #models = [];
   #current = begun(newId(), Date.now());
+  /** Conversations that were answered while another one was shown. @type {Set<string>} */
+  #unread = new Set();
 
   #announce = announcer();
-  #notice = new Notice();
-  #composer = new Composer({ send: (content) => this.#ask(content), stop: () => this.#runs.stop(this.#current.id) });
+  #notice = new Notice(() => this.#text("close"));
+  #served = new Served(this.#api, () => this.#loaded(), (failure) => this.#access.notLoaded(failure));
+  #access = new Access(this.#preferences, this.#notice, {
+    text: () => this.#text,
+    load: () => this.#served.load(),
+    keyChanged: () => this.#showOptions(),
+    keyWorks: () => this.#askRefusedAgain(),
+  });
+  #shelf = new Shelf(this.#library, {
+    text: () => this.#text,
+    newId,
+    keep: (conversation) => this.#keep(conversation),
+    removed: (ids) => this.#removed(ids),
+    notice: (message) => this.#notice.show(message),
+  });
+  #composer = new Composer({
+    send: (content, files) => this.#ask(question(content, Date.now(), { files })),
+    stop: () => this.#runs.stop(this.#current.id),
+    refused: (key, values) => this.#notice.show(this.#text(key, values)),
+  });
   #picker = new Picker((id) => this.#chooseModel(id));
   #thread = new Thread({
     text: () => this.#text,
+    locale: () => this.#locale,
     announce: (what) => this.#announce(what),
-    suggestions: () => this.#suggestions(),
+    cards: () => this.#cards(),
     edited: (index, content) => this.#edited(index, content),
-    regenerate: () => this.#regenerate(),
-    canGoOn: (message) => !this.#isTask(message.model),
-    retry: () => (this.#isTask(this.#current.messages.at(-1)?.model) ? this.#regenerate() : this.#goOn()),
+    regenerate: (index) => this.#regenerate(index),
+    switchTo: (index, to) => this.#switchTo(index, to),
+    isTask: (message) => this.#isTask(message.model),
     goOn: () => this.#goOn(),
-    cancel: () => this.#runs.stop(this.#current.id),
   });
   #sidebar = new Sidebar({
     open: (id) => this.#open(this.#library.get(id)),
     begin: () => this.#begin(),
-    act: (id, deed) => this.#act(id, deed),
+    act: (id, deed) => this.#act(this.#shelf.act(id, deed)),
+    actOnAll: (deed) => this.#actOnAll(deed),
   });
   #options = new Options({
     system: (system) => this.#keep({ ...this.#current, system }),
-    sampling: (change) => (this.#preferences.sampling = { ...this.#preferences.sampling, ...change }),
-    changeKey: () => this.#askKey(false),
-    forgetKey: () => this.#useKey("", false),
+    sampling: (change) => this.#keep({ ...this.#current, sampling: samplingOf({ ...this.#sampling, ...change }) }),
+    forNew: () => {
+      this.#preferences.sampling = this.#sampling;
+      this.#announce(this.#text("forNewDone"));
+    },
+    changeKey: () => this.#access.ask(false),
+    forgetKey: () => this.#access.forget(),
     toggled: (open) => this.#preferences.set("options", open ? "open" : ""),
   });
 
   start() {
     this.#choices();
     const open = this.#preferences.get("options") === "open" && matchMedia("(min-width: 70rem)").matches;
-    this.#open(this.#library.get(this.#preferences.get("current")));
+    this.#current = this.#library.get(this.#preferences.get("current")) ?? this.#fresh();
+    this.#preferences.set("current", this.#current.id);
     this.#speak();
+    this.#thread.scrollToEnd();
     this.#options.toggle(open);
     if (!this.#local.lasting) this.#notice.show(this.#text("noStorage"));
     addEventListener("storage", (event) => this.#changedElsewhere(event.key ?? ""));
     addEventListener("keydown", (event) => this.#key(event));
     addEventListener("pagehide", () => this.#library.get(this.#current.id) && this.#library.keep(this.#current));
-    void this.#load();
+    void this.#served.load();
     this.#composer.focus();
   }
 
   /** The two choices that hold for the whole page. */
   #choices() {
-    const language = /** @type {HTMLSelectElement} */ (byId("language"));
-    const theme = /** @type {HTMLSelectElement} */ (byId("theme"));
-    language.value = this.#preferences.get("language");
-    theme.value = this.#preferences.get("theme");
-    language.addEventListener("change", () => {
-      this.#preferences.set("language", language.value);
-      this.#speak();
-    });
-    theme.addEventListener("change", () => {
-      this.#preferences.set("theme", theme.value);
-      dispatchEvent(new Event("themechosen"));
-    });
+    for (const name of /** @type {const} */ (["language", "theme"])) {
+      const select = /** @type {HTMLSelectElement} */ (byId(name));
+      select.value = this.#preferences.get(name);
+      select.addEventListener("change", () => {
+        this.#preferences.set(name, select.value);
+        if (name === "language") this.#speak();
+        else dispatchEvent(new Event("themechosen"));
+      });
+    }
+  }
+
+  get #locale() {
+    return localeFor(this.#language, navigator.languages);
   }
 
   #speak() {
@@ -102,71 +136,117 @@ class Page {
     this.#text = textIn(this.#language);
     document.documentElement.lang = this.#language === "zh" ? "zh-CN" : "en";
     fillIn(this.#text);
+    this.#composer.speak(this.#text);
     this.#showAll();
   }
 
-  async #load() {
-    try {
-      this.#models = await this.#api.models();
-      this.#notice.hide();
-      if (this.#models.length === 0) this.#notice.show(this.#text("noModels"));
-    } catch (error) {
-      const { kind } = /** @type {Failure} */ (error);
-      if (kind === "key") return this.#askKey(this.#preferences.key !== "");
-      this.#notice.show(this.#text(`failure.${kind ?? "server"}`), this.#text("retry"), () => this.#load());
-    }
+  #loaded() {
+    this.#access.loaded();
+    if (this.#served.list.length === 0) this.#notice.show(this.#text("noModels"));
     this.#showModel();
-    if (this.#current.messages.length === 0) this.#showThread();
+    this.#showThread();
   }
 
   get #model() {
-    const chosen = this.#preferences.get("model");
-    return this.#models.find((model) => model.id === chosen) ?? this.#models[0];
+    return this.#served.find(this.#preferences.get("model")) ?? this.#served.list[0];
   }
 
-  #suggestions() {
-    return suggestions(this.#models, this.#language).map(({ id, label, example }) => ({
-      label,
-      choose: () => {
-        this.#chooseModel(id);
-        this.#composer.write(example);
-        this.#composer.focus();
-      },
-    }));
+  /** What was chosen for this conversation; one from before that could be has what new ones have. */
+  get #sampling() {
+    return this.#current.sampling ?? this.#preferences.sampling;
   }
 
   /** @param {string | undefined} id */
   #isTask(id) {
-    return this.#models.some((model) => model.id === id && isTask(model));
+    const model = this.#served.find(id);
+    return model !== undefined && isTask(model);
+  }
+
+  #cards() {
+    return gallery(this.#served.list, this.#language).map(({ id, label, description }) => ({
+      label,
+      description,
+      choose: () => this.#fillTask(id),
+    }));
+  }
+
+  /** @param {string} id */
+  async #fillTask(id) {
+    const model = this.#served.find(id);
+    if (!model) return;
+    const { description } = hintOf(model, this.#language);
+    const variables = await fillTask(this.#text, shortTitle(model, this.#language), description, fieldsOf(model, this.#language));
+    if (!variables) return;
+    this.#chooseModel(id);
+    const main = model.task?.main_slot ?? "";
+    this.#ask(question(variables[main] ?? Object.values(variables).join("\n"), Date.now(), { variables }));
   }
 
   /** @param {string} id */
   #chooseModel(id) {
     this.#preferences.set("model", id);
     this.#showModel();
+    if (this.#current.messages.length === 0) this.#showThread();
   }
 
   #showModel() {
-    this.#picker.show(this.#models, this.#model?.id ?? "", this.#language, this.#text);
-    this.#composer.hint(hintOf(this.#model, this.#language), this.#text("example"));
+    const model = this.#model;
+    this.#picker.show(this.#served.list, model?.id ?? "", this.#language, this.#text);
+    const hint = hintOf(model, this.#language);
+    const write = () => {
+      this.#composer.write(hint.example);
+      this.#composer.focus();
+    };
+    this.#composer.hint(hint, [
+      ...(hint.example ? [{ label: this.#text("example"), act: write }] : []),
+      ...(model && isTask(model) ? [{ label: this.#text("form"), act: () => this.#fillTask(model.id) }] : []),
+    ]);
     this.#showOptions();
   }
 
   #showOptions() {
-    const { sampling, key } = this.#preferences;
     const sliders = slidersFor(this.#model);
-    this.#options.show({ system: this.#current.system, sampling, sliders, hasKey: key !== "" }, this.#text);
+    this.#options.show({ system: this.#current.system, sampling: this.#sampling, sliders, hasKey: this.#preferences.key !== "" }, this.#text);
   }
 
   #showThread() {
-    const { id } = this.#current;
-    const running = this.#runs.isRunning(id);
-    this.#thread.show(this.#current, running, this.#runs.secondsLeft(id));
-    this.#composer.show(running);
+    this.#thread.show(this.#current, this.#answering(this.#runs.isRunning(this.#current.id)));
+    this.#composer.show(this.#runs.isRunning(this.#current.id));
+  }
+
+  /** @param {boolean} running @returns {import("./view/answer.js").Answering} */
+  #answering(running) {
+    const { id, messages } = this.#current;
+    const last = messages.at(-1);
+    const state = this.#served.worker(this.#served.find(last?.model))?.state;
+    return {
+      running,
+      secondsLeft: this.#runs.secondsLeft(id),
+      progress: this.#runs.progress(id),
+      waitsFor: state === "loading" || state === "idle" ? this.#text("modelLoads") : "",
+      isTask: this.#isTask(last?.model),
+      remedy: this.#remedy(last),
+      cancel: () => this.#runs.stop(id),
+    };
+  }
+
+  /** What may help against a failure; nothing, where the same would only fail again. @param {Message | undefined} message */
+  #remedy(message) {
+    const kind = message?.failure?.kind;
+    if (!message || !kind || kind === "refused" || kind === "too_long") return null;
+    if (kind === "key") return { label: this.#text("keyEnter"), act: () => void this.#access.ask(false) };
+    if (this.#isTask(message.model)) return { label: this.#text("retry"), act: () => this.#startAgain() };
+    return { label: this.#text(message.content ? "goOn" : "retry"), act: () => this.#goOn() };
   }
 
   #showSidebar() {
-    this.#sidebar.show(this.#library.list(), this.#current.id, this.#text);
+    this.#sidebar.show({
+      conversations: this.#library.list(),
+      current: this.#current.id,
+      mark: (id) => (this.#runs.isRunning(id) ? "running" : this.#unread.has(id) ? "unread" : ""),
+      text: this.#text,
+      locale: this.#locale,
+    });
     byId("heading").textContent = this.#current.title || "glmserve";
     document.title = this.#current.title ? `${this.#current.title} · glmserve` : "glmserve";
   }
@@ -177,6 +257,10 @@ class Page {
     this.#showModel();
   }
 
+  #fresh() {
+    return begun(newId(), Date.now(), this.#preferences.sampling);
+  }
+
   #begin() {
     this.#open(undefined);
     this.#composer.focus();
@@ -184,34 +268,51 @@ class Page {
 
   /** @param {Conversation | undefined} conversation or a new one */
   #open(conversation) {
-    this.#current = conversation ?? begun(newId(), Date.now());
+    this.#current = conversation ?? this.#fresh();
+    this.#unread.delete(this.#current.id);
     this.#preferences.set("current", this.#current.id);
     this.#showAll();
     this.#thread.scrollToEnd();
   }
 
-  /** @param {Conversation} conversation */
+  /** @param {Conversation} conversation @returns {boolean} whether there was room */
   #keep(conversation) {
     if (conversation.id === this.#current.id) this.#current = conversation;
-    if (!this.#library.keep(conversation)) this.#notice.show(this.#text("noRoom"));
+    const kept = this.#library.keep(conversation);
+    if (!kept) this.#notice.show(this.#text("noRoom"));
+    return kept;
   }
 
-  /** @param {string} content */
-  #ask(content) {
-    this.#keep(asked(this.#current, content, Date.now()));
+  /** @param {Message} message */
+  #ask(message) {
+    this.#keep(asked(this.#current, message, Date.now()));
     this.#answer();
     this.#thread.scrollToEnd();
   }
 
   /** @param {number} index @param {string} content */
   #edited(index, content) {
-    this.#current = cutAt(this.#current, index);
-    this.#ask(content);
-    this.#composer.focus();
+    const { files } = this.#current.messages[index];
+    this.#keep({ ...branched(this.#current, index, question(content, Date.now(), { files })), updated: Date.now() });
+    this.#goOn();
+    this.#thread.scrollToEnd();
   }
 
-  #regenerate() {
-    this.#keep(cutAt(this.#current, this.#current.messages.length - 1));
+  /** @param {number} index */
+  #regenerate(index) {
+    this.#keep(branched(this.#current, index, { role: "assistant", content: "" }));
+    this.#goOn();
+  }
+
+  /** @param {number} index @param {number} to */
+  #switchTo(index, to) {
+    this.#keep(switched(this.#current, index, to));
+    this.#showThread();
+  }
+
+  /** As tasks cannot go on with what there is. */
+  #startAgain() {
+    this.#keep(withLast(this.#current, { content: "" }));
     this.#goOn();
   }
 
@@ -222,64 +323,66 @@ class Page {
   }
 
   #answer() {
-    void this.#runs.start(this.#current.id, { model: this.#model?.id ?? "", sampling: this.#preferences.sampling });
+    const model = this.#model;
+    const task = model?.task ? { model: model.parent ?? "", id: model.task.id } : null;
+    const context = this.#served.worker(model)?.context_length;
+    void this.#runs.start(this.#current.id, { model: model?.id ?? "", sampling: this.#sampling, task, context });
+    if (model && model.state !== "ready") this.#served.soon();
+  }
+
+  #askRefusedAgain() {
+    if (this.#current.messages.at(-1)?.failure?.kind === "key") this.#goOn();
   }
 
   /** @param {string} id @param {import("./runs.js").Change} change @param {boolean} kept */
   #changed(id, change, kept) {
     if (!kept) this.#notice.show(this.#text("noRoom"));
-    if (id !== this.#current.id) return;
+    if (id !== this.#current.id) return this.#changedBehind(id, change);
     this.#current = this.#library.get(id) ?? this.#current;
-    if (change === "piece") return this.#thread.soon(this.#current);
-    if (change === "waiting") return this.#thread.update(this.#current, false, this.#runs.secondsLeft(id));
+    const latest = (/** @type {boolean} */ running) => this.#answering(running);
+    if (change === "piece" || change === "progress") return this.#thread.soon(() => [this.#current, latest(true)]);
+    if (change === "waiting") return this.#thread.update(this.#current, latest(false));
     this.#showThread();
+    if (change === "shortened") return;
     this.#showSidebar();
     if (change === "began") this.#announce(this.#text("answering"));
     else this.#tellEnd();
   }
 
+  /** @param {string} id @param {import("./runs.js").Change} change */
+  #changedBehind(id, change) {
+    if (change !== "began" && change !== "ended") return;
+    if (change === "ended" && this.#library.get(id)) this.#unread.add(id);
+    this.#showSidebar();
+  }
+
   #tellEnd() {
     const { content = "", failure } = this.#current.messages.at(-1) ?? {};
-    if (failure?.kind === "key") void this.#askKey(this.#preferences.key !== "");
+    if (failure?.kind === "key") void this.#access.ask(this.#preferences.key !== "");
     // A model that was loaded by this answer is ready now.
-    if (this.#model && this.#model.state !== "ready") void this.#load();
+    if (this.#model && this.#model.state !== "ready") void this.#served.load();
     this.#announce(failure ? this.#text(`failure.${failure.kind}`) : this.#text("answered", { text: content }));
   }
 
-  /** @param {string} id @param {import("./view/sidebar.js").Deed} deed */
-  async #act(id, deed) {
-    const conversation = this.#library.get(id);
-    if (!conversation) return;
-    const title = conversation.title || this.#text("untitled");
-    if (deed === "asMarkdown") download(`${fileName(title)}.md`, "text/markdown", asMarkdown(conversation, this.#text));
-    if (deed === "asJson") download(`${fileName(title)}.json`, "application/json", asJson(conversation));
-    if (deed === "rename") {
-      const name = await askTitle(this.#text, title);
-      if (name) this.#keep({ ...(this.#library.get(id) ?? conversation), title: name });
-    }
-    if (deed === "remove" && (await confirmRemoval(this.#text, title))) {
-      this.#runs.stop(id);
-      this.#library.remove(id);
-      if (id === this.#current.id) return this.#begin();
-    }
+  /** @param {Promise<void>} done */
+  async #act(done) {
+    await done;
+    this.#current = this.#library.get(this.#current.id) ?? this.#current;
     this.#showSidebar();
     this.#composer.focus();
   }
 
-  /** @param {boolean} wrong */
-  async #askKey(wrong) {
-    const answer = await askKey(this.#text, wrong);
-    if (answer) this.#useKey(answer.key, answer.keep);
-    else if (this.#models.length === 0) {
-      this.#notice.show(this.#text("failure.key"), this.#text("keyUse"), () => this.#askKey(false));
-    }
+  /** @param {import("./view/sidebar.js").ListDeed} deed */
+  #actOnAll(deed) {
+    if (deed === "shortcuts") return void showShortcuts(this.#text, MAC);
+    if (deed === "exportAll") return this.#shelf.exportAll();
+    void this.#act(deed === "import" ? this.#shelf.import() : this.#shelf.removeAll());
   }
 
-  /** @param {string} key @param {boolean} keep */
-  #useKey(key, keep) {
-    this.#preferences.setKey(key, keep);
-    this.#showOptions();
-    void this.#load();
+  /** @param {string[]} ids */
+  #removed(ids) {
+    for (const id of ids) this.#runs.stop(id);
+    if (ids.includes(this.#current.id)) this.#begin();
   }
 
   /** Another window of this browser wrote something. @param {string} key */
@@ -292,21 +395,41 @@ class Page {
 
   /** @param {KeyboardEvent} event */
   #key(event) {
-    const elsewhere = event.isComposing || document.querySelector("dialog[open]");
-    if (event.key === "Escape" && !elsewhere && this.#runs.isRunning(this.#current.id)) {
-      this.#runs.stop(this.#current.id);
-    }
+    const deed = deedOf(event, MAC);
+    if (!deed || event.isComposing || document.querySelector("dialog[open]")) return;
+    const done = this.#shortcuts[deed]();
+    if (done !== false) event.preventDefault();
+  }
+
+  /** False where a key keeps its own meaning. @type {Record<import("./shortcuts.js").Deed, () => unknown>} */
+  #shortcuts = {
+    new: () => this.#begin(),
+    search: () => this.#sidebar.focusSearch(),
+    shortcuts: () => void showShortcuts(this.#text, MAC),
+    options: () => this.#options.toggle(),
+    previous: () => this.#step(-1),
+    next: () => this.#step(1),
+    copyLast: () => this.#copyLast(),
+    editLast: () => this.#thread.editLast(),
+    stop: () => this.#runs.isRunning(this.#current.id) && this.#runs.stop(this.#current.id),
+  };
+
+  /** @param {number} step */
+  #step(step) {
+    const { order } = this.#sidebar;
+    const id = order[order.indexOf(this.#current.id) + step];
+    if (id) this.#open(this.#library.get(id));
+  }
+
+  async #copyLast() {
+    const last = this.#current.messages.findLast(({ role }) => role === "assistant");
+    if (last) this.#announce(this.#text((await copy(last.content)) ? "copied" : "notCopied"));
   }
 }
 
 /** Also where the page came without HTTPS, where browsers have no randomUUID. */
 function newId() {
   return [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-/** @param {string} title */
-function fileName(title) {
-  return title.replace(/[\\/:*?"<>|\p{Cc}]+/gu, " ").trim().slice(0, 60) || "glmserve";
 }
 
 new Page().start();

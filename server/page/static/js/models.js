@@ -44,19 +44,35 @@ export function hintOf(model, language) {
 }
 
 /**
- * Tasks that can be tried with an example, those of one model.
+ * Tasks that can be tried, those of one model.
  * @param {Model[]} models
  * @param {Language} language
- * @returns {(Choice & { example: string })[]}
+ * @returns {(Choice & { description: string })[]}
  */
-export function suggestions(models, language) {
-  const tasks = models.filter((model) => isTask(model) && hintOf(model, language).example);
+export function gallery(models, language) {
+  const tasks = models.filter(isTask);
   const first = tasks.filter((model) => model.parent === tasks[0].parent);
-  return first.map((model) => ({ id: model.id, label: shortTitle(model, language), example: hintOf(model, language).example }));
+  return first.map((model) => ({ id: model.id, label: shortTitle(model, language), description: hintOf(model, language).description }));
+}
+
+/**
+ * The fields of the form of a task.
+ * @param {Model} model
+ * @param {Language} language
+ * @returns {import("./view/taskform.js").Field[]}
+ */
+export function fieldsOf({ task }, language) {
+  return (task?.slots ?? []).map(({ name, description, example, default: value }) => ({
+    name,
+    label: (description && inLanguage(description, language)) || name,
+    example,
+    value: value ?? "",
+    required: value == null,
+  }));
 }
 
 /** @param {Model} model @param {Language} language */
-function shortTitle(model, language) {
+export function shortTitle(model, language) {
   return (model.task && inLanguage(model.task.title, language)) || model.task?.id || model.id;
 }
 

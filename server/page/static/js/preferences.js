@@ -1,6 +1,8 @@
 /** What was chosen for all conversations, and the key; kept by the browser. */
 
-/** @typedef {import("./conversation.js").Sampling} Sampling */
+import { samplingOf } from "./sampling.js";
+
+/** @typedef {import("./sampling.js").Sampling} Sampling */
 
 export class Preferences {
   #local;
@@ -28,10 +30,9 @@ export class Preferences {
     this.#local.setItem(this.#prefix + name, value);
   }
 
-  /** @returns {Sampling} */
+  /** What new conversations begin with. @returns {Sampling} */
   get sampling() {
-    const read = parsed(this.#local.getItem(`${this.#prefix}sampling`));
-    return { maxTokens: number(read.maxTokens), topP: number(read.topP), temperature: number(read.temperature) };
+    return samplingOf(parsed(this.#local.getItem(`${this.#prefix}sampling`)));
   }
 
   set sampling(sampling) {
@@ -56,9 +57,4 @@ function parsed(json) {
   } catch {
     return {};
   }
-}
-
-/** @param {unknown} value */
-function number(value) {
-  return typeof value === "number" && Number.isFinite(value) ? value : null;
 }

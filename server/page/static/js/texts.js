@@ -21,6 +21,24 @@ export function languageFor(chosen, browsers) {
   return /** @type {Language} */ (wanted.find((tag) => tag in TABLES) ?? "en");
 }
 
+/**
+ * How dates are written: as where the browser is at home, if it speaks the language.
+ * @param {Language} language
+ * @param {readonly string[]} browsers
+ */
+export function localeFor(language, browsers) {
+  return browsers.find((tag) => tag.toLowerCase().startsWith(language) && isTag(tag)) ?? (language === "zh" ? "zh-CN" : "en");
+}
+
+/** @param {string} tag browsers also have some that are none, such as en-US@posix */
+function isTag(tag) {
+  try {
+    return Intl.getCanonicalLocales(tag).length > 0;
+  } catch {
+    return false;
+  }
+}
+
 /** @param {Language} language @returns {Text} */
 export function textIn(language) {
   const table = TABLES[language];

@@ -1,7 +1,10 @@
-/** An answer on the screen: what came already stays as it is while the rest is added. */
+/** An answer on the screen. */
 
 import { figuresLine } from "../figures.js";
-import { blockElement, blocksOf } from "./markdown.js";
+import { progressLine } from "../progress.js";
+import { recordOf } from "../records.js";
+import { split } from "../thinking.js";
+import { TextView } from "./blocks.js";
 import { el } from "./dom.js";
 
 /**
@@ -9,8 +12,10 @@ import { el } from "./dom.js";
  * @typedef {object} Answering what goes on with it
  * @property {boolean} running
  * @property {number} secondsLeft until it is asked again by itself
- * @property {boolean} goesOn whether trying again goes on with what there is
- * @property {() => void} retry
+ * @property {import("../progress.js").Progress | null} progress of what is waited for
+ * @property {string} waitsFor what else may be waited for, in words
+ * @property {boolean} isTask whether a task answers, in which a record may be read
+ * @property {{ label: string, act: () => void } | null} remedy what may help where it failed
  * @property {() => void} cancel
  */
 
@@ -19,66 +24,91 @@ const ENDS = /** @type {Record<string, string>} */ ({ length: "lengthEnd", stopp
 export class AnswerView {
   #page;
   #body = el("div", { class: "body" });
+  #summary = el("summary");
+  #thought;
+  #frame;
+  #answer;
+  #record = el("div", { class: "record scroll", tabindex: "0", role: "region" });
   #state = el("div", { class: "state" });
   #figures = el("p", { class: "figures" });
-  /** @type {string[]} the sources of the blocks that are shown */
-  #shown = [];
 
-  /** @param {Parameters<typeof blockElement>[1]} page */
+  /** @param {import("./code.js").Page} page */
   constructor(page) {
     this.#page = page;
+    this.#record.setAttribute("aria-label", page.text("table"));
+    this.#thought = new TextView(page, "text");
+    this.#answer = new TextView(page, "text");
+    this.#frame = el("details", { class: "thought" }, this.#summary, this.#thought.element);
+    this.#body.append(this.#answer.element);
     this.elements = [this.#body, this.#state, this.#figures];
   }
 
   /** @param {Message} message @param {Answering} answering */
   update(message, answering) {
-    this.#write(message.content);
-    this.#body.classList.toggle("coming", answering.running);
+    this.#write(message.content, answering);
     this.#body.setAttribute("aria-busy", String(answering.running));
     this.#figures.textContent = message.figures ? figuresLine(message.figures, this.#page.text) : "";
     this.#state.replaceChildren(...this.#stateOf(message, answering));
   }
 
-  /** @param {string} content */
-  #write(content) {
-    const blocks = blocksOf(content);
-    const same = blocks.findIndex((block, index) => block.raw !== this.#shown[index]);
-    const first = same < 0 ? blocks.length : same;
-    while (this.#body.children.length > first) this.#body.lastElementChild?.remove();
-    this.#body.append(...blocks.slice(first).map((block) => blockElement(block, this.#page)));
-    this.#shown = blocks.map((block) => block.raw);
+  /** @param {string} content @param {Answering} answering */
+  #write(content, { running, isTask }) {
+    const { thought, answer, thinking } = split(content);
+    const record = isTask ? recordOf(answer) : null;
+    if (thought) {
+      if (this.#body.firstChild !== this.#frame) this.#body.prepend(this.#frame);
+      this.#summary.textContent = this.#page.text(thinking && running ? "thinking" : "thought");
+      this.#thought.update(thought, running && thinking);
+    }
+    const shown = record ? this.#record : this.#answer.element;
+    if (this.#body.lastChild !== shown) this.#body.lastChild?.replaceWith(shown);
+    if (record) this.#record.replaceChildren(recordTable(record));
+    else this.#answer.update(answer, running && !thinking);
   }
 
   /** @param {Message} message @param {Answering} answering @returns {HTMLElement[]} */
   #stateOf(message, answering) {
     const { text } = this.#page;
-    if (answering.running) return [];
+    if (answering.running) return message.content ? [] : this.#waiting(answering);
     if (message.failure) return [this.#failure(message.failure, answering)];
     if (message.end === "stop" && message.content === "") return [el("p", { class: "end", text: text("empty") })];
     const end = ENDS[message.end ?? ""];
     return end ? [el("p", { class: "end", text: text(end) })] : [];
   }
 
+  /** @param {Answering} answering @returns {HTMLElement[]} */
+  #waiting({ progress, waitsFor }) {
+    if (!progress) return waitsFor ? [el("p", { class: "waiting", text: waitsFor })] : [];
+    const line = el("p", { class: "waiting", text: progressLine(progress, this.#page.text) });
+    if (progress.position > 0) return [line];
+    const bar = el("progress", { "aria-label": this.#page.text("promptProgress"), max: String(progress.total), value: String(progress.read) });
+    return [line, bar];
+  }
+
   /**
    * @param {import("../failure.js").FailureRecord} failure
    * @param {Answering} answering
    */
-  #failure(failure, { secondsLeft, goesOn, retry, cancel }) {
+  #failure(failure, { secondsLeft, remedy, cancel }) {
     const { text } = this.#page;
     const waits = secondsLeft > 0;
-    const label = waits ? "retryNow" : goesOn ? "goOn" : "retry";
+    const button = (/** @type {string} */ label, /** @type {() => void} */ click) => el("button", { type: "button", class: "small", text: label, click });
+    const row = [
+      ...(remedy ? [button(waits ? text("retryNow") : remedy.label, remedy.act)] : []),
+      ...(waits ? [button(text("cancel"), cancel), el("span", { text: text("retryIn", { seconds: secondsLeft }) })] : []),
+    ];
     return el(
       "div",
       { class: "failure" },
       el("p", { text: text(`failure.${failure.kind}`) }),
       ...(failure.detail ? [el("p", { class: "detail", text: failure.detail })] : []),
-      el(
-        "p",
-        { class: "row" },
-        el("button", { type: "button", class: "small", text: text(label), click: retry }),
-        ...(waits ? [el("button", { type: "button", class: "small", text: text("cancel"), click: cancel })] : []),
-        ...(waits ? [el("span", { text: text("retryIn", { seconds: secondsLeft }) })] : []),
-      ),
+      ...(row.length ? [el("p", { class: "row" }, ...row)] : []),
     );
   }
+}
+
+/** @param {{ name: string, value: string }[]} record */
+export function recordTable(record) {
+  const rows = record.map(({ name, value }) => el("tr", {}, el("th", { scope: "row", text: name }), el("td", { text: value })));
+  return el("table", {}, el("tbody", {}, ...rows));
 }

@@ -1,6 +1,8 @@
 /** To the clipboard, also where the page did not come by HTTPS: there browsers have only the old way. */
 
-import { el } from "./dom.js";
+import { el, icon } from "./dom.js";
+
+const SHOWN_MS = 1800;
 
 /** @param {string} content @returns {Promise<boolean>} whether it is there now */
 export async function copy(content) {
@@ -9,6 +11,28 @@ export async function copy(content) {
     () => true,
     () => copyTheOldWay(content),
   );
+}
+
+/**
+ * Copy, and say so on the button for a moment.
+ * @param {string} content
+ * @param {HTMLElement} button
+ * @param {import("../texts.js").Text} text
+ * @returns {Promise<string>} how it went, in words
+ */
+export async function copied(content, button, text) {
+  const done = await copy(content);
+  const said = text(done ? "copied" : "notCopied");
+  if (button.classList.contains("said")) return said;
+  const before = [...button.childNodes];
+  button.classList.add("said");
+  button.classList.toggle("done", done);
+  button.replaceChildren(icon(done ? "check" : "close"), el("span", { text: said }));
+  setTimeout(() => {
+    button.classList.remove("said", "done");
+    button.replaceChildren(...before);
+  }, SHOWN_MS);
+  return said;
 }
 
 /** @param {string} content */
@@ -30,4 +54,14 @@ export function download(name, type, content) {
   el("a", { href: url, download: name }).click();
   // Browsers fetch it a moment after the click.
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
+/** Let a file be chosen. @param {string} accept @param {boolean} multiple @returns {Promise<File[]>} none where it was called off */
+export function choose(accept, multiple) {
+  const field = /** @type {HTMLInputElement} */ (el("input", { type: "file", accept, multiple }));
+  return new Promise((resolve) => {
+    field.addEventListener("change", () => resolve([...(field.files ?? [])]));
+    field.addEventListener("cancel", () => resolve([]));
+    field.click();
+  });
 }

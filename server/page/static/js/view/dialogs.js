@@ -1,8 +1,17 @@
 /** Questions that have to be answered before all else. */
 
+import { keysOf, SHORTCUTS } from "../shortcuts.js";
 import { byId, el } from "./dom.js";
 
 /** @typedef {import("../texts.js").Text} Text */
+
+/** Keys that mean something in one place only. */
+const ELSEWHERE = [
+  { keys: ["Enter"], does: "send" },
+  { keys: ["Shift", "Enter"], does: "newLine" },
+  { keys: ["F2"], does: "rename" },
+  { keys: ["Del"], does: "remove" },
+];
 
 /**
  * @param {Text} text
@@ -12,6 +21,21 @@ import { byId, el } from "./dom.js";
 export async function confirmRemoval(text, title) {
   const body = [el("p", { text: text("removeText", { title }) })];
   return (await ask(text, text("removeTitle"), body, text("remove"))) !== null;
+}
+
+/** @param {Text} text @param {number} count @returns {Promise<boolean>} whether all conversations are to go */
+export async function confirmRemovalOfAll(text, count) {
+  const body = [el("p", { text: text("removeAllText", { count }) })];
+  return (await ask(text, text("removeAllTitle"), body, text("removeAll"))) !== null;
+}
+
+/** The list of keys. @param {Text} text @param {boolean} mac */
+export function showShortcuts(text, mac) {
+  const rows = [...SHORTCUTS.map((shortcut) => ({ keys: keysOf(shortcut, mac), does: shortcut.deed })), ...ELSEWHERE].map(({ keys, does }) =>
+    el("tr", {}, el("th", { scope: "row" }, ...keys.map((key) => el("kbd", { text: key }))), el("td", { text: text(`does.${does}`) })),
+  );
+  const table = el("table", { class: "shortcuts" }, el("tbody", {}, ...rows));
+  return ask(text, text("shortcuts"), [table], text("close"), false);
 }
 
 /** @param {Text} text @param {string} title @returns {Promise<string>} the new one, or nothing */
@@ -35,7 +59,7 @@ export async function askKey(text, wrong) {
 }
 
 /** @param {string} label @param {HTMLElement} field */
-function labelled(label, field) {
+export function labelled(label, field) {
   return el("label", { class: "field" }, el("span", { text: label }), field);
 }
 
@@ -44,14 +68,15 @@ function labelled(label, field) {
  * @param {string} title
  * @param {HTMLElement[]} body
  * @param {string} yes
+ * @param {boolean} [cancels] whether it can be called off by a button
  * @returns {Promise<FormData | null>} null where it was called off
  */
-function ask(text, title, body, yes) {
+export function ask(text, title, body, yes, cancels = true) {
   const dialog = /** @type {HTMLDialogElement} */ (byId("dialog"));
   const buttons = el(
     "p",
     { class: "row" },
-    el("button", { type: "button", class: "small", text: text("cancel"), click: () => dialog.close() }),
+    ...(cancels ? [el("button", { type: "button", class: "small", text: text("cancel"), click: () => dialog.close() })] : []),
     el("button", { type: "submit", class: "small primary", text: yes }),
   );
   const form = /** @type {HTMLFormElement} */ (

@@ -29,11 +29,15 @@ export function byId(id) {
 
 /** Strokes in a square of 24. @type {Record<string, string>} */
 const ICONS = {
+  attach: "M20 11l-8.5 8.5a5 5 0 0 1-7-7L13 4a3.5 3.5 0 0 1 5 5l-8.5 8.5a2 2 0 0 1-3-3L14 7",
+  back: "M15 5l-7 7 7 7",
   check: "M5 13l4 4L19 7",
   close: "M6 6l12 12M18 6L6 18",
   copy: "M9 9h10v10H9zM15 9V5H5v10h4",
   down: "M12 5v14M6 13l6 6 6-6",
   edit: "M4 20l1-4L16 5l3 3L8 19zM14 7l3 3",
+  file: "M6 3h8l4 4v14H6zM14 3v4h4",
+  forward: "M9 5l7 7-7 7",
   goOn: "M5 5l8 7-8 7zM17 5v14",
   menu: "M4 7h16M4 12h16M4 17h16",
   more: "M5 12h.01M12 12h.01M19 12h.01",

@@ -1,18 +1,33 @@
 /** A line above the messages for what concerns the page as a whole. */
 
-import { byId, el } from "./dom.js";
+import { byId, el, iconButton } from "./dom.js";
+
+/** @typedef {{ about?: string, label?: string, click?: () => void }} NoticeOptions `about`: what it is hidden with */
 
 export class Notice {
   #root = byId("notice");
+  #about = "";
+  #close;
 
-  /** @param {string} message @param {string} [label] of a button @param {() => void} [click] */
-  show(message, label, click) {
-    const button = label && click ? [el("button", { type: "button", class: "small", text: label, click })] : [];
-    this.#root.replaceChildren(el("span", { text: message }), ...button);
+  /** @param {() => string} close the label of the button that closes it */
+  constructor(close) {
+    this.#close = close;
+  }
+
+  /** @param {string} message @param {NoticeOptions} [options] */
+  show(message, { about = "", label, click } = {}) {
+    const act = () => {
+      this.#root.hidden = true;
+      click?.();
+    };
+    const button = label && click ? [el("button", { type: "button", class: "small", text: label, click: act })] : [];
+    this.#about = about;
+    this.#root.replaceChildren(el("span", { text: message }), ...button, iconButton("close", this.#close(), () => this.hide(this.#about)));
     this.#root.hidden = false;
   }
 
-  hide() {
-    this.#root.hidden = true;
+  /** @param {string} about */
+  hide(about) {
+    if (about === this.#about) this.#root.hidden = true;
   }
 }

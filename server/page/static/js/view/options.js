@@ -1,39 +1,41 @@
-/** The options: system prompt, sampling, key. */
+/** The options of a conversation: system prompt, sampling; and the key. */
 
+import { schemaOf, stopsOf, stopsTyped } from "../sampling.js";
 import { byId, el, iconButton } from "./dom.js";
 
 /**
- * @typedef {import("../conversation.js").Sampling} Sampling
- * @typedef {object} Slider
- * @property {keyof Sampling} name
- * @property {number} least
- * @property {number} most
- * @property {number} step
- * @property {number} byModel where it stands while nothing is chosen
+ * @typedef {import("../sampling.js").Sampling} Sampling
+ * @typedef {import("../sampling.js").Slider} Slider
+ * @typedef {import("../texts.js").Text} Text
  *
  * @typedef {object} Shown
  * @property {string} system
  * @property {Sampling} sampling
  * @property {Slider[]} sliders
  * @property {boolean} hasKey
+ *
+ * @typedef {object} OptionActions
+ * @property {(system: string) => void} system
+ * @property {(sampling: Partial<Sampling>) => void} sampling
+ * @property {() => void} forNew takes what is chosen as what new conversations begin with
+ * @property {() => void} changeKey
+ * @property {() => void} forgetKey
+ * @property {(open: boolean) => void} toggled
  */
+
+/** Sliders that are always in sight. */
+const FIRST = 3;
 
 export class Options {
   #root = byId("options");
   #button = byId("toggle-options");
+  #more = false;
   #actions;
 
-  /**
-   * @param {object} actions
-   * @param {(system: string) => void} actions.system
-   * @param {(sampling: Partial<Sampling>) => void} actions.sampling
-   * @param {() => void} actions.changeKey
-   * @param {() => void} actions.forgetKey
-   * @param {(open: boolean) => void} actions.toggled
-   */
+  /** @param {OptionActions} actions */
   constructor(actions) {
     this.#actions = actions;
-    this.#button.addEventListener("click", () => this.toggle(this.#root.hidden !== false));
+    this.#button.addEventListener("click", () => this.toggle());
     this.#root.addEventListener("keydown", (event) => {
       if (event.key !== "Escape") return;
       event.stopPropagation();
@@ -42,38 +44,88 @@ export class Options {
     });
   }
 
-  /** @param {boolean} open */
-  toggle(open) {
+  /** @param {boolean} [open] the other way round where it is not given */
+  toggle(open = this.#root.hidden !== false) {
     this.#root.hidden = !open;
     this.#button.setAttribute("aria-expanded", String(open));
     this.#actions.toggled(open);
   }
 
-  /** @param {Shown} shown @param {import("../texts.js").Text} text */
+  /** @param {Shown} shown @param {Text} text */
   show(shown, text) {
     const close = iconButton("close", text("close"), () => {
       this.toggle(false);
       this.#button.focus();
     });
+    const sliders = shown.sliders.map((slider) => this.#slider(slider, shown.sampling[slider.name] ?? null, text));
     this.#root.replaceChildren(
       el("header", {}, el("h2", { text: text("options") }), close),
       this.#system(shown.system, text),
-      ...shown.sliders.map((slider) => this.#slider(slider, shown.sampling[slider.name], text)),
+      ...sliders.slice(0, FIRST),
+      this.#rest(shown.sampling, sliders.slice(FIRST), text),
+      el("button", { type: "button", class: "small", text: text("forNew"), click: this.#actions.forNew }),
       this.#key(shown.hasKey, text),
     );
   }
 
-  /** @param {string} system @param {import("../texts.js").Text} text */
-  #system(system, text) {
-    const field = /** @type {HTMLTextAreaElement} */ (
-      el("textarea", { id: "system", rows: "5", placeholder: text("systemHere") })
+  /** @param {Sampling} sampling @param {HTMLElement[]} sliders @param {Text} text */
+  #rest(sampling, sliders, text) {
+    const more = /** @type {HTMLDetailsElement} */ (
+      el(
+        "details",
+        { class: "more" },
+        el("summary", { text: text("moreOptions") }),
+        ...sliders,
+        this.#seed(sampling.seed ?? null, text),
+        this.#stops(sampling.stop, text),
+        this.#schema(sampling.schema ?? "", text),
+      )
     );
-    field.value = system;
-    field.addEventListener("input", () => this.#actions.system(field.value));
-    return el("label", { class: "field" }, el("span", { text: text("system") }), field);
+    more.open = this.#more;
+    more.addEventListener("toggle", () => (this.#more = more.open));
+    return more;
   }
 
-  /** @param {Slider} slider @param {number | null} chosen @param {import("../texts.js").Text} text */
+  /** @param {string} system @param {Text} text */
+  #system(system, text) {
+    const field = area("system", text("systemHere"), "5", system);
+    field.addEventListener("input", () => this.#actions.system(field.value));
+    return labelled(text("system"), field);
+  }
+
+  /** @param {number | null} seed @param {Text} text */
+  #seed(seed, text) {
+    const field = /** @type {HTMLInputElement} */ (el("input", { type: "number", id: "seed", step: "1", placeholder: text("seedHere") }));
+    field.value = seed === null ? "" : String(seed);
+    field.addEventListener("input", () => {
+      const number = field.valueAsNumber;
+      this.#actions.sampling({ seed: Number.isSafeInteger(number) ? number : null });
+    });
+    return labelled(text("seed"), field);
+  }
+
+  /** @param {string[] | null | undefined} stops @param {Text} text */
+  #stops(stops, text) {
+    const field = area("stop-strings", text("stopHere"), "2", stopsTyped(stops));
+    field.addEventListener("input", () => this.#actions.sampling({ stop: stopsOf(field.value) }));
+    return labelled(text("stopStrings"), field);
+  }
+
+  /** @param {string} schema @param {Text} text */
+  #schema(schema, text) {
+    const field = area("schema", '{"type": "object", "properties": {"name": {"type": "string"}}}', "4", schema);
+    const wrong = el("p", { class: "wrong", role: "alert" });
+    field.setAttribute("spellcheck", "false");
+    field.addEventListener("input", () => {
+      const valid = field.value.trim() === "" || schemaOf(field.value) !== null;
+      field.setAttribute("aria-invalid", String(!valid));
+      wrong.textContent = valid ? "" : text("schemaWrong");
+      if (valid) this.#actions.sampling({ schema: field.value.trim() || null });
+    });
+    return el("div", {}, labelled(text("schema"), field), wrong);
+  }
+
+  /** @param {Slider} slider @param {number | null} chosen @param {Text} text */
   #slider(slider, chosen, text) {
     const { name, least, most, step, byModel } = slider;
     const range = /** @type {HTMLInputElement} */ (
@@ -102,7 +154,7 @@ export class Options {
     );
   }
 
-  /** @param {boolean} hasKey @param {import("../texts.js").Text} text */
+  /** @param {boolean} hasKey @param {Text} text */
   #key(hasKey, text) {
     const { changeKey, forgetKey } = this.#actions;
     const forget = el("button", { type: "button", class: "small", text: text("keyForget"), click: forgetKey });
@@ -114,9 +166,21 @@ export class Options {
       el(
         "p",
         { class: "row" },
-        el("button", { type: "button", class: "small", text: text("keyChange"), click: changeKey }),
+        el("button", { type: "button", class: "small", text: text(hasKey ? "keyChange" : "keyEnter"), click: changeKey }),
         ...(hasKey ? [forget] : []),
       ),
     );
   }
+}
+
+/** @param {string} id @param {string} placeholder @param {string} rows @param {string} value */
+function area(id, placeholder, rows, value) {
+  const field = /** @type {HTMLTextAreaElement} */ (el("textarea", { id, rows, placeholder }));
+  field.value = value;
+  return field;
+}
+
+/** @param {string} label @param {HTMLElement} field */
+function labelled(label, field) {
+  return el("label", { class: "field" }, el("span", { text: label }), field);
 }

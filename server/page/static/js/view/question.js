@@ -1,11 +1,31 @@
 /** A question on the screen, and the field in which it is edited. */
 
-import { el } from "./dom.js";
+import { sizeText } from "../attachments.js";
+import { recordTable } from "./answer.js";
+import { el, icon } from "./dom.js";
 import { sendsOnEnter } from "./keys.js";
 
-/** @param {string} content @returns {HTMLElement} the text as it was typed */
-export function questionBody(content) {
-  return el("div", { class: "body", dir: "auto", text: content });
+/** @typedef {import("../conversation.js").Message} Message */
+
+/**
+ * The text as it was typed, the files that go with it, or what a task was filled with.
+ * @param {Message} message
+ * @param {import("../texts.js").Text} text
+ * @returns {HTMLElement[]}
+ */
+export function questionBody({ content, files = [], variables }, text) {
+  const attached = files.map(({ name, text: within }) =>
+    el(
+      "details",
+      { class: "file" },
+      el("summary", {}, icon("file"), el("span", { text: name }), el("small", { text: text("characters", { count: sizeText(within.length) }) })),
+      el("pre", { tabindex: "0", "aria-label": name, text: within }),
+    ),
+  );
+  const filled = Object.entries(variables ?? {}).map(([name, value]) => ({ name, value }));
+  const body = filled.length > 1 ? [el("div", { class: "body record scroll", tabindex: "0", role: "region", "aria-label": text("table") }, recordTable(filled))] : [];
+  const typed = content && !body.length ? [el("div", { class: "body", dir: "auto", text: content })] : [];
+  return [...attached, ...body, ...typed];
 }
 
 /**

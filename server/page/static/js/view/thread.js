@@ -1,168 +1,137 @@
 /** The messages of the conversation that is shown. */
 
-import { AnswerView } from "./answer.js";
-import { copy } from "./copy.js";
-import { byId, el, iconButton } from "./dom.js";
-import { questionBody, questionEditor } from "./question.js";
+import { byId, el } from "./dom.js";
+import { MessageView } from "./message.js";
+import { welcome } from "./welcome.js";
 
 /**
  * @typedef {import("../conversation.js").Conversation} Conversation
- * @typedef {import("../conversation.js").Message} Message
+ * @typedef {import("./message.js").MessageActions} MessageActions
+ * @typedef {import("./answer.js").Answering} Answering
  *
- * @typedef {object} ThreadActions
- * @property {() => import("../texts.js").Text} text
- * @property {(what: string) => void} announce
- * @property {() => { label: string, choose: () => void }[]} suggestions what can be tried
- * @property {(index: number, content: string) => void} edited
- * @property {() => void} regenerate
- * @property {(message: Message) => boolean} canGoOn tasks begin their answers themselves
- * @property {() => void} retry from where it broke off, if that can be
- * @property {() => void} goOn
- * @property {() => void} cancel
+ * @typedef {object} Offers what a conversation may begin with
+ * @property {() => import("./welcome.js").Card[]} cards
  */
 
 /** Pixels from the end that still count as being there. */
 const NEAR = 60;
+/** Drawing may take at most this share of the time. */
+const SHARE = 2;
 
 export class Thread {
   #root = byId("thread");
+  #content = el("div", { class: "content" });
   #toEnd = byId("to-end");
   #actions;
-  /** @type {AnswerView | null} of the last answer */
-  #last = null;
+  /** @type {MessageView[]} */
+  #views = [];
+  #id = "";
+  #text;
   #frame = 0;
+  #timer = 0;
+  #rest = 0;
+  /** Whether the end is in sight, and stays there. */
+  #follows = true;
 
-  /** @param {ThreadActions} actions */
+  /** @param {MessageActions & Offers} actions */
   constructor(actions) {
     this.#actions = actions;
-    this.#root.addEventListener("scroll", () => this.#markEnd());
+    this.#text = actions.text();
+    this.#root.append(this.#content);
+    this.#root.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     this.#toEnd.addEventListener("click", () => this.scrollToEnd());
+    // Also what is drawn later, as formulas are, is followed.
+    const observer = new ResizeObserver(() => (this.#follows ? this.scrollToEnd() : this.#scrolled()));
+    observer.observe(this.#content);
+    observer.observe(this.#root);
   }
 
   /**
-   * Show a whole conversation.
+   * Show a whole conversation. What is there already is kept: only what changed is drawn.
    * @param {Conversation} conversation
-   * @param {boolean} running
-   * @param {number} secondsLeft
+   * @param {Answering} answering what goes on with its last answer
    */
-  show(conversation, running, secondsLeft) {
-    cancelAnimationFrame(this.#frame);
-    const [follows, top] = [this.#isAtEnd(), this.#root.scrollTop];
-    this.#last = null;
-    const { messages } = conversation;
-    const elements = messages.map((message, index) => this.#element(message, index, index === messages.length - 1, running));
-    this.#root.replaceChildren(...(elements.length ? elements : [this.#welcome()]));
-    this.#refresh(conversation, running, secondsLeft);
-    if (follows) this.scrollToEnd();
+  show(conversation, answering) {
+    this.#settle();
+    const top = this.#root.scrollTop;
+    const { id, messages } = conversation;
+    const text = this.#actions.text();
+    if (id !== this.#id || text !== this.#text || !messages.length) this.#clear(id, text);
+    for (const index of messages.keys()) this.#showMessage(conversation, index, answering);
+    for (const { element } of this.#views.splice(messages.length)) element.remove();
+    if (!messages.length) this.#content.replaceChildren(welcome(this.#actions.cards(), text));
+    if (this.#follows) this.scrollToEnd();
     else this.#root.scrollTop = top;
-    this.#markEnd();
   }
 
-  /** Show what changed in the last answer, at most once for each frame. @param {Conversation} conversation */
-  soon(conversation) {
-    cancelAnimationFrame(this.#frame);
-    this.#frame = requestAnimationFrame(() => this.update(conversation, true, 0));
+  /**
+   * Show what changed in the last answer with the next frame, or later where drawing is slow.
+   * @param {() => [Conversation, Answering]} latest
+   */
+  soon(latest) {
+    if (this.#frame || this.#timer) return;
+    const draw = () => {
+      this.#timer = 0;
+      this.#frame = requestAnimationFrame(() => {
+        const started = performance.now();
+        this.#frame = 0;
+        this.update(...latest());
+        this.#rest = SHARE * (performance.now() - started);
+      });
+    };
+    if (this.#rest < 8) draw();
+    else this.#timer = window.setTimeout(draw, this.#rest);
   }
 
-  /** @param {Conversation} conversation @param {boolean} running @param {number} secondsLeft */
-  update(conversation, running, secondsLeft) {
-    const follows = this.#isAtEnd();
-    this.#refresh(conversation, running, secondsLeft);
-    if (follows) this.scrollToEnd();
-    this.#markEnd();
+  /** @param {Conversation} conversation @param {Answering} answering */
+  update(conversation, answering) {
+    const last = conversation.messages.length - 1;
+    if (conversation.id !== this.#id || last < 0) return;
+    this.#showMessage(conversation, last, answering);
   }
 
-  /** @param {Conversation} conversation @param {boolean} running @param {number} secondsLeft */
-  #refresh(conversation, running, secondsLeft) {
-    const message = conversation.messages.at(-1);
-    if (!this.#last || !message) return;
-    const { retry, cancel } = this.#actions;
-    const goesOn = message.content !== "" && this.#actions.canGoOn(message);
-    this.#last.update(message, { running, secondsLeft, goesOn, retry, cancel });
+  /** Edit the last question. */
+  editLast() {
+    this.#views.findLast(({ role }) => role === "user")?.edit();
   }
 
   scrollToEnd() {
+    this.#follows = true;
     this.#root.scrollTop = this.#root.scrollHeight;
+    this.#toEnd.hidden = true;
   }
 
-  #isAtEnd() {
-    return this.#root.scrollHeight - this.#root.scrollTop - this.#root.clientHeight < NEAR;
-  }
-
-  #markEnd() {
-    this.#toEnd.hidden = this.#isAtEnd();
-  }
-
-  #welcome() {
-    const text = this.#actions.text();
-    const suggestions = this.#actions
-      .suggestions()
-      .map(({ label, choose }) => el("button", { type: "button", class: "small", text: label, click: choose }));
-    return el(
-      "div",
-      { class: "welcome" },
-      el("h2", { text: text("welcome") }),
-      el("p", { text: text("welcomeText") }),
-      el("div", { class: "suggestions" }, ...suggestions),
-    );
-  }
-
-  /** @param {Message} message @param {number} index @param {boolean} last @param {boolean} running */
-  #element(message, index, last, running) {
-    const text = this.#actions.text();
-    const name = message.role === "assistant" && message.model ? message.model : text(message.role);
-    const article = el("article", { class: `message ${message.role}`, "aria-label": text(message.role) });
-    article.append(el("p", { class: "who", text: name }));
-    if (message.role === "user") article.append(questionBody(message.content));
-    else article.append(...this.#answer(message, last));
-    article.append(this.#row(message, index, last, running, article));
-    return article;
-  }
-
-  /** @param {Message} message @param {boolean} last */
-  #answer(message, last) {
-    const text = this.#actions.text();
-    const view = new AnswerView({ text, codeCopied: (code, button) => this.#copied(code, button) });
-    if (last) this.#last = view;
-    else view.update(message, { running: false, secondsLeft: 0, goesOn: false, retry: () => {}, cancel: () => {} });
-    return view.elements;
-  }
-
-  /** @param {Message} message @param {number} index @param {boolean} last @param {boolean} running @param {HTMLElement} article */
-  #row(message, index, last, running, article) {
-    const text = this.#actions.text();
-    const row = el("div", { class: "actions" });
-    if (running && last) return row;
-    const copying = iconButton("copy", text("copy"), () => this.#copied(message.content, copying));
-    if (message.content) row.append(copying);
-    if (message.role === "user") {
-      if (!running) row.append(iconButton("edit", text("edit"), () => this.#edit(message, index, article)));
-    } else if (last) {
-      row.append(iconButton("regenerate", text("regenerate"), this.#actions.regenerate));
-      const open = message.content && message.end && message.end !== "stop" && this.#actions.canGoOn(message);
-      if (open && !message.failure) row.append(iconButton("goOn", text("goOn"), this.#actions.goOn));
+  /** @param {Conversation} conversation @param {number} index @param {Answering} answering */
+  #showMessage(conversation, index, answering) {
+    const { messages } = conversation;
+    const message = messages[index];
+    const last = index === messages.length - 1;
+    let view = this.#views[index];
+    if (view?.role !== message.role) {
+      const fresh = new MessageView(message.role, this.#actions);
+      if (view) view.element.replaceWith(fresh.element);
+      else this.#content.append(fresh.element);
+      view = this.#views[index] = fresh;
     }
-    return row;
+    const omitted = messages.findLast(({ role }) => role === "assistant")?.omitted ?? 0;
+    view.update(message, { index, last, cut: index > 0 && index === omitted, running: answering.running, answering: last ? answering : null });
   }
 
-  /** @param {string} content @param {HTMLElement} button */
-  async #copied(content, button) {
-    const text = this.#actions.text();
-    const done = await copy(content);
-    this.#actions.announce(text(done ? "copied" : "notCopied"));
-    button.classList.toggle("done", done);
-    setTimeout(() => button.classList.remove("done"), 1500);
+  /** @param {string} id @param {import("../texts.js").Text} text */
+  #clear(id, text) {
+    [this.#id, this.#text, this.#views] = [id, text, []];
+    this.#content.replaceChildren();
   }
 
-  /** @param {Message} message @param {number} index @param {HTMLElement} article */
-  #edit(message, index, article) {
-    const shown = [...article.children];
-    const { form, field } = questionEditor(message.content, this.#actions.text(), (content) => {
-      if (content !== null) return this.#actions.edited(index, content);
-      article.replaceChildren(...shown);
-      /** @type {HTMLElement | null} */ (article.querySelector(".actions button:last-child"))?.focus();
-    });
-    article.replaceChildren(form);
-    field.focus();
+  #settle() {
+    cancelAnimationFrame(this.#frame);
+    clearTimeout(this.#timer);
+    [this.#frame, this.#timer, this.#rest] = [0, 0, 0];
+  }
+
+  #scrolled() {
+    const { scrollHeight, scrollTop, clientHeight } = this.#root;
+    this.#follows = scrollHeight - scrollTop - clientHeight < NEAR;
+    this.#toEnd.hidden = this.#follows;
   }
 }

@@ -1,0 +1,2 @@
+declare const highlighter: import("../js/view/code.js").Highlighter;
+export default highlighter;
