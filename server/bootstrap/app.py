@@ -29,18 +29,17 @@ from glmserve.chat.tools.types import ToolError
 from glmserve.compat import legacy
 from glmserve.engine.errors import EngineError
 from glmserve.engine.interface import Caller
+from glmserve.http.error_replies import ErrorRenderer, ServerErrorMiddleware
 from glmserve.http.errors import AddressNotFound, ApiError
 from glmserve.http.middleware.addresses import Addresses, ResolveAddress
 from glmserve.http.middleware.auth import ApiKeyStore, Authorization
 from glmserve.http.middleware.cross_origin import CrossOrigin, CrossSiteGuard
-from glmserve.http.middleware.error_rendering import ErrorRenderer, ServerErrorMiddleware
 from glmserve.http.middleware.rate_limit import RateLimit
-from glmserve.http.middleware.request_id import RequestIds
 from glmserve.http.middleware.request_limits import BodyLimit, Shedding, TimeLimit
 from glmserve.http.middleware.request_log import AccessLog, IgnoredFields, Spans, SpanWriter
 from glmserve.http.openapi import Tag, openapi_of
 from glmserve.http.origins import LOCAL, Origins
-from glmserve.http.request_record import Limits, current_request
+from glmserve.http.request_record import Limits, RequestIds, current_request
 from glmserve.model_pool.registry import ModelRegistry
 from glmserve.observability.collectors import EngineFigures, MetricsMiddleware, RequestMetrics
 from glmserve.page import router as page

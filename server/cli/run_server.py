@@ -18,7 +18,7 @@ import click
 from rich.console import Console
 
 from glmserve.bootstrap.build import Assembly, AssemblyError, api_options, assemble, check_names, check_pinned_tasks
-from glmserve.bootstrap.engine_config import ModelPlan
+from glmserve.bootstrap.engine_config import ModelPlan, PinnedFileError, pinned_prompts, pinned_tasks
 from glmserve.bootstrap.model_source import (
     ModelSource,
     UnknownModelError,
@@ -27,7 +27,6 @@ from glmserve.bootstrap.model_source import (
     convert_source,
     find_source,
 )
-from glmserve.bootstrap.pinned_files import PinnedFileError, pinned_prompts, pinned_tasks
 from glmserve.bootstrap.uvicorn_server import AddressError, Server, base_url, bind, is_public, lan_url
 from glmserve.chat.tasks.loader import TaskFileError, load_tasks
 from glmserve.cli.options import UsageProblem, read_settings

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from glmserve.http.error_replies import ErrorRenderer
 from glmserve.http.errors import InvalidKey
-from glmserve.http.middleware.error_rendering import ErrorRenderer
 from glmserve.http.request_record import Limits, current_request
 
 _KEY = re.compile(r"(?:([A-Za-z0-9_.-]{1,64}):)?([!-9;-~]{8,256})")

@@ -13,8 +13,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from glmserve.http.error_replies import ErrorRenderer
 from glmserve.http.errors import CrossSiteRefused, HostRefused
-from glmserve.http.middleware.error_rendering import ErrorRenderer
 from glmserve.http.origins import ALL, Origins, host_of, is_local_host, is_same_authority
 from glmserve.http.request_record import IGNORED_FIELDS, IGNORED_TOOLS, RELAXED_SCHEMAS
 

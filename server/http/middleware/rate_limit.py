@@ -7,8 +7,8 @@ from collections.abc import Callable
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from glmserve.http.error_replies import ErrorRenderer
 from glmserve.http.errors import RateLimited
-from glmserve.http.middleware.error_rendering import ErrorRenderer
 from glmserve.http.request_record import Limits, RequestRecord, current_request
 
 _MINUTE = 60.0

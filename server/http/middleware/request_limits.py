@@ -8,8 +8,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glmserve.engine.errors import QueueFull
+from glmserve.http.error_replies import ErrorRenderer
 from glmserve.http.errors import BodyTooLarge, BodyTooSlow, RequestTimedOut, UnsupportedEncoding
-from glmserve.http.middleware.error_rendering import ErrorRenderer
 from glmserve.http.request_record import current_request
 
 BODY_SECONDS = 30.0

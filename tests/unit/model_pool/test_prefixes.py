@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from glmserve.bootstrap.pinned_files import PinnedFileError, pinned_prompts, pinned_tasks
+from glmserve.bootstrap.engine_config import PinnedFileError, pinned_prompts, pinned_tasks
 from glmserve.chat.prompts.formats import common_beginning, prompt_format
 from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tasks.task import Task
