@@ -16,14 +16,15 @@ from fastapi import FastAPI
 from glmserve.bootstrap.app import ApiOptions, create_app
 from glmserve.bootstrap.engine_config import MODE_FOLDER, ModelPlan, engine_config
 from glmserve.bootstrap.model_source import ModelSource
-from glmserve.chat.prompts.formats import prompt_format
+from glmserve.bootstrap.prompt_formats import make_prompt_format
+from glmserve.chat.prompts.formats import PromptFormat
 from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tasks.task import Task, task_name
 from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
 from glmserve.config.schema import Load, ModelSettings, Settings
 from glmserve.engine.client.client import EngineClient
 from glmserve.engine.client.compute_modes.memory import build_identity
-from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.errors import EngineUnavailable, ModelLoadError
 from glmserve.engine.llama.fingerprint import identify_content
 from glmserve.http.middleware.auth import ApiKeyStore, parse_keys
 from glmserve.http.middleware.request_log import SpanWriter
@@ -67,7 +68,7 @@ def assemble(settings: Settings, plans: Sequence[ModelPlan], tasks: Mapping[str,
         turn = asyncio.Lock()
         models = [served for plan in plans for served in _served(settings, plan, turn)]
         registry = ModelRegistry(models, settings.default_model, task_models(models, tasks.values()))
-    except ValueError as error:
+    except (ValueError, EngineUnavailable) as error:
         raise AssemblyError(str(error)) from None
     spans = _span_maker()() if settings.tracing else None
     return Assembly(registry, create_app(registry, replace(api_options(settings, tasks), spans=spans)))
@@ -166,18 +167,18 @@ def load_policy(settings: ModelSettings) -> LoadPolicy:
     return LoadPolicy(settings.load is Load.FIRST_USE, settings.idle_seconds, settings.load_timeout)
 
 
-def load_fitting(path: Path, format_name: str) -> LlamaTokenizer:
-    """Load the vocabulary at ``path``, which has to have the special tokens of a prompt format.
+def load_fitting(path: Path, form: PromptFormat, name: str) -> LlamaTokenizer:
+    """Load the vocabulary at ``path``, which has to have the special tokens of ``form``, the prompt format ``name``.
 
     Raises:
         ModelLoadError: it has not.
     """
     tokenizer = load_tokenizer(path)
     try:
-        prompt_format(format_name).encode((Message(Role.USER, ""),), tokenizer)
+        form.encode((Message(Role.USER, ""),), tokenizer)
     except KeyError as error:
         raise ModelLoadError(
-            f"{path.name} has no token {error}, which the prompt format {format_name} needs; set another "
+            f"{path.name} has no token {error}, which the prompt format {name} needs; set another "
             "one with --prompt-format"
         ) from None
     return tokenizer
@@ -189,22 +190,24 @@ def _served(settings: Settings, plan: ModelPlan, turn: asyncio.Lock) -> Iterator
         yield _embedding_model(plan, turn, settings.cache_dir / MODE_FOLDER)
         return
     card = _card(plan)
+    form = make_prompt_format(plan)
     state_bytes = int(settings.pinned_disk_mb * 1e6)
     states = settings.cache_dir / "prefixes"
-    engine = EngineClient(engine_config(plan, states, state_bytes, settings.cache_dir / MODE_FOLDER))
+    config = engine_config(plan, states, state_bytes, settings.cache_dir / MODE_FOLDER)
+    engine = EngineClient(replace(config, end_tokens=form.end_tokens))
     host = ModelHost(
         engine,
-        partial(load_fitting, plan.facts.path, card.prompt_format),
+        partial(load_fitting, plan.facts.path, form, card.prompt_format),
         load_policy(plan.settings),
         turn=turn,
-        pins=partial(pins, plan.pinned, prompt_format(card.prompt_format)),
+        pins=partial(pins, plan.pinned, form),
     )
-    yield ServedModel(card, host)
+    yield ServedModel(card, host, form)
     for variant in plan.settings.variants:
         files = [plan.facts.path, *(file for file in (variant.lora, variant.prefix) if file)]
         print_of = system_fingerprint(*files)
         tuned = replace(card, name=variant.name, aliases=(), parent=card.name, fingerprint=print_of)
-        yield ServedModel(tuned, host)
+        yield ServedModel(tuned, host, form)
 
 
 def _embedding_model(plan: ModelPlan, turn: asyncio.Lock, mode_dir: Path) -> EmbeddingModel:

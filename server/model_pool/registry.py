@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
-from glmserve.chat.prompts.formats import prefix_ids, prompt_format
+from glmserve.chat.prompts.formats import PromptFormat, prefix_ids, prompt_format
 from glmserve.chat.prompts.messages import Message, PromptError, check_results
 from glmserve.chat.tasks.task import OutputConstraint
 from glmserve.chat.tools.types import Tool, ToolConfig
@@ -107,14 +107,16 @@ class EmbeddingModel(NamedModel):
 class ServedModel(NamedModel):
     """A model that answers. It and its adapters share one host."""
 
-    def __init__(self, card: ModelCard, host: ModelHost) -> None:
+    def __init__(self, card: ModelCard, host: ModelHost, form: PromptFormat | None = None) -> None:
         """Serve the model of ``host`` as ``card`` says; a card with a parent means the host's variant of its name.
+
+        Without a ``form`` it is the family's that the card names.
 
         Raises:
             ValueError: no prompt format has the card's name.
         """
         super().__init__(card, host)
-        self.prompt_format = prompt_format(card.prompt_format)
+        self.prompt_format = form or prompt_format(card.prompt_format)
         self._system_lengths = SystemLengths(self.prompt_format)
 
     @property
@@ -151,12 +153,14 @@ class ServedModel(NamedModel):
         tokenizer, form = self.tokenizer, self.prompt_format
         characters = await off_loop(partial(_characters, messages, tools), context.body_bytes)
         ids = await self._encoded(
-            characters, lambda: form.encode(messages, tokenizer, tools, continued=continued), context
+            characters, lambda: form.encode(messages, tokenizer, tools, continued=continued), context, waits=form.waits
         )
         if not context.prefix_owner:
             return EncodedPrompt(ids)
         lengths = self._system_lengths
-        common = await self._encoded(characters, lambda: lengths.of(messages, tools, tokenizer), context)
+        common = await self._encoded(
+            characters, lambda: lengths.of(messages, tools, tokenizer), context, waits=form.waits
+        )
         return EncodedPrompt(ids, common)
 
     def answer_form(self, messages: Sequence[Message]) -> OutputConstraint:  # noqa: ARG002 - a task's depends on them
@@ -178,10 +182,12 @@ class ServedModel(NamedModel):
         tokenizer = self.tokenizer
         return await self._encoded(len(text), lambda: tokenizer.encode(text), context)
 
-    async def _encoded(self, characters: int, encode: Callable[[], _T], context: RequestContext) -> _T:
+    async def _encoded(
+        self, characters: int, encode: Callable[[], _T], context: RequestContext, *, waits: bool = False
+    ) -> _T:
         if characters > self.context_length * self.tokenizer.max_piece_chars:
             raise TextTooLong(characters, self.context_length)
-        return await _tokenised(characters, encode, context)
+        return await _tokenised(characters, encode, context, waits=waits)
 
     def tool_grammar(self, offer: ToolConfig) -> Grammar:
         """Return the grammar of an answer that may call the tools of ``offer``.
@@ -202,12 +208,12 @@ def _characters(messages: Sequence[Message], tools: Sequence[Tool]) -> int:
     return sum(message.characters + 1 for message in messages) + sum(tool.characters for tool in tools)
 
 
-async def _tokenised(characters: int, encode: Callable[[], _T], context: RequestContext) -> _T:
-    """Return the result of ``encode``, from a thread where that is worth the way there.
+async def _tokenised(characters: int, encode: Callable[[], _T], context: RequestContext, *, waits: bool = False) -> _T:
+    """Return the result of ``encode``, from a thread where it ``waits`` or that is worth the way there.
 
     A large body may have many short texts.
     """
-    if characters < _INLINE_CHARACTERS and context.body_bytes <= INLINE_BYTES:
+    if not waits and characters < _INLINE_CHARACTERS and context.body_bytes <= INLINE_BYTES:
         return encode()
     return await asyncio.to_thread(encode)
 

@@ -22,7 +22,7 @@ class TaskModel(ServedModel):
 
     def __init__(self, base: ServedModel, task: Task) -> None:
         """Do ``task`` with the model ``base``, on its host."""
-        super().__init__(_card(base.card, task), base.host)
+        super().__init__(_card(base.card, task), base.host, base.prompt_format)
         self.base = base
         self.task = task
         self._is_pinned = False

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from glmserve.bootstrap.build import load_fitting
+from glmserve.chat.prompts.formats import prompt_format
 from glmserve.chat.tokenizer.llama_tokenizer import load_tokenizer
 from glmserve.convert.family_name import FamilyName
 from glmserve.engine.gguf.gguf_check import check_gguf
@@ -54,6 +55,6 @@ def test_the_roles_of_a_real_baichuan_vocabulary_are_found(tmp_path: Path) -> No
         path.write_bytes(content.read())
     facts = check_gguf(path)
     assert (facts.prompt_format, facts.format_inference.reason) == ("baichuan", "architecture baichuan")
-    tokenizer = load_fitting(path, facts.prompt_format)
+    tokenizer = load_fitting(path, prompt_format(facts.prompt_format), facts.prompt_format)
     assert [tokenizer.special_id(role) for role in ("user", "assistant")] == [195, 196]
     assert not {195, 196} & set(tokenizer.encode("<reserved_102>你好<reserved_103> user assistant"))

@@ -24,12 +24,16 @@ class ByteTokenizer:
 
     strips_leading_space = True
     max_piece_chars = 4
+    opening: tuple[int, ...] = ()
 
     def encode(self, text: str) -> tuple[int, ...]:
         return tuple(_FIRST_BYTE + byte for byte in f" {text}".encode()) if text else ()
 
     def special_id(self, piece: str) -> int:
         return _SPECIAL[piece]
+
+    def takes_blanks(self, token_id: int) -> bool:
+        return False
 
     def piece(self, token_id: int) -> bytes:
         return bytes([token_id - _FIRST_BYTE]) if _FIRST_BYTE <= token_id < _FIRST_BYTE + 256 else b""

@@ -31,6 +31,13 @@ class Encoder(Protocol):
     def special_id(self, piece: str) -> int:
         """Return the id of the special token called ``piece``, or of the role of that name."""
 
+    @property
+    def opening(self) -> tuple[int, ...]:
+        """The ids that the vocabulary itself puts in front of every text, such as its BOS."""
+
+    def takes_blanks(self, token_id: int) -> bool:
+        """Whether the blanks after this special token belong to it, and are no text."""
+
 
 class PromptFormat(Protocol):
     """How a model family expects a conversation."""
@@ -40,8 +47,12 @@ class PromptFormat(Protocol):
         """Whether an answer begins with blanks that belong to the format and not to the text."""
 
     @property
-    def text_prefix(self) -> tuple[str, ...]:
-        """The special tokens that the authors' tokenizer puts in front of every text."""
+    def text_prefix(self) -> tuple[str, ...] | None:
+        """The special tokens that the authors' tokenizer puts in front of every text; None leaves it to the file."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether encoding waits for another process, so that it is done in a thread."""
 
     @property
     def end_tokens(self) -> tuple[str, ...]:
@@ -85,6 +96,7 @@ class ChatGLM2Format:
     """[gMASK] and sop, then all rounds as one text. Tools, calls and results are plain words."""
 
     opens_with_blanks: ClassVar[bool] = False
+    waits: ClassVar[bool] = False
     text_prefix: ClassVar[tuple[str, ...]] = _GLM_PREFIX
     end_tokens: ClassVar[tuple[str, ...]] = _END
     tool_form: ClassVar[TextForm] = TextForm()
@@ -108,6 +120,7 @@ class BaichuanFormat:
     """
 
     opens_with_blanks: ClassVar[bool] = False
+    waits: ClassVar[bool] = False
     text_prefix: ClassVar[tuple[str, ...]] = ()
     end_tokens: ClassVar[tuple[str, ...]] = _END
     tool_form: ClassVar[TextForm] = TextForm()
@@ -138,6 +151,7 @@ class RoleTokensFormat:
 
     tool_form: NamedForm
     opens_with_blanks: ClassVar[bool] = True
+    waits: ClassVar[bool] = False
     text_prefix: ClassVar[tuple[str, ...]] = _GLM_PREFIX
     end_tokens: ClassVar[tuple[str, ...]] = (*_END, "<|endoftext|>", "<|user|>", "<|observation|>")
 
@@ -180,6 +194,7 @@ class CodeGeeX2Format:
     """
 
     opens_with_blanks: ClassVar[bool] = False
+    waits: ClassVar[bool] = False
     text_prefix: ClassVar[tuple[str, ...]] = _GLM_PREFIX
     end_tokens: ClassVar[tuple[str, ...]] = _END
     tool_form: ClassVar[None] = None
@@ -204,7 +219,7 @@ def _leading_system(messages: Sequence[Message]) -> tuple[Message, ...]:
 
 def prefix_ids(form: PromptFormat, encoder: Encoder) -> tuple[int, ...]:
     """Return the ids of the special tokens that stand in front of every text."""
-    return tuple(map(encoder.special_id, form.text_prefix))
+    return encoder.opening if form.text_prefix is None else tuple(map(encoder.special_id, form.text_prefix))
 
 
 _FORMATS: Mapping[str, PromptFormat] = MappingProxyType(

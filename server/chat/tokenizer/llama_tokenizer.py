@@ -5,14 +5,17 @@ Load it only after the engine has loaded the same file: llama.cpp ends the proce
 
 import base64
 import ctypes
+import re
 import weakref
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import llama_cpp
 
 from glmserve.chat.tokenizer.normalizer import NormalizationTable, Normalizer
 from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.gguf.chat_template import is_marker
 from glmserve.engine.gguf.prompt_format import BAICHUAN_ROLE_IDS, has_baichuan_roles
 from glmserve.engine.llama.log import route_log
 from glmserve.engine.llama.vocabulary import load_vocabulary
@@ -28,6 +31,9 @@ _ATTR_UNUSED = 1 << 1
 
 _ATTR_USER_DEFINED = 1 << 4
 """LLAMA_TOKEN_ATTR_USER_DEFINED."""
+
+_ATTR_RSTRIP = 1 << 8
+"""LLAMA_TOKEN_ATTR_RSTRIP."""
 
 _ROLE_KEYS = {"user": "glmserve.user_token_id", "assistant": "glmserve.assistant_token_id"}
 
@@ -51,6 +57,8 @@ class LlamaTokenizer:
             self._specials |= self._usual_roles(len(ids))
         attributes = ((i, llama_cpp.llama_vocab_get_attr(self._vocab, i)) for i in ids)
         self._user_defined = {self.name(i): i for i, attribute in attributes if attribute & _ATTR_USER_DEFINED}
+        self._markers = {name: i for name, i in self._user_defined.items() if is_marker(name)}
+        self._typed_marker = re.compile("|".join(map(re.escape, self._markers)) or r"(?!)")
         self._as_text = self._find_mergeable()
         self._normalizer = self._read_normalizer(path)
         self.max_piece_chars = max(len(piece.decode("utf-8", "replace")) for piece in self._pieces)
@@ -67,11 +75,19 @@ class LlamaTokenizer:
     def encode(self, text: str) -> tuple[int, ...]:
         """Tokenise plain text; text that looks like a special token stays text. Raises UnicodeEncodeError."""
         if self._normalizer is None:
-            return self._tokenize(text)
+            return tuple(i for part in self._without_markers(text) for i in self._tokenize(part))
         ids: list[int] = []
         for segment in self._normalizer.segments(text):
             ids += (self._user_defined[segment.text],) if segment.is_piece else self._tokenize(segment.text)
         return tuple(ids)
+
+    def _without_markers(self, text: str) -> Iterator[str]:
+        """Yield ``text`` in parts that llama.cpp finds no user-defined mark of a turn in: it would even as text."""
+        position = 0
+        for found in self._typed_marker.finditer(text):
+            yield text[position : found.start() + 1]
+            position = found.start() + 1
+        yield text[position:]
 
     def encode_framed(self, text: str) -> tuple[int, ...]:
         """Tokenise plain text between the special tokens that the file puts around one, such as BERT's."""
@@ -102,7 +118,19 @@ class LlamaTokenizer:
 
         ``glmserve convert`` writes ``sop`` as ``<sop>``, so that other servers do not find it inside words.
         """
+        if piece in self._markers:
+            return self._markers[piece]
         return self._specials[piece if piece in self._specials else f"<{piece}>"]
+
+    @property
+    def opening(self) -> tuple[int, ...]:
+        """The BOS, where the file says that every text begins with it."""
+        bos = int(llama_cpp.llama_vocab_bos(self._vocab))
+        return (bos,) if bos >= 0 and llama_cpp.llama_vocab_get_add_bos(self._vocab) else ()
+
+    def takes_blanks(self, token_id: int) -> bool:
+        """Whether llama.cpp drops the blanks after this special token, as the tokenizer of Phi-3 does."""
+        return bool(llama_cpp.llama_vocab_get_attr(self._vocab, token_id) & _ATTR_RSTRIP)
 
     def close(self) -> None:
         """Free the vocabulary, unless that is left to the last reference."""

@@ -8,6 +8,8 @@ from pathlib import Path
 from gguf import GGMLQuantizationType
 
 from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.gguf.architectures import EMBEDDING_ARCHITECTURES, OURS, not_served
+from glmserve.engine.gguf.chat_template import FileTemplate, file_template
 from glmserve.engine.gguf.gguf_header import GgufHeader, HeaderError, Metadata, TensorEntry, read_header
 from glmserve.engine.gguf.prompt_format import FormatInference, infer_prompt_format
 
@@ -58,13 +60,24 @@ _RANGES: Mapping[str, _Range] = {
 }
 """By key, without the architecture in front. What is not said is not checked."""
 
+_COMMON = {key: wanted for key, wanted in _RANGES.items() if wanted != _NONE} | {
+    "attention.key_length": _Range(1, 1 << 16),
+    "attention.value_length": _Range(1, 1 << 16),
+    "rope.dimension_count": _Range(0, 1 << 16),
+}
+"""What holds for every architecture."""
+
 
 def find_lie(metadata: Metadata, architecture: str) -> str:
-    """Return the impossible value in ``metadata`` as part of a message; empty if there is none."""
+    """Return the impossible value in ``metadata`` as part of a message; empty if there is none.
+
+    Of an architecture that is not ours less is known: it may have experts, heads of any size, and figures per layer.
+    """
     said = {key: value for key in _all_keys() if (value := metadata.get(f"{architecture}.{key}")) is not None}
-    for key, wanted in _RANGES.items():
-        if key in said and not wanted.admits(said[key]):
-            return f"metadata {architecture}.{key} is {_shown(said[key])} and must be {wanted}"
+    if architecture not in (*OURS, *EMBEDDING_ARCHITECTURES):
+        return _range_lie({key: value for key, value in said.items() if value != ()}, architecture, _COMMON)
+    if lie := _range_lie(said, architecture, _RANGES):
+        return lie
     width, heads = said.get("embedding_length"), said.get("attention.head_count")
     if not isinstance(width, int) or not isinstance(heads, int) or width % heads:
         return f"impossible shape (width {_shown(width)}, {_shown(heads)} heads)"
@@ -72,6 +85,13 @@ def find_lie(metadata: Metadata, architecture: str) -> str:
     if not isinstance(kv_heads, int) or heads % kv_heads:
         return f"impossible shape ({heads} heads share {_shown(kv_heads)} of keys and values)"
     return _head_lie(said, architecture, width // heads)
+
+
+def _range_lie(said: Metadata, architecture: str, ranges: Mapping[str, _Range]) -> str:
+    for key, wanted in ranges.items():
+        if key in said and not wanted.admits(said[key]):
+            return f"metadata {architecture}.{key} is {_shown(said[key])} and must be {wanted}"
+    return ""
 
 
 _HEAD_KEYS = ("attention.key_length", "attention.value_length")
@@ -95,12 +115,6 @@ def _head_lie(said: Metadata, architecture: str, head_size: int) -> str:
 def _shown(value: object) -> str:
     return repr(value)[:40]
 
-
-ARCHITECTURES = ("chatglm", "glm4", "baichuan")
-"""Architectures whose prompts and cache behaviour are known here."""
-
-EMBEDDING_ARCHITECTURES = ("bert",)
-"""Encoders, which make vectors of texts."""
 
 _POOLINGS = (1, 2, 3)
 """enum llama_pooling_type of llama.h: mean, first token, last token. 0 is none, and 4 ranks."""
@@ -151,6 +165,8 @@ class ModelFacts:
     """All layers together, at f16."""
     format_inference: FormatInference = field(default_factory=FormatInference)
     """Where the prompt format comes from, in a file that was not made by ``glmserve convert``."""
+    template: FileTemplate = field(default_factory=FileTemplate)
+    """The file's own chat template."""
 
     @property
     def embeds(self) -> bool:
@@ -188,15 +204,13 @@ def _facts(path: Path, header: GgufHeader) -> ModelFacts:
     metadata = header.metadata
     architecture = _text(metadata, "general.architecture")
     embeds = architecture in EMBEDDING_ARCHITECTURES
-    if not embeds and architecture not in ARCHITECTURES:
-        known = ", ".join((*ARCHITECTURES, *EMBEDDING_ARCHITECTURES))
-        raise ModelLoadError(f"{path.name}: architecture {architecture!r} is not served here (known: {known})")
+    if reason := not_served(architecture):
+        raise ModelLoadError(f"{path.name}: architecture {architecture!r} is not served here: {reason}")
     if (kind := metadata.get("general.type")) in _BESIDE:
         raise ModelLoadError(f"{path.name}: is {_BESIDE[str(kind)]}; serve it together with its model")
     vocab_size = _check_vocabulary(path, metadata)
     layers = metadata_number(path, metadata, f"{architecture}.block_count")
-    heads = metadata_number(path, metadata, f"{architecture}.attention.head_count")
-    kv_heads = heads if embeds else metadata_number(path, metadata, f"{architecture}.attention.head_count_kv")
+    heads, kv_heads = _heads(path, metadata, architecture)
     width = metadata_number(path, metadata, f"{architecture}.embedding_length")
     if lie := find_lie(metadata, architecture):
         raise ModelLoadError(f"{path.name}: {lie}; convert the model again")
@@ -210,6 +224,8 @@ def _facts(path: Path, header: GgufHeader) -> ModelFacts:
     _check_tensors(path, header.tensors)
     layer_bytes = _layer_bytes(header.tensors, layers)
     inference = FormatInference() if embeds else infer_prompt_format(metadata)
+    head_size = int(_real(metadata, f"{architecture}.attention.key_length", width // heads))
+    value_size = int(_real(metadata, f"{architecture}.attention.value_length", width // heads))
     return ModelFacts(
         path=path,
         name=_text(metadata, "general.name"),
@@ -221,11 +237,21 @@ def _facts(path: Path, header: GgufHeader) -> ModelFacts:
         layer_bytes=layer_bytes,
         other_bytes=sum(tensor.nbytes for tensor in header.tensors) - sum(layer_bytes),
         kv_heads=kv_heads,
-        head_size=width // heads,
-        rope=_rope(metadata, architecture, 0 if _has_alibi(architecture, layers) else width // heads),
-        kv_bytes_per_token=0 if embeds else layers * 2 * kv_heads * (width // heads) * _F16_BYTES,
+        head_size=head_size,
+        rope=_rope(metadata, architecture, 0 if _has_alibi(architecture, layers) else head_size),
+        kv_bytes_per_token=0 if embeds else layers * kv_heads * (head_size + value_size) * _F16_BYTES,
         format_inference=inference,
+        template=file_template(header),
     )
+
+
+def _heads(path: Path, metadata: Metadata, architecture: str) -> tuple[int, int]:
+    """Return the numbers of attention heads and of key and value heads; some architectures vary them by layer."""
+    heads = metadata_number(path, metadata, f"{architecture}.attention.head_count", per_layer=architecture not in OURS)
+    key = f"{architecture}.attention.head_count_kv"
+    if architecture in OURS:
+        return heads, metadata_number(path, metadata, key)
+    return heads, heads if metadata.get(key, ()) == () else metadata_number(path, metadata, key)
 
 
 def _has_alibi(architecture: str, layers: int) -> bool:
@@ -252,9 +278,11 @@ def _text(metadata: Metadata, key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def metadata_number(path: Path, metadata: Metadata, key: str) -> int:
-    """Return a positive number of the metadata. Raises ModelLoadError."""
+def metadata_number(path: Path, metadata: Metadata, key: str, *, per_layer: bool = False) -> int:
+    """Return a positive number of the metadata; 1 for one ``per_layer``, where that may be. Raises ModelLoadError."""
     value = metadata.get(key)
+    if per_layer and value == ():
+        return 1
     if not isinstance(value, int) or value < 1:
         raise ModelLoadError(
             f"{path.name}: metadata {key} is missing or not a positive number; convert the model again"

@@ -8,7 +8,8 @@ import codecs
 import math
 import mmap
 import struct
-from collections.abc import Callable, Mapping
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +77,7 @@ Metadata = Mapping[str, Scalar | tuple[bytes, ...]]
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 """struct codes by number of enum gguf_type (gguf.h)."""
 _STRING, _ARRAY = 8, 9
+_TOKEN_TYPES = "tokenizer.ggml.token_type"
 _MOST_ENTRIES = 1 << 16
 """Keys or tensors; the largest models have some thousands."""
 _MOST_ITEMS = 1 << 22
@@ -114,6 +116,8 @@ class GgufHeader:
     types: Mapping[str, GGUFValueType]
     """Type of each value in ``metadata``, as the file stores it."""
     tensors: tuple[TensorEntry, ...]
+    token_types: Sequence[int] = ()
+    """Of each token of the vocabulary, as enum llama_token_type of llama.h numbers them."""
 
 
 def read_header(path: Path) -> GgufHeader:
@@ -148,9 +152,11 @@ class _Cursor:
             raise HeaderError("is not a GGUF file of version 2 or 3")
         tensors = self._count("tensors", _MOST_ENTRIES)
         keys = self._count("keys", _MOST_ENTRIES)
-        metadata, types = {}, {}
+        metadata, types, token_types = {}, {}, array("i")
         for _ in range(keys):
             key, kind = self._name(), self._number("I")
+            if key == _TOKEN_TYPES and kind == _ARRAY:
+                token_types = self._whole_numbers()
             metadata[key] = self._value(kind)
             types[key] = GGUFValueType(kind)
         found = [self._tensor() for _ in range(tensors)]
@@ -158,7 +164,16 @@ class _Cursor:
         if not isinstance(alignment, int) or alignment < 1:
             raise HeaderError("has an impossible alignment")
         start = self._at + -self._at % alignment
-        return GgufHeader(metadata, types, tuple(make(start) for make in found))
+        return GgufHeader(metadata, types, tuple(make(start) for make in found), token_types)
+
+    def _whole_numbers(self) -> "array[int]":
+        """Return the array of 32-bit numbers that comes next, without taking it; none where it is of another type."""
+        kind, count = struct.unpack_from("<IQ", self._data, self._at)
+        if _SCALARS.get(kind) not in ("i", "I") or count > _MOST_ITEMS:
+            return array("i")
+        start = self._at + struct.calcsize("<IQ")
+        data = self._data[start : start + count * 4]
+        return array("i", data if len(data) == count * 4 else b"")
 
     def _tensor(self) -> Callable[[int], TensorEntry]:
         """Return a maker: where the data starts is known only after the last tensor."""

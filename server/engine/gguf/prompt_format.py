@@ -1,13 +1,16 @@
 """Which prompt format a model file has that does not say so: a file of our families that others made. Pure.
 
-llama.cpp's converter leaves its mark in ``tokenizer.ggml.pre`` and keeps the special tokens of the family. The
-file's chat template never becomes a prompt; it can only speak against what the rest says.
+llama.cpp's converter leaves its mark in ``tokenizer.ggml.pre`` and keeps the special tokens of the family. Where that
+says nothing, or the file's chat template says otherwise, the template is the format.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from glmserve.engine.gguf.gguf_header import Metadata
+
+TEMPLATE = "template"
+"""The format that a file's own chat template is."""
 
 BAICHUAN_ROLE_IDS = (195, 196)
 """Tokens of user and assistant in every Baichuan chat model; their names are reserved ones."""
@@ -70,11 +73,10 @@ def infer_prompt_format(metadata: Metadata) -> FormatInference:
         named = [rule for rule in fitting if rule.template and rule.template in template]
     chosen = named or fitting
     candidates = tuple(rule.name for rule in fitting)
+    if template and (len(chosen) != 1 or chosen[0].template not in template):
+        return FormatInference(TEMPLATE, "its own chat template")
     if len(chosen) != 1:
         return FormatInference("", _doubt(metadata, several=len(chosen) > 1), candidates)
-    if template and chosen[0].template not in template:
-        what = f"has a chat template that is not the one of {chosen[0].name} (it has no {chosen[0].template!r})"
-        return FormatInference("", what, candidates)
     return FormatInference(chosen[0].name, _evidence(metadata, special, by_name=bool(named)))
 
 
@@ -111,7 +113,8 @@ def _doubt(metadata: Metadata, *, several: bool) -> str:
     if several:
         return "may be of several families, which have the same vocabulary"
     architecture, pre = _text(metadata, "general.architecture"), _text(metadata, "tokenizer.ggml.pre")
-    return f"has a vocabulary of no family that is known here (architecture {architecture!r}, pre-tokenizer {pre!r})"
+    which = f"architecture {architecture!r}, pre-tokenizer {pre!r}"
+    return f"has no chat template, and a vocabulary of no family that is known here ({which})"
 
 
 def _squeezed(metadata: Metadata) -> str:

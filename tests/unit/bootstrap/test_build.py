@@ -8,6 +8,7 @@ import pytest
 from glmserve.bootstrap.build import Assembly, AssemblyError, api_options, assemble, load_fitting, load_policy
 from glmserve.bootstrap.engine_config import ModelPlan, engine_config
 from glmserve.bootstrap.model_source import ModelSource
+from glmserve.chat.prompts.formats import prompt_format
 from glmserve.chat.prompts.messages import Message, Role
 from glmserve.config.loader import load_settings
 from glmserve.config.schema import FLAGS, Settings
@@ -241,6 +242,6 @@ def test_an_alias_that_is_the_models_name_is_refused() -> None:
 
 def test_a_prompt_format_whose_tokens_the_model_lacks_is_told_when_it_loads(tiny_gguf: Path) -> None:
     """Each request was a 500 before."""
-    assert load_fitting(tiny_gguf, "chatglm2").special_id("sop")
+    assert load_fitting(tiny_gguf, prompt_format("chatglm2"), "chatglm2").special_id("sop")
     with pytest.raises(ModelLoadError, match=r"has no token '<user>'.*set another one with --prompt-format"):
-        load_fitting(tiny_gguf, "baichuan")
+        load_fitting(tiny_gguf, prompt_format("baichuan"), "baichuan")

@@ -54,10 +54,6 @@ def test_a_file_of_our_families_shows_its_format(metadata: Metadata, name: str) 
     ("metadata", "candidates", "reason"),
     [
         (header("chatglm", "llama", "", GLM), ("chatglm2", "codegeex2"), "several families"),
-        (header("chatglm", "llama", "", GLM, name="ours", template=CHATML), ("chatglm2", "codegeex2"), "several"),
-        (header("chatglm", "gpt2", "chatglm-bpe", GLM + ROLES, template=GLM_EDGE), ("glm4",), "not the one of glm4"),
-        (header("glm4", "gpt2", "glm4", GLM + ROLES, template=CHATML), ("glm4",), "not the one of glm4"),
-        (header("baichuan", "llama", "", BAICHUAN, template=CHATML), ("baichuan",), "not the one of baichuan"),
         (header("baichuan", "llama", "", BAICHUAN[:196]), (), "no family"),
         (header("chatglm", "gpt2", "qwen2", GLM + ROLES), (), "'qwen2'"),
         (header("chatglm", "gpt2", "glm4", GLM), (), "no family"),
@@ -73,6 +69,21 @@ def test_a_file_that_may_be_several_or_none_stays_undecided(
     found = infer_prompt_format(metadata)
     assert (found.name, found.candidates) == ("", candidates)
     assert reason in found.reason
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        header("chatglm", "llama", "", GLM, name="ours", template=CHATML),
+        header("chatglm", "gpt2", "chatglm-bpe", GLM + ROLES, template=GLM_EDGE),
+        header("glm4", "gpt2", "glm4", GLM + ROLES, template=CHATML),
+        header("baichuan", "llama", "", BAICHUAN, template=CHATML),
+        header("qwen2", "gpt2", "qwen2", GLM, template=CHATML),
+    ],
+)
+def test_a_template_that_is_no_familys_is_the_format_itself(metadata: Metadata) -> None:
+    found = infer_prompt_format(metadata)
+    assert (found.name, found.candidates, found.reason) == ("template", (), "its own chat template")
 
 
 def test_the_reason_names_what_was_seen() -> None:

@@ -1,0 +1,101 @@
+"""A model file's own chat template as a prompt format. Pure: who renders is handed in."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
+
+from glmserve.chat.prompts.formats import Encoder
+from glmserve.chat.prompts.messages import Message, as_text, split_answer
+from glmserve.chat.prompts.template.conversation import template_messages, with_system_in_question
+from glmserve.chat.prompts.template.marks import Piece, Special
+from glmserve.chat.prompts.template.rendering import TemplateInput
+from glmserve.chat.tools.plain_text import TextForm
+from glmserve.chat.tools.types import Tool
+
+_BLANKS = " \t\n\v\f\r"
+
+
+class Renderer(Protocol):
+    """Renders one template."""
+
+    def render(self, given: TemplateInput) -> tuple[Piece, ...]:
+        """Return the prompt. Raises PromptError where the template cannot make one."""
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateTraits:
+    """The abilities of a template, as its prompts show them."""
+
+    end_tokens: tuple[str, ...] = ()
+    """The special tokens that it writes after an answer."""
+    takes_system: bool = True
+    """Whether it has system messages."""
+    options: Mapping[str, object] = field(default_factory=dict)
+    """Variables that it is always given."""
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateFormat:
+    """See ``PromptFormat``. Only what the template writes becomes a special token."""
+
+    renderer: Renderer
+    traits: TemplateTraits
+    opens_with_blanks: ClassVar[bool] = False
+    text_prefix: ClassVar[None] = None
+    waits: ClassVar[bool] = True
+    tool_form: ClassVar[TextForm] = TextForm()
+
+    @property
+    def end_tokens(self) -> tuple[str, ...]:
+        """The special tokens that end an answer; see ``PromptFormat``."""
+        return self.traits.end_tokens
+
+    def encode(
+        self, messages: Sequence[Message], encoder: Encoder, tools: Sequence[Tool] = (), *, continued: bool = False
+    ) -> tuple[int, ...]:
+        """Return the prompt's ids; see ``PromptFormat``."""
+        return encode_pieces(self.pieces(messages, tools, continued=continued), encoder)
+
+    def pieces(
+        self, messages: Sequence[Message], tools: Sequence[Tool] = (), *, continued: bool = False
+    ) -> tuple[Piece, ...]:
+        """Return the prompt as the template writes it; see ``encode``."""
+        asked, answer = split_answer(messages, continued=continued)
+        asked = as_text(asked, tools, self.tool_form)
+        if not self.traits.takes_system:
+            asked = with_system_in_question(asked)
+        pieces = self.renderer.render(TemplateInput(template_messages(asked), options=self.traits.options))
+        return (*pieces, answer) if answer else pieces
+
+
+def encode_pieces(pieces: Sequence[Piece], encoder: Encoder) -> tuple[int, ...]:
+    """Return a rendered prompt as ids: all text between two special tokens in one go, and the opening once."""
+    ids: list[int] = []
+    text = ""
+    for piece in pieces:
+        special = _id(piece, encoder)
+        if special is None:
+            text += piece.name if isinstance(piece, Special) else piece
+            continue
+        ids += (*_encoded(text, ids, encoder), special)
+        text = ""
+    ids += _encoded(text, ids, encoder)
+    opening = encoder.opening
+    return (*opening, *ids[len(opening) if tuple(ids[: len(opening)]) == opening else 0 :])
+
+
+def _encoded(text: str, before: Sequence[int], encoder: Encoder) -> tuple[int, ...]:
+    """Return the ids of the text up to the next special token; some special tokens swallow the blanks after them."""
+    if before and encoder.takes_blanks(before[-1]):
+        text = text.lstrip(_BLANKS)
+    return encoder.encode(text) if text else ()
+
+
+def _id(piece: Piece, encoder: Encoder) -> int | None:
+    """Return the id of a special token; None for text, and for a name that the vocabulary has as ordinary text."""
+    if not isinstance(piece, Special):
+        return None
+    try:
+        return encoder.special_id(piece.name)
+    except KeyError:
+        return None

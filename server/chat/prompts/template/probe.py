@@ -1,0 +1,66 @@
+"""The abilities of a chat template, found out by a few conversations. Pure."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from glmserve.chat.prompts.messages import Message, PromptError, Role
+from glmserve.chat.prompts.template.conversation import template_messages
+from glmserve.chat.prompts.template.format import Renderer, TemplateTraits
+from glmserve.chat.prompts.template.marks import Piece, Special, TemplateFault
+from glmserve.chat.prompts.template.rendering import TemplateInput, TemplateSource
+
+_QUESTION, _ANSWER, _NEXT, _SYSTEM = "zqQuestionqz", "zqAnswerqz", "zqNextqz", "zqSystemqz"
+_ASKED = Message(Role.USER, _QUESTION)
+_ROUND = (_ASKED, Message(Role.ASSISTANT, _ANSWER), Message(Role.USER, _NEXT))
+
+
+def find_traits(renderer: Renderer, source: TemplateSource) -> TemplateTraits:
+    """Return the traits of the template ``source``.
+
+    Raises:
+        TemplateFault: it cannot be compiled or render a question, or makes special tokens that cannot be told from a
+            caller's text.
+    """
+    try:
+        asked = _render(renderer, _ASKED)
+    except PromptError as error:
+        raise TemplateFault(f"a question alone: {error}") from None
+    if not any(_QUESTION in piece for piece in asked if isinstance(piece, str)):
+        raise TemplateFault("a question does not appear in its prompt")
+    with_round = _tried(renderer, *_ROUND)
+    for pieces in (asked, with_round):
+        _check_told_apart(pieces, source)
+    with_system = _tried(renderer, Message(Role.SYSTEM, _SYSTEM), _ASKED)
+    return TemplateTraits(
+        end_tokens=_after_answer(with_round),
+        takes_system=any(_SYSTEM in piece for piece in with_system if isinstance(piece, str)),
+    )
+
+
+def _render(renderer: Renderer, *messages: Message) -> tuple[Piece, ...]:
+    return renderer.render(TemplateInput(template_messages(messages)))
+
+
+def _tried(renderer: Renderer, *messages: Message) -> tuple[Piece, ...]:
+    """Return the prompt, or nothing where the template rejects such a conversation."""
+    try:
+        return _render(renderer, *messages)
+    except PromptError:
+        return ()
+
+
+def _after_answer(pieces: Sequence[Piece]) -> tuple[str, ...]:
+    """Return the special token that stands after the answer, with nothing but blanks between."""
+    for piece, following in pairwise(pieces):
+        if isinstance(piece, str) and piece.rstrip().endswith(_ANSWER) and isinstance(following, Special):
+            return (following.name,)
+    return ()
+
+
+def _check_told_apart(pieces: Sequence[Piece], source: TemplateSource) -> None:
+    names = [name for name in source.specials if len(name) > 2]
+    for piece in pieces:
+        if isinstance(piece, str) and (found := next((name for name in names if name in piece), "")):
+            raise TemplateFault(
+                f"it puts the special token {found} together from parts, so that it cannot be told from a caller's text"
+            )

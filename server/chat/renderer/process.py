@@ -1,0 +1,117 @@
+"""The parent's side: starts the process, sends it conversations, and kills it where one takes too long."""
+
+import atexit
+import json
+import logging
+import multiprocessing
+import threading
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+
+from glmserve.chat.prompts.messages import PromptError
+from glmserve.chat.prompts.template.marks import Piece, TemplateFault
+from glmserve.chat.prompts.template.rendering import TemplateInput, TemplateSource, unpacked_pieces
+from glmserve.chat.renderer.worker import run
+from glmserve.engine.errors import EngineUnavailable
+from glmserve.engine.spawning import start_shielded
+
+log = logging.getLogger(__name__)
+
+RENDER_SECONDS = 10.0
+"""Limit of one rendering, which takes some milliseconds."""
+_START_SECONDS = 60.0
+
+
+class TemplateRenderer:
+    """Renders one template in a process of its own. Blocks, so it is called in a thread; one conversation at a time."""
+
+    def __init__(self, source: TemplateSource, seconds: float = RENDER_SECONDS) -> None:
+        """Start nothing yet; ``seconds`` is the limit of one rendering."""
+        self._source = source
+        self._seconds = seconds
+        self._turn = threading.Lock()
+        self._process: SpawnProcess | None = None
+        self._connection: Connection | None = None
+
+    def render(self, given: TemplateInput) -> tuple[Piece, ...]:
+        """Return the prompt.
+
+        Raises:
+            PromptError: the template refuses the conversation, fails on it, or needs too much time or memory for it.
+            TemplateFault: it cannot be compiled.
+            EngineUnavailable: no process can be started.
+            UnicodeEncodeError: a text has lone surrogates.
+        """
+        request = given.packed()
+        with self._turn:
+            connection = self._connected()
+            try:
+                connection.send_bytes(request)
+                said = self._answer(connection, self._seconds)
+            except (EOFError, OSError):
+                self._stop()
+                raise PromptError("the model's chat template needs too much memory for it") from None
+            if said is None:
+                self._stop()
+                log.warning("the chat template did not end within %g s; its process was killed", self._seconds)
+                raise PromptError(f"the model's chat template does not end within {self._seconds:g} s with it")
+        if isinstance(refusal := said.get("refusal"), str):
+            raise PromptError(refusal)
+        pieces = said["pieces"]
+        assert isinstance(pieces, list)
+        return unpacked_pieces(pieces)
+
+    def close(self) -> None:
+        """Kill the process; the next rendering starts another one."""
+        with self._turn:
+            self._stop()
+
+    def _connected(self) -> Connection:
+        if self._process is not None and not self._process.is_alive():
+            self._stop()
+        if self._connection is None:
+            try:
+                self._connection = self._start()
+                said = self._answer(self._connection, _START_SECONDS)
+            except (EOFError, OSError, RuntimeError, MemoryError) as error:
+                self._stop()
+                raise EngineUnavailable(
+                    f"the process that renders the chat template could not be started: {str(error) or 'it ended'}"
+                ) from None
+            if said is None or "fault" in said:
+                self._stop()
+                raise TemplateFault("it cannot be compiled in time" if said is None else str(said["fault"]))
+        return self._connection
+
+    def _start(self) -> Connection:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        with theirs:
+            process = context.Process(target=run, args=(theirs, self._source), name="glmserve-template", daemon=True)
+            try:
+                start_shielded(process)
+            except BaseException:
+                ours.close()
+                raise
+        self._process = process
+        atexit.register(process.kill)  # multiprocessing would send a SIGTERM at exit, and wait
+        return ours
+
+    def _stop(self) -> None:
+        process, connection, self._process, self._connection = self._process, self._connection, None, None
+        if connection is not None:
+            connection.close()
+        if process is not None:
+            atexit.unregister(process.kill)
+            process.kill()
+            process.join()
+
+    @staticmethod
+    def _answer(connection: Connection, seconds: float) -> Mapping[str, object] | None:
+        """Return what the process says; None where it says nothing in time."""
+        if not connection.poll(seconds):
+            return None
+        said = json.loads(connection.recv_bytes())
+        assert isinstance(said, dict), said
+        return said
