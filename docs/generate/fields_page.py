@@ -49,7 +49,7 @@ Null, `""`, `{}` and `[]` are accepted in every field of the last two kinds, als
 listed is unknown: it is ignored. The header `x-glmserve-ignored-fields` of the reply names it (at most 32 names), and
 the log names each one once. With `--strict-fields`, an unknown field is rejected (400, `unknown_parameter`).
 
-`/openapi.json` has the same fields, values and descriptions.
+`/openapi.json` has the same fields, values and descriptions, and the page `/docs` of a server shows them.
 """
 _COLUMNS = "| field | kind | value | description |\n| --- | --- | --- | --- |\n"
 _NOTES: Mapping[str, str] = MappingProxyType(

@@ -78,7 +78,7 @@ class ApiOptions:
     strict_fields: bool = False
     """Refuse fields that are not known, in place of leaving them out."""
     page: bool = True
-    """Whether browsers get the chat page at ``/``."""
+    """Whether browsers get the chat page at ``/`` and the API's at ``/docs``."""
 
 
 def create_app(
@@ -94,7 +94,7 @@ def create_app(
         clock: the local time, for the legacy replies.
     """
     options = options or ApiOptions()
-    # FastAPI's own documentation pages load their scripts from elsewhere, so there is only the schema.
+    # FastAPI's own documentation pages load their scripts from elsewhere.
     app = FastAPI(
         title="glmserve",
         docs_url=None,
@@ -105,12 +105,12 @@ def create_app(
     )
     figures = CollectorRegistry()
     figures.register(EngineFigures(registry))
-    routers = _routers(registry, options, clock, figures)
+    document = partial(openapi_of, app, needs_key=bool(options.keys))
+    pages = (page.create_router(document),) if options.page else ()
+    routers = (*_routers(registry, options, clock, figures), *pages)
     for router in routers:
         app.include_router(router)
-    app.add_api_route(
-        "/openapi.json", lambda: JSONResponse(openapi_of(app, needs_key=bool(options.keys))), include_in_schema=False
-    )
+    app.add_api_route("/openapi.json", lambda: JSONResponse(document()), include_in_schema=False)
     renderer = _renderer(clock)
     addresses = Addresses(("/openapi.json", *(route.path for route in _routes(routers))))
     for kind in (ApiError, EngineError, PromptError, ToolError, HTTPException):
@@ -147,7 +147,6 @@ def _routers(
         anthropic.create_router(registry),
         ops.create_router(registry, figures),
         legacy.create_router(registry, clock),
-        *([page.create_router()] if options.page else []),
     )
 
 

@@ -1,16 +1,19 @@
-"""GET / for browsers: the chat page, and below ``/page`` the files that it loads, read once."""
+"""GET / for browsers: the chat page, the API's page at ``/docs``, and below ``/page`` their files, read once."""
 
 import gzip
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
+
+from glmserve.page.api_page import render
 
 _STATIC = Path(__file__).with_name("static")
 _ENTRY = "index.html"
@@ -85,6 +88,7 @@ def _digest(content: bytes) -> str:
 
 
 _PARTS = "/page/"
+_API = "/docs"
 _METHODS = ("GET", "HEAD")
 _FOR_EVER = "public, max-age=31536000, immutable"
 _ASK_EACH_TIME = "no-cache"
@@ -119,15 +123,33 @@ _HEADERS = MappingProxyType(
 )
 
 
-def create_router() -> APIRouter:
-    """Return the routes. GET ``/`` returns the page for any Accept header; POST is the legacy API's."""
+def create_router(document: Callable[[], Mapping[str, object]]) -> APIRouter:
+    """Return the routes. GET ``/`` returns the page for any Accept header; POST is the legacy API's.
+
+    Args:
+        document: makes the document of ``/openapi.json``.
+    """
     router = APIRouter()
     page = read_page()
+
+    @cache
+    def api_page() -> PageFile:
+        return _file(_ENTRY, render(document(), page.version).encode())
 
     @router.api_route("/", methods=list(_METHODS), include_in_schema=False)
     async def entry(request: Request) -> Response:
         """Return the page, which is asked for each time so that it is never an old one."""
         return _reply(request, page.entry, _ASK_EACH_TIME)
+
+    @router.api_route(_API, methods=list(_METHODS), include_in_schema=False)
+    async def api(request: Request) -> Response:
+        """Return the page of the API."""
+        return _reply(request, api_page(), _ASK_EACH_TIME)
+
+    @router.api_route(_API + "/", methods=list(_METHODS), include_in_schema=False)
+    async def api_with_slash() -> Response:
+        """Send the browser to the address from which the page's links are right, also below a proxy's prefix."""
+        return RedirectResponse(".." + _API, 308)
 
     @router.api_route(_PARTS + "{version}/{name:path}", methods=list(_METHODS), include_in_schema=False)
     async def part(request: Request, version: str, name: str) -> Response:
@@ -140,8 +162,10 @@ def create_router() -> APIRouter:
 
 
 def is_page(scope: Scope) -> bool:
-    """Return whether a request is for the page or a file of it, which are no secret."""
-    return scope["method"] in _METHODS and (scope["path"] == "/" or scope["path"].startswith(_PARTS))
+    """Return whether a request is for a page or a file of it, which are no secret."""
+    return scope["method"] in _METHODS and (
+        scope["path"] in ("/", _API, _API + "/") or scope["path"].startswith(_PARTS)
+    )
 
 
 def _reply(request: Request, file: PageFile, cache: str) -> Response:

@@ -2,6 +2,7 @@
 
 import gzip
 import re
+from html import unescape
 
 import httpx
 import pytest
@@ -111,3 +112,44 @@ async def test_it_can_be_switched_off() -> None:
         assert (await http.get("/")).status_code == 405
         assert (await http.get("/page/0/js/main.js")).status_code == 404
         assert (await http.post("/", json={"prompt": "你好"})).json()["response"]
+
+
+async def test_the_page_of_the_api_has_every_operation_and_needs_nothing_from_elsewhere(
+    http: httpx.AsyncClient,
+) -> None:
+    reply = await http.get("/docs", headers=BROWSER)
+    assert reply.headers["content-security-policy"] == (await http.get("/")).headers["content-security-policy"]
+    assert not re.search(r"<script(?![^>]* src=)|<style| style=| on\w+=|(?:src|href)=\"(?:https?:)?//", reply.text)
+    document = (await http.get("/openapi.json")).json()
+    for path, operations in document["paths"].items():
+        for method in operations:
+            anchor = re.sub(r"\W+", "-", method.upper() + path)
+            assert f'<div id="{anchor}">' in reply.text
+    targets = set(re.findall(r'href="#([^"]+)"', reply.text))
+    assert targets
+    assert targets <= set(re.findall(r' id="([^"]+)"', reply.text))
+    for address in addresses(reply.text):
+        assert (await http.get(f"/{address}")).status_code == 200
+
+
+async def test_the_commands_of_the_page_of_the_api_are_answered(http: httpx.AsyncClient) -> None:
+    text = unescape((await http.get("/docs")).text)
+    asked = re.findall(r"curl -s http://127\.0\.0\.1:8000(\S+) -d '(\{.*?\})'", text)
+    assert len(asked) >= 11
+    for path, body in asked:
+        reply = await http.post(path, content=body)
+        # This server's model is a ChatGLM.
+        assert reply.status_code == (404 if path in ("/v1/embeddings", "/baichuan") else 200), reply.text
+
+
+async def test_the_page_of_the_api_is_found_with_a_slash_and_below_a_prefix(http: httpx.AsyncClient) -> None:
+    reply = await http.get("/docs/")
+    assert (reply.status_code, reply.headers["location"]) == (308, "../docs")
+
+
+async def test_the_page_of_the_api_says_whether_it_takes_a_key_and_needs_none_itself() -> None:
+    keys = ApiKeyStore(parse_keys(["sk-12345678"], Limits(), "test"))
+    async with connect(make_app(ScriptedEngine(), ApiOptions(keys=keys)), loaded=False) as http:
+        assert "needs an API key" in (await http.get("/docs")).text
+    async with connect(make_app(ScriptedEngine(), ApiOptions(page=False))) as http:
+        assert (await http.get("/docs")).status_code == 404
