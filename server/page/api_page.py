@@ -89,7 +89,7 @@ def _operation(method: str, path: str, operation: Json) -> str:
 
 
 def _example(method: str, path: str, body: Json) -> str:
-    """Return a command for the address; its fields are those that a body needs."""
+    """Return a command for the address, with a body that the server answers."""
     command = f"curl -s http://127.0.0.1:8000{path}"
     if method != "GET":
         command = command.replace("curl -s", f"curl -s -X {method}", 1) if not body else command
