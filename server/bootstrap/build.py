@@ -23,9 +23,9 @@ from glmserve.chat.tasks.task import Task, task_name
 from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
 from glmserve.config.schema import Load, ModelSettings, Settings
 from glmserve.engine.client.client import EngineClient
-from glmserve.engine.client.compute_modes.memory import build_identity
+from glmserve.engine.client.compute_modes import build_identity
 from glmserve.engine.errors import EngineUnavailable, ModelLoadError
-from glmserve.engine.llama.fingerprint import identify_content
+from glmserve.engine.files import identify_content
 from glmserve.http.middleware.auth import ApiKeyStore, parse_keys
 from glmserve.http.middleware.request_log import SpanWriter
 from glmserve.http.origins import is_loopback_host

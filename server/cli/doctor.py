@@ -25,7 +25,7 @@ from glmserve.cli.machine import (
 )
 from glmserve.cli.options import complete_model, output, read_settings, settings_options
 from glmserve.config.schema import ModelSettings, Settings
-from glmserve.engine.client.compute_modes.memory import ModeMemory, Remembered
+from glmserve.engine.client.compute_modes import ModeMemory, Remembered
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.gguf.gguf_check import ModelFacts
 

@@ -10,8 +10,7 @@ from glmserve.chat.prompts.messages import Message
 from glmserve.chat.tasks.task import OutputConstraint
 from glmserve.chat.tools.types import ToolConfig
 from glmserve.engine.errors import PromptTooLong
-from glmserve.engine.grammar import Grammar
-from glmserve.engine.params import SamplingParams
+from glmserve.engine.params import Grammar, SamplingParams
 from glmserve.generation.generate import NO_SALTS, GenerationRequest, PrefixSalts
 from glmserve.http.errors import InvalidRequest
 from glmserve.http.offload import off_loop

@@ -13,8 +13,8 @@ from glmserve.chat.prompts.messages import Message, PromptError, check_results
 from glmserve.chat.tasks.task import OutputConstraint
 from glmserve.chat.tools.types import Tool, ToolConfig
 from glmserve.engine.errors import EngineError, QueueFull
-from glmserve.engine.grammar import Grammar
 from glmserve.engine.interface import Caller, EngineState, EngineStatus
+from glmserve.engine.params import Grammar
 from glmserve.http.errors import ModelNotFound, RouteNotServed, TextTooLong, WrongModelKind
 from glmserve.http.offload import INLINE_BYTES, off_loop
 from glmserve.http.request_context import RequestContext

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from glmserve.engine.errors import EngineUnavailable, GrammarRejected, PromptTooLong, QueueFull
-from glmserve.engine.grammar import Grammar
 from glmserve.engine.grammar_backend.source import fault
 from glmserve.engine.interface import ANYBODY, Caller, EngineState, EngineStatus
 from glmserve.engine.messages import EngineInfo, EngineStats, FinishReason, Pin, SampledToken, StepOutput, TokenLogprob
-from glmserve.engine.params import SamplingParams
+from glmserve.engine.params import Grammar, SamplingParams
 
 EOS = 2
 _FIRST_BYTE = 3

@@ -21,7 +21,7 @@ from glmserve.api.common.tools import (
 )
 from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tools.types import MAX_TOOLS, ToolConfig
-from glmserve.engine.grammar import Grammar
+from glmserve.engine.params import Grammar
 from glmserve.generation.prepare import AnswerParams, ChatParams, PromptParams
 from glmserve.http.errors import InvalidRequest, ThreadNotFound
 from glmserve.model_pool.registry import ModelCard

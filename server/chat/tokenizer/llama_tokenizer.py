@@ -17,8 +17,7 @@ from glmserve.chat.tokenizer.normalizer import NormalizationTable, Normalizer
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.gguf.chat_template import is_marker
 from glmserve.engine.gguf.prompt_format import BAICHUAN_ROLE_IDS, has_baichuan_roles
-from glmserve.engine.llama.log import route_log
-from glmserve.engine.llama.vocabulary import load_vocabulary
+from glmserve.engine.llama.model_loading import load_vocabulary, route_log
 
 _PIECE_BYTES = 512
 """Longest piece that is read at once; SentencePiece's are at most 16 characters."""

@@ -8,7 +8,7 @@ from glmserve.chat.tools.json_end import JsonEnd
 from glmserve.chat.tools.named_answer import NamedAnswerParser, named_answer
 from glmserve.chat.tools.schema import embedded
 from glmserve.chat.tools.types import Tool, ToolCall, ToolConfig
-from glmserve.engine.grammar import Grammar, GrammarKind
+from glmserve.engine.params import Grammar, GrammarKind
 
 # Both texts are what the model was trained with; its authors' chat template has them.
 _WHO = (

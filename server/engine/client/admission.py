@@ -1,4 +1,4 @@
-"""How many requests an engine has at once, whose they are, and how long one more would wait. Pure: times are given.
+"""Which requests an engine takes: that they fit it, how many at once, and whose they are. Pure: times are given.
 
 So many may wait, whoever they are from. Past that only a caller who has less than a share of his own is let in: one
 caller cannot fill the queue for all others, and nobody is thrown out who was let in.
@@ -7,8 +7,21 @@ caller cannot fill the queue for all others, and nobody is thrown out who was le
 import math
 from collections import Counter, deque
 
-from glmserve.engine.errors import QueueFull, QueueTooSlow
+from glmserve.engine.errors import PromptTooLong, QueueFull, QueueTooSlow, UnknownToken
 from glmserve.engine.interface import Caller
+from glmserve.engine.messages import EngineInfo
+from glmserve.engine.params import SamplingParams
+
+
+def check_fit(info: EngineInfo, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str) -> None:
+    """Raise PromptTooLong or UnknownToken where an engine with ``info`` cannot compute a request."""
+    room = info.context_length - info.prefix_tokens.get(variant, 0)
+    if not 0 < len(prompt_ids) < room:
+        raise PromptTooLong(len(prompt_ids), room)
+    for token_id, _ in params.logit_bias:
+        if token_id >= info.vocab_size:
+            raise UnknownToken(token_id, info.vocab_size)
+
 
 LONGEST_RETRY_S = 60
 """Maximum of Retry-After in seconds: OpenAI's clients ignore larger values."""

@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from glmserve.engine.kv_cache.offload import IDLE_CELLS
-from glmserve.engine.kv_cache.ops import CacheOp
-from glmserve.engine.kv_cache.prefix_keys import PrefixKeys
-from glmserve.engine.log_pipe import about
+from glmserve.engine.child_process import about
+from glmserve.engine.kv_cache.ops import IDLE_CELLS, CacheOp
+from glmserve.engine.kv_cache.prefix_keys import PLAIN, PrefixKeys
 from glmserve.engine.messages import (
     GRAMMAR_FAILED,
     EngineStats,
@@ -21,7 +20,6 @@ from glmserve.engine.messages import (
     Submit,
 )
 from glmserve.engine.model_runner import DecodeError, ModelRunner, Preparation, SampleError
-from glmserve.engine.scheduler.adapters import PLAIN
 from glmserve.engine.scheduler.batch import Batch, BatchItem
 from glmserve.engine.scheduler.scheduler import Scheduler, SchedulerConfig
 from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy

@@ -3,7 +3,14 @@
 import mmap
 from pathlib import Path
 
-from glmserve.engine.llama.rss_trim import CHUNK_BYTES, Mapping, new_spans, read_mappings, release_file, zeros_released
+from glmserve.engine.llama.model_loading import (
+    CHUNK_BYTES,
+    Mapping,
+    new_spans,
+    read_mappings,
+    release_file,
+    zeros_released,
+)
 
 SIZE = 32 * CHUNK_BYTES
 MAPS = """\

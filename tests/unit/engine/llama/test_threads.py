@@ -2,7 +2,7 @@
 
 import pytest
 
-from glmserve.engine.llama.cpu_contention import CpuContention
+from glmserve.engine.llama.threads import CpuContention
 
 STEP = 0.024
 

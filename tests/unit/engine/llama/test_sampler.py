@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from glmserve.engine.llama.logprobs import score
+from glmserve.engine.llama.sampler import score
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glmserve.engine.kv_cache.saved_state import (
+from glmserve.engine.files import identify_file
+from glmserve.engine.kv_cache.state_store import (
     HEADER_BYTES,
     BadState,
     Fingerprint,
+    StateStore,
     check_content,
     fingerprint,
     pack_header,
     state_length,
 )
-from glmserve.engine.kv_cache.state_store import StateStore
-from glmserve.engine.llama.fingerprint import identify_file
 
 KEY = fingerprint("a model", (1, 2, 3))
 OTHER = fingerprint("a model", (1, 2, 4))

@@ -2,8 +2,7 @@
 
 import pytest
 
-from glmserve.engine.client.grammar_validator.fair_queue import FairQueue
-from glmserve.engine.client.grammar_validator.validator import CostlyGrammars, TooManyCostlyGrammars
+from glmserve.engine.client.grammar_validator.validator import CostlyGrammars, FairQueue, TooManyCostlyGrammars
 from glmserve.engine.errors import QueueFull
 
 

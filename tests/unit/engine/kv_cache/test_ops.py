@@ -1,7 +1,6 @@
 """Cached prefixes outside the cells: what is kept, what is found, and that a prompt starts from it."""
 
-from glmserve.engine.kv_cache.offload import MAX_OFFLOADED, OffloadedMatch, OffloadedPrefixes, is_worth_offloading
-from glmserve.engine.kv_cache.ops import Drop
+from glmserve.engine.kv_cache.ops import MAX_OFFLOADED, Drop, OffloadedMatch, OffloadedPrefixes, is_worth_offloading
 from glmserve.engine.messages import StepOutput, Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy

@@ -1,8 +1,10 @@
-"""Which files and which build a sequence state was computed with, without reading gigabytes at each start."""
+"""Model files and other files of an engine: identified without reading gigabytes, and written whole or not at all."""
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from glmserve.engine.config import EngineConfig
@@ -59,3 +61,25 @@ def _spread(size: int) -> Iterator[int]:
         yield from (_HEAD + room * block // (_BLOCKS - 1) for block in range(_BLOCKS))
     elif size > _HEAD:
         yield _HEAD
+
+
+UNFINISHED = ".part"
+"""Suffix of a file that is being written; one that stays is of a process that was killed."""
+
+
+def replace_file(path: Path, *parts: bytes | bytearray) -> None:
+    """Write ``parts`` to a file beside ``path`` and rename it to ``path``. Only its owner may read it.
+
+    Raises:
+        OSError: the folder is missing or full; ``path`` is as it was.
+    """
+    handle, name = tempfile.mkstemp(suffix=UNFINISHED, dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            for part in parts:
+                file.write(part)
+        Path(name).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise
