@@ -139,16 +139,17 @@ def _look_at(model: ModelSettings, cache_dir: Path) -> tuple[ModelPlan | None, D
 
 def show(report: DoctorReport, console: Console) -> None:
     """Print the report, one table for each subject."""
-    _print(console, "Installation", _installation(report))
-    _print(console, "Machine", _machine(report))
+    print_rows(console, "Installation", _installation(report))
+    print_rows(console, "Machine", _machine(report))
     for model in report.models:
-        _print(console, "Model", _model(model))
-    _print(console, f"Model files in {report.cache_dir}", _files(report))
+        print_rows(console, "Model", _model(model))
+    print_rows(console, f"Model files in {report.cache_dir}", _files(report))
     for problem in filter(None, (report.problem, *(model.placed.problem for model in report.models))):
         console.print(f"[bold red]Problem:[/] {escape(problem)}")
 
 
-def _print(console: Console, title: str, rows: list[tuple[str, str]]) -> None:
+def print_rows(console: Console, title: str, rows: list[tuple[str, str]]) -> None:
+    """Print a table of names and values under a title."""
     table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None)
     table.add_column(style="cyan", no_wrap=True, min_width=18)
     table.add_column(overflow="fold")
