@@ -9,8 +9,18 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from glmserve.api.anthropic.content_blocks import MessageParam, SystemText, to_messages
 from glmserve.api.common.base import ApiModel, AtMost, ListOf, RequestObject, parse
 from glmserve.api.common.field_policy import FieldPolicy, Ignored, Rejected
-from glmserve.api.common.fields import TEMPERATURE, TOP_P, UNLIMITED, AsNumber, AsWhole, ModelName, Stream
-from glmserve.api.common.sampling import SamplingFields, StopStrings, to_sampling
+from glmserve.api.common.fields import (
+    TEMPERATURE,
+    TOP_P,
+    UNLIMITED,
+    AsNumber,
+    AsWhole,
+    ModelName,
+    SamplingFields,
+    StopStrings,
+    Stream,
+    to_sampling,
+)
 from glmserve.api.common.structured_output import Schema, schema_grammar
 from glmserve.api.common.tools import (
     AskedChoice,

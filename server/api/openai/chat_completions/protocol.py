@@ -9,8 +9,18 @@ from pydantic import BeforeValidator, Field
 
 from glmserve.api.common.base import ApiModel, ListOf, RequestObject, TextContent, parse
 from glmserve.api.common.field_policy import FieldPolicy, Ignored, Rejected, check_neutral
-from glmserve.api.common.fields import AnswerCount, AsWhole, ModelName, Stream, StreamOptionsField, TokenLimit
-from glmserve.api.common.sampling import CacheFields, SamplingFields, asked_tokens, to_sampling
+from glmserve.api.common.fields import (
+    AnswerCount,
+    AsWhole,
+    CacheFields,
+    ModelName,
+    SamplingFields,
+    Stream,
+    StreamOptionsField,
+    TokenLimit,
+    asked_tokens,
+    to_sampling,
+)
 from glmserve.api.common.structured_output import GrammarFields, to_grammar
 from glmserve.api.common.tools import EarlierCall, FunctionCall, ToolFields, check_no_call_is_due, to_offer
 from glmserve.chat.prompts.messages import Message, PromptError, Role
