@@ -21,7 +21,7 @@ from glmserve.engine.messages import FinishReason
 from glmserve.engine.params import SamplingParams
 from glmserve.generation.detokenizer import Detokenizer
 from tests.conftest import running_server
-from tests.integration.test_convert_families import byte_pairs, model_file
+from tests.support.byte_pairs import byte_pairs, model_file
 from tests.support.foreign_gguf import as_0414, foreign_chatglm, foreign_glm4
 from tests.support.gguf_file import Entry
 
