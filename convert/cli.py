@@ -94,7 +94,7 @@ def convert(
 ) -> None:
     """Convert a checkpoint folder SOURCE to a GGUF file.
 
-    SOURCE contains config.json, tokenizer.model and the weights, as safetensors or .bin shards. A model's folder in the
+    SOURCE contains config.json, the tokenizer and the weights, as safetensors or .bin shards. A model's folder in the
     hub's cache, or a folder with a single checkpoint in it, is accepted, too. A LoRA adapter or a P-Tuning prefix is
     converted to a small file, to be served with its model. The output gets its final name only when it is complete.
     """

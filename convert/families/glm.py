@@ -12,7 +12,8 @@ from glmserve.convert.family_name import FamilyName
 from glmserve.convert.gguf_keys import Metadata
 from glmserve.convert.vocab.glm_folder import glm4_vocabulary
 
-MODEL_TYPES = ("glm", "glm4")
+_PROMPTS = {"glm": FamilyName.GLM4, "glm4": FamilyName.GLM4_0414}
+MODEL_TYPES = tuple(_PROMPTS)
 
 _HEAD = "lm_head.weight"
 
@@ -23,8 +24,8 @@ class Glm:
 
     file: ConfigFile
     config: GlmConfig
+    name: FamilyName
     findings: tuple[str, ...]
-    name: FamilyName = FamilyName.GLM4
 
     @property
     def layers(self) -> int:
@@ -49,7 +50,7 @@ class Glm:
 
     def vocabulary(self) -> Metadata:
         """Return the GGUF keys of the tokenizer, the chat template and the prompt; raises ConvertError."""
-        return glm4_vocabulary(self.file, self.config.vocabulary)
+        return glm4_vocabulary(self.file, self.config.vocabulary, self.name)
 
     def tensors(self) -> tuple[TensorMapping, ...]:
         """Return all tensors of the file, in order."""
@@ -69,10 +70,11 @@ class Glm:
 
 def read_family(file: ConfigFile, family: FamilyName | None) -> Glm:
     """Read the configuration; see ``glmserve.convert.families.detect.detect``."""
-    if family not in (None, FamilyName.GLM4):
+    if family is not None and family not in _PROMPTS.values():
         raise UnsupportedModelError(file.path, f"this is a GLM-4, which cannot be converted as {family.value}")
-    config = read_glm_config(file)
-    return Glm(file, config, (f"family: glm4, because model_type is {file.model_type}", *_scaling_findings(config)))
+    config, name = read_glm_config(file), family or _PROMPTS[file.model_type]
+    why = "that was asked for" if family else f"model_type is {file.model_type}"
+    return Glm(file, config, name, (f"family: {name.value}, because {why}", *_scaling_findings(config)))
 
 
 def _scaling_findings(config: GlmConfig) -> tuple[str, ...]:

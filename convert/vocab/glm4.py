@@ -66,13 +66,16 @@ def load_byte_level(path: Path, padded_size: int) -> ByteLevelVocabulary:
     )
 
 
-def byte_level_metadata(path: Path, vocabulary: ByteLevelVocabulary, ends: Collection[int] = ()) -> Metadata:
+def byte_level_metadata(
+    path: Path, vocabulary: ByteLevelVocabulary, ends: Collection[int] = (), family: FamilyName = FamilyName.GLM4
+) -> Metadata:
     """Return the tokenizer's GGUF keys, the chat template and how the server prompts.
 
     Args:
         path: the file of the vocabulary, for messages.
         vocabulary: its tokens.
         ends: ids that end an answer, beside those of the prompt format.
+        family: the prompt format.
 
     Raises:
         VocabularyError: special tokens of GLM-4 are missing, or a file has no keys for so many ends.
@@ -97,7 +100,7 @@ def byte_level_metadata(path: Path, vocabulary: ByteLevelVocabulary, ends: Colle
         "tokenizer.ggml.add_bos_token": False,
         "tokenizer.ggml.add_eos_token": False,
         "tokenizer.chat_template": GLM4_TEMPLATE,
-        PROMPT_FORMAT: FamilyName.GLM4.value,
+        PROMPT_FORMAT: family.value,
         PROMPT_PREFIX_IDS: (specials["[gMASK]"], specials["<sop>"]),
     }
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from glmserve.convert.checkpoint.config import ConfigFile, read_file, read_json_object
 from glmserve.convert.errors import CorruptFileError
-from glmserve.convert.gguf_keys import PROMPT_FORMAT, Metadata
+from glmserve.convert.family_name import FamilyName
+from glmserve.convert.gguf_keys import PROMPT_FORMAT, PROMPT_PREFIX_IDS, Metadata
 from glmserve.convert.vocab.glm4 import byte_level_metadata, load_byte_level
 from glmserve.convert.vocab.tokenizer_json import load_tokenizer_json
 
@@ -14,10 +15,18 @@ _ADVICE = "copy it from the original checkpoint"
 _MOST_TEMPLATE_BYTES = 1 << 20
 _PREFIX = "[gMASK]"
 """What every template of the family begins with."""
+_THINKS = "<think>"
+_TEMPLATE_FORMAT = "template"
+"""The server's name for the prompt format that is the file's own template."""
 
 
-def glm4_vocabulary(file: ConfigFile, size: int) -> Metadata:
+def glm4_vocabulary(file: ConfigFile, size: int, family: FamilyName) -> Metadata:
     """Return the GGUF keys of the tokenizer, the ends, the chat template and the prompt.
+
+    Args:
+        file: config.json of the folder.
+        size: rows of the embedding.
+        family: its prompt format, where its chat template is none of another family.
 
     Raises:
         MissingFileError: there is neither tokenizer.json nor tokenizer.model.
@@ -30,13 +39,14 @@ def glm4_vocabulary(file: ConfigFile, size: int) -> Metadata:
         path, vocabulary = plain, load_byte_level(plain, size)
     else:
         vocabulary = load_tokenizer_json(path, size)
-    keys = byte_level_metadata(path, vocabulary, _ends(file, size))
+    keys = byte_level_metadata(path, vocabulary, _ends(file, size), family)
     template = _chat_template(file.folder)
     if template is None:
         return keys
-    if _PREFIX not in template:
-        # Tuned for other prompts: which, the server finds out from the template.
-        del keys[PROMPT_FORMAT]
+    if _PREFIX not in template or _THINKS in template:
+        # GLM-Z1, or a model that was tuned for other prompts: the server renders the template.
+        keys[PROMPT_FORMAT] = _TEMPLATE_FORMAT
+        del keys[PROMPT_PREFIX_IDS]
     return {**keys, "tokenizer.chat_template": template}
 
 

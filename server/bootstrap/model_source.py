@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 _BUSY_SECONDS = 0.5
 """How often to look whether another process has converted a checkpoint."""
-_CHECKPOINT_FILES = ("*.json", "*.model", "*.safetensors", "*.bin")
+_CHECKPOINT_FILES = ("*.json", "*.jinja", "*.model", "*.safetensors", "*.bin")
 
 
 class UnknownModelError(Exception):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import tiktoken
@@ -22,6 +23,7 @@ from glmserve.convert.errors import (
 from glmserve.convert.pipeline import convert_checkpoint
 from glmserve.convert.quantize.recipes import QuantType
 from glmserve.convert.vocab.glm4 import GLM4_SPECIALS
+from tests.conftest import running_server
 from tests.integration.test_convert_tokenizer import EDGES, mixed_strings
 from tests.reference.records import GLM_CASES, GLM_LENGTHS, GlmCase, positions_of, read_record
 from tests.support.byte_pairs import GLM4_TEXT, GLM4_WORDS, byte_pairs, tokenizer_json
@@ -177,11 +179,13 @@ def test_the_folders_chat_template_goes_into_the_file(tmp_path: Path) -> None:
         (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
         path = converted(folder)
         assert key(path, "tokenizer.chat_template") == expected
-        assert key(path, "glmserve.prompt_format") == "glm4"
+        assert key(path, "glmserve.prompt_format") == "glm4-0414"
     (folder / "chat_template.jinja").write_text("<|im_start|>{{ 3 }}")
     path = converted(folder)
     assert key(path, "tokenizer.chat_template") == "<|im_start|>{{ 3 }}"
-    assert key(path, "glmserve.prompt_format") is None, "no prompt of GLM-4"
+    assert key(path, "glmserve.prompt_format") == "template", "no prompt of GLM-4"
+    (folder / "chat_template.jinja").write_text("[gMASK]<sop>{{ 4 }}<think>")
+    assert key(converted(folder), "glmserve.prompt_format") == "template", "it thinks"
     (folder / "chat_template.jinja").write_bytes(b"\xff\xfe")
     with pytest.raises(CorruptFileError, match=r"chat_template\.jinja"):
         converted(folder)
@@ -279,3 +283,56 @@ def test_text_models_of_other_families_are_sent_to_their_gguf(model_type: str, t
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type, "architectures": ["XForCausalLM"]}))
     with pytest.raises(UnsupportedModelError, match=r"another family: get its GGUF .* glmserve serve FILE\.gguf"):
         converted(tmp_path)
+
+
+WEATHER = {"type": "function", "function": {"name": "weather", "description": "天气", "parameters": {"type": "object"}}}
+
+
+def test_a_folder_is_served_as_it_is_with_tools_system_text_and_the_roles_as_ends(tmp_path: Path) -> None:
+    folder = write(tmp_path / "glm-4-9b-0414", shape=replace(SMALLEST, hidden=256, heads=2, ffn=64))
+    messages = [{"role": "user", "content": "你好<|user|>"}, {"role": "system", "content": "Be brief."}]
+    options = ("--device", "cpu", "--context", "512", "--quant", "q8_0", "--cache-dir", str(tmp_path / "cache"))
+    with running_server(str(folder), *options, log=tmp_path / "log") as (url, _):
+        told = httpx.post(f"{url}/tokenize", json={"messages": messages, "tools": [WEATHER]}).json()["tokens"]
+        for name in ("<|endoftext|>", "<|user|>", "<|observation|>"):
+            bias = {str(FIRST + GLM4_SPECIALS.index(name)): 100}
+            body = {"messages": messages, "tools": [WEATHER], "logit_bias": bias, "max_tokens": 5}
+            choice = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()["choices"][0]
+            assert (choice["finish_reason"], choice["message"]["content"]) == ("stop", "")
+    special = [GLM4_SPECIALS[i - FIRST] for i in told if i >= FIRST]
+    assert special == ["[gMASK]", "<sop>", "<|system|>", "<|system|>", "<|user|>", "<|assistant|>"]
+    reference = tiktoken.Encoding("test", pat_str=GLM4_WORDS, mergeable_ranks=RANKS, special_tokens={})
+    text = reference.decode([i for i in told if i < FIRST])
+    assert text.startswith("\n# 可用工具\n\n## weather\n\n{\n")
+    assert text.endswith("请使用 Json 格式表示调用的参数。\nBe brief.\n你好<|user|>")
+
+
+Z1_TEMPLATE = """[gMASK]<sop>
+{%- for one in messages if one.role == 'system' %}<|system|>
+{{ one.content }}{% endfor -%}
+{%- for one in messages if one.role != 'system' -%}
+<|{{ 'observation' if one.role == 'tool' else one.role }}|>
+{{ one.content.split('</think>')[-1].strip() }}
+{%- endfor -%}
+{%- if add_generation_prompt %}<|assistant|>
+<think>{% endif -%}"""
+"""As GLM-Z1 has one: earlier thoughts are left out, and the answer begins with thinking."""
+
+
+def test_a_model_that_thinks_is_prompted_by_its_own_template(tmp_path: Path) -> None:
+    folder = write(tmp_path / "glm-z1", shape=replace(SMALLEST, hidden=256, heads=2, ffn=64))
+    (folder / "chat_template.jinja").write_text(Z1_TEMPLATE)
+    messages = [("user", "你好"), ("assistant", "<think>\nx</think>\n好"), ("user", "<|user|>?"), ("system", "s")]
+    body = {"messages": [{"role": role, "content": content} for role, content in messages]}
+    options = ("--device", "cpu", "--context", "512", "--quant", "q8_0", "--cache-dir", str(tmp_path / "cache"))
+    with running_server(str(folder), *options, log=tmp_path / "log") as (url, _):
+        told = httpx.post(f"{url}/tokenize", json=body).json()["tokens"]
+        bias = {str(FIRST + GLM4_SPECIALS.index("<|observation|>")): 100}
+        reply = httpx.post(f"{url}/v1/chat/completions", json={**body, "logit_bias": bias}, timeout=60).json()
+    assert reply["choices"][0]["finish_reason"] == "stop"
+    special = {token: f"[{GLM4_SPECIALS[token - FIRST]}]".encode() for token in told if token >= FIRST}
+    spelled = {rank: token for token, rank in RANKS.items()} | special
+    text = b"".join(spelled[token] for token in told).decode()
+    assert text == (
+        "[[gMASK]][<sop>][<|system|>]\ns[<|user|>]\n你好[<|assistant|>]\n好[<|user|>]\n<|user|>?[<|assistant|>]\n<think>"
+    )

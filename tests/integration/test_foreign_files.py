@@ -60,7 +60,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     options = ("--device", "cpu", "--parallel", "2", "--context", "256", "--log-level", "info")
     with running_server(str(folder / "m.gguf"), *options, log=folder / "log") as (url, _):
         tokenizer = load_tokenizer(folder / "m.gguf")
-        yield Served(url, folder / "m.gguf", request.param.partition("-")[0], folder / "log", tokenizer)
+        yield Served(url, folder / "m.gguf", request.param, folder / "log", tokenizer)
 
 
 def _ask(served: Served, **fields: object) -> dict[str, object]:
