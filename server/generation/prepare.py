@@ -3,7 +3,8 @@
 Encode the prompt, find the room for the answer, set its token limit, apply the output constraint, make the grammar.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from glmserve.chat.prompts.messages import Message
@@ -42,6 +43,8 @@ class PromptParams:
     """The answer continues the last message, which is the assistant's, and calls no tool."""
     truncation: Truncation | None = None
     """None rejects a prompt that is too long."""
+    options: Mapping[str, object] = field(default_factory=dict)
+    """Variables for the model's chat template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +122,16 @@ async def encode_prompt(model: ServedModel, params: PromptParams, context: Reque
     tools = () if params.tools is None else params.tools.tools
     messages, truncation = params.messages, params.truncation
     if truncation is None:
-        return Prompt(await model.encode(messages, context, tools, continued=params.continued))
+        encoded = await model.encode(messages, context, tools, continued=params.continued, options=params.options)
+        return Prompt(encoded)
     fixed, starts = truncation.fixed, truncation.starts
     start = 0
 
     async def encode_from(index: int) -> EncodedPrompt:
         nonlocal start
         start = index
-        return await model.encode((*messages[:fixed], *messages[starts[index] :]), context, tools)
+        kept = (*messages[:fixed], *messages[starts[index] :])
+        return await model.encode(kept, context, tools, options=params.options)
 
     encoded = await encode_latest(encode_from, len(starts) - 1, model.context_length)
     return Prompt(encoded, start)

@@ -51,6 +51,10 @@ class PromptFormat(Protocol):
         """The special tokens that the authors' tokenizer puts in front of every text; None leaves it to the file."""
 
     @property
+    def thinks(self) -> bool:
+        """Whether an answer may begin with reasoning between ``<think>`` and ``</think>``."""
+
+    @property
     def waits(self) -> bool:
         """Whether encoding waits for another process, so that it is done in a thread."""
 
@@ -97,6 +101,7 @@ class ChatGLM2Format:
 
     opens_with_blanks: ClassVar[bool] = False
     waits: ClassVar[bool] = False
+    thinks: ClassVar[bool] = False
     text_prefix: ClassVar[tuple[str, ...]] = _GLM_PREFIX
     end_tokens: ClassVar[tuple[str, ...]] = _END
     tool_form: ClassVar[TextForm] = TextForm()
@@ -121,6 +126,7 @@ class BaichuanFormat:
 
     opens_with_blanks: ClassVar[bool] = False
     waits: ClassVar[bool] = False
+    thinks: ClassVar[bool] = False
     text_prefix: ClassVar[tuple[str, ...]] = ()
     end_tokens: ClassVar[tuple[str, ...]] = _END
     tool_form: ClassVar[TextForm] = TextForm()
@@ -154,6 +160,7 @@ class RoleTokensFormat:
     """Whether all system messages stand in front, behind one of their own for the tools: GLM-4 of April 2025."""
     opens_with_blanks: ClassVar[bool] = True
     waits: ClassVar[bool] = False
+    thinks: ClassVar[bool] = False
     text_prefix: ClassVar[tuple[str, ...]] = _GLM_PREFIX
     end_tokens: ClassVar[tuple[str, ...]] = (*_END, "<|endoftext|>", "<|user|>", "<|observation|>")
 
@@ -204,6 +211,7 @@ class CodeGeeX2Format:
 
     opens_with_blanks: ClassVar[bool] = False
     waits: ClassVar[bool] = False
+    thinks: ClassVar[bool] = False
     text_prefix: ClassVar[tuple[str, ...]] = _GLM_PREFIX
     end_tokens: ClassVar[tuple[str, ...]] = _END
     tool_form: ClassVar[None] = None

@@ -30,7 +30,7 @@ from glmserve.generation.prepare import AnswerParams, ChatParams, PromptParams
 from glmserve.http.errors import InvalidRequest
 from glmserve.model_pool.registry import ModelCard
 
-_NO_THINKING = "the model has no separate reasoning"
+_NO_THINKING = "use chat_template_kwargs for what the chat template of the model file knows"
 _IGNORED = (
     Ignored("reasoning_effort", _NO_THINKING),
     Ignored("reasoning", _NO_THINKING),
@@ -62,7 +62,6 @@ _REJECTED = (
     Rejected("prediction"),
     Rejected("suffix"),
     Rejected("web_search_options"),
-    Rejected("chat_template_kwargs", (False,)),
     Rejected("chat_template"),
     Rejected("add_special_tokens", (False,)),
     Rejected("documents"),
@@ -168,6 +167,11 @@ class ChatRequest(SamplingFields, CacheFields, GrammarFields, ToolFields, Reques
     )
     add_generation_prompt: bool | None = Field(
         default=None, description="Extension. false is accepted only together with continue_final_message."
+    )
+
+    chat_template_kwargs: dict[str, object] | None = Field(
+        default=None,
+        description="Extension (vLLM). Variables for the chat template of the model's file, such as enable_thinking.",
     )
 
     @property
@@ -278,7 +282,7 @@ def to_prompt_params(body: ChatRequest) -> PromptParams:
     """Return the part of the parameters that the prompt is made from. Raises as ``to_params`` does."""
     offer = to_offer(body)
     _check_agreement(body, offer)
-    return PromptParams(to_messages(body.messages), offer, body.is_continued)
+    return PromptParams(to_messages(body.messages), offer, body.is_continued, options=body.chat_template_kwargs or {})
 
 
 def _check_agreement(body: ChatRequest, offer: ToolConfig | None) -> None:

@@ -46,6 +46,7 @@ class AssistantMessage(TypedDict):
     role: Literal["assistant"]
     content: str | None
     refusal: None
+    reasoning_content: NotRequired[str]
     tool_calls: NotRequired[list[ToolCallObject]]
     function_call: NotRequired[FunctionObject]
 
@@ -93,6 +94,7 @@ class ChunkDelta(TypedDict):
 
     role: NotRequired[Literal["assistant"]]
     content: NotRequired[str]
+    reasoning_content: NotRequired[str]
     tool_calls: NotRequired[list[ToolCallDelta]]
     function_call: NotRequired[FunctionDelta]
 
@@ -126,9 +128,11 @@ class CallShape:
     functions: bool = False
     """In the older shape, which has at most one call."""
 
-    def message(self, text: str, calls: Sequence[ToolCall]) -> AssistantMessage:
-        """Return the message of an answer with ``text`` and ``calls``."""
+    def message(self, text: str, calls: Sequence[ToolCall], reasoning: str = "") -> AssistantMessage:
+        """Return the message of an answer with ``text`` and ``calls``, and the ``reasoning`` before them."""
         message: AssistantMessage = {"role": "assistant", "content": text, "refusal": None}
+        if reasoning:
+            message["reasoning_content"] = reasoning
         if not calls:
             return message
         message["content"] = text or None
@@ -184,7 +188,7 @@ def chat_completion(
 def _choice(index: int, answer: Answer, calls: CallShape) -> ChatChoice:
     return {
         "index": index,
-        "message": calls.message(answer.text, answer.calls),
+        "message": calls.message(answer.text, answer.calls, answer.reasoning),
         "logprobs": logprobs_object(answer.tokens),
         "finish_reason": calls.finish_reason(answer.finish_reason, called=bool(answer.calls)),
     }
@@ -212,8 +216,10 @@ class ChunkWriter:
         return self._chunk([_delta(index, {"role": "assistant", "content": ""})])
 
     def delta(self, delta: TextDelta) -> list[ChatChunk]:
-        """Return the chunks of one delta: its text, each piece of a call, and the end, as far as it has them."""
+        """Return the chunks of one delta: its reasoning, text, each piece of a call, and the end, if it has them."""
         chunks = []
+        if delta.reasoning:
+            chunks.append(self._chunk([_delta(delta.index, {"reasoning_content": delta.reasoning})]))
         if delta.text or delta.tokens:
             choice = _delta(delta.index, {"content": delta.text})
             chunks.append(self._chunk([{**choice, "logprobs": logprobs_object(delta.tokens)}]))
