@@ -71,7 +71,7 @@ def test_a_damaged_table_is_said_to_be_one(damage: bytes) -> None:
 _REFERENCE = sentencepiece.SentencePieceProcessor(model_proto=small_tokenizer())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
 def test_any_text_is_normalised_as_sentencepiece_does_it(model: SentencePieceModel, text: str) -> None:
     pieces = [p.text for p in model.pieces if p.type == 4]
