@@ -86,6 +86,8 @@ class SamplingParams:
     """Biases added to the logits of some tokens; ids outside the vocabulary have no effect."""
     grammar: Grammar | None = None
     """Grammar of the answer."""
+    progress_seconds: float | None = None
+    """Least time between two reports of progress before the first token; None reports nothing."""
 
     def __post_init__(self) -> None:
         _check("temperature", self.temperature, 0.0, 2.0)

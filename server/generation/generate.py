@@ -59,6 +59,8 @@ class GenerationRequest:
     """The prompt ends within an answer, which the model continues."""
     scores_only: bool = False
     """No answer is wanted. The engine gives one token all the same."""
+    progress_seconds: float | None = None
+    """Least time between reports of progress before the first piece of the first answer; None wants none."""
     salts: PrefixSalts = NO_SALTS
     common_tokens: int = 0
     """Length of the part of the prompt that callers share though each has a prefix cache of its own."""
@@ -108,7 +110,7 @@ async def _submit(model: ServedModel, request: GenerationRequest, context: Reque
         if request.tools is not None:
             request = await _with_usable_tools(model, request, request.tools, caller, context.observer)
         for index in range(request.n):
-            params = _params_of(request.params, index)
+            params = _params_of(request, index)
             stream = await model.host.engine.submit(request.prompt_ids, params, model.variant, caller)
             outputs.append(_output(model, request, first + index, stream, progress))
     except BaseException:
@@ -213,9 +215,11 @@ def _new_call_id() -> str:
     return f"call_{uuid.uuid4().hex[:24]}"
 
 
-def _params_of(params: SamplingParams, index: int) -> SamplingParams:
-    """Return the parameters of answer ``index``: with a seed, each answer has its own; one scores the prompt."""
+def _params_of(request: GenerationRequest, index: int) -> SamplingParams:
+    """Return the parameters of answer ``index``: each has its own seed; the first scores the prompt and reports."""
+    params = request.params
     if index == 0:
-        return params
+        every = request.progress_seconds
+        return params if every is None else replace(params, progress_seconds=every)
     seed = None if params.seed is None else (params.seed + index) % SEED_SPAN
     return replace(params, seed=seed, prompt_logprobs=None)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from glmserve.chat.tools.interface import AnswerParser
 from glmserve.chat.tools.types import AnswerPiece, CallDelta
 from glmserve.engine.errors import EngineDied
-from glmserve.engine.messages import FinishReason, SampledToken, StepOutput
+from glmserve.engine.messages import FinishReason, PromptProgress, SampledToken, StepOutput
 from glmserve.generation.detokenizer import Detokenizer, StopChecker
 from glmserve.generation.logprobs import LogprobBuffer, PieceLogprob, TokenLogprob
 from glmserve.generation.reasoning import ReasonedPiece, ReasoningParser
@@ -29,6 +29,8 @@ class TextDelta:
     """Pieces of tool calls, which come after the text."""
     reasoning: str = ""
     """A piece of what the model wrote before the text, to itself."""
+    progress: PromptProgress | None = None
+    """Where it is asked for, and nothing of the answer has come yet; such a delta has nothing else."""
 
 
 class RequestOutput:
@@ -85,12 +87,14 @@ class RequestOutput:
         self.prompt: list[SampledToken] = []
 
     async def next_delta(self) -> TextDelta:
-        """Return the next piece that has text or calls, or ends the answer.
+        """Return the next piece that has text or calls, or ends the answer; before, reports of progress if asked.
 
         Raises:
             EngineError: the engine could not finish the answer.
         """
         async for output in self._outputs:
+            if output.progress is not None:
+                return TextDelta(self._index, "", progress=output.progress)
             delta = self._take(output)
             if self._checker.stopped:
                 await self._outputs.aclose()

@@ -99,6 +99,10 @@ class AdmissionController:
         if wait > caller.timeout_s:
             raise QueueTooSlow(wait, caller.timeout_s, _retry_after(wait - caller.timeout_s))
 
+    def expected_wait(self, ahead: int, now: float) -> float:
+        """Return how many seconds it takes until ``ahead`` requests have ended; 0 where that is not known."""
+        return self._turnover.seconds_each(now) * ahead
+
     def leave(self, request_id: int, now: float, *, served: bool = True) -> None:
         """A request ended, or was not taken after all; one that has left already may do so again."""
         caller = self._inside.pop(request_id, None)

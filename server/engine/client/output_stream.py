@@ -121,12 +121,20 @@ class RequestOutputQueue:
     def put(self, outcome: Outcome) -> bool:
         """Add ``outcome``; return False if it made the queue overflow, which ends the request."""
         if isinstance(outcome, StepOutput):
+            if outcome.progress is not None:
+                return self._put_progress(outcome)
             self.got_further = True
             outcome = self.so_far.add(outcome)
         if self._queue.qsize() >= MOST_UNREAD and not isinstance(outcome, EngineError):
             self._queue.put_nowait(SlowConsumer(MOST_UNREAD))
             return False
         self._queue.put_nowait(outcome)
+        return True
+
+    def _put_progress(self, report: StepOutput) -> bool:
+        """Add a report unless there is an unread one; nothing was computed by it. After a restart there are none."""
+        if self._queue.empty() and not self.so_far.has_begun:
+            self._queue.put_nowait(report)
         return True
 
     async def get(self) -> Outcome:

@@ -85,6 +85,16 @@ class Scheduler:
         return sum(sequence.is_decoding for sequence in self._running.values())
 
     @property
+    def waiting(self) -> list[Sequence]:
+        """Waiting sequences in the order in which they are likely to start."""
+        return by_caller(self._waiting.in_turn(), attrgetter("caller"))
+
+    @property
+    def prefilling(self) -> list[Sequence]:
+        """Running sequences without a token."""
+        return [s for s in self._running.values() if not (s.pinned or s.is_decoding)]
+
+    @property
     def stats(self) -> EngineStats:
         """A snapshot."""
         return EngineStats(

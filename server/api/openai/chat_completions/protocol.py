@@ -158,6 +158,11 @@ class ChatRequest(SamplingFields, CacheFields, GrammarFields, ToolFields, Reques
     timings: bool | None = Field(
         default=None, description="Extension (llama-server). Add the engine's times to the reply, or to the last chunk."
     )
+    return_progress: bool | None = Field(
+        default=None,
+        description="Extension (llama-server). Stream chunks with prompt_progress before the first token: computed "
+        "tokens of the prompt, queue position and expected wait.",
+    )
     do_sample: bool | None = Field(
         default=None, description="Extension (Zhipu's SDKs). false: always select the most likely token."
     )

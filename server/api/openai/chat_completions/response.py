@@ -6,6 +6,7 @@ from typing import Literal
 
 from typing_extensions import NotRequired, TypedDict
 
+from glmserve.api.common.progress import ProgressObject, progress_comment, progress_object
 from glmserve.api.openai.envelope import (
     FINISH_REASONS,
     Finish,
@@ -18,11 +19,11 @@ from glmserve.api.openai.envelope import (
     usage_object,
 )
 from glmserve.chat.tools.types import CallDelta, ToolCall
-from glmserve.engine.messages import FinishReason
+from glmserve.engine.messages import FinishReason, PromptProgress
 from glmserve.generation.generation import Answer, Completion, Generation, Timings, Usage
 from glmserve.generation.output_processor import TextDelta
 from glmserve.http.error_replies import ErrorReply
-from glmserve.http.sse import Event, EventStream
+from glmserve.http.sse import Comment, Event, EventStream
 
 
 class FunctionObject(TypedDict):
@@ -119,6 +120,7 @@ class ChatChunk(TypedDict):
     choices: list[ChunkChoice]
     usage: NotRequired[UsageObject | None]
     timings: NotRequired[TimingsObject]
+    prompt_progress: NotRequired[ProgressObject]
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +233,12 @@ class ChunkWriter:
             chunks.append(self._chunk([_delta(delta.index, {}, reason)]))
         return chunks
 
+    def progress(self, progress: PromptProgress) -> ChatChunk:
+        """Return a chunk without choices, with how far the request is."""
+        chunk = self._chunk([])
+        chunk["prompt_progress"] = progress_object(progress)
+        return chunk
+
     def end(self, usage: Usage, timings: Timings) -> list[ChatChunk]:
         """Return a chunk without choices, with counts and times as far as they are asked for; or none."""
         chunk = self._chunk([])
@@ -260,9 +268,9 @@ DONE = Event("[DONE]")
 """Ends every stream of OpenAI's chunks."""
 
 
-def chat_stream(generation: Generation, writer: ChunkWriter, n: int) -> EventStream:
-    """Return ``generation``, which has ``n`` answers, as a stream that owns it."""
-    return EventStream(generation, _events(generation, writer, n), failure)
+def chat_stream(generation: Generation, writer: ChunkWriter, n: int, *, reports: bool = False) -> EventStream:
+    """Return ``generation``, which has ``n`` answers, as a stream that owns it; progress as ``reports`` or comments."""
+    return EventStream(generation, _events(generation, writer, n, reports=reports), failure)
 
 
 def failure(reply: ErrorReply) -> tuple[Event, ...]:
@@ -270,10 +278,15 @@ def failure(reply: ErrorReply) -> tuple[Event, ...]:
     return Event(reply.envelope()), DONE
 
 
-async def _events(generation: Generation, writer: ChunkWriter, n: int) -> AsyncGenerator[Event, None]:
+async def _events(
+    generation: Generation, writer: ChunkWriter, n: int, *, reports: bool
+) -> AsyncGenerator[Event | Comment, None]:
     for index in range(n):
         yield Event(writer.role(index))
     async for delta in generation:
+        if delta.progress is not None:
+            yield Event(writer.progress(delta.progress)) if reports else progress_comment(delta.progress)
+            continue
         for chunk in writer.delta(delta):
             yield Event(chunk)
     for chunk in writer.end(generation.usage, generation.timings):

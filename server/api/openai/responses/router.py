@@ -12,6 +12,7 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from glmserve.api.common.progress import progress_comment, streamed
 from glmserve.api.openai.responses.conversation import Item, ResponseStore, StoredResponse, conversation, kept
 from glmserve.api.openai.responses.protocol import ResponsesRequest
 from glmserve.api.openai.responses.request import (
@@ -51,7 +52,7 @@ from glmserve.http.offload import off_loop
 from glmserve.http.openapi import GENERATES, Tag, documented
 from glmserve.http.request_context import RequestContext
 from glmserve.http.request_record import current_request
-from glmserve.http.sse import Event, EventStream
+from glmserve.http.sse import Comment, Event, EventStream
 from glmserve.model_pool.registry import ModelRegistry, ServedModel
 from glmserve.model_pool.task_model import TaskModel
 
@@ -132,6 +133,7 @@ class ResponsesService:
             params = await off_loop(job, context.body_bytes)
             prompt = await encode_prompt(ask.model, params.prompt, context)
             request = await to_request(ask.model, params, prompt, context)
+            request = streamed(request) if ask.body.stream else request
             writer = ResponseWriter(response_head(ask.body, ask.model.card.name, request.params))
             items = left(ask.items, prompt.start, ask.model)
             return items, await generate(ask.model, request, context), writer
@@ -146,10 +148,13 @@ class ResponsesService:
 
     async def _events(
         self, ask: ResponseJob, items: tuple[Item, ...], generation: Generation, writer: ResponseWriter
-    ) -> AsyncGenerator[Event, None]:
+    ) -> AsyncGenerator[Event | Comment, None]:
         for event in writer.start():
             yield event
         async for delta in generation:
+            if delta.progress is not None:
+                yield progress_comment(delta.progress)
+                continue
             for event in writer.feed(delta):
                 yield event
         events = writer.finish(generation.usage)
