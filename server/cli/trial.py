@@ -3,17 +3,20 @@
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from typing import TypeVar
 
 from glmserve.bootstrap.engine_config import ModelPlan
 from glmserve.chat.prompts.formats import prefix_ids
 from glmserve.chat.prompts.messages import Message, Role
+from glmserve.engine.config import EngineConfig
 from glmserve.engine.errors import EngineError
 from glmserve.engine.gguf.soundness import ParagraphScore
 
+_Given = TypeVar("_Given")
 _Result = TypeVar("_Result")
+_TEST_CONTEXT = 512
 GREETING = "你好"
 
 
@@ -52,22 +55,42 @@ def try_reading(plan: ModelPlan) -> tuple[ParagraphScore, ...]:
     return _apart(_try_reading, plan)
 
 
-def _apart(work: Callable[[ModelPlan], _Result], plan: ModelPlan) -> _Result:
+def self_test(config: EngineConfig) -> str:
+    """Load a model and have the engine's self-test check its outputs; return the fault, empty where there is none."""
+    small = replace(config, parallel=1, context_length=_TEST_CONTEXT, cache_cells=2 * _TEST_CONTEXT, variants=())
+    try:
+        return _apart(_self_test, small)
+    except TrialFault as fault:
+        return str(fault)
+
+
+def _apart(work: Callable[[_Given], _Result], given: _Given) -> _Result:
     """Run ``work`` in a process of its own, as llama.cpp ends that on many bad files."""
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
         try:
-            return pool.submit(_told, work, plan).result()
+            return pool.submit(_told, work, given).result()
         except BrokenProcessPool:
             raise TrialFault("llama.cpp ends the process that loads the file; convert the model again") from None
         except (ImportError, OSError, RuntimeError) as error:
             raise TrialFault(f"llama.cpp cannot be used: {error}") from None
 
 
-def _told(work: Callable[[ModelPlan], _Result], plan: ModelPlan) -> _Result:
+def _told(work: Callable[[_Given], _Result], given: _Given) -> _Result:
     try:
-        return work(plan)
+        return work(given)
     except (EngineError, ValueError) as error:
         raise TrialFault(str(error)) from None
+
+
+def _self_test(config: EngineConfig) -> str:
+    from glmserve.engine.worker.main import load_llama  # noqa: PLC0415
+
+    backend = load_llama(config)
+    try:
+        backend.self_test()
+    finally:
+        backend.close()
+    return ""
 
 
 # Imported in the child process alone: the parent must survive a library that cannot be loaded.
