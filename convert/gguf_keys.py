@@ -2,8 +2,8 @@
 
 from typing import TypeAlias
 
-MetadataValue: TypeAlias = str | bool | int | float | tuple[str, ...] | tuple[int, ...] | tuple[float, ...]
-"""Written as string, bool, uint32, float32, and arrays of string, int32 and float32."""
+MetadataValue: TypeAlias = str | bool | int | float | bytes | tuple[str, ...] | tuple[int, ...] | tuple[float, ...]
+"""Written as string, bool, uint32, float32, and arrays of uint8, string, int32 and float32."""
 
 Metadata: TypeAlias = dict[str, MetadataValue]
 
@@ -21,6 +21,12 @@ NORMALIZER_TABLE = "glmserve.normalizer_table"
 
 SPACE_PREFIX = "glmserve.space_prefix"
 """With a normalizer: text starts with a space of the tokenizer's own."""
+
+NORMALIZE_VECTORS = "glmserve.normalize_vectors"
+"""Of an embedding model: whether its authors scale vectors to length 1."""
+
+TRIM_SPACES = "glmserve.trim_spaces"
+"""With a unigram vocabulary: how white space is dealt with, in words of ``glmserve.convert.vocab.unigram``."""
 
 USER_TOKEN_ID = "glmserve.user_token_id"
 ASSISTANT_TOKEN_ID = "glmserve.assistant_token_id"

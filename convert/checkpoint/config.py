@@ -95,15 +95,28 @@ def read_json_object(path: Path, advice: str) -> Mapping[str, object]:
         MissingFileError: there is no such file; ``advice`` says what to do.
         CorruptFileError: it is not a JSON object.
     """
+    raw = _read_json(path, advice)
+    if not isinstance(raw, dict):
+        raise CorruptFileError(path, "it is not a JSON object")
+    return raw
+
+
+def read_json_list(path: Path) -> list[object]:
+    """Read a JSON array that is there; raises CorruptFileError where it is none."""
+    raw = _read_json(path, "download it")
+    if not isinstance(raw, list):
+        raise CorruptFileError(path, "it is not a JSON array")
+    return raw
+
+
+def _read_json(path: Path, advice: str) -> object:
     try:
         raw: object = json.loads(read_file(path, _MOST_BYTES).decode("utf-8-sig"))
+        return raw
     except FileNotFoundError as error:
         raise MissingFileError(path, advice) from error
     except (OSError, ValueError, RecursionError) as error:
         raise CorruptFileError(path, f"it is not JSON ({error})") from error
-    if not isinstance(raw, dict):
-        raise CorruptFileError(path, "it is not a JSON object")
-    return raw
 
 
 def load_config(folder: Path) -> ConfigFile:

@@ -50,6 +50,8 @@ def encode_header(metadata: Metadata, tensors: tuple[TensorHeader, ...]) -> byte
 
 
 def _value(value: MetadataValue) -> bytes:
+    if isinstance(value, bytes):
+        return struct.pack("<IIQ", GGUFValueType.ARRAY, GGUFValueType.UINT8, len(value)) + value
     if isinstance(value, tuple):
         kind, _ = _scalar(value[0], in_array=True)
         items = b"".join(_scalar(item, in_array=True)[1] for item in value)

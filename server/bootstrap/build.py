@@ -20,20 +20,27 @@ from glmserve.bootstrap.prompt_formats import make_prompt_format
 from glmserve.chat.prompts.formats import PromptFormat
 from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tasks.task import Task, task_name
+from glmserve.chat.tokenizer.encoder_tokenizer import load_encoder_tokenizer
 from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
 from glmserve.config.schema import Load, ModelSettings, Settings
 from glmserve.engine.client.client import EngineClient
-from glmserve.engine.client.compute_modes import build_identity
+from glmserve.engine.client.compute_modes.memory import build_identity
 from glmserve.engine.errors import EngineUnavailable, ModelLoadError
-from glmserve.engine.files import identify_content
-from glmserve.engine.gguf.prompt_format import TEMPLATE
+from glmserve.engine.llama.fingerprint import identify_content
 from glmserve.http.middleware.auth import ApiKeyStore, parse_keys
 from glmserve.http.middleware.request_log import SpanWriter
 from glmserve.http.origins import is_loopback_host
 from glmserve.http.request_record import Limits
 from glmserve.model_pool.host import LoadPolicy, ModelHost
 from glmserve.model_pool.prefixes import pins
-from glmserve.model_pool.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, ServedModel
+from glmserve.model_pool.registry import (
+    EmbeddingModel,
+    ModelCard,
+    ModelRegistry,
+    NamedModel,
+    RerankModel,
+    ServedModel,
+)
 from glmserve.model_pool.task_model import task_models
 from glmserve.models.catalog import CATALOG, SamplingDefaults
 
@@ -188,7 +195,7 @@ def load_fitting(path: Path, form: PromptFormat, name: str) -> LlamaTokenizer:
 def _served(settings: Settings, plan: ModelPlan, turn: asyncio.Lock) -> Iterator[NamedModel]:
     """Yield the model and its variants, which share one engine."""
     if plan.facts.embeds:
-        yield _embedding_model(plan, turn, settings.cache_dir / MODE_FOLDER)
+        yield _encoder(plan, turn, settings.cache_dir / MODE_FOLDER)
         return
     card = _card(plan)
     form = make_prompt_format(plan)
@@ -211,15 +218,16 @@ def _served(settings: Settings, plan: ModelPlan, turn: asyncio.Lock) -> Iterator
         yield ServedModel(tuned, host, form)
 
 
-def _embedding_model(plan: ModelPlan, turn: asyncio.Lock, mode_dir: Path) -> EmbeddingModel:
-    """Return an embedding model. Raises AssemblyError where variants of it are asked for."""
+def _encoder(plan: ModelPlan, turn: asyncio.Lock, mode_dir: Path) -> EmbeddingModel | RerankModel:
+    """Return an embedding model or a reranker. Raises AssemblyError where variants of it are asked for."""
     if plan.settings.variants:
-        raise AssemblyError(f"{plan.facts.path.name} is an embedding model, which cannot have variants")
+        raise AssemblyError(f"{plan.facts.path.name} is an embedding model or reranker, which cannot have variants")
     name = plan.settings.name or plan.source.name
     card = ModelCard(name, int(time.time()), plan.settings.alias, prompt_format="")
-    load = partial(load_tokenizer, plan.facts.path)
+    load = partial(load_encoder_tokenizer, plan.facts.path)
     engine = EngineClient(engine_config(plan, mode_dir=mode_dir))
-    return EmbeddingModel(card, ModelHost(engine, load, load_policy(plan.settings), turn=turn))
+    host = ModelHost(engine, load, load_policy(plan.settings), turn=turn)
+    return RerankModel(card, host) if plan.facts.ranks else EmbeddingModel(card, host)
 
 
 def _card(plan: ModelPlan) -> ModelCard:
@@ -233,7 +241,7 @@ def _card(plan: ModelPlan) -> ModelCard:
         created=int(time.time()),
         aliases=plan.settings.alias,
         prompt_format=chosen,
-        defaults=sampling_defaults(plan.source, chosen),
+        defaults=_defaults(plan.source, chosen),
         default_max_tokens=plan.settings.default_max_tokens,
         max_output_tokens=plan.settings.max_output_tokens,
         fingerprint=system_fingerprint(plan.facts.path),
@@ -252,10 +260,9 @@ def system_fingerprint(*files: Path) -> str:
     return f"fp_{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:12]}"
 
 
-def sampling_defaults(source: ModelSource, format_name: str) -> SamplingDefaults:
+def _defaults(source: ModelSource, format_name: str) -> SamplingDefaults:
     """Return the sampling of the model, or of the first known one that is prompted the same way."""
     if source.entry is not None:
         return source.entry.defaults
-    # Models that bring a template of their own have nothing else in common.
-    same = (e.defaults for e in CATALOG if e.prompt_format == format_name and format_name != TEMPLATE)
+    same = (entry.defaults for entry in CATALOG if entry.prompt_format == format_name)
     return next(same, SamplingDefaults())

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from glmserve.engine.grammar import Grammar
 from glmserve.engine.messages import EVERYBODY, EngineInfo, EngineStats, Pin, PrefixScope, StepOutput
-from glmserve.engine.params import Grammar, SamplingParams
+from glmserve.engine.params import SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class Engine(Protocol):
         """
 
     async def embed(self, inputs: tuple[tuple[int, ...], ...], caller: Caller = ANYBODY) -> tuple[bytes, ...]:
-        """Return a vector of length 1 for each input, as float32 in the machine's order. For an embedding model.
+        """Return a vector for each input, as float32 in the machine's order; of a reranker, a score.
 
         Inputs have at least one token, and at most as many as the context. Cancelling drops the request.
 

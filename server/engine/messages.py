@@ -71,7 +71,7 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class Embed:
-    """Parent to worker: make a vector of each of these inputs, which are token ids."""
+    """Parent to worker: make a vector, or a score, of each of these inputs, which are token ids."""
 
     request_id: int
     inputs: tuple[tuple[int, ...], ...]
@@ -102,7 +102,11 @@ class EngineInfo:
     max_waiting: int = 64
     """Requests that may wait beside the running ones."""
     embedding_size: int = 0
-    """Numbers of a vector; 0 of a model that generates."""
+    """Numbers of a vector; 1 of a reranker, 0 of a model that generates."""
+    ranks: bool = False
+    """It is a reranker: its only number is the score of a pair of texts."""
+    normalizes: bool = True
+    """The authors of the embedding model scale its vectors to length 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,24 +187,6 @@ class SampledToken:
 
 
 @dataclass(frozen=True, slots=True)
-class PromptProgress:
-    """How far a sequence without a token is."""
-
-    total: int
-    """Tokens of the prompt."""
-    cached: int = 0
-    """Of these, how many came from the prefix cache."""
-    processed: int = 0
-    """Of these, how many are computed or cached."""
-    seconds: float = 0.0
-    """Since its admission."""
-    position: int = 0
-    """Place in the queue, the first one being 1; 0 once it is admitted."""
-    expected_wait: float | None = None
-    """Seconds until its admission, where the client can tell."""
-
-
-@dataclass(frozen=True, slots=True)
 class StepOutput:
     """Output of one step for one sequence; the one with a ``finish_reason`` is its last."""
 
@@ -218,8 +204,6 @@ class StepOutput:
     """From its submission to its admission; the same in every output of a sequence."""
     run_seconds: float = 0.0
     """From its admission to the end of this step."""
-    progress: PromptProgress | None = None
-    """Where the sequence asks for it, and has no token yet; such an output has nothing else."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,9 @@ class Tokenizer(Encoder, Protocol):
     def encode_framed(self, text: str) -> tuple[int, ...]:
         """Return the ids of plain text between the special tokens that the file puts around one."""
 
+    def framed(self, *texts: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the ids of one text or two between the special tokens that the model expects there."""
+
     def piece(self, token_id: int) -> bytes:
         """Return the bytes of a token; none for a control token."""
 

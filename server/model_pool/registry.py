@@ -2,22 +2,21 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+import struct
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from types import MappingProxyType
 from typing import TypeVar
 
 from glmserve.chat.prompts.formats import PromptFormat, prefix_ids, prompt_format
 from glmserve.chat.prompts.messages import Message, PromptError, check_results
-from glmserve.chat.prompts.template.format import TemplateFormat
 from glmserve.chat.tasks.task import OutputConstraint
 from glmserve.chat.tools.types import Tool, ToolConfig
 from glmserve.engine.errors import EngineError, QueueFull
+from glmserve.engine.grammar import Grammar
 from glmserve.engine.interface import Caller, EngineState, EngineStatus
-from glmserve.engine.params import Grammar
-from glmserve.http.errors import InvalidRequest, ModelNotFound, RouteNotServed, TextTooLong, WrongModelKind
+from glmserve.http.errors import ModelNotFound, RouteNotServed, TextTooLong, WrongModelKind
 from glmserve.http.offload import INLINE_BYTES, off_loop
 from glmserve.http.request_context import RequestContext
 from glmserve.model_pool.host import ModelHost, Tokenizer
@@ -26,12 +25,12 @@ from glmserve.models.catalog import SamplingDefaults
 
 log = logging.getLogger(__name__)
 
-NO_OPTIONS: Mapping[str, object] = MappingProxyType({})
-
 _INLINE_CHARACTERS = 2000
 """Below this, tokenising is quicker than going to a thread and back."""
 _CHOICES_AT_MOST = 128
 """OpenAI's bound of ``n``."""
+CHARACTERS_PER_TOKEN = 64
+"""A text of more characters for each token of the context is not tokenised: it is far too long in any language."""
 _T = TypeVar("_T")
 
 
@@ -66,6 +65,9 @@ class EncodedPrompt:
 class NamedModel:
     """A name that requests use, on the host that loads its model."""
 
+    does = "generates text"
+    """Its kind, for people."""
+
     def __init__(self, card: ModelCard, host: ModelHost) -> None:
         """Serve the model of ``host`` as ``card`` says."""
         self.card = card
@@ -98,14 +100,40 @@ class NamedModel:
 class EmbeddingModel(NamedModel):
     """An embedding model."""
 
+    does = "makes embeddings"
+
     async def encode(self, texts: Sequence[str], context: RequestContext) -> list[tuple[int, ...]]:
-        """Return texts as ids, with the special tokens that the model's tokenizer adds. Raises EngineUnavailable."""
+        """Return texts as ids, with the special tokens that the model's tokenizer adds.
+
+        Raises:
+            TextTooLong: one is so long that it was not tokenised.
+            EngineUnavailable: the model is not ready.
+        """
         tokenizer = self.tokenizer
+        longest = max(map(len, texts), default=0)
+        if longest > self.context_length * CHARACTERS_PER_TOKEN:
+            raise TextTooLong(longest, self.context_length)
         return await _tokenised(sum(map(len, texts)), lambda: list(map(tokenizer.encode_framed, texts)), context)
 
     async def embed(self, inputs: tuple[tuple[int, ...], ...], caller: Caller) -> tuple[bytes, ...]:
-        """Return a vector of length 1 for each input, as float32; see ``Engine.embed``."""
+        """Return a vector for each input, as float32 and as the model computes it; see ``Engine.embed``."""
         return await self.host.engine.embed(inputs, caller)
+
+
+class RerankModel(NamedModel):
+    """A reranker, which scores pairs of texts."""
+
+    does = "scores pairs of texts"
+
+    async def encode(self, texts: Sequence[str], context: RequestContext) -> list[tuple[int, ...]]:
+        """Return texts as ids, without special tokens. Raises EngineUnavailable."""
+        tokenizer = self.tokenizer
+        return await _tokenised(sum(map(len, texts)), lambda: list(map(tokenizer.encode, texts)), context)
+
+    async def score(self, pairs: tuple[tuple[int, ...], ...], caller: Caller) -> tuple[float, ...]:
+        """Return what the model's head says of each pair, framed by ``Tokenizer.framed``; see ``Engine.embed``."""
+        scores = await self.host.engine.embed(pairs, caller)
+        return tuple(struct.unpack("=f", score[:4])[0] for score in scores)
 
 
 class ServedModel(NamedModel):
@@ -146,40 +174,26 @@ class ServedModel(NamedModel):
         tools: Sequence[Tool] = (),
         *,
         continued: bool = False,
-        options: Mapping[str, object] = NO_OPTIONS,
     ) -> EncodedPrompt:
-        """Return the prompt of a conversation; see ``PromptFormat``. ``options`` are variables of a chat template.
+        """Return the prompt of a conversation; see ``PromptFormat``.
 
         Raises:
             PromptError: it contradicts itself, or the model's prompt format cannot express it.
             TextTooLong: it is so long that it was not tokenised.
             EngineUnavailable: the model is not ready.
         """
-        tokenizer, form = self.tokenizer, self._format_with(options)
+        tokenizer, form = self.tokenizer, self.prompt_format
         characters = await off_loop(partial(_characters, messages, tools), context.body_bytes)
         ids = await self._encoded(
             characters, lambda: form.encode(messages, tokenizer, tools, continued=continued), context, waits=form.waits
         )
-        if not context.prefix_owner or options:
+        if not context.prefix_owner:
             return EncodedPrompt(ids)
         lengths = self._system_lengths
         common = await self._encoded(
             characters, lambda: lengths.of(messages, tools, tokenizer), context, waits=form.waits
         )
         return EncodedPrompt(ids, common)
-
-    def _format_with(self, options: Mapping[str, object]) -> PromptFormat:
-        """Return the prompt format with variables of its template. Raises InvalidRequest where it has none."""
-        if isinstance(self.prompt_format, TemplateFormat):
-            return self.prompt_format.with_options(options) if options else self.prompt_format
-        if any(options.values()):
-            raise InvalidRequest(
-                f"chat_template_kwargs is not supported by the model {self.card.name}: its prompts are made without a "
-                "chat template; leave it out",
-                param="chat_template_kwargs",
-                code="unsupported_parameter",
-            )
-        return self.prompt_format
 
     def answer_form(self, messages: Sequence[Message]) -> OutputConstraint:  # noqa: ARG002 - a task's depends on them
         """Return the constraint of an answer to ``messages``, unless the request has its own."""
@@ -312,12 +326,12 @@ class ModelRegistry:
 
         Raises:
             ModelNotFound: none is called that.
-            WrongModelKind: it makes vectors.
+            WrongModelKind: it makes vectors or scores.
             RouteNotServed: none that answers is served.
         """
         model = self._first(ServedModel, "text generation") if name is None else self.find(name)
         if not isinstance(model, ServedModel):
-            raise WrongModelKind(model.card.name, "makes embeddings and does not generate text", self._of(ServedModel))
+            raise WrongModelKind(model.card.name, f"{model.does} and does not generate text", self._of(ServedModel))
         return model
 
     def completer(self, name: str | None) -> ServedModel:
@@ -338,12 +352,25 @@ class ModelRegistry:
 
         Raises:
             ModelNotFound: none is called that.
-            WrongModelKind: it answers.
+            WrongModelKind: it is of another kind.
             RouteNotServed: none that makes vectors is served.
         """
         model = self._first(EmbeddingModel, "embeddings") if name is None else self.find(name)
         if not isinstance(model, EmbeddingModel):
-            raise WrongModelKind(model.card.name, "generates text and makes no embeddings", self._of(EmbeddingModel))
+            raise WrongModelKind(model.card.name, f"{model.does} and makes no embeddings", self._of(EmbeddingModel))
+        return model
+
+    def reranker(self, name: str | None) -> RerankModel:
+        """Return the reranker called ``name``; the first one for None.
+
+        Raises:
+            ModelNotFound: none is called that.
+            WrongModelKind: it is of another kind.
+            RouteNotServed: no reranker is served.
+        """
+        model = self._first(RerankModel, "reranking") if name is None else self.find(name)
+        if not isinstance(model, RerankModel):
+            raise WrongModelKind(model.card.name, f"{model.does} and is no reranker", self._of(RerankModel))
         return model
 
     def first_of(self, formats: Collection[str], route: str) -> ServedModel:

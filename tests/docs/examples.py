@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 ADDRESSES = ("http://127.0.0.1:8000", "http://127.0.0.1:7030")
 """Of the servers in the examples; in their place stands the one of the tests."""
 
-STAGE = ("chatglm2-6b", "my-model", "my-lora", "my-ptuning", "ptuning-output/checkpoint-3000")
+STAGE = ("chatglm2-6b", "my-model", "my-lora", "my-ptuning", "ptuning-output/checkpoint-3000",
+         "bge-large-zh-v1.5", "bge-reranker-base")  # fmt: skip
 """Checkpoint folders that commands in the examples name; here each is the embedded model's."""
 
 RUN_IN_SOAK = re.compile(r"^(lm_eval|llm) ", re.MULTILINE)
@@ -41,7 +42,6 @@ GLMSERVE_NOT_RUN = {
     "chat": "needs somebody at the keyboard; tests/contract/test_chat_command.py is one",
     "pull": "needs the network; tests/integration/test_pull.py pulls from a hub of its own",
     "bench": "measures for minutes; tests/unit/cli/test_bench.py runs it",
-    "inspect": "tests/integration/test_inspect.py looks at each kind of file",
     "convert": "tests/integration/test_convert_cli.py and its neighbours convert each kind of source",
 }
 """Commands of glmserve whose arguments are only parsed, and why."""

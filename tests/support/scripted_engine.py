@@ -7,19 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from glmserve.engine.errors import EngineUnavailable, GrammarRejected, PromptTooLong, QueueFull
+from glmserve.engine.grammar import Grammar
 from glmserve.engine.grammar_backend.source import fault
 from glmserve.engine.interface import ANYBODY, Caller, EngineState, EngineStatus
-from glmserve.engine.messages import (
-    EngineInfo,
-    EngineStats,
-    FinishReason,
-    Pin,
-    PromptProgress,
-    SampledToken,
-    StepOutput,
-    TokenLogprob,
-)
-from glmserve.engine.params import Grammar, SamplingParams
+from glmserve.engine.messages import EngineInfo, EngineStats, FinishReason, Pin, SampledToken, StepOutput, TokenLogprob
+from glmserve.engine.params import SamplingParams
 
 EOS = 2
 _FIRST_BYTE = 3
@@ -52,6 +44,9 @@ class ByteTokenizer:
 
     def encode_framed(self, text: str) -> tuple[int, ...]:
         return (EOS, *self.encode(text), EOS)
+
+    def framed(self, *texts: tuple[int, ...]) -> tuple[int, ...]:
+        return (EOS, *(token for number, text in enumerate(texts) for token in ((EOS,) * bool(number) + text)), EOS)
 
     def decode(self, ids: tuple[int, ...]) -> str:
         return b"".join(map(self.piece, ids)).decode("utf-8", "replace").removeprefix(" ")
@@ -88,8 +83,6 @@ class ScriptedEngine:
     step_seconds: float = 0.0
     scoring_seconds: float = 0.0
     """What it takes to score a prompt."""
-    progress: tuple[PromptProgress, ...] = ()
-    """Told, a step each, before the answer to a request that asks for it."""
     endless: bool = False
     """Repeat the answer until somebody closes the stream."""
     reject: Exception | None = None
@@ -118,6 +111,8 @@ class ScriptedEngine:
     submissions: list[Submission] = field(default_factory=list)
     embedded: list[tuple[int, ...]] = field(default_factory=list)
     """Inputs of an embedding model."""
+    ranks: bool = False
+    """It is a reranker, which likes long pairs."""
     pins: list[Pin] = field(default_factory=list)
 
     @property
@@ -136,7 +131,9 @@ class ScriptedEngine:
             "a script",
             0.0,
             self.prefix_tokens,
-            embedding_size=4,
+            embedding_size=1 if self.ranks else 4,
+            ranks=self.ranks,
+            normalizes=False,
         )
 
     @property
@@ -184,10 +181,12 @@ class ScriptedEngine:
         self.pins.append(pin)
 
     async def embed(self, inputs: tuple[tuple[int, ...], ...], caller: Caller = ANYBODY) -> tuple[bytes, ...]:
-        """Give each input a vector that points the way of its length."""
+        """Give each input a vector that points the way of its length; as a reranker, a score that grows with it."""
         if self.reject is not None:
             raise self.reject
         self.embedded += inputs
+        if self.ranks:
+            return tuple(np.array([len(ids) / 8 - 4], np.float32).tobytes() for ids in inputs)
         return tuple(np.array([0.6, -0.8, 0, len(ids)], np.float32).tobytes() for ids in inputs)
 
     async def stop(self) -> None:
@@ -233,9 +232,6 @@ async def _play(engine: ScriptedEngine, submission: Submission, index: int) -> A
     sent = 0
     if submission.params.prompt_logprobs is not None:
         await asyncio.sleep(engine.scoring_seconds)
-    for report in engine.progress if submission.params.progress_seconds is not None else ():
-        await asyncio.sleep(engine.step_seconds)
-        yield StepOutput(index, progress=report)
     while True:
         await asyncio.sleep(engine.step_seconds)
         left = submission.params.max_tokens - sent

@@ -33,7 +33,6 @@ _POLICY = FieldPolicy(
     rejected=(
         Rejected("truncate_prompt_tokens", (-1,)),
         Rejected("add_special_tokens", (True,)),
-        Rejected("normalize", (True,), "vectors always have length 1"),
         Rejected("input_type"),
         Rejected("messages", (), "use input"),
     ),
@@ -56,7 +55,12 @@ class EmbeddingRequest(RequestObject):
         default=None, description="Numbers (default), or base64 of little-endian float32 numbers."
     )
     dimensions: Annotated[int, Field(ge=1), AsWhole] | None = Field(
-        default=None, description="Truncate each vector to this many dimensions and normalize it again."
+        default=None, description="Truncate each vector to this many dimensions, before it is normalized."
+    )
+    normalize: bool | None = Field(
+        default=None,
+        description="Extension: true scales vectors to length 1, false leaves them as the model computes them. "
+        "Default: as the authors of the model do.",
     )
 
 
@@ -115,9 +119,11 @@ async def _embed(body: EmbeddingRequest, model: EmbeddingModel, context: Request
         inputs = await _ids(body.input, model, context)
         caller = Caller(context.caller, context.seconds_left())
         vectors = await model.embed(inputs, caller)
+        normalize = model.host.info.normalizes if body.normalize is None else body.normalize
     tokens = sum(map(len, inputs))
     context.observer.begin(RequestProgress(model.card.name, tokens))
-    return await off_loop(partial(_reply, vectors, tokens, model.card.name, body), sum(map(len, vectors)))
+    reply = partial(_reply, vectors, tokens, model.card.name, body, normalize=normalize)
+    return await off_loop(reply, sum(map(len, vectors)))
 
 
 async def _ids(
@@ -139,7 +145,7 @@ async def _ids(
     return inputs
 
 
-def _reply(vectors: Sequence[bytes], tokens: int, model: str, body: EmbeddingRequest) -> Response:
+def _reply(vectors: Sequence[bytes], tokens: int, model: str, body: EmbeddingRequest, *, normalize: bool) -> Response:
     """Return the reply, written vector by vector: of many of them the encoder would let no other thread run."""
     head: EmbeddingList = {
         "object": "list",
@@ -150,19 +156,17 @@ def _reply(vectors: Sequence[bytes], tokens: int, model: str, body: EmbeddingReq
     before, _, after = json.dumps(head, ensure_ascii=False).partition("[]")
     data = []
     for index, vector in enumerate(vectors):
-        numbers = shortened(np.frombuffer(vector, np.float32), body.dimensions)
+        numbers = finished(np.frombuffer(vector, np.float32), body.dimensions, normalize=normalize)
         one: EmbeddingObject = {"object": "embedding", "index": index, "embedding": _written(numbers, body)}
         data.append(json.dumps(one))
     return Response(f"{before}[{','.join(data)}]{after}", media_type="application/json")
 
 
-def shortened(vector: NDArray[np.float32], dimensions: int | None) -> NDArray[np.float32]:
-    """Return the first ``dimensions`` numbers as a vector of length 1; all of them for None."""
-    if dimensions is None or dimensions == vector.size:
-        return vector
+def finished(vector: NDArray[np.float32], dimensions: int | None, *, normalize: bool) -> NDArray[np.float32]:
+    """Return the first ``dimensions`` numbers, or all for None; scaled to length 1 where ``normalize`` says so."""
     part = vector[:dimensions]
-    length = float(np.linalg.norm(part))
-    return part / np.float32(length) if length else part
+    length = float(np.linalg.norm(part.astype(np.float64))) if normalize else 0.0
+    return (part / length).astype(np.float32) if length else part
 
 
 def _written(vector: NDArray[np.float32], body: EmbeddingRequest) -> list[float] | str:

@@ -52,6 +52,25 @@ class NormalizationTable:
                 best = end + 1, self._replacement(self._units[node] & 0x7FFFFFFF)
         return best
 
+    def shortest(self, text: str) -> str | None:
+        """Return the replacement of the shortest rule that ``text`` begins with; None where there is none."""
+        node = _offset(self._units[0])
+        for byte in text.encode("utf-8", "replace"):
+            node ^= byte
+            if not byte or node >= len(self._units) or self._units[node] & 0x800000FF != byte:
+                return None
+            unit = self._units[node]
+            node ^= _offset(unit)
+            if unit >> 8 & 1:
+                return self._checked_replacement(node)
+        return None
+
+    def _checked_replacement(self, node: int) -> str | None:
+        """Return the replacement of a leaf; None where the table is damaged."""
+        offset = self._units[node] & 0x7FFFFFFF if node < len(self._units) else len(self._replacements)
+        end = self._replacements.find(0, offset)
+        return None if end < 0 else self._replacements[offset:end].decode("utf-8", "replace")
+
     def _replacement(self, offset: int) -> str:
         return self._replacements[offset : self._replacements.index(0, offset)].decode("utf-8")
 

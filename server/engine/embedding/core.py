@@ -1,4 +1,4 @@
-"""The engine of an embedding model: inputs of several requests in one batch, a vector for each."""
+"""The engine of an embedding model or a reranker: inputs of several requests in a batch, a vector or score for each."""
 
 from abc import ABC, abstractmethod
 from collections import deque
@@ -17,12 +17,17 @@ class EmbeddingBackend(ABC):
     """Facts of the loaded model; its ``embedding_size`` is above 0."""
     most_tokens: int
     """Of one batch; as many as the longest input has, at least."""
+    usual_tokens: int
+    """Of a batch of several inputs; one that is longer is computed alone."""
     most_inputs: int
     """Of one batch."""
 
     @abstractmethod
     def embed(self, inputs: Sequence[tuple[int, ...]]) -> tuple[bytes, ...]:
-        """Return a vector of length 1 for each input, as float32 in the machine's order. Raises DecodeError."""
+        """Return a vector for each input, as float32 in the machine's order; a reranker's has one number.
+
+        Raises DecodeError.
+        """
 
     @abstractmethod
     def self_test(self) -> None:
@@ -115,7 +120,7 @@ class EmbeddingCore:
         while turn and len(batch) < self._backend.most_inputs:
             job = turn.popleft()
             size = len(job.request.inputs[job.taken])
-            if tokens + size > self._backend.most_tokens:
+            if batch and tokens + size > self._backend.usual_tokens:
                 break
             batch.append((job, job.taken))
             job.taken += 1

@@ -1,4 +1,4 @@
-"""The embedding model that computes: one llama.cpp model and a context without a cache."""
+"""The embedding model or reranker that computes: one llama.cpp model and a context without a cache."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from glmserve.engine.config import EngineConfig
 from glmserve.engine.embedding.core import EmbeddingBackend
 from glmserve.engine.errors import ModelLoadError, SelfTestFailed
 from glmserve.engine.gguf.gguf_check import ModelFacts
-from glmserve.engine.llama.model_loading import load_weights, ordinary_tokens
+from glmserve.engine.llama.exact_gelu import use_exact_gelu
 from glmserve.engine.llama.placement import Placement, place, probe
-from glmserve.engine.llama.self_test import MOST_ROWS, check_vectors
+from glmserve.engine.llama.runner import load_weights
+from glmserve.engine.llama.self_test import MOST_ROWS, check_scores, check_vectors
 from glmserve.engine.llama.token_batch import TokenBatch
+from glmserve.engine.llama.vocabulary import ordinary_tokens
 from glmserve.engine.messages import EngineInfo
 from glmserve.engine.model_runner import DecodeError
 
@@ -34,10 +36,13 @@ class LlamaEmbedder(EmbeddingBackend):
         # Every token of an input sees all others, so an input cannot be computed in pieces; and llama.cpp aborts
         # where a batch has less room than there may be sequences.
         self.most_tokens = max(config.batch_size, placement.context_length, _MOST_INPUTS)
+        # llama.cpp computes the attention of each token to those of all inputs of a batch, so larger ones cost more.
+        self.usual_tokens = max(config.batch_size, _MOST_INPUTS)
         self.most_inputs = _MOST_INPUTS
         self._context = _open(self._model, placement, self.most_tokens)
+        use_exact_gelu()
         self._batch = TokenBatch(self.most_tokens)
-        self._size = int(llama_cpp.llama_model_n_embd(self._model))
+        self._size = 1 if facts.ranks else int(llama_cpp.llama_model_n_embd(self._model))
         self.info = EngineInfo(
             context_length=placement.context_length,
             cache_cells=0,
@@ -47,6 +52,8 @@ class LlamaEmbedder(EmbeddingBackend):
             load_seconds=time.monotonic() - started,
             max_waiting=config.max_waiting,
             embedding_size=self._size,
+            ranks=facts.ranks,
+            normalizes=facts.normalizes,
         )
 
     def self_test(self) -> None:
@@ -54,12 +61,12 @@ class LlamaEmbedder(EmbeddingBackend):
         count = min(MOST_ROWS, self.info.context_length)
         tokens = ordinary_tokens(llama_cpp.llama_model_get_vocab(self._model), count)
         try:
-            check_vectors(self.embed, tokens)
+            (check_scores if self.info.ranks else check_vectors)(self.embed, tokens)
         except DecodeError as error:
             raise SelfTestFailed(str(error)) from error
 
     def embed(self, inputs: Sequence[tuple[int, ...]]) -> tuple[bytes, ...]:
-        """Return a vector of length 1 for each input, as float32 in the machine's order. Raises DecodeError."""
+        """Return a vector or a score for each input, as float32 in the machine's order. Raises DecodeError."""
         self._batch.fill_whole(inputs)
         code = int(llama_cpp.llama_encode(self._context, self._batch.native))
         if code:
@@ -76,10 +83,9 @@ class LlamaEmbedder(EmbeddingBackend):
         if not pooled:
             raise DecodeError("llama.cpp gave no vector")
         vector = np.ctypeslib.as_array(pooled, shape=(self._size,)).astype(np.float32)
-        length = float(np.linalg.norm(vector.astype(np.float64)))
-        if not np.isfinite(length):
+        if not np.isfinite(vector).all():
             raise DecodeError("the vector has values that are not finite")
-        return bytes((vector / length if length else vector).astype(np.float32).tobytes())
+        return bytes(vector.tobytes())
 
 
 def _open(model: llama_cpp.llama_model_p, placement: Placement, most_tokens: int) -> llama_cpp.llama_context_p:

@@ -117,7 +117,12 @@ def _shown(value: object) -> str:
 
 
 _POOLINGS = (1, 2, 3)
-"""enum llama_pooling_type of llama.h: mean, first token, last token. 0 is none, and 4 ranks."""
+"""enum llama_pooling_type of llama.h: mean, first token, last token. 0 is none."""
+
+_RANKS = 4
+"""The value of a reranker, whose head scores the first token."""
+
+_HEAD = "cls.output.weight"
 
 _F16_BYTES = 2
 
@@ -163,6 +168,10 @@ class ModelFacts:
     rope: RopeFacts
     kv_bytes_per_token: int
     """All layers together, at f16."""
+    ranks: bool = False
+    """Whether it is a reranker."""
+    normalizes: bool = True
+    """Whether the vectors of an embedding model are to have length 1."""
     format_inference: FormatInference = field(default_factory=FormatInference)
     """Where the prompt format comes from, in a file that was not made by ``glmserve convert``."""
     template: FileTemplate = field(default_factory=FileTemplate)
@@ -170,7 +179,7 @@ class ModelFacts:
 
     @property
     def embeds(self) -> bool:
-        """Whether it is an embedding model."""
+        """Whether it is an embedding model or a reranker, which generate nothing."""
         return self.architecture in EMBEDDING_ARCHITECTURES
 
     @property
@@ -216,11 +225,8 @@ def _facts(path: Path, header: GgufHeader) -> ModelFacts:
         raise ModelLoadError(f"{path.name}: {lie}; convert the model again")
     if f"{architecture}.rope.dimension_sections" in metadata:
         raise ModelLoadError(f"{path.name}: is the language part of a model that sees images, which is not served here")
-    if embeds and metadata.get(f"{architecture}.pooling_type") not in _POOLINGS:
-        raise ModelLoadError(
-            f"{path.name}: metadata {architecture}.pooling_type does not say how a vector is made of those of the "
-            "tokens (1 mean, 2 first, 3 last); convert the model again, from a folder that has 1_Pooling/config.json"
-        )
+    if embeds:
+        _check_pooling(path, header, architecture, width)
     _check_tensors(path, header.tensors)
     layer_bytes = _layer_bytes(header.tensors, layers)
     inference = FormatInference() if embeds else infer_prompt_format(metadata)
@@ -240,6 +246,8 @@ def _facts(path: Path, header: GgufHeader) -> ModelFacts:
         head_size=head_size,
         rope=_rope(metadata, architecture, 0 if _has_alibi(architecture, layers) else head_size),
         kv_bytes_per_token=0 if embeds else layers * kv_heads * (head_size + value_size) * _F16_BYTES,
+        ranks=embeds and metadata.get(f"{architecture}.pooling_type") == _RANKS,
+        normalizes=metadata.get("glmserve.normalize_vectors") is not False,
         format_inference=inference,
         template=file_template(header),
     )
@@ -252,6 +260,26 @@ def _heads(path: Path, metadata: Metadata, architecture: str) -> tuple[int, int]
     if architecture in OURS:
         return heads, metadata_number(path, metadata, key)
     return heads, heads if metadata.get(key, ()) == () else metadata_number(path, metadata, key)
+
+
+def _check_pooling(path: Path, header: GgufHeader, architecture: str, width: int) -> None:
+    """Raise ModelLoadError where the file does not say how a vector or a score is made of the vectors of the tokens."""
+    pooling = header.metadata.get(f"{architecture}.pooling_type")
+    if pooling not in (*_POOLINGS, _RANKS):
+        raise ModelLoadError(
+            f"{path.name}: metadata {architecture}.pooling_type does not say how a vector is made of those of the "
+            "tokens (1 mean, 2 first, 3 last); convert the model again, from a folder that has 1_Pooling/config.json"
+        )
+    if pooling != _RANKS:
+        return
+    labels = header.metadata.get(f"{architecture}.classifier.output_labels", (b"",))
+    shapes = {tensor.name: tensor.shape for tensor in header.tensors}
+    # A vector has as many dimensions as the file gives it: a head of one label may be stored as a plain vector.
+    if not isinstance(labels, tuple) or len(labels) > 1 or shapes.get(_HEAD) not in ((1, width), (width,)):
+        raise ModelLoadError(
+            f"{path.name}: is a classifier, but not of one label as a reranker is (tensor {_HEAD} has "
+            f"{list(shapes.get(_HEAD, ()))}); convert the model again"
+        )
 
 
 def _has_alibi(architecture: str, layers: int) -> bool:

@@ -9,11 +9,13 @@ import math
 import mmap
 import struct
 from array import array
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
+from numpy.typing import NDArray
 
 _PAGES = (b"<!doctype html", b"<html", b"<head", b"<?xml", b"<!--")
 _LFS = b"version https://git-lfs"
@@ -118,10 +120,12 @@ class GgufHeader:
     tensors: tuple[TensorEntry, ...]
     token_types: Sequence[int] = ()
     """Of each token of the vocabulary, as enum llama_token_type of llama.h numbers them."""
+    arrays: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    """Arrays of numbers that were asked for and are there."""
 
 
-def read_header(path: Path) -> GgufHeader:
-    """Read the header of ``path``.
+def read_header(path: Path, arrays: Collection[str] = ()) -> GgufHeader:
+    """Read the header of ``path``; of its arrays of numbers, those whose keys are in ``arrays``.
 
     Raises:
         HeaderError: in words that follow the file's name.
@@ -132,7 +136,7 @@ def read_header(path: Path) -> GgufHeader:
             raise HeaderError("is empty")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
-                return _Cursor(data).header()
+                return _Cursor(data, frozenset(arrays)).header()
             except struct.error:
                 raise HeaderError("is cut off inside its header") from None
             except UnicodeDecodeError:
@@ -140,9 +144,11 @@ def read_header(path: Path) -> GgufHeader:
 
 
 class _Cursor:
-    def __init__(self, data: mmap.mmap) -> None:
+    def __init__(self, data: mmap.mmap, wanted: frozenset[str]) -> None:
         self._data = data
         self._at = 0
+        self._wanted = wanted
+        self._arrays: dict[str, NDArray[np.generic]] = {}
 
     def header(self) -> GgufHeader:
         if self._data[:4] != b"GGUF" and (other := other_content(self._data[:4096])):
@@ -157,14 +163,14 @@ class _Cursor:
             key, kind = self._name(), self._number("I")
             if key == _TOKEN_TYPES and kind == _ARRAY:
                 token_types = self._whole_numbers()
-            metadata[key] = self._value(kind)
+            metadata[key] = self._value(kind, key)
             types[key] = GGUFValueType(kind)
         found = [self._tensor() for _ in range(tensors)]
         alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
         if not isinstance(alignment, int) or alignment < 1:
             raise HeaderError("has an impossible alignment")
         start = self._at + -self._at % alignment
-        return GgufHeader(metadata, types, tuple(make(start) for make in found), token_types)
+        return GgufHeader(metadata, types, tuple(make(start) for make in found), token_types, self._arrays)
 
     def _whole_numbers(self) -> "array[int]":
         """Return the array of 32-bit numbers that comes next, without taking it; none where it is of another type."""
@@ -191,21 +197,24 @@ class _Cursor:
         shape = tuple(reversed(dimensions))
         return lambda start: TensorEntry(name, shape, GGMLQuantizationType(kind), start + offset, nbytes)
 
-    def _value(self, kind: int) -> Scalar | tuple[bytes, ...]:
+    def _value(self, kind: int, key: str) -> Scalar | tuple[bytes, ...]:
         if kind == _STRING:
             return self._text()
         if kind == _ARRAY:
-            return self._array()
+            return self._array(key)
         return self._scalar(kind)
 
-    def _array(self) -> tuple[bytes, ...]:
+    def _array(self, key: str) -> tuple[bytes, ...]:
         kind = self._number("I")
         count = self._count("items of an array", _MOST_ITEMS)
         if kind == _STRING:
             return tuple(self._bytes() for _ in range(count))
         if kind not in _SCALARS:
             raise HeaderError(f"has an array of unknown type {kind}")
+        start = self._at
         self._skip(count * struct.calcsize(f"<{_SCALARS[kind]}"))
+        if key in self._wanted:
+            self._arrays[key] = np.frombuffer(self._data[start : self._at], f"<{_SCALARS[kind]}")
         return ()
 
     def _scalar(self, kind: int) -> Scalar:

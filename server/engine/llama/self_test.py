@@ -74,6 +74,16 @@ def check_vectors(embed: Callable[[list[tuple[int, ...]]], tuple[bytes, ...]], t
         compare(_row(alone), expected, f"{len(tokens_of_one)} and {sum(map(len, inputs))} tokens")
 
 
+def check_scores(embed: Callable[[list[tuple[int, ...]]], tuple[bytes, ...]], tokens: tuple[int, ...]) -> None:
+    """Do the same for a reranker, whose scores are single numbers. Raises SelfTestFailed."""
+    inputs = [tokens[:size] for size in (1, 2, 8, len(tokens)) if size <= len(tokens)]
+    together = _finite(np.concatenate([_row(score) for score in embed(inputs)]))
+    alone = _finite(np.concatenate([_row(score) for one in inputs for score in embed([one])]))
+    noise = float(np.max(np.abs(alone - together) / np.maximum(1.0, np.abs(together))))
+    if noise > MOST_NOISE:
+        raise SelfTestFailed(f"scores differ by {noise:.0%} between batches of one input and of {len(inputs)}")
+
+
 def _row(vector: bytes) -> NDArray[np.float32]:
     return _finite(np.frombuffer(vector, np.float32)[np.newaxis])
 

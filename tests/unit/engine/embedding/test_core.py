@@ -11,7 +11,7 @@ class Lengths(EmbeddingBackend):
     """Makes the length of an input its vector; cannot take a 13."""
 
     info = EngineInfo(10, 0, 1, 100, "a script", 0.0, embedding_size=1)
-    most_tokens = 10
+    most_tokens = usual_tokens = 10
     most_inputs = 4
 
     def __init__(self) -> None:
