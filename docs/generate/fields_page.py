@@ -14,6 +14,7 @@ from glmserve.api.common.field_policy import Ignored, Rejected
 from glmserve.api.openai.chat_completions.protocol import MESSAGE_REJECTED, ChatRequest
 from glmserve.api.openai.completions.protocol import CompletionRequest
 from glmserve.api.openai.embeddings import EmbeddingRequest
+from glmserve.api.openai.rerank.protocol import RerankRequest, ScoreRequest
 from glmserve.api.openai.responses.protocol import ResponsesRequest
 from glmserve.api.openai.tokenize import DetokenizeRequest, TokenizeText
 
@@ -22,6 +23,8 @@ ENDPOINTS: Mapping[str, type[RequestObject]] = MappingProxyType(
         "/v1/chat/completions": ChatRequest,
         "/v1/completions": CompletionRequest,
         "/v1/embeddings": EmbeddingRequest,
+        "/v1/rerank": RerankRequest,
+        "/v1/score": ScoreRequest,
         "/tokenize": TokenizeText,
         "/detokenize": DetokenizeRequest,
         "/v1/responses": ResponsesRequest,
@@ -55,6 +58,7 @@ _COLUMNS = "| field | kind | value | description |\n| --- | --- | --- | --- |\n"
 _NOTES: Mapping[str, str] = MappingProxyType(
     {
         "/tokenize": "\nA body with `messages` has the fields of a chat, and `return_token_strs`.\n",
+        "/v1/rerank": "\n`POST /v2/rerank` has the same fields.\n",
         "/v1/responses": "\n`POST /v1/responses/input_tokens` has the same fields.\n",
         "/v1/chat/completions": "\n### Of a message\n\nUnknown fields of a message are labels and are accepted.\n\n"
         + _COLUMNS,

@@ -20,9 +20,10 @@ from glmserve.api.anthropic.response import failure
 from glmserve.api.openai import embeddings, models, tokenize
 from glmserve.api.openai.chat_completions import router as chat
 from glmserve.api.openai.completions import router as completions
+from glmserve.api.openai.rerank import router as rerank
 from glmserve.api.openai.responses import router as responses
-from glmserve.api.openai.responses.conversation import ResponseStore
-from glmserve.api.openai.responses.router import ResponsesService
+from glmserve.api.openai.responses.service import ResponsesService
+from glmserve.api.openai.responses.store import ResponseStore
 from glmserve.chat.prompts.messages import PromptError
 from glmserve.chat.tasks.task import Task
 from glmserve.chat.tools.types import ToolError
@@ -141,6 +142,7 @@ def _routers(
         chat.create_router(registry),
         completions.create_router(registry),
         embeddings.create_router(registry),
+        rerank.create_router(registry),
         tokenize.create_router(registry),
         models.create_router(registry),
         responses.create_router(answering),

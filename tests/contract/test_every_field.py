@@ -6,12 +6,12 @@ from typing import Any
 import httpx
 import pytest
 
-from glmserve.api.common.fields import SamplingFields
+from glmserve.api.common.sampling import SamplingFields
 from glmserve.bootstrap.app import ApiOptions, create_app
 from glmserve.chat.tasks.task import Task
 from glmserve.http.openapi import openapi_of
 from glmserve.model_pool.host import ModelHost
-from glmserve.model_pool.registry import EmbeddingModel, ModelCard, ModelRegistry
+from glmserve.model_pool.registry import EmbeddingModel, ModelCard, ModelRegistry, RerankModel
 from glmserve.model_pool.task_model import task_models
 from tests.support.api import MODEL, NOW, connect, served_model
 from tests.support.schema_values import values_of
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 Body = dict[str, Any]
 
 HEADER = "x-glmserve-ignored-fields"
-VECTORS = "vectors"
+VECTORS, SCORES = "vectors", "scores"
 SAID = [{"role": "user", "content": "你好"}]
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 FLAT_TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}}
@@ -37,6 +37,8 @@ BASES: Mapping[str, Body] = {
     "DetokenizeRequest": {"tokens": [5]},
     "CompletionRequest": {"prompt": "你好"},
     "EmbeddingRequest": {"input": "你好"},
+    "RerankRequest": {"query": "你好", "documents": ["a", "b"]},
+    "ScoreRequest": {"text_1": "你好", "text_2": ["a", "b"]},
     "ResponsesRequest": {"input": "你好"},
     "MessagesRequest": {"messages": SAID, "max_tokens": 50},
     "PromptRequest": {"messages": SAID},
@@ -95,6 +97,10 @@ BODIES: Mapping[str, Mapping[str, list[Body]]] = {
     "DetokenizeRequest": {"model": [{"model": MODEL}]},
     "CompletionRequest": {**COMPLETION, "max_tokens": [{"max_tokens": -1}, {"max_tokens": 0, "echo": True}]},
     "EmbeddingRequest": {"model": [{"model": VECTORS}]},
+    "RerankRequest": {"model": [{"model": SCORES}], "query": [{"query": {"text": "q"}}],
+                      "documents": [{"documents": ["a", {"text": "b"}]}]},
+    "ScoreRequest": {"model": [{"model": SCORES}], "text_1": [{"text_1": ["a", "b"]}],
+                     "text_2": [{"text_2": ["a"]}, {"text_2": "a"}]},
     "ResponsesRequest": {
         "model": [{"model": MODEL}],
         "input": [{"input": "a"}, {"input": SAID}],
@@ -116,7 +122,8 @@ def app_of(engine: ScriptedEngine, *, strict: bool = False):  # type: ignore[no-
     embedder = EmbeddingModel(ModelCard(VECTORS, 0), ModelHost(ScriptedEngine(), ByteTokenizer))
     baichuan = served_model(ScriptedEngine(), "baichuan-tiny", "baichuan", "baichuan")
     tasks = {"t": Task("t", "读 {{text}} 好")}
-    registry = ModelRegistry([answering, embedder, baichuan], tasks=task_models([answering], tasks.values()))
+    reranker = RerankModel(ModelCard(SCORES, 0), ModelHost(ScriptedEngine(ranks=True), ByteTokenizer))
+    registry = ModelRegistry([answering, embedder, reranker, baichuan], tasks=task_models([answering], tasks.values()))
     return create_app(registry, ApiOptions(tasks=tasks, strict_fields=strict), clock=lambda: NOW)
 
 

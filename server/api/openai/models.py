@@ -12,7 +12,7 @@ from glmserve.chat.tasks.card import TaskObject, task_card
 from glmserve.engine.errors import EngineUnavailable
 from glmserve.http.errors import InvalidRequest, ModelNotFound, shown
 from glmserve.http.openapi import Tag, documented
-from glmserve.model_pool.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, ServedModel
+from glmserve.model_pool.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, RerankModel, ServedModel
 from glmserve.model_pool.task_model import TaskModel
 
 
@@ -33,7 +33,7 @@ class ModelObject(TypedDict):
     owned_by: str
     aliases: list[str]
     parent: str | None
-    kind: Literal["generation", "embedding", "task"]
+    kind: Literal["generation", "embedding", "rerank", "task"]
     context_length: int | None
     state: str
     defaults: DefaultsObject | None
@@ -87,8 +87,8 @@ def anthropic_list(cards: Sequence[ModelCard]) -> AnthropicModelList:
 
 _ANTHROPIC = "anthropic-version"
 """Header that Anthropic's clients send with every request."""
-_Kind = Literal["generation", "embedding", "task"]
-_KINDS: tuple[_Kind, ...] = ("generation", "embedding", "task")
+_Kind = Literal["generation", "embedding", "rerank", "task"]
+_KINDS: tuple[_Kind, ...] = ("generation", "embedding", "rerank", "task")
 _ALL = "all"
 
 
@@ -149,6 +149,8 @@ def _card(model: NamedModel) -> ModelObject:
 def _kind(model: NamedModel) -> _Kind:
     if isinstance(model, TaskModel):
         return "task"
+    if isinstance(model, RerankModel):
+        return "rerank"
     return "embedding" if isinstance(model, EmbeddingModel) else "generation"
 
 

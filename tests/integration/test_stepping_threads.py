@@ -9,10 +9,10 @@ import pytest
 
 from glmserve.engine.config import Device, EngineConfig
 from glmserve.engine.gguf.gguf_check import check_gguf
-from glmserve.engine.llama import threads as llama_threads
+from glmserve.engine.llama import adaptive_threads as stepping_threads
+from glmserve.engine.llama.cpu_contention import MOST_ROWS, CpuContention
 from glmserve.engine.llama.placement import Placement
 from glmserve.engine.llama.runner import LlamaModelRunner
-from glmserve.engine.llama.threads import MOST_ROWS, CpuContention
 from glmserve.engine.messages import Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
@@ -49,16 +49,16 @@ def test_an_answer_is_the_same_whatever_threads_its_steps_have(
     tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch, threads: tuple[int, int], seen: list[int]
 ) -> None:
     steady = answer(tiny_gguf)
-    take_over = llama_threads.AdaptiveThreads.__init__
+    take_over = stepping_threads.AdaptiveThreads.__init__
 
-    def unsettled(self: llama_threads.AdaptiveThreads, context: object, placement: Placement) -> None:
+    def unsettled(self: stepping_threads.AdaptiveThreads, context: object, placement: Placement) -> None:
         varying = replace(placement, threads=threads[0], threads_batch=threads[1], threads_vary=True)
         take_over(self, context, varying)
         llama_cpp.llama_set_n_threads(context, *threads)
         Restless.context = context
 
-    monkeypatch.setattr(llama_threads.AdaptiveThreads, "__init__", unsettled)
-    monkeypatch.setattr(llama_threads, "CpuContention", Restless)
+    monkeypatch.setattr(stepping_threads.AdaptiveThreads, "__init__", unsettled)
+    monkeypatch.setattr(stepping_threads, "CpuContention", Restless)
     Restless.seen.clear()
     assert answer(tiny_gguf) == steady
     assert len(steady) == 100
