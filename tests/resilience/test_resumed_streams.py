@@ -50,8 +50,8 @@ ASKED: tuple[tuple[str, Json], ...] = (
     ("/v1/responses", {"input": "推荐一本书", **_GREEDY, "max_output_tokens": 400, "ignore_eos": True}),
     ("/v1/messages", {**_HAPPY, "model": "chatglm2-tiny", **_GREEDY, "max_tokens": 900, "output_config": {
         "format": {"type": "json_schema", "schema": _SCHEMA}}}),
-    ("/chatglm", {"prompt": "我今天很开心", "max_length": 500, "do_sample": False}),
-    ("/chatglm", {"prompt": "推荐一本书", "max_length": 500, "do_sample": False}),
+    ("/chatglm", {"prompt": "我今天很开心", "max_length": 500, "top_p": 0.01}),
+    ("/chatglm", {"prompt": "推荐一本书", "max_length": 500, "top_p": 0.01}),
 )  # fmt: skip
 
 
