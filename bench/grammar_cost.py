@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from glmserve.engine.grammar import Grammar, GrammarKind
 from glmserve.engine.grammar_backend.constraint import Constraint, ConstraintFactory
-from glmserve.engine.llama.vocabulary import load_vocabulary, stop_ids
+from glmserve.engine.llama.model_loading import load_vocabulary, stop_ids
+from glmserve.engine.params import Grammar, GrammarKind
 
 TOKENS = 200
 _PERSON = {

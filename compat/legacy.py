@@ -81,7 +81,9 @@ def _baichuan_params(ask: LegacyRequest, card: ModelCard) -> AnswerParams:
     return AnswerParams(sampling, max_total_tokens=ask.max_length)
 
 
-CHATGLM = Contract(("/chatglm", "/"), frozenset({"chatglm2", "chatglm3", "glm4"}), _chatglm_params, process_response)
+CHATGLM = Contract(
+    ("/chatglm", "/"), frozenset({"chatglm2", "chatglm3", "glm4", "glm4-0414"}), _chatglm_params, process_response
+)
 BAICHUAN = Contract(("/baichuan",), frozenset({"baichuan"}), _baichuan_params, str)
 PATHS = (*CHATGLM.paths, *BAICHUAN.paths)
 

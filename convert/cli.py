@@ -26,6 +26,7 @@ from glmserve.convert.gguf.atomic_file import is_stdout, is_stream
 from glmserve.convert.pipeline import ConversionReport, ProgressSink, convert_checkpoint, kind_of_file, plan_conversion
 from glmserve.convert.pipeline import Progress as Step
 from glmserve.convert.quantize.recipes import QuantType
+from glmserve.convert.type_names import usual_name
 from glmserve.convert.verify.verify import verify_file
 
 # The best quality that a 6B model has in about 4 GB: attention and the down projection get more bits in half of
@@ -44,6 +45,18 @@ Types, with the size of ChatGLM2-6B in GB:
 """
 
 
+class QuantChoice(click.Choice):  # type: ignore[type-arg] # generic since click 8.2 only
+    """The types of weights, in any of the ways in which people write them."""
+
+    def __init__(self) -> None:
+        """All types."""
+        super().__init__([kind.value for kind in QuantType])
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the usual name. Raises BadParameter."""
+        return str(super().convert(usual_name(str(value)), param, ctx))
+
+
 @click.command(epilog=_EPILOG)
 @click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
@@ -53,7 +66,7 @@ Types, with the size of ChatGLM2-6B in GB:
 )  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace a file that was converted from another source.")
 @click.option(
-    "-q", "--quant", type=click.Choice([q.value for q in QuantType], case_sensitive=False),
+    "-q", "--quant", type=QuantChoice(),
     default=DEFAULT_QUANT.value, show_default=True, help="Type of the weights.",
 )  # fmt: skip
 @click.option(
@@ -94,11 +107,11 @@ def convert(
 ) -> None:
     """Convert a checkpoint folder SOURCE to a GGUF file.
 
-    SOURCE contains config.json, tokenizer.model and the weights, as safetensors or .bin shards. A model's folder in the
+    SOURCE contains config.json, the tokenizer and the weights, as safetensors or .bin shards. A model's folder in the
     hub's cache, or a folder with a single checkpoint in it, is accepted, too. A LoRA adapter or a P-Tuning prefix is
     converted to a small file, to be served with its model. The output gets its final name only when it is complete.
     """
-    kind = QuantType(quant.lower())
+    kind = QuantType(quant)
     member = FamilyName(family.lower()) if family else None
     try:
         source = find_checkpoint(source)

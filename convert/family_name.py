@@ -10,6 +10,7 @@ class FamilyName(str, Enum):
     CHATGLM3 = "chatglm3"
     CODEGEEX2 = "codegeex2"
     GLM4 = "glm4"
+    GLM4_0414 = "glm4-0414"
     BAICHUAN = "baichuan"
     BAICHUAN2 = "baichuan2"
     BERT = "bert"

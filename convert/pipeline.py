@@ -79,7 +79,7 @@ def convert_checkpoint(
     megabytes per thread, whatever the size of the model.
 
     Args:
-        source: folder with config.json, tokenizer.model and the weights, or one above it.
+        source: folder with config.json, the tokenizer and the weights, or one above it.
         out: the file to write; ``-`` is the standard output.
         quant: types of the tensors.
         progress: called in this thread after each block of rows.

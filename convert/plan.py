@@ -97,7 +97,8 @@ def plan_model(
     vocabulary = model.vocabulary()
     table = model.tensors()
     _check_tensors(folder, tensors, model)
-    wanted = tuple(_wanted(model, tensor, quant, has_imatrix=importance is not None) for tensor in table)
+    is_tied = all(tensor.target != "output.weight" for tensor in table)
+    wanted = tuple(_wanted(model, t, quant, has_imatrix=importance is not None, is_tied=is_tied) for t in table)
     headers = tuple(TensorHeader(t.target, t.shape, fit_type(w, t.shape)) for t, w in zip(table, wanted, strict=True))
     return ConversionPlan(
         source=tensors,
@@ -133,7 +134,7 @@ def _check_tensors(folder: Path, source: TensorSource, model: Family) -> None:
         raise UnknownTensorError(unknown, folder)
 
 
-def _wanted(model: Family, tensor: TensorMapping, quant: QuantType, *, has_imatrix: bool) -> GGMLType:
+def _wanted(model: Family, tensor: TensorMapping, quant: QuantType, *, has_imatrix: bool, is_tied: bool) -> GGMLType:
     return wanted_type(
         tensor.target,
         tensor.shape,
@@ -142,6 +143,7 @@ def _wanted(model: Family, tensor: TensorMapping, quant: QuantType, *, has_imatr
         model.layers,
         heads_per_group=model.heads_per_group,
         has_imatrix=has_imatrix,
+        is_tied=is_tied,
     )
 
 

@@ -47,8 +47,9 @@ EMBEDDED = CatalogEntry(name="chatglm2-tiny", prompt_format="chatglm2", context_
 # temperature and top_p of the ChatGLMs: chat() of modeling_chatglm.py, and generation_config.json of GLM-4; top_k is
 # the default of transformers 4.x. Contexts: the READMEs (chat training of ChatGLM2: 8K) and seq_length of config.json.
 # CodeGeeX2 is called with top_k 1 in its README: always the likeliest token.
-# The Baichuans: generation_config.json.
+# The README of GLM-Z1 has its own. The Baichuans: generation_config.json.
 _LIKELIEST = SamplingDefaults(temperature=0.0, top_p=1.0, top_k=1)
+_Z1 = SamplingDefaults(temperature=0.6, top_p=0.95, top_k=40)
 _BAICHUAN = SamplingDefaults(temperature=0.3, top_p=0.85, top_k=5, repetition_penalty=1.1)
 _BAICHUAN2 = SamplingDefaults(temperature=0.3, top_p=0.85, top_k=5, repetition_penalty=1.05)
 
@@ -62,6 +63,11 @@ CATALOG: tuple[CatalogEntry, ...] = (
     CatalogEntry("chatglm3-6b-128k", "chatglm3", "zai-org/chatglm3-6b-128k", 131072),
     CatalogEntry("codegeex2-6b", "codegeex2", "zai-org/codegeex2-6b", defaults=_LIKELIEST),
     CatalogEntry("glm-4-9b-chat", "glm4", "zai-org/glm-4-9b-chat", 131072),
+    CatalogEntry("glm-4-9b-chat-hf", "glm4", "zai-org/glm-4-9b-chat-hf", 131072),
+    CatalogEntry("glm-4-9b-0414", "glm4-0414", "zai-org/GLM-4-9B-0414", 32768),
+    CatalogEntry("glm-4-32b-0414", "glm4-0414", "zai-org/GLM-4-32B-0414", 32768),
+    CatalogEntry("glm-z1-9b-0414", "template", "zai-org/GLM-Z1-9B-0414", 32768, _Z1),
+    CatalogEntry("glm-z1-32b-0414", "template", "zai-org/GLM-Z1-32B-0414", 32768, _Z1),
     CatalogEntry("baichuan-13b-chat", "baichuan", "baichuan-inc/Baichuan-13B-Chat", 4096, _BAICHUAN),
     CatalogEntry("baichuan2-13b-chat", "baichuan", "baichuan-inc/Baichuan2-13B-Chat", 4096, _BAICHUAN2),
 )

@@ -10,11 +10,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+import hypothesis
 import pytest
 
 from tests.support.faults import FAULTY_SERVER, VARIABLE
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# How long an example takes depends on the machine and on what else it does.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

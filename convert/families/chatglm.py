@@ -218,7 +218,7 @@ class ChatGLM:
         """Return the GGUF keys of the tokenizer and the prompt; raises MissingFileError, VocabularyError."""
         path, size = self.file.folder / "tokenizer.model", self.config.padded_vocab_size
         if self.name is FamilyName.GLM4:
-            return byte_level_metadata(load_byte_level(path, size))
+            return byte_level_metadata(path, load_byte_level(path, size))
         return vocabulary_metadata(load_vocabulary(path, size, self.name))
 
     def tensors(self) -> tuple[TensorMapping, ...]:

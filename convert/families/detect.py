@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from glmserve.convert.checkpoint.config import ConfigFile, load_config
 from glmserve.convert.errors import UnsupportedModelError
-from glmserve.convert.families import baichuan, bert, chatglm
+from glmserve.convert.families import baichuan, bert, chatglm, glm
 from glmserve.convert.families.base import Family
 from glmserve.convert.family_name import FamilyName
 
@@ -18,10 +18,13 @@ _READERS: Mapping[str, Reader] = MappingProxyType(
     {
         "chatglm": chatglm.read_family,
         "baichuan": baichuan.read_family,
+        **dict.fromkeys(glm.MODEL_TYPES, glm.read_family),
         **dict.fromkeys(bert.MODEL_TYPES, bert.read_family),
     }
 )
 """By ``model_type``."""
+_TEXT_MODEL = "ForCausalLM"
+"""How transformers names the classes of models that generate text."""
 
 
 def detect(folder: Path, family: FamilyName | None = None) -> Family:
@@ -40,10 +43,13 @@ def detect(folder: Path, family: FamilyName | None = None) -> Family:
     # Older copies of ChatGLM2 have no model_type.
     kind = config.model_type or "chatglm" * any(name.startswith("ChatGLM") for name in config.architectures)
     if kind not in _READERS:
-        known = ", ".join(_READERS)
-        raise UnsupportedModelError(
-            config.path,
-            f"model_type {config.model_type!r} with architectures {list(config.architectures)} is not converted "
-            f"(known: {known})",
-        )
+        raise UnsupportedModelError(config.path, _refusal(config))
     return _READERS[kind](config, family)
+
+
+def _refusal(config: ConfigFile) -> str:
+    said = f"model_type {config.model_type!r} with architectures {list(config.architectures)} is not converted"
+    if any(name.endswith(_TEXT_MODEL) for name in config.architectures):
+        # Qwen, Llama, Mistral and the rest: there are files of them, which llama.cpp's own converter makes.
+        return f"{said}; it is a text model of another family: get its GGUF and serve that, glmserve serve FILE.gguf"
+    return f"{said} (known: {', '.join(_READERS)})"

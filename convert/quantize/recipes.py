@@ -1,9 +1,9 @@
 """Which tensor gets which type: the mixtures of llama.cpp, as a pure function.
 
 The rules are those of ``llama_tensor_get_type`` in llama.cpp's ``src/llama-quant.cpp`` (as vendored by
-llama-cpp-python 0.3.36), restricted to what these models have: no experts, an output matrix of its own, and
-a fused query/key/value matrix, which llama.cpp counts as a value matrix, or a separate one for
-values. An integration test compares the outcome with ``llama_model_quantize`` itself.
+llama-cpp-python 0.3.36), restricted to what these models have: no experts, and a fused query/key/value matrix, which
+llama.cpp counts as a value matrix, or a separate one for values. An integration test compares the outcome with
+``llama_model_quantize`` itself.
 """
 
 from dataclasses import dataclass
@@ -96,6 +96,7 @@ def choose_type(
     *,
     heads_per_group: int = 16,
     has_imatrix: bool = False,
+    is_tied: bool = False,
 ) -> GGMLType:
     """Return the type that llama.cpp would give to a tensor.
 
@@ -107,8 +108,18 @@ def choose_type(
         n_layers: layers of the model.
         heads_per_group: query heads that share a key/value group (ChatGLM2-6B: 32 / 2); matters to q2_k.
         has_imatrix: an importance matrix is used; matters to q4_0 and q5_0.
+        is_tied: the embedding is the output matrix, too.
     """
-    wanted = wanted_type(name, shape, quant, layer, n_layers, heads_per_group=heads_per_group, has_imatrix=has_imatrix)
+    wanted = wanted_type(
+        name,
+        shape,
+        quant,
+        layer,
+        n_layers,
+        heads_per_group=heads_per_group,
+        has_imatrix=has_imatrix,
+        is_tied=is_tied,
+    )
     return fit_type(wanted, shape)
 
 
@@ -121,6 +132,7 @@ def wanted_type(
     *,
     heads_per_group: int = 16,
     has_imatrix: bool = False,
+    is_tied: bool = False,
 ) -> GGMLType:
     """Return the type the mixture asks for, whether or not the rows can have it; see choose_type."""
     if len(shape) < 2 or name in _ADDED_MATRICES or name in _HEADS:
@@ -128,7 +140,7 @@ def wanted_type(
     kind = quant.base
     if kind in _WIDE:
         return kind
-    if name == "output.weight":
+    if name == ("token_embd.weight" if is_tied else "output.weight"):
         kind = GGMLType.Q8_0 if quant is QuantType.Q8_0 else GGMLType.Q6_K
     elif "attn_qkv" in name or "attn_v." in name:
         kind = _attention_type(quant, layer, n_layers, heads_per_group)

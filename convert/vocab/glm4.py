@@ -5,8 +5,7 @@ its list of merges names, so the list is derived: each token, put together from 
 that are merged into it.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from glmserve.convert.checkpoint.config import read_json_object
@@ -14,6 +13,7 @@ from glmserve.convert.errors import CorruptFileError, VocabularyError
 from glmserve.convert.family_name import FamilyName
 from glmserve.convert.gguf_keys import PROMPT_FORMAT, PROMPT_PREFIX_IDS, Metadata
 from glmserve.convert.vocab.added_tokens import read_added_tokens
+from glmserve.convert.vocab.byte_level import ByteLevelVocabulary, spell
 from glmserve.convert.vocab.chat_templates import GLM4_TEMPLATE
 from glmserve.convert.vocab.tokenizer_model import PieceType, read_ranks
 
@@ -24,23 +24,13 @@ GLM4_SPECIALS = (
 )  # fmt: skip
 """They follow the tokens in this order where tokenizer_config.json does not list them."""
 
-_NEEDED = ("<|endoftext|>", "[gMASK]", "<sop>", "<|user|>", "<|observation|>")
+_ENDS = ("<|endoftext|>", "<|user|>", "<|observation|>")
+_NEEDED = (*_ENDS, "[gMASK]", "<sop>")
+_END_KEYS = ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")
+"""llama.cpp ends an answer at each of these; what else they may mean concerns no chat."""
 
 _MERGED_PRE, _WHOLE_PRE = "chatglm-bpe", "glm4"
 """Names in llama.cpp for the same splitting into words; the second one looks for whole words among the tokens."""
-
-
-@dataclass(frozen=True, slots=True)
-class ByteLevelVocabulary:
-    """Tokens in the order of their ids, special ones and padding among them."""
-
-    texts: tuple[str, ...]
-    """In GPT-2's spelling, a visible character for each byte; special tokens as they are."""
-    types: tuple[int, ...]
-    merges: tuple[str, ...]
-    specials: Mapping[str, int]
-    is_whole: bool
-    """Whether merges lead to every token."""
 
 
 def load_byte_level(path: Path, padded_size: int) -> ByteLevelVocabulary:
@@ -56,7 +46,7 @@ def load_byte_level(path: Path, padded_size: int) -> ByteLevelVocabulary:
     for added in read_added_tokens(path.parent):
         if specials.get(added.text) != added.id:
             raise VocabularyError(path, f"the added token {added.text!r} with id {added.id} would be lost")
-    spelled = [_spell(token) for token in tokens]
+    spelled = [spell(token) for token in tokens]
     texts = {token: text for text, token in specials.items()} | dict(enumerate(spelled))
     if max(texts) >= padded_size:
         raise VocabularyError(
@@ -72,29 +62,46 @@ def load_byte_level(path: Path, padded_size: int) -> ByteLevelVocabulary:
         types=tuple(_types(len(tokens), frozenset(specials.values()), padded_size)),
         merges=merges,
         specials=specials,
-        is_whole=len(merges) == len(tokens) - 256,
+        is_merged=len(merges) == len(tokens) - 256,
     )
 
 
-def byte_level_metadata(vocabulary: ByteLevelVocabulary) -> Metadata:
-    """Return the tokenizer's GGUF keys, the chat template and how the server prompts."""
-    end = vocabulary.specials["<|endoftext|>"]
+def byte_level_metadata(
+    path: Path, vocabulary: ByteLevelVocabulary, ends: Collection[int] = (), family: FamilyName = FamilyName.GLM4
+) -> Metadata:
+    """Return the tokenizer's GGUF keys, the chat template and how the server prompts.
+
+    Args:
+        path: the file of the vocabulary, for messages.
+        vocabulary: its tokens.
+        ends: ids that end an answer, beside those of the prompt format.
+        family: the prompt format.
+
+    Raises:
+        VocabularyError: special tokens of GLM-4 are missing, or a file has no keys for so many ends.
+    """
+    specials = vocabulary.specials
+    missing = [text for text in _NEEDED if text not in specials]
+    if missing:
+        raise VocabularyError(path, f"it lacks {', '.join(missing)}; this is not the tokenizer of GLM-4")
+    end = specials["<|endoftext|>"]
+    all_ends = tuple(dict.fromkeys((*(specials[text] for text in _ENDS), *ends)))
+    if len(all_ends) > len(_END_KEYS):
+        raise VocabularyError(path, f"{len(all_ends)} tokens end an answer, and llama.cpp has {len(_END_KEYS)} at most")
     return {
         "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": _MERGED_PRE if vocabulary.is_whole else _WHOLE_PRE,
+        "tokenizer.ggml.pre": _MERGED_PRE if vocabulary.is_merged else _WHOLE_PRE,
         "tokenizer.ggml.tokens": vocabulary.texts,
         "tokenizer.ggml.token_type": vocabulary.types,
         "tokenizer.ggml.merges": vocabulary.merges,
-        "tokenizer.ggml.eos_token_id": end,
-        "tokenizer.ggml.eot_token_id": vocabulary.specials["<|user|>"],
-        "tokenizer.ggml.eom_token_id": vocabulary.specials["<|observation|>"],
+        **{f"tokenizer.ggml.{key}_token_id": token for key, token in zip(_END_KEYS, all_ends, strict=False)},
         "tokenizer.ggml.unknown_token_id": end,
         "tokenizer.ggml.padding_token_id": end,
         "tokenizer.ggml.add_bos_token": False,
         "tokenizer.ggml.add_eos_token": False,
         "tokenizer.chat_template": GLM4_TEMPLATE,
-        PROMPT_FORMAT: FamilyName.GLM4.value,
-        PROMPT_PREFIX_IDS: (vocabulary.specials["[gMASK]"], vocabulary.specials["<sop>"]),
+        PROMPT_FORMAT: family.value,
+        PROMPT_PREFIX_IDS: (specials["[gMASK]"], specials["<sop>"]),
     }
 
 
@@ -109,9 +116,6 @@ def _read_specials(path: Path, first: int) -> Mapping[str, int]:
         if not str(token).isdecimal() or not isinstance(text, str) or int(token) < first:
             raise CorruptFileError(config, f"its added token {token} makes no sense beside {first} ordinary tokens")
         specials[text] = int(token)
-    missing = [text for text in _NEEDED if text not in specials]
-    if missing:
-        raise VocabularyError(config, f"it lacks {', '.join(missing)}; this is not the tokenizer of GLM-4")
     return specials
 
 
@@ -129,7 +133,7 @@ def _merges(tokens: tuple[bytes, ...]) -> Iterator[str]:
         if len(token) > 1:
             parts = _split(token, ranks, rank)
             if len(parts) == 2:
-                yield f"{_spell(parts[0])} {_spell(parts[1])}"
+                yield f"{spell(parts[0])} {spell(parts[1])}"
 
 
 def _split(token: bytes, ranks: Mapping[bytes, int], limit: int) -> list[bytes]:
@@ -143,17 +147,3 @@ def _split(token: bytes, ranks: Mapping[bytes, int], limit: int) -> list[bytes]:
         at = joint.index(lowest)
         parts[at : at + 2] = [parts[at] + parts[at + 1]]
     return parts
-
-
-def _visible_bytes() -> tuple[str, ...]:
-    """GPT-2's spelling: printable Latin-1 stands for itself, the other bytes for characters from 256 on."""
-    plain = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = iter(range(0x100, 0x200))
-    return tuple(chr(byte) if byte in plain else chr(next(others)) for byte in range(256))
-
-
-_VISIBLE = _visible_bytes()
-
-
-def _spell(token: bytes) -> str:
-    return "".join(_VISIBLE[byte] for byte in token)

@@ -22,8 +22,8 @@ from glmserve.api.openai.chat_completions import router as chat
 from glmserve.api.openai.completions import router as completions
 from glmserve.api.openai.rerank import router as rerank
 from glmserve.api.openai.responses import router as responses
-from glmserve.api.openai.responses.service import ResponsesService
-from glmserve.api.openai.responses.store import ResponseStore
+from glmserve.api.openai.responses.conversation import ResponseStore
+from glmserve.api.openai.responses.router import ResponsesService
 from glmserve.chat.prompts.messages import PromptError
 from glmserve.chat.tasks.task import Task
 from glmserve.chat.tools.types import ToolError

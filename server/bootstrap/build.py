@@ -24,9 +24,10 @@ from glmserve.chat.tokenizer.encoder_tokenizer import load_encoder_tokenizer
 from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
 from glmserve.config.schema import Load, ModelSettings, Settings
 from glmserve.engine.client.client import EngineClient
-from glmserve.engine.client.compute_modes.memory import build_identity
+from glmserve.engine.client.compute_modes import build_identity
 from glmserve.engine.errors import EngineUnavailable, ModelLoadError
-from glmserve.engine.llama.fingerprint import identify_content
+from glmserve.engine.files import identify_content
+from glmserve.engine.gguf.prompt_format import TEMPLATE
 from glmserve.http.middleware.auth import ApiKeyStore, parse_keys
 from glmserve.http.middleware.request_log import SpanWriter
 from glmserve.http.origins import is_loopback_host
@@ -241,7 +242,7 @@ def _card(plan: ModelPlan) -> ModelCard:
         created=int(time.time()),
         aliases=plan.settings.alias,
         prompt_format=chosen,
-        defaults=_defaults(plan.source, chosen),
+        defaults=sampling_defaults(plan.source, chosen),
         default_max_tokens=plan.settings.default_max_tokens,
         max_output_tokens=plan.settings.max_output_tokens,
         fingerprint=system_fingerprint(plan.facts.path),
@@ -260,9 +261,10 @@ def system_fingerprint(*files: Path) -> str:
     return f"fp_{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:12]}"
 
 
-def _defaults(source: ModelSource, format_name: str) -> SamplingDefaults:
+def sampling_defaults(source: ModelSource, format_name: str) -> SamplingDefaults:
     """Return the sampling of the model, or of the first known one that is prompted the same way."""
     if source.entry is not None:
         return source.entry.defaults
-    same = (entry.defaults for entry in CATALOG if entry.prompt_format == format_name)
+    # Models that bring a template of their own have nothing else in common.
+    same = (e.defaults for e in CATALOG if e.prompt_format == format_name and format_name != TEMPLATE)
     return next(same, SamplingDefaults())

@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import logging
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 from glmserve import convert, models
 from glmserve.config.schema import ModelSettings, Quant
 from glmserve.convert.checkpoint.source_folder import find_checkpoint, is_checkpoint, model_name
-from glmserve.convert.errors import OutputBusyError, UnsupportedModelError
+from glmserve.convert.errors import OutputBusyError, OutputError, UnsupportedModelError
 from glmserve.convert.pipeline import ProgressSink, convert_checkpoint
 from glmserve.convert.quantize.recipes import QuantType
 from glmserve.engine.gguf.gguf_check import ModelFacts, check_gguf
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 
 _BUSY_SECONDS = 0.5
 """How often to look whether another process has converted a checkpoint."""
-_CHECKPOINT_FILES = ("*.json", "*.model", "*.safetensors", "*.bin")
+_CHECKPOINT_FILES = ("*.json", "*.jinja", "*.model", "*.safetensors", "*.bin")
 
 
 class UnknownModelError(Exception):
@@ -112,7 +113,7 @@ def convert_source(source: ModelSource, progress: ProgressSink | None = None) ->
     """
     if source.checkpoint is None or source.quant is None or not source.needs_conversion:
         return
-    source.gguf.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(source.gguf.parent)
     waiting = False
     while source.needs_conversion:
         try:
@@ -126,6 +127,17 @@ def convert_source(source: ModelSource, progress: ProgressSink | None = None) ->
     for older in source.gguf.parent.glob(f"{prefix}-*.gguf"):
         if older != source.gguf:
             older.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for converted models, or one inside of it. Raises OutputError: it cannot be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK | os.X_OK) else "not writable"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise OutputError(f"{folder}: {reason}; name a folder for converted models with --cache-dir") from None
 
 
 def _embedded(quant: Quant, cache_dir: Path) -> ModelSource:

@@ -127,6 +127,8 @@ class Server(uvicorn.Server):
         self._settings = settings
         self._on_settled = on_settled
         self._watching: asyncio.Task[None] | None = None
+        self.never_loaded = ""
+        """Why it ended itself: no model can be loaded, for this reason."""
         self.has_given_up = False
         """It ended itself, because every engine failed."""
 
@@ -183,6 +185,10 @@ class Server(uvicorn.Server):
         gc.collect()
         gc.freeze()
         self._on_settled()
+        statuses = [model.status for model in self._registry.models]
+        if all(status.state is EngineState.FAILED for status in statuses):
+            self.never_loaded = statuses[0].reason or "no model could be loaded"
+            self.should_exit = True
         while not self._registry.has_given_up:
             await asyncio.sleep(_POLL_SECONDS)
         self.has_given_up = self.should_exit = True

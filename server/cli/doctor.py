@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from glmserve.bootstrap.engine_config import MODE_FOLDER, ModelPlan, engine_config
-from glmserve.bootstrap.model_source import UnknownModelError, check_model, check_variants, find_source
+from glmserve.bootstrap.model_source import ModelSource, UnknownModelError, check_model, check_variants, find_source
 from glmserve.cli.machine import (
     CachedFile,
     Machine,
@@ -24,8 +24,12 @@ from glmserve.cli.machine import (
     probe,
 )
 from glmserve.cli.options import complete_model, output, read_settings, settings_options
+from glmserve.cli.trial import self_test
 from glmserve.config.schema import ModelSettings, Settings
-from glmserve.engine.client.compute_modes.memory import ModeMemory, Remembered
+from glmserve.convert.errors import ConvertError
+from glmserve.convert.pipeline import plan_conversion
+from glmserve.convert.quantize.recipes import QuantType
+from glmserve.engine.client.compute_modes import ModeMemory, Remembered
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.gguf.gguf_check import ModelFacts
 
@@ -46,6 +50,8 @@ class DoctorModel:
     placed: Placed = field(default_factory=Placed)
     compute_mode: Remembered | None = None
     """Where the usual one has failed on this machine."""
+    self_test: str = ""
+    """"passed", or the fault that the engine's self-test finds; empty where it was not run."""
 
     @property
     def cache_bytes(self) -> int:
@@ -69,20 +75,26 @@ class DoctorReport:
     @property
     def healthy(self) -> bool:
         """Whether every model can be served."""
-        return not self.problem and all(model.usable and not model.placed.problem for model in self.models)
+        return not self.problem and all(
+            model.usable and not model.placed.problem and model.self_test in ("", "passed") for model in self.models
+        )
 
 
 @click.command()
 @click.argument("model", nargs=-1, shell_complete=complete_model)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--self-test/--no-self-test", "tests", default=True,
+              help="Load each model and check its outputs as the engine does.  [default: yes]")  # fmt: skip
 @settings_options
-def doctor(model: tuple[str, ...], as_json: bool, config: Path | None, **flags: object) -> None:
+def doctor(*, model: tuple[str, ...], as_json: bool, tests: bool, config: Path | None, **flags: object) -> None:
     """Show the build, the devices and the model files, and how `serve MODEL` would run with these settings.
 
     Exits with status 1 if a MODEL cannot be served. Without MODEL the models of the TOML file are checked, or else
     the embedded one.
     """
-    report = examine(read_settings(model, config, flags))
+    settings = read_settings(model, config, flags)
+    with Console(stderr=True).status("looking at the machine and the models…"):
+        report = examine(settings, tests=tests)
     if as_json:
         click.echo(json.dumps(to_json(report), indent=2, ensure_ascii=False, default=str))
     else:
@@ -91,13 +103,15 @@ def doctor(model: tuple[str, ...], as_json: bool, config: Path | None, **flags: 
         raise SystemExit(1)
 
 
-def examine(settings: Settings) -> DoctorReport:
-    """Look at everything; loads no model and changes nothing."""
+def examine(settings: Settings, *, tests: bool = False) -> DoctorReport:
+    """Look at everything, and change nothing; ``tests``: load the models for the engine's self-test."""
     reports = [_look_at(model, settings.cache_dir) for model in settings.models]
     known = [index for index, (plan, _) in enumerate(reports) if plan is not None]
     plans = [plan for plan, _ in reports if plan is not None]
     found = probe(tuple((engine_config(plan), plan.facts) for plan in plans))
     placed = dict(zip(known, found.placed, strict=False))  # where llama.cpp cannot be asked, there are none
+    if tests:
+        reports = [(plan, _tested(plan, report, placed.get(i))) for i, (plan, report) in enumerate(reports)]
     return DoctorReport(
         versions=find_versions(),
         machine=find_machine(),
@@ -109,10 +123,29 @@ def examine(settings: Settings) -> DoctorReport:
     )
 
 
+def _tested(plan: ModelPlan | None, report: DoctorModel, placed: Placed | None) -> DoctorModel:
+    if plan is None or placed is None or placed.problem:
+        return report
+    config = engine_config(plan)
+    if report.compute_mode is not None:
+        config = replace(config, compute_mode=report.compute_mode.mode)
+    fault = self_test(config)
+    return replace(report, self_test=fault or "passed")
+
+
 def to_json(report: DoctorReport) -> dict[str, object]:
     """Return the report for programs."""
     models = [{**asdict(model), "cache_bytes": model.cache_bytes} for model in report.models]
     return {**asdict(report), "models": models, "healthy": report.healthy}
+
+
+def _of_checkpoint(name: str, source: ModelSource, folder: Path, quant: QuantType) -> DoctorModel:
+    """Check a checkpoint as its conversion would: configuration, every shard, tokenizer."""
+    try:
+        plan_conversion(folder, quant)
+    except ConvertError as error:
+        return DoctorModel(name, source.gguf, str(error), usable=False)
+    return DoctorModel(name, source.gguf, f"{folder} is converted to {quant.value} when it is served first")
 
 
 def _look_at(model: ModelSettings, cache_dir: Path) -> tuple[ModelPlan | None, DoctorModel]:
@@ -122,9 +155,8 @@ def _look_at(model: ModelSettings, cache_dir: Path) -> tuple[ModelPlan | None, D
     except UnknownModelError as error:
         return None, DoctorModel(model.name or model.model, state=str(error), usable=False)
     name = model.name or source.name
-    if source.needs_conversion and source.quant is not None:
-        state = f"{source.checkpoint} is converted to {source.quant.value} when it is served first"
-        return None, DoctorModel(name, source.gguf, state)
+    if source.checkpoint is not None and source.quant is not None and source.needs_conversion:
+        return None, _of_checkpoint(name, source, source.checkpoint, source.quant)
     try:
         check_variants(model)
         facts = check_model(model, source)
@@ -139,16 +171,17 @@ def _look_at(model: ModelSettings, cache_dir: Path) -> tuple[ModelPlan | None, D
 
 def show(report: DoctorReport, console: Console) -> None:
     """Print the report, one table for each subject."""
-    _print(console, "Installation", _installation(report))
-    _print(console, "Machine", _machine(report))
+    print_rows(console, "Installation", _installation(report))
+    print_rows(console, "Machine", _machine(report))
     for model in report.models:
-        _print(console, "Model", _model(model))
-    _print(console, f"Model files in {report.cache_dir}", _files(report))
+        print_rows(console, "Model", _model(model))
+    print_rows(console, f"Model files in {report.cache_dir}", _files(report))
     for problem in filter(None, (report.problem, *(model.placed.problem for model in report.models))):
         console.print(f"[bold red]Problem:[/] {escape(problem)}")
 
 
-def _print(console: Console, title: str, rows: list[tuple[str, str]]) -> None:
+def print_rows(console: Console, title: str, rows: list[tuple[str, str]]) -> None:
+    """Print a table of names and values under a title."""
     table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None)
     table.add_column(style="cyan", no_wrap=True, min_width=18)
     table.add_column(overflow="fold")
@@ -203,6 +236,8 @@ def _model(model: DoctorModel) -> list[tuple[str, str]]:
     if model.compute_mode is not None:
         mode = model.compute_mode
         rows.append(("compute mode", f"{mode.mode.in_words}, as {mode.reason} (remove {mode.file} to try it again)"))
+    if model.self_test:
+        rows.append(("self-test", model.self_test))
     if placement is not None and model.facts is not None:
         rows += [
             ("would run on", placement.in_words),

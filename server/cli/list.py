@@ -89,8 +89,10 @@ def show(models: Sequence[ListedModel], console: Console) -> None:
     """Print a table; in a narrow terminal, a path below each of its rows."""
     if console.width < _FITS:
         for model in models:
-            console.print(model.name, model.type, in_units(model.size_bytes), model.family, markup=False)
-            console.print(f"  {model.path}", markup=False, overflow="fold")
+            console.print(
+                model.name, model.type, in_units(model.size_bytes), model.family, markup=False, highlight=False
+            )
+            console.print(f"  {model.path}", markup=False, highlight=False, overflow="fold")
         return
     table = Table(box=None, header_style="bold")
     for column in ("name", "type", "size", "family"):

@@ -17,6 +17,7 @@ _COMMANDS: Mapping[str, str] = MappingProxyType(
         "chat": "glmserve.cli.chat:chat",
         "task": "glmserve.cli.task:task",
         "bench": "glmserve.cli.bench:bench",
+        "inspect": "glmserve.cli.inspect:inspect",
         "doctor": "glmserve.cli.doctor:doctor",
         "completion": "glmserve.cli.options:completion",
     }

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from glmserve.config.loader import SettingsError, flag_name, key_variable, load_settings, variable_name
 from glmserve.config.schema import FLAGS, OF_PULL, Settings
+from glmserve.convert.type_names import usual_name
 from glmserve.models.catalog import CATALOG
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
@@ -99,13 +100,21 @@ def _given(flags: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in flags.items() if value is not None and value != ()}
 
 
+class _Choice(click.Choice):  # type: ignore[type-arg] # generic since click 8.2 only
+    """Values of a setting, upper or lower case; for types of weights, other names of them, too."""
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the value as the setting has it. Raises BadParameter."""
+        return str(super().convert(usual_name(str(value)), param, ctx))
+
+
 def _option(name: str, field: FieldInfo) -> Callable[[_Command], _Command]:
     # Values stay text here: they are checked in one place, whichever source they come from.
     kind = field.annotation
     flag = flag_name(name)
     help_text = f"{field.description}  [{variable_name(name)}{_default(field)}]"
     if isinstance(kind, type) and issubclass(kind, Enum):
-        choices = click.Choice([member.value for member in kind])
+        choices = _Choice([member.value for member in kind])
         return click.option(flag, name, type=choices, default=None, help=help_text)
     if kind is bool:
         return click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=help_text)

@@ -23,10 +23,11 @@ from rich.progress import (
 from glmserve.bootstrap.hubs.huggingface import HuggingFace
 from glmserve.bootstrap.hubs.modelscope import ModelScope
 from glmserve.bootstrap.hubs.remote import DownloadSink, HubError, ModelHub, check_space
+from glmserve.bootstrap.model_source import make_folder
 from glmserve.cli.list import describe_file, json_list, show
 from glmserve.cli.options import UsageProblem, cache_options, complete_known, output, read_settings
 from glmserve.config.schema import Hub
-from glmserve.convert.cli import DEFAULT_QUANT, progress_bar
+from glmserve.convert.cli import DEFAULT_QUANT, QuantChoice, progress_bar
 from glmserve.convert.errors import ConvertError
 from glmserve.convert.pipeline import convert_checkpoint, kind_of_file, may_be_made_from
 from glmserve.convert.quantize.recipes import QuantType
@@ -105,7 +106,7 @@ _PART = re.compile(r"\w[\w.-]*")
 
 @click.command()
 @click.argument("model", shell_complete=complete_known)
-@click.option("-q", "--quant", type=click.Choice([q.value for q in QuantType], case_sensitive=False),
+@click.option("-q", "--quant", type=QuantChoice(),
               default=DEFAULT_QUANT.value, show_default=True, help="Type of the weights.")  # fmt: skip
 @click.option("--from", "hub", type=click.Choice([hub.value for hub in Hub], case_sensitive=False), default=None,
               help="Model hub.  [GLMSERVE_HUB; default: huggingface]")  # fmt: skip
@@ -134,7 +135,7 @@ def pull(
     the necessary files are downloaded, into the hub's own cache. For a private repository the token of `hf auth login`
     or HF_TOKEN is used, on ModelScope MODELSCOPE_API_TOKEN. HF_ENDPOINT names a mirror of Hugging Face.
     """
-    kind = QuantType(quant.lower())
+    kind = QuantType(quant)
     settings = read_settings((), config, {"cache_dir": cache_dir, "hub": hub and hub.lower()})
     repository, name = repository_of(model, settings.hub)
     try:
@@ -178,6 +179,7 @@ def _fetch(
     """Return the folder of a checkpoint, after downloading what is missing of it. Raises HubError."""
     if local_only:
         return hub.find_local(repository, revision)
+    make_folder(output_dir)
     remote = hub.look_up(repository, revision)
     check_space(hub.folder, remote.missing_bytes, output_dir, expected_bytes(remote.weight_bytes, kind))
     with download_progress(remote.missing_bytes) as sink:
@@ -191,7 +193,7 @@ def _convert(checkpoint: Path, folder: Path, name: str, kind: QuantType, *, forc
     if out.is_file() and out.stat().st_mtime_ns > downloaded and may_be_made_from(out, checkpoint, kind):
         click.echo(f"{out} is up to date", err=True)
         return out
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with progress_bar(Console(stderr=True)) as sink:
         convert_checkpoint(checkpoint, out, kind, sink, force=force)
     return out

@@ -6,9 +6,11 @@ Apart from the commands' flags, as help and completion ask for those and shall b
 import json
 import logging
 import shlex
+import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,18 +30,22 @@ from glmserve.bootstrap.model_source import (
     find_source,
 )
 from glmserve.bootstrap.uvicorn_server import AddressError, Server, base_url, bind, is_public, lan_url
+from glmserve.bootstrap.waiting_room import Progress, waiting_room
 from glmserve.chat.tasks.loader import TaskFileError, load_tasks
 from glmserve.cli.options import UsageProblem, read_settings
 from glmserve.compat.legacy import BAICHUAN, CHATGLM, Contract
 from glmserve.config.schema import LogFormat, ModelSettings, Settings
 from glmserve.convert.cli import progress_bar
 from glmserve.convert.errors import ConvertError
+from glmserve.convert.pipeline import Progress as Step
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.interface import EngineState, EngineStatus
 from glmserve.model_pool.registry import ModelRegistry, NamedModel
 from glmserve.observability.logging import configure_logging
 
 _GREETING = "你好"
+_LINE_SECONDS = 10.0
+"""Between two lines of the log about a conversion."""
 KEY_PLACEHOLDER = "YOUR_API_KEY"
 _LEGACY: tuple[tuple[Contract, Mapping[str, object]], ...] = (
     (CHATGLM, {"prompt": _GREETING, "history": []}),
@@ -136,6 +142,12 @@ def _curl(url: str, body: Mapping[str, object], *flags: str, needs_key: bool) ->
 log = logging.getLogger(__name__)
 
 
+class NothingLoadedError(click.ClickException):
+    """No model can be loaded, and none could by trying again: an exit status that supervisors need not retry."""
+
+    exit_code = 2
+
+
 def run(settings: Settings) -> None:
     """Serve until the process is told to stop.
 
@@ -168,7 +180,7 @@ def _serve(settings: Settings) -> None:
                 "--api-key-file, or have it listen on this machine alone with --host 127.0.0.1",
                 access.lan_url or url,
             )
-        assembly = prepare(settings)
+        assembly = prepare(settings, listener)
         names = ", ".join(model.card.name for model in assembly.registry.models)
         log.info("starting with %s; the server answers on %s meanwhile", names, url)
         server = Server(assembly, settings, lambda: announce(url, assembly.registry, settings, access))
@@ -178,6 +190,8 @@ def _serve(settings: Settings) -> None:
             if not server.should_exit:
                 raise
             log.warning("the server ended, but could not wait for its threads: %s", error)  # none is given to wait in
+    if server.never_loaded:
+        raise NothingLoadedError(server.never_loaded)
     if server.has_given_up:
         raise click.ClickException("all engines failed, in spite of restarts (--max-restarts); the log has the reason")
     log.info("stopped")
@@ -191,13 +205,17 @@ def announce(url: str, registry: ModelRegistry, settings: Settings, access: Acce
         log.info("glmserve is ready on %s", url, extra={"fields": {"url": url, "models": names}})
     elif len(failed) < len(registry.models):
         click.echo(ready_banner(url, [announced(model) for model in registry.models], access, page=settings.page))
+    if len(failed) == len(registry.models):
+        return  # then it ends
     for model in failed:
         # Why has been logged. Whoever watches the server asks /health, so it stays.
         log.error("the server stays up without %s; /health says why, Ctrl-C stops it", model.card.name)
 
 
-def prepare(settings: Settings) -> Assembly:
+def prepare(settings: Settings, listener: socket.socket | None = None) -> Assembly:
     """Find the models, convert them where needed, and assemble the server.
+
+    While it converts, callers at ``listener`` are told how far that is.
 
     Raises:
         UsageProblem: there is no such model, or the settings do not fit it.
@@ -213,8 +231,7 @@ def prepare(settings: Settings) -> Assembly:
             for model, source in zip(settings.models, sources, strict=True)
         ]
         api_options(settings)  # a faulty key should show before a model is converted
-        for source in sources:
-            convert_with_bar(source)
+        _convert_all([source for source in sources if source.needs_conversion], listener, tell=not settings.needs_key)
         each = zip(settings.models, sources, pinned, strict=True)
         plans = [ModelPlan(model, source, check_model(model, source), pin) for model, source, pin in each]
         return assemble(settings, plans, tasks)
@@ -237,17 +254,32 @@ def locate(model: ModelSettings, cache_dir: Path) -> ModelSource:
         raise UsageProblem(str(error)) from None
 
 
-def convert_with_bar(source: ModelSource) -> None:
-    """Convert the checkpoint of ``source`` where that has not been done yet, showing how far it is.
-
-    Raises:
-        ConvertError: the checkpoint cannot be converted.
-    """
-    if not source.needs_conversion or source.quant is None:
+def _convert_all(sources: Sequence[ModelSource], listener: socket.socket | None, *, tell: bool) -> None:
+    """Convert checkpoints, and tell how far it is: by a bar or in the log, and callers. Raises ConvertError."""
+    if not sources:
         return
-    log.info("converting %s to %s, once", source.checkpoint, source.quant.value)
-    with progress_bar(Console(stderr=True)) as sink:
-        convert_source(source, sink)
+    progress = Progress(tell=tell)
+    with waiting_room(listener, progress) if listener else nullcontext():
+        for source in sources:
+            _convert(source, progress)
+
+
+def _convert(source: ModelSource, progress: Progress) -> None:
+    log.info("converting %s to %s, once", source.checkpoint, source.quant.value if source.quant else "")
+    console = Console(stderr=True)
+    next_line = time.monotonic() + _LINE_SECONDS
+    with progress_bar(console) as bar:
+
+        def tell(step: Step) -> None:
+            nonlocal next_line
+            bar(step)
+            share = f"{step.done_bytes / max(1, step.total_bytes):.0%} of {step.total_bytes / 1e9:.2f} GB"
+            progress.text = f"{source.name} is being converted: {share}"
+            if not console.is_terminal and time.monotonic() >= next_line:
+                next_line += _LINE_SECONDS
+                log.info("converting %s: %s", source.name, share)
+
+        convert_source(source, tell)
 
 
 @contextmanager
@@ -264,12 +296,14 @@ def own_server(model: str, config: Path | None, flags: Mapping[str, object]) -> 
     configure_logging(settings.log_level, settings.log_format, with_texts=settings.log_prompts)
     settled: Queue[EngineStatus] = Queue()
     with closing(bind("127.0.0.1", 0)) as listener:
+        console = Console(stderr=True)
         assembly = prepare(settings)
         server = Server(assembly, settings, lambda: settled.put(assembly.registry.get(None).status))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:
-            status = settled.get()
+            with console.status(f"loading {assembly.registry.get(None).card.name}…"):
+                status = settled.get()
             if status.state is EngineState.FAILED:
                 raise click.ClickException(status.reason)
             yield base_url(listener)

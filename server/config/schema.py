@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from glmserve.convert.type_names import usual_name
 from glmserve.engine.config import Device, KvType
 
 MUST_SAY_SOMETHING = frozenset(
@@ -101,6 +102,10 @@ def _split(value: object) -> object:
     return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
 
 
+def _usual_quant(value: object) -> object:
+    return usual_name(value) if isinstance(value, str) and not isinstance(value, Quant) else value
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 
 
@@ -129,7 +134,9 @@ class ModelDefaults(_Checked):
     prompt_format: str = Field(
         "", description="Format of chat prompts; empty takes the format that the model file names."
     )
-    quant: Quant = Field(Quant.AUTO, description="Weight type to which a checkpoint folder is converted.")
+    quant: Annotated[Quant, BeforeValidator(_usual_quant)] = Field(
+        Quant.AUTO, description="Weight type to which a checkpoint folder is converted."
+    )
     context: int = Field(
         0, ge=0, description="Context length in tokens, prompt and answer together; 0 uses the model's own."
     )

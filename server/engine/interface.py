@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from glmserve.engine.grammar import Grammar
 from glmserve.engine.messages import EVERYBODY, EngineInfo, EngineStats, Pin, PrefixScope, StepOutput
-from glmserve.engine.params import SamplingParams
+from glmserve.engine.params import Grammar, SamplingParams
 
 
 @dataclass(frozen=True, slots=True)

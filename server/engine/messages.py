@@ -187,6 +187,24 @@ class SampledToken:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptProgress:
+    """How far a sequence without a token is."""
+
+    total: int
+    """Tokens of the prompt."""
+    cached: int = 0
+    """Of these, how many came from the prefix cache."""
+    processed: int = 0
+    """Of these, how many are computed or cached."""
+    seconds: float = 0.0
+    """Since its admission."""
+    position: int = 0
+    """Place in the queue, the first one being 1; 0 once it is admitted."""
+    expected_wait: float | None = None
+    """Seconds until its admission, where the client can tell."""
+
+
+@dataclass(frozen=True, slots=True)
 class StepOutput:
     """Output of one step for one sequence; the one with a ``finish_reason`` is its last."""
 
@@ -204,6 +222,8 @@ class StepOutput:
     """From its submission to its admission; the same in every output of a sequence."""
     run_seconds: float = 0.0
     """From its admission to the end of this step."""
+    progress: PromptProgress | None = None
+    """Where the sequence asks for it, and has no token yet; such an output has nothing else."""
 
 
 @dataclass(frozen=True, slots=True)

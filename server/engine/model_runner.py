@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from glmserve.engine.kv_cache.ops import CacheOp
-from glmserve.engine.kv_cache.snapshot import CacheSnapshot
+from glmserve.engine.kv_cache.ops import CacheOp, CacheSnapshot
+from glmserve.engine.kv_cache.prefix_keys import LoadedVariant
 from glmserve.engine.messages import EngineInfo, SampledToken
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.adapters import LoadedVariant
 from glmserve.engine.scheduler.batch import BatchItem
 
 

@@ -1,9 +1,47 @@
-"""How a sequence is sampled: checked once, when made."""
+"""How a sequence is sampled, and the grammar of its answer: checked once, when made. Pure."""
 
 import math
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
 
-from glmserve.engine.grammar import Grammar
+WHITE_SPACE = r" |\n {0,12}"
+"""At each place of a JSON text that has any: enough to indent, and an end for a model that repeats itself."""
+MAX_BYTES = 65536
+"""Of a grammar's source. Chains of rules overflow llguidance's stack at several times that."""
+
+
+class GrammarKind(str, Enum):
+    """How a grammar is written; anything else becomes LARK, in llguidance's dialect, before it comes here."""
+
+    JSON_SCHEMA = "json_schema"
+    REGEX = "regex"
+    LARK = "lark"
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """A constraint on the whole answer of a sequence."""
+
+    kind: GrammarKind
+    source: str
+    """The JSON text of a schema, a regular expression, or a Lark grammar, which may embed schemas as ``%json {…}``."""
+    trusted: bool = False
+    """It is the operator's and not a caller's, so that operators whose cost has no bound are let through."""
+
+
+def size_problem(grammar: Grammar) -> str:
+    """Return why ``grammar`` is too large, or nothing. Costs the same for any size."""
+    characters = len(grammar.source)
+    size = characters if characters > MAX_BYTES else len(grammar.source.encode(errors="surrogatepass"))
+    return f"{size} bytes, which is more than the {MAX_BYTES} that a grammar may have" if size > MAX_BYTES else ""
+
+
+def one_of(texts: Iterable[str]) -> Grammar:
+    """Return the grammar of an answer that is one of ``texts``."""
+    return Grammar(GrammarKind.REGEX, "|".join(map(re.escape, texts)))
+
 
 MAX_LOGPROBS = 20
 """Tokens that may be listed at each place: OpenAI's bound."""
@@ -48,6 +86,8 @@ class SamplingParams:
     """Biases added to the logits of some tokens; ids outside the vocabulary have no effect."""
     grammar: Grammar | None = None
     """Grammar of the answer."""
+    progress_seconds: float | None = None
+    """Least time between two reports of progress before the first token; None reports nothing."""
 
     def __post_init__(self) -> None:
         _check("temperature", self.temperature, 0.0, 2.0)

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from glmserve.chat.tools.types import ToolConfig
+from glmserve.chat.tools.types import ToolChoice, ToolConfig
 from glmserve.engine.errors import GrammarRejected
 from glmserve.engine.interface import Caller
 from glmserve.engine.messages import PrefixScope, StepOutput
@@ -16,12 +16,16 @@ from glmserve.generation.deadline import Deadline
 from glmserve.generation.generation import Completion, Generation, PromptOutputs, cancel_all, close_all
 from glmserve.generation.output_processor import RequestOutput
 from glmserve.generation.prompt_log import log_prompt
+from glmserve.generation.reasoning import ReasoningParser, opens_reasoning
 from glmserve.generation.tool_schemas import without_refused_schemas
 from glmserve.http.errors import ClientDisconnected
 from glmserve.http.request_context import RequestContext, RequestObserver, RequestProgress
 from glmserve.model_pool.registry import ServedModel
 
 _T = TypeVar("_T")
+
+_PROMPT_END = 16
+"""Tokens at the end of a prompt in which it may open the reasoning."""
 
 SEED_SPAN = 2**32 - 1
 """Seeds lie below this: the largest 32-bit number asks llama.cpp for a random one."""
@@ -55,6 +59,8 @@ class GenerationRequest:
     """The prompt ends within an answer, which the model continues."""
     scores_only: bool = False
     """No answer is wanted. The engine gives one token all the same."""
+    progress_seconds: float | None = None
+    """Least time between reports of progress before the first piece of the first answer; None wants none."""
     salts: PrefixSalts = NO_SALTS
     common_tokens: int = 0
     """Length of the part of the prompt that callers share though each has a prefix cache of its own."""
@@ -104,7 +110,7 @@ async def _submit(model: ServedModel, request: GenerationRequest, context: Reque
         if request.tools is not None:
             request = await _with_usable_tools(model, request, request.tools, caller, context.observer)
         for index in range(request.n):
-            params = _params_of(request.params, index)
+            params = _params_of(request, index)
             stream = await model.host.engine.submit(request.prompt_ids, params, model.variant, caller)
             outputs.append(_output(model, request, first + index, stream, progress))
     except BaseException:
@@ -186,16 +192,34 @@ def _output(
         skip_blanks=skip_blanks,
         continued=request.continued,
         parser=parser,
+        reasoning=_reasoning_parser(model, request),
     )
+
+
+def _reasoning_parser(model: ServedModel, request: GenerationRequest) -> ReasoningParser | None:
+    """Return a parser for the reasoning of an answer; None where there can be none.
+
+    An answer in a format, or one that has to call, consists of that from its first token on.
+    """
+    tools = request.tools
+    is_free = request.params.grammar is None or (
+        tools is not None and tools.choice is ToolChoice.AUTO and tools.text_format is None
+    )
+    if not model.prompt_format.thinks or not is_free:
+        return None
+    end = b"".join(map(model.tokenizer.piece, request.prompt_ids[-_PROMPT_END:]))
+    return ReasoningParser(is_open=opens_reasoning(end))
 
 
 def _new_call_id() -> str:
     return f"call_{uuid.uuid4().hex[:24]}"
 
 
-def _params_of(params: SamplingParams, index: int) -> SamplingParams:
-    """Return the parameters of answer ``index``: with a seed, each answer has its own; one scores the prompt."""
+def _params_of(request: GenerationRequest, index: int) -> SamplingParams:
+    """Return the parameters of answer ``index``: each has its own seed; the first scores the prompt and reports."""
+    params = request.params
     if index == 0:
-        return params
+        every = request.progress_seconds
+        return params if every is None else replace(params, progress_seconds=every)
     seed = None if params.seed is None else (params.seed + index) % SEED_SPAN
     return replace(params, seed=seed, prompt_logprobs=None)

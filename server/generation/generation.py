@@ -28,6 +28,18 @@ class Usage:
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
+    reasoning_tokens: int | None = None
+    """Of the completion tokens; None where the model writes no reasoning apart from its text."""
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """Return the sum of both."""
+        reasoning = None if self.reasoning_tokens is None else self.reasoning_tokens + (other.reasoning_tokens or 0)
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+            reasoning,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +64,8 @@ class Answer:
     """All tokens of the text, where log-probabilities are asked for; an end token too, which has no text."""
     calls: tuple[ToolCall, ...] = ()
     """The last one may be cut off where ``finish_reason`` is LENGTH."""
+    reasoning: str = ""
+    """What the model wrote before the text, to itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +97,7 @@ class PromptOutputs:
             sum(output.completion_tokens for output in self.outputs),
             # One of the answers may have computed what the others then found in the cache.
             min(output.cached_tokens for output in self.outputs),
+            sum(output.reasoning_tokens for output in self.outputs) if self.outputs[0].thinks else None,
         )
 
 
@@ -125,12 +140,8 @@ class Generation:
     @property
     def usage(self) -> Usage:
         """Counts up to now, of all prompts."""
-        parts = [prompt.usage for prompt in self._prompts]
-        return Usage(
-            sum(part.prompt_tokens for part in parts),
-            sum(part.completion_tokens for part in parts),
-            sum(part.cached_tokens for part in parts),
-        )
+        first, *others = [prompt.usage for prompt in self._prompts]
+        return sum(others, first)
 
     @property
     def timings(self) -> Timings:
@@ -189,7 +200,8 @@ def _joined(deltas: Sequence[TextDelta]) -> Answer:
     assert reason is not None, "an answer without an end"
     tokens = tuple(token for delta in deltas for token in delta.tokens)
     calls = gather_calls([call for delta in deltas for call in delta.calls])
-    return Answer("".join(delta.text for delta in deltas), reason, tokens, calls)
+    reasoning = "".join(delta.reasoning for delta in deltas)
+    return Answer("".join(delta.text for delta in deltas), reason, tokens, calls, reasoning)
 
 
 async def _single(output: RequestOutput, deadline: Deadline) -> AsyncGenerator[TextDelta, None]:

@@ -1,14 +1,15 @@
 """One sequence of the engine as text: whole characters, up to a stop string, with the scores of its tokens."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 
 from glmserve.chat.tools.interface import AnswerParser
 from glmserve.chat.tools.types import AnswerPiece, CallDelta
 from glmserve.engine.errors import EngineDied
-from glmserve.engine.messages import FinishReason, SampledToken, StepOutput
+from glmserve.engine.messages import FinishReason, PromptProgress, SampledToken, StepOutput
 from glmserve.generation.detokenizer import Detokenizer, StopChecker
 from glmserve.generation.logprobs import LogprobBuffer, PieceLogprob, TokenLogprob
+from glmserve.generation.reasoning import ReasonedPiece, ReasoningParser
 from glmserve.http.request_context import RequestProgress
 from glmserve.model_pool.host import Tokenizer
 
@@ -26,6 +27,10 @@ class TextDelta:
     """The stop string that ended the answer, where one did."""
     calls: tuple[CallDelta, ...] = ()
     """Pieces of tool calls, which come after the text."""
+    reasoning: str = ""
+    """A piece of what the model wrote before the text, to itself."""
+    progress: PromptProgress | None = None
+    """Where it is asked for, and nothing of the answer has come yet; such a delta has nothing else."""
 
 
 class RequestOutput:
@@ -42,6 +47,7 @@ class RequestOutput:
         skip_blanks: bool = False,
         continued: bool = False,
         parser: AnswerParser | None = None,
+        reasoning: ReasoningParser | None = None,
     ) -> None:
         """Take over ``outputs``; the owner must close this object.
 
@@ -54,6 +60,7 @@ class RequestOutput:
             skip_blanks: drop those in front of the text.
             continued: the text goes on with one that the prompt began, so that a space in front is one of its own.
             parser: finds the calls in the text. Scores are for answers without one.
+            reasoning: finds what comes before the text and its calls.
         """
         self._index = index
         self._outputs = outputs
@@ -62,6 +69,9 @@ class RequestOutput:
         self._checker = StopChecker(stop)
         self._skip_blanks = skip_blanks
         self._parser = parser
+        self._reasoning = reasoning or ReasoningParser(is_open=False)
+        self.thinks = reasoning is not None
+        self.reasoning_tokens = 0
         self._scores = LogprobBuffer()
         self._decoded = 0
         self._sent = 0
@@ -77,16 +87,18 @@ class RequestOutput:
         self.prompt: list[SampledToken] = []
 
     async def next_delta(self) -> TextDelta:
-        """Return the next piece that has text or calls, or ends the answer.
+        """Return the next piece that has text or calls, or ends the answer; before, reports of progress if asked.
 
         Raises:
             EngineError: the engine could not finish the answer.
         """
         async for output in self._outputs:
+            if output.progress is not None:
+                return TextDelta(self._index, "", progress=output.progress)
             delta = self._take(output)
             if self._checker.stopped:
                 await self._outputs.aclose()
-            if delta.text or delta.calls or delta.tokens or delta.finish_reason is not None:
+            if delta.text or delta.calls or delta.tokens or delta.reasoning or delta.finish_reason is not None:
                 return delta
         raise EngineDied("the engine ended the answer without a reason")
 
@@ -101,23 +113,36 @@ class RequestOutput:
         self.cached_tokens = output.cached_tokens
         self.prompt += output.prompt_logprobs
         reason = output.finish_reason
-        text = "".join(map(self._feed, output.logprobs) if output.logprobs else map(self._decode, output.token_ids))
-        if reason is not None:
-            text += self._without_blanks(self._detokenizer.finish())
-        piece = self._parse(text, ended=reason is not None)
+        texts = map(self._feed, output.logprobs) if output.logprobs else map(self._decode, output.token_ids)
+        reasoned = self._without_reasoning(texts, ended=reason is not None)
+        piece = self._parse(reasoned.text, ended=reason is not None)
         text = self._checker.feed(piece.text)
         if self._checker.stopped:
             reason = FinishReason.STOP
         elif piece.calls or reason is not None:
             text += self._checker.finish()
         self._sent += len(text)
+        sent = self._sent + self._reasoning.dropped
         self._progress.cut |= reason is FinishReason.LENGTH
         if reason is None:
-            tokens = self._scores.released(self._sent)
-            return TextDelta(self._index, text, None, tokens, calls=piece.calls)
-        tokens = self._scores.finish(self._sent, cut=self._checker.stopped)
+            tokens = self._scores.released(sent)
+            return TextDelta(self._index, text, None, tokens, calls=piece.calls, reasoning=reasoned.reasoning)
+        tokens = self._scores.finish(sent, cut=self._checker.stopped)
         calls = () if self._checker.stopped else piece.calls
-        return TextDelta(self._index, text, reason, tokens, self._checker.found, calls)
+        return TextDelta(self._index, text, reason, tokens, self._checker.found, calls, reasoned.reasoning)
+
+    def _without_reasoning(self, texts: Iterable[str], *, ended: bool) -> ReasonedPiece:
+        """Return the text of tokens, and the reasoning apart; all of it is text where the model does not think."""
+        if not self.thinks:
+            text = "".join(texts)
+            return ReasonedPiece(text=text + self._without_blanks(self._detokenizer.finish()) if ended else text)
+        pieces = []
+        for text in texts:
+            pieces.append(self._reasoning.feed(text))
+            self.reasoning_tokens += bool(self._reasoning.is_reasoning or pieces[-1].reasoning)
+        if ended:
+            pieces += [self._reasoning.feed(self._detokenizer.finish()), self._reasoning.finish()]
+        return ReasonedPiece("".join(p.reasoning for p in pieces), "".join(p.text for p in pieces))
 
     def _note_times(self, output: StepOutput) -> None:
         if not self._last:

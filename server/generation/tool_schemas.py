@@ -6,8 +6,8 @@ from types import MappingProxyType
 from glmserve.chat.tools.schema import embedded
 from glmserve.chat.tools.types import Tool, ToolConfig
 from glmserve.engine.errors import GrammarRejected
-from glmserve.engine.grammar import Grammar, GrammarKind
 from glmserve.engine.interface import Caller
+from glmserve.engine.params import Grammar, GrammarKind
 from glmserve.http.request_context import RequestObserver
 from glmserve.model_pool.registry import ServedModel
 

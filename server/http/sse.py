@@ -32,6 +32,13 @@ class Event:
     name: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """A line that clients skip, which shows to people, and to proxies, that something goes on."""
+
+    text: str
+
+
 class Closable(Protocol):
     """The source of a stream, closed with it."""
 
@@ -45,7 +52,7 @@ class EventStream(EventSourceResponse):
     def __init__(
         self,
         source: Closable,
-        events: AsyncGenerator[Event, None],
+        events: AsyncGenerator[Event | Comment, None],
         on_error: Callable[[ErrorReply], Iterable[Event]],
     ) -> None:
         """Take over a source and its events.
@@ -67,7 +74,7 @@ class EventStream(EventSourceResponse):
 
 
 async def _sent(
-    events: AsyncGenerator[Event, None], on_error: Callable[[ErrorReply], Iterable[Event]]
+    events: AsyncGenerator[Event | Comment, None], on_error: Callable[[ErrorReply], Iterable[Event]]
 ) -> AsyncGenerator[bytes, None]:
     async with aclosing(events):
         try:
@@ -83,7 +90,9 @@ async def _sent(
                 yield _framed(event)
 
 
-def _framed(event: Event) -> bytes:
+def _framed(event: Event | Comment) -> bytes:
+    if isinstance(event, Comment):
+        return f": {event.text}{_SEPARATOR}{_SEPARATOR}".encode()
     # By hand, as this is done for every token: JSON has no line feeds, which are what the library looks for.
     data = event.data if isinstance(event.data, str) else _encode(event.data)
     name = "" if event.name is None else f"event: {event.name}{_SEPARATOR}"

@@ -3,20 +3,22 @@
 import asyncio
 import logging
 import struct
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
 
 from glmserve.chat.prompts.formats import PromptFormat, prefix_ids, prompt_format
 from glmserve.chat.prompts.messages import Message, PromptError, check_results
+from glmserve.chat.prompts.template.format import TemplateFormat
 from glmserve.chat.tasks.task import OutputConstraint
 from glmserve.chat.tools.types import Tool, ToolConfig
 from glmserve.engine.errors import EngineError, QueueFull
-from glmserve.engine.grammar import Grammar
 from glmserve.engine.interface import Caller, EngineState, EngineStatus
-from glmserve.http.errors import ModelNotFound, RouteNotServed, TextTooLong, WrongModelKind
+from glmserve.engine.params import Grammar
+from glmserve.http.errors import InvalidRequest, ModelNotFound, RouteNotServed, TextTooLong, WrongModelKind
 from glmserve.http.offload import INLINE_BYTES, off_loop
 from glmserve.http.request_context import RequestContext
 from glmserve.model_pool.host import ModelHost, Tokenizer
@@ -24,6 +26,8 @@ from glmserve.model_pool.prefixes import SystemLengths
 from glmserve.models.catalog import SamplingDefaults
 
 log = logging.getLogger(__name__)
+
+NO_OPTIONS: Mapping[str, object] = MappingProxyType({})
 
 _INLINE_CHARACTERS = 2000
 """Below this, tokenising is quicker than going to a thread and back."""
@@ -174,26 +178,40 @@ class ServedModel(NamedModel):
         tools: Sequence[Tool] = (),
         *,
         continued: bool = False,
+        options: Mapping[str, object] = NO_OPTIONS,
     ) -> EncodedPrompt:
-        """Return the prompt of a conversation; see ``PromptFormat``.
+        """Return the prompt of a conversation; see ``PromptFormat``. ``options`` are variables of a chat template.
 
         Raises:
             PromptError: it contradicts itself, or the model's prompt format cannot express it.
             TextTooLong: it is so long that it was not tokenised.
             EngineUnavailable: the model is not ready.
         """
-        tokenizer, form = self.tokenizer, self.prompt_format
+        tokenizer, form = self.tokenizer, self._format_with(options)
         characters = await off_loop(partial(_characters, messages, tools), context.body_bytes)
         ids = await self._encoded(
             characters, lambda: form.encode(messages, tokenizer, tools, continued=continued), context, waits=form.waits
         )
-        if not context.prefix_owner:
+        if not context.prefix_owner or options:
             return EncodedPrompt(ids)
         lengths = self._system_lengths
         common = await self._encoded(
             characters, lambda: lengths.of(messages, tools, tokenizer), context, waits=form.waits
         )
         return EncodedPrompt(ids, common)
+
+    def _format_with(self, options: Mapping[str, object]) -> PromptFormat:
+        """Return the prompt format with variables of its template. Raises InvalidRequest where it has none."""
+        if isinstance(self.prompt_format, TemplateFormat):
+            return self.prompt_format.with_options(options) if options else self.prompt_format
+        if any(options.values()):
+            raise InvalidRequest(
+                f"chat_template_kwargs is not supported by the model {self.card.name}: its prompts are made without a "
+                "chat template; leave it out",
+                param="chat_template_kwargs",
+                code="unsupported_parameter",
+            )
+        return self.prompt_format
 
     def answer_form(self, messages: Sequence[Message]) -> OutputConstraint:  # noqa: ARG002 - a task's depends on them
         """Return the constraint of an answer to ``messages``, unless the request has its own."""

@@ -9,7 +9,7 @@ from glmserve.chat.tasks.task import OutputConstraint, Task, TaskSampling, Varia
 from glmserve.chat.tools.types import Tool
 from glmserve.http.request_context import RequestContext
 from glmserve.model_pool.prefixes import pins, task_prompt
-from glmserve.model_pool.registry import EncodedPrompt, ModelCard, NamedModel, ServedModel
+from glmserve.model_pool.registry import NO_OPTIONS, EncodedPrompt, ModelCard, NamedModel, ServedModel
 from glmserve.models.catalog import SamplingDefaults
 
 
@@ -39,6 +39,7 @@ class TaskModel(ServedModel):
         tools: Sequence[Tool] = (),
         *,
         continued: bool = False,
+        options: Mapping[str, object] = NO_OPTIONS,
     ) -> EncodedPrompt:
         """Return the task's prompt with the last question in it; see ``ServedModel.encode``.
 
@@ -54,7 +55,7 @@ class TaskModel(ServedModel):
         question = Message(Role.USER, self.task.fill(self._values(messages)))
         if not system:
             await self.pin()
-        return await super().encode([*system, question], context)
+        return await super().encode([*system, question], context, options=options)
 
     async def pin(self) -> None:
         """Pin the common prefix of the task's prompts, from its first use on."""

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from glmserve.api.common.sampling import SamplingFields
+from glmserve.api.common.fields import SamplingFields
 from glmserve.bootstrap.app import ApiOptions, create_app
 from glmserve.chat.tasks.task import Task
 from glmserve.http.openapi import openapi_of

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from glmserve.api.openai.responses.service import ResponsesService
+from glmserve.api.openai.responses.router import ResponsesService
 from glmserve.bootstrap.app import ApiOptions
 from glmserve.chat.tasks.task import Task
 from tests.support.api import MODEL, connect, make_app

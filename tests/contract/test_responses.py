@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from glmserve.bootstrap.app import ApiOptions
 from glmserve.chat.tasks.task import Task, TaskSampling
 from glmserve.engine.errors import EngineDied, QueueFull
-from glmserve.engine.grammar import Grammar, GrammarKind
+from glmserve.engine.params import Grammar, GrammarKind
 from tests.support.api import ALIAS, MODEL, connect, make_app
 from tests.support.response_events import URL, check_order, create, events, refusal
 from tests.support.scripted_engine import ScriptedEngine

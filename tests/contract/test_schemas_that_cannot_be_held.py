@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from glmserve.engine.grammar import Grammar
+from glmserve.engine.params import Grammar
 from tests.support.api import MODEL
 from tests.support.scripted_engine import ScriptedEngine
 

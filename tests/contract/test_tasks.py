@@ -8,7 +8,7 @@ from openai import AsyncOpenAI, BadRequestError, NotFoundError
 
 from glmserve.bootstrap.app import ApiOptions
 from glmserve.chat.tasks.task import Task, TaskSampling, Variable, Words
-from glmserve.engine.grammar import Grammar, GrammarKind
+from glmserve.engine.params import Grammar, GrammarKind
 from glmserve.model_pool.registry import ModelRegistry
 from glmserve.model_pool.task_model import task_models
 from tests.support.api import ALIAS, MODEL, connect, make_app, served_model

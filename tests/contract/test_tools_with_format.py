@@ -8,7 +8,7 @@ import pytest
 from openai import AsyncOpenAI
 from pydantic import BaseModel
 
-from glmserve.engine.grammar import Grammar
+from glmserve.engine.params import Grammar
 from tests.support.api import MODEL
 from tests.support.message_events import gather, read_message_events
 from tests.support.response_events import check_order, create, events

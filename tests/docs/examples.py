@@ -42,6 +42,7 @@ GLMSERVE_NOT_RUN = {
     "chat": "needs somebody at the keyboard; tests/contract/test_chat_command.py is one",
     "pull": "needs the network; tests/integration/test_pull.py pulls from a hub of its own",
     "bench": "measures for minutes; tests/unit/cli/test_bench.py runs it",
+    "inspect": "tests/integration/test_inspect.py looks at each kind of file",
     "convert": "tests/integration/test_convert_cli.py and its neighbours convert each kind of source",
 }
 """Commands of glmserve whose arguments are only parsed, and why."""

@@ -16,10 +16,9 @@ from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokeniz
 from glmserve.engine.client.client import EngineClient
 from glmserve.engine.config import Device, EngineConfig
 from glmserve.engine.errors import GrammarFailed, GrammarRejected
-from glmserve.engine.grammar import Grammar, GrammarKind
 from glmserve.engine.interface import Caller
 from glmserve.engine.messages import FinishReason
-from glmserve.engine.params import SamplingParams
+from glmserve.engine.params import Grammar, GrammarKind, SamplingParams
 from tests.support.hostile_grammars import HOSTILE, schema_grammar
 
 pytestmark = pytest.mark.anyio

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glmserve.engine.grammar import Grammar, GrammarKind
 from glmserve.engine.grammar_backend.constraint import Constraint, ConstraintFactory
 from glmserve.engine.grammar_backend.source import GrammarError
-from glmserve.engine.llama.vocabulary import load_vocabulary, stop_ids
+from glmserve.engine.llama.model_loading import load_vocabulary, stop_ids
+from glmserve.engine.params import Grammar, GrammarKind
 
 STOPS = frozenset({2, 1652, 1654})
 """As ChatGLM3 and GLM-4 have: several tokens that end an answer."""

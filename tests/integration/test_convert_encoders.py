@@ -15,7 +15,7 @@ from glmserve.convert.quantize.recipes import QuantType
 from glmserve.engine.config import EngineConfig
 from glmserve.engine.embedding.llama_embedder import LlamaEmbedder
 from glmserve.engine.gguf.gguf_check import check_gguf
-from glmserve.engine.llama.log import route_log
+from glmserve.engine.llama.model_loading import route_log
 from tests.support.chatglm2_checkpoint import write_safetensors
 from tests.support.encoders import Encoder, random_encoder, write_encoder
 

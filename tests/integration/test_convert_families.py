@@ -1,18 +1,14 @@
 """The relatives of ChatGLM2 in llama.cpp: their tokens, their prompts, and where their answers end."""
 
-import base64
 import json
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 
 import jinja2
 import numpy as np
 import pytest
-import regex
 import sentencepiece
 import tiktoken
 from gguf import GGUFReader
@@ -27,23 +23,12 @@ from glmserve.convert.quantize.recipes import QuantType
 from glmserve.convert.vocab.glm4 import GLM4_SPECIALS
 from tests.integration.test_convert_tokenizer import EDGES, mixed_strings
 from tests.reference.numpy_chatglm2 import forward
+from tests.support.byte_pairs import GLM4_TEXT, GLM4_WORDS, byte_pairs, model_file
 from tests.support.chatglm2_checkpoint import Shape, make_weights, train_tokenizer, write_checkpoint
 from tests.support.checkpoints import real_checkpoint
 from tests.support.native import Tokenizer, loaded, logits_of
 
 TURNS = [("system", "Be brief.\nAlways."), ("user", "你好"), ("assistant", "你好👋！"), ("user", " sop, 中")]
-GLM4_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
-    r"\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-GLM4_TEXT = (
-    "The quick brown fox jumps over the lazy dog; it's 2023, they're here. " * 3
-    + "北京是中国的首都，上海是最大的城市。今天天气很好，我们去公园散步吧！" * 3
-    + "今晚妈妈做了红烧鱼和青菜，爸爸读报纸；弟弟问：为什么天是蓝的？ What a wonderful, unbelievable morning it was! "
-    + "def add(a, b):\n    return a + b  # 1234567890\r\n\r\n"
-)
-
-
 TINY = Shape(hidden=128, heads=1, groups=1, layers=1, ffn=32, vocab=560)
 
 
@@ -132,35 +117,6 @@ def test_codegeex2_starts_a_text_without_a_space(tmp_path: Path) -> None:
         ids = tokenizer.encode(rendered(tmp_path / "m.gguf", [("user", prompt)]), special=True)
         assert ids == [size + 1, size + 3, *reference.encode(prompt)]
         assert ids == served(tmp_path / "m.gguf", [("user", prompt)])
-
-
-def byte_pairs(size: int) -> dict[bytes, int]:
-    """Train byte pairs on GLM4_TEXT: the pair that is there most often becomes the next token."""
-    words = Counter(tuple(bytes([b]) for b in w.encode()) for w in regex.findall(GLM4_WORDS, GLM4_TEXT))
-    ranks = {bytes([byte]): byte for byte in range(256)}
-    while len(ranks) < size:
-        pairs: Counter[tuple[bytes, bytes]] = Counter()
-        for word, count in words.items():
-            for pair in pairwise(word):
-                pairs[pair] += count
-        best = max(pairs, key=lambda pair: (pairs[pair], pair))
-        ranks[best[0] + best[1]] = len(ranks)
-        words = Counter({_join(word, best): count for word, count in words.items()})
-    return ranks
-
-
-def _join(word: tuple[bytes, ...], pair: tuple[bytes, bytes]) -> tuple[bytes, ...]:
-    joined: list[bytes] = []
-    for part in word:
-        if joined and (joined[-1], part) == pair:
-            joined[-1] += part
-        else:
-            joined.append(part)
-    return tuple(joined)
-
-
-def model_file(ranks: dict[bytes, int]) -> bytes:
-    return b"".join(base64.b64encode(token) + b" %d\n" % rank for token, rank in ranks.items())
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,9 @@ from gguf import GGUFReader
 from glmserve.convert.errors import TensorValueError
 from glmserve.convert.pipeline import Progress, convert_checkpoint
 from glmserve.convert.quantize.recipes import QuantType
+from tests.support.byte_pairs import byte_pairs, tokenizer_text
 from tests.support.chatglm2_checkpoint import SMALL, Shape, make_weights, write_checkpoint
+from tests.support.glm_checkpoint import GlmShape, make_glm_weights, write_glm_checkpoint
 from tests.support.native import logits_of, quantize
 
 NINE_LAYERS = Shape(hidden=256, heads=2, groups=1, layers=9, ffn=544)
@@ -22,10 +24,24 @@ ODD_ROWS = Shape(hidden=256, heads=2, groups=1, layers=1, ffn=100)
 """Rows of ffn_down are no multiple of 32 either."""
 
 
-@pytest.fixture(scope="module", params=[NINE_LAYERS, TWENTY_EIGHT_LAYERS, ODD_ROWS], ids=["9", "28", "odd"])
+GLM_APART = GlmShape(hidden=256, heads=2, groups=1, layers=9, ffn=544, bias=True)
+"""Query, key and value apart."""
+GLM_TIED = replace(GLM_APART, model_type="glm", tied=True)
+"""No output matrix of its own."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[NINE_LAYERS, TWENTY_EIGHT_LAYERS, ODD_ROWS, GLM_APART, GLM_TIED],
+    ids=["9", "28", "odd", "glm4", "tied"],
+)
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("quantize")
-    write_checkpoint(folder, request.param, make_weights(request.param, 3))
+    shape: Shape | GlmShape = request.param
+    if isinstance(shape, GlmShape):
+        write_glm_checkpoint(folder, shape, make_glm_weights(shape, 3), tokenizer_text(byte_pairs(440)))
+    else:
+        write_checkpoint(folder, shape, make_weights(shape, 3))
     convert_checkpoint(folder, folder / "f32.gguf", QuantType.F32)
     return folder
 

@@ -21,7 +21,7 @@ from glmserve.engine.messages import FinishReason
 from glmserve.engine.params import SamplingParams
 from glmserve.generation.detokenizer import Detokenizer
 from tests.conftest import running_server
-from tests.integration.test_convert_families import byte_pairs, model_file
+from tests.support.byte_pairs import byte_pairs, model_file
 from tests.support.foreign_gguf import as_0414, foreign_chatglm, foreign_glm4
 from tests.support.gguf_file import Entry
 
@@ -60,7 +60,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     options = ("--device", "cpu", "--parallel", "2", "--context", "256", "--log-level", "info")
     with running_server(str(folder / "m.gguf"), *options, log=folder / "log") as (url, _):
         tokenizer = load_tokenizer(folder / "m.gguf")
-        yield Served(url, folder / "m.gguf", request.param.partition("-")[0], folder / "log", tokenizer)
+        yield Served(url, folder / "m.gguf", request.param, folder / "log", tokenizer)
 
 
 def _ask(served: Served, **fields: object) -> dict[str, object]:

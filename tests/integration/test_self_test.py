@@ -6,11 +6,10 @@ import pytest
 
 from glmserve.convert.pipeline import convert_checkpoint
 from glmserve.convert.quantize.recipes import QuantType
-from glmserve.engine.compute_mode import ComputeMode
-from glmserve.engine.config import Device, EngineConfig, KvType
+from glmserve.engine.config import ComputeMode, Device, EngineConfig, KvType
 from glmserve.engine.embedding.llama_embedder import LlamaEmbedder
 from glmserve.engine.errors import SelfTestFailed
-from glmserve.engine.kv_cache.snapshot import CacheSnapshot
+from glmserve.engine.kv_cache.ops import CacheSnapshot
 from glmserve.engine.llama.runner import LlamaModelRunner
 from glmserve.engine.worker.main import load_llama
 from tests.support.bert import random_bert

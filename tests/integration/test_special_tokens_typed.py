@@ -22,10 +22,10 @@ from glmserve.convert.quantize.recipes import QuantType
 from glmserve.model_pool.host import ModelHost
 from glmserve.model_pool.registry import ModelCard, ModelRegistry, ServedModel
 from glmserve.model_pool.task_model import task_models
-from tests.integration.test_convert_families import byte_pairs, model_file
 from tests.support import baichuan_checkpoint as baichuan
 from tests.support import chatglm2_checkpoint as chatglm2
 from tests.support.api import connect
+from tests.support.byte_pairs import byte_pairs, model_file
 from tests.support.checkpoints import real_checkpoint
 from tests.support.native import Tokenizer, loaded
 from tests.support.scripted_engine import ScriptedEngine

@@ -12,7 +12,7 @@ from glmserve.convert.family_name import FamilyName
 from glmserve.convert.pipeline import convert_checkpoint
 from glmserve.convert.quantize.recipes import QuantType
 from tests.conftest import running_server
-from tests.integration.test_convert_families import byte_pairs, model_file
+from tests.support.byte_pairs import byte_pairs, model_file
 from tests.support.chatglm2_checkpoint import Shape, make_weights, small_tokenizer, write_checkpoint
 
 SHAPE = Shape(hidden=128, heads=1, groups=1, layers=1, ffn=32, vocab=560)

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from playwright.sync_api import expect
 
 from glmserve.bootstrap.app import create_app
+from glmserve.engine.messages import PromptProgress
 from glmserve.model_pool.registry import ModelRegistry
 from tests.page.conftest import Visit
 from tests.support.api import serve, served_model
@@ -55,6 +56,21 @@ def test_a_task_of_the_gallery_is_filled_field_by_field(visit: Visit, server_url
     expect(chat.page.locator("#model")).to_have_value("chatglm2-tiny:style")
     expect(chat.questions.locator("tr")).to_have_count(2)
     expect(chat.answer).not_to_be_empty()
+
+
+def test_who_waits_sees_the_place_in_the_queue_and_how_much_of_the_prompt_is_read(
+    visit: Visit, url: str, engine: ScriptedEngine
+) -> None:
+    engine.progress = (PromptProgress(4000, position=3, expected_wait=20), PromptProgress(4000, 0, 1000, 10.0))
+    engine.step_seconds = 1.0
+    chat = visit(url)
+    chat.send("question")
+    waiting = chat.page.locator(".waiting")
+    expect(waiting).to_have_text("Number 3 in the queue · it begins in about 20 s")
+    expect(waiting).to_have_text("Reads the prompt: 1000 of 4000 tokens · about 30 s left")
+    expect(chat.page.get_by_role("progressbar")).to_have_attribute("value", "1000")
+    expect(chat.answer).to_have_text("question")
+    expect(waiting).to_have_count(0)
 
 
 def test_an_answer_is_shown_while_it_comes_and_can_be_stopped(visit: Visit, url: str, engine: ScriptedEngine) -> None:

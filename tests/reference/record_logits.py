@@ -5,8 +5,9 @@ Run from the root of the project with the ``train`` extra installed::
     python -m tests.reference.record_logits                     # the random checkpoints
     python -m tests.reference.record_logits models/tiny         # a checkpoint folder
 
-The reference is ``GlmForCausalLM`` in float32: the same mathematics as ChatGLM2, written by others, with the
-fused matrices split. Each record holds the prompts, the logits at some positions of each, and what made them.
+The reference of ChatGLM2 is ``GlmForCausalLM`` in float32: the same mathematics, written by others, with the fused
+matrices split. Checkpoints in transformers' own layout are read by the class that their config.json names. Each
+record holds the prompts, the logits at some positions of each, and what made them.
 """
 
 import hashlib
@@ -19,10 +20,21 @@ import torch
 import transformers
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from transformers import GlmConfig, GlmForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, GlmConfig, GlmForCausalLM, PreTrainedModel
 
-from tests.reference.records import CASES, LENGTHS, NAMED, checkpoint_digest, make_prompt, positions_of, record_path
+from tests.reference.records import (
+    CASES,
+    GLM_CASES,
+    GLM_LENGTHS,
+    LENGTHS,
+    NAMED,
+    checkpoint_digest,
+    make_prompt,
+    positions_of,
+    record_path,
+)
 from tests.support.chatglm2_checkpoint import fingerprint, make_config, make_weights
+from tests.support.glm_checkpoint import make_glm_config, make_glm_weights
 
 State = dict[str, torch.Tensor]
 
@@ -34,20 +46,26 @@ def main(arguments: list[str]) -> None:
         for case in CASES:
             weights = make_weights(case.shape, case.seed)
             state = {name: torch.from_numpy(value) for name, value in weights.items()}
-            _record(record_path(case.name), make_config(case.shape), state, fingerprint(weights), case.seed)
+            config = make_config(case.shape)
+            _record(record_path(case.name), _reference(config, state), LENGTHS, fingerprint(weights), case.seed)
+        for glm in GLM_CASES:
+            weights = make_glm_weights(glm.shape, glm.seed)
+            state = {name: torch.from_numpy(value) for name, value in weights.items()}
+            model = _of_transformers(make_glm_config(glm.shape), state)
+            _record(record_path(glm.name), model, GLM_LENGTHS, fingerprint(weights), glm.seed)
     for folder in map(Path, arguments):
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         state = {}
         for shard in sorted(folder.glob("*.safetensors")):
             state |= {name: tensor.float() for name, tensor in load_file(shard).items()}
-        _record(record_path(NAMED.get(folder.name, folder.name)), config, state, checkpoint_digest(folder), 0)
+        name = NAMED.get(folder.name, folder.name)
+        _record(record_path(name), _reference(config, state), LENGTHS, checkpoint_digest(folder), 0)
 
 
-def _record(path: Path, config: dict[str, object], state: State, digest: str, seed: int) -> None:
-    model = _reference(config, state)
+def _record(path: Path, model: PreTrainedModel, lengths: tuple[int, ...], digest: str, seed: int) -> None:
     arrays: dict[str, NDArray[np.generic]] = {}
-    for length in LENGTHS:
-        prompt = make_prompt(int(config["padded_vocab_size"]), length)
+    for length in lengths:
+        prompt = make_prompt(model.config.vocab_size, length)
         with torch.no_grad():
             logits = model(torch.tensor([prompt])).logits[0].numpy()
         arrays[f"prompt_{length}"] = np.asarray(prompt, dtype=np.int32)
@@ -87,6 +105,18 @@ def _reference(config: dict[str, object], state: State) -> GlmForCausalLM:
         )
     )
     model.load_state_dict(_split(config, state), strict=True)
+    return model.float().eval()
+
+
+def _of_transformers(config: dict[str, object], state: State) -> PreTrainedModel:
+    kind = type(AutoConfig.for_model(config["model_type"]))
+    # config.json says bfloat16, which would round all weights.
+    exact = {"attn_implementation": "eager", "dtype": torch.float32}
+    model = AutoModelForCausalLM.from_config(kind.from_dict(config), **exact)
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    tied = {"lm_head.weight"} if config["tie_word_embeddings"] else set()
+    if set(missing) - tied or unexpected:
+        raise SystemExit(f"other tensors than transformers has: {missing}, {unexpected}")
     return model.float().eval()
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.support.chatglm2_checkpoint import SMALL, SMALL_32K, Shape
+from tests.support.glm_checkpoint import GLM, GLM4, GLM4_YARN, GLM_EDGE, GlmShape
 
 LENGTHS = (10, 100, 800)
 """Tokens of the prompts."""
+
+GLM_LENGTHS = (10, 200, 2000)
+"""The same of the checkpoints in transformers' own layout."""
 
 POSITIONS = 12
 """How many positions of a prompt are recorded, the last one among them."""
@@ -32,6 +37,23 @@ class Case:
 
 
 CASES = (Case("small", SMALL, 1), Case("small-32k", SMALL_32K, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class GlmCase:
+    """A random checkpoint in transformers' own layout, with recorded logits."""
+
+    name: str
+    shape: GlmShape
+    seed: int = 1
+
+
+GLM_CASES = (
+    GlmCase("glm", GLM),
+    GlmCase("glm-edge", GLM_EDGE),
+    GlmCase("glm4", GLM4),
+    GlmCase("glm4-yarn", GLM4_YARN),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +78,13 @@ def read_record(name: str) -> Record:
     with np.load(record_path(name)) as file:
         return Record(
             weights=str(json.loads(str(file["note"]))["weights"]),
-            prompts={n: file[f"prompt_{n}"].tolist() for n in LENGTHS},
-            logits={n: file[f"logits_{n}"] for n in LENGTHS},
+            prompts={n: file[f"prompt_{n}"].tolist() for n in _lengths(file)},
+            logits={n: file[f"logits_{n}"] for n in _lengths(file)},
         )
+
+
+def _lengths(file: Mapping[str, object]) -> list[int]:
+    return [int(name.removeprefix("prompt_")) for name in file if name.startswith("prompt_")]
 
 
 def make_prompt(vocab: int, length: int) -> list[int]:

@@ -12,9 +12,8 @@ import httpx
 import pytest
 
 from glmserve.engine.client.client import EngineClient
-from glmserve.engine.client.compute_modes.memory import ModeMemory
-from glmserve.engine.compute_mode import ComputeMode
-from glmserve.engine.config import Device, EngineConfig
+from glmserve.engine.client.compute_modes import ModeMemory
+from glmserve.engine.config import ComputeMode, Device, EngineConfig
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.interface import EngineState
 from glmserve.engine.model_runner import ModelRunner

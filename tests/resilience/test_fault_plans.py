@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from glmserve.config.loader import SettingsError, load_settings
-from glmserve.engine.compute_mode import ComputeMode
+from glmserve.engine.config import ComputeMode
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.model_runner import DecodeError
 from tests.conftest import running_server

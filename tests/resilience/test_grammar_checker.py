@@ -14,7 +14,7 @@ from glmserve.engine.client.grammar_validator import process as grammar_process
 from glmserve.engine.client.grammar_validator.process import GrammarProcess
 from glmserve.engine.client.grammar_validator.worker import Verdict, _of_death
 from glmserve.engine.errors import EngineUnavailable
-from glmserve.engine.grammar import Grammar, GrammarKind
+from glmserve.engine.params import Grammar, GrammarKind
 from tests.support.hostile_grammars import HOSTILE
 from tests.support.processes import children
 

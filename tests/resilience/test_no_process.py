@@ -16,16 +16,15 @@ from pathlib import Path
 import httpx
 import pytest
 
+from glmserve.engine.child_process import start_shielded
 from glmserve.engine.client import process
 from glmserve.engine.client.client import EngineClient
 from glmserve.engine.client.grammar_validator import process as grammar_process
 from glmserve.engine.client.grammar_validator import validator as grammar_check
 from glmserve.engine.config import Device, EngineConfig
 from glmserve.engine.errors import EngineUnavailable, ModelLoadError
-from glmserve.engine.grammar import Grammar, GrammarKind
 from glmserve.engine.interface import EngineState
-from glmserve.engine.params import SamplingParams
-from glmserve.engine.spawning import start_shielded
+from glmserve.engine.params import Grammar, GrammarKind, SamplingParams
 from tests.conftest import running_server
 from tests.support.processes import engine_pid
 

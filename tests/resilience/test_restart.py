@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from glmserve.engine.client import file_watch as model_files
+from glmserve.engine.client import supervision
 from glmserve.engine.client.client import EngineClient
 from glmserve.engine.config import Device, EngineConfig
 from glmserve.engine.errors import EngineDied, EngineError, EngineUnavailable
@@ -213,7 +213,7 @@ async def test_a_file_that_is_overwritten_while_it_is_served_ends_the_engine(
     start: Start, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The engine has it mapped: it went on answering, out of a mixture of both."""
-    monkeypatch.setattr(model_files, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(supervision, "_LOOK_SECONDS", 0.1)
     async with start(model) as engine:
         with model.open("r+b") as file:
             file.write(_other_content(model))

@@ -16,10 +16,9 @@ from glmserve.convert.quantize.recipes import QuantType
 from glmserve.engine.client.client import EngineClient
 from glmserve.engine.config import Device, EngineConfig
 from glmserve.engine.errors import EngineDied
-from glmserve.engine.grammar import Grammar, GrammarKind
 from glmserve.engine.interface import EngineState
 from glmserve.engine.messages import FinishReason, StepOutput
-from glmserve.engine.params import SamplingParams
+from glmserve.engine.params import Grammar, GrammarKind, SamplingParams
 from tests.conftest import ROOT
 from tests.support.faults import VARIABLE, load_faulty
 

@@ -31,8 +31,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NoReturn, ParamSpec, TypeVar
 
-from glmserve.engine.compute_mode import ComputeMode
-from glmserve.engine.config import EngineConfig
+from glmserve.engine.config import ComputeMode, EngineConfig
 from glmserve.engine.embedding.core import EmbeddingBackend
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.messages import FromWorker, StepReport

@@ -2,7 +2,7 @@
 
 import json
 
-from glmserve.engine.grammar import Grammar, GrammarKind
+from glmserve.engine.params import Grammar, GrammarKind
 
 
 def schema_grammar(schema: object) -> Grammar:

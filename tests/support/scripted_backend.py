@@ -3,12 +3,11 @@
 import json
 from collections.abc import Callable
 
-from glmserve.engine.kv_cache.ops import CacheOp, CopyPrefix, Drop, Load, Offload, Truncate
-from glmserve.engine.kv_cache.snapshot import CacheSnapshot
+from glmserve.engine.kv_cache.ops import CacheOp, CacheSnapshot, CopyPrefix, Drop, Load, Offload, Truncate
+from glmserve.engine.kv_cache.prefix_keys import LoadedVariant
 from glmserve.engine.messages import EngineInfo, SampledToken
 from glmserve.engine.model_runner import DecodeError, Preparation
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.adapters import LoadedVariant
 from glmserve.engine.scheduler.batch import BatchItem
 
 STOP_ID = 0

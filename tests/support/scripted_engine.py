@@ -7,11 +7,19 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from glmserve.engine.errors import EngineUnavailable, GrammarRejected, PromptTooLong, QueueFull
-from glmserve.engine.grammar import Grammar
 from glmserve.engine.grammar_backend.source import fault
 from glmserve.engine.interface import ANYBODY, Caller, EngineState, EngineStatus
-from glmserve.engine.messages import EngineInfo, EngineStats, FinishReason, Pin, SampledToken, StepOutput, TokenLogprob
-from glmserve.engine.params import SamplingParams
+from glmserve.engine.messages import (
+    EngineInfo,
+    EngineStats,
+    FinishReason,
+    Pin,
+    PromptProgress,
+    SampledToken,
+    StepOutput,
+    TokenLogprob,
+)
+from glmserve.engine.params import Grammar, SamplingParams
 
 EOS = 2
 _FIRST_BYTE = 3
@@ -83,6 +91,8 @@ class ScriptedEngine:
     step_seconds: float = 0.0
     scoring_seconds: float = 0.0
     """What it takes to score a prompt."""
+    progress: tuple[PromptProgress, ...] = ()
+    """Told, a step each, before the answer to a request that asks for it."""
     endless: bool = False
     """Repeat the answer until somebody closes the stream."""
     reject: Exception | None = None
@@ -232,6 +242,9 @@ async def _play(engine: ScriptedEngine, submission: Submission, index: int) -> A
     sent = 0
     if submission.params.prompt_logprobs is not None:
         await asyncio.sleep(engine.scoring_seconds)
+    for report in engine.progress if submission.params.progress_seconds is not None else ():
+        await asyncio.sleep(engine.step_seconds)
+        yield StepOutput(index, progress=report)
     while True:
         await asyncio.sleep(engine.step_seconds)
         left = submission.params.max_tokens - sent

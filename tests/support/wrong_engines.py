@@ -9,8 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from glmserve.engine.compute_mode import ComputeMode
-from glmserve.engine.config import EngineConfig
+from glmserve.engine.config import ComputeMode, EngineConfig
 from glmserve.engine.llama.runner import LlamaModelRunner
 from glmserve.engine.model_runner import ModelRunner
 from glmserve.engine.worker.main import load_llama

@@ -9,8 +9,18 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from glmserve.api.anthropic.content_blocks import MessageParam, SystemText, to_messages
 from glmserve.api.common.base import ApiModel, AtMost, ListOf, RequestObject, parse
 from glmserve.api.common.field_policy import FieldPolicy, Ignored, Rejected
-from glmserve.api.common.fields import TEMPERATURE, TOP_P, UNLIMITED, AsNumber, AsWhole, ModelName, Stream
-from glmserve.api.common.sampling import SamplingFields, StopStrings, to_sampling
+from glmserve.api.common.fields import (
+    TEMPERATURE,
+    TOP_P,
+    UNLIMITED,
+    AsNumber,
+    AsWhole,
+    ModelName,
+    SamplingFields,
+    StopStrings,
+    Stream,
+    to_sampling,
+)
 from glmserve.api.common.structured_output import Schema, schema_grammar
 from glmserve.api.common.tools import (
     AskedChoice,
@@ -21,7 +31,7 @@ from glmserve.api.common.tools import (
 )
 from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tools.types import MAX_TOOLS, ToolConfig
-from glmserve.engine.grammar import Grammar
+from glmserve.engine.params import Grammar
 from glmserve.generation.prepare import AnswerParams, ChatParams, PromptParams
 from glmserve.http.errors import InvalidRequest, ThreadNotFound
 from glmserve.model_pool.registry import ModelCard

@@ -24,6 +24,7 @@ from glmserve.api.anthropic.response import (
     MessageWriter,
     failure,
 )
+from glmserve.api.common.progress import progress_comment, streamed
 from glmserve.generation.generate import generate, unless_gone
 from glmserve.generation.generation import Generation
 from glmserve.generation.prepare import encode_prompt, prepare
@@ -33,7 +34,7 @@ from glmserve.http.offload import off_loop
 from glmserve.http.openapi import Tag, documented
 from glmserve.http.request_context import RequestContext
 from glmserve.http.request_record import current_request
-from glmserve.http.sse import Event, EventStream
+from glmserve.http.sse import Comment, Event, EventStream
 from glmserve.model_pool.registry import ModelRegistry, ServedModel
 
 PATH = "/v1/messages"
@@ -95,11 +96,14 @@ async def _begin(
             fills_context = len(ask.prompt_ids) + ask.params.max_tokens == model.context_length
             is_cut = fills_context and ask.params.max_tokens < body.max_tokens
             writer = MessageWriter(f"msg_{uuid.uuid4().hex}", model.card.name, is_cut_to_context=is_cut)
-            return await generate(model, ask, context), writer
+            return await generate(model, streamed(ask) if body.stream else ask, context), writer
 
 
-async def _events(generation: Generation, writer: MessageWriter) -> AsyncGenerator[Event, None]:
+async def _events(generation: Generation, writer: MessageWriter) -> AsyncGenerator[Event | Comment, None]:
     async for delta in generation:
+        if delta.progress is not None:
+            yield progress_comment(delta.progress)
+            continue
         for event in writer.feed(delta, generation.usage):
             yield event
     for event in writer.finish(generation.usage):

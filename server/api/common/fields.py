@@ -1,4 +1,4 @@
-"""Fields that several endpoints have, declared once: type, bounds and description; numbers and token ids as input."""
+"""Fields that several endpoints share: model, stream, token ids and sampling, and their ``SamplingParams``."""
 
 import asyncio
 import re
@@ -7,9 +7,11 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from glmserve.api.common.base import ApiModel, invalid
+from glmserve.engine.params import MAX_BIAS, MAX_TOKENS, SamplingParams
 from glmserve.generation.detokenizer import Detokenizer
-from glmserve.http.errors import InvalidRequest
-from glmserve.model_pool.registry import ServedModel
+from glmserve.generation.generate import SEED_SPAN, PrefixSalts
+from glmserve.http.errors import InvalidRequest, shown
+from glmserve.model_pool.registry import ModelCard, ServedModel
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{0,30})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 _WHOLE = re.compile(r"[+-]?[0-9]{1,30}", re.ASCII)
@@ -127,3 +129,160 @@ async def decoded(ids: tuple[int, ...], model: ServedModel) -> str:
         return "".join([detokenizer.feed(tokenizer.piece(token_id)) for token_id in ids]) + detokenizer.finish()
 
     return decode() if len(ids) < _INLINE_IDS else await asyncio.to_thread(decode)
+
+
+_MAX_STOPS = 16
+_MAX_BIASES = 4096
+_MAX_STOP_CHARACTERS = 1000
+_LEAST_TOP_P = 1e-6
+
+
+def _stops(value: object) -> tuple[str, ...]:
+    stops = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
+        raise invalid("must be a string or a list of strings")
+    if len(stops) > _MAX_STOPS:
+        raise invalid(f"may have at most {_MAX_STOPS} strings, not {len(stops)}")
+    if any(len(stop) > _MAX_STOP_CHARACTERS for stop in stops):
+        raise invalid(f"may have at most {_MAX_STOP_CHARACTERS} characters in a string")
+    # The empty string would end every answer before it starts, which nobody who sends one means.
+    return tuple(stop for stop in stops if stop)
+
+
+_Stops = Annotated[list[Annotated[str, Field(max_length=_MAX_STOP_CHARACTERS)]], Field(max_length=_MAX_STOPS)]
+
+
+def _biases(value: object) -> tuple[tuple[int, float], ...]:
+    if value is None or value == []:
+        return ()
+    if not isinstance(value, dict):
+        raise invalid("must be an object of token ids and biases")
+    if len(value) > _MAX_BIASES:
+        raise invalid(f"may have at most {_MAX_BIASES} tokens, not {len(value)}")
+    return tuple((_token_id(key), _bias(bias, key)) for key, bias in value.items())
+
+
+def _token_id(key: str) -> int:
+    if not (key.isascii() and key.isdigit() and len(key) <= 9):
+        raise invalid(f"{shown(key)} is not a token id; /tokenize returns the ids of a text")
+    return int(key)
+
+
+def _bias(value: object, key: str) -> float:
+    value = as_number(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -MAX_BIAS <= value <= MAX_BIAS:
+        raise invalid(f"the bias of {shown(key)} must be a number from -{MAX_BIAS:g} to {MAX_BIAS:g}")
+    return float(value)
+
+
+_Biases = Annotated[
+    dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-MAX_BIAS, le=MAX_BIAS)]],
+    Field(max_length=_MAX_BIASES, json_schema_extra={"additionalProperties": False}),
+]
+
+LogitBias = Annotated[
+    tuple[tuple[int, float], ...],
+    BeforeValidator(_biases, json_schema_input_type=_Biases | None),
+]
+"""An object of token ids, as strings, and biases added to their logits; null is none."""
+
+StopStrings = Annotated[tuple[str, ...], BeforeValidator(_stops, json_schema_input_type=str | _Stops | None)]
+"""A string or a list of them, bounded; null is none."""
+
+
+class SamplingFields(ApiModel):
+    """The fields that say how an answer is sampled and where it ends, but for its length."""
+
+    temperature: Annotated[float, Field(ge=0, le=2), AsNumber] | None = Field(default=None, description=TEMPERATURE)
+    top_p: Annotated[float, Field(ge=0, le=1), AsNumber] | None = Field(default=None, description=TOP_P)
+    top_k: Annotated[int, Field(ge=-1, lt=2**31), AsWhole] | None = Field(
+        default=None, description="Extension. Sample from the k most likely tokens. 0 and -1 disable the limit."
+    )
+    min_p: Annotated[float, Field(ge=0, le=1), AsNumber] | None = Field(
+        default=None,
+        description="Extension. Drop tokens less likely than this fraction of the most likely token's probability.",
+    )
+    presence_penalty: Annotated[float, Field(ge=-2, le=2), AsNumber] | None = Field(
+        default=None, description="Subtracted from the logit of each token that the text already contains."
+    )
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2), AsNumber] | None = Field(
+        default=None, description="Subtracted from the logit of a token once per occurrence in the text."
+    )
+    repetition_penalty: Annotated[float, Field(gt=0, le=2), AsNumber] | None = Field(
+        default=None, description="Extension. Values above 1 make repeated tokens less likely; 1 has no effect."
+    )
+    min_tokens: Annotated[int, Field(ge=0), AsWhole] | None = Field(
+        default=None,
+        description="Extension. Minimum number of tokens before an end token. A stop string still ends the answer.",
+    )
+    ignore_eos: bool | None = Field(
+        default=None, description="Extension. true: do not stop at an end token; generate up to the token limit."
+    )
+    stop: StopStrings = Field(
+        default=(), description="String or strings that end the answer. Empty strings are ignored."
+    )
+    seed: Annotated[int, AsWhole] | None = Field(
+        default=None, description="Seed of the random number generator. Answer i of n uses seed + i."
+    )
+    logit_bias: LogitBias = Field(
+        default=(), description="Bias to add to the logit of each token id (written as a string). -100 bans the token."
+    )
+
+
+class CacheFields(ApiModel):
+    """The fields that say who else may find the prompt in the prefix cache."""
+
+    cache_salt: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="Extension. Only requests with the same salt share the cached prompt."
+    )
+    prompt_cache_key: str | None = Field(
+        default=None, description="Requests of one API key with different values share only the cached system messages."
+    )
+
+    @property
+    def salts(self) -> PrefixSalts:
+        """Return the salts that these fields set."""
+        return PrefixSalts(self.cache_salt or "", self.prompt_cache_key or "")
+
+
+def to_sampling(fields: SamplingFields, card: ModelCard) -> SamplingParams:
+    """Return the sampling of an answer of any length, with the model's defaults for absent fields."""
+    defaults = card.defaults
+    return SamplingParams(
+        max_tokens=MAX_TOKENS,
+        temperature=_or(fields.temperature, defaults.temperature),
+        top_p=max(_or(fields.top_p, defaults.top_p), _LEAST_TOP_P),
+        top_k=max(defaults.top_k if fields.top_k is None else fields.top_k, 0),
+        min_p=_or(fields.min_p, 0.0),
+        repetition_penalty=_or(fields.repetition_penalty, defaults.repetition_penalty),
+        presence_penalty=_or(fields.presence_penalty, 0.0),
+        frequency_penalty=_or(fields.frequency_penalty, 0.0),
+        seed=None if fields.seed is None else fields.seed % SEED_SPAN,
+        min_tokens=min(fields.min_tokens or 0, MAX_TOKENS),
+        ignore_eos=bool(fields.ignore_eos),
+        logit_bias=fields.logit_bias,
+    )
+
+
+def asked_tokens(asked: int | None, least: int | None) -> int | None:
+    """Return the token limit that a request asks for; None where it asks for none.
+
+    Args:
+        asked: its ``max_tokens``, of which ``UNLIMITED`` is all that the context leaves.
+        least: its ``min_tokens``.
+
+    Raises:
+        InvalidRequest: ``least`` is more than ``asked``.
+    """
+    if asked == UNLIMITED:
+        return MAX_TOKENS
+    if asked is not None and (least or 0) > asked:
+        raise InvalidRequest(
+            f"min_tokens must be at most the {asked} tokens that the answer may have, not {least}",
+            param="min_tokens",
+        )
+    return asked
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value

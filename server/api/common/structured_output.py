@@ -9,7 +9,7 @@ from glmserve.api.common.base import ApiModel, AtMost, ListOf, RequestObject
 from glmserve.api.common.field_policy import FieldPolicy, Rejected
 from glmserve.chat.tools.schema import closed, values_exceed
 from glmserve.chat.tools.schema_relaxation import Relaxed, relaxed
-from glmserve.engine.grammar import Grammar, GrammarKind, one_of, size_problem
+from glmserve.engine.params import Grammar, GrammarKind, one_of, size_problem
 from glmserve.http.errors import InvalidRequest
 from glmserve.http.request_record import current_request
 

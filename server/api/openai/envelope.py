@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from glmserve.engine.messages import FinishReason
 from glmserve.generation.generation import Timings, Usage
@@ -24,6 +24,12 @@ class PromptDetails(TypedDict):
     cached_tokens: int
 
 
+class CompletionDetails(TypedDict):
+    """Of the completion tokens."""
+
+    reasoning_tokens: int
+
+
 class UsageObject(TypedDict):
     """Token counts of a request."""
 
@@ -31,6 +37,7 @@ class UsageObject(TypedDict):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptDetails
+    completion_tokens_details: NotRequired[CompletionDetails]
 
 
 class TimingsObject(TypedDict):
@@ -117,12 +124,15 @@ def _rate(count: int, seconds: float) -> float:
 
 def usage_object(usage: Usage) -> UsageObject:
     """Return the token counts."""
-    return {
+    counts: UsageObject = {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
     }
+    if usage.reasoning_tokens is not None:
+        counts["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+    return counts
 
 
 _IMPOSSIBLE = -9999.0

@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias
 
 _SMALL = re.compile(
     r"(config|generation_config|tokenizer_config|tokenizer|added_tokens|adapter_config)\.json|tokenizer\.model"
+    r"|chat_template\.jinja"
     # The code of a checkpoint is read, never run: it tells members of a family apart that its config.json does not.
     r"|(modeling|tokenization)_chatglm\.py"
 )

@@ -51,6 +51,10 @@ class PromptFormat(Protocol):
         """The special tokens that the authors' tokenizer puts in front of every text; None leaves it to the file."""
 
     @property
+    def thinks(self) -> bool:
+        """Whether an answer may begin with reasoning between ``<think>`` and ``</think>``."""
+
+    @property
     def waits(self) -> bool:
         """Whether encoding waits for another process, so that it is done in a thread."""
 
@@ -97,6 +101,7 @@ class ChatGLM2Format:
 
     opens_with_blanks: ClassVar[bool] = False
     waits: ClassVar[bool] = False
+    thinks: ClassVar[bool] = False
     text_prefix: ClassVar[tuple[str, ...]] = _GLM_PREFIX
     end_tokens: ClassVar[tuple[str, ...]] = _END
     tool_form: ClassVar[TextForm] = TextForm()
@@ -121,6 +126,7 @@ class BaichuanFormat:
 
     opens_with_blanks: ClassVar[bool] = False
     waits: ClassVar[bool] = False
+    thinks: ClassVar[bool] = False
     text_prefix: ClassVar[tuple[str, ...]] = ()
     end_tokens: ClassVar[tuple[str, ...]] = _END
     tool_form: ClassVar[TextForm] = TextForm()
@@ -150,8 +156,11 @@ class RoleTokensFormat:
     """
 
     tool_form: NamedForm
+    has_system_first: bool = False
+    """Whether all system messages stand in front, behind one of their own for the tools: GLM-4 of April 2025."""
     opens_with_blanks: ClassVar[bool] = True
     waits: ClassVar[bool] = False
+    thinks: ClassVar[bool] = False
     text_prefix: ClassVar[tuple[str, ...]] = _GLM_PREFIX
     end_tokens: ClassVar[tuple[str, ...]] = (*_END, "<|endoftext|>", "<|user|>", "<|observation|>")
 
@@ -161,7 +170,7 @@ class RoleTokensFormat:
         """Return the prompt's ids; see ``PromptFormat``."""
         asked, answer = split_answer(messages, continued=continued)
         ids = list(prefix_ids(self, encoder))
-        for message in with_system(asked, tools, self.tool_form):
+        for message in self._told(asked, tools):
             if message.content or not message.tool_calls:
                 ids += _after_role(encoder, _ROLE_TOKENS[message.role], "", message.content)
             for call in message.tool_calls:
@@ -169,6 +178,13 @@ class RoleTokensFormat:
         if continued:
             return (*ids, *_after_role(encoder, "<|assistant|>", "", answer))
         return (*ids, encoder.special_id("<|assistant|>"))
+
+    def _told(self, messages: Sequence[Message], tools: Sequence[Tool]) -> tuple[Message, ...]:
+        if not self.has_system_first:
+            return with_system(messages, tools, self.tool_form)
+        told = (Message(Role.SYSTEM, self.tool_form.describe(tools, "")),) if tools else ()
+        # A stable sort: the order among system messages, and among all others, stays.
+        return (*told, *sorted(messages, key=lambda message: message.role is not Role.SYSTEM))
 
 
 _ROLE_TOKENS: Mapping[Role, str] = MappingProxyType(
@@ -195,6 +211,7 @@ class CodeGeeX2Format:
 
     opens_with_blanks: ClassVar[bool] = False
     waits: ClassVar[bool] = False
+    thinks: ClassVar[bool] = False
     text_prefix: ClassVar[tuple[str, ...]] = _GLM_PREFIX
     end_tokens: ClassVar[tuple[str, ...]] = _END
     tool_form: ClassVar[None] = None
@@ -228,6 +245,7 @@ _FORMATS: Mapping[str, PromptFormat] = MappingProxyType(
         "chatglm3": RoleTokensFormat(ChatGLM3Form()),
         "codegeex2": CodeGeeX2Format(),
         "glm4": RoleTokensFormat(Glm4Form()),
+        "glm4-0414": RoleTokensFormat(Glm4Form(introduction=""), has_system_first=True),
         "baichuan": BaichuanFormat(),
     }
 )

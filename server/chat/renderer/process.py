@@ -13,8 +13,8 @@ from glmserve.chat.prompts.messages import PromptError
 from glmserve.chat.prompts.template.marks import Piece, TemplateFault
 from glmserve.chat.prompts.template.rendering import TemplateInput, TemplateSource, unpacked_pieces
 from glmserve.chat.renderer.worker import run
+from glmserve.engine.child_process import start_shielded
 from glmserve.engine.errors import EngineUnavailable
-from glmserve.engine.spawning import start_shielded
 
 log = logging.getLogger(__name__)
 

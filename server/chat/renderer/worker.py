@@ -10,7 +10,7 @@ from pathlib import Path
 from glmserve.chat.prompts.messages import PromptError
 from glmserve.chat.prompts.template.marks import TemplateFault
 from glmserve.chat.prompts.template.rendering import Template, TemplateInput, TemplateSource, packed_pieces
-from glmserve.engine.spawning import ENDING_SIGNALS, end_with_parent
+from glmserve.engine.child_process import ENDING_SIGNALS, end_with_parent
 
 MEMORY_BYTES = 512 << 20
 """Address space that rendering may use in addition to the process's own."""

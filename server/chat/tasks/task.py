@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from glmserve.engine.grammar import Grammar, GrammarKind
+from glmserve.engine.params import Grammar, GrammarKind
 
 _SLOT = re.compile(r"\{\{\s*([^\W\d]\w*)\s*\}\}")
 _GRAMMAR_SLOT = re.compile(r"\{\{\s*([^\W\d]\w*)\s*(?:\|\s*(numbers)\s*)?\}\}")

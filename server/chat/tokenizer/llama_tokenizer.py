@@ -8,7 +8,7 @@ import ctypes
 import re
 import weakref
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import llama_cpp
@@ -17,8 +17,7 @@ from glmserve.chat.tokenizer.normalizer import NormalizationTable, Normalizer
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.gguf.chat_template import is_marker
 from glmserve.engine.gguf.prompt_format import BAICHUAN_ROLE_IDS, has_baichuan_roles
-from glmserve.engine.llama.log import route_log
-from glmserve.engine.llama.vocabulary import load_vocabulary
+from glmserve.engine.llama.model_loading import load_vocabulary, route_log, stop_ids
 
 _PIECE_BYTES = 512
 """Longest piece that is read at once; SentencePiece's are at most 16 characters."""
@@ -138,6 +137,10 @@ class LlamaTokenizer:
     def takes_blanks(self, token_id: int) -> bool:
         """Whether llama.cpp drops the blanks after this special token, as the tokenizer of Phi-3 does."""
         return bool(llama_cpp.llama_vocab_get_attr(self._vocab, token_id) & _ATTR_RSTRIP)
+
+    def stop_ids(self, names: Collection[str]) -> frozenset[int]:
+        """The tokens that end an answer: the file's own, and the control tokens called ``names``."""
+        return stop_ids(self._vocab, names)
 
     def close(self) -> None:
         """Free the vocabulary, unless that is left to the last reference."""

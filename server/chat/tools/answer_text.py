@@ -3,7 +3,7 @@
 import json
 import re
 
-from glmserve.engine.grammar import WHITE_SPACE, Grammar, GrammarKind
+from glmserve.engine.params import WHITE_SPACE, Grammar, GrammarKind
 
 _FREE = r"/(.|\n)*/"
 _REGEX_PARTS = re.compile(r"\\.|[/\n]", re.DOTALL)

@@ -7,7 +7,7 @@ from glmserve.chat.tools.interface import NewId
 from glmserve.chat.tools.named_answer import NamedAnswerParser, named_answer
 from glmserve.chat.tools.python_call import STRING_RULE, PythonArguments, call_rules, written
 from glmserve.chat.tools.types import Tool, ToolCall, ToolConfig
-from glmserve.engine.grammar import Grammar, GrammarKind
+from glmserve.engine.params import Grammar, GrammarKind
 
 # The sentence that the model was trained with.
 _HOW = "Answer the following questions as best as you can. You have access to the following tools:"

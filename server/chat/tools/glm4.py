@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from glmserve.chat.tools.interface import NewId
 from glmserve.chat.tools.json_end import JsonEnd
 from glmserve.chat.tools.named_answer import NamedAnswerParser, named_answer
 from glmserve.chat.tools.schema import embedded
 from glmserve.chat.tools.types import Tool, ToolCall, ToolConfig
-from glmserve.engine.grammar import Grammar, GrammarKind
+from glmserve.engine.params import Grammar, GrammarKind
 
 # Both texts are what the model was trained with; its authors' chat template has them.
 _WHO = (
@@ -18,15 +19,20 @@ _WHO = (
 _HOW = "在调用上述函数时，请使用 Json 格式表示调用的参数。"
 
 
+@dataclass(frozen=True, slots=True)
 class Glm4Form:
     """See ``NamedForm``."""
+
+    introduction: str = _WHO
+    """What stands before the tools where the caller has no system text."""
 
     def describe(self, tools: Sequence[Tool], system: str) -> str:
         """Return the system message; see ``ToolForm``."""
         told = [
             f"## {tool.name}\n\n{json.dumps(tool.definition(), ensure_ascii=False, indent=4)}\n{_HOW}" for tool in tools
         ]
-        return "\n\n".join((system or _WHO, "# 可用工具", *told))
+        who = system or self.introduction
+        return "\n\n".join((*((who,) if who else ()), "# 可用工具", *told))
 
     def body(self, call: ToolCall) -> str:
         """Return the arguments; see ``NamedForm``."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from glmserve.chat.tools.types import AnswerPiece, Tool, ToolCall, ToolConfig
-from glmserve.engine.grammar import Grammar
+from glmserve.engine.params import Grammar
 
 NewId = Callable[[], str]
 

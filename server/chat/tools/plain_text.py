@@ -15,7 +15,7 @@ from glmserve.chat.tools.interface import NewId
 from glmserve.chat.tools.json_end import JsonEnd
 from glmserve.chat.tools.schema import embedded
 from glmserve.chat.tools.types import AnswerPiece, CallDelta, Tool, ToolCall, ToolChoice, ToolConfig
-from glmserve.engine.grammar import Grammar, GrammarKind
+from glmserve.engine.params import Grammar, GrammarKind
 
 _CALL = "调用工具："
 _ARGUMENTS = "\n参数："

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from glmserve.chat.tools.schema import MAX_CHARACTERS, MAX_DEPTH, depth_exceeds, values_exceed
 from glmserve.chat.tools.schema_relaxation import relaxed
-from glmserve.engine.grammar import Grammar
+from glmserve.engine.params import Grammar
 
 MAX_TOOLS = 128
 """OpenAI's own bound."""

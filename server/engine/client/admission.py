@@ -1,4 +1,4 @@
-"""How many requests an engine has at once, whose they are, and how long one more would wait. Pure: times are given.
+"""Which requests an engine takes: that they fit it, how many at once, and whose they are. Pure: times are given.
 
 So many may wait, whoever they are from. Past that only a caller who has less than a share of his own is let in: one
 caller cannot fill the queue for all others, and nobody is thrown out who was let in.
@@ -7,8 +7,21 @@ caller cannot fill the queue for all others, and nobody is thrown out who was le
 import math
 from collections import Counter, deque
 
-from glmserve.engine.errors import QueueFull, QueueTooSlow
+from glmserve.engine.errors import PromptTooLong, QueueFull, QueueTooSlow, UnknownToken
 from glmserve.engine.interface import Caller
+from glmserve.engine.messages import EngineInfo
+from glmserve.engine.params import SamplingParams
+
+
+def check_fit(info: EngineInfo, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str) -> None:
+    """Raise PromptTooLong or UnknownToken where an engine with ``info`` cannot compute a request."""
+    room = info.context_length - info.prefix_tokens.get(variant, 0)
+    if not 0 < len(prompt_ids) < room:
+        raise PromptTooLong(len(prompt_ids), room)
+    for token_id, _ in params.logit_bias:
+        if token_id >= info.vocab_size:
+            raise UnknownToken(token_id, info.vocab_size)
+
 
 LONGEST_RETRY_S = 60
 """Maximum of Retry-After in seconds: OpenAI's clients ignore larger values."""
@@ -85,6 +98,10 @@ class AdmissionController:
         wait = each * self._ahead(caller.id)
         if wait > caller.timeout_s:
             raise QueueTooSlow(wait, caller.timeout_s, _retry_after(wait - caller.timeout_s))
+
+    def expected_wait(self, ahead: int, now: float) -> float:
+        """Return how many seconds it takes until ``ahead`` requests have ended; 0 where that is not known."""
+        return self._turnover.seconds_each(now) * ahead
 
     def leave(self, request_id: int, now: float, *, served: bool = True) -> None:
         """A request ended, or was not taken after all; one that has left already may do so again."""

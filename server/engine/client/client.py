@@ -10,15 +10,14 @@ import weakref
 from collections.abc import AsyncGenerator, Iterable
 from contextvars import copy_context
 
-from glmserve.engine.client.compute_modes.selection import EngineModes
-from glmserve.engine.client.file_watch import FileWatch
-from glmserve.engine.client.fit import check_fit
+from glmserve.engine.child_process import log_record
+from glmserve.engine.client.admission import check_fit
+from glmserve.engine.client.compute_modes import EngineModes
 from glmserve.engine.client.grammar_validator.validator import GrammarValidator
 from glmserve.engine.client.output_stream import OutputStream, RequestOutputQueue
 from glmserve.engine.client.process import WorkerProcess
 from glmserve.engine.client.request_tracker import RequestTracker
-from glmserve.engine.client.restarts import Restarts
-from glmserve.engine.client.watchdog import Watchdog
+from glmserve.engine.client.supervision import FileWatch, Restarts, Watchdog
 from glmserve.engine.config import EngineConfig
 from glmserve.engine.errors import (
     DecodeFailed,
@@ -28,9 +27,7 @@ from glmserve.engine.errors import (
     GrammarRejected,
     ModelLoadError,
 )
-from glmserve.engine.grammar import Grammar
 from glmserve.engine.interface import ANYBODY, Caller, EngineState, EngineStatus
-from glmserve.engine.log_pipe import log_record
 from glmserve.engine.messages import (
     Abort,
     Embed,
@@ -48,7 +45,7 @@ from glmserve.engine.messages import (
     Submit,
     is_answer,
 )
-from glmserve.engine.params import SamplingParams
+from glmserve.engine.params import Grammar, SamplingParams
 from glmserve.engine.worker.main import BackendFactory, load_llama
 
 log = logging.getLogger(__name__)

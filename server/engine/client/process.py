@@ -9,10 +9,10 @@ import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-from glmserve.engine.client.compute_modes.fallback import is_crash
+from glmserve.engine.child_process import start_shielded
+from glmserve.engine.client.compute_modes import is_crash
 from glmserve.engine.config import EngineConfig
 from glmserve.engine.messages import FromWorker, Shutdown, ToWorker
-from glmserve.engine.spawning import start_shielded
 from glmserve.engine.worker.main import BackendFactory, run_worker
 
 log = logging.getLogger(__name__)

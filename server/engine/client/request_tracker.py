@@ -4,12 +4,13 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from glmserve.engine.client.admission import AdmissionController
 from glmserve.engine.client.output_stream import RequestOutputQueue
 from glmserve.engine.errors import EngineError
 from glmserve.engine.interface import Caller
-from glmserve.engine.messages import Embed, Embedded, StepOutput, Submit, ToWorker
+from glmserve.engine.messages import Embed, Embedded, PromptProgress, StepOutput, Submit, ToWorker
 
 _MOST_SENT = 3
 """Processes that a request may be sent to, one after the other."""
@@ -66,7 +67,16 @@ class RequestTracker:
     def put(self, output: StepOutput | Embedded) -> bool:
         """Add an output; return False where too many are unread."""
         outcomes = self._open.get(output.request_id)
+        if isinstance(output, StepOutput) and output.progress is not None:
+            output = replace(output, progress=self._expected(output.progress))
         return outcomes is None or outcomes.put(output)
+
+    def _expected(self, progress: PromptProgress) -> PromptProgress:
+        """Return ``progress`` with how long the sequence will wait, where that is known."""
+        if not progress.position:
+            return progress
+        wait = self._admission.expected_wait(progress.position, self._clock())
+        return replace(progress, expected_wait=wait or None)
 
     def drop(self, request_id: int) -> None:
         """Forget a request that has ended."""

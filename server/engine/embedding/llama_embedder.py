@@ -13,11 +13,10 @@ from glmserve.engine.embedding.core import EmbeddingBackend
 from glmserve.engine.errors import ModelLoadError, SelfTestFailed
 from glmserve.engine.gguf.gguf_check import ModelFacts
 from glmserve.engine.llama.exact_gelu import use_exact_gelu
+from glmserve.engine.llama.model_loading import load_weights, ordinary_tokens
 from glmserve.engine.llama.placement import Placement, place, probe
-from glmserve.engine.llama.runner import load_weights
 from glmserve.engine.llama.self_test import MOST_ROWS, check_scores, check_vectors
 from glmserve.engine.llama.token_batch import TokenBatch
-from glmserve.engine.llama.vocabulary import ordinary_tokens
 from glmserve.engine.messages import EngineInfo
 from glmserve.engine.model_runner import DecodeError
 

@@ -50,7 +50,7 @@ class _Rule:
 
 _OLD_PRE = ("", "default")
 _RULES = (
-    _Rule("glm4", "glm4", _BYTE_LEVEL, has=_ROLES, template="[gMASK]"),
+    _Rule("glm4-0414", "glm4", _BYTE_LEVEL, has=_ROLES, template="[gMASK]"),
     _Rule("glm4", "chatglm", _BYTE_LEVEL, ("chatglm-bpe", "glm4"), has=_ROLES, template="[gMASK]"),
     _Rule("chatglm3", "chatglm", _SENTENCEPIECE, ("chatglm-spm", *_OLD_PRE), has=_ROLES, template="[gMASK]"),
     _Rule("chatglm2", "chatglm", _SENTENCEPIECE, lacks=_ROLES, model_name="chatglm2", template="问"),

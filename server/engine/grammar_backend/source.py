@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from llguidance import LLMatcher, LLTokenizer
 
-from glmserve.engine.grammar import WHITE_SPACE, Grammar, GrammarKind, size_problem
+from glmserve.engine.params import WHITE_SPACE, Grammar, GrammarKind, size_problem
 
 _LITERAL = re.compile(r'"(?:\\.|[^"\\])*"|/(?:\\.|[^/\\\n])+/|(?://|#)[^\n]*', re.DOTALL)
 _HALF_ESCAPE = re.compile(r"(?<!\\)\\(?:\\\\)*\Z")

@@ -6,8 +6,17 @@ Running sequences reserve their cells: methods that need free ones are told how 
 
 from collections.abc import Sequence as Ordered
 
-from glmserve.engine.kv_cache.offload import IDLE_CELLS, OffloadedPrefixes, is_worth_offloading
-from glmserve.engine.kv_cache.ops import CacheOp, CopyPrefix, FreeSlot, Load, Offload, Truncate
+from glmserve.engine.kv_cache.ops import (
+    IDLE_CELLS,
+    CacheOp,
+    CopyPrefix,
+    FreeSlot,
+    Load,
+    Offload,
+    OffloadedPrefixes,
+    Truncate,
+    is_worth_offloading,
+)
 from glmserve.engine.kv_cache.prefix_cache import Match, PrefixCache
 
 MIN_SHARED = 32

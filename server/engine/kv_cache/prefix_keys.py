@@ -11,6 +11,7 @@ prompts of different owners have nothing in common but
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from glmserve.engine.kv_cache.prefix_cache import common_prefix
 from glmserve.engine.messages import PrefixScope
@@ -66,3 +67,44 @@ class PrefixKeys:
 def _unambiguous(parts: Iterable[str]) -> bytes:
     encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
     return b"".join(len(part).to_bytes(8, "little") + part for part in encoded)
+
+
+_SALT_STEP = 2**32
+"""Above every token id."""
+
+
+_PREFIX_STEP = 2**20
+"""Above every prefix length."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedVariant:
+    """A variant that the backend has loaded. ``number`` counts from 1; 0 is the model as it is."""
+
+    number: int
+    has_adapter: bool = False
+    prefix_length: int = 0
+
+    @property
+    def salt(self) -> int:
+        """Added to each token id: keys and values that an adapter computed are of no use without it."""
+        return self.number * _SALT_STEP if self.has_adapter else 0
+
+    @property
+    def prefix_tokens(self) -> tuple[int, ...]:
+        """Ids that stand for the tuned prefix in the prefix cache: negative, so no prompt has them."""
+        first = -self.number * _PREFIX_STEP
+        return tuple(range(first, first + self.prefix_length))
+
+    def key(self, prompt_ids: tuple[int, ...]) -> tuple[int, ...]:
+        """The prompt as the prefix cache knows it."""
+        salted = tuple(token + self.salt for token in prompt_ids) if self.salt else prompt_ids
+        return self.prefix_tokens + salted
+
+
+PLAIN = LoadedVariant(0)
+
+
+def adapter_number(salt: int) -> int:
+    """The number of the variant whose adapter a sequence of this salt runs with, or 0."""
+    return salt // _SALT_STEP

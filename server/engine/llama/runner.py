@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import os
 import time
 from contextlib import nullcontext
-from dataclasses import replace
 
 import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
-from glmserve.engine.config import Device, EngineConfig, KvType
+from glmserve.engine.config import EngineConfig, KvType
 from glmserve.engine.errors import ModelLoadError, SelfTestFailed
+from glmserve.engine.files import identify_variants
 from glmserve.engine.gguf.gguf_check import ModelFacts
-from glmserve.engine.grammar_backend.compile_pool import PreparedConstraints
-from glmserve.engine.grammar_backend.constraint import ConstraintFactory
-from glmserve.engine.kv_cache.ops import CacheOp, CopyPrefix, Drop, FreeSlot, Load, Offload, Truncate
-from glmserve.engine.kv_cache.snapshot import CacheSnapshot
+from glmserve.engine.grammar_backend.constraint import ConstraintFactory, PreparedConstraints
+from glmserve.engine.kv_cache.ops import CacheOp, CacheSnapshot, CopyPrefix, Drop, FreeSlot, Load, Offload, Truncate
 from glmserve.engine.llama.adapters import Adapters
-from glmserve.engine.llama.adaptive_threads import AdaptiveThreads
-from glmserve.engine.llama.fingerprint import identify_variants
-from glmserve.engine.llama.logprobs import score
+from glmserve.engine.llama.model_loading import load_weights, ordinary_tokens, stop_ids, zeros_released
 from glmserve.engine.llama.placement import MEASURED_BYTES, Placement, place, probe
-from glmserve.engine.llama.rss_trim import release_file, zeros_released
-from glmserve.engine.llama.sampler import Sampler, logits_at
+from glmserve.engine.llama.sampler import Sampler, logits_at, score
 from glmserve.engine.llama.self_test import MOST_ROWS, check_batches
-from glmserve.engine.llama.thread_autotune import settle_threads
+from glmserve.engine.llama.threads import AdaptiveThreads, settle_threads
 from glmserve.engine.llama.token_batch import TokenBatch
-from glmserve.engine.llama.vocabulary import ordinary_tokens, stop_ids
 from glmserve.engine.messages import EngineInfo, SampledToken
 from glmserve.engine.model_runner import DecodeError, Preparation
 from glmserve.engine.params import SamplingParams
@@ -237,24 +230,6 @@ class LlamaModelRunner:
         llama_cpp.llama_free(self._context)
         self._tuned.close()
         llama_cpp.llama_model_free(self._model)
-
-
-def load_weights(
-    config: EngineConfig, facts: ModelFacts, placement: Placement
-) -> tuple[llama_cpp.llama_model_p, Placement]:
-    """Load the weights; where they do not fit on the GPU after all, AUTO uses the CPU."""
-    params = llama_cpp.llama_model_default_params()
-    params.n_gpu_layers = placement.gpu_layers
-    params.use_extra_bufts = config.compute_mode.extra_buffers
-    model = llama_cpp.llama_model_load_from_file(os.fsencode(facts.path), params)
-    if model:
-        release_file(facts.path)
-        return model, placement
-    if placement.gpu_layers and config.device is Device.AUTO:
-        log.warning("the GPU could not load %s; running on the CPU", facts.path.name)
-        cpu = replace(config, device=Device.CPU)
-        return load_weights(cpu, facts, place(cpu, facts, probe()))
-    raise ModelLoadError(f"{facts.path.name}: llama.cpp could not load it; its messages in the log say why")
 
 
 def _context_params(

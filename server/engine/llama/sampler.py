@@ -1,4 +1,4 @@
-"""SamplingParams -> a native sampler chain."""
+"""SamplingParams to a native sampler chain, and the log-probabilities of sampled and given tokens."""
 
 from __future__ import annotations
 
@@ -13,10 +13,32 @@ from numpy.typing import NDArray
 
 from glmserve.engine.grammar_backend.constraint import Constraint
 from glmserve.engine.grammar_backend.source import GrammarError
-from glmserve.engine.llama.logprobs import score
-from glmserve.engine.messages import GRAMMAR_FAILED, SampledToken
+from glmserve.engine.messages import GRAMMAR_FAILED, SampledToken, TokenLogprob
 from glmserve.engine.model_runner import SampleError
 from glmserve.engine.params import SamplingParams
+
+
+def score(logits: NDArray[np.float32], token_id: int, top: int) -> SampledToken:
+    """Return ``token_id`` and the ``top`` most probable tokens with their natural log-probabilities.
+
+    It is the model's own distribution that counts, before biases, penalties and temperature.
+
+    Args:
+        logits: one row, as the model gave it; it is not changed.
+        token_id: a token of the vocabulary.
+        top: how many of the most probable tokens to list.
+    """
+    best = float(logits.max())
+    total = best + float(np.log(np.exp(logits - best).sum(dtype=np.float64)))
+    listed = (TokenLogprob(int(i), float(logits[i]) - total) for i in _most_probable(logits, top))
+    return SampledToken(token_id, float(logits[token_id]) - total, tuple(listed))
+
+
+def _most_probable(logits: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+    if not count:
+        return np.empty(0, np.intp)
+    found = np.argpartition(logits, -count)[-count:] if count < logits.size else np.arange(logits.size)
+    return found[np.lexsort((found, -logits[found]))]
 
 
 class Sampler:

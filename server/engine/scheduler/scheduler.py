@@ -16,17 +16,12 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from glmserve.engine.kv_cache.manager import KvCacheManager
-from glmserve.engine.kv_cache.offload import IDLE_CELLS
-from glmserve.engine.kv_cache.ops import CacheOp
+from glmserve.engine.kv_cache.ops import IDLE_CELLS, CacheOp, CacheSnapshot
 from glmserve.engine.kv_cache.prefix_cache import Match
-from glmserve.engine.kv_cache.snapshot import CacheSnapshot
 from glmserve.engine.messages import EngineStats, FinishReason, SampledToken, StepOutput
-from glmserve.engine.scheduler.adapters import AdapterRotation
-from glmserve.engine.scheduler.batch import Batch, BatchItem
-from glmserve.engine.scheduler.chunked_prefill import ChunkedPrefill, item_of
-from glmserve.engine.scheduler.shared_prefix import has_prefix_owner
+from glmserve.engine.scheduler.batch import AdapterRotation, Batch, BatchItem, ChunkedPrefill, item_of
 from glmserve.engine.scheduler.step_budget import StepBudget
-from glmserve.engine.scheduler.waiting_queue import WaitingQueue, by_caller
+from glmserve.engine.scheduler.waiting_queue import WaitingQueue, by_caller, has_prefix_owner
 from glmserve.engine.sequence import Sequence, SequenceStatus
 from glmserve.engine.speculative.controller import SpeculativeController
 
@@ -88,6 +83,16 @@ class Scheduler:
     def decoding(self) -> int:
         """Sequences that have output a token, so that a client would notice a slow step."""
         return sum(sequence.is_decoding for sequence in self._running.values())
+
+    @property
+    def waiting(self) -> list[Sequence]:
+        """Waiting sequences in the order in which they are likely to start."""
+        return by_caller(self._waiting.in_turn(), attrgetter("caller"))
+
+    @property
+    def prefilling(self) -> list[Sequence]:
+        """Running sequences without a token."""
+        return [s for s in self._running.values() if not (s.pinned or s.is_decoding)]
 
     @property
     def stats(self) -> EngineStats:

@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from glmserve.engine.kv_cache.offload import IDLE_CELLS
-from glmserve.engine.kv_cache.ops import CacheOp
-from glmserve.engine.kv_cache.prefix_keys import PrefixKeys
-from glmserve.engine.log_pipe import about
+from glmserve.engine.child_process import about
+from glmserve.engine.kv_cache.ops import IDLE_CELLS, CacheOp
+from glmserve.engine.kv_cache.prefix_keys import PLAIN, PrefixKeys
 from glmserve.engine.messages import (
     GRAMMAR_FAILED,
     EngineStats,
@@ -21,13 +20,13 @@ from glmserve.engine.messages import (
     Submit,
 )
 from glmserve.engine.model_runner import DecodeError, ModelRunner, Preparation, SampleError
-from glmserve.engine.scheduler.adapters import PLAIN
 from glmserve.engine.scheduler.batch import Batch, BatchItem
 from glmserve.engine.scheduler.scheduler import Scheduler, SchedulerConfig
 from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.sequence import Sequence
 from glmserve.engine.speculative.controller import SpeculativeController
 from glmserve.engine.worker.pinned_prefixes import PinnedPrefixes, States
+from glmserve.engine.worker.progress import ProgressReports
 from glmserve.engine.worker.times import SequenceTimes
 
 log = logging.getLogger(__name__)
@@ -103,6 +102,7 @@ class EngineCore:
         self._pacer = pacer
         self._clock = clock
         self._times = SequenceTimes(clock)
+        self._progress = ProgressReports(clock)
         self._checks = 0
 
     @property
@@ -136,6 +136,8 @@ class EngineCore:
         refusal = self._submit(message)
         if refusal is not None:
             self._times.forget(message.request_id)
+        else:
+            self._progress.watch(message.request_id, message.params.progress_seconds)
         return refusal
 
     def _submit(self, message: Submit) -> StepOutput | None:
@@ -190,7 +192,14 @@ class EngineCore:
             self._backend.close_sampler(request_id)
         self._pins.after_step(batch)
         tells = ended or batch.admitted or self._scheduler.steps % _STATS_STEPS == 0
-        return StepReport(self._times.stamp(outputs), self.stats if tells else None)
+        return StepReport((*self._times.stamp(outputs), *self._reports()), self.stats if tells else None)
+
+    def _reports(self) -> list[StepOutput]:
+        """Return the reports of progress that are due."""
+        if not self._progress.is_due:
+            return []
+        scheduler = self._scheduler
+        return self._progress.due(scheduler.waiting, scheduler.prefilling, self._times.since_admission)
 
     def _apply(self, ops: Iterable[CacheOp]) -> None:
         for op in ops:

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 
+from glmserve.engine.child_process import ENDING_SIGNALS, LogPipe, Outgoing, end_with_parent
 from glmserve.engine.config import EngineConfig
 from glmserve.engine.embedding.core import EmbeddingBackend, EmbeddingCore
 from glmserve.engine.errors import ModelLoadError, SelfTestFailed
 from glmserve.engine.kv_cache.state_store import StateStore
-from glmserve.engine.log_pipe import LogPipe, Outgoing
 from glmserve.engine.messages import (
     Abort,
     Embed,
@@ -27,7 +27,6 @@ from glmserve.engine.messages import (
 )
 from glmserve.engine.model_runner import ModelRunner
 from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
-from glmserve.engine.spawning import ENDING_SIGNALS, end_with_parent
 from glmserve.engine.speculative.controller import SpeculativeController
 from glmserve.engine.worker.core import EngineCore, EngineCorrupted
 
@@ -47,7 +46,7 @@ def load_llama(config: EngineConfig) -> ModelRunner | EmbeddingBackend:
     os.environ.update(config.compute_mode.environment)
     from glmserve.engine.embedding.llama_embedder import LlamaEmbedder  # noqa: PLC0415
     from glmserve.engine.gguf.gguf_check import check_gguf  # noqa: PLC0415
-    from glmserve.engine.llama.log import route_log  # noqa: PLC0415
+    from glmserve.engine.llama.model_loading import route_log  # noqa: PLC0415
     from glmserve.engine.llama.runner import LlamaModelRunner  # noqa: PLC0415
 
     route_log()

@@ -4,12 +4,11 @@ import itertools
 import logging
 from typing import Protocol
 
-from glmserve.engine.kv_cache.prefix_keys import PrefixKeys
-from glmserve.engine.kv_cache.saved_state import Fingerprint, fingerprint
+from glmserve.engine.kv_cache.prefix_keys import PLAIN, PrefixKeys
+from glmserve.engine.kv_cache.state_store import Fingerprint, fingerprint
 from glmserve.engine.messages import FinishReason, Pin
 from glmserve.engine.model_runner import ModelRunner
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.adapters import PLAIN
 from glmserve.engine.scheduler.batch import Batch
 from glmserve.engine.scheduler.scheduler import Scheduler
 from glmserve.engine.sequence import Sequence, SequenceStatus

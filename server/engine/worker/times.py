@@ -36,6 +36,11 @@ class SequenceTimes:
             if request_id in self._times:
                 self._times[request_id].admitted = now
 
+    def since_admission(self, request_id: int) -> float:
+        """Return how long a sequence runs, in seconds."""
+        times = self._times.get(request_id)
+        return self._clock() - times.admitted if times is not None and times.admitted else 0.0
+
     def forget(self, request_id: int) -> None:
         """A sequence has ended."""
         self._times.pop(request_id, None)

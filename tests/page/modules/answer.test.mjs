@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { follow } from "../../../server/page/static/js/answer.js";
-import { Failure, failureOf } from "../../../server/page/static/js/failure.js";
+import { Failure, failureOf, remedyFor } from "../../../server/page/static/js/failure.js";
 import { figuresLine } from "../../../server/page/static/js/figures.js";
 import { languageFor, TABLES, textIn } from "../../../server/page/static/js/texts.js";
 
@@ -92,5 +92,18 @@ for (const [chosen, browsers, language] of [
 ]) {
   test(`${chosen || "no choice"} with ${browsers} is ${language}`, () => {
     assert.equal(languageFor(chosen, browsers), language);
+  });
+}
+
+for (const [kind, content, isTask, remedy] of [
+  ["lost", "half", false, "goOn"],
+  ["lost", "", false, "again"],
+  ["lost", "half", true, "again"],
+  ["key", "", false, "keyEnter"],
+  ["too_long", "", false, null],
+  ["refused", "", false, null],
+]) {
+  test(`against ${kind}${content && ` after ${content}`}${isTask ? " of a task" : ""} ${remedy ?? "nothing"} may help`, () => {
+    assert.equal(remedyFor({ content, failure: { kind, detail: "", wait: 0 } }, isTask), remedy);
   });
 }

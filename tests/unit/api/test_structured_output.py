@@ -7,7 +7,7 @@ import pytest
 
 from glmserve.api.common.base import parse
 from glmserve.api.common.structured_output import GrammarFields, to_grammar
-from glmserve.engine.grammar import Grammar, GrammarKind, one_of
+from glmserve.engine.params import Grammar, GrammarKind, one_of
 from glmserve.http.errors import InvalidRequest
 
 SCHEMA = {"type": "object", "properties": {"z": {"const": "é"}, "a": {}}}

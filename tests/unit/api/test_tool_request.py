@@ -6,7 +6,7 @@ from glmserve.api.common.tools import to_offer
 from glmserve.api.openai.chat_completions.protocol import parse_chat_request, to_params
 from glmserve.chat.prompts.messages import PromptError
 from glmserve.chat.tools.types import ToolChoice, ToolConfig, ToolError
-from glmserve.engine.grammar import GrammarKind
+from glmserve.engine.params import GrammarKind
 from glmserve.generation.generate import GenerationRequest
 from glmserve.generation.prepare import prepare
 from glmserve.http.errors import InvalidRequest, TextTooLong

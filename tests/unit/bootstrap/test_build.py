@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from glmserve.bootstrap.build import Assembly, AssemblyError, api_options, assemble, load_fitting, load_policy
+from glmserve.bootstrap.build import (
+    Assembly,
+    AssemblyError,
+    api_options,
+    assemble,
+    load_fitting,
+    load_policy,
+    sampling_defaults,
+)
 from glmserve.bootstrap.engine_config import ModelPlan, engine_config
 from glmserve.bootstrap.model_source import ModelSource
 from glmserve.chat.prompts.formats import prompt_format
@@ -216,6 +224,11 @@ def test_sampling_defaults_are_those_of_the_family() -> None:
     assert card(settings(), SOURCE, FACTS).defaults == family.defaults
     own = replace(EMBEDDED, defaults=SamplingDefaults(temperature=0.1))
     assert card(settings(), replace(SOURCE, entry=own), FACTS).defaults.temperature == 0.1
+
+
+def test_the_sampling_of_one_known_model_with_a_template_is_not_that_of_others() -> None:
+    assert any(entry.prompt_format == "template" for entry in CATALOG)
+    assert sampling_defaults(SOURCE, "template") == SamplingDefaults()
 
 
 def refusal(build: Callable[[], Assembly]) -> str:

@@ -9,8 +9,8 @@ from rich.console import Console
 from glmserve.cli.doctor import DoctorModel, DoctorReport, show, to_json
 from glmserve.cli.machine import CachedFile, Machine, Placed, Versions, find_cached, in_units
 from glmserve.cli.main import main
-from glmserve.engine.client.compute_modes.memory import Remembered
-from glmserve.engine.compute_mode import ComputeMode
+from glmserve.engine.client.compute_modes import Remembered
+from glmserve.engine.config import ComputeMode
 from glmserve.engine.llama.cpu_topology import Cores
 from glmserve.engine.llama.placement import BuildFacts, DeviceFacts, Placement
 from tests.support.minimal_gguf import write_gguf

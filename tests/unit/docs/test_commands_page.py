@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from glmserve.cli import list as listing
 from glmserve.cli.bench import BenchReport
 from glmserve.cli.doctor import DoctorReport
+from glmserve.cli.inspect import InspectReport
 from glmserve.cli.list import ListedModel
 from glmserve.cli.main import main
 from glmserve.cli.slash_commands import COMMANDS, SAMPLING
@@ -81,6 +82,7 @@ def test_the_page_names_every_command_of_the_chat() -> None:
         ("`list`, `pull`", ListedModel, ()),
         ("`convert`", ConversionReport, ("tensor", "wanted", "used", "verified")),
         ("`bench`", BenchReport, ()),
+        ("`inspect`", InspectReport, ("right",)),
         ("`doctor`", DoctorReport, ("healthy",)),
     ],
 )

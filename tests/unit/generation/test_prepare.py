@@ -12,8 +12,7 @@ from glmserve.api.openai.responses.request import new_items, parse_given
 from glmserve.api.openai.responses.request import to_params as responses_params
 from glmserve.chat.prompts.messages import Message, Role
 from glmserve.engine.errors import PromptTooLong
-from glmserve.engine.grammar import Grammar, GrammarKind
-from glmserve.engine.params import MAX_TOKENS, SamplingParams
+from glmserve.engine.params import MAX_TOKENS, Grammar, GrammarKind, SamplingParams
 from glmserve.generation.generate import GenerationRequest
 from glmserve.generation.prepare import AnswerParams, ChatParams, PromptParams, Truncation, encode_prompt, prepare
 from glmserve.http.errors import InvalidRequest

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import pytest
 
-from glmserve.engine.log_pipe import LogPipe, about, log_record
+from glmserve.engine.child_process import LogPipe, about, log_record
 from glmserve.engine.messages import Logged
 from glmserve.http.request_record import RequestRecord, enter_request
 from glmserve.observability.logging import JsonFormatter, RequestIdFilter, TextFormatter

@@ -9,8 +9,18 @@ from pydantic import BeforeValidator, Field
 
 from glmserve.api.common.base import ApiModel, ListOf, RequestObject, TextContent, parse
 from glmserve.api.common.field_policy import FieldPolicy, Ignored, Rejected, check_neutral
-from glmserve.api.common.fields import AnswerCount, AsWhole, ModelName, Stream, StreamOptionsField, TokenLimit
-from glmserve.api.common.sampling import CacheFields, SamplingFields, asked_tokens, to_sampling
+from glmserve.api.common.fields import (
+    AnswerCount,
+    AsWhole,
+    CacheFields,
+    ModelName,
+    SamplingFields,
+    Stream,
+    StreamOptionsField,
+    TokenLimit,
+    asked_tokens,
+    to_sampling,
+)
 from glmserve.api.common.structured_output import GrammarFields, to_grammar
 from glmserve.api.common.tools import EarlierCall, FunctionCall, ToolFields, check_no_call_is_due, to_offer
 from glmserve.chat.prompts.messages import Message, PromptError, Role
@@ -20,7 +30,7 @@ from glmserve.generation.prepare import AnswerParams, ChatParams, PromptParams
 from glmserve.http.errors import InvalidRequest
 from glmserve.model_pool.registry import ModelCard
 
-_NO_THINKING = "the model has no separate reasoning"
+_NO_THINKING = "use chat_template_kwargs for what the chat template of the model file knows"
 _IGNORED = (
     Ignored("reasoning_effort", _NO_THINKING),
     Ignored("reasoning", _NO_THINKING),
@@ -52,7 +62,6 @@ _REJECTED = (
     Rejected("prediction"),
     Rejected("suffix"),
     Rejected("web_search_options"),
-    Rejected("chat_template_kwargs", (False,)),
     Rejected("chat_template"),
     Rejected("add_special_tokens", (False,)),
     Rejected("documents"),
@@ -149,6 +158,11 @@ class ChatRequest(SamplingFields, CacheFields, GrammarFields, ToolFields, Reques
     timings: bool | None = Field(
         default=None, description="Extension (llama-server). Add the engine's times to the reply, or to the last chunk."
     )
+    return_progress: bool | None = Field(
+        default=None,
+        description="Extension (llama-server). Stream chunks with prompt_progress before the first token: computed "
+        "tokens of the prompt, queue position and expected wait.",
+    )
     do_sample: bool | None = Field(
         default=None, description="Extension (Zhipu's SDKs). false: always select the most likely token."
     )
@@ -158,6 +172,11 @@ class ChatRequest(SamplingFields, CacheFields, GrammarFields, ToolFields, Reques
     )
     add_generation_prompt: bool | None = Field(
         default=None, description="Extension. false is accepted only together with continue_final_message."
+    )
+
+    chat_template_kwargs: dict[str, object] | None = Field(
+        default=None,
+        description="Extension (vLLM). Variables for the chat template of the model's file, such as enable_thinking.",
     )
 
     @property
@@ -268,7 +287,7 @@ def to_prompt_params(body: ChatRequest) -> PromptParams:
     """Return the part of the parameters that the prompt is made from. Raises as ``to_params`` does."""
     offer = to_offer(body)
     _check_agreement(body, offer)
-    return PromptParams(to_messages(body.messages), offer, body.is_continued)
+    return PromptParams(to_messages(body.messages), offer, body.is_continued, options=body.chat_template_kwargs or {})
 
 
 def _check_agreement(body: ChatRequest, offer: ToolConfig | None) -> None:

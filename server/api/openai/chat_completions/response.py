@@ -6,6 +6,7 @@ from typing import Literal
 
 from typing_extensions import NotRequired, TypedDict
 
+from glmserve.api.common.progress import ProgressObject, progress_comment, progress_object
 from glmserve.api.openai.envelope import (
     FINISH_REASONS,
     Finish,
@@ -18,11 +19,11 @@ from glmserve.api.openai.envelope import (
     usage_object,
 )
 from glmserve.chat.tools.types import CallDelta, ToolCall
-from glmserve.engine.messages import FinishReason
+from glmserve.engine.messages import FinishReason, PromptProgress
 from glmserve.generation.generation import Answer, Completion, Generation, Timings, Usage
 from glmserve.generation.output_processor import TextDelta
 from glmserve.http.error_replies import ErrorReply
-from glmserve.http.sse import Event, EventStream
+from glmserve.http.sse import Comment, Event, EventStream
 
 
 class FunctionObject(TypedDict):
@@ -46,6 +47,7 @@ class AssistantMessage(TypedDict):
     role: Literal["assistant"]
     content: str | None
     refusal: None
+    reasoning_content: NotRequired[str]
     tool_calls: NotRequired[list[ToolCallObject]]
     function_call: NotRequired[FunctionObject]
 
@@ -93,6 +95,7 @@ class ChunkDelta(TypedDict):
 
     role: NotRequired[Literal["assistant"]]
     content: NotRequired[str]
+    reasoning_content: NotRequired[str]
     tool_calls: NotRequired[list[ToolCallDelta]]
     function_call: NotRequired[FunctionDelta]
 
@@ -117,6 +120,7 @@ class ChatChunk(TypedDict):
     choices: list[ChunkChoice]
     usage: NotRequired[UsageObject | None]
     timings: NotRequired[TimingsObject]
+    prompt_progress: NotRequired[ProgressObject]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +130,11 @@ class CallShape:
     functions: bool = False
     """In the older shape, which has at most one call."""
 
-    def message(self, text: str, calls: Sequence[ToolCall]) -> AssistantMessage:
-        """Return the message of an answer with ``text`` and ``calls``."""
+    def message(self, text: str, calls: Sequence[ToolCall], reasoning: str = "") -> AssistantMessage:
+        """Return the message of an answer with ``text`` and ``calls``, and the ``reasoning`` before them."""
         message: AssistantMessage = {"role": "assistant", "content": text, "refusal": None}
+        if reasoning:
+            message["reasoning_content"] = reasoning
         if not calls:
             return message
         message["content"] = text or None
@@ -184,7 +190,7 @@ def chat_completion(
 def _choice(index: int, answer: Answer, calls: CallShape) -> ChatChoice:
     return {
         "index": index,
-        "message": calls.message(answer.text, answer.calls),
+        "message": calls.message(answer.text, answer.calls, answer.reasoning),
         "logprobs": logprobs_object(answer.tokens),
         "finish_reason": calls.finish_reason(answer.finish_reason, called=bool(answer.calls)),
     }
@@ -212,8 +218,10 @@ class ChunkWriter:
         return self._chunk([_delta(index, {"role": "assistant", "content": ""})])
 
     def delta(self, delta: TextDelta) -> list[ChatChunk]:
-        """Return the chunks of one delta: its text, each piece of a call, and the end, as far as it has them."""
+        """Return the chunks of one delta: its reasoning, text, each piece of a call, and the end, if it has them."""
         chunks = []
+        if delta.reasoning:
+            chunks.append(self._chunk([_delta(delta.index, {"reasoning_content": delta.reasoning})]))
         if delta.text or delta.tokens:
             choice = _delta(delta.index, {"content": delta.text})
             chunks.append(self._chunk([{**choice, "logprobs": logprobs_object(delta.tokens)}]))
@@ -224,6 +232,12 @@ class ChunkWriter:
             reason = self._calls.finish_reason(delta.finish_reason, called=delta.index in self._called)
             chunks.append(self._chunk([_delta(delta.index, {}, reason)]))
         return chunks
+
+    def progress(self, progress: PromptProgress) -> ChatChunk:
+        """Return a chunk without choices, with how far the request is."""
+        chunk = self._chunk([])
+        chunk["prompt_progress"] = progress_object(progress)
+        return chunk
 
     def end(self, usage: Usage, timings: Timings) -> list[ChatChunk]:
         """Return a chunk without choices, with counts and times as far as they are asked for; or none."""
@@ -254,9 +268,9 @@ DONE = Event("[DONE]")
 """Ends every stream of OpenAI's chunks."""
 
 
-def chat_stream(generation: Generation, writer: ChunkWriter, n: int) -> EventStream:
-    """Return ``generation``, which has ``n`` answers, as a stream that owns it."""
-    return EventStream(generation, _events(generation, writer, n), failure)
+def chat_stream(generation: Generation, writer: ChunkWriter, n: int, *, reports: bool = False) -> EventStream:
+    """Return ``generation``, which has ``n`` answers, as a stream that owns it; progress as ``reports`` or comments."""
+    return EventStream(generation, _events(generation, writer, n, reports=reports), failure)
 
 
 def failure(reply: ErrorReply) -> tuple[Event, ...]:
@@ -264,10 +278,15 @@ def failure(reply: ErrorReply) -> tuple[Event, ...]:
     return Event(reply.envelope()), DONE
 
 
-async def _events(generation: Generation, writer: ChunkWriter, n: int) -> AsyncGenerator[Event, None]:
+async def _events(
+    generation: Generation, writer: ChunkWriter, n: int, *, reports: bool
+) -> AsyncGenerator[Event | Comment, None]:
     for index in range(n):
         yield Event(writer.role(index))
     async for delta in generation:
+        if delta.progress is not None:
+            yield Event(writer.progress(delta.progress)) if reports else progress_comment(delta.progress)
+            continue
         for chunk in writer.delta(delta):
             yield Event(chunk)
     for chunk in writer.end(generation.usage, generation.timings):

@@ -5,6 +5,7 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from glmserve.api.common.progress import streamed
 from glmserve.api.openai.chat_completions.protocol import ChatRequest, parse_chat_request, to_params
 from glmserve.api.openai.chat_completions.response import (
     CallShape,
@@ -60,8 +61,9 @@ async def _stream(body: ChatRequest, model: ServedModel, context: RequestContext
     head = new_head(_ID_PREFIX, model.card)
     writer = ChunkWriter(head, include_usage=include_usage, timings=bool(body.timings), calls=_shape(body))
     async with model.in_use():
-        ask = await _prepared(body, model, context)
-        return chat_stream(await generate(model, ask, context), writer, ask.n)
+        reports = bool(body.return_progress)
+        ask = streamed(await _prepared(body, model, context), reports=reports)
+        return chat_stream(await generate(model, ask, context), writer, ask.n, reports=reports)
 
 
 async def _prepared(body: ChatRequest, model: ServedModel, context: RequestContext) -> GenerationRequest:

@@ -14,18 +14,16 @@ from glmserve.api.common.fields import (
     UNLIMITED,
     AnswerCount,
     AsWhole,
+    CacheFields,
     ModelName,
+    SamplingFields,
     Stream,
     StreamOptionsField,
     TextOrIds,
+    asked_tokens,
     decoded,
     known_ids,
     texts_or_ids,
-)
-from glmserve.api.common.sampling import (
-    CacheFields,
-    SamplingFields,
-    asked_tokens,
     to_sampling,
 )
 from glmserve.api.common.structured_output import GrammarFields, to_grammar

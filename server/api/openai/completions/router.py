@@ -7,6 +7,7 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from glmserve.api.common.progress import progress_comment, streamed
 from glmserve.api.openai.chat_completions.response import DONE, failure
 from glmserve.api.openai.completions.protocol import CompletionRequest, parse_completion_request, to_asks
 from glmserve.api.openai.completions.response import CompletionWriter, TextCompletion
@@ -18,7 +19,7 @@ from glmserve.http.json_body import hung_up, read_request
 from glmserve.http.openapi import documented
 from glmserve.http.request_context import RequestContext
 from glmserve.http.request_record import current_request
-from glmserve.http.sse import Event, EventStream
+from glmserve.http.sse import Comment, Event, EventStream
 from glmserve.model_pool.registry import ModelRegistry, ServedModel
 
 
@@ -61,12 +62,16 @@ async def _open(
     asks = await to_asks(body, model, context)
     writer = CompletionWriter(new_head("cmpl", model.card), body, asks, model.tokenizer)
     with prompt_in("prompt"):
-        return writer, await generate_all(model, [ask.request for ask in asks], context)
+        requests = [streamed(ask.request) if body.stream else ask.request for ask in asks]
+        return writer, await generate_all(model, requests, context)
 
 
-async def _events(writer: CompletionWriter, generation: Generation) -> AsyncGenerator[Event, None]:
+async def _events(writer: CompletionWriter, generation: Generation) -> AsyncGenerator[Event | Comment, None]:
     opened: set[int] = set()
     async for delta in generation:
+        if delta.progress is not None:
+            yield progress_comment(delta.progress)
+            continue
         prompt = writer.prompt_of(delta.index)
         if prompt not in opened:
             opened.add(prompt)

@@ -8,12 +8,10 @@ from pydantic.config import JsonDict
 
 from glmserve.api.common.base import ApiModel, AtMost, ListOf, RequestObject, invalid, parse, text_parts
 from glmserve.api.common.field_policy import FieldPolicy, Ignored, Rejected
-from glmserve.api.common.fields import AsWhole, ModelName, Stream, TokenLimit
-from glmserve.api.common.sampling import CacheFields, SamplingFields
+from glmserve.api.common.fields import AsWhole, CacheFields, ModelName, SamplingFields, Stream, TokenLimit
 from glmserve.api.common.structured_output import Schema, schema_grammar
 from glmserve.api.openai.responses.tools import FunctionFields
-from glmserve.engine.grammar import Grammar
-from glmserve.engine.params import MAX_LOGPROBS
+from glmserve.engine.params import MAX_LOGPROBS, Grammar
 from glmserve.http.errors import InvalidRequest
 
 RESPONSES = FieldPolicy(

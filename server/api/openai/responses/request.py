@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
-from glmserve.api.common.sampling import asked_tokens, to_sampling
-from glmserve.api.openai.responses.input_items import Item, parse_items, to_messages, user_item
+from glmserve.api.common.fields import asked_tokens, to_sampling
+from glmserve.api.openai.responses.conversation import Item, parse_items, to_messages, user_item
 from glmserve.api.openai.responses.protocol import ResponsesRequest, format_grammar, parse_responses_request
 from glmserve.api.openai.responses.tools import to_offer
 from glmserve.chat.prompts.messages import Message, Role

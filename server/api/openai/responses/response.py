@@ -7,7 +7,7 @@ from typing import Literal
 from typing_extensions import NotRequired, TypedDict
 
 from glmserve.api.common.fields import UNLIMITED
-from glmserve.api.openai.responses.input_items import new_id
+from glmserve.api.openai.responses.conversation import new_id
 from glmserve.api.openai.responses.protocol import ResponsesRequest, StoredPrompt, text_object
 from glmserve.api.openai.responses.tools import choice_object, tools_object
 from glmserve.engine.params import SamplingParams

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from glmserve.api.openai.envelope import logprobs_object
-from glmserve.api.openai.responses.input_items import new_id
+from glmserve.api.openai.responses.conversation import new_id
 from glmserve.api.openai.responses.response import (
     ResponseCall,
     ResponseFault,

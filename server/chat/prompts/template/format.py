@@ -1,7 +1,7 @@
 """A model file's own chat template as a prompt format. Pure: who renders is handed in."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol
 
 from glmserve.chat.prompts.formats import Encoder
@@ -30,8 +30,10 @@ class TemplateTraits:
     """The special tokens that it writes after an answer."""
     takes_system: bool = True
     """Whether it has system messages."""
+    thinks: bool = False
+    """Whether it knows of reasoning between ``<think>`` and ``</think>``."""
     options: Mapping[str, object] = field(default_factory=dict)
-    """Variables that it is always given."""
+    """Variables that it is given besides, such as ``enable_thinking``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,15 @@ class TemplateFormat:
     def end_tokens(self) -> tuple[str, ...]:
         """The special tokens that end an answer; see ``PromptFormat``."""
         return self.traits.end_tokens
+
+    @property
+    def thinks(self) -> bool:
+        """Whether an answer may begin with reasoning; see ``PromptFormat``."""
+        return self.traits.thinks
+
+    def with_options(self, options: Mapping[str, object]) -> "TemplateFormat":
+        """Return the format with more variables."""
+        return replace(self, traits=replace(self.traits, options={**self.traits.options, **options}))
 
     def encode(
         self, messages: Sequence[Message], encoder: Encoder, tools: Sequence[Tool] = (), *, continued: bool = False

@@ -34,6 +34,7 @@ def find_traits(renderer: Renderer, source: TemplateSource) -> TemplateTraits:
     return TemplateTraits(
         end_tokens=_after_answer(with_round),
         takes_system=any(_SYSTEM in piece for piece in with_system if isinstance(piece, str)),
+        thinks="<think>" in source.text and "</think>" in source.text,
     )
 
 

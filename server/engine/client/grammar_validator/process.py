@@ -7,10 +7,10 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
+from glmserve.engine.child_process import start_shielded
 from glmserve.engine.client.grammar_validator.worker import Verdict, run
 from glmserve.engine.errors import EngineUnavailable
-from glmserve.engine.grammar import Grammar
-from glmserve.engine.spawning import start_shielded
+from glmserve.engine.params import Grammar
 
 log = logging.getLogger(__name__)
 

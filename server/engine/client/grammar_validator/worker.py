@@ -18,8 +18,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glmserve.engine.grammar import Grammar
-from glmserve.engine.spawning import ENDING_SIGNALS, end_with_parent
+from glmserve.engine.child_process import ENDING_SIGNALS, end_with_parent
+from glmserve.engine.params import Grammar
 
 if TYPE_CHECKING:
     from glmserve.engine.grammar_backend.constraint import ConstraintFactory
@@ -54,8 +54,11 @@ class Verdict:
 def run(connection: Connection, path: Path, end_tokens: tuple[str, ...]) -> None:
     """Entry point of the process: receive grammars, answer with verdicts; see EngineConfig for ``end_tokens``."""
     from glmserve.engine.grammar_backend.constraint import ConstraintFactory  # noqa: PLC0415
-    from glmserve.engine.llama.log import route_log  # noqa: PLC0415
-    from glmserve.engine.llama.vocabulary import load_vocabulary, stop_ids  # noqa: PLC0415
+    from glmserve.engine.llama.model_loading import (  # noqa: PLC0415
+        load_vocabulary,
+        route_log,
+        stop_ids,
+    )
 
     for number in ENDING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -133,6 +133,7 @@ export function requestBody(conversation, model, sampling) {
     stream: true,
     stream_options: { include_usage: true },
     timings: true,
+    return_progress: true,
     ...samplingFields(sampling),
   };
 }

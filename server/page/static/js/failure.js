@@ -48,3 +48,16 @@ function errorIn(body) {
   const error = /** @type {{ error?: { message?: unknown, code?: unknown } } | null} */ (body)?.error;
   return { message: String(error?.message ?? ""), code: String(error?.code ?? "") };
 }
+
+/**
+ * What may help against a failure; nothing, where the same would only fail again.
+ * @param {import("./conversation.js").Message | undefined} message
+ * @param {boolean} isTask a task begins its answers itself, and cannot go on with what there is
+ * @returns {"keyEnter" | "again" | "goOn" | null}
+ */
+export function remedyFor(message, isTask) {
+  const kind = message?.failure?.kind;
+  if (!message || !kind || kind === "refused" || kind === "too_long") return null;
+  if (kind === "key") return "keyEnter";
+  return message.content && !isTask ? "goOn" : "again";
+}

@@ -4,15 +4,17 @@ import { Access } from "./access.js";
 import { Api } from "./api.js";
 import { branched, switched } from "./branches.js";
 import { asked, begun, question, withLast } from "./conversation.js";
+import { remedyFor } from "./failure.js";
+import { listen, MAC } from "./keyboard.js";
 import { Library } from "./library.js";
-import { fieldsOf, gallery, hintOf, isTask, shortTitle } from "./models.js";
+import { hintOf } from "./models.js";
 import { Preferences } from "./preferences.js";
 import { Runs } from "./runs.js";
 import { samplingOf, slidersFor } from "./sampling.js";
 import { Served } from "./served.js";
 import { Shelf } from "./shelf.js";
-import { deedOf } from "./shortcuts.js";
 import { storageOf } from "./storage.js";
+import { Tasks } from "./tasks.js";
 import { languageFor, localeFor, textIn } from "./texts.js";
 import { announcer } from "./view/announcer.js";
 import { Composer } from "./view/composer.js";
@@ -23,15 +25,12 @@ import { Notice } from "./view/notice.js";
 import { Options } from "./view/options.js";
 import { Picker } from "./view/picker.js";
 import { Sidebar } from "./view/sidebar.js";
-import { fillTask } from "./view/taskform.js";
 import { Thread } from "./view/thread.js";
 
 /**
  * @typedef {import("./conversation.js").Conversation} Conversation
  * @typedef {import("./conversation.js").Message} Message
  */
-
-const MAC = /Mac|iPhone|iPad/.test(navigator.platform);
 
 class Page {
   #prefix = `glmserve${location.pathname}`;
@@ -56,6 +55,16 @@ class Page {
     keyChanged: () => this.#showOptions(),
     keyWorks: () => this.#askRefusedAgain(),
   });
+  #tasks = new Tasks(this.#served, {
+    text: () => this.#text,
+    language: () => this.#language,
+    choose: (id) => this.#chooseModel(id),
+    ask: (message) => this.#ask(message),
+    write: (example) => {
+      this.#composer.write(example);
+      this.#composer.focus();
+    },
+  });
   #shelf = new Shelf(this.#library, {
     text: () => this.#text,
     newId,
@@ -73,11 +82,11 @@ class Page {
     text: () => this.#text,
     locale: () => this.#locale,
     announce: (what) => this.#announce(what),
-    cards: () => this.#cards(),
+    cards: () => this.#tasks.cards,
     edited: (index, content) => this.#edited(index, content),
     regenerate: (index) => this.#regenerate(index),
     switchTo: (index, to) => this.#switchTo(index, to),
-    isTask: (message) => this.#isTask(message.model),
+    isTask: (message) => this.#tasks.has(message.model),
     goOn: () => this.#goOn(),
   });
   #sidebar = new Sidebar({
@@ -108,7 +117,17 @@ class Page {
     this.#options.toggle(open);
     if (!this.#local.lasting) this.#notice.show(this.#text("noStorage"));
     addEventListener("storage", (event) => this.#changedElsewhere(event.key ?? ""));
-    addEventListener("keydown", (event) => this.#key(event));
+    listen({
+      new: () => this.#begin(),
+      search: () => this.#sidebar.focusSearch(),
+      shortcuts: () => void showShortcuts(this.#text, MAC),
+      options: () => this.#options.toggle(),
+      previous: () => this.#step(-1),
+      next: () => this.#step(1),
+      copyLast: () => void this.#copyLast(),
+      editLast: () => this.#thread.editLast(),
+      stop: () => this.#runs.isRunning(this.#current.id) && this.#runs.stop(this.#current.id),
+    });
     addEventListener("pagehide", () => this.#library.get(this.#current.id) && this.#library.keep(this.#current));
     void this.#served.load();
     this.#composer.focus();
@@ -156,32 +175,6 @@ class Page {
     return this.#current.sampling ?? this.#preferences.sampling;
   }
 
-  /** @param {string | undefined} id */
-  #isTask(id) {
-    const model = this.#served.find(id);
-    return model !== undefined && isTask(model);
-  }
-
-  #cards() {
-    return gallery(this.#served.list, this.#language).map(({ id, label, description }) => ({
-      label,
-      description,
-      choose: () => this.#fillTask(id),
-    }));
-  }
-
-  /** @param {string} id */
-  async #fillTask(id) {
-    const model = this.#served.find(id);
-    if (!model) return;
-    const { description } = hintOf(model, this.#language);
-    const variables = await fillTask(this.#text, shortTitle(model, this.#language), description, fieldsOf(model, this.#language));
-    if (!variables) return;
-    this.#chooseModel(id);
-    const main = model.task?.main_slot ?? "";
-    this.#ask(question(variables[main] ?? Object.values(variables).join("\n"), Date.now(), { variables }));
-  }
-
   /** @param {string} id */
   #chooseModel(id) {
     this.#preferences.set("model", id);
@@ -192,15 +185,7 @@ class Page {
   #showModel() {
     const model = this.#model;
     this.#picker.show(this.#served.list, model?.id ?? "", this.#language, this.#text);
-    const hint = hintOf(model, this.#language);
-    const write = () => {
-      this.#composer.write(hint.example);
-      this.#composer.focus();
-    };
-    this.#composer.hint(hint, [
-      ...(hint.example ? [{ label: this.#text("example"), act: write }] : []),
-      ...(model && isTask(model) ? [{ label: this.#text("form"), act: () => this.#fillTask(model.id) }] : []),
-    ]);
+    this.#composer.hint(hintOf(model, this.#language), this.#tasks.buttons(model));
     this.#showOptions();
   }
 
@@ -224,19 +209,17 @@ class Page {
       secondsLeft: this.#runs.secondsLeft(id),
       progress: this.#runs.progress(id),
       waitsFor: state === "loading" || state === "idle" ? this.#text("modelLoads") : "",
-      isTask: this.#isTask(last?.model),
+      isTask: this.#tasks.has(last?.model),
       remedy: this.#remedy(last),
       cancel: () => this.#runs.stop(id),
     };
   }
 
-  /** What may help against a failure; nothing, where the same would only fail again. @param {Message | undefined} message */
+  /** @param {Message | undefined} message @returns {{ label: string, act: () => void } | null} */
   #remedy(message) {
-    const kind = message?.failure?.kind;
-    if (!message || !kind || kind === "refused" || kind === "too_long") return null;
-    if (kind === "key") return { label: this.#text("keyEnter"), act: () => void this.#access.ask(false) };
-    if (this.#isTask(message.model)) return { label: this.#text("retry"), act: () => this.#startAgain() };
-    return { label: this.#text(message.content ? "goOn" : "retry"), act: () => this.#goOn() };
+    const remedy = remedyFor(message, this.#tasks.has(message?.model));
+    const acts = { keyEnter: () => void this.#access.ask(false), again: () => this.#startAgain(), goOn: () => this.#goOn() };
+    return remedy && { label: this.#text(remedy === "again" ? "retry" : remedy), act: acts[remedy] };
   }
 
   #showSidebar() {
@@ -392,27 +375,6 @@ class Page {
     if (id === this.#current.id && !this.#runs.isRunning(id)) this.#open(this.#library.get(id));
     else this.#showSidebar();
   }
-
-  /** @param {KeyboardEvent} event */
-  #key(event) {
-    const deed = deedOf(event, MAC);
-    if (!deed || event.isComposing || document.querySelector("dialog[open]")) return;
-    const done = this.#shortcuts[deed]();
-    if (done !== false) event.preventDefault();
-  }
-
-  /** False where a key keeps its own meaning. @type {Record<import("./shortcuts.js").Deed, () => unknown>} */
-  #shortcuts = {
-    new: () => this.#begin(),
-    search: () => this.#sidebar.focusSearch(),
-    shortcuts: () => void showShortcuts(this.#text, MAC),
-    options: () => this.#options.toggle(),
-    previous: () => this.#step(-1),
-    next: () => this.#step(1),
-    copyLast: () => this.#copyLast(),
-    editLast: () => this.#thread.editLast(),
-    stop: () => this.#runs.isRunning(this.#current.id) && this.#runs.stop(this.#current.id),
-  };
 
   /** @param {number} step */
   #step(step) {

@@ -6,7 +6,7 @@ import pytest
 
 from glmserve.chat.tasks.loader import TaskFileError, load_tasks
 from glmserve.chat.tasks.task import Task, TaskSampling, Variable, Words
-from glmserve.engine.grammar import Grammar, GrammarKind
+from glmserve.engine.params import Grammar, GrammarKind
 
 ROOT = Path(__file__).parents[4]
 

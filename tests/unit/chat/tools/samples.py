@@ -13,7 +13,7 @@ from glmserve.chat.tools.glm4 import Glm4Form
 from glmserve.chat.tools.interface import AnswerParser, ToolCallFormat
 from glmserve.chat.tools.plain_text import TextForm
 from glmserve.chat.tools.types import AnswerPiece, Tool, ToolCall, ToolChoice, ToolConfig, gather_calls
-from glmserve.engine.grammar import Grammar
+from glmserve.engine.params import Grammar
 
 WEATHER = Tool(
     "get_weather",

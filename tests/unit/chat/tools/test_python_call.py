@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glmserve.chat.tools.python_call import STRING_RULE, PythonArguments, call_rules, written
-from glmserve.engine.grammar import Grammar, GrammarKind
+from glmserve.engine.params import Grammar, GrammarKind
 from tests.unit.chat.tools.samples import takes
 
 VALUES = st.recursive(

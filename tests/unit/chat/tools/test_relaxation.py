@@ -10,8 +10,8 @@ from glmserve.api.common.structured_output import schema_grammar
 from glmserve.api.common.tools import FunctionDefinition, offer_functions
 from glmserve.chat.tools.schema_relaxation import relaxed
 from glmserve.chat.tools.types import ToolError
-from glmserve.engine.grammar import Grammar, GrammarKind
 from glmserve.engine.grammar_backend.source import fault
+from glmserve.engine.params import Grammar, GrammarKind
 from glmserve.http.errors import InvalidRequest
 from tests.support.tool_schemas import PYDANTIC, ZOD
 

@@ -6,7 +6,7 @@ import jsonschema_rs
 import pytest
 
 from glmserve.chat.tools.types import ToolChoice, ToolConfig
-from glmserve.engine.grammar import Grammar, GrammarKind, one_of
+from glmserve.engine.params import Grammar, GrammarKind, one_of
 from tests.unit.chat.tools.samples import CLOCK, FORMS, WEATHER, babble, ids, read, takes
 from tests.unit.chat.tools.test_forms import CALL, CALLS
 

@@ -96,6 +96,26 @@ def test_glm4_says_who_it_is_only_where_the_caller_does_not() -> None:
     assert "你是一个名为 ChatGLM" not in ByteTokenizer().decode(ids("glm4", *CHAT[:2])[2:-1])
 
 
+def test_glm4_of_2025_gets_the_tools_first_and_all_system_text_behind_them() -> None:
+    """As its authors' template has it, which does not say who the model is, and moves system messages to the front."""
+    late = (CHAT[1], Message(SYSTEM, "later"), *CHAT[2:])
+    told = ids("glm4-0414", CHAT[0], *late)
+    description = json.dumps(
+        {"name": "weather", "description": "天气", "parameters": CITY}, indent=4, ensure_ascii=False
+    )
+    tools = f"# 可用工具\n\n## weather\n\n{description}\n在调用上述函数时，请使用 Json 格式表示调用的参数。"
+    line = encoded("\n")
+    assert told[: told.index(ROLE_ASSISTANT)] == (
+        *(GMASK, SOP),
+        *(ROLE_SYSTEM, *line, *encoded(tools)),
+        *(ROLE_SYSTEM, *line, *encoded("s")),
+        *(ROLE_SYSTEM, *line, *encoded("later")),
+        *(ROLE_USER, *line, *encoded("q")),
+    )
+    assert told[told.index(ROLE_ASSISTANT) :] == ids("glm4", *CHAT)[ids("glm4", *CHAT).index(ROLE_ASSISTANT) :]
+    assert ids("glm4-0414", *CHAT, tools=()) == ids("glm4", *CHAT, tools=())
+
+
 @pytest.mark.parametrize("arguments", ["", "{}"])
 def test_no_arguments_are_an_empty_object(arguments: str) -> None:
     called = (CHAT[1], Message(ASSISTANT, "", (ToolCall("c1", "now", arguments),)), CHAT[3])

@@ -34,7 +34,7 @@ def header(architecture: str, model: str, pre: str, pieces: tuple[bytes, ...], *
         (header("chatglm", "gpt2", "chatglm-bpe", GLM + ROLES), "glm4"),
         (header("chatglm", "gpt2", "glm4", GLM + ROLES, template=GLM4_TEMPLATE), "glm4"),
         (header("chatglm", "gpt2", "chatglm-bpe", GLM + ROLES, name="CodeGeeX4 All 9B"), "glm4"),
-        (header("glm4", "gpt2", "glm4", GLM + ROLES), "glm4"),
+        (header("glm4", "gpt2", "glm4", GLM + ROLES), "glm4-0414"),
         (header("chatglm", "llama", "chatglm-spm", GLM, name="ChatGLM2 6B"), "chatglm2"),
         (header("chatglm", "llama", "", GLM, name="chatglm2-6b-32k"), "chatglm2"),
         (header("chatglm", "llama", "", GLM, template="{{ '[Round 1]\n\n问：' }}"), "chatglm2"),

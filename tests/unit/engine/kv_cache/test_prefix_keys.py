@@ -5,14 +5,14 @@ from collections.abc import Callable
 from itertools import count
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from glmserve.engine.kv_cache.offload import IDLE_CELLS
+from glmserve.engine.kv_cache.ops import IDLE_CELLS
 from glmserve.engine.kv_cache.prefix_cache import common_prefix
+from glmserve.engine.kv_cache.prefix_keys import LoadedVariant
 from glmserve.engine.messages import EVERYBODY, Pin, PrefixScope, StepOutput, Submit
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.adapters import LoadedVariant
 from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore
 from tests.support.scripted_backend import ScriptedBackend, lone_run
@@ -151,6 +151,12 @@ _PROMPTS = st.lists(st.integers(1, 3), min_size=1, max_size=40).map(tuple)
     cells=st.integers(150, 300),
     idle_cells=st.sampled_from([0, 20, 1000]),
 )
+@example(  # one owner, with and without a common part that the pin covers
+    requests=[((1, 3, 1, 1), ANN, 1), ((1, 3, 1, 1, 1), PrefixScope("ann", common=3), 1)],
+    pin=(1, 3, 1),
+    cells=150,
+    idle_cells=0,
+)
 def test_answers_are_those_of_a_run_alone_and_only_what_may_be_shared_is(
     requests: list[tuple[tuple[int, ...], PrefixScope, int]], pin: tuple[int, ...], cells: int, idle_cells: int
 ) -> None:
@@ -180,15 +186,13 @@ def _shareable(
     answers: dict[int, list[int]],
     pin: tuple[int, ...],
 ) -> int:
-    """The most that a request may find: of the pin, of its own kind, and of whole system messages."""
+    """The most that a request may find: of the pin, of its owner's, and of whole system messages."""
     prompt, scope, _ = requests[number]
     most = common_prefix(prompt, pin)
     for other, (earlier, other_scope, _) in enumerate(requests):
         if other == number:
             continue
-        if (scope.owner, scope.bucket, scope.salt, scope.common) == (
-            other_scope.owner, other_scope.bucket, other_scope.salt, other_scope.common
-        ):  # fmt: skip
+        if (scope.owner, scope.bucket, scope.salt) == (other_scope.owner, other_scope.bucket, other_scope.salt):
             most = max(most, common_prefix(prompt, (*earlier, *answers[other])))
         elif (scope.common, scope.salt, prompt[: scope.common]) == (
             other_scope.common, other_scope.salt, earlier[: scope.common]

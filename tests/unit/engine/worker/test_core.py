@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glmserve.engine.grammar import Grammar, GrammarKind
-from glmserve.engine.kv_cache.offload import IDLE_CELLS
+from glmserve.engine.kv_cache.ops import IDLE_CELLS
 from glmserve.engine.messages import FinishReason, SampledToken, StepOutput, Submit
 from glmserve.engine.model_runner import SampleError
-from glmserve.engine.params import SamplingParams
+from glmserve.engine.params import Grammar, GrammarKind, SamplingParams
 from glmserve.engine.scheduler.batch import BatchItem
 from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore, EngineCorrupted

@@ -6,7 +6,7 @@ from multiprocessing.connection import Connection
 
 import pytest
 
-from glmserve.engine.log_pipe import Outgoing
+from glmserve.engine.child_process import Outgoing
 from glmserve.engine.messages import Shutdown, StepReport, Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glmserve.engine.kv_cache.saved_state import Fingerprint
+from glmserve.engine.kv_cache.prefix_keys import PLAIN, LoadedVariant
+from glmserve.engine.kv_cache.state_store import Fingerprint
 from glmserve.engine.messages import Pin, StepOutput, Submit
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.adapters import PLAIN, LoadedVariant
 from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore
 from tests.support.scripted_backend import ScriptedBackend, lone_run

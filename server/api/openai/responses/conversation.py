@@ -1,0 +1,266 @@
+"""The items of a conversation, and completed responses that are stored for use as previous_response_id."""
+
+import json
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from glmserve.api.common.base import ApiModel, Arguments, parse, text_parts
+from glmserve.chat.prompts.messages import Message, Role
+from glmserve.chat.tools.types import ToolCall
+from glmserve.http.errors import InvalidRequest, shown
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResponse:
+    """One response, as JSON texts: small, of a known size, and nothing in them can be changed by mistake."""
+
+    id: str
+    reply: bytes
+    """The response object."""
+    inputs: tuple[bytes, ...]
+    """All items that the model was given, including the items of the responses before it."""
+
+    @property
+    def size(self) -> int:
+        """Size in bytes, including items shared with earlier responses."""
+        return len(self.reply) + sum(map(len, self.inputs))
+
+
+class ResponseStore:
+    """Stores responses within bounds; the least recently used go first.
+
+    Each belongs to an owner, and to every other one it does not exist.
+    """
+
+    def __init__(self, max_responses: int, max_bytes: int) -> None:
+        """Keep at most ``max_responses``; a response larger than ``max_bytes`` is not stored."""
+        self._max_responses = max_responses
+        self._max_bytes = max_bytes
+        self._kept: OrderedDict[tuple[str, str], StoredResponse] = OrderedDict()
+        self._bytes = 0
+
+    def put(self, owner: str, response: StoredResponse) -> None:
+        """Keep ``response``, whose id is new."""
+        if response.size > self._max_bytes or not self._max_responses:
+            return
+        self._kept[owner, response.id] = response
+        self._bytes += response.size
+        while len(self._kept) > self._max_responses or self._bytes > self._max_bytes:
+            _, oldest = self._kept.popitem(last=False)
+            self._bytes -= oldest.size
+
+    def get(self, owner: str, response_id: str) -> StoredResponse | None:
+        """Return the response of that id, which counts as a use, or None where ``owner`` has none."""
+        key = (owner, response_id)
+        if key not in self._kept:
+            return None
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def delete(self, owner: str, response_id: str) -> bool:
+        """Forget the response of that id. Return whether ``owner`` had one."""
+        forgotten = self._kept.pop((owner, response_id), None)
+        if forgotten is None:
+            return False
+        self._bytes -= forgotten.size
+        return True
+
+
+_ROLES = {
+    "system": Role.SYSTEM,
+    "developer": Role.SYSTEM,
+    "user": Role.USER,
+    "assistant": Role.ASSISTANT,
+}
+_PARTS = ("input_text", "output_text", "text", "refusal")
+_DROPPED = frozenset(
+    (
+        "reasoning", "compaction", "web_search_call", "file_search_call", "code_interpreter_call",
+        "image_generation_call", "computer_call", "computer_call_output", "mcp_call", "mcp_list_tools",
+        "mcp_approval_request", "mcp_approval_response", "tool_search_call", "tool_search_output",
+    )
+)  # fmt: skip
+"""Kinds of items with another model's reasoning, or the work of its server's tools: no part of the text."""
+
+Parts = Annotated[tuple[str, ...], BeforeValidator(lambda value: text_parts(value, _PARTS))]
+"""A string, or parts of text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item, as callers see it and as prompt formats take it."""
+
+    text: bytes
+    """Its JSON, with an id. All responses that an item belongs to share this text."""
+    message: Message
+
+
+class MessageItem(ApiModel):
+    """A message of any role."""
+
+    id: str | None = None
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Parts
+
+
+class CallItem(ApiModel):
+    """A call that the model made."""
+
+    id: str | None = None
+    call_id: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, Field(min_length=1)]
+    arguments: Arguments
+
+
+class _CustomCallItem(ApiModel):
+    """A call whose input is free text, as other models make it."""
+
+    id: str | None = None
+    call_id: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, Field(min_length=1)]
+    input: str
+
+
+class _ShellCallItem(ApiModel):
+    """A call of the shell beside the model, as other models make it."""
+
+    id: str | None = None
+    call_id: Annotated[str, Field(min_length=1)]
+    action: dict[str, object]
+
+
+class CallOutputItem(ApiModel):
+    """The result of a call."""
+
+    id: str | None = None
+    call_id: Annotated[str, Field(min_length=1)]
+    output: Parts
+
+
+def user_item(text: str) -> Item:
+    """Return ``text`` as a message of the user."""
+    return parse_item({"role": "user", "content": text}, "input")
+
+
+def parse_items(value: object, path: str) -> tuple[Item, ...]:
+    """Return the items of a request's ``input``, which is at ``path``.
+
+    Raises:
+        InvalidRequest: one is of a kind that is not supported, or has a wrong value.
+    """
+    if isinstance(value, str):
+        return (user_item(value),)
+    if not isinstance(value, list):
+        raise InvalidRequest(f"{path} must be a string or a list of items", param=path)
+    items = enumerate(value)
+    return tuple(parse_item(item, f"{path}[{index}]") for index, item in items if not _is_dropped(item))
+
+
+def _is_dropped(item: object) -> bool:
+    kind = item.get("type") if isinstance(item, dict) else None
+    return isinstance(kind, str) and kind in _DROPPED
+
+
+def parse_item(value: object, path: str) -> Item:
+    """Return one item. Raises InvalidRequest."""
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"{path} must be an object", param=path)
+    kind = value.get("type") or "message"
+    if isinstance(kind, str) and kind in _READERS:
+        return _READERS[kind](value, path)
+    hint = "; name the response that it is from as previous_response_id" if kind == "item_reference" else ""
+    raise InvalidRequest(
+        f"{path} has the type {shown(kind)}; supported are message, function_call and function_call_output{hint}",
+        param=f"{path}.type",
+        code="unsupported_parameter",
+    )
+
+
+def kept(inputs: Iterable[Item], response: Mapping[str, object]) -> StoredResponse:
+    """Return a response and its input in the form in which they are stored."""
+    return StoredResponse(str(response["id"]), _text(response), tuple(item.text for item in inputs))
+
+
+def conversation(response: StoredResponse) -> tuple[Item, ...]:
+    """Return all items up to and with the answer."""
+    earlier = (Item(text, parse_item(json.loads(text), "item").message) for text in response.inputs)
+    made = (parse_item(item, "item") for item in json.loads(response.reply)["output"])
+    return (*earlier, *made)
+
+
+def to_messages(items: Sequence[Item]) -> tuple[Message, ...]:
+    """Return the messages of a conversation; calls belong to the model's message before them."""
+    messages: list[Message] = []
+    for message in (item.message for item in items):
+        if message.tool_calls and messages and messages[-1].role is Role.ASSISTANT:
+            calls = messages[-1].tool_calls + message.tool_calls
+            messages[-1] = replace(messages[-1], tool_calls=calls)
+        else:
+            messages.append(message)
+    return tuple(messages)
+
+
+def new_id(prefix: str) -> str:
+    """Return a unique id."""
+    return f"{prefix}_{uuid.uuid4().hex}"
+
+
+def _said(item: MessageItem) -> Item:
+    role = _ROLES[item.role]
+    kind = {"type": "output_text", "annotations": []} if role is Role.ASSISTANT else {"type": "input_text"}
+    content = [{**kind, "text": text} for text in item.content]
+    json = {"id": item.id or new_id("msg"), "type": "message", "status": "completed", "role": item.role}
+    return Item(_text({**json, "content": content}), Message(role, "\n".join(item.content)))
+
+
+def _called(item: CallItem) -> Item:
+    call = {"call_id": item.call_id, "name": item.name, "arguments": item.arguments}
+    json = {"id": item.id or new_id("fc"), "type": "function_call", "status": "completed", **call}
+    return Item(_text(json), Message(Role.ASSISTANT, "", (ToolCall(item.call_id, item.name, item.arguments),)))
+
+
+def _answered(item: CallOutputItem, path: str) -> Item:
+    text = "\n".join(item.output)
+    json = {"id": item.id or new_id("fco"), "type": "function_call_output", "status": "completed"}
+    made = _text({**json, "call_id": item.call_id, "output": text})
+    return Item(made, Message(Role.TOOL, text, tool_call_id=item.call_id, call_id_field=f"{path}.call_id"))
+
+
+def _custom_call(value: Mapping[str, object], path: str) -> Item:
+    item = parse(_CustomCallItem, value, path)
+    arguments = json.dumps({"input": item.input}, ensure_ascii=False)
+    return _called(CallItem(id=item.id, call_id=item.call_id, name=item.name, arguments=arguments))
+
+
+def _shell_call(value: Mapping[str, object], path: str) -> Item:
+    item = parse(_ShellCallItem, value, path)
+    arguments = json.dumps(item.action, ensure_ascii=False)
+    return _called(CallItem(id=item.id, call_id=item.call_id, name="shell", arguments=arguments))
+
+
+def _output(value: Mapping[str, object], path: str) -> Item:
+    return _answered(parse(CallOutputItem, value, path), path)
+
+
+_READERS: Mapping[str, Callable[[Mapping[str, object], str], Item]] = MappingProxyType(
+    {
+        "message": lambda value, path: _said(parse(MessageItem, value, path)),
+        "function_call": lambda value, path: _called(parse(CallItem, value, path)),
+        "function_call_output": _output,
+        "custom_tool_call": _custom_call,
+        "custom_tool_call_output": _output,
+        "local_shell_call": _shell_call,
+        "local_shell_call_output": _output,
+    }
+)
+"""By the kind of item."""
+
+
+def _text(value: Mapping[str, object]) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()

@@ -1,0 +1,120 @@
+"""A model file tried out in llama.cpp, in a process of its own: its prompt, its end tokens, and how well it reads."""
+
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from typing import TypeVar
+
+from glmserve.bootstrap.engine_config import ModelPlan
+from glmserve.chat.prompts.formats import prefix_ids
+from glmserve.chat.prompts.messages import Message, Role
+from glmserve.engine.config import EngineConfig
+from glmserve.engine.errors import EngineError
+from glmserve.engine.gguf.soundness import ParagraphScore
+
+_Given = TypeVar("_Given")
+_Result = TypeVar("_Result")
+_TEST_CONTEXT = 512
+GREETING = "你好"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token of the vocabulary."""
+
+    id: int
+    text: str
+    """Its name in the vocabulary if it is a special token or a part of a character, else its text."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTrial:
+    """How a question is put to a model, and where its answer ends."""
+
+    text: str = ""
+    """With the names of special tokens."""
+    prompt: tuple[Token, ...] = ()
+    stops: tuple[Token, ...] = ()
+    wanted_stops: tuple[str, ...] = ()
+    """End tokens of the prompt format, whether the vocabulary has them or not."""
+
+
+class TrialFault(Exception):
+    """The file cannot be used; one line."""
+
+
+def try_prompt(plan: ModelPlan) -> PromptTrial:
+    """Return the prompt of a greeting, and the end tokens. Raises TrialFault."""
+    return _apart(_try_prompt, plan)
+
+
+def try_reading(plan: ModelPlan) -> tuple[ParagraphScore, ...]:
+    """Return the perplexity of a paragraph in each language. Raises TrialFault."""
+    return _apart(_try_reading, plan)
+
+
+def self_test(config: EngineConfig) -> str:
+    """Load a model and have the engine's self-test check its outputs; return the fault, empty where there is none."""
+    small = replace(config, parallel=1, context_length=_TEST_CONTEXT, cache_cells=2 * _TEST_CONTEXT, variants=())
+    try:
+        return _apart(_self_test, small)
+    except TrialFault as fault:
+        return str(fault)
+
+
+def _apart(work: Callable[[_Given], _Result], given: _Given) -> _Result:
+    """Run ``work`` in a process of its own, as llama.cpp ends that on many bad files."""
+    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(_told, work, given).result()
+        except BrokenProcessPool:
+            raise TrialFault("llama.cpp ends the process that loads the file; convert the model again") from None
+        except (ImportError, OSError, RuntimeError) as error:
+            raise TrialFault(f"llama.cpp cannot be used: {error}") from None
+
+
+def _told(work: Callable[[_Given], _Result], given: _Given) -> _Result:
+    try:
+        return work(given)
+    except (EngineError, ValueError) as error:
+        raise TrialFault(str(error)) from None
+
+
+def _self_test(config: EngineConfig) -> str:
+    from glmserve.engine.worker.main import load_llama  # noqa: PLC0415
+
+    backend = load_llama(config)
+    try:
+        backend.self_test()
+    finally:
+        backend.close()
+    return ""
+
+
+# Imported in the child process alone: the parent must survive a library that cannot be loaded.
+def _try_prompt(plan: ModelPlan) -> PromptTrial:
+    from glmserve.bootstrap.build import load_fitting  # noqa: PLC0415
+    from glmserve.bootstrap.prompt_formats import make_prompt_format  # noqa: PLC0415
+
+    form = make_prompt_format(plan)
+    tokenizer = load_fitting(plan.facts.path, form, plan.prompt_format)
+
+    def token(i: int) -> Token:
+        text = tokenizer.piece(i).decode("utf-8", "replace")
+        return Token(i, tokenizer.name(i) if not text or "\N{REPLACEMENT CHARACTER}" in text else text)
+
+    ids = form.encode((Message(Role.USER, GREETING),), tokenizer)
+    text = b"".join(tokenizer.piece(i) or tokenizer.name(i).encode() for i in ids).decode("utf-8", "replace")
+    stops = tuple(token(i) for i in sorted(tokenizer.stop_ids(form.end_tokens)))
+    return PromptTrial(text, tuple(map(token, ids)), stops, form.end_tokens)
+
+
+def _try_reading(plan: ModelPlan) -> tuple[ParagraphScore, ...]:
+    from glmserve.bootstrap.prompt_formats import make_prompt_format  # noqa: PLC0415
+    from glmserve.chat.tokenizer.llama_tokenizer import load_tokenizer  # noqa: PLC0415
+    from glmserve.engine.llama.perplexity import score_paragraphs  # noqa: PLC0415
+
+    tokenizer = load_tokenizer(plan.facts.path)
+    return score_paragraphs(plan.facts.path, tokenizer.encode, prefix_ids(make_prompt_format(plan), tokenizer))

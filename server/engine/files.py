@@ -1,0 +1,85 @@
+"""Model files and other files of an engine: identified without reading gigabytes, and written whole or not at all."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from glmserve.engine.config import EngineConfig
+
+_HEAD = 4 * 2**20
+"""Bytes read of the start of a file: all of the metadata and the vocabulary, and the list of tensors."""
+_BLOCK = 4096
+_BLOCKS = 64
+"""Blocks read of the rest, evenly spread."""
+
+
+def identify_file(path: Path) -> str:
+    """Return text that changes with size, time of change, header or, most probably, any other content of a file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return _identify(path, with_time=True)
+
+
+def identify_content(path: Path) -> str:
+    """Return text that changes with size, header or, most probably, any other content of a file. Raises OSError."""
+    return _identify(path, with_time=False)
+
+
+def _identify(path: Path, *, with_time: bool) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        digest.update(f"{status.st_size} {status.st_mtime_ns if with_time else '-'} ".encode())
+        digest.update(file.read(_HEAD))
+        for start in _spread(status.st_size):
+            file.seek(start)
+            digest.update(file.read(_BLOCK))
+    return digest.hexdigest()
+
+
+def identify_variants(config: EngineConfig) -> Mapping[str, str]:
+    """Return an identity for each variant, and for the model as it is under the empty name. Raises OSError."""
+    model = identify_file(config.model_path)
+    tuned = {
+        variant.name: " ".join(
+            [model, *(identify_file(file) if file else "-" for file in (variant.adapter, variant.prefix))]
+        )
+        for variant in config.variants
+    }
+    return {"": model, **tuned}
+
+
+def _spread(size: int) -> Iterator[int]:
+    """Yield where blocks start: over all of the file behind its head, its last bytes included."""
+    room = size - _HEAD - _BLOCK
+    if room > 0:
+        yield from (_HEAD + room * block // (_BLOCKS - 1) for block in range(_BLOCKS))
+    elif size > _HEAD:
+        yield _HEAD
+
+
+UNFINISHED = ".part"
+"""Suffix of a file that is being written; one that stays is of a process that was killed."""
+
+
+def replace_file(path: Path, *parts: bytes | bytearray) -> None:
+    """Write ``parts`` to a file beside ``path`` and rename it to ``path``. Only its owner may read it.
+
+    Raises:
+        OSError: the folder is missing or full; ``path`` is as it was.
+    """
+    handle, name = tempfile.mkstemp(suffix=UNFINISHED, dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            for part in parts:
+                file.write(part)
+        Path(name).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise

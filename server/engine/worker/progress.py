@@ -1,0 +1,68 @@
+"""Reports of how far requests without a token are, for the requests that ask for them."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from glmserve.engine.messages import PromptProgress, StepOutput
+from glmserve.engine.sequence import Sequence
+
+_AT_ONCE_S = 1.0
+"""With a shorter time between reports, the first one comes at once: somebody draws them."""
+
+
+@dataclass(slots=True)
+class _Watch:
+    every: float
+    due: float
+
+
+class ProgressReports:
+    """Makes the reports that are due. Costs nothing while no sequence asks for them."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """``clock`` gives seconds."""
+        self._clock = clock
+        self._watched: dict[int, _Watch] = {}
+
+    def watch(self, request_id: int, every: float | None) -> None:
+        """Report on a sequence each ``every`` seconds until it has a token; not at all where that is None."""
+        if every is not None:
+            now = self._clock()
+            self._watched[request_id] = _Watch(every, now if every < _AT_ONCE_S else now + every)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there may be something to report."""
+        return bool(self._watched) and min(watch.due for watch in self._watched.values()) <= self._clock()
+
+    def due(
+        self, waiting: Iterable[Sequence], prefilling: Iterable[Sequence], admitted: Callable[[int], float]
+    ) -> list[StepOutput]:
+        """Return the reports that are due, and forget the sequences that need none any more.
+
+        Args:
+            waiting: all waiting sequences, in the order in which they are likely to start.
+            prefilling: all running sequences without a token.
+            admitted: the seconds since the admission of a sequence.
+        """
+        present = {s.request_id: _waiting(s, place) for place, s in enumerate(waiting, 1)}
+        present |= {s.request_id: _prefilling(s, admitted(s.request_id)) for s in prefilling}
+        now = self._clock()
+        reports = []
+        for request_id, watch in list(self._watched.items()):
+            if request_id not in present:
+                del self._watched[request_id]
+            elif watch.due <= now:
+                watch.due = now + watch.every
+                reports.append(StepOutput(request_id, progress=present[request_id]))
+        return reports
+
+
+def _waiting(sequence: Sequence, place: int) -> PromptProgress:
+    return PromptProgress(sequence.num_prompt_tokens - sequence.num_prefix_tokens, position=place)
+
+
+def _prefilling(sequence: Sequence, seconds: float) -> PromptProgress:
+    tuned = sequence.num_prefix_tokens
+    processed = max(0, sequence.num_computed_tokens - tuned)
+    return PromptProgress(sequence.num_prompt_tokens - tuned, sequence.cached_tokens, processed, seconds)

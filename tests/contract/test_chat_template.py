@@ -1,0 +1,126 @@
+"""A model whose prompts are those of its file's chat template: on the wire, with reasoning apart from the text."""
+
+import json
+from collections.abc import AsyncIterator
+from datetime import datetime, timezone
+from typing import Any
+
+import httpx
+import pytest
+
+from glmserve.bootstrap.app import create_app
+from glmserve.chat.prompts.template.format import TemplateFormat
+from glmserve.chat.prompts.template.probe import find_traits
+from glmserve.chat.prompts.template.rendering import Template, TemplateSource
+from glmserve.model_pool.host import ModelHost
+from glmserve.model_pool.registry import ModelCard, ModelRegistry, ServedModel
+from tests.support.api import connect
+from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
+
+pytestmark = pytest.mark.anyio
+
+CHAT = "/v1/chat/completions"
+SAID = [{"role": "user", "content": "2+2?"}]
+SOURCE = TemplateSource(
+    "{% for m in messages %}{% if m.role == 'system' and loop.index0 %}{{ raise_exception('system first') }}{% endif %}"
+    "<|user|>{{ m.content }}{% endfor %}<|assistant|>"
+    "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n"
+    "{% elif open %}<think>\n{% endif %}",
+    ("<|user|>", "<|assistant|>"),
+)
+THOUGHT = "<think>\nTwo and two.\n</think>\n\nFour."
+
+
+@pytest.fixture
+def engine() -> ScriptedEngine:
+    return ScriptedEngine(reply=lambda _: THOUGHT, per_step=1)
+
+
+@pytest.fixture
+async def http(engine: ScriptedEngine) -> AsyncIterator[httpx.AsyncClient]:
+    renderer = Template(SOURCE, lambda: datetime(2026, 1, 1, tzinfo=timezone.utc))
+    form = TemplateFormat(renderer, find_traits(renderer, SOURCE))
+    served = ServedModel(ModelCard("m", 0, prompt_format="template"), ModelHost(engine, ByteTokenizer), form)
+    async with connect(create_app(ModelRegistry([served]))) as client:
+        yield client
+
+
+async def _ask(http: httpx.AsyncClient, **fields: object) -> dict[str, Any]:
+    reply = await http.post(CHAT, json={"messages": SAID, **fields})
+    assert reply.status_code == 200, reply.text
+    found: dict[str, Any] = reply.json()
+    return found
+
+
+async def test_reasoning_is_a_field_of_its_own_and_is_counted(http: httpx.AsyncClient) -> None:
+    reply = await _ask(http)
+    message = reply["choices"][0]["message"]
+    assert (message["reasoning_content"], message["content"]) == ("Two and two.", "Four.")
+    assert reply["choices"][0]["finish_reason"] == "stop"
+    counts = reply["usage"]
+    reasoning = len("<think>\nTwo and two.\n</think>")
+    assert abs(counts["completion_tokens_details"]["reasoning_tokens"] - reasoning) <= len("<think>")
+    assert counts["completion_tokens"] > reasoning
+
+
+async def test_a_stream_has_the_same_pieces(http: httpx.AsyncClient) -> None:
+    body = {"messages": SAID, "stream": True, "stream_options": {"include_usage": True}}
+    reply = await http.post(CHAT, json=body)
+    chunks = [json.loads(line[6:]) for line in reply.text.splitlines() if line.startswith("data: {")]
+    deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
+    assert "".join(delta.get("reasoning_content", "") for delta in deltas) == "Two and two."
+    assert "".join(delta.get("content", "") for delta in deltas) == "Four."
+    assert chunks[-1]["usage"]["completion_tokens_details"]["reasoning_tokens"] > 10
+
+
+async def test_reasoning_that_is_cut_off_leaves_no_text(http: httpx.AsyncClient) -> None:
+    choice = (await _ask(http, max_tokens=12))["choices"][0]
+    assert choice["finish_reason"] == "length"
+    assert choice["message"]["content"] == ""
+    assert "Two and two.".startswith(choice["message"]["reasoning_content"])
+
+
+async def test_the_prompt_may_begin_the_reasoning(http: httpx.AsyncClient, engine: ScriptedEngine) -> None:
+    engine.reply = lambda _: "Two and two.\n</think>\n\nFour."
+    message = (await _ask(http, chat_template_kwargs={"open": True}))["choices"][0]["message"]
+    assert (message["reasoning_content"], message["content"]) == ("Two and two.", "Four.")
+
+
+async def test_thinking_can_be_turned_off(http: httpx.AsyncClient, engine: ScriptedEngine) -> None:
+    engine.reply = lambda _: "Four."
+    message = (await _ask(http, chat_template_kwargs={"enable_thinking": False}))["choices"][0]["message"]
+    assert "reasoning_content" not in message
+    assert message["content"] == "Four."
+    assert engine.submissions[0].prompt.endswith("</think>\n\n")
+
+
+async def test_an_answer_in_a_format_is_text_from_its_beginning(
+    http: httpx.AsyncClient, engine: ScriptedEngine
+) -> None:
+    engine.reply = lambda _: '{"a": 1}'
+    form = {"type": "json_object"}
+    fields = {"response_format": form, "chat_template_kwargs": {"open": True}}
+    message = (await _ask(http, **fields))["choices"][0]["message"]
+    assert (message["content"], message.get("reasoning_content")) == ('{"a": 1}', None)
+
+
+async def test_options_cannot_forge_special_tokens(http: httpx.AsyncClient, engine: ScriptedEngine) -> None:
+    await _ask(http, chat_template_kwargs={"bos_token": "<|user|>", "messages": [], "open": "<|assistant|>"})
+    assert "2+2?" in engine.submissions[0].prompt
+    plain = len(engine.submissions[0].prompt_ids)
+    await _ask(http, chat_template_kwargs={"open": True})
+    assert len(engine.submissions[1].prompt_ids) == plain
+
+
+async def test_what_the_template_rejects_is_a_400_in_its_words(http: httpx.AsyncClient) -> None:
+    messages = [*SAID, {"role": "system", "content": "x"}, *SAID]
+    reply = await http.post(CHAT, json={"messages": messages})
+    assert reply.status_code == 400
+    assert "system first" in reply.json()["error"]["message"]
+
+
+async def test_the_other_endpoints_leave_the_reasoning_out(http: httpx.AsyncClient) -> None:
+    reply = (await http.post("/v1/messages", json={"messages": SAID, "max_tokens": 100})).json()
+    assert [block["text"] for block in reply["content"]] == ["Four."]
+    reply = (await http.post("/v1/responses", json={"input": "2+2?"})).json()
+    assert reply["output"][0]["content"][0]["text"] == "Four."

@@ -1,0 +1,98 @@
+"""Cached prefixes outside the cells: what is kept, what is found, and that a prompt starts from it."""
+
+from glmserve.engine.kv_cache.ops import MAX_OFFLOADED, Drop, OffloadedMatch, OffloadedPrefixes, is_worth_offloading
+from glmserve.engine.messages import StepOutput, Submit
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
+from glmserve.engine.worker.core import EngineCore
+from tests.support.scripted_backend import ScriptedBackend, lone_run
+
+LONG = tuple(range(1, 101))
+
+
+def test_the_prefix_that_shares_the_longest_start_is_found() -> None:
+    parked = OffloadedPrefixes()
+    parked.add(LONG[:50])
+    key, _ = parked.add((*LONG[:70], 500, 501))
+    assert parked.match(LONG, 99) == OffloadedMatch(key, 70, 72)
+    assert parked.match(LONG, 60) == OffloadedMatch(key, 60, 72)
+    assert parked.match((7,), 1) is None
+
+
+def test_a_longer_prefix_makes_those_inside_it_superfluous() -> None:
+    parked = OffloadedPrefixes()
+    first, _ = parked.add(LONG[:50])
+    _, forgotten = parked.add(LONG)
+    assert forgotten == [Drop(first)]
+    assert parked.num_tokens == len(LONG)
+
+
+def test_what_was_parked_first_is_forgotten_first() -> None:
+    parked = OffloadedPrefixes()
+    keys = [parked.add((number, *LONG))[0] for number in range(200, 204)]
+    assert parked.shrink(250) == [Drop(keys[0]), Drop(keys[1])]
+    assert parked.take(keys[2]) == (202, *LONG)
+    assert parked.num_tokens == len(LONG) + 1
+    for number in range(300, 300 + MAX_OFFLOADED):
+        parked.add((number,))
+    assert parked.shrink(10_000) == [Drop(keys[3])]
+
+
+def test_a_slot_that_has_little_of_its_own_is_not_worth_a_copy() -> None:
+    assert is_worth_offloading(own=32, length=40)
+    assert not is_worth_offloading(own=31, length=31)
+    assert not is_worth_offloading(own=100, length=800)
+    assert is_worth_offloading(own=200, length=800)
+
+
+def run(core: EngineCore, request_id: int, prompt: tuple[int, ...], max_tokens: int = 4) -> StepOutput:
+    """Run a request alone; return its last output, after checking the answer."""
+    core.submit(Submit(request_id, prompt, SamplingParams(max_tokens=max_tokens)))
+    outputs: list[StepOutput] = []
+    while core.has_work:
+        outputs += core.step().outputs
+        core.check_integrity()
+    assert [token for output in outputs for token in output.token_ids] == lone_run(prompt, max_tokens)
+    return outputs[-1]
+
+
+def engine(cells: int = 2000, idle_cells: int = 60) -> tuple[EngineCore, ScriptedBackend]:
+    backend = ScriptedBackend(cells=cells, slots=12, context_length=500)
+    return EngineCore(backend, TokenBudgetPolicy(1e9, 64), clock=lambda: 0.0, idle_cells=idle_cells), backend
+
+
+def prompt_of(number: int, length: int = 100) -> tuple[int, ...]:
+    return (1000 + number, *(1 + i % 40 for i in range(length - 1)))
+
+
+def test_many_prefixes_leave_the_cells_few_and_all_are_still_known() -> None:
+    core, backend = engine()
+    for number in range(12):
+        run(core, number, prompt_of(number))
+    assert backend.cells_used <= 60 + 104
+    for number in range(12):
+        assert run(core, 100 + number, prompt_of(number)).cached_tokens == 99
+
+
+def test_a_prefix_that_was_just_used_needs_no_copy() -> None:
+    core, backend = engine(idle_cells=200)
+    run(core, 1, prompt_of(1))
+    assert run(core, 2, prompt_of(1)).cached_tokens == 99
+    assert backend.copies == {}
+
+
+def test_what_is_parked_counts_as_cache_and_gives_way_to_requests() -> None:
+    core, backend = engine(cells=500)
+    for number in range(12):
+        run(core, number, prompt_of(number))
+    assert core.stats.cells_used + core.stats.tokens_parked <= 500
+    run(core, 99, prompt_of(99, 480), 10)
+    assert not backend.copies
+
+
+def test_a_prompt_that_shares_only_the_start_of_a_parked_prefix_starts_from_that() -> None:
+    core, _ = engine()
+    run(core, 1, prompt_of(1, 300))
+    run(core, 2, prompt_of(2, 300))
+    assert run(core, 3, (*prompt_of(1, 150), 77, 78)).cached_tokens == 150
+    assert run(core, 4, prompt_of(1, 300)).cached_tokens == 299
