@@ -23,7 +23,7 @@ from glmserve.convert.pipeline import ConversionReport
 ROOT = Path(__file__).parents[3]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "zh").glob("*.md")))
 COMMANDS_PAGE = ROOT / "docs" / "commands.md"
-CALL = re.compile(r"glmserve (?P<command>[a-z]+)(?P<rest>(?:[^\n`|;)#&]|\\\n)*)")
+CALL = re.compile(r"glmserve (?P<command>[a-z]+(?:-[a-z]+)*)(?P<rest>(?:[^\n`|;)#&]|\\\n)*)")
 FLAG = re.compile(r"(?<![\w-])--?[a-z][\w-]*")
 
 
@@ -65,8 +65,8 @@ def test_the_pages_call_every_command() -> None:
 
 
 def test_the_page_and_the_help_list_the_same_commands() -> None:
-    rows = re.findall(r"^\| `glmserve (\w+)` \|", COMMANDS_PAGE.read_text("utf-8"), re.MULTILINE)
-    listed = re.findall(r"^  ([a-z]+)  ", CliRunner().invoke(main, ["--help"]).output, re.MULTILINE)
+    rows = re.findall(r"^\| `glmserve ([\w-]+)` \|", COMMANDS_PAGE.read_text("utf-8"), re.MULTILINE)
+    listed = re.findall(r"^  ([a-z][a-z-]+)  ", CliRunner().invoke(main, ["--help"]).output, re.MULTILINE)
     assert rows == listed == list(GROUP)
 
 
