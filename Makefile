@@ -12,7 +12,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install install-test run check test soak audit fmt prose docs vendor site lock clean
+.PHONY: help install install-test run check test soak audit fmt prose docs vendor site dist lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -27,6 +27,7 @@ SOAK_ARGS ?=
 CLIENTS := openai2 openai3
 VENV_DOCS := .venv-docs
 VENV_AUDIT := .venv-audit
+VENV_DIST := .venv-dist
 NODE := tests/clients/node tests/page
 NODE_MODULES := $(NODE:%=%/node_modules/.package-lock.json)
 BROWSER := tests/page/node_modules/.browser
@@ -117,6 +118,12 @@ vendor: tests/page/node_modules/.package-lock.json ## copy the libraries of the 
 site: $(VENV_DOCS)/.installed ## build the documentation site, in English and Chinese, into build/site
 	$(VENV_DOCS)/bin/python docs/sphinx/build.py build/site
 
+dist: install-test $(VENV_DIST)/.installed ## build wheel and sdist into dist; check them; install them anew and ask for an answer
+	rm -rf dist
+	$(BIN)/uv build --quiet --python $(VENV)/bin/python --out-dir dist
+	$(VENV_DIST)/bin/twine check --strict dist/*.whl dist/*.tar.gz
+	$(BIN)/pytest tests/soak/test_installs.py -v --timeout 3600 --packages dist -k "pip and not build_llama"
+
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	--no-annotate --custom-compile-command "make lock" $(LOCK_ARGS)
 lock: $(VENV)/.made ## resolve the locked requirements again (LOCK_ARGS=--upgrade for newer versions)
@@ -127,10 +134,11 @@ lock: $(VENV)/.made ## resolve the locked requirements again (LOCK_ARGS=--upgrad
 	$(LOCK) pyproject.toml --extra test --extra otel -c requirements/run.txt -o requirements/test.txt
 	$(LOCK) requirements/docs.in -o requirements/docs.txt
 	$(LOCK) requirements/audit.in -o requirements/audit.txt
+	$(LOCK) requirements/dist.in -o requirements/dist.txt
 	$(foreach group,$(CLIENTS),$(LOCK) requirements/clients-$(group).in -o requirements/clients-$(group).txt &&) true
 
 clean: ## remove .venv and everything that the checks leave behind
-	rm -rf $(VENV) $(VENV_DOCS) $(VENV_AUDIT) .venv-clients $(NODE:%=%/node_modules) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV_DOCS) $(VENV_AUDIT) $(VENV_DIST) .venv-clients $(NODE:%=%/node_modules) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made: requirements/build.txt
@@ -176,7 +184,7 @@ $(VENV)/.installed: requirements/run.txt pyproject.toml $(LLAMA_STAMP)
 	@touch $@
 
 # In environments of their own: on Python 3.10 Sphinx needs another markdown-it-py than the server does.
-$(VENV_DOCS)/.installed $(VENV_AUDIT)/.installed: .venv-%/.installed: requirements/%.txt $(VENV)/.made
+$(VENV_DOCS)/.installed $(VENV_AUDIT)/.installed $(VENV_DIST)/.installed: .venv-%/.installed: requirements/%.txt $(VENV)/.made
 	rm -rf $(@D)
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r $<

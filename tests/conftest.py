@@ -47,6 +47,7 @@ def running_server(
     group: bool = False,
     faults: str = "",
     folder: Path | None = None,
+    program: str | None = None,
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """`glmserve serve` in a process of its own on a free port; yields its address once it is ready.
 
@@ -59,9 +60,10 @@ def running_server(
         group: whether it leads a process group of its own.
         faults: the plan by which its engines fail; see ``tests/support/faults.py``.
         folder: where it is started, if not here.
+        program: the command that is started, if not the one of this environment.
     """
-    program = FAULTY_SERVER if faults else (str(Path(sys.executable).with_name("glmserve")),)
-    command = [*program, "serve", "--port", "0", *arguments]
+    usual = (program or str(Path(sys.executable).with_name("glmserve")),)
+    command = [*(FAULTY_SERVER if faults else usual), "serve", "--port", "0", *arguments]
     variables = {**_environment(log.parent / "cache"), **environment, **({VARIABLE: faults} if faults else {})}
     with (
         log.open("wb") as sink,

@@ -19,6 +19,7 @@ _COMMANDS: Mapping[str, str] = MappingProxyType(
         "bench": "glmserve.cli.bench:bench",
         "inspect": "glmserve.cli.inspect:inspect",
         "doctor": "glmserve.cli.doctor:doctor",
+        "build-llama": "glmserve.cli.build_llama:build_llama",
         "completion": "glmserve.cli.options:completion",
     }
 )

@@ -23,7 +23,7 @@ _REMEDIES: Mapping[bool, str] = MappingProxyType(
     {
         True: (
             "this build of llama.cpp was made for another CPU; compile it on this machine (make install, without "
-            "LLAMA_WHEEL) or install one for any CPU"
+            "LLAMA_WHEEL, or glmserve build-llama) or install one for any CPU"
         ),
         False: "the model file is damaged, or this build of llama.cpp does not work on this CPU: install it again",
     }
