@@ -5,7 +5,7 @@ takes ``{"prompt": …}``, optionally with the fields that /chatglm has, and giv
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from itertools import accumulate
@@ -23,7 +23,6 @@ from glmserve.http.errors import RouteNotServed
 from glmserve.http.json_body import hung_up, read_request
 from glmserve.http.offload import off_loop
 from glmserve.http.openapi import GENERATES, documented
-from glmserve.http.request_context import RequestContext
 from glmserve.http.request_record import current_request
 from glmserve.model_pool.registry import ModelCard, ModelRegistry, ServedModel
 
@@ -33,6 +32,8 @@ _TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 _MAX_LENGTH = 2048
 _TOP_P = 0.7
 _TEMPERATURE = 0.95
+_ROOM_KEPT, _ROOM_KEPT_SHARE = 512, 4
+"""Tokens that an answer may have where the prompt fills ``max_length``: so many, and that share of it at most."""
 _TOP_K = 50
 """Default of transformers 4.x, which the original's requests left unset."""
 
@@ -61,7 +62,6 @@ def _chatglm_params(ask: LegacyRequest, _: ModelCard) -> AnswerParams:
     sampling = SamplingParams(
         MAX_TOKENS, temperature=ask.temperature or _TEMPERATURE, top_p=ask.top_p or _TOP_P, top_k=_TOP_K
     )
-    # The original let a prompt past max_length have an answer of a token.
     return AnswerParams(sampling, max_total_tokens=_MAX_LENGTH if ask.max_length is None else ask.max_length)
 
 
@@ -109,33 +109,47 @@ _DOCS = documented(
 """OpenAPI documentation of each legacy address."""
 
 
-def create_router(registry: ModelRegistry, clock: Clock) -> APIRouter:
-    """Return the routes; each contract is answered by its first model. ``clock`` tells the local time."""
+def create_router(registry: ModelRegistry, clock: Clock, *, keep_room: bool = True) -> APIRouter:
+    """Return the routes; each contract is answered by its first model.
+
+    Args:
+        registry: the models.
+        clock: tells the local time.
+        keep_room: let an answer pass ``max_length`` where the prompt fills it. The original let it have one token.
+    """
     router = APIRouter()
     for contract in (CHATGLM, BAICHUAN):
-        handler = _endpoint(contract, registry, clock)
+        handler = _endpoint(contract, registry, clock, keep_room=keep_room)
         for path in contract.paths:
             router.add_api_route(path, handler, methods=["POST"], **_DOCS)
     return router
 
 
 def _endpoint(
-    contract: Contract, registry: ModelRegistry, clock: Clock
+    contract: Contract, registry: ModelRegistry, clock: Clock, *, keep_room: bool
 ) -> Callable[[Request], Awaitable[JSONResponse]]:
     async def answer(request: Request) -> JSONResponse:
         """Answer one prompt after its history."""
         model = registry.first_of(contract.formats, contract.paths[0])
         ask = await read_request(request, parse_legacy_request, unique_keys=False)
-        text = await unless_gone(_answer(ask, model, contract, current_request().context), partial(hung_up, request))
+        params = contract.answer(ask, model.card)
+        if keep_room:
+            params = replace(params, room_kept=_room_kept(params.max_total_tokens))
+        text = await unless_gone(_answer(ask, model, contract, params), partial(hung_up, request))
         return await off_loop(lambda: JSONResponse(_body(text, ask.grown(text), 200, clock)))
 
     return answer
 
 
-async def _answer(ask: LegacyRequest, model: ServedModel, contract: Contract, context: RequestContext) -> str:
+def _room_kept(max_length: int | None) -> int:
+    return max(1, min(_ROOM_KEPT, (max_length or 0) // _ROOM_KEPT_SHARE))
+
+
+async def _answer(ask: LegacyRequest, model: ServedModel, contract: Contract, answer: AnswerParams) -> str:
+    context = current_request().context
     async with model.in_use():
         prompt = await off_loop(partial(prompt_params, ask), context.body_bytes)
-        params = ChatParams(prompt, contract.answer(ask, model.card))
+        params = ChatParams(prompt, answer)
         completion = await complete(model, await prepare(model, params, context), context)
     return contract.polish(completion.answers[0].text)
 

@@ -78,6 +78,8 @@ class ApiOptions:
     """Gets each request for an answer, and is closed when the server ends."""
     strict_fields: bool = False
     """Refuse fields that are not known, in place of leaving them out."""
+    legacy_room: bool = True
+    """Whether answers of the legacy addresses may pass max_length where the prompt fills it."""
     page: bool = True
     """Whether browsers get the chat page at ``/`` and the API's at ``/docs``."""
 
@@ -148,7 +150,7 @@ def _routers(
         responses.create_router(answering),
         anthropic.create_router(registry),
         ops.create_router(registry, figures),
-        legacy.create_router(registry, clock),
+        legacy.create_router(registry, clock, keep_room=options.legacy_room),
     )
 
 

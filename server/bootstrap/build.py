@@ -140,6 +140,7 @@ def api_options(settings: Settings, tasks: Mapping[str, Task] = _NO_TASKS) -> Ap
         log_prompts=settings.log_prompts,
         strict_fields=settings.strict_fields,
         page=settings.page,
+        legacy_room=settings.legacy_room,
     )
 
 

@@ -270,6 +270,11 @@ class Settings(ModelDefaults):
         description="Reject unknown request fields with 400, instead of ignoring and reporting them.",
     )
     page: bool = Field(True, description="Serve the chat page at /.")
+    legacy_room: bool = Field(
+        True,
+        description="Let an answer of /chatglm, / or /baichuan pass max_length where the prompt fills it, by a quarter "
+        "of max_length and 512 tokens at most; off, it gets one token, as the original gave.",
+    )
     response_store_mb: float = Field(
         64.0,
         ge=0,

@@ -56,7 +56,9 @@ class AnswerParams:
     max_tokens: int | None = None
     """Token limit of an answer; None is the model's default."""
     max_total_tokens: int | None = None
-    """Token limit of prompt and answer together, in place of ``max_tokens``. An answer always may have one token."""
+    """Token limit of prompt and answer together, in place of ``max_tokens``."""
+    room_kept: int = 1
+    """Tokens that an answer may have however much of ``max_total_tokens`` the prompt takes."""
     grammar: Grammar | None = None
     """Grammar that the request asks for."""
     constraint: OutputConstraint | None = None
@@ -202,6 +204,6 @@ def _token_limit(params: AnswerParams, model: ServedModel, prompt_tokens: int) -
     """Return the token limit of the answer, silently cut to the room in the context."""
     room = room_for_answer(model, prompt_tokens)
     if params.max_total_tokens is not None:
-        return max(1, min(room, params.max_total_tokens - prompt_tokens))
+        return min(room, max(params.room_kept, params.max_total_tokens - prompt_tokens))
     default = max(model.card.default_max_tokens, params.sampling.min_tokens)
     return min(room, default if params.max_tokens is None else params.max_tokens)

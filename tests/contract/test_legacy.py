@@ -5,7 +5,9 @@ import json
 import httpx
 import pytest
 
+from glmserve.bootstrap.app import ApiOptions
 from glmserve.engine.errors import DecodeFailed, EngineDied, QueueFull
+from tests.support.api import connect, make_app
 from tests.support.scripted_engine import ScriptedEngine
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("path", ["/chatglm", "/"])]
@@ -66,6 +68,38 @@ async def test_max_length_counts_prompt_and_answer_and_leaves_a_token_at_least(
     assert reply.status_code == 200
     assert len(engine.submissions[0].prompt_ids) == 31
     assert engine.submissions[0].params.max_tokens == answer_tokens
+
+
+LONG = {"history": [["q", "x" * 2100]]}
+"""The tokenizer of these tests has a token for each byte: more than the default max_length."""
+
+
+@pytest.mark.parametrize(
+    ("fields", "answer_tokens"),
+    [({}, 512), ({"max_length": 1000}, 250), ({"max_length": 3}, 1), ({"max_length": 2700}, 2700 - 2159)],
+)
+async def test_a_history_that_fills_max_length_leaves_room_for_an_answer(
+    http: httpx.AsyncClient, engine: ScriptedEngine, path: str, fields: dict[str, int], answer_tokens: int
+) -> None:
+    """In the original the answer was one character."""
+    assert (await http.post(path, json={"prompt": "你", **LONG, **fields})).status_code == 200
+    assert len(engine.submissions[0].prompt_ids) == 2159
+    assert engine.submissions[0].params.max_tokens == answer_tokens
+
+
+async def test_the_room_is_that_of_the_context_at_most(
+    http: httpx.AsyncClient, engine: ScriptedEngine, path: str
+) -> None:
+    engine.context_length = 2300
+    await http.post(path, json={"prompt": "x" * 2000, "max_length": 2100})
+    submission = engine.submissions[0]
+    assert submission.params.max_tokens == 2300 - len(submission.prompt_ids) < 512
+
+
+async def test_the_originals_way_is_a_setting(engine: ScriptedEngine, path: str) -> None:
+    async with connect(make_app(engine, ApiOptions(legacy_room=False))) as http:
+        assert (await http.post(path, json={"prompt": "你", **LONG})).status_code == 200
+    assert engine.submissions[0].params.max_tokens == 1
 
 
 async def test_a_history_past_the_context_loses_its_oldest_rounds_whole(

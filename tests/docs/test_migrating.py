@@ -49,9 +49,11 @@ def _reply(server: Server, **fields: object) -> dict[str, object]:
     return body
 
 
-def _first_token_only(server: Server) -> bool:
-    reply = server.legacy(max_length=5)
-    return reply.status_code == 200 and len(reply.json()["response"]) <= 6
+def _room_past_max_length(server: Server) -> bool:
+    """A token for each character of an answer would be 20 here."""
+    history = [["你好", "你好！有什么可以帮你？" * 8]]
+    reply = server.legacy(history=history, max_length=80, temperature=0.01)
+    return reply.status_code == 200 and len(reply.json()["response"]) > 3
 
 
 def _bytes(server: Server) -> bool:
@@ -105,7 +107,7 @@ LEGACY: dict[str, Row] = {
     ),
     "malformed `history`": lambda s: "history[0]" in s.legacy(history=["你", "好"]).json()["error"],
     "`max_length`": lambda s: s.legacy(max_length=20000).status_code == 200,
-    "prompt past `max_length`": _first_token_only,
+    "prompt that fills `max_length`": _room_past_max_length,
     "`top_p`": lambda s: s.legacy(top_p=7).status_code == 200,
     "`temperature`": lambda s: s.legacy(temperature=7).status_code == 200,
     '`""`, `0`, `null`': lambda s: all(

@@ -64,6 +64,7 @@ API_FIELDS = {
     "strict_fields": "strict_fields",
     "request_timeout": "request_timeout",
     "access_log": "access_log",
+    "legacy_room": "legacy_room",
     "log_prompts": "log_prompts",
     "response_store_max": "max_responses",
 }

@@ -79,5 +79,6 @@ SAMPLES = {
     "log_prompts": Sample("true", "true", True),
     "tracing": Sample("true", "true", True),
     "access_log": Sample("true", "true", True),
+    "legacy_room": Sample("false", "false", False),
     "page": Sample("false", "false", False),
 }
