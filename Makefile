@@ -97,6 +97,7 @@ prose: install-test ## check the spelling and the words of pages, docstrings and
 
 docs: install ## write the pages that are made from the code
 	$(BIN)/python -m docs.generate.settings_page > docs/settings.md
+	$(BIN)/python -m docs.generate.settings_page zh > docs/zh/settings.md
 	$(BIN)/python -m docs.generate.fields_page > docs/fields.md
 	$(BIN)/python -m docs.generate.metrics_page > docs/metrics.md
 	$(BIN)/python -m docs.generate.errors_page > docs/errors.md

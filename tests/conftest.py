@@ -15,6 +15,8 @@ import pytest
 
 from tests.support.faults import FAULTY_SERVER, VARIABLE
 
+os.environ["LC_ALL"] = "C.UTF-8"  # the commands speak the language of whoever runs the tests
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # How long an example takes depends on the machine and on what else it does.

@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 
 from glmserve.cli.chat_session import Session, Terminal
+from glmserve.cli.chinese import say
 from glmserve.cli.client import ServerCallError, ServerClient
 from glmserve.cli.options import (
     DEFAULT_URL,
@@ -145,5 +146,5 @@ def converse(url: str, key: str = "", *, stats: bool = False, history: Path | No
             raise click.ClickException(str(error)) from None
         terminal = open_terminal(history)
         if terminal.is_interactive:
-            click.echo(f"{name} at {url}; /help lists the commands, Ctrl-D leaves")
+            click.echo(say("{name} at {url}; /help lists the commands, Ctrl-D leaves", name=name, url=url))
         return Session(client, ChatConversation(name, show_stats=stats), terminal).run()

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from glmserve.bootstrap.hubs.huggingface import local_checkpoints
+from glmserve.cli.chinese import say
 from glmserve.cli.machine import find_cached, in_units
 from glmserve.cli.options import cache_options, output, read_settings
 from glmserve.engine.gguf.gguf_header import HeaderError, Metadata, read_header
@@ -19,6 +20,7 @@ from glmserve.engine.gguf.prompt_format import infer_prompt_format
 
 _FITS = 72
 """Columns of a terminal that leave some room for paths."""
+_NONE_YET = "no models yet; get one with glmserve pull, or run the embedded one with glmserve serve"
 _CHECKPOINT = "checkpoint"
 
 
@@ -47,7 +49,7 @@ def list_models(*, as_json: bool, cache_dir: str | None, config: Path | None) ->
     elif models:
         show(models, output())
     else:
-        click.echo("no models yet; get one with glmserve pull, or run the embedded one with glmserve serve", err=True)
+        click.echo(say(_NONE_YET), err=True)
 
 
 def find_models(cache_dir: Path) -> tuple[ListedModel, ...]:

@@ -8,6 +8,9 @@ from types import MappingProxyType
 
 import click
 
+from glmserve.cli.chinese import COMMANDS, formatter, localized
+from glmserve.config.loader import speaks_chinese
+
 _COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "serve": "glmserve.cli.serve:serve",
@@ -21,6 +24,21 @@ _COMMANDS: Mapping[str, str] = MappingProxyType(
         "doctor": "glmserve.cli.doctor:doctor",
         "build-llama": "glmserve.cli.build_llama:build_llama",
         "completion": "glmserve.cli.options:completion",
+    }
+)
+
+_SUMMARIES: Mapping[str, str] = MappingProxyType(
+    {
+        "serve": "Serve models over HTTP.",
+        "convert": "Convert a checkpoint folder to a GGUF file.",
+        "pull": "Download a model and convert it for serve.",
+        "list": "List the models on this machine.",
+        "chat": "Chat with a running server, or with a model.",
+        "task": "Run a task, a stored prompt, on a text.",
+        "bench": "Measure a running server.",
+        "inspect": "Tell what a model file is and whether it is right.",
+        "doctor": "Check this machine, the build and the models.",
+        "completion": "Print the completion script of a shell.",
     }
 )
 
@@ -40,7 +58,19 @@ class LazyGroup(click.Group):
             return None
         module, _, attribute = _COMMANDS[cmd_name].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
-        return command
+        return localized(command)
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Return the help in the user's language."""
+        page = formatter(ctx)
+        localized(self).format_help(ctx, page)
+        return page.getvalue().rstrip("\n")
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the list of commands, without importing them."""
+        with formatter.section("Commands"):
+            summaries = {name: chinese for name, (chinese, _) in COMMANDS.items()} if speaks_chinese() else _SUMMARIES
+            formatter.write_dl([(name, summaries[name]) for name in _COMMANDS])
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; after Ctrl-C the exit status is 130, as shells expect.

@@ -24,6 +24,7 @@ from glmserve.bootstrap.hubs.huggingface import HuggingFace
 from glmserve.bootstrap.hubs.modelscope import ModelScope
 from glmserve.bootstrap.hubs.remote import DownloadSink, HubError, ModelHub, check_space
 from glmserve.bootstrap.model_source import make_folder
+from glmserve.cli.chinese import say
 from glmserve.cli.list import describe_file, json_list, show
 from glmserve.cli.options import UsageProblem, cache_options, complete_known, output, read_settings
 from glmserve.config.schema import Hub
@@ -79,14 +80,17 @@ class _Lines:
         self._next = time.monotonic() + _LINE_SECONDS
         self._lock = threading.Lock()
 
-    def __call__(self, name: str, done: int, total: int) -> None:  # noqa: ARG002 - a DownloadSink
+    def __call__(self, name: str, done: int, total: int) -> None:
         with self._lock:
             self._done[name] = done
             if time.monotonic() < self._next:
                 return
             self._next += _LINE_SECONDS
             have = sum(self._done.values())
-        click.echo(f"downloaded {have / 1e9:.2f} of {max(self._total, have) / 1e9:.2f} GB", err=True)
+        total = max(self._total, have)
+        click.echo(
+            say("downloaded {have} of {total} GB", have=f"{have / 1e9:.2f}", total=f"{total / 1e9:.2f}"), err=True
+        )
 
 
 # A little more than each type comes to, as shares of 16 bits.

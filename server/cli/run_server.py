@@ -32,6 +32,7 @@ from glmserve.bootstrap.model_source import (
 from glmserve.bootstrap.uvicorn_server import AddressError, Server, base_url, bind, is_public, lan_url
 from glmserve.bootstrap.waiting_room import Progress, waiting_room
 from glmserve.chat.tasks.loader import TaskFileError, load_tasks
+from glmserve.cli.chinese import say
 from glmserve.cli.options import UsageProblem, read_settings
 from glmserve.compat.legacy import BAICHUAN, CHATGLM, Contract
 from glmserve.config.schema import LogFormat, ModelSettings, Settings
@@ -80,47 +81,57 @@ def announced(model: NamedModel) -> Announced:
     card, status = model.card, model.status
     if status.state is EngineState.READY:
         info = model.host.info
-        answers = f"up to {info.parallel} answers at once, {model.context_length} tokens each"
-        vectors = f"vectors of {info.embedding_size} numbers, of texts of {model.context_length} tokens at most"
+        answers = say(
+            "up to {answers} answers at once, {tokens} tokens each", answers=info.parallel, tokens=model.context_length
+        )
+        vectors = say(
+            "vectors of {numbers} numbers, of texts of {tokens} tokens at most",
+            numbers=info.embedding_size, tokens=model.context_length,
+        )  # fmt: skip
         note = f"{info.device}; {vectors if info.embedding_size else answers}"
     elif status.state is EngineState.IDLE:
-        note = "is loaded by the first request for it"
+        note = say("is loaded by the first request for it")
     else:
-        note = f"cannot be served: {status.reason}"
-    return Announced(card.name, card.prompt_format, f"{note} (a variant of {card.parent})" if card.parent else note)
+        note = say("cannot be served: {reason}", reason=status.reason)
+    if card.parent:
+        note = f"{note} ({say('a variant of {parent}', parent=card.parent)})"
+    return Announced(card.name, card.prompt_format, note)
 
 
 def ready_banner(url: str, models: Sequence[Announced], access: Access = OPEN, *, page: bool = True) -> str:
     """Return the address, a line for each model, and one to try for each kind of caller; ``page``: there is one."""
-    browser = ("In a browser:", f"  {url}/") if page else ()
+    browser = (say("In a browser:"), f"  {url}/") if page else ()
     head = (*_head(url, models), *_lan(access))
-    return "\n".join((*head, "", *browser, *_examples(url, models, access), "", "Ctrl-C stops the server."))
+    return "\n".join((*head, "", *browser, *_examples(url, models, access), "", say("Ctrl-C stops the server.")))
 
 
 def _lan(access: Access) -> Iterator[str]:
     if access.lan_url:
-        who = "" if access.needs_key else ", for everybody who can reach it: there are no API keys (--api-key-file)"
-        yield f"Other machines reach it on {access.lan_url}{who}"
+        address = say("Other machines reach it on {url}", url=access.lan_url)
+        everybody = "{address}, for everybody who can reach it: there are no API keys (--api-key-file)"
+        yield address if access.needs_key else say(everybody, address=address)
 
 
 def _head(url: str, models: Sequence[Announced]) -> Iterator[str]:
     if len(models) == 1:
-        yield f"{models[0].name} is ready on {url}"
+        yield say("{name} is ready on {url}", name=models[0].name, url=url)
         yield models[0].note
         return
-    yield f"glmserve is ready on {url} with {len(models)} models, the first one for requests that name none:"
+    several = "glmserve is ready on {url} with {count} models, the first one for requests that name none:"
+    yield say(several, url=url, count=len(models))
     width = max(len(model.name) for model in models)
     yield from (f"  {model.name:{width}}  {model.note}" for model in models)
 
 
 def _examples(url: str, models: Sequence[Announced], access: Access) -> Iterator[str]:
     curl = partial(_curl, needs_key=access.needs_key)
-    yield f"OpenAI clients (base_url {url}/v1, {'an' if access.needs_key else 'any'} api_key):"
+    any_key = "OpenAI clients (base_url {url}/v1, any api_key):"
+    yield say("OpenAI clients (base_url {url}/v1, an api_key):" if access.needs_key else any_key, url=url)
     answering = [model for model in models if model.prompt_format]
     if answering:
         chat = {"model": answering[0].name, "messages": [{"role": "user", "content": _GREETING}]}
         yield "  " + curl(f"{url}/v1/chat/completions", chat)
-        yield "The same, streamed:"
+        yield say("The same, streamed:")
         yield "  " + curl(f"{url}/v1/chat/completions", {**chat, "stream": True}, "-N")
     embedding = [model for model in models if not model.prompt_format]
     if embedding:
@@ -128,7 +139,7 @@ def _examples(url: str, models: Sequence[Announced], access: Access) -> Iterator
     formats = {model.prompt_format for model in models}
     legacy = [(contract, body) for contract, body in _LEGACY if formats & contract.formats]
     if legacy:
-        yield "Programs written for the original api.py:"
+        yield say("Programs written for the original api.py:")
     yield from ("  " + curl(url + contract.paths[0], body) for contract, body in legacy)
 
 
@@ -302,7 +313,7 @@ def own_server(model: str, config: Path | None, flags: Mapping[str, object]) -> 
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:
-            with console.status(f"loading {assembly.registry.get(None).card.name}…"):
+            with console.status(say("loading {name}…", name=assembly.registry.get(None).card.name)):
                 status = settled.get()
             if status.state is EngineState.FAILED:
                 raise click.ClickException(status.reason)

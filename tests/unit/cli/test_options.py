@@ -76,6 +76,7 @@ def test_a_bad_flag_is_a_usage_error_in_one_line() -> None:
     assert result.output.startswith("Error: --port: Input should be a valid integer")
 
 
-def test_the_settings_page_is_up_to_date() -> None:
-    page = Path(__file__).parents[3] / "docs" / "settings.md"
-    assert page.read_text("utf-8") == settings_page(), "run make docs"
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_settings_page_is_up_to_date(language: str) -> None:
+    page = Path(__file__).parents[3] / "docs" / ("zh" if language == "zh" else "") / "settings.md"
+    assert page.read_text("utf-8") == settings_page(language), "run make docs"

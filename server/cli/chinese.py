@@ -1,0 +1,257 @@
+"""The commands in Chinese, where the user's locale is: help texts, and what the commands say."""
+
+import re
+from collections.abc import Iterable, Mapping
+from copy import copy
+from types import MappingProxyType
+
+import click
+from rich.cells import cell_len
+
+from glmserve.config.chinese import SETTINGS
+from glmserve.config.loader import speaks_chinese
+from glmserve.config.schema import Settings
+
+COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "serve": (
+            "通过 HTTP 提供模型。",
+            "通过 HTTP 提供每个 MODEL；没有写模型的请求由第一个回答。\n\n"
+            "MODEL 是 .gguf 文件、检查点目录（转换一次并缓存）、已知模型的名字，或 TOML 文件里一个 [[models]] 表的"
+            "名字。不写 MODEL 时提供内置的演示模型。每个设置可以是命令行参数、方括号里的环境变量，或 TOML 文件的键"
+            "（参数名，用下划线）；取其中第一个写了的。",
+        ),
+        "convert": (
+            "把检查点目录转换成 GGUF 文件。",
+            "把检查点目录 SOURCE 转换成 GGUF 文件。\n\n"
+            "SOURCE 含有 config.json、分词器和权重（safetensors 或 .bin 分片）。也可以是模型仓库缓存里的目录，或只有"
+            "一个检查点的目录。LoRA 适配器和 P-Tuning 前缀转换成小文件，与其模型一起提供。输出完整"
+            "之后才得到最终的名字。",
+        ),
+        "pull": (
+            "下载模型并转换，供 serve 使用。",
+            "从模型仓库下载 MODEL，转换后放进缓存，供 `serve` 使用。\n\n"
+            "MODEL 是已知模型的名字，或任何可以转换的检查点仓库 OWNER/NAME。只下载需要的文件，放进模型仓库自己的缓存。"
+            "私有仓库用 `hf auth login` 的登录或 HF_TOKEN，ModelScope（魔搭）用 MODELSCOPE_API_TOKEN。HF_ENDPOINT 指定 "
+            "Hugging Face 的镜像。",
+        ),
+        "list": ("列出本机的模型。", "列出转换好的模型，以及模型仓库缓存里已知模型的检查点。"),
+        "chat": (
+            "与服务或模型对话。",
+            "与正在运行的服务对话，或与 MODEL 对话，它只为这次对话加载。\n\n"
+            "MODEL 和设置与 `serve` 相同；有 --url 时，--api-key 是那个服务的密钥。/help 列出对话中的命令。输入或输出"
+            "不是终端时，每行输入是一个问题；有问题没得到回答时，退出状态为 1。",
+        ),
+        "task": (
+            "对一段文本运行任务（存好的提示词）。",
+            "对 TEXT 运行 TASK；- 表示从标准输入读 TEXT。\n\n"
+            "\b\nglmserve task intent 明天妈妈过生日\nglmserve task news - < item.txt\n"
+            'glmserve task style 雨天的咖啡馆 --var examples="$(cat examples.txt)"\n\n'
+            "任务在正在运行的服务上运行，或在 --model 上运行，它只为这次调用加载。设置与 `serve` 相同；--api-key 是"
+            "正在运行的服务的密钥。TEXT 是没有默认值的那个变量的值；--var 设置任何变量。",
+        ),
+        "bench": (
+            "测量正在运行的服务。",
+            "测量正在运行的服务：首 token 时间、每个输出 token 的时间、吞吐量、缓存的份额。\n\n"
+            "负载：`single` 一个客户端；`own` 每个客户端的提示词不同；`shared` 所有客户端共用一个长提示词，先不在缓存"
+            "里，然后在缓存里；`turns` 每次发送全部历史的对话；`arriving` 别的回答正在流式输出时到来的长提示词；"
+            "`many` 64 个客户端同时。\n\n"
+            "TTFT 是首 token 时间，TPOT 是其后每个 token 的时间，ITL 是一个回答的两段之间最长的停顿。",
+        ),
+        "inspect": (
+            "说明一个模型文件是什么、是否正确。",
+            "说明 MODEL 是什么、会怎样提供、文件是否正确。\n\n"
+            "MODEL 是 GGUF 文件、检查点目录或名字，与 `serve` 相同。报告有一句问候的提示词和 token 编号、使回答结束的 "
+            "token，以及中文、英文各一段文字的困惑度。退出状态 1：文件有问题。",
+        ),
+        "doctor": (
+            "检查本机、安装和模型。",
+            "显示安装、设备和模型文件，以及用这些设置 `serve MODEL` 会怎样运行。\n\n"
+            "有 MODEL 不能提供时，退出状态为 1。不写 MODEL 时检查 TOML 文件里的模型，没有时检查内置的。",
+        ),
+        "completion": (
+            "打印 shell 的补全脚本。",
+            "打印补全命令、参数和模型名的 shell 代码。\n\n"
+            '\b\nbash:  eval "$(glmserve completion bash)"        写进 ~/.bashrc\n'
+            'zsh:   eval "$(glmserve completion zsh)"         写进 ~/.zshrc，compinit 后\n'
+            "fish:  glmserve completion fish | source         写进 ~/.config/fish/config.fish",
+        ),
+    }
+)
+"""The summary and the help of each command."""
+
+GROUP = (
+    "向 OpenAI 客户端和 /chatglm 的客户端提供 ChatGLM2-6B 及其同系列模型。\n\n"
+    "各命令的退出状态：0 成功，1 失败，2 用法错误，130 被 Ctrl-C 中断。"
+)
+
+OPTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "TOML file with settings.": "设置的 TOML 文件。",
+        "File to write, folder for it, or - for standard output.": "要写的文件、放它的目录，或 -（标准输出）。",
+        "Replace a file that was converted from another source.": "替换由别的来源转换的文件。",
+        "Type of the weights.": "权重的类型。",
+        "Threads for quantisation.": "量化用的线程数。",
+        "Model family of the checkpoint.": "检查点的模型系列。",
+        "Importance matrix of llama-imatrix (.gguf or .dat), which quantises important columns more exactly.":
+            "llama-imatrix 的重要性矩阵（.gguf 或 .dat），重要的列量化得更精确。",
+        "Folder of a LoRA adapter (PEFT) to merge into the weights.": "要合并进权重的 LoRA 适配器（PEFT）的目录。",
+        "Check the written file: its tensors, its tokenizer, and that llama.cpp can run it.":
+            "检查写好的文件：张量、分词器，以及 llama.cpp 能否运行它。",
+        "Print the result as JSON.": "以 JSON 打印结果。",
+        "Model hub.": "模型仓库。",
+        "Branch, tag or commit.": "分支、标签或提交。",
+        "Do not use the network: convert the files that are already downloaded.": "不用网络：转换已经下载的文件。",
+        "Replace a file that was converted from another checkpoint.": "替换由别的检查点转换的文件。",
+        "Print the file as JSON, as `list` does.": "以 JSON 打印这个文件，与 `list` 相同。",
+        "Print the list as JSON.": "以 JSON 打印列表。",
+        "URL of a running server.": "正在运行的服务的 URL。",
+        "Show tokens and times after each answer.": "每个回答之后显示 token 数和时间。",
+        "Keep the input history between sessions.": "保留各次会话的输入历史。",
+        "Value of a variable of the task; repeatable.": "任务的一个变量的值；可重复。",
+        "List the tasks of the settings, or of the server at --url.": "列出设置里的任务，或 --url 处服务的任务。",
+        "Print JSON.": "打印 JSON。",
+        "Model to load for this task, as for serve; with --url, the model that runs it.":
+            "为这个任务加载的模型，同 serve；有 --url 时，是运行它的模型。",
+        "URL of the server to measure.": "要测量的服务的 URL。",
+        "API key, if the server requires one.": "API 密钥，如果服务要求。",
+        "Model to measure.": "要测量的模型。",
+        "Workload to run; repeatable.": "要运行的负载；可重复。",
+        "Number of concurrent clients.": "同时的客户端数。",
+        "Tokens per answer.": "每个回答的 token 数。",
+        "Seed of the prompts, to repeat a run.": "提示词的种子，用来重复一次运行。",
+        "Print the figures as JSON.": "以 JSON 打印数据。",
+        "Load the model and let it read two paragraphs.": "加载模型，让它读两段文字。",
+        "Format of prompts, where the file names none.": "提示词的格式，文件没有写明时用。",
+        "Print the report as JSON.": "以 JSON 打印报告。",
+        "Load each model and check its outputs as the engine does.": "加载每个模型，像引擎那样检查它的输出。",
+        "Show the version and exit.": "显示版本并退出。",
+        "Show this message and exit.": "显示这个说明并退出。",
+    }
+)  # fmt: skip
+"""Help of the options that are no settings, without the part in brackets."""
+
+_SAID: Mapping[str, str] = MappingProxyType(
+    {
+        "up to {answers} answers at once, {tokens} tokens each": "最多同时 {answers} 个回答，每个 {tokens} token",
+        "vectors of {numbers} numbers, of texts of {tokens} tokens at most":
+            "{numbers} 维向量，文本至多 {tokens} token",
+        "is loaded by the first request for it": "由第一个用它的请求加载",
+        "cannot be served: {reason}": "不能提供：{reason}",
+        "a variant of {parent}": "{parent} 的适配器",
+        "In a browser:": "在浏览器里：",
+        "Ctrl-C stops the server.": "按 Ctrl-C 停止服务。",
+        "Other machines reach it on {url}": "其他机器的访问地址：{url}",
+        "{address}, for everybody who can reach it: there are no API keys (--api-key-file)":
+            "{address}，能连到的人都可以用：没有设 API 密钥（--api-key-file）",
+        "{name} is ready on {url}": "{name} 已就绪：{url}",
+        "glmserve is ready on {url} with {count} models, the first one for requests that name none:":
+            "glmserve 已就绪：{url}，共 {count} 个模型，没有写模型的请求用第一个：",
+        "OpenAI clients (base_url {url}/v1, any api_key):": "OpenAI 客户端（base_url {url}/v1，api_key 任意）：",
+        "OpenAI clients (base_url {url}/v1, an api_key):": "OpenAI 客户端（base_url {url}/v1，需要 api_key）：",
+        "The same, streamed:": "同样的请求，流式：",
+        "Programs written for the original api.py:": "为原版 api.py 写的程序：",
+        "{name} at {url}; /help lists the commands, Ctrl-D leaves": "{name}，{url}；/help 列出命令，Ctrl-D 退出",
+        "loading {name}…": "正在加载 {name}…",
+        "no models yet; get one with glmserve pull, or run the embedded one with glmserve serve":
+            "还没有模型；用 glmserve pull 下载一个，或用 glmserve serve 运行内置的",
+        "downloaded {have} of {total} GB": "已下载 {have} / {total} GB",
+    }
+)  # fmt: skip
+
+
+def say(text: str, **values: object) -> str:
+    """Return ``text`` with its values, in the user's language."""
+    return (_SAID[text] if speaks_chinese() else text).format(**values)
+
+
+def localized(command: click.Command) -> click.Command:
+    """Return ``command`` with its help in Chinese, where that is the user's language."""
+    if not speaks_chinese():
+        return command
+    command = copy(command)
+    command.params = [copy(parameter) for parameter in command.params]
+    command.context_class = _Context
+    command.help = COMMANDS[command.name][1] if command.name and command.name in COMMANDS else GROUP
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.help:
+            parameter.help = translated(parameter.name or "", parameter.help)
+    return command
+
+
+def translated(name: str, text: str) -> str:
+    """Return the help of the option called ``name`` in Chinese; in English where it has none."""
+    field = Settings.model_fields.get(name)
+    if field is not None and field.description and text.startswith(field.description):
+        return SETTINGS[name] + _in_brackets(text[len(field.description) :])
+    known = next((known for known in sorted(OPTIONS, key=len, reverse=True) if text.startswith(known)), "")
+    return OPTIONS[known] + _in_brackets(text[len(known) :]) if known else text
+
+
+def _in_brackets(text: str) -> str:
+    for english, chinese in _BRACKETS:
+        text = text.replace(english, chinese)
+    return text
+
+
+_BRACKETS = (
+    ("default: ", "默认："), ("all cores", "所有的核"), ("the main branch", "主分支"),
+    ("./glmserve.toml if it exists", "./glmserve.toml（如果有）"), ("detected from the folder", "由目录判断"),
+    ("set by the workload", "由负载决定"), ("new prompts", "新的提示词"), ("the first one", "第一个"),
+    (", unless MODEL is given", "，除非写了 MODEL"), (", unless --model is given", "，除非写了 --model"),
+    ("NAME-OF-SOURCE.TYPE.gguf in the current folder", "当前目录里的 来源名.类型.gguf"), ("：all]", "：全部]"),
+    ("：yes]", "：是]"), ("：no]", "：否]"),
+)  # fmt: skip
+
+
+def formatter(ctx: click.Context) -> click.HelpFormatter:
+    """Return what formats help in the user's language."""
+    kind = _Formatter if speaks_chinese() else click.HelpFormatter
+    return kind(width=ctx.terminal_width, max_width=ctx.max_content_width)
+
+
+def wrapped(text: str, columns: int) -> str:
+    """Break lines where the terminal would: a Chinese character is two columns wide, and needs no blank to break."""
+    lines, line, taken = [], "", 0
+    for word in _WORDS.findall(text):
+        size = cell_len(word)
+        if taken + size > columns and line.strip() and word not in _STAY:
+            lines.append(line.rstrip())
+            line, taken = "", 0
+        line, taken = (line + word, taken + size) if line or word != " " else ("", 0)
+    return "\n".join([*lines, line.rstrip()])
+
+
+_WORDS = re.compile(r"[!-~]+|.")
+_STAY = "，。；：、）"
+"""Marks that begin no line: one of them may stand outside of the columns."""
+_MARK = 2
+
+
+class _Formatter(click.HelpFormatter):
+    """click's help in Chinese."""
+
+    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
+        """Write the line of the usage."""
+        super().write_usage(prog, args, prefix or "用法：")
+
+    def write_heading(self, heading: str) -> None:
+        """Write a heading."""
+        super().write_heading({"Options": "选项", "Commands": "命令"}.get(heading, heading))
+
+    def write_text(self, text: str) -> None:
+        """Write paragraphs."""
+        columns = self.width - self.current_indent - _MARK
+        paragraphs = (part if part.startswith("\b") else f"\b\n{wrapped(part, columns)}" for part in text.split("\n\n"))
+        super().write_text("\n\n".join(paragraphs))
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        """Write a list of options or commands."""
+        given = [(name, OPTIONS.get(text, text)) for name, text in rows]
+        first = min(max(len(name) for name, _ in given), col_max) + col_spacing
+        columns = max(self.width - first - self.current_indent - _MARK, 10)
+        super().write_dl([(name, f"\b\n{wrapped(text, columns)}") for name, text in given], col_max, col_spacing)
+
+
+class _Context(click.Context):
+    formatter_class = _Formatter

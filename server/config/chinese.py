@@ -1,0 +1,88 @@
+"""Descriptions of the settings in Chinese, for help and pages; the English ones are in ``glmserve.config.schema``."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+SETTINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "prompt_format": "对话提示词的格式；为空时用模型文件写明的格式。",
+        "quant": "检查点目录转换成的权重类型。",
+        "context": "上下文长度，提示词与回答的 token 总数；0 用模型自己的。",
+        "parallel": "同时计算的请求的最大数目。",
+        "cache_tokens": "KV 缓存的大小（token），用于正在运行的请求和缓存的前缀；0 由上下文和内存决定。",
+        "max_waiting": "等待的请求的最大数目。满了以后新请求得到 429，除非它的客户端还没用完公平的份额。",
+        "kv_type": "KV 缓存的数据类型；q8_0 只占一半内存，q4_0 占四分之一。",
+        "threads": "生成用的线程数；0 经测量取最快的。",
+        "threads_batch": "预填充用的线程数；0 是每个可用的核一个。",
+        "batch_size": "每步的最大 token 数。",
+        "step_seconds": "生成回答期间一步的目标时间（秒）；CPU 上只有长提示词的一步可长到四倍。",
+        "speculation": "推测解码：在更快的地方，用提示词里重复的内容（n-gram）作草稿。",
+        "device": "运行模型的设备；有 CUDA 设备时 auto 就用它。",
+        "gpu_layers": "GPU 上的层数；-1 是放得下的全部。",
+        "load": "模型随服务加载，还是由第一个请求加载。",
+        "idle_seconds": "多少秒没有请求就卸载模型；0 从不卸载。",
+        "load_timeout": "加载模型的最长时间（秒）。",
+        "step_timeout": "一步超过多少秒就重启引擎进程；0 从不。",
+        "restart_wait": "请求等待引擎重启的最长时间（秒）。",
+        "resume": "引擎进程崩溃后，在下一个进程里继续中断的回答。",
+        "max_restarts": "连续重启的最大次数；超过以后引擎为失败状态。",
+        "max_output_tokens": "所有请求的回答长度上限（token）；0 只受上下文限制。",
+        "default_max_tokens": "请求没有写长度时，回答的最大 token 数。",
+        "model": "要提供的模型，同参数 MODEL。",
+        "host": "监听的地址；0.0.0.0 监听所有网络接口。",
+        "port": "监听的端口；0 取一个空闲的。",
+        "model_name": "唯一模型在请求里的名字；为空时用模型自己的。",
+        "alias": "唯一模型的另一个名字，例如 gpt-3.5-turbo；可重复。",
+        "lora": "NAME=FILE：唯一模型加上这个 LoRA 适配器，以 NAME 提供；可重复。",
+        "prefix": "NAME=FILE：唯一模型加上这个 P-Tuning v2 前缀，以 NAME 提供；可重复。",
+        "pin": "含提示词共同开头的文件，固定在唯一模型的前缀缓存里；可重复。",
+        "pinned_disk_mb": "缓存目录里固定前缀的最大总大小（MB）；0 不保存。",
+        "default_model": "没有写模型的请求用的模型；为空时是第一个生成文本的。",
+        "cache_dir": "转换好的模型的目录；默认是用户缓存目录里的 glmserve。",
+        "hub": "`pull` 从哪个模型仓库下载；它的参数是 --from。",
+        "api_key": "要求这个 API 密钥，NAME:SECRET 或 SECRET；可重复。用密钥文件更安全。",
+        "api_key_file": "API 密钥的文件，每行一个。",
+        "key_requests": "一个密钥每分钟的最大请求数；0 不限。",
+        "key_tokens": "一个密钥每分钟的最大 token 数，提示词与回答合计；0 不限。",
+        "key_concurrent": "一个密钥同时进行的最大请求数；0 不限。",
+        "cors_origin": "哪些来源的网页可以从浏览器调用 API；local 是本机的网页，* 是所有，none 是没有；可重复。",
+        "allowed_host": "没有密钥、只监听本机的服务接受的主机名，例如反向代理的；其网页也可以调用 API；"
+        "* 接受任何名字；可重复。",
+        "share_prefixes": "不同的 API 密钥共用整个前缀缓存；cached_tokens 会向一个密钥透露另一个发过的提示词。",
+        "prompts": "你自己的任务所在的目录，每个任务一个 TOML 文件。",
+        "builtin_tasks": "同时提供软件包里的任务。",
+        "pin_task": "TASK 或 MODEL:TASK，其提示词开头在模型加载时固定；可重复。",
+        "strict_fields": "用 400 拒绝未知的请求字段，而不是忽略并报告。",
+        "page": "在 / 提供聊天页面。",
+        "response_store_mb": "可用作 previous_response_id 的已存应答的最大总大小（MB）；0 不存。",
+        "response_store_max": "已存应答的最大数目。",
+        "request_timeout": "请求的最长时间（秒）；0 不限。",
+        "stall_seconds": "客户端多少秒没有读取就断开；0 从不。",
+        "max_connections": "连接数的上限。满了以后关闭空闲最久的连接，从不关闭有请求在进行的。",
+        "max_body_mb": "请求体的最大大小（MB）。",
+        "shutdown_seconds": "服务停止时，正在运行的请求还有多少秒。",
+        "drain_seconds": "在此之前，/health 返回 503 而请求仍被接受的秒数。",
+        "log_level": "记入日志的最低级别。",
+        "log_format": "日志的格式：text 给人看，json 给程序读。",
+        "log_prompts": "记录提示词和回答，其中可能有个人数据；关闭时从不记录。",
+        "access_log": "每个 HTTP 请求记一行日志。",
+        "tracing": "发送 OpenTelemetry 跟踪，由 OTEL_ 变量设置；需要附加组件 otel。",
+    }
+)
+MODEL_KEYS: Mapping[str, str] = MappingProxyType(
+    {
+        "model": "要提供的模型，同参数 MODEL。",
+        "name": "模型在请求里的名字；为空时用模型自己的。",
+        "alias": "模型在请求里的更多名字，例如 gpt-3.5-turbo。",
+        "pin": "含文本的文件，固定在模型的前缀缓存里，同 --pin。",
+        "variants": "适配器：[[models.variants]] 表。",
+    }
+)
+VARIANT_KEYS: Mapping[str, str] = MappingProxyType(
+    {
+        "name": "适配器在请求里的名字。",
+        "lora": "这个模型的 LoRA 适配器的 GGUF 文件。",
+        "prefix": "这个模型的 P-Tuning v2 前缀的 GGUF 文件。",
+        "pin": "含文本的文件，固定在适配器的前缀缓存里，同 --pin。",
+    }
+)
