@@ -69,6 +69,12 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "显示安装、设备和模型文件，以及用这些设置 `serve MODEL` 会怎样运行。\n\n"
             "有 MODEL 不能提供时，退出状态为 1。不写 MODEL 时检查 TOML 文件里的模型，没有时检查内置的。",
         ),
+        "build-llama": (
+            "为本机编译 llama.cpp。",
+            "为本机编译 llama.cpp，安装在现有的编译的位置。\n\n"
+            "用于由 pip、pipx 或 uv 安装的情况，它们用自己的设置编译。这里只编译服务用到的部分，并修正带 AMX 的 Intel"
+            " CPU 的问题。需要 C++ 编译器，用三到十分钟。",
+        ),
         "completion": (
             "打印 shell 的补全脚本。",
             "打印补全命令、参数和模型名的 shell 代码。\n\n"
@@ -125,6 +131,9 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
         "Format of prompts, where the file names none.": "提示词的格式，文件没有写明时用。",
         "Print the report as JSON.": "以 JSON 打印报告。",
         "Load each model and check its outputs as the engine does.": "加载每个模型，像引擎那样检查它的输出。",
+        "Build for NVIDIA GPUs; needs the CUDA toolkit.": "为 NVIDIA GPU 编译；需要 CUDA 工具包。",
+        "More arguments for CMake.": "CMake 的更多参数。",
+        "Print the command and run nothing.": "打印命令，什么也不运行。",
         "Show the version and exit.": "显示版本并退出。",
         "Show this message and exit.": "显示这个说明并退出。",
     }

@@ -38,6 +38,7 @@ _SUMMARIES: Mapping[str, str] = MappingProxyType(
         "bench": "Measure a running server.",
         "inspect": "Tell what a model file is and whether it is right.",
         "doctor": "Check this machine, the build and the models.",
+        "build-llama": "Compile llama.cpp for this machine.",
         "completion": "Print the completion script of a shell.",
     }
 )
