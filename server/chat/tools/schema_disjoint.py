@@ -10,16 +10,26 @@ _MAX_VALUES = 200
 _ALL_TYPES = frozenset(("string", "number", "boolean", "object", "array", "null"))
 
 
-def resolve(reference: str, root: Mapping[str, object]) -> object | None:
-    """Return the schema at ``reference`` within ``root``, or None if there is none or it lies elsewhere."""
+def resolve(reference: str, root: Mapping[str, object]) -> tuple[tuple[str, ...], object] | None:
+    """Return the steps from ``root`` to the schema at ``reference``, and it; None if there is none or it is elsewhere.
+
+    The names in a reference may be escaped for a URI, or stand there as they are.
+    """
     document, _, fragment = reference.partition("#")
-    if document and document != root.get("$id"):
+    if document and unquote(document) != unquote(str(root.get("$id", ""))):
         return None
     if fragment and not fragment.startswith("/"):
-        return _anchored(fragment, root)
-    found: object = root
-    for step in unquote(fragment).split("/")[1:]:
-        name = step.replace("~1", "/").replace("~0", "~")
+        return _anchored(unquote(fragment), root)
+    for spelling in (unquote(fragment), fragment):
+        steps = tuple(step.replace("~1", "/").replace("~0", "~") for step in spelling.split("/")[1:])
+        if (found := _followed(steps, root)) is not None:
+            return steps, found
+    return None
+
+
+def _followed(steps: Sequence[str], root: object) -> object | None:
+    found = root
+    for name in steps:
         if isinstance(found, Mapping) and name in found:
             found = found[name]
         elif isinstance(found, list) and name.isdecimal() and int(name) < len(found):
@@ -36,10 +46,13 @@ def are_disjoint(alternatives: Sequence[object], root: Mapping[str, object]) -> 
     return pairs <= _MAX_PAIRS and all(_exclude(one, other, root) for one, other in itertools.combinations(parts, 2))
 
 
-def _anchored(name: str, root: Mapping[str, object]) -> object | None:
-    definitions = [root.get("$defs"), root.get("definitions")]
-    parts = [part for named in definitions if isinstance(named, Mapping) for part in named.values()]
-    return next((part for part in parts if isinstance(part, Mapping) and part.get("$anchor") == name), None)
+def _anchored(anchor: str, root: Mapping[str, object]) -> tuple[tuple[str, ...], object] | None:
+    for key in ("$defs", "definitions"):
+        named = root.get(key)
+        for name, part in named.items() if isinstance(named, Mapping) else ():
+            if isinstance(part, Mapping) and part.get("$anchor") == anchor:
+                return (key, str(name)), part
+    return None
 
 
 def _dereferenced(schema: object, root: Mapping[str, object]) -> Mapping[str, object] | None:
@@ -49,7 +62,8 @@ def _dereferenced(schema: object, root: Mapping[str, object]) -> Mapping[str, ob
         reference = schema.get("$ref")
         if not isinstance(reference, str):
             return schema
-        schema = resolve(reference, root)
+        found = resolve(reference, root)
+        schema = None if found is None else found[1]
     return None
 
 

@@ -7,7 +7,7 @@ the given schema takes, and more; the caller of ``relaxed`` is told each place.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from glmserve.chat.tools.schema_disjoint import are_disjoint, resolve
 from glmserve.chat.tools.schema_patterns import is_supported, without_look_around
@@ -53,6 +53,7 @@ _FLOAT_EXTENT = 3.4e38
 _ONE = ("items", "additionalProperties", "additionalItems")
 _MANY = ("prefixItems", "anyOf", "oneOf", "allOf")
 _NAMED = ("properties", "patternProperties", "$defs", "definitions")
+_DIALECTS = "//json-schema.org/"
 _NEVER: tuple[Json, ...] = ({"not": {}}, {"not": True})
 
 
@@ -90,6 +91,7 @@ class _Relaxation:
         result = {key: value for key, value in schema.items() if value is not None or key in _MAY_BE_NULL}
         for rule in _RULES:
             rule(self, result, path)
+        _identify(result)
         self._descend(result, path)
         return result
 
@@ -242,15 +244,34 @@ def _one_of(work: _Relaxation, schema: dict[str, object], path: str) -> None:
 
 
 def _references(work: _Relaxation, schema: dict[str, object], path: str) -> None:
-    """Escape the names in references within the schema; leave out references that lead nowhere."""
+    """Write references within the schema as escaped pointers; leave out references that lead nowhere."""
     reference = schema.get("$ref")
     if reference is None:
         return
-    if not isinstance(reference, str) or resolve(reference, work.root) is None:
+    found = resolve(reference, work.root) if isinstance(reference, str) else None
+    if found is None:
         work.leave_out(schema, "$ref", path)
         return
-    document, _, fragment = reference.partition("#")
-    schema["$ref"] = f"{document}#{quote(unquote(fragment), safe='/~$-_.!*+,;=:@')}"
+    steps = (step.replace("~", "~0").replace("/", "~1") for step in found[0])
+    pointer = "".join(f"/{quote(step, safe='~$-_.!*+,;=:@')}" for step in steps)
+    schema["$ref"] = f"{_escaped(str(reference).partition('#')[0])}#{pointer}"
+
+
+def _identify(schema: dict[str, object]) -> None:
+    """Escape what URIs do not have, such as Chinese, and remove what nothing refers to any more.
+
+    An anchor of such a name is found by its pointer. A dialect that the engine does not know is read as JSON schema.
+    """
+    if isinstance(identifier := schema.get("$id"), str):
+        schema["$id"] = _escaped(identifier)
+    if "$schema" in schema and _DIALECTS not in str(schema["$schema"]):
+        del schema["$schema"]
+    if not str(schema.get("$anchor", "")).isascii():
+        del schema["$anchor"]
+
+
+def _escaped(uri: str) -> str:
+    return quote(uri, safe="%:/?#[]@!$&'()*+,;=~")
 
 
 _RULES: tuple[_Rule, ...] = (

@@ -53,6 +53,38 @@ SAME = {
         {"anyOf": [{"type": "string"}, {"type": "null"}]},
     ),
     "a reference in Chinese": (CHINESE, {"$defs": {"中文": TEXT}, "$ref": "#/$defs/%E4%B8%AD%E6%96%87"}),
+    "a reference in Chinese that is escaped": (
+        {**CHINESE, "$ref": "#/$defs/%E4%B8%AD%E6%96%87"},
+        {"$defs": {"中文": TEXT}, "$ref": "#/$defs/%E4%B8%AD%E6%96%87"},
+    ),
+    "a reference behind an identifier in Chinese": (
+        {**CHINESE, "$id": "http://例/模式", "$ref": "http://例/模式#/$defs/中文"},
+        {
+            "$defs": {"中文": TEXT},
+            "$id": "http://%E4%BE%8B/%E6%A8%A1%E5%BC%8F",
+            "$ref": "http://%E4%BE%8B/%E6%A8%A1%E5%BC%8F#/$defs/%E4%B8%AD%E6%96%87",
+        },
+    ),
+    "an anchor in Chinese": (
+        {"$defs": {"a": {**TEXT, "$anchor": "中文"}}, "$ref": "#中文"},
+        {"$defs": {"a": TEXT}, "$ref": "#/$defs/a"},
+    ),
+    "an anchor in Chinese that is escaped": (
+        {"$defs": {"a": {**TEXT, "$anchor": "中文"}}, "$ref": "#%E4%B8%AD%E6%96%87"},
+        {"$defs": {"a": TEXT}, "$ref": "#/$defs/a"},
+    ),
+    "a name that looks escaped": (
+        {"$defs": {"%E4": TEXT}, "$ref": "#/$defs/%E4"},
+        {"$defs": {"%E4": TEXT}, "$ref": "#/$defs/%25E4"},
+    ),
+    "a dialect of somebody's own": (
+        {**CHINESE, "$schema": "http://例/方言"},
+        {**CHINESE, "$ref": "#/$defs/%E4%B8%AD%E6%96%87"},
+    ),
+    "a dialect that is known": (
+        {**TEXT, "$schema": "http://json-schema.org/draft-07/schema#"},
+        {**TEXT, "$schema": "http://json-schema.org/draft-07/schema#"},
+    ),
     "a reference that is escaped": (
         {"$defs": {"a b": TEXT}, "$ref": "#/$defs/a%20b"},
         {"$defs": {"a b": TEXT}, "$ref": "#/$defs/a%20b"},
