@@ -181,6 +181,7 @@ def test_code_and_answers_are_copied_also_without_https(visit: Visit, url: str) 
     chat = visit(url, permissions=["clipboard-read", "clipboard-write"])
     chat.ask(RICH)
     chat.button("Copy the code").click()
+    expect(chat.page.locator(".code .said")).to_have_text("Copied")
     assert chat.page.evaluate("navigator.clipboard.readText()") == "print('你好')\n"
     read = chat.page.evaluate_handle("() => { const real = navigator.clipboard; return () => real.readText(); }")
     chat.page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")

@@ -29,6 +29,12 @@ test("pieces are added up, and the last chunk tells the figures", async () => {
   assert.deepEqual(done.figures, { tokens: 3, rate: 40, first: 0.5, prompt: 20, cached: 12, exact: true });
 });
 
+test("what a model thinks is told apart from what it says", async () => {
+  const thought = { choices: [{ delta: { reasoning_content: "hm" }, finish_reason: null }] };
+  const done = await follow(chunks([thought, piece("yes", "stop")]), "", clock(), () => {});
+  assert.deepEqual([done.content, done.reasoning], ["yes", "hm"]);
+});
+
 test("an answer that is gone on with keeps its beginning", async () => {
   const done = await follow(chunks([piece("cd", "length")]), "ab", clock(), () => {});
   assert.deepEqual([done.content, done.end], ["abcd", "length"]);

@@ -17,6 +17,7 @@ for (const [source, expected] of [
   ["$a_1$ 与 $b_1$，$$c$$", [["math", "a_1"], ["math", "b_1"], ["math-display", "c"]]],
   ["价格是 $5 和 $6", []],
   ["从$5到$6之间", []],
+  ["卖 $6，即 $x$ 和 $面积=2$", [["math", "x"], ["math", "面积=2"]]],
   ["cost $5, or $ 6 $", []],
   ["`$x$` 和 \\$x\\$", []],
   ["$a\\$b$", [["math", "a\\$b"]]],
@@ -51,6 +52,8 @@ test("what a model thought is told apart from what it answers", () => {
   assert.deepEqual(split("<think>\nhm"), { thought: "hm", answer: "", thinking: true });
   assert.deepEqual(split("<think>hm</think>\n\nyes"), { thought: "hm", answer: "yes", thinking: false });
   assert.deepEqual(split("hm</think>yes"), { thought: "hm", answer: "yes", thinking: false });
+  assert.deepEqual(split("", "hm"), { thought: "hm", answer: "", thinking: true });
+  assert.deepEqual(split("yes", "hm"), { thought: "hm", answer: "yes", thinking: false });
   assert.deepEqual(split("about <think> tags"), { thought: "", answer: "about <think> tags", thinking: false });
 });
 

@@ -20,7 +20,8 @@ import { progressOf } from "./progress.js";
  */
 export async function follow(chunks, before, now, changed, waits = () => {}) {
   const meter = new Meter(now());
-  let content = before;
+  /** @type {{ content: string, reasoning?: string }} */
+  const said = { content: before };
   /** @type {Message["end"]} */
   let end = "broken";
   /** @type {Told} */
@@ -29,18 +30,19 @@ export async function follow(chunks, before, now, changed, waits = () => {}) {
     for await (const chunk of chunks) {
       const choice = chunk.choices?.[0];
       if (chunk.prompt_progress) waits(progressOf(chunk.prompt_progress));
-      if (choice?.delta.content) {
-        content += choice.delta.content;
+      if (choice?.delta.content || choice?.delta.reasoning_content) {
+        said.content += choice.delta.content ?? "";
+        if (choice.delta.reasoning_content) said.reasoning = (said.reasoning ?? "") + choice.delta.reasoning_content;
         meter.piece(now());
-        changed({ content, figures: meter.figures() });
+        changed({ ...said, figures: meter.figures() });
       }
       if (choice?.finish_reason) end = choice.finish_reason === "length" ? "length" : "stop";
       if (chunk.usage) told = { usage: chunk.usage, timings: chunk.timings };
     }
   } catch (error) {
-    return { content, figures: meter.figures(told), ...ended(/** @type {Error} */ (error)) };
+    return { ...said, figures: meter.figures(told), ...ended(/** @type {Error} */ (error)) };
   }
-  return { content, end, figures: meter.figures(told), failure: undefined };
+  return { ...said, end, figures: meter.figures(told), failure: undefined };
 }
 
 /** @param {Error} error @returns {Partial<Message>} */

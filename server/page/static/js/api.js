@@ -26,7 +26,7 @@ import { EventParser } from "./sse.js";
 
 /**
  * @typedef {object} Chunk a chunk of a streamed chat completion, as far as it is used here
- * @property {{ delta: { content?: string }, finish_reason: string | null }[]} [choices]
+ * @property {{ delta: { content?: string, reasoning_content?: string }, finish_reason: string | null }[]} [choices]
  * @property {import("./figures.js").Told["usage"] | null} [usage]
  * @property {import("./figures.js").Told["timings"]} [timings]
  * @property {Parameters<typeof import("./progress.js").progressOf>[0]} [prompt_progress]

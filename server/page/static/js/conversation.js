@@ -15,6 +15,7 @@ import { split } from "./thinking.js";
  * @property {import("./figures.js").Figures} [figures]
  * @property {import("./failure.js").FailureRecord} [failure]
  * @property {string} [model] who answered
+ * @property {string} [reasoning] what the model thought, where the server told it apart
  * @property {number} [omitted] how many of the oldest messages the model was not sent
  * @property {import("./branches.js").Versions} [versions] what there was before it was edited or answered again
  */
@@ -76,6 +77,7 @@ export function answering(conversation, model, now) {
   const before = last?.role === "assistant" ? last : undefined;
   /** @type {Message} */
   const answer = { role: "assistant", content: before?.content ?? "", end: "", model, ...(now && { at: now }) };
+  if (before?.content && before.reasoning) answer.reasoning = before.reasoning;
   if (before?.versions) answer.versions = before.versions;
   const messages = before ? conversation.messages.slice(0, -1) : conversation.messages;
   // What no longer fitted then does not fit now.

@@ -8,8 +8,8 @@ const STRONG = /^\*\*(?=\S)([^*`\n]*[^*`\s])\*\*(?!\*)/;
 
 const DISPLAY = /^(?:\$\$([\s\S]+?)\$\$|\\\[([\s\S]+?)\\\])/;
 const DISPLAY_BLOCK = /^ {0,3}(?:\$\$([\s\S]+?)\$\$|\\\[([\s\S]+?)\\\])[ \t]*(?:\n+|$)/;
-// A price is no formula: there is no blank inside of the marks, and no digit behind them.
-const INLINE = /^(?:\$(?![\s$])((?:\\[\s\S]|[^$\\\n])+?)(?<!\s)\$(?![\d$])|\\\(([\s\S]+?)\\\))/;
+// A price is no formula: there is no blank inside of the marks, no digit behind them, and no Chinese behind a number.
+const INLINE = /^(?:\$(?![\s$]|[\d.,]+[^$]*?[\u3000-\u9fff\uff00-\uffef])((?:\\[\s\S]|[^$\\\n])+?)(?<!\s)\$(?![\d$])|\\\(([\s\S]+?)\\\))/;
 
 const marked = new Marked({ gfm: true, breaks: true });
 marked.use({

@@ -96,6 +96,7 @@ function messageOf(read) {
     content,
     ...(role === "assistant" && { end: ENDS.includes(read.end) ? read.end : "stop" }),
     ...(typeof read.model === "string" && { model: read.model }),
+    ...(typeof read.reasoning === "string" && { reasoning: read.reasoning }),
     ...(typeof read.at === "number" && { at: read.at }),
     ...(isFigures(read.figures) && { figures: read.figures }),
     ...(typeof read.omitted === "number" && { omitted: read.omitted }),

@@ -30,30 +30,30 @@ export class AnswerView {
   #answer;
   #record = el("div", { class: "record scroll", tabindex: "0", role: "region" });
   #state = el("div", { class: "state" });
-  #figures = el("p", { class: "figures" });
+  figures = el("p", { class: "figures" });
 
   /** @param {import("./code.js").Page} page */
   constructor(page) {
     this.#page = page;
     this.#record.setAttribute("aria-label", page.text("table"));
-    this.#thought = new TextView(page, "text");
-    this.#answer = new TextView(page, "text");
+    this.#thought = new TextView(page, "written");
+    this.#answer = new TextView(page, "written");
     this.#frame = el("details", { class: "thought" }, this.#summary, this.#thought.element);
     this.#body.append(this.#answer.element);
-    this.elements = [this.#body, this.#state, this.#figures];
+    this.elements = [this.#body, this.#state];
   }
 
   /** @param {Message} message @param {Answering} answering */
   update(message, answering) {
-    this.#write(message.content, answering);
-    this.#body.setAttribute("aria-busy", String(answering.running));
-    this.#figures.textContent = message.figures ? figuresLine(message.figures, this.#page.text) : "";
     this.#state.replaceChildren(...this.#stateOf(message, answering));
+    this.#write(message, answering);
+    this.#body.setAttribute("aria-busy", String(answering.running));
+    this.figures.textContent = message.figures ? figuresLine(message.figures, this.#page.text) : "";
   }
 
-  /** @param {string} content @param {Answering} answering */
-  #write(content, { running, isTask }) {
-    const { thought, answer, thinking } = split(content);
+  /** @param {Message} message @param {Answering} answering */
+  #write({ content, reasoning }, { running, isTask }) {
+    const { thought, answer, thinking } = split(content, reasoning);
     const record = isTask ? recordOf(answer) : null;
     if (thought) {
       if (this.#body.firstChild !== this.#frame) this.#body.prepend(this.#frame);
@@ -63,13 +63,14 @@ export class AnswerView {
     const shown = record ? this.#record : this.#answer.element;
     if (this.#body.lastChild !== shown) this.#body.lastChild?.replaceWith(shown);
     if (record) this.#record.replaceChildren(recordTable(record));
-    else this.#answer.update(answer, running && !thinking);
+    // While nothing has come, what is waited for stands in its place.
+    else this.#answer.update(answer, running && !thinking && Boolean(content || !this.#state.hasChildNodes()));
   }
 
   /** @param {Message} message @param {Answering} answering @returns {HTMLElement[]} */
   #stateOf(message, answering) {
     const { text } = this.#page;
-    if (answering.running) return message.content ? [] : this.#waiting(answering);
+    if (answering.running) return message.content || message.reasoning ? [] : this.#waiting(answering);
     if (message.failure) return [this.#failure(message.failure, answering)];
     if (message.end === "stop" && message.content === "") return [el("p", { class: "end", text: text("empty") })];
     const end = ENDS[message.end ?? ""];

@@ -55,7 +55,8 @@ export class MessageView {
     this.#text = actions.text();
     const page = { text: this.#text, copied: (/** @type {string} */ content, /** @type {HTMLElement} */ button) => this.#copied(content, button) };
     this.#answer = role === "assistant" ? new AnswerView(page) : null;
-    this.element = el("article", { class: `message ${role}`, "aria-label": this.#text(role) }, this.#cut, this.#head, ...(this.#answer?.elements ?? []), this.#row);
+    const below = this.#answer ? el("div", { class: "foot" }, this.#answer.figures, this.#row) : this.#row;
+    this.element = el("article", { class: `message ${role}`, "aria-label": this.#text(role) }, this.#cut, this.#head, ...(this.#answer?.elements ?? []), below);
   }
 
   /** @param {Message} message @param {Place} place */

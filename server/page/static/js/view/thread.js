@@ -56,7 +56,8 @@ export class Thread {
     const top = this.#root.scrollTop;
     const { id, messages } = conversation;
     const text = this.#actions.text();
-    if (id !== this.#id || text !== this.#text || !messages.length) this.#clear(id, text);
+    // What a new conversation shows goes with its first message.
+    if (id !== this.#id || text !== this.#text || !messages.length || !this.#views.length) this.#clear(id, text);
     for (const index of messages.keys()) this.#showMessage(conversation, index, answering);
     for (const { element } of this.#views.splice(messages.length)) element.remove();
     if (!messages.length) this.#content.replaceChildren(welcome(this.#actions.cards(), text));
