@@ -69,7 +69,9 @@ class Chat:
         return self.answer.inner_text()
 
     def wait(self) -> None:
-        expect(self.page.locator(".message.assistant:last-child .actions button")).not_to_have_count(0)
+        done = self.page.locator(".message.assistant:last-child .actions button")
+        # A real model on a busy machine takes its time.
+        expect(done).not_to_have_count(0, timeout=30_000)
 
     def act(self, title: str, deed: str) -> None:
         """Choose something in the menu of a conversation."""
