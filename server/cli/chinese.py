@@ -6,11 +6,8 @@ from copy import copy
 from types import MappingProxyType
 
 import click
-from rich.cells import cell_len
 
-from glmserve.config.chinese import SETTINGS
-from glmserve.config.loader import speaks_chinese
-from glmserve.config.schema import Settings
+from glmserve.config.chinese import SETTINGS, speaks_chinese
 
 COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -171,7 +168,7 @@ _SAID: Mapping[str, str] = MappingProxyType(
 
 def say(text: str, **values: object) -> str:
     """Return ``text`` with its values, in the user's language."""
-    return (_SAID[text] if speaks_chinese() else text).format(**values)
+    return (_SAID.get(text, text) if speaks_chinese() else text).format(**values)
 
 
 def localized(command: click.Command) -> click.Command:
@@ -190,8 +187,10 @@ def localized(command: click.Command) -> click.Command:
 
 def translated(name: str, text: str) -> str:
     """Return the help of the option called ``name`` in Chinese; in English where it has none."""
+    from glmserve.config.schema import Settings  # noqa: PLC0415 - the list of commands does without pydantic
+
     field = Settings.model_fields.get(name)
-    if field is not None and field.description and text.startswith(field.description):
+    if name in SETTINGS and field is not None and field.description and text.startswith(field.description):
         return SETTINGS[name] + _in_brackets(text[len(field.description) :])
     known = next((known for known in sorted(OPTIONS, key=len, reverse=True) if text.startswith(known)), "")
     return OPTIONS[known] + _in_brackets(text[len(known) :]) if known else text
@@ -221,6 +220,8 @@ def formatter(ctx: click.Context) -> click.HelpFormatter:
 
 def wrapped(text: str, columns: int) -> str:
     """Break lines where the terminal would: a Chinese character is two columns wide, and needs no blank to break."""
+    from rich.cells import cell_len  # noqa: PLC0415 - as above
+
     lines, line, taken = [], "", 0
     for word in _WORDS.findall(text):
         size = cell_len(word)

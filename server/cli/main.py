@@ -9,7 +9,7 @@ from types import MappingProxyType
 import click
 
 from glmserve.cli.chinese import COMMANDS, formatter, localized
-from glmserve.config.loader import speaks_chinese
+from glmserve.config.chinese import speaks_chinese
 
 _COMMANDS: Mapping[str, str] = MappingProxyType(
     {

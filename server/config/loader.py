@@ -139,13 +139,6 @@ def chat_history(environ: Mapping[str, str] | None = None) -> Path | None:
         return None
 
 
-def speaks_chinese(environ: Mapping[str, str] | None = None) -> bool:
-    """Tell whether the user's locale is a Chinese one, by the variables and their order of POSIX."""
-    environ = os.environ if environ is None else environ
-    chosen = next(filter(None, (environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))), "")
-    return chosen.lower().startswith("zh")
-
-
 def key_variable(environ: Mapping[str, str] | None = None) -> str:
     """Return the API keys of the environment, as they stand there."""
     return (os.environ if environ is None else environ).get(PREFIX + "API_KEY", "")

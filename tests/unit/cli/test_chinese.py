@@ -2,6 +2,8 @@
 
 import re
 import string
+import subprocess
+import sys
 
 import click
 import pytest
@@ -12,8 +14,7 @@ from glmserve.cli import chinese
 from glmserve.cli.chinese import COMMANDS, say, translated, wrapped
 from glmserve.cli.main import main
 from glmserve.cli.run_server import Access, Announced, ready_banner
-from glmserve.config.chinese import MODEL_KEYS, SETTINGS, VARIANT_KEYS
-from glmserve.config.loader import speaks_chinese
+from glmserve.config.chinese import MODEL_KEYS, SETTINGS, VARIANT_KEYS, speaks_chinese
 from glmserve.config.schema import FLAGS, SHARED, ModelSettings, VariantSettings
 
 NAMES = main.list_commands(click.Context(main))
@@ -88,6 +89,13 @@ def test_what_is_said_has_the_same_values_in_both_languages(text: str, monkeypat
     assert sorted(name for _, name, _, _ in string.Formatter().parse(chinese._SAID[text]) if name) == names
     monkeypatch.setenv("LC_ALL", "zh_CN")
     assert "12" in say(text, **dict.fromkeys(names, "12")) or not names
+
+
+def test_the_list_of_commands_needs_no_heavy_library() -> None:
+    """It is what Tab and a first look ask for, and Ctrl-C meanwhile should show no traceback."""
+    heavy = "{'pydantic', 'numpy', 'fastapi', 'rich'}"
+    script = f"import sys, glmserve.cli.main; sys.exit(not {heavy}.isdisjoint(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 def test_lines_are_broken_by_their_width() -> None:
