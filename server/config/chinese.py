@@ -58,8 +58,8 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
         "pin_task": "TASK 或 MODEL:TASK，其提示词开头在模型加载时固定；可重复。",
         "strict_fields": "用 400 拒绝未知的请求字段，而不是忽略并报告。",
         "page": "在 / 提供聊天页面。",
-        "legacy_room": "提示词占满 max_length 时，让 /chatglm、/ 或 /baichuan 的回答超过它，至多 max_length 的四分之一和 "
-        "512 token；关闭时只有一个 token，与原版相同。",
+        "legacy_room": "提示词占满 max_length 时，让 /chatglm、/ 或 /baichuan 的回答超过它，至多 max_length 的四分之一"
+        "和 512 token；关闭时只有一个 token，与原版相同。",
         "response_store_mb": "可用作 previous_response_id 的已存应答的最大总大小（MB）；0 不存。",
         "response_store_max": "已存应答的最大数目。",
         "request_timeout": "请求的最长时间（秒）；0 不限。",
