@@ -81,7 +81,7 @@ class Server:
 
 def is_in_form(task: Task, text: str, answer: str) -> bool:
     """Return whether ``answer`` is one that the task's grammar takes."""
-    grammar = task.answer_form({"text": text}).grammar
+    grammar = task.output_constraint({"text": text}).grammar
     assert grammar is not None, f"{task.id} has no form"
     matcher = LLMatcher(_BYTES, internal_form(grammar))
     ids = _BYTES.tokenize_str(answer)

@@ -57,15 +57,15 @@ def process_response(text: str) -> str:
     return text.strip().replace("[[训练时间]]", "2023年")
 
 
-def _chatglm_params(ask: LegacyRequest, _: ModelCard) -> AnswerParams:
+def _chatglm_params(body: LegacyRequest, _: ModelCard) -> AnswerParams:
     """Return the parameters of the original, whose ``max_length`` counts prompt and answer."""
     sampling = SamplingParams(
-        MAX_TOKENS, temperature=ask.temperature or _TEMPERATURE, top_p=ask.top_p or _TOP_P, top_k=_TOP_K
+        MAX_TOKENS, temperature=body.temperature or _TEMPERATURE, top_p=body.top_p or _TOP_P, top_k=_TOP_K
     )
-    return AnswerParams(sampling, max_total_tokens=_MAX_LENGTH if ask.max_length is None else ask.max_length)
+    return AnswerParams(sampling, max_total_tokens=_MAX_LENGTH if body.max_length is None else body.max_length)
 
 
-def _baichuan_params(ask: LegacyRequest, card: ModelCard) -> AnswerParams:
+def _baichuan_params(body: LegacyRequest, card: ModelCard) -> AnswerParams:
     """Return the parameters of the model's own ``chat()``, which counts the tokens of the answer alone.
 
     A ``max_length`` counts prompt and answer, as it does in the body that the field is borrowed from.
@@ -73,12 +73,12 @@ def _baichuan_params(ask: LegacyRequest, card: ModelCard) -> AnswerParams:
     defaults = card.defaults
     sampling = SamplingParams(
         MAX_TOKENS,
-        temperature=ask.temperature or defaults.temperature,
-        top_p=ask.top_p or defaults.top_p,
+        temperature=body.temperature or defaults.temperature,
+        top_p=body.top_p or defaults.top_p,
         top_k=defaults.top_k,
         repetition_penalty=defaults.repetition_penalty,
     )
-    return AnswerParams(sampling, max_total_tokens=ask.max_length)
+    return AnswerParams(sampling, max_total_tokens=body.max_length)
 
 
 CHATGLM = Contract(
@@ -131,12 +131,12 @@ def _endpoint(
     async def answer(request: Request) -> JSONResponse:
         """Answer one prompt after its history."""
         model = registry.first_of(contract.formats, contract.paths[0])
-        ask = await read_request(request, parse_legacy_request, unique_keys=False)
-        params = contract.answer(ask, model.card)
+        body = await read_request(request, parse_legacy_request, unique_keys=False)
+        params = contract.answer(body, model.card)
         if keep_room:
             params = replace(params, room_kept=_room_kept(params.max_total_tokens))
-        text = await unless_gone(_answer(ask, model, contract, params), partial(hung_up, request))
-        return await off_loop(lambda: JSONResponse(_body(text, ask.grown(text), 200, clock)))
+        text = await unless_gone(_answer(body, model, contract, params), partial(hung_up, request))
+        return await off_loop(lambda: JSONResponse(_body(text, body.grown(text), 200, clock)))
 
     return answer
 
@@ -145,19 +145,19 @@ def _room_kept(max_length: int | None) -> int:
     return max(1, min(_ROOM_KEPT, (max_length or 0) // _ROOM_KEPT_SHARE))
 
 
-async def _answer(ask: LegacyRequest, model: ServedModel, contract: Contract, answer: AnswerParams) -> str:
+async def _answer(body: LegacyRequest, model: ServedModel, contract: Contract, answer: AnswerParams) -> str:
     context = current_request().context
     async with model.in_use():
-        prompt = await off_loop(partial(prompt_params, ask), context.body_bytes)
+        prompt = await off_loop(partial(prompt_params, body), context.body_bytes)
         params = ChatParams(prompt, answer)
         completion = await complete(model, await prepare(model, params, context), context)
     return contract.polish(completion.answers[0].text)
 
 
-def prompt_params(ask: LegacyRequest) -> PromptParams:
-    """Return the conversation of ``ask``, whose oldest rounds may be left out."""
-    starts = accumulate(map(len, ask.rounds), initial=len(ask.system))
-    return PromptParams(ask.messages, truncation=Truncation(len(ask.system), tuple(starts)))
+def prompt_params(body: LegacyRequest) -> PromptParams:
+    """Return the conversation of ``body``, whose oldest rounds may be left out."""
+    starts = accumulate(map(len, body.rounds), initial=len(body.system))
+    return PromptParams(body.messages, truncation=Truncation(len(body.system), tuple(starts)))
 
 
 def failure(clock: Clock, reply: ErrorReply) -> LegacyFailure:

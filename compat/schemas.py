@@ -81,8 +81,8 @@ class LegacyRequest:
     def grown(self, answer: str) -> tuple[object, ...]:
         """Return the history with the new round, in the shape in which it was sent."""
         if self.history and isinstance(self.history[-1], dict):
-            asked = {"role": "user", "content": self.prompt}
-            return (*self.history, asked, {"role": "assistant", "metadata": "", "content": answer})
+            question = {"role": "user", "content": self.prompt}
+            return (*self.history, question, {"role": "assistant", "metadata": "", "content": answer})
         return (*self.history, [self.prompt, answer])
 
 
@@ -129,8 +129,8 @@ def _rounds(history: Sequence[object], first: int) -> tuple[tuple[Message, ...],
     system: list[Message] = []
     rounds: list[list[Message]] = []
     called = ""
-    for index, said in enumerate(history, first):
-        message = _message(said, index, called)
+    for index, turn in enumerate(history, first):
+        message = _message(turn, index, called)
         called = message.tool_calls[0].id if message.tool_calls else called
         if message.role is Role.USER:
             rounds.append([message])
@@ -144,16 +144,16 @@ def _rounds(history: Sequence[object], first: int) -> tuple[tuple[Message, ...],
 _ROLES = {"system": Role.SYSTEM, "user": Role.USER, "assistant": Role.ASSISTANT, "observation": Role.TOOL}
 
 
-def _message(said: object, index: int, called: str) -> Message:
+def _message(turn: object, index: int, called: str) -> Message:
     """Return one message of ChatGLM3's; ``called`` is the id of the last call before it, or empty."""
     path = f"history[{index}]"
-    role = _ROLES.get(str(said.get("role"))) if isinstance(said, dict) else None
-    if not isinstance(said, dict) or role is None:
+    role = _ROLES.get(str(turn.get("role"))) if isinstance(turn, dict) else None
+    if not isinstance(turn, dict) or role is None:
         raise InvalidRequest(
             f"{path} must be a message with the role system, user, assistant or observation, as the first one is",
             param=path,
         )
-    content, name = said.get("content"), said.get("metadata")
+    content, name = turn.get("content"), turn.get("metadata")
     if role is Role.ASSISTANT and isinstance(name, str) and name:
         return _call(name, content, index)
     text = json.dumps(content, ensure_ascii=False) if isinstance(content, dict) else _text(content, f"{path}.content")
@@ -179,8 +179,8 @@ def _turn(pair: object, index: int) -> tuple[Message, Message]:
     if not isinstance(pair, list) or len(pair) not in (1, 2):
         raise InvalidRequest(f"{path} must be a [question, answer] pair", param=path)
     question, answer = (*pair, "")[:2]
-    asked, answered = _text(question, f"{path}[0]"), _text(answer, f"{path}[1]")
-    return Message(Role.USER, asked), Message(Role.ASSISTANT, answered)
+    user_text, answer_text = _text(question, f"{path}[0]"), _text(answer, f"{path}[1]")
+    return Message(Role.USER, user_text), Message(Role.ASSISTANT, answer_text)
 
 
 def _text(value: object, path: str) -> str:

@@ -47,8 +47,8 @@ _REPLY = HealthReport | HealthStatus
 _DOCS = documented(_REPLY, errors=(EngineUnavailable,), failure=_REPLY, tag=Tag.OPERATION)
 
 
-def create_router(registry: ModelRegistry, figures: CollectorRegistry) -> APIRouter:
-    """Return the routes, reporting on the models of ``registry`` and on the metrics ``figures``."""
+def create_router(registry: ModelRegistry, collectors: CollectorRegistry) -> APIRouter:
+    """Return the routes, reporting on the models of ``registry`` and on the metrics of ``collectors``."""
     router = APIRouter()
 
     # HEAD as well: some load balancers ask for nothing but the status.
@@ -69,7 +69,7 @@ def create_router(registry: ModelRegistry, figures: CollectorRegistry) -> APIRou
     @router.get("/metrics", **documented(str, errors=(), tag=Tag.OPERATION, media_type=CONTENT_TYPE_LATEST))
     async def metrics() -> Response:
         """Return the metrics in Prometheus' text format."""
-        return Response(generate_latest(figures), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(collectors), media_type=CONTENT_TYPE_LATEST)
 
     return router
 

@@ -42,7 +42,7 @@ from glmserve.http.openapi import Tag, openapi_of
 from glmserve.http.origins import LOCAL, Origins
 from glmserve.http.request_record import Limits, RequestIds, current_request
 from glmserve.model_pool.registry import ModelRegistry
-from glmserve.observability.collectors import EngineFigures, MetricsMiddleware, RequestMetrics
+from glmserve.observability.collectors import EngineMetrics, MetricsMiddleware, RequestMetrics
 from glmserve.page import router as page
 
 
@@ -106,11 +106,11 @@ def create_app(
         redirect_slashes=False,
         lifespan=_lifespan(registry, options.spans),
     )
-    figures = CollectorRegistry()
-    figures.register(EngineFigures(registry))
+    metrics = CollectorRegistry()
+    metrics.register(EngineMetrics(registry))
     document = partial(openapi_of, app, needs_key=bool(options.keys))
     pages = (page.create_router(document),) if options.page else ()
-    routers = (*_routers(registry, options, clock, figures), *pages)
+    routers = (*_routers(registry, options, clock, metrics), *pages)
     for router in routers:
         app.include_router(router)
     app.add_api_route("/openapi.json", lambda: JSONResponse(document()), include_in_schema=False)
@@ -123,7 +123,7 @@ def create_app(
     app.add_middleware(Shedding, paths=generating, check_room=partial(_check_room, registry), renderer=renderer)
     app.add_middleware(IgnoredFields, strict=options.strict_fields)
     _surround(app, options, renderer)
-    app.add_middleware(MetricsMiddleware, ledger=RequestMetrics(figures), generating=generating)
+    app.add_middleware(MetricsMiddleware, request_metrics=RequestMetrics(metrics), generating=generating)
     if options.spans is not None:
         app.add_middleware(Spans, writer=options.spans, generating=generating)
     app.add_middleware(ResolveAddress, addresses=addresses)
@@ -134,7 +134,7 @@ def create_app(
 
 
 def _routers(
-    registry: ModelRegistry, options: ApiOptions, clock: Callable[[], datetime], figures: CollectorRegistry
+    registry: ModelRegistry, options: ApiOptions, clock: Callable[[], datetime], metrics: CollectorRegistry
 ) -> tuple[APIRouter, ...]:
     """Return all routes."""
     answering = ResponsesService(
@@ -149,7 +149,7 @@ def _routers(
         models.create_router(registry),
         responses.create_router(answering),
         anthropic.create_router(registry),
-        ops.create_router(registry, figures),
+        ops.create_router(registry, metrics),
         legacy.create_router(registry, clock, keep_room=options.legacy_room),
     )
 

@@ -177,15 +177,15 @@ def load_policy(settings: ModelSettings) -> LoadPolicy:
     return LoadPolicy(settings.load is Load.FIRST_USE, settings.idle_seconds, settings.load_timeout)
 
 
-def load_fitting(path: Path, form: PromptFormat, name: str) -> LlamaTokenizer:
-    """Load the vocabulary at ``path``, which has to have the special tokens of ``form``, the prompt format ``name``.
+def load_fitting(path: Path, prompt_format: PromptFormat, name: str) -> LlamaTokenizer:
+    """Load the vocabulary at ``path``, which needs the special tokens of ``prompt_format``, called ``name``.
 
     Raises:
         ModelLoadError: it has not.
     """
     tokenizer = load_tokenizer(path)
     try:
-        form.encode((Message(Role.USER, ""),), tokenizer)
+        prompt_format.encode((Message(Role.USER, ""),), tokenizer)
     except KeyError as error:
         raise ModelLoadError(
             f"{path.name} has no token {error}, which the prompt format {name} needs; set another "
@@ -200,24 +200,24 @@ def _served(settings: Settings, plan: ModelPlan, turn: asyncio.Lock) -> Iterator
         yield _encoder(plan, turn, settings.cache_dir / MODE_FOLDER)
         return
     card = _card(plan)
-    form = make_prompt_format(plan)
+    prompt_format = make_prompt_format(plan)
     state_bytes = int(settings.pinned_disk_mb * 1e6)
     states = settings.cache_dir / "prefixes"
     config = engine_config(plan, states, state_bytes, settings.cache_dir / MODE_FOLDER)
-    engine = EngineClient(replace(config, end_tokens=form.end_tokens))
+    engine = EngineClient(replace(config, end_tokens=prompt_format.end_tokens))
     host = ModelHost(
         engine,
-        partial(load_fitting, plan.facts.path, form, card.prompt_format),
+        partial(load_fitting, plan.facts.path, prompt_format, card.prompt_format),
         load_policy(plan.settings),
         turn=turn,
-        pins=partial(pins, plan.pinned, form),
+        pins=partial(pins, plan.pinned, prompt_format),
     )
-    yield ServedModel(card, host, form)
+    yield ServedModel(card, host, prompt_format)
     for variant in plan.settings.variants:
         files = [plan.facts.path, *(file for file in (variant.lora, variant.prefix) if file)]
         print_of = system_fingerprint(*files)
         tuned = replace(card, name=variant.name, aliases=(), parent=card.name, fingerprint=print_of)
-        yield ServedModel(tuned, host, form)
+        yield ServedModel(tuned, host, prompt_format)
 
 
 def _encoder(plan: ModelPlan, turn: asyncio.Lock, mode_dir: Path) -> EmbeddingModel | RerankModel:

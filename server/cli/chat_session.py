@@ -10,7 +10,7 @@ from typing import Protocol
 
 import click
 
-from glmserve.cli.client import AnswerFigures, SentMessage, ServerCallError
+from glmserve.cli.client import AnswerStats, SentMessage, ServerCallError
 from glmserve.cli.slash_commands import ChatConversation, CommandProblem, Commands
 
 _QUOTES = '"""'
@@ -24,7 +24,7 @@ class Answers(Protocol):
 
     def stream(
         self, model: str, messages: tuple[SentMessage, ...], sampling: Mapping[str, object]
-    ) -> Generator[str | AnswerFigures, None, None]:
+    ) -> Generator[str | AnswerStats, None, None]:
         """Return the pieces of an answer, then its figures; closing it stops the answer. Raises ServerCallError."""
 
 
@@ -92,12 +92,12 @@ class Session:
 
     def _regenerate(self) -> None:
         before = self._talk.messages[:]
-        asked = [index for index, message in enumerate(before) if message.role == "user"]
-        if not asked:
+        questions = [index for index, message in enumerate(before) if message.role == "user"]
+        if not questions:
             self._tell_error(CommandProblem("nothing was asked yet"))
             return
-        del self._talk.messages[asked[-1] :]
-        if not self._ask(before[asked[-1]].content):
+        del self._talk.messages[questions[-1] :]
+        if not self._ask(before[questions[-1]].content):
             self._talk.messages[:] = before
 
     def _tell_error(self, error: Exception) -> None:
@@ -129,17 +129,17 @@ class Session:
             noted_interrupts() as interrupted,
             closing(self._client.stream(talk.model, messages, talk.sampling)) as stream,
         ):
-            piece: str | AnswerFigures = ""
+            piece: str | AnswerStats = ""
             with self._terminal.waiting():
                 while piece == "":
-                    piece = next(stream, AnswerFigures())
-            while not isinstance(piece, AnswerFigures):
+                    piece = next(stream, AnswerStats())
+            while not isinstance(piece, AnswerStats):
                 if piece:
                     pieces.append(piece)
                     self._terminal.write(piece)
                 if interrupted.is_set():
                     raise KeyboardInterrupt
-                piece = next(stream, AnswerFigures())
+                piece = next(stream, AnswerStats())
             talk.last = piece
 
 

@@ -61,7 +61,7 @@ class SentMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerFigures:
+class AnswerStats:
     """Times and token counts of an answer as the client saw it; zeros where the server counts no tokens."""
 
     prompt_tokens: int = 0
@@ -110,11 +110,11 @@ class _Watch:
         return piece
 
     @property
-    def figures(self) -> AnswerFigures:
+    def stats(self) -> AnswerStats:
         """Figures of the answer."""
         details = self._usage.get("prompt_tokens_details")
         first = self._first or time.monotonic()
-        return AnswerFigures(
+        return AnswerStats(
             _count(self._usage, "prompt_tokens"),
             _count(details if isinstance(details, dict) else {}, "cached_tokens"),
             _count(self._usage, "completion_tokens"),
@@ -216,7 +216,7 @@ class ServerClient:
 
     def stream(
         self, model: str, messages: tuple[SentMessage, ...], sampling: Mapping[str, object]
-    ) -> Generator[str | AnswerFigures, None, None]:
+    ) -> Generator[str | AnswerStats, None, None]:
         """Yield the pieces of the answer, then its figures; closing the iterator stops the answer on the server.
 
         Raises:
@@ -232,7 +232,7 @@ class ServerClient:
         with closing(self.events("/v1/chat/completions", body)) as events:
             for event in events:
                 yield watch.take(event)
-        yield watch.figures
+        yield watch.stats
 
     def tasks(self, model: str = "") -> tuple[ServedTask, ...]:
         """Return the tasks of ``model``; or of the first one that has any.

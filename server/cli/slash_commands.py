@@ -10,7 +10,7 @@ from types import MappingProxyType
 import click
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from glmserve.cli.client import AnswerFigures, SentMessage
+from glmserve.cli.client import AnswerStats, SentMessage
 from glmserve.convert.errors import OutputError
 from glmserve.convert.gguf.atomic_file import complete_file
 
@@ -73,7 +73,7 @@ class ChatConversation:
     messages: list[SentMessage] = field(default_factory=list)
     sampling: dict[str, float | int] = field(default_factory=dict)
     show_stats: bool = False
-    last: AnswerFigures | None = None
+    last: AnswerStats | None = None
 
     def with_question(self, question: SentMessage) -> tuple[SentMessage, ...]:
         """Return all messages of a request that asks ``question``."""

@@ -98,17 +98,17 @@ def _try_prompt(plan: ModelPlan) -> PromptTrial:
     from glmserve.bootstrap.build import load_fitting  # noqa: PLC0415
     from glmserve.bootstrap.prompt_formats import make_prompt_format  # noqa: PLC0415
 
-    form = make_prompt_format(plan)
-    tokenizer = load_fitting(plan.facts.path, form, plan.prompt_format)
+    prompt_format = make_prompt_format(plan)
+    tokenizer = load_fitting(plan.facts.path, prompt_format, plan.prompt_format)
 
     def token(i: int) -> Token:
         text = tokenizer.piece(i).decode("utf-8", "replace")
         return Token(i, tokenizer.name(i) if not text or "\N{REPLACEMENT CHARACTER}" in text else text)
 
-    ids = form.encode((Message(Role.USER, GREETING),), tokenizer)
+    ids = prompt_format.encode((Message(Role.USER, GREETING),), tokenizer)
     text = b"".join(tokenizer.piece(i) or tokenizer.name(i).encode() for i in ids).decode("utf-8", "replace")
-    stops = tuple(token(i) for i in sorted(tokenizer.stop_ids(form.end_tokens)))
-    return PromptTrial(text, tuple(map(token, ids)), stops, form.end_tokens)
+    stops = tuple(token(i) for i in sorted(tokenizer.stop_ids(prompt_format.end_tokens)))
+    return PromptTrial(text, tuple(map(token, ids)), stops, prompt_format.end_tokens)
 
 
 def _try_reading(plan: ModelPlan) -> tuple[ParagraphScore, ...]:

@@ -50,8 +50,8 @@ def model_tables(values: Mapping[str, object]) -> object:
     tables = values.get("models", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         return tables  # the check that follows says what is wrong with it
-    asked = _names(values.get("model"))
-    chosen: list[Table] = [_table_of(model, tables) for model in asked] or tables or [{}]
+    names = _names(values.get("model"))
+    chosen: list[Table] = [_table_of(model, tables) for model in names] or tables or [{}]
     shared = {key: value for key, value in values.items() if key in SHARED}
     return [{**shared, **table} for table in _with_own(values, chosen)]
 

@@ -179,8 +179,12 @@ def _output(
     outputs: AsyncGenerator[StepOutput, None],
     progress: RequestProgress,
 ) -> RequestOutput:
-    form = model.prompt_format.tool_form
-    parser = form.parser(request.tools, _new_call_id) if form is not None and request.tools is not None else None
+    call_format = model.prompt_format.tool_format
+    parser = (
+        call_format.parser(request.tools, _new_call_id)
+        if call_format is not None and request.tools is not None
+        else None
+    )
     # A parser looks at the blanks in front itself: where there are some, the answer is no call.
     skip_blanks = model.prompt_format.opens_with_blanks and parser is None and not request.continued
     return RequestOutput(

@@ -108,7 +108,7 @@ async def to_request(
     given = params.prompt
     answer = params.answer
     if answer.constraint is None:
-        answer = replace(answer, constraint=model.answer_form(given.messages))
+        answer = replace(answer, constraint=model.output_constraint(given.messages))
     tools = None if given.continued else given.tools
     return await answer_request(model, answer, prompt.encoded, context, tools, continued=given.continued)
 

@@ -233,27 +233,27 @@ def _describe_http(error: HTTPException) -> ErrorReply:
 
 log = logging.getLogger(__name__)
 
-Shape = Callable[[ErrorReply], Mapping[str, object]]
+ErrorFormat = Callable[[ErrorReply], Mapping[str, object]]
 
 
 class ErrorRenderer:
     """The reply to an error, raised by a route or by middleware."""
 
-    def __init__(self, shapes: Mapping[str, Shape]) -> None:
-        """``shapes`` are the error shapes of POST requests to a path and below; all other errors have OpenAI's."""
-        self._shapes = shapes
+    def __init__(self, formats: Mapping[str, ErrorFormat]) -> None:
+        """``formats`` apply to errors of POST requests to a path and below; all other errors have OpenAI's format."""
+        self._formats = formats
 
     def reply(self, scope: Scope, error: Exception) -> JSONResponse:
         """Return the reply to a request that ended with ``error``; an unexpected one is logged."""
         if not is_expected(error):
             log.error("unhandled error in %s %s", scope["method"], scope["path"], exc_info=error)
-        told = describe(error)
-        current_request().refusal = told.code or ""
-        return JSONResponse(self._shape(scope)(told), told.status, headers=told.headers())
+        reply = describe(error)
+        current_request().refusal = reply.code or ""
+        return JSONResponse(self._format(scope)(reply), reply.status, headers=reply.headers())
 
-    def _shape(self, scope: Scope) -> Shape:
+    def _format(self, scope: Scope) -> ErrorFormat:
         path = scope["path"] if scope["method"] == "POST" else ""
-        return next((shape for own, shape in self._shapes.items() if _is_below(path, own)), ErrorReply.envelope)
+        return next((found for below, found in self._formats.items() if _is_below(path, below)), ErrorReply.envelope)
 
 
 def _is_below(path: str, own: str) -> bool:

@@ -143,16 +143,16 @@ class RerankModel(NamedModel):
 class ServedModel(NamedModel):
     """A model that answers. It and its adapters share one host."""
 
-    def __init__(self, card: ModelCard, host: ModelHost, form: PromptFormat | None = None) -> None:
+    def __init__(self, card: ModelCard, host: ModelHost, own_format: PromptFormat | None = None) -> None:
         """Serve the model of ``host`` as ``card`` says; a card with a parent means the host's variant of its name.
 
-        Without a ``form`` it is the family's that the card names.
+        Without an ``own_format``, the prompt format is the family's that the card names.
 
         Raises:
             ValueError: no prompt format has the card's name.
         """
         super().__init__(card, host)
-        self.prompt_format = form or prompt_format(card.prompt_format)
+        self.prompt_format = own_format or prompt_format(card.prompt_format)
         self._system_lengths = SystemLengths(self.prompt_format)
 
     @property
@@ -187,16 +187,19 @@ class ServedModel(NamedModel):
             TextTooLong: it is so long that it was not tokenised.
             EngineUnavailable: the model is not ready.
         """
-        tokenizer, form = self.tokenizer, self._format_with(options)
+        tokenizer, prompt_format = self.tokenizer, self._format_with(options)
         characters = await off_loop(partial(_characters, messages, tools), context.body_bytes)
         ids = await self._encoded(
-            characters, lambda: form.encode(messages, tokenizer, tools, continued=continued), context, waits=form.waits
+            characters,
+            lambda: prompt_format.encode(messages, tokenizer, tools, continued=continued),
+            context,
+            waits=prompt_format.waits,
         )
         if not context.prefix_owner or options:
             return EncodedPrompt(ids)
         lengths = self._system_lengths
         common = await self._encoded(
-            characters, lambda: lengths.of(messages, tools, tokenizer), context, waits=form.waits
+            characters, lambda: lengths.of(messages, tools, tokenizer), context, waits=prompt_format.waits
         )
         return EncodedPrompt(ids, common)
 
@@ -213,7 +216,7 @@ class ServedModel(NamedModel):
             )
         return self.prompt_format
 
-    def answer_form(self, messages: Sequence[Message]) -> OutputConstraint:  # noqa: ARG002 - a task's depends on them
+    def output_constraint(self, messages: Sequence[Message]) -> OutputConstraint:  # noqa: ARG002 - a task needs them
         """Return the constraint of an answer to ``messages``, unless the request has its own."""
         return OutputConstraint()
 
@@ -239,17 +242,17 @@ class ServedModel(NamedModel):
             raise TextTooLong(characters, self.context_length)
         return await _tokenised(characters, encode, context, waits=waits)
 
-    def tool_grammar(self, offer: ToolConfig) -> Grammar:
-        """Return the grammar of an answer that may call the tools of ``offer``.
+    def tool_grammar(self, config: ToolConfig) -> Grammar:
+        """Return the grammar of an answer that may call the tools of ``config``.
 
         Raises:
             PromptError: the model can be told of no tools.
         """
-        form = self.prompt_format.tool_form
-        if form is None:
+        tool_format = self.prompt_format.tool_format
+        if tool_format is None:
             raise PromptError(f"the model {self.card.name} does not support tools")
-        trusted = offer.text_format is not None and offer.text_format.trusted
-        return replace(form.grammar(offer), trusted=trusted)
+        trusted = config.text_format is not None and config.text_format.trusted
+        return replace(tool_format.grammar(config), trusted=trusted)
 
 
 def _characters(messages: Sequence[Message], tools: Sequence[Tool]) -> int:

@@ -66,9 +66,9 @@ class TaskModel(ServedModel):
         for pin in await asyncio.to_thread(pins, [prompt], self.prompt_format, tokenizer):
             self.host.engine.pin(pin)
 
-    def answer_form(self, messages: Sequence[Message]) -> OutputConstraint:
-        """Return the constraint of the answer; see ``ServedModel.answer_form``."""
-        return self.task.answer_form(self._values(messages))
+    def output_constraint(self, messages: Sequence[Message]) -> OutputConstraint:
+        """Return the constraint of the answer; see ``ServedModel.output_constraint``."""
+        return self.task.output_constraint(self._values(messages))
 
     def _values(self, messages: Sequence[Message]) -> Mapping[str, str]:
         if not messages or messages[-1].role is not Role.USER:
@@ -104,10 +104,10 @@ def _card(base: ModelCard, task: Task) -> ModelCard:
     )
 
 
-def _defaults(base: SamplingDefaults, said: TaskSampling) -> SamplingDefaults:
+def _defaults(base: SamplingDefaults, own: TaskSampling) -> SamplingDefaults:
     return SamplingDefaults(
-        temperature=base.temperature if said.temperature is None else said.temperature,
-        top_p=base.top_p if said.top_p is None else said.top_p,
-        top_k=base.top_k if said.top_k is None else said.top_k,
-        repetition_penalty=base.repetition_penalty if said.repetition_penalty is None else said.repetition_penalty,
+        temperature=base.temperature if own.temperature is None else own.temperature,
+        top_p=base.top_p if own.top_p is None else own.top_p,
+        top_k=base.top_k if own.top_k is None else own.top_k,
+        repetition_penalty=base.repetition_penalty if own.repetition_penalty is None else own.repetition_penalty,
     )

@@ -21,7 +21,7 @@ from glmserve.observability import metric_definitions as metrics
 from glmserve.observability.metric_definitions import MetricKind, MetricSpec
 
 
-class EngineFigures(Collector):
+class EngineMetrics(Collector):
     """Reads the latest snapshot of each engine, under the name of its first model."""
 
     def __init__(self, registry: ModelRegistry) -> None:
@@ -194,10 +194,10 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 class MetricsMiddleware:
     """Counts each request in the metrics."""
 
-    def __init__(self, app: ASGIApp, ledger: RequestMetrics, generating: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, request_metrics: RequestMetrics, generating: Collection[str]) -> None:
         """Wrap ``app``; ``generating`` are the paths where a POST asks for an answer."""
         self._app = app
-        self._ledger = ledger
+        self._request_metrics = request_metrics
         self._generating = generating
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -211,18 +211,18 @@ class MetricsMiddleware:
                 await self._app(scope, receive, send)
         finally:
             method = scope["method"] if scope["method"] in _METHODS else _OTHER
-            self._ledger.http(self._route(scope), method, current_request().status or CLIENT_CLOSED)
+            self._request_metrics.http(self._route(scope), method, current_request().status or CLIENT_CLOSED)
         return None
 
     async def _generation(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = current_request()
         outcome = RequestOutcome(OutcomeKind.FAILED, "internal_error")
-        self._ledger.open(record)
+        self._request_metrics.open(record)
         try:
             await self._app(scope, receive, send)
             outcome = outcome_of(record)
         finally:
-            self._ledger.close(record, outcome)
+            self._request_metrics.close(record, outcome)
 
     def _route(self, scope: Scope) -> str:
         """Return the template of the address; one that did not get as far as routing is known by its path at most."""

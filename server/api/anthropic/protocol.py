@@ -23,11 +23,11 @@ from glmserve.api.common.fields import (
 )
 from glmserve.api.common.structured_output import Schema, schema_grammar
 from glmserve.api.common.tools import (
-    AskedChoice,
     FunctionDefinition,
+    RequestedChoice,
     check_no_call_is_due,
-    offer_functions,
     own_tools_only,
+    tool_config,
 )
 from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tools.types import MAX_TOOLS, ToolConfig
@@ -84,7 +84,7 @@ class ToolParam(ApiModel):
     strict: bool | None = None
 
 
-OfferedTool = Annotated[
+ToolItem = Annotated[
     ToolParam | None,
     BeforeValidator(partial(own_tools_only, own="custom"), json_schema_input_type=ToolParam | dict[str, object]),
 ]
@@ -141,7 +141,7 @@ class PromptRequest(RequestObject):
         "is dropped. May be empty if system is not."
     )
     system: SystemText | None = Field(default=None, description="System message: a string or blocks of text.")
-    tools: Annotated[ListOf[OfferedTool], AtMost(MAX_TOOLS)] | None = Field(
+    tools: Annotated[ListOf[ToolItem], AtMost(MAX_TOOLS)] | None = Field(
         default=None,
         description="Custom tools that the model can call. Anthropic's own tools are ignored; the header "
         "x-glmserve-ignored-tools names them.",
@@ -209,20 +209,20 @@ def to_prompt_params(body: PromptRequest) -> PromptParams:
         InvalidRequest: its fields contradict each other, or a block is not supported.
         ToolError: a tool is not acceptable.
     """
-    messages, offer = _messages(body), _offer(body)
+    messages, tools = _messages(body), _tool_config(body)
     if not messages:
         raise InvalidRequest("messages must not be empty", param="messages")
     continued = messages[-1].role is Role.ASSISTANT
     if continued and messages[-1].tool_calls:
         raise InvalidRequest("the results of the last message's tools are missing after it", param="messages")
     if continued:
-        check_no_call_is_due(offer, "tool_choice")
-    return PromptParams(tuple(messages), offer, continued)
+        check_no_call_is_due(tools, "tool_choice")
+    return PromptParams(tuple(messages), tools, continued)
 
 
 def _grammar(body: MessagesRequest) -> Grammar | None:
-    asked = None if body.output_config is None else body.output_config.format
-    return None if asked is None else schema_grammar(asked.json_schema, "output_config.format.schema")
+    requested = None if body.output_config is None else body.output_config.format
+    return None if requested is None else schema_grammar(requested.json_schema, "output_config.format.schema")
 
 
 def _messages(body: PromptRequest) -> list[Message]:
@@ -232,7 +232,7 @@ def _messages(body: PromptRequest) -> list[Message]:
     return messages
 
 
-def _offer(body: PromptRequest) -> ToolConfig | None:
+def _tool_config(body: PromptRequest) -> ToolConfig | None:
     functions = [
         FunctionDefinition(
             name=tool.name, description=tool.description, parameters=tool.input_schema, strict=tool.strict
@@ -240,16 +240,16 @@ def _offer(body: PromptRequest) -> ToolConfig | None:
         for tool in body.tools or ()
         if tool is not None
     ]
-    asked = body.tool_choice
-    if asked is None:
-        return offer_functions(functions, None, "tool_choice", parallel=True)
-    if asked.type == "tool" and asked.name is None:
+    requested = body.tool_choice
+    if requested is None:
+        return tool_config(functions, None, "tool_choice", parallel=True)
+    if requested.type == "tool" and requested.name is None:
         path = "tool_choice.name"
         raise InvalidRequest(f"{path} is required", param=path, code="missing_required_parameter")
     choice = {
-        "auto": AskedChoice(mode="auto"),
-        "any": AskedChoice(mode="required"),
-        "tool": AskedChoice(mode="required", allowed=(asked.name or "",)),
-        "none": AskedChoice(mode="none"),
-    }[asked.type]
-    return offer_functions(functions, choice, "tool_choice", parallel=not asked.disable_parallel_tool_use)
+        "auto": RequestedChoice(mode="auto"),
+        "any": RequestedChoice(mode="required"),
+        "tool": RequestedChoice(mode="required", allowed=(requested.name or "",)),
+        "none": RequestedChoice(mode="none"),
+    }[requested.type]
+    return tool_config(functions, choice, "tool_choice", parallel=not requested.disable_parallel_tool_use)

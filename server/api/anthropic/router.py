@@ -92,11 +92,11 @@ async def _begin(
     async with model.in_use():
         with prompt_in("messages"):
             params = await off_loop(partial(to_params, body, model.card), context.body_bytes)
-            ask = await prepare(model, params, context)
-            fills_context = len(ask.prompt_ids) + ask.params.max_tokens == model.context_length
-            is_cut = fills_context and ask.params.max_tokens < body.max_tokens
+            prepared = await prepare(model, params, context)
+            fills_context = len(prepared.prompt_ids) + prepared.params.max_tokens == model.context_length
+            is_cut = fills_context and prepared.params.max_tokens < body.max_tokens
             writer = MessageWriter(f"msg_{uuid.uuid4().hex}", model.card.name, is_cut_to_context=is_cut)
-            return await generate(model, streamed(ask) if body.stream else ask, context), writer
+            return await generate(model, streamed(prepared) if body.stream else prepared, context), writer
 
 
 async def _events(generation: Generation, writer: MessageWriter) -> AsyncGenerator[Event | Comment, None]:

@@ -264,24 +264,24 @@ def to_sampling(fields: SamplingFields, card: ModelCard) -> SamplingParams:
     )
 
 
-def asked_tokens(asked: int | None, least: int | None) -> int | None:
+def token_limit(max_tokens: int | None, min_tokens: int | None) -> int | None:
     """Return the token limit that a request asks for; None where it asks for none.
 
     Args:
-        asked: its ``max_tokens``, of which ``UNLIMITED`` is all that the context leaves.
-        least: its ``min_tokens``.
+        max_tokens: its ``max_tokens``, of which ``UNLIMITED`` is all that the context leaves.
+        min_tokens: its ``min_tokens``.
 
     Raises:
-        InvalidRequest: ``least`` is more than ``asked``.
+        InvalidRequest: ``min_tokens`` is more than ``max_tokens``.
     """
-    if asked == UNLIMITED:
+    if max_tokens == UNLIMITED:
         return MAX_TOKENS
-    if asked is not None and (least or 0) > asked:
+    if max_tokens is not None and (min_tokens or 0) > max_tokens:
         raise InvalidRequest(
-            f"min_tokens must be at most the {asked} tokens that the answer may have, not {least}",
+            f"min_tokens must be at most the {max_tokens} tokens that the answer may have, not {min_tokens}",
             param="min_tokens",
         )
-    return asked
+    return max_tokens
 
 
 def _or(value: float | None, default: float) -> float:

@@ -88,7 +88,7 @@ def to_grammar(fields: GrammarFields) -> Grammar | None:
         InvalidRequest: they specify two, or an invalid one. The engine checks whether it can be used.
     """
     outputs = fields.structured_outputs or StructuredOutputs()
-    asked = {
+    grammars = {
         "response_format": _of_format(fields.response_format),
         "structured_outputs.json": _of_json(outputs.json_schema, "structured_outputs.json"),
         "structured_outputs.regex": _of_regex(outputs.regex),
@@ -102,7 +102,7 @@ def to_grammar(fields: GrammarFields) -> Grammar | None:
         "guided_choice": _of_choice(fields.guided_choice),
         "guided_grammar": _of_lark(fields.guided_grammar, "guided_grammar"),
     }
-    found = [(name, grammar) for name, grammar in asked.items() if grammar is not None]
+    found = [(name, grammar) for name, grammar in grammars.items() if grammar is not None]
     if len(found) > 1:
         (first, _), (second, _), *_ = found
         raise InvalidRequest(f"{first} and {second} exclude each other; send one of them", param=second)
@@ -148,17 +148,17 @@ def _check_size(schema: Schema, path: str) -> None:
         raise InvalidRequest(f"the schema cannot be used: {problem}", param=path, code="unsupported_grammar")
 
 
-def _of_format(asked: ResponseFormat | None) -> Grammar | None:
-    if asked is None or asked.type == "text":
+def _of_format(requested: ResponseFormat | None) -> Grammar | None:
+    if requested is None or requested.type == "text":
         return None
-    if asked.type == "json_object":
-        schema = _ANY_OBJECT if asked.object_schema is None else asked.object_schema
+    if requested.type == "json_object":
+        schema = _ANY_OBJECT if requested.object_schema is None else requested.object_schema
         return schema_grammar(schema, "response_format.schema", strict=False)
-    if asked.json_schema is None:
+    if requested.json_schema is None:
         path = "response_format.json_schema"
         raise InvalidRequest(f"{path} is required", param=path, code="missing_required_parameter")
     path = "response_format.json_schema.schema"
-    return schema_grammar(asked.json_schema.json_schema, path, strict=bool(asked.json_schema.strict))
+    return schema_grammar(requested.json_schema.json_schema, path, strict=bool(requested.json_schema.strict))
 
 
 def _of_json(schema: Schema | str | None, path: str) -> Grammar | None:

@@ -14,8 +14,8 @@ from glmserve.chat.tools.types import (
     ToolChoice,
     ToolConfig,
     check_total_size,
-    make_offer,
     make_tool,
+    make_tool_config,
 )
 from glmserve.http.errors import InvalidRequest, shown
 from glmserve.http.request_record import IGNORED_TOOLS, current_request
@@ -64,7 +64,7 @@ class ToolDefinition(ApiModel):
     function: FunctionDefinition
 
 
-OfferedTool = Annotated[
+ToolItem = Annotated[
     ToolDefinition | None, BeforeValidator(own_tools_only, json_schema_input_type=ToolDefinition | dict[str, object])
 ]
 """One of ``tools``; None for one that cannot be had here."""
@@ -85,7 +85,7 @@ class EarlierCall(ApiModel):
     function: FunctionCall
 
 
-class AskedChoice(ApiModel):
+class RequestedChoice(ApiModel):
     """``tool_choice`` or ``function_call``, translated."""
 
     mode: Literal["none", "auto", "required"]
@@ -120,39 +120,39 @@ _MODES: Mapping[object, _Mode] = MappingProxyType(
 """``any`` is Mistral's and Anthropic's name for ``required``."""
 
 
-def asked_mode(value: object) -> AskedChoice | None:
+def choice_mode(value: object) -> RequestedChoice | None:
     """Return a tool choice given as a word or as an object of that type; None for any other value."""
     kind = value.get("type") if isinstance(value, dict) else value
-    return AskedChoice(mode=_MODES[kind]) if isinstance(kind, str) and kind in _MODES else None
+    return RequestedChoice(mode=_MODES[kind]) if isinstance(kind, str) and kind in _MODES else None
 
 
 def _tool_choice(value: object) -> object:
-    mode = asked_mode(value)
+    mode = choice_mode(value)
     if mode is not None:
         return mode
     if isinstance(value, dict) and value.get("type") == "allowed_tools":
         choice = parse(_AllowedChoice, value, "tool_choice").allowed_tools
-        return AskedChoice(mode=choice.mode, allowed=tuple(tool.function.name for tool in choice.tools))
+        return RequestedChoice(mode=choice.mode, allowed=tuple(tool.function.name for tool in choice.tools))
     if isinstance(value, dict):
         if value.get("type") in ("function", "tool") and "name" in value:
             value = {"type": "function", "function": {"name": value["name"]}}
-        return AskedChoice(mode="required", allowed=(parse(_NamedTool, value, "tool_choice").function.name,))
+        return RequestedChoice(mode="required", allowed=(parse(_NamedTool, value, "tool_choice").function.name,))
     raise invalid("must be none, auto, required, or an object that names a function")
 
 
 def _function_choice(value: object) -> object:
     if isinstance(value, str) and value in ("none", "auto"):
-        return AskedChoice.model_validate({"mode": value})
+        return RequestedChoice.model_validate({"mode": value})
     if isinstance(value, dict):
-        return AskedChoice(mode="required", allowed=(parse(_Named, value, "function_call").name,))
+        return RequestedChoice(mode="required", allowed=(parse(_Named, value, "function_call").name,))
     raise invalid("must be none, auto, or an object with the name of a function")
 
 
 _ToolChoice = Annotated[
-    AskedChoice, BeforeValidator(_tool_choice, json_schema_input_type=_Mode | _NamedTool | _AllowedChoice)
+    RequestedChoice, BeforeValidator(_tool_choice, json_schema_input_type=_Mode | _NamedTool | _AllowedChoice)
 ]
 _FunctionChoice = Annotated[
-    AskedChoice, BeforeValidator(_function_choice, json_schema_input_type=Literal["none", "auto"] | _Named)
+    RequestedChoice, BeforeValidator(_function_choice, json_schema_input_type=Literal["none", "auto"] | _Named)
 ]
 
 
@@ -164,7 +164,7 @@ PARALLEL_CALLS = "false: at most one call in an answer. true (default): up to 8 
 class ToolFields(ApiModel):
     """The fields about tools, the older ones about functions among them."""
 
-    tools: Annotated[ListOf[OfferedTool], AtMost(MAX_TOOLS)] | None = Field(default=None, description=TOOLS)
+    tools: Annotated[ListOf[ToolItem], AtMost(MAX_TOOLS)] | None = Field(default=None, description=TOOLS)
     tool_choice: _ToolChoice | None = Field(default=None, description=TOOL_CHOICE)
     parallel_tool_calls: bool | None = Field(default=None, description=PARALLEL_CALLS)
     functions: Annotated[ListOf[FunctionDefinition], AtMost(MAX_TOOLS)] | None = Field(
@@ -178,7 +178,7 @@ class ToolFields(ApiModel):
         return bool(self.functions)
 
 
-def to_offer(fields: ToolFields) -> ToolConfig | None:
+def to_tool_config(fields: ToolFields) -> ToolConfig | None:
     """Return the tools that may be called, or None.
 
     Raises:
@@ -188,15 +188,13 @@ def to_offer(fields: ToolFields) -> ToolConfig | None:
     if fields.tools and fields.functions:
         raise InvalidRequest("functions is the deprecated name of tools; send one of them", param="functions")
     if fields.functions:
-        return offer_functions(fields.functions, fields.function_call, "function_call", parallel=False)
+        return tool_config(fields.functions, fields.function_call, "function_call", parallel=False)
     functions = [tool.function for tool in fields.tools or () if tool is not None]
-    return offer_functions(
-        functions, fields.tool_choice, "tool_choice", parallel=fields.parallel_tool_calls is not False
-    )
+    return tool_config(functions, fields.tool_choice, "tool_choice", parallel=fields.parallel_tool_calls is not False)
 
 
-def offer_functions(
-    functions: Sequence[FunctionDefinition], choice: AskedChoice | None, field: str, *, parallel: bool
+def tool_config(
+    functions: Sequence[FunctionDefinition], choice: RequestedChoice | None, field: str, *, parallel: bool
 ) -> ToolConfig | None:
     """Return the functions that may be called, or None.
 
@@ -210,20 +208,20 @@ def offer_functions(
         InvalidRequest: the choice asks for what is not there.
         ToolError: a tool is not acceptable.
     """
-    asked = choice or AskedChoice(mode="auto")
-    if asked.mode == "none":
+    requested = choice or RequestedChoice(mode="auto")
+    if requested.mode == "none":
         functions = [one.model_copy(update={"parameters": None}) for one in functions]
     check_total_size([one.parameters for one in functions])
     tools = tuple(map(_tool, functions))
-    if not tools and asked.mode == "required":
+    if not tools and requested.mode == "required":
         raise InvalidRequest(f"{field} requires a call, but there are no functions", param=field)
-    allowed = None if asked.allowed is None else frozenset(asked.allowed)
+    allowed = None if requested.allowed is None else frozenset(requested.allowed)
     unknown = sorted((allowed or frozenset()) - {tool.name for tool in tools})
     if unknown:
         raise InvalidRequest(f"{field} names {shown(unknown[0])}, which is not among the functions", param=field)
-    if not tools or asked.mode == "none":
+    if not tools or requested.mode == "none":
         return None
-    return make_offer(tools, ToolChoice(asked.mode), allowed, parallel=parallel)
+    return make_tool_config(tools, ToolChoice(requested.mode), allowed, parallel=parallel)
 
 
 def _tool(function: FunctionDefinition) -> Tool:
@@ -235,13 +233,13 @@ def _tool(function: FunctionDefinition) -> Tool:
     return tool
 
 
-def check_no_call_is_due(offer: ToolConfig | None, field: str) -> None:
+def check_no_call_is_due(config: ToolConfig | None, field: str) -> None:
     """Check a continued answer: it has no calls, though its prompt may contain tools.
 
     Raises:
-        InvalidRequest: ``offer`` asks for a call in ``field``.
+        InvalidRequest: ``config`` asks for a call in ``field``.
     """
-    if offer is not None and offer.choice is ToolChoice.REQUIRED:
+    if config is not None and config.choice is ToolChoice.REQUIRED:
         raise InvalidRequest(
             f"{field} requires a call, but a continued answer remains text: end with the user's "
             "message, or leave the choice to the model",

@@ -94,18 +94,18 @@ def create_router(registry: ModelRegistry) -> APIRouter:
     @router.post("/tokenize", **documented(TokenizeReply, TokenizeText | TokenizeChat, errors=_ERRORS, tag=Tag.TEXT))
     async def tokenize(request: Request) -> JSONResponse:
         """Tell the tokens of a text, or of a conversation as the model gets it."""
-        ask = await read_request(request, _parse_tokenize_request)
-        if isinstance(ask, TokenizeChat):
-            return await _tokenize_chat(ask, registry)
-        return await _tokenize_text(ask, registry)
+        body = await read_request(request, _parse_tokenize_request)
+        if isinstance(body, TokenizeChat):
+            return await _tokenize_chat(body, registry)
+        return await _tokenize_text(body, registry)
 
     @router.post("/detokenize", **documented(DetokenizeReply, DetokenizeRequest, errors=_ERRORS, tag=Tag.TEXT))
     async def detokenize(request: Request) -> JSONResponse:
         """Tell the text of tokens."""
-        ask = await read_request(request, _parse_detokenize_request)
-        model = registry.get(ask.model)
+        body = await read_request(request, _parse_detokenize_request)
+        model = registry.get(body.model)
         async with model.in_use():
-            ids = known_ids(tuple(ask.tokens), model.host.info.vocab_size, "tokens")
+            ids = known_ids(tuple(body.tokens), model.host.info.vocab_size, "tokens")
             reply: DetokenizeReply = {"prompt": await decoded(ids, model)}
             return JSONResponse(reply)
 
@@ -125,28 +125,28 @@ def _parse_detokenize_request(body: Mapping[str, object]) -> DetokenizeRequest:
 def _parse_tokenize_request(body: Mapping[str, object]) -> TokenizeText | TokenizeChat:
     if body.get("messages") is not None:
         return parse_chat_as(TokenizeChat, body)
-    ask = parse(TokenizeText, body)
-    if (ask.prompt is None) is (ask.content is None):
+    text = parse(TokenizeText, body)
+    if (text.prompt is None) is (text.content is None):
         raise InvalidRequest("one of prompt, content and messages is required", param="prompt")
-    return ask
+    return text
 
 
-async def _tokenize_text(ask: TokenizeText, registry: ModelRegistry) -> JSONResponse:
-    special = bool(ask.add_special) if ask.prompt is None else ask.add_special_tokens is not False
-    model = registry.completer(ask.model)
+async def _tokenize_text(body: TokenizeText, registry: ModelRegistry) -> JSONResponse:
+    special = bool(body.add_special) if body.prompt is None else body.add_special_tokens is not False
+    model = registry.completer(body.model)
     async with model.in_use():
         with prompt_in("prompt"):
-            ids = await model.encode_text(ask.prompt or ask.content or "", current_request().context)
+            ids = await model.encode_text(body.prompt or body.content or "", current_request().context)
         ids = (*model.text_prefix, *ids) if special else ids
-        return await off_loop(partial(_tokens, ids, model, names=bool(ask.return_token_strs)))
+        return await off_loop(partial(_tokens, ids, model, names=bool(body.return_token_strs)))
 
 
-async def _tokenize_chat(ask: TokenizeChat, registry: ModelRegistry) -> JSONResponse:
-    model = registry.get(ask.model)
+async def _tokenize_chat(body: TokenizeChat, registry: ModelRegistry) -> JSONResponse:
+    model = registry.get(body.model)
     async with model.in_use():
-        params = await off_loop(partial(to_prompt_params, ask))
+        params = await off_loop(partial(to_prompt_params, body))
         prompt = await encode_prompt(model, params, current_request().context)
-        return await off_loop(partial(_tokens, prompt.encoded.ids, model, names=bool(ask.return_token_strs)))
+        return await off_loop(partial(_tokens, prompt.encoded.ids, model, names=bool(body.return_token_strs)))
 
 
 def _tokens(ids: tuple[int, ...], model: ServedModel, *, names: bool) -> JSONResponse:

@@ -63,7 +63,7 @@ class PromptFormat(Protocol):
         """The special tokens that end an answer, by their names; of several spellings a vocabulary has one."""
 
     @property
-    def tool_form(self) -> ToolCallFormat | None:
+    def tool_format(self) -> ToolCallFormat | None:
         """Tool call format of the family; None if it has no tools."""
 
     def encode(
@@ -104,14 +104,14 @@ class ChatGLM2Format:
     thinks: ClassVar[bool] = False
     text_prefix: ClassVar[tuple[str, ...]] = _GLM_PREFIX
     end_tokens: ClassVar[tuple[str, ...]] = _END
-    tool_form: ClassVar[TextForm] = TextForm()
+    tool_format: ClassVar[TextForm] = TextForm()
 
     def encode(
         self, messages: Sequence[Message], encoder: Encoder, tools: Sequence[Tool] = (), *, continued: bool = False
     ) -> tuple[int, ...]:
         """Return the prompt's ids; see ``PromptFormat``."""
         asked, answer = split_answer(messages, continued=continued)
-        conversation = to_conversation(as_text(asked, tools, self.tool_form))
+        conversation = to_conversation(as_text(asked, tools, self.tool_format))
         text = chatglm2_text(conversation.turns, conversation.query) + answer
         return (*prefix_ids(self, encoder), *encoder.encode(text))
 
@@ -129,14 +129,14 @@ class BaichuanFormat:
     thinks: ClassVar[bool] = False
     text_prefix: ClassVar[tuple[str, ...]] = ()
     end_tokens: ClassVar[tuple[str, ...]] = _END
-    tool_form: ClassVar[TextForm] = TextForm()
+    tool_format: ClassVar[TextForm] = TextForm()
 
     def encode(
         self, messages: Sequence[Message], encoder: Encoder, tools: Sequence[Tool] = (), *, continued: bool = False
     ) -> tuple[int, ...]:
         """Return the prompt's ids; see ``PromptFormat``."""
         asked, answer = split_answer(messages, continued=continued)
-        asked = as_text(asked, tools, self.tool_form)
+        asked = as_text(asked, tools, self.tool_format)
         leading = _leading_system(asked)
         conversation = to_conversation(asked[len(leading) :])
         user, assistant = encoder.special_id("user"), encoder.special_id("assistant")
@@ -155,7 +155,7 @@ class RoleTokensFormat:
     with its own line of metadata.
     """
 
-    tool_form: NamedForm
+    tool_format: NamedForm
     has_system_first: bool = False
     """Whether all system messages stand in front, behind one of their own for the tools: GLM-4 of April 2025."""
     opens_with_blanks: ClassVar[bool] = True
@@ -174,15 +174,15 @@ class RoleTokensFormat:
             if message.content or not message.tool_calls:
                 ids += _after_role(encoder, _ROLE_TOKENS[message.role], "", message.content)
             for call in message.tool_calls:
-                ids += _after_role(encoder, "<|assistant|>", call.name, self.tool_form.body(call))
+                ids += _after_role(encoder, "<|assistant|>", call.name, self.tool_format.body(call))
         if continued:
             return (*ids, *_after_role(encoder, "<|assistant|>", "", answer))
         return (*ids, encoder.special_id("<|assistant|>"))
 
     def _told(self, messages: Sequence[Message], tools: Sequence[Tool]) -> tuple[Message, ...]:
         if not self.has_system_first:
-            return with_system(messages, tools, self.tool_form)
-        told = (Message(Role.SYSTEM, self.tool_form.describe(tools, "")),) if tools else ()
+            return with_system(messages, tools, self.tool_format)
+        told = (Message(Role.SYSTEM, self.tool_format.describe(tools, "")),) if tools else ()
         # A stable sort: the order among system messages, and among all others, stays.
         return (*told, *sorted(messages, key=lambda message: message.role is not Role.SYSTEM))
 
@@ -214,7 +214,7 @@ class CodeGeeX2Format:
     thinks: ClassVar[bool] = False
     text_prefix: ClassVar[tuple[str, ...]] = _GLM_PREFIX
     end_tokens: ClassVar[tuple[str, ...]] = _END
-    tool_form: ClassVar[None] = None
+    tool_format: ClassVar[None] = None
 
     def encode(
         self, messages: Sequence[Message], encoder: Encoder, tools: Sequence[Tool] = (), *, continued: bool = False

@@ -208,7 +208,7 @@ def _task(name: str, table: _TaskTable) -> Task:
 
 def _check_grammar(task: Task) -> None:
     """Compile the grammar once, with the examples in its variables, so that errors show at the start."""
-    grammar = task.answer_form(task.examples).grammar
+    grammar = task.output_constraint(task.examples).grammar
     problem = "" if grammar is None else fault(grammar)
     if problem:
         raise _WrongKeyError(f"it cannot be used: {problem}", "grammar")

@@ -121,7 +121,7 @@ class Task:
         complete = self._complete(values)
         return _SLOT.sub(lambda slot: complete[slot[1]], self.template)
 
-    def answer_form(self, values: Mapping[str, str]) -> OutputConstraint:
+    def output_constraint(self, values: Mapping[str, str]) -> OutputConstraint:
         """Return the constraint of the answer to the task with ``values``.
 
         Raises:

@@ -144,7 +144,7 @@ def make_tool(
     return Tool(name, description, {"type": "object", **parameters}, held, strict), found.left_out
 
 
-def make_offer(
+def make_tool_config(
     tools: Sequence[Tool],
     choice: ToolChoice = ToolChoice.AUTO,
     allowed: frozenset[str] | None = None,

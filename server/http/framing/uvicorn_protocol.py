@@ -39,7 +39,7 @@ class Connections:
         """No connection is open."""
         self._most = most
         self._open: set[Connection] = set()
-        self._owing: dict[Connection, None] = {}
+        self._idle: dict[Connection, None] = {}
         self._was_full = False
 
     def __len__(self) -> int:
@@ -49,29 +49,29 @@ class Connections:
         """Let ``connection`` in, which owes a request; False where all others are being answered."""
         if len(self._open) >= self._most:
             self._tell()
-            if not self._owing:
+            if not self._idle:
                 return False
-            oldest = next(iter(self._owing))
+            oldest = next(iter(self._idle))
             self.leave(oldest)
             oldest.hang_up()
         self._open.add(connection)
-        self._owing[connection] = None
+        self._idle[connection] = None
         return True
 
-    def owes(self, connection: Connection) -> None:
+    def now_idle(self, connection: Connection) -> None:
         """It has been answered, or begins with a request."""
         if connection in self._open:
-            self._owing.pop(connection, None)
-            self._owing[connection] = None
+            self._idle.pop(connection, None)
+            self._idle[connection] = None
 
-    def asked(self, connection: Connection) -> None:
+    def now_busy(self, connection: Connection) -> None:
         """It has sent a whole request."""
-        self._owing.pop(connection, None)
+        self._idle.pop(connection, None)
 
     def leave(self, connection: Connection) -> None:
         """It is closed; one that has left may do so again."""
         self._open.discard(connection)
-        self._owing.pop(connection, None)
+        self._idle.pop(connection, None)
         if len(self._open) < self._most * 0.9:
             self._was_full = False
 
@@ -165,7 +165,7 @@ class BoundedProtocol(StrictProtocol):
             self._end_stall()  # what waits from now on is of another reply
         self._head_bytes = self._unfinished = self._overhead = 0
         if self.cycle is None or self._is_answered:
-            self.open_connections.owes(self)
+            self.open_connections.now_idle(self)
         self._hang_up_in(HEAD_SECONDS)
 
     def on_url(self, url: bytes) -> None:
@@ -188,7 +188,7 @@ class BoundedProtocol(StrictProtocol):
     def on_message_complete(self) -> None:
         """End a request."""
         self._stop_waiting()
-        self.open_connections.asked(self)
+        self.open_connections.now_busy(self)
         super().on_message_complete()
 
     def _count(self, size: int) -> None:
@@ -210,7 +210,7 @@ class BoundedProtocol(StrictProtocol):
         """Watch whether the client reads the rest, and ends its own sending."""
         super().on_response_complete()
         if self._is_answered:
-            self.open_connections.owes(self)
+            self.open_connections.now_idle(self)
             if self._in_body:
                 self._hang_up_in(REST_SECONDS)
         self._look_for_progress()

@@ -3,11 +3,11 @@
 import pytest
 
 from glmserve.api.anthropic.protocol import parse_messages_request
-from glmserve.api.common.tools import to_offer
+from glmserve.api.common.tools import to_tool_config
 from glmserve.api.openai.chat_completions.protocol import parse_chat_request, to_params
-from glmserve.api.openai.completions.protocol import parse_completion_request, to_asks
+from glmserve.api.openai.completions.protocol import parse_completion_request, to_jobs
 from glmserve.api.openai.responses.protocol import parse_responses_request
-from glmserve.api.openai.responses.tools import to_offer as responses_offer
+from glmserve.api.openai.responses.tools import to_tool_config as responses_offer
 from glmserve.chat.tools.types import ToolChoice
 from glmserve.generation.generate import GenerationRequest
 from glmserve.generation.prepare import prepare
@@ -73,7 +73,7 @@ async def test_minus_one_is_what_the_context_leaves_and_zero_says_nothing() -> N
 async def test_a_completion_may_have_all_of_the_room() -> None:
     model = served_model(ScriptedEngine(context_length=100))
     await model.host.start()
-    (ask,) = await to_asks(parse_completion_request({"prompt": "abc", "max_tokens": -1}), model, RequestContext())
+    (ask,) = await to_jobs(parse_completion_request({"prompt": "abc", "max_tokens": -1}), model, RequestContext())
     assert ask.request.params.max_tokens == 100 - len(ask.request.prompt_ids)
 
 
@@ -84,7 +84,7 @@ def test_a_message_may_have_all_of_the_room(limit: int) -> None:
 
 @pytest.mark.parametrize("choice", ["any", "required", {"type": "any"}, {"type": "required"}])
 def test_any_call_is_a_required_one(choice: object) -> None:
-    chat = to_offer(parse_chat_request({"messages": [USER], "tools": [NOW], "tool_choice": choice}))
+    chat = to_tool_config(parse_chat_request({"messages": [USER], "tools": [NOW], "tool_choice": choice}))
     flat = {"type": "function", "name": "now"}
     response = responses_offer(parse_responses_request({"input": "x", "tools": [flat], "tool_choice": choice}))
     for found in (chat, response):
@@ -108,7 +108,7 @@ def test_a_message_may_name_its_choice_by_a_word(choice: str, mode: str) -> None
     ],
 )
 def test_a_tool_is_named_in_whatever_dialect(choice: object) -> None:
-    chat = to_offer(parse_chat_request({"messages": [USER], "tools": [NOW, WEATHER], "tool_choice": choice}))
+    chat = to_tool_config(parse_chat_request({"messages": [USER], "tools": [NOW, WEATHER], "tool_choice": choice}))
     assert chat is not None
     assert [tool.name for tool in chat.callable] == ["now"]
     if choice != {"type": "tool", "name": "now"}:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from glmserve.api.common.tools import to_offer
+from glmserve.api.common.tools import to_tool_config
 from glmserve.api.openai.chat_completions.protocol import parse_chat_request, to_params
 from glmserve.chat.prompts.messages import PromptError
 from glmserve.chat.tools.types import ToolChoice, ToolConfig, ToolError
@@ -23,7 +23,7 @@ WEATHER = {
 
 
 def offer(**body: object) -> ToolConfig | None:
-    return to_offer(parse_chat_request({"messages": [USER], **body}))
+    return to_tool_config(parse_chat_request({"messages": [USER], **body}))
 
 
 def named(name: str) -> dict[str, object]:

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from glmserve.cli.chat_session import Session, Terminal
-from glmserve.cli.client import AnswerFigures, SentMessage, ServerCallError
+from glmserve.cli.client import AnswerStats, SentMessage, ServerCallError
 from glmserve.cli.slash_commands import COMMANDS, ChatConversation
 
-Step = str | AnswerFigures | BaseException | type[BaseException]
+Step = str | AnswerStats | BaseException | type[BaseException]
 
 
 @dataclass
@@ -26,12 +26,12 @@ class FakeAnswers:
 
     def stream(
         self, model: str, messages: tuple[SentMessage, ...], sampling: Mapping[str, object]
-    ) -> Generator[str | AnswerFigures, None, None]:
+    ) -> Generator[str | AnswerStats, None, None]:
         self.sent.append([(message.role, message.content) for message in messages])
         self.asked.append((model, dict(sampling)))
         try:
             for step in self.answers.pop(0) if self.answers else ["fine"]:
-                if not isinstance(step, str | AnswerFigures):
+                if not isinstance(step, str | AnswerStats):
                     raise step
                 yield step
         finally:
@@ -198,7 +198,7 @@ def test_a_conversation_is_saved_and_gone_on_with(tmp_path: Path, capsys: pytest
 
 
 def test_figures_are_shown_on_demand_and_not_into_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
-    figures = AnswerFigures(812, 780, 11, 0.5, 2.0)
+    figures = AnswerStats(812, 780, 11, 0.5, 2.0)
     client = FakeAnswers([["fine", figures], ["fine", figures], ["fine", figures]])
     _, written = hold(client, "a", "/stats", "b", "/stats", "c")
     line = "11 tokens, 5.0 tokens/s, first after 0.50 s, prompt 812 tokens, 780 cached"

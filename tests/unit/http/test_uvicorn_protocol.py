@@ -16,26 +16,31 @@ class Line:
         self.is_open = False
 
 
-def test_the_one_that_has_asked_for_nothing_longest_goes_first() -> None:
+def test_the_connection_idle_longest_is_closed_first() -> None:
     book = Connections(3)
     first, second, third, fourth, fifth = (Line() for _ in range(5))
     assert all(book.enter(line) for line in (first, second, third))
-    book.owes(first)  # answered just now
+    book.now_idle(first)  # answered just now
     assert book.enter(fourth)
     assert [line.is_open for line in (first, second, third)] == [True, False, True]
     for line in (first, third, fourth):
-        book.asked(line)
+        book.now_busy(line)
     assert not book.enter(fifth)
     book.leave(third)
     assert book.enter(fifth)
 
 
+EVENTS = ["enter", "now_idle", "now_busy", "leave"]
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     most=st.integers(1, 5),
-    events=st.lists(st.tuples(st.sampled_from(["enter", "owes", "asked", "leave"]), st.integers(0, 9)), max_size=60),
+    events=st.lists(
+        st.tuples(st.sampled_from(["enter", "now_idle", "now_busy", "leave"]), st.integers(0, 9)), max_size=60
+    ),
 )
-def test_there_are_never_more_and_never_is_one_dropped_that_is_being_answered(most, events) -> None:
+def test_the_limit_holds_and_no_busy_connection_is_closed(most, events) -> None:
     book, lines, answering = Connections(most), {}, set()
     for event, number in events:
         line = lines.get(number)
@@ -47,7 +52,7 @@ def test_there_are_never_more_and_never_is_one_dropped_that_is_being_answered(mo
                 assert len(answering) == most
         elif line is not None and event != "enter":
             getattr(book, event)(line)
-            answering = answering - {number} | ({number} if event == "asked" else set())
+            answering = answering - {number} | ({number} if event == "now_busy" else set())
             if event == "leave":
                 del lines[number]
         assert all(lines[one].is_open for one in answering)

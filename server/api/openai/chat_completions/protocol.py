@@ -18,11 +18,11 @@ from glmserve.api.common.fields import (
     Stream,
     StreamOptionsField,
     TokenLimit,
-    asked_tokens,
     to_sampling,
+    token_limit,
 )
 from glmserve.api.common.structured_output import GrammarFields, to_grammar
-from glmserve.api.common.tools import EarlierCall, FunctionCall, ToolFields, check_no_call_is_due, to_offer
+from glmserve.api.common.tools import EarlierCall, FunctionCall, ToolFields, check_no_call_is_due, to_tool_config
 from glmserve.chat.prompts.messages import Message, PromptError, Role
 from glmserve.chat.tools.types import ToolCall, ToolConfig
 from glmserve.engine.params import MAX_LOGPROBS
@@ -274,7 +274,7 @@ def to_params(body: ChatRequest, card: ModelCard) -> ChatParams:
         sampling = replace(sampling, logprobs=body.top_logprobs or 0)
     answer = AnswerParams(
         sampling,
-        asked_tokens(body.max_completion_tokens or body.max_tokens, body.min_tokens),
+        token_limit(body.max_completion_tokens or body.max_tokens, body.min_tokens),
         grammar=to_grammar(body),
         stop=body.stop,
         n=body.n or 1,
@@ -285,12 +285,12 @@ def to_params(body: ChatRequest, card: ModelCard) -> ChatParams:
 
 def to_prompt_params(body: ChatRequest) -> PromptParams:
     """Return the part of the parameters that the prompt is made from. Raises as ``to_params`` does."""
-    offer = to_offer(body)
-    _check_agreement(body, offer)
-    return PromptParams(to_messages(body.messages), offer, body.is_continued, options=body.chat_template_kwargs or {})
+    tools = to_tool_config(body)
+    _check_agreement(body, tools)
+    return PromptParams(to_messages(body.messages), tools, body.is_continued, options=body.chat_template_kwargs or {})
 
 
-def _check_agreement(body: ChatRequest, offer: ToolConfig | None) -> None:
+def _check_agreement(body: ChatRequest, tools: ToolConfig | None) -> None:
     """Reject fields that contradict each other. Raises InvalidRequest."""
     if body.is_continued and body.add_generation_prompt:
         raise InvalidRequest(
@@ -301,7 +301,7 @@ def _check_agreement(body: ChatRequest, offer: ToolConfig | None) -> None:
             "add_generation_prompt may be false only together with continue_final_message",
             param="add_generation_prompt",
         )
-    if body.logprobs and offer is not None:
+    if body.logprobs and tools is not None:
         raise InvalidRequest(
             "logprobs are only available for text: leave the tools out, or set tool_choice to none", param="logprobs"
         )

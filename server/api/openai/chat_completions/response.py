@@ -124,7 +124,7 @@ class ChatChunk(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
-class CallShape:
+class CallFormat:
     """How the calls of one reply are written."""
 
     functions: bool = False
@@ -166,11 +166,11 @@ def _tool_call(call: ToolCall) -> ToolCallObject:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
-_TOOL_CALLS = CallShape()
+_TOOL_CALLS = CallFormat()
 
 
 def chat_completion(
-    head: ReplyHead, completion: Completion, calls: CallShape = _TOOL_CALLS, *, timings: bool = False
+    head: ReplyHead, completion: Completion, calls: CallFormat = _TOOL_CALLS, *, timings: bool = False
 ) -> ChatCompletion:
     """Return the whole reply to a request that does not stream; its calls are written as ``calls`` says."""
     reply: ChatCompletion = {
@@ -187,7 +187,7 @@ def chat_completion(
     return reply
 
 
-def _choice(index: int, answer: Answer, calls: CallShape) -> ChatChoice:
+def _choice(index: int, answer: Answer, calls: CallFormat) -> ChatChoice:
     return {
         "index": index,
         "message": calls.message(answer.text, answer.calls, answer.reasoning),
@@ -204,7 +204,7 @@ class ChunkWriter:
     """
 
     def __init__(
-        self, head: ReplyHead, *, include_usage: bool, timings: bool = False, calls: CallShape = _TOOL_CALLS
+        self, head: ReplyHead, *, include_usage: bool, timings: bool = False, calls: CallFormat = _TOOL_CALLS
     ) -> None:
         """All chunks share ``head``; calls are written as ``calls`` says."""
         self._head = head

@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 from glmserve.api.common.progress import streamed
 from glmserve.api.openai.chat_completions.protocol import ChatRequest, parse_chat_request, to_params
 from glmserve.api.openai.chat_completions.response import (
-    CallShape,
+    CallFormat,
     ChatChunk,
     ChatCompletion,
     ChunkWriter,
@@ -45,7 +45,7 @@ def create_router(registry: ModelRegistry) -> APIRouter:
             return await _stream(body, model, context)
         completion = await unless_gone(_complete(body, model, context), partial(hung_up, request))
         head = new_head(_ID_PREFIX, model.card)
-        return JSONResponse(chat_completion(head, completion, _shape(body), timings=bool(body.timings)))
+        return JSONResponse(chat_completion(head, completion, _call_format(body), timings=bool(body.timings)))
 
     return router
 
@@ -59,11 +59,11 @@ async def _stream(body: ChatRequest, model: ServedModel, context: RequestContext
     """Open the stream; errors of the engine are raised here, before the status is sent."""
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
     head = new_head(_ID_PREFIX, model.card)
-    writer = ChunkWriter(head, include_usage=include_usage, timings=bool(body.timings), calls=_shape(body))
+    writer = ChunkWriter(head, include_usage=include_usage, timings=bool(body.timings), calls=_call_format(body))
     async with model.in_use():
         reports = bool(body.return_progress)
-        ask = streamed(await _prepared(body, model, context), reports=reports)
-        return chat_stream(await generate(model, ask, context), writer, ask.n, reports=reports)
+        prepared = streamed(await _prepared(body, model, context), reports=reports)
+        return chat_stream(await generate(model, prepared, context), writer, prepared.n, reports=reports)
 
 
 async def _prepared(body: ChatRequest, model: ServedModel, context: RequestContext) -> GenerationRequest:
@@ -71,5 +71,5 @@ async def _prepared(body: ChatRequest, model: ServedModel, context: RequestConte
     return await prepare(model, params, context)
 
 
-def _shape(body: ChatRequest) -> CallShape:
-    return CallShape(functions=body.has_functions)
+def _call_format(body: ChatRequest) -> CallFormat:
+    return CallFormat(functions=body.has_functions)

@@ -20,11 +20,11 @@ from glmserve.api.common.fields import (
     Stream,
     StreamOptionsField,
     TextOrIds,
-    asked_tokens,
     decoded,
     known_ids,
     texts_or_ids,
     to_sampling,
+    token_limit,
 )
 from glmserve.api.common.structured_output import GrammarFields, to_grammar
 from glmserve.api.openai.chat_completions.protocol import CHAT
@@ -115,7 +115,7 @@ def parse_completion_request(body: Mapping[str, object]) -> CompletionRequest:
     return request
 
 
-async def to_asks(body: CompletionRequest, model: ServedModel, context: RequestContext) -> tuple[PromptJob, ...]:
+async def to_jobs(body: CompletionRequest, model: ServedModel, context: RequestContext) -> tuple[PromptJob, ...]:
     """Translate ``body`` to a job for each prompt.
 
     Raises:
@@ -133,13 +133,13 @@ async def to_asks(body: CompletionRequest, model: ServedModel, context: RequestC
         )
     params = await off_loop(partial(_answer_params, body, model.card), context.body_bytes)
     with prompt_in("prompt"):
-        return tuple([await _ask(prompt, params, body, model, context) for prompt in body.prompt])
+        return tuple([await _job(prompt, params, body, model, context) for prompt in body.prompt])
 
 
 def _answer_params(body: CompletionRequest, card: ModelCard) -> AnswerParams:
     """Return the parameters of the answers to each prompt. Raises InvalidRequest where ``body`` contradicts itself."""
-    asked = asked_tokens(body.max_tokens, body.min_tokens)
-    limit = max(_DEFAULT_MAX_TOKENS, body.min_tokens or 0) if asked is None else max(1, asked)
+    max_tokens = token_limit(body.max_tokens, body.min_tokens)
+    limit = max(_DEFAULT_MAX_TOKENS, body.min_tokens or 0) if max_tokens is None else max(1, max_tokens)
     scored = body.logprobs if body.echo else None
     return AnswerParams(
         replace(to_sampling(body, card), logprobs=body.logprobs, prompt_logprobs=scored),
@@ -152,7 +152,7 @@ def _answer_params(body: CompletionRequest, card: ModelCard) -> AnswerParams:
     )
 
 
-async def _ask(
+async def _job(
     prompt: TextOrIds, params: AnswerParams, body: CompletionRequest, model: ServedModel, context: RequestContext
 ) -> PromptJob:
     if isinstance(prompt, str):

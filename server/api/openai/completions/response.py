@@ -98,7 +98,7 @@ class CompletionWriter:
 
     head: ReplyHead
     body: CompletionRequest
-    asks: Sequence[PromptJob]
+    jobs: Sequence[PromptJob]
     tokenizer: Tokenizer
 
     @property
@@ -113,23 +113,23 @@ class CompletionWriter:
 
     def prompt_of(self, index: int) -> int:
         """Return the number of the prompt that answer ``index`` is to."""
-        return index // self.asks[0].request.n
+        return index // self.jobs[0].request.n
 
     def echo(self, prompt: int, tokens: tuple[TokenLogprob, ...]) -> Iterator[TextCompletion]:
         """Yield the chunks that open the answers to ``prompt`` where it is echoed; ``tokens`` are its own."""
-        ask, n = self.asks[prompt], self.asks[prompt].request.n
+        job, n = self.jobs[prompt], self.jobs[prompt].request.n
         if self.body.echo:
             for index in range(prompt * n, (prompt + 1) * n):
-                logprobs = self._prompt_logprobs(ask, tokens)
-                yield self._chunk([_choice(index, ask.text, logprobs, None)])
+                logprobs = self._prompt_logprobs(job, tokens)
+                yield self._chunk([_choice(index, job.text, logprobs, None)])
 
     def delta(self, delta: TextDelta) -> TextCompletion:
         """Return the chunk of a piece of an answer."""
         reason = None if delta.finish_reason is None else FINISH_REASONS[delta.finish_reason]
         if self.body.scores_only:
             return self._chunk([_choice(delta.index, "", None, "length")])
-        ask = self.asks[self.prompt_of(delta.index)]
-        logprobs = self._answer_logprobs(ask, delta.tokens) if delta.tokens else None
+        job = self.jobs[self.prompt_of(delta.index)]
+        logprobs = self._answer_logprobs(job, delta.tokens) if delta.tokens else None
         return self._chunk([_choice(delta.index, delta.text, logprobs, reason)])
 
     def usage(self, usage: Usage) -> TextCompletion:
@@ -138,20 +138,20 @@ class CompletionWriter:
 
     def _whole_choice(self, index: int, answer: Answer, completion: Completion) -> CompletionChoice:
         prompt = self.prompt_of(index)
-        ask = self.asks[prompt]
-        text = ask.text if self.body.echo else ""
-        logprobs = self._prompt_logprobs(ask, completion.prompts[prompt]) if self.body.echo else None
+        job = self.jobs[prompt]
+        text = job.text if self.body.echo else ""
+        logprobs = self._prompt_logprobs(job, completion.prompts[prompt]) if self.body.echo else None
         if self.body.scores_only:
             return _choice(index, text, logprobs, "length")
-        own = self._answer_logprobs(ask, answer.tokens)
+        own = self._answer_logprobs(job, answer.tokens)
         both = joined(logprobs, own) if logprobs and own else own
         return _choice(index, text + answer.text, both, FINISH_REASONS[answer.finish_reason])
 
-    def _prompt_logprobs(self, ask: PromptJob, tokens: tuple[TokenLogprob, ...]) -> LegacyLogprobs | None:
-        return self._logprobs(tokens[ask.prefix_tokens :], 0)
+    def _prompt_logprobs(self, job: PromptJob, tokens: tuple[TokenLogprob, ...]) -> LegacyLogprobs | None:
+        return self._logprobs(tokens[job.prefix_tokens :], 0)
 
-    def _answer_logprobs(self, ask: PromptJob, tokens: tuple[TokenLogprob, ...]) -> LegacyLogprobs | None:
-        return self._logprobs(tokens, len(ask.text) if self.body.echo else 0)
+    def _answer_logprobs(self, job: PromptJob, tokens: tuple[TokenLogprob, ...]) -> LegacyLogprobs | None:
+        return self._logprobs(tokens, len(job.text) if self.body.echo else 0)
 
     def _logprobs(self, tokens: tuple[TokenLogprob, ...], offset: int) -> LegacyLogprobs | None:
         top = self.body.logprobs

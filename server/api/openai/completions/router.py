@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 
 from glmserve.api.common.progress import progress_comment, streamed
 from glmserve.api.openai.chat_completions.response import DONE, failure
-from glmserve.api.openai.completions.protocol import CompletionRequest, parse_completion_request, to_asks
+from glmserve.api.openai.completions.protocol import CompletionRequest, parse_completion_request, to_jobs
 from glmserve.api.openai.completions.response import CompletionWriter, TextCompletion
 from glmserve.api.openai.envelope import new_head
 from glmserve.generation.generate import generate_all, unless_gone
@@ -59,10 +59,10 @@ async def _stream(body: CompletionRequest, model: ServedModel, context: RequestC
 async def _open(
     body: CompletionRequest, model: ServedModel, context: RequestContext
 ) -> tuple[CompletionWriter, Generation]:
-    asks = await to_asks(body, model, context)
-    writer = CompletionWriter(new_head("cmpl", model.card), body, asks, model.tokenizer)
+    jobs = await to_jobs(body, model, context)
+    writer = CompletionWriter(new_head("cmpl", model.card), body, jobs, model.tokenizer)
     with prompt_in("prompt"):
-        requests = [streamed(ask.request) if body.stream else ask.request for ask in asks]
+        requests = [streamed(job.request) if body.stream else job.request for job in jobs]
         return writer, await generate_all(model, requests, context)
 
 

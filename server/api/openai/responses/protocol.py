@@ -71,23 +71,23 @@ def format_grammar(text: TextConfig | None) -> Grammar | None:
     Raises:
         InvalidRequest: the schema is missing or too deep.
     """
-    asked = None if text is None else text.format
-    if asked is None or asked.type == "text":
+    requested = None if text is None else text.format
+    if requested is None or requested.type == "text":
         return None
-    if asked.type == "json_object":
+    if requested.type == "json_object":
         return schema_grammar({"type": "object"}, "text.format")
     path = "text.format.schema"
-    if asked.json_schema is None:
+    if requested.json_schema is None:
         raise InvalidRequest(f"{path} is required", param=path, code="missing_required_parameter")
-    return schema_grammar(asked.json_schema, path, strict=bool(asked.strict))
+    return schema_grammar(requested.json_schema, path, strict=bool(requested.strict))
 
 
 def text_object(text: TextConfig | None) -> dict[str, object]:
     """Return the field as the response repeats it."""
-    asked = None if text is None else text.format
-    if asked is None:
+    requested = None if text is None else text.format
+    if requested is None:
         return {"format": {"type": "text"}}
-    return {"format": asked.model_dump(by_alias=True, exclude_none=True)}
+    return {"format": requested.model_dump(by_alias=True, exclude_none=True)}
 
 
 _VARIABLE_PARTS = ("input_text",)
@@ -183,8 +183,8 @@ class ResponsesRequest(SamplingFields, CacheFields, FunctionFields, RequestObjec
     @property
     def logprobs(self) -> int | None:
         """Number of likely tokens listed at each position; None if not requested."""
-        asked = "message.output_text.logprobs" in (self.include or ()) or self.top_logprobs
-        return self.top_logprobs or 0 if asked else None
+        requested = "message.output_text.logprobs" in (self.include or ()) or self.top_logprobs
+        return self.top_logprobs or 0 if requested else None
 
 
 def parse_responses_request(body: Mapping[str, object]) -> ResponsesRequest:

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
-from glmserve.api.common.fields import asked_tokens, to_sampling
+from glmserve.api.common.fields import to_sampling, token_limit
 from glmserve.api.openai.responses.conversation import Item, parse_items, to_messages, user_item
 from glmserve.api.openai.responses.protocol import ResponsesRequest, format_grammar, parse_responses_request
-from glmserve.api.openai.responses.tools import to_offer
+from glmserve.api.openai.responses.tools import to_tool_config
 from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tasks.task import Task, VariableError
 from glmserve.generation.prepare import AnswerParams, ChatParams, PromptParams, Truncation
@@ -68,9 +68,9 @@ def to_params(body: ResponsesRequest, items: Sequence[Item], task: Task | None, 
         _check_text_only(body)
     answer = AnswerParams(
         replace(to_sampling(body, card), logprobs=body.logprobs),
-        asked_tokens(body.max_output_tokens, body.min_tokens),
+        token_limit(body.max_output_tokens, body.min_tokens),
         grammar=format_grammar(body.text),
-        constraint=None if task is None else task.answer_form(_values(body)),
+        constraint=None if task is None else task.output_constraint(_values(body)),
         stop=body.stop,
         salts=body.salts,
     )
@@ -82,7 +82,7 @@ def to_prompt_params(body: ResponsesRequest, items: Sequence[Item]) -> PromptPar
     instructions = (Message(Role.SYSTEM, body.instructions),) if body.instructions else ()
     messages = (*instructions, *to_messages(items))
     truncation = _truncation(messages) if body.truncation == "auto" else None
-    return PromptParams(messages, to_offer(body), truncation=truncation)
+    return PromptParams(messages, to_tool_config(body), truncation=truncation)
 
 
 def left(items: Sequence[Item], start: int, model: ServedModel) -> tuple[Item, ...]:

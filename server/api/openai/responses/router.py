@@ -78,7 +78,7 @@ class ResponsesService:
     store: ResponseStore
     tasks: Mapping[str, Task]
 
-    async def ask(self, given: Given, owner: str) -> ResponseJob:
+    async def job(self, given: Given, owner: str) -> ResponseJob:
         """Return a request together with the task and the stored response that it refers to.
 
         Raises:
@@ -97,57 +97,57 @@ class ResponsesService:
             raise InvalidRequest(f"{model.card.name} is a task, so it accepts no stored prompt", param="prompt")
         return ResponseJob(body, model, items, task, owner)
 
-    async def complete(self, ask: ResponseJob, context: RequestContext) -> ResponseObject:
+    async def complete(self, job: ResponseJob, context: RequestContext) -> ResponseObject:
         """Return the whole response."""
-        async with ask.model.in_use():
-            items, generation, writer = await self._begin(ask, context)
+        async with job.model.in_use():
+            items, generation, writer = await self._begin(job, context)
         async with aclosing(generation):
             async for delta in generation:
                 writer.feed(delta)
         writer.finish(generation.usage)
-        self._keep(ask, items, writer)
+        self._keep(job, items, writer)
         return writer.response
 
-    async def stream(self, ask: ResponseJob, context: RequestContext) -> EventStream:
+    async def stream(self, job: ResponseJob, context: RequestContext) -> EventStream:
         """Return the response as a stream; errors of the engine are raised here."""
-        async with ask.model.in_use():
-            items, generation, writer = await self._begin(ask, context)
-        return EventStream(generation, self._events(ask, items, generation, writer), writer.fail)
+        async with job.model.in_use():
+            items, generation, writer = await self._begin(job, context)
+        return EventStream(generation, self._events(job, items, generation, writer), writer.fail)
 
-    async def count(self, ask: ResponseJob, context: RequestContext) -> int:
+    async def count(self, job: ResponseJob, context: RequestContext) -> int:
         """Return how many tokens the prompt has."""
-        async with ask.model.in_use():
+        async with job.model.in_use():
             with prompt_in("input"):
-                _check_length(ask)
-                params = await off_loop(partial(to_prompt_params, ask.body, ask.items), context.body_bytes)
-                return len((await encode_prompt(ask.model, params, context)).encoded.ids)
+                _check_length(job)
+                params = await off_loop(partial(to_prompt_params, job.body, job.items), context.body_bytes)
+                return len((await encode_prompt(job.model, params, context)).encoded.ids)
 
     async def _begin(
-        self, ask: ResponseJob, context: RequestContext
+        self, job: ResponseJob, context: RequestContext
     ) -> tuple[tuple[Item, ...], Generation, ResponseWriter]:
         """Return the truncated conversation, the running generation, and the writer of its response."""
         with prompt_in("input"):
-            await self._pin(ask)
-            _check_length(ask)
-            job = partial(to_params, ask.body, ask.items, ask.task, ask.model.card)
-            params = await off_loop(job, context.body_bytes)
-            prompt = await encode_prompt(ask.model, params.prompt, context)
-            request = await to_request(ask.model, params, prompt, context)
-            request = streamed(request) if ask.body.stream else request
-            writer = ResponseWriter(response_head(ask.body, ask.model.card.name, request.params))
-            items = left(ask.items, prompt.start, ask.model)
-            return items, await generate(ask.model, request, context), writer
+            await self._pin(job)
+            _check_length(job)
+            translate = partial(to_params, job.body, job.items, job.task, job.model.card)
+            params = await off_loop(translate, context.body_bytes)
+            prompt = await encode_prompt(job.model, params.prompt, context)
+            request = await to_request(job.model, params, prompt, context)
+            request = streamed(request) if job.body.stream else request
+            writer = ResponseWriter(response_head(job.body, job.model.card.name, request.params))
+            items = left(job.items, prompt.start, job.model)
+            return items, await generate(job.model, request, context), writer
 
-    async def _pin(self, ask: ResponseJob) -> None:
+    async def _pin(self, job: ResponseJob) -> None:
         """Keep the beginning of a stored prompt that nothing stands in front of, as the task of its name would."""
-        if ask.task is None or ask.body.instructions or ask.body.previous_response_id:
+        if job.task is None or job.body.instructions or job.body.previous_response_id:
             return
-        task = self.registry.find(task_name(ask.model.card.name, ask.task.id))
+        task = self.registry.find(task_name(job.model.card.name, job.task.id))
         if isinstance(task, TaskModel):
             await task.pin()
 
     async def _events(
-        self, ask: ResponseJob, items: tuple[Item, ...], generation: Generation, writer: ResponseWriter
+        self, job: ResponseJob, items: tuple[Item, ...], generation: Generation, writer: ResponseWriter
     ) -> AsyncGenerator[Event | Comment, None]:
         for event in writer.start():
             yield event
@@ -158,7 +158,7 @@ class ResponsesService:
             for event in writer.feed(delta):
                 yield event
         events = writer.finish(generation.usage)
-        self._keep(ask, items, writer)
+        self._keep(job, items, writer)
         for event in events:
             yield event
 
@@ -179,16 +179,16 @@ class ResponsesService:
         current_request().body_bytes += before.size
         return await off_loop(partial(conversation, before))
 
-    def _keep(self, ask: ResponseJob, items: tuple[Item, ...], writer: ResponseWriter) -> None:
+    def _keep(self, job: ResponseJob, items: tuple[Item, ...], writer: ResponseWriter) -> None:
         """Store the response with the items that the model was given; items removed by truncation are not stored."""
-        if ask.body.store is not False:
-            self.store.put(ask.owner, kept(items, writer.response))
+        if job.body.store is not False:
+            self.store.put(job.owner, kept(items, writer.response))
 
 
-def _check_length(ask: ResponseJob) -> None:
+def _check_length(job: ResponseJob) -> None:
     """Reject a conversation with more items than the context has tokens. Raises PromptTooLong."""
-    if ask.body.truncation != "auto" and len(ask.items) > ask.model.context_length:
-        raise PromptTooLong(len(ask.items), ask.model.context_length)
+    if job.body.truncation != "auto" and len(job.items) > job.model.context_length:
+        raise PromptTooLong(len(job.items), job.model.context_length)
 
 
 _JSON = "application/json"
@@ -210,19 +210,19 @@ def _add_answering(router: APIRouter, answering: ResponsesService) -> None:
     @router.post("/v1/responses", **documented(ResponseObject, ResponsesRequest, events=ResponseEvent, errors=_ERRORS))
     async def create_response(request: Request) -> Response:
         """Answer a conversation, whole or as a stream of events."""
-        ask = await answering.ask(await read_request(request, parse_given), _owner())
+        job = await answering.job(await read_request(request, parse_given), _owner())
         context = current_request().context
-        if ask.body.stream:
-            return await answering.stream(ask, context)
-        return JSONResponse(await unless_gone(answering.complete(ask, context), partial(hung_up, request)))
+        if job.body.stream:
+            return await answering.stream(job, context)
+        return JSONResponse(await unless_gone(answering.complete(job, context), partial(hung_up, request)))
 
     @router.post(
         "/v1/responses/input_tokens", **documented(InputTokens, ResponsesRequest, errors=_ERRORS, tag=Tag.TEXT)
     )
     async def count_input_tokens(request: Request) -> Response:
         """Count the tokens of a prompt."""
-        ask = await answering.ask(await read_request(request, parse_given), _owner())
-        tokens = await answering.count(ask, current_request().context)
+        job = await answering.job(await read_request(request, parse_given), _owner())
+        tokens = await answering.count(job, current_request().context)
         return JSONResponse({"object": "response.input_tokens", "input_tokens": tokens})
 
 

@@ -9,12 +9,12 @@ from glmserve.api.common.tools import (
     PARALLEL_CALLS,
     TOOL_CHOICE,
     TOOLS,
-    AskedChoice,
     FunctionDefinition,
     FunctionType,
-    asked_mode,
-    offer_functions,
+    RequestedChoice,
+    choice_mode,
     own_tools_only,
+    tool_config,
 )
 from glmserve.chat.tools.types import MAX_TOOLS, ToolConfig
 
@@ -29,7 +29,7 @@ class FunctionTool(FunctionDefinition, _Typed):
     """One of ``tools``; the type is checked first."""
 
 
-OfferedTool = Annotated[
+ToolItem = Annotated[
     FunctionTool | None, BeforeValidator(own_tools_only, json_schema_input_type=FunctionTool | dict[str, object])
 ]
 """One of ``tools``; None for one that cannot be had here."""
@@ -47,33 +47,33 @@ class _AllowedFunctions(ApiModel):
 
 
 def _choice(value: object) -> object:
-    mode = asked_mode(value)
+    mode = choice_mode(value)
     if mode is not None:
         return mode
     if isinstance(value, dict) and value.get("type") == "allowed_tools":
         allowed = parse(_AllowedFunctions, value, "tool_choice")
-        return AskedChoice(mode=allowed.mode, allowed=tuple(tool.name for tool in allowed.tools))
+        return RequestedChoice(mode=allowed.mode, allowed=tuple(tool.name for tool in allowed.tools))
     if isinstance(value, dict):
         if value.get("type") in ("function", "tool") and isinstance(value.get("function"), dict):
             value = {"type": "function", **value["function"]}
-        return AskedChoice(mode="required", allowed=(parse(_NamedFunction, value, "tool_choice").name,))
+        return RequestedChoice(mode="required", allowed=(parse(_NamedFunction, value, "tool_choice").name,))
     raise invalid("must be none, auto, required, or an object that names a function")
 
 
 _ToolChoice = Annotated[
-    AskedChoice, BeforeValidator(_choice, json_schema_input_type=_Mode | _NamedFunction | _AllowedFunctions)
+    RequestedChoice, BeforeValidator(_choice, json_schema_input_type=_Mode | _NamedFunction | _AllowedFunctions)
 ]
 
 
 class FunctionFields(ApiModel):
     """The fields about tools."""
 
-    tools: Annotated[ListOf[OfferedTool], AtMost(MAX_TOOLS)] | None = Field(default=None, description=TOOLS)
+    tools: Annotated[ListOf[ToolItem], AtMost(MAX_TOOLS)] | None = Field(default=None, description=TOOLS)
     tool_choice: _ToolChoice | None = Field(default=None, description=TOOL_CHOICE)
     parallel_tool_calls: bool | None = Field(default=None, description=PARALLEL_CALLS)
 
 
-def to_offer(fields: FunctionFields) -> ToolConfig | None:
+def to_tool_config(fields: FunctionFields) -> ToolConfig | None:
     """Return the functions that may be called, or None.
 
     Raises:
@@ -82,7 +82,7 @@ def to_offer(fields: FunctionFields) -> ToolConfig | None:
     """
     parallel = fields.parallel_tool_calls is not False
     functions = [tool for tool in fields.tools or () if tool is not None]
-    return offer_functions(functions, fields.tool_choice, "tool_choice", parallel=parallel)
+    return tool_config(functions, fields.tool_choice, "tool_choice", parallel=parallel)
 
 
 def tools_object(fields: FunctionFields) -> list[dict[str, object]]:

@@ -45,7 +45,7 @@ class TemplateFormat:
     opens_with_blanks: ClassVar[bool] = False
     text_prefix: ClassVar[None] = None
     waits: ClassVar[bool] = True
-    tool_form: ClassVar[TextForm] = TextForm()
+    tool_format: ClassVar[TextForm] = TextForm()
 
     @property
     def end_tokens(self) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ class TemplateFormat:
     ) -> tuple[Piece, ...]:
         """Return the prompt as the template writes it; see ``encode``."""
         asked, answer = split_answer(messages, continued=continued)
-        asked = as_text(asked, tools, self.tool_form)
+        asked = as_text(asked, tools, self.tool_format)
         if not self.traits.takes_system:
             asked = with_system_in_question(asked)
         pieces = self.renderer.render(TemplateInput(template_messages(asked), options=self.traits.options))

@@ -18,7 +18,7 @@ RECORD = "话题：{}\n目的：记录\n人物：{}\n关系：未知\n时间：{
 
 
 def takes(task: str, text: str, answer: str) -> bool:
-    grammar = TASKS[task].answer_form({"text": text}).grammar
+    grammar = TASKS[task].output_constraint({"text": text}).grammar
     assert grammar is not None
     matcher = LLMatcher(BYTES, internal_form(grammar))
     ids = BYTES.tokenize_str(answer)

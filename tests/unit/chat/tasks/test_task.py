@@ -47,7 +47,7 @@ def test_the_beginning_ends_where_the_first_value_stands() -> None:
 
 
 def test_a_slot_of_a_grammar_becomes_a_literal_that_nothing_in_the_value_ends() -> None:
-    grammar = Task("t", "{{a}}", grammar=lark("start: {{a}} {{ a }}")).answer_form({"a": HOSTILE}).grammar
+    grammar = Task("t", "{{a}}", grammar=lark("start: {{a}} {{ a }}")).output_constraint({"a": HOSTILE}).grammar
     assert grammar is not None
     first, second = grammar.source.removeprefix("start: ").split(" ")
     assert json.loads(first) == json.loads(second) == HOSTILE
@@ -62,11 +62,11 @@ def test_a_slot_of_a_grammar_becomes_a_literal_that_nothing_in_the_value_ends() 
     ],
 )
 def test_a_grammar_can_ask_for_the_numbers_of_a_text(text: str, numbers: str) -> None:
-    grammar = Task("t", "{{a}}", grammar=lark("start: {{ a | numbers }}")).answer_form({"a": text}).grammar
+    grammar = Task("t", "{{a}}", grammar=lark("start: {{ a | numbers }}")).output_constraint({"a": text}).grammar
     assert grammar is not None
     assert grammar.source == f"start: {numbers}"
 
 
 def test_only_a_lark_grammar_has_slots() -> None:
     grammar = Grammar(GrammarKind.REGEX, r"\{\{a}}|{{a}}")
-    assert Task("t", "{{a}}", grammar=grammar).answer_form({"a": "1"}).grammar == grammar
+    assert Task("t", "{{a}}", grammar=grammar).output_constraint({"a": "1"}).grammar == grammar

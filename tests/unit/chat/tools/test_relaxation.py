@@ -7,7 +7,7 @@ import jsonschema_rs
 import pytest
 
 from glmserve.api.common.structured_output import schema_grammar
-from glmserve.api.common.tools import FunctionDefinition, offer_functions
+from glmserve.api.common.tools import FunctionDefinition, tool_config
 from glmserve.chat.tools.schema_relaxation import relaxed
 from glmserve.chat.tools.types import ToolError
 from glmserve.engine.grammar_backend.source import fault
@@ -243,5 +243,5 @@ def test_many_tools_cost_no_more_than_one_that_is_as_large_as_may_be() -> None:
     functions = [FunctionDefinition(name=f"f{number}", parameters=large) for number in range(100)]
     started = time.thread_time()
     with pytest.raises(ToolError, match="all tools"):
-        offer_functions(functions, None, "tool_choice", parallel=True)
+        tool_config(functions, None, "tool_choice", parallel=True)
     assert time.thread_time() - started < 0.5
