@@ -1,17 +1,24 @@
 """The files that start the server elsewhere name flags, addresses, files and times that fit it and each other."""
 
 import configparser
+import os
 import re
+import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
+import httpx
 import pytest
 import yaml
 
+from glmserve.bootstrap.model_source import find_source
 from glmserve.cli.main import main
-from glmserve.config.schema import Settings
-from tests.support.api import connect, make_app
+from glmserve.config.loader import load_settings
+from glmserve.config.schema import Quant, Settings
+from tests.support.api import connect, make_app, serve
+from tests.support.proxies import running_proxy
 from tests.support.scripted_engine import ScriptedEngine
 
 ROOT = Path(__file__).parents[2]
@@ -61,8 +68,15 @@ def test_the_server_has_the_time_to_stop_that_it_was_told(where: str) -> None:
     assert grace >= float(str(given["drain_seconds"])) + float(str(given["shutdown_seconds"])) + LAST_WORDS
 
 
-def test_other_commands_are_called_as_they_can_be() -> None:
-    assert parsed(OBJECTS["Job"]["spec"]["template"]["spec"]["containers"][0]["args"])["model"] == "chatglm2-6b"
+def test_the_model_that_is_served_is_pulled_first(tmp_path: Path) -> None:
+    (first,) = POD["initContainers"]
+    unless, pull = first["command"][-1].split(" || exec glmserve ")
+    assert parsed(pull.split())["model"] == "chatglm2-6b"
+    assert CONTAINER["args"][:2] == ["serve", "chatglm2-6b"]
+    written = tmp_path / Path(unless.split()[-1]).name
+    written.touch()
+    assert find_source("chatglm2-6b", Quant.AUTO, tmp_path).gguf == written, "a later start looks for what pull writes"
+    assert first["volumeMounts"] == CONTAINER["volumeMounts"], "it is pulled to where it is looked for"
 
 
 @pytest.mark.anyio
@@ -89,27 +103,35 @@ def test_kubernetes_objects_fit_together() -> None:
     assert {each["containerPort"] for each in CONTAINER["ports"]} == {port}
     assert OBJECTS["Service"]["spec"]["selector"] == OBJECTS["Deployment"]["spec"]["template"]["metadata"]["labels"]
     assert OBJECTS["Service"]["spec"]["ports"][0]["targetPort"] in {each["name"] for each in CONTAINER["ports"]}
-    for pod in (POD, OBJECTS["Job"]["spec"]["template"]["spec"]):
-        volumes = {each["name"] for each in pod["volumes"]}
-        assert {mount["name"] for mount in pod["containers"][0]["volumeMounts"]} == volumes
-        claims = {
-            each["persistentVolumeClaim"]["claimName"] for each in pod["volumes"] if "persistentVolumeClaim" in each
-        }
-        assert claims == {OBJECTS["PersistentVolumeClaim"]["metadata"]["name"]}
-        assert pod["securityContext"]["runAsUser"] == 10001
+    volumes = {each["name"] for each in POD["volumes"]}
+    assert {mount["name"] for mount in CONTAINER["volumeMounts"]} == volumes
+    claims = {each["persistentVolumeClaim"]["claimName"] for each in POD["volumes"] if "persistentVolumeClaim" in each}
+    assert claims == {OBJECTS["PersistentVolumeClaim"]["metadata"]["name"]}
+    assert POD["securityContext"]["runAsUser"] == 10001
 
 
 def test_what_compose_mounts_is_there_and_leads_to_the_dashboard() -> None:
     for service in COMPOSE["services"].values():
         for volume in service["volumes"]:
             source = volume.split(":")[0]
-            assert (DEPLOY / source).exists() if source.startswith(".") else source in COMPOSE["volumes"]
+            if not source.startswith("${"):
+                assert (DEPLOY / source).exists() if source.startswith(".") else source in COMPOSE["volumes"]
     provider = yaml.safe_load((DEPLOY / "grafana/provisioning/dashboards/glmserve.yaml").read_text("utf-8"))
     mounted = dict(reversed(volume.split(":")[:2]) for volume in COMPOSE["services"]["grafana"]["volumes"])
     assert mounted[provider["providers"][0]["options"]["path"]] == "./grafana/dashboards"
     prometheus = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text("utf-8"))
     assert all((DEPLOY / "prometheus" / name).is_file() for name in prometheus["rule_files"])
-    assert prometheus["scrape_configs"][0]["static_configs"][0]["targets"] == ["glmserve:8000"]
+    (scraped,) = prometheus["scrape_configs"]
+    assert scraped["static_configs"][0]["targets"] == ["glmserve:8000"]
+    (secret,) = COMPOSE["services"]["prometheus"]["secrets"]
+    assert scraped["authorization"]["credentials_file"] == f"/run/secrets/{secret}"
+    assert COMPOSE["secrets"][secret]["environment"] in COMPOSE["services"]["glmserve"]["environment"]
+
+
+def test_compose_asks_for_a_key_and_has_a_place_for_models() -> None:
+    served = COMPOSE["services"]["glmserve"]
+    assert served["environment"]["GLMSERVE_API_KEY"].startswith("${GLMSERVE_API_KEY:?")
+    assert any(volume.endswith(":/models:ro") for volume in served["volumes"])
 
 
 def test_the_unit_is_hardened_and_comes_back() -> None:
@@ -117,3 +139,74 @@ def test_the_unit_is_hardened_and_comes_back() -> None:
     for name, value in {"DynamicUser": "yes", "NoNewPrivileges": "yes", "ProtectSystem": "strict"}.items():
         assert service[name] == value
     assert service["Restart"] == "on-failure"
+
+
+def test_the_sample_of_settings_is_read_with_all_its_keys() -> None:
+    settings = load_settings({}, {}, DEPLOY / "glmserve.toml")
+    (model,) = settings.models
+    assert (model.model, model.parallel, settings.host) == ("chatglm2-6b", 16, "0.0.0.0")
+    assert unit()["ExecStart"].split()[-4:] == ["--drain-seconds", "5", "--shutdown-seconds", "30"]
+    assert (settings.drain_seconds, settings.shutdown_seconds) == (5, 30)
+
+
+def test_a_unit_with_a_python_under_home_sees_that_alone() -> None:
+    text = (DEPLOY / "systemd" / "python-under-home.conf").read_text("utf-8")
+    assert "ProtectHome=tmpfs" in text
+    bound = re.findall(r"^BindReadOnlyPaths=(.*)$", text, re.MULTILINE)[0].split()
+    starts = re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE)
+    assert starts[0] == "", "systemd adds to the commands of the unit otherwise"
+    program, *words = starts[1].split()
+    assert any(program.startswith(f"{folder}/") for folder in bound)
+    assert words == unit()["ExecStart"].split()[1:]
+
+
+def test_nginx_passes_streams_on_as_they_come(tmp_path: Path) -> None:
+    """The sample as it is, on other ports."""
+    sample = (DEPLOY / "nginx" / "glmserve.conf").read_text("utf-8")
+    with serve(make_app(ScriptedEngine(step_seconds=0.05))) as server:
+        here = sample.replace("127.0.0.1:8000", server.removeprefix("http://")).replace(
+            "listen 80", "listen 127.0.0.1:{port}"
+        )
+        with running_proxy(
+            "nginx", ["nginx", "-p", ".", "-c", "conf"], _NGINX.replace("SAMPLE", here), tmp_path
+        ) as url:
+            body = {"messages": [{"role": "user", "content": "你好"}], "stream": True}
+            with httpx.stream("POST", f"{url}/v1/chat/completions", json=body) as reply:
+                times = [time.monotonic() for _ in reply.iter_raw()]
+    assert len(times) > 2
+    assert times[-1] - times[0] > 0.05
+
+
+_NGINX = """
+daemon off; worker_processes 1; pid nginx.pid; error_log stderr;
+events {}
+http {
+  access_log off; client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
+  SAMPLE
+}
+"""
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["http://archive.ubuntu.com/ubuntu/", "http://security.ubuntu.com/ubuntu", "http://ports.ubuntu.com/ubuntu-ports/"],
+)
+def test_a_mirror_takes_the_place_of_ubuntus_hosts(tmp_path: Path, line: str) -> None:
+    sources = tmp_path / "sources.list.d" / "ubuntu.sources"
+    sources.parent.mkdir()
+    sources.write_text(f"Types: deb\nURIs: {line}\nSuites: noble\n")
+    script = [str(ROOT / "docker" / "apt-mirror.sh"), str(tmp_path)]
+    subprocess.run(script, check=True, env={"PATH": os.environ["PATH"]})
+    assert line in sources.read_text()
+    subprocess.run(script, check=True, env={"PATH": os.environ["PATH"], "UBUNTU_MIRROR": "https://m.example/ubuntu"})
+    assert "URIs: https://m.example/ubuntu/\n" in sources.read_text()
+
+
+def test_the_image_copies_what_it_builds_from() -> None:
+    """A link of the package that leads nowhere would be left out without a word."""
+    stage = (ROOT / "Dockerfile").read_text("utf-8").partition("AS app")[2].partition("\nFROM")[0]
+    copied = set(re.findall(r"^COPY (\w+) \w+$", stage, re.MULTILINE))
+    linked = {
+        link.resolve().relative_to(ROOT).parts[0] for link in (ROOT / "src" / "glmserve").iterdir() if link.is_symlink()
+    }
+    assert linked <= copied

@@ -2,9 +2,7 @@
 
 import contextlib
 import json
-import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +13,9 @@ import httpx
 import pytest
 
 from tests.support.api import make_app, serve
+from tests.support.proxies import running_proxy
 from tests.support.raw_http import Recorder, exchange, recording
 from tests.support.scripted_engine import ScriptedEngine
-from tests.support.slow_callers import wait_until
 
 NGINX = """
 daemon off; worker_processes 1; pid nginx.pid; error_log stderr;
@@ -60,28 +58,9 @@ PROXIES = {
 def proxy(name: str, server: str, folder: Path) -> Iterator[str]:
     """Yield the address of a proxy before ``server``; skip the test where that program is not installed."""
     program, configuration, location, command = PROXIES[name]
-    found = shutil.which(program, path="/usr/sbin:/usr/bin:/usr/local/bin:/usr/local/sbin")
-    if not found:
-        pytest.skip(f"{program} is not installed")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = server.removeprefix("http://")
-    (folder / "conf").write_text(configuration.format(port=port, server=server, location=location))
-    environment = {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
-    with (folder / "log").open("wb") as log:
-        running = subprocess.Popen([found, *command[1:]], cwd=folder, env=environment, stdout=log, stderr=log)
-    try:
-        wait_until(lambda: _answers(port), f"{name} did not start: {(folder / 'log').read_text()}")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        running.terminate()
-        running.wait(10)
-
-
-def _answers(port: int) -> bool:
-    with contextlib.suppress(OSError):
-        return socket.create_connection(("127.0.0.1", port), timeout=1).close() is None
-    return False
+    text = configuration.format(port="{port}", server=server.removeprefix("http://"), location=location)
+    with running_proxy(program, command, text, folder) as url:
+        yield url
 
 
 @pytest.fixture(params=PROXIES)
