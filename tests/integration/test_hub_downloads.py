@@ -211,6 +211,16 @@ def test_a_private_model_of_modelscope_wants_its_token(stand_in: StandIn, tmp_pa
     assert (pull(modelscope(stand_in.url, tmp_path, MODELSCOPE_API_TOKEN="ms-secret")) / WEIGHTS).read_bytes() == DATA
 
 
+def test_a_token_is_not_sent_on_to_another_server(stand_in: StandIn, tmp_path: Path) -> None:
+    stand_in.token = "ms-secret"
+    with hub.running(StandIn(REPOSITORY, dict(FILES))) as elsewhere:
+        stand_in.sent_on_to = elsewhere.url.replace("127.0.0.1", "localhost")
+        folder = pull(modelscope(stand_in.url, tmp_path, MODELSCOPE_API_TOKEN="ms-secret"))
+    assert (folder / WEIGHTS).read_bytes() == DATA
+    assert "Bearer ms-secret" in stand_in.tokens
+    assert [token for token in elsewhere.tokens if "ms-secret" in token] == []
+
+
 @pytest.mark.parametrize("data", [None, [], {"Files": [{"Path": 1}]}, {"Files": [{"Path": "a", "Type": "blob"}]}])
 def test_a_list_that_cannot_be_read_is_said(data: object, stand_in: StandIn, tmp_path: Path) -> None:
     stand_in.listed = {"Code": 200, "Data": data}

@@ -20,6 +20,7 @@ from glmserve.engine.gguf.soundness import (
 )
 from tests.support.foreign_gguf import foreign_chatglm
 from tests.support.gguf_file import Entry, GgufFile, read_gguf
+from tests.support.llama_sources import template, vocabulary, with_template, with_weights
 
 UINT32, FLOAT32 = 4, 6
 PLAIN = RopeFacts(16, 10000.0, 1.0)
@@ -61,6 +62,14 @@ def test_random_weights_of_others_are_read_as_what_they_are(tmp_path: Path) -> N
     assert "<|user|> (" in done.output
     assert "error: the perplexity of the Chinese paragraph is " in done.output
     assert done.output.endswith("Verdict: wrong\n")
+
+
+def test_a_file_with_a_template_of_its_own_is_shown_as_that_renders_it(tmp_path: Path) -> None:
+    file = with_weights(with_template(vocabulary("qwen2"), template("Qwen-Qwen2.5-7B-Instruct")), width=32)
+    report = json.loads(inspect(file.write(tmp_path / "qwen.gguf"), "--no-run", "--json").output)
+    assert (report["right"], report["prompt_format"]) == (True, "template")
+    assert report["prompt"]["text"].endswith("<|im_end|>\n<|im_start|>user\n你好<|im_end|>\n<|im_start|>assistant\n")
+    assert "<|im_end|>" in [stop["text"] for stop in report["prompt"]["stops"]]
 
 
 def test_a_checkpoint_is_told_by_the_file_that_would_be_made_of_it(tmp_path: Path) -> None:

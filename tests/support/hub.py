@@ -41,6 +41,10 @@ class StandIn:
     damaged: dict[str, int] = field(default_factory=dict)
     """These files arrive with another last byte, so many times."""
     ignores_ranges: bool = False
+    sent_on_to: str = ""
+    """Files are redirected to this server, as hubs do with large ones."""
+    tokens: list[str] = field(default_factory=list)
+    """What came in as authorisation."""
     listed: object = None
     """What ModelScope answers in place of its list of files."""
     claimed_sizes: dict[str, int] = field(default_factory=dict)
@@ -174,6 +178,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _file(self, name: str) -> None:
         hub, data = self.stand_in, self.stand_in.files[name]
+        hub.tokens += [self.headers.get("Authorization", ""), self.headers.get("Cookie", "")]
+        if hub.sent_on_to:
+            self.send_response(302)
+            self.send_header("Location", hub.sent_on_to + self.path)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         ranged = "Range" in self.headers and not hub.ignores_ranges
         start = int(self.headers["Range"].removeprefix("bytes=").partition("-")[0]) if ranged else 0
         self.send_response(206 if ranged else 200)

@@ -57,7 +57,7 @@ class ModelScope:
         """Download missing and damaged files and return the folder of the checkpoint. Raises HubError."""
         folder = self._folder_of(model.repository, model.revision)
         with self._told(model.repository):
-            wanted = [file for file in model.files if not _is_here(folder / file.name, file)]
+            wanted = [file for file in model.files if not _is_here(folder / file.name, file, sink)]
             download_all([self._transfer(model, file, folder) for file in wanted], sink)
         return folder
 
@@ -136,5 +136,5 @@ def _has_size(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
 
 
-def _is_here(path: Path, file: RemoteFile) -> bool:
-    return _has_size(path, file.size) and (not file.sha256 or sha256_of(path) == file.sha256)
+def _is_here(path: Path, file: RemoteFile, sink: DownloadSink) -> bool:
+    return _has_size(path, file.size) and (not file.sha256 or sha256_of(path, sink) == file.sha256)

@@ -67,12 +67,15 @@ def download_all(transfers: Sequence[Transfer], sink: DownloadSink) -> None:
             stop.set()
 
 
-def sha256_of(path: Path) -> str:
-    """Return the hash of a file. Raises OSError."""
+def sha256_of(path: Path, sink: DownloadSink | None = None) -> str:
+    """Return the hash of a file, telling ``sink`` how much of it was read. Raises OSError."""
     digest = hashlib.sha256()
+    size = path.stat().st_size
     with path.open("rb") as file:
         while block := file.read(_CHUNK):
             digest.update(block)
+            if sink is not None:
+                sink(path.name, file.tell(), size)
     return digest.hexdigest()
 
 
