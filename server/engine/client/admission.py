@@ -28,6 +28,8 @@ LONGEST_RETRY_S = 60
 
 _SAMPLES = 32
 _LEAST_SAMPLES = 4
+_LEAST_TO_TELL = 2
+"""The same where it is only told, and nobody is rejected for it."""
 
 
 class Turnover:
@@ -53,9 +55,9 @@ class Turnover:
         if self._paused_since is None:
             self._ends.append(now - self._paused)
 
-    def seconds_each(self, now: float) -> float:
-        """Return how long it takes until another one ends; 0 where that is not known."""
-        if len(self._ends) < _LEAST_SAMPLES:
+    def seconds_each(self, now: float, least: int = _LEAST_SAMPLES) -> float:
+        """Return how long it takes until another one ends; 0 where fewer than ``least`` have ended."""
+        if len(self._ends) < least:
             return 0.0
         stood = 0.0 if self._paused_since is None else now - self._paused_since
         return (now - self._paused - stood - self._ends[0]) / len(self._ends)
@@ -101,7 +103,7 @@ class AdmissionController:
 
     def expected_wait(self, ahead: int, now: float) -> float:
         """Return how many seconds it takes until ``ahead`` requests have ended; 0 where that is not known."""
-        return self._turnover.seconds_each(now) * ahead
+        return self._turnover.seconds_each(now, _LEAST_TO_TELL) * ahead
 
     def leave(self, request_id: int, now: float, *, served: bool = True) -> None:
         """A request ended, or was not taken after all; one that has left already may do so again."""

@@ -1,5 +1,6 @@
 """Reports of how far requests without a token are, for the requests that ask for them."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -10,10 +11,27 @@ _AT_ONCE_S = 1.0
 """With a shorter time between reports, the first one comes at once: somebody draws them."""
 
 
+_REPEAT_S = 2.0
+"""Time after which a report comes again though nothing has changed."""
+
+
 @dataclass(slots=True)
 class _Watch:
     every: float
     due: float
+    sent: float = -math.inf
+    """When the last report was made."""
+    told: tuple[int, int] | None = None
+    """Its place in the queue, and its computed tokens."""
+
+    def takes(self, progress: PromptProgress, now: float) -> bool:
+        """Note that ``progress`` is due, and return whether it is worth a report."""
+        self.due = now + self.every
+        told = (progress.position, progress.processed)
+        if told == self.told and now - self.sent < _REPEAT_S:
+            return False
+        self.told, self.sent = told, now
+        return True
 
 
 class ProgressReports:
@@ -52,8 +70,7 @@ class ProgressReports:
         for request_id, watch in list(self._watched.items()):
             if request_id not in present:
                 del self._watched[request_id]
-            elif watch.due <= now:
-                watch.due = now + watch.every
+            elif watch.due <= now and watch.takes(present[request_id], now):
                 reports.append(StepOutput(request_id, progress=present[request_id]))
         return reports
 

@@ -1,6 +1,7 @@
 """What requests without a token are told, and that nothing is told to those who did not ask."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 from glmserve.engine.client.output_stream import RequestOutputQueue
 from glmserve.engine.client.request_tracker import RequestTracker
@@ -8,7 +9,9 @@ from glmserve.engine.interface import ANYBODY
 from glmserve.engine.messages import PromptProgress, StepOutput, Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
+from glmserve.engine.sequence import Sequence
 from glmserve.engine.worker.core import EngineCore
+from glmserve.engine.worker.progress import ProgressReports
 from tests.support.scripted_backend import ScriptedBackend
 
 STEP_S = 1.0
@@ -62,6 +65,21 @@ def test_a_comment_comes_only_after_its_time() -> None:
     told = reports(5.0, requests=3, prompt=20)
     assert told[0] == []
     assert 0 < len(told[2]) < 3
+
+
+def test_what_has_not_changed_is_told_each_two_seconds_only() -> None:
+    clock = Clock()
+    reporter, waiting = ProgressReports(clock), [Sequence(7, (1, 2), SamplingParams(max_tokens=1), 1)]
+    reporter.watch(7, 0.2)
+    told = []
+    for tenth in range(45):
+        clock.now = tenth / 10
+        if reporter.is_due:
+            told += [clock.now for _ in reporter.due(waiting, [], lambda _: 0.0)]
+    assert len(told) == 3
+    assert all(2.0 <= later - earlier < 2.5 for earlier, later in pairwise(told))
+    reporter.due([], [], lambda _: 0.0)
+    assert not reporter.is_due, "a sequence that has a token, or has ended, is forgotten"
 
 
 def test_nobody_who_did_not_ask_is_told_anything() -> None:

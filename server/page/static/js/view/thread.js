@@ -97,7 +97,9 @@ export class Thread {
   }
 
   scrollToEnd() {
-    this.#follows = true;
+    // What is shown before the first message is read from its beginning.
+    this.#follows = this.#views.length > 0;
+    if (!this.#follows) return this.#root.scrollTo(0, 0);
     this.#root.scrollTop = this.#root.scrollHeight;
     this.#toEnd.hidden = true;
   }
@@ -133,6 +135,6 @@ export class Thread {
   #scrolled() {
     const { scrollHeight, scrollTop, clientHeight } = this.#root;
     this.#follows = scrollHeight - scrollTop - clientHeight < NEAR;
-    this.#toEnd.hidden = this.#follows;
+    this.#toEnd.hidden = this.#follows || !this.#views.length;
   }
 }
