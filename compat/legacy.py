@@ -24,7 +24,8 @@ from glmserve.http.json_body import hung_up, read_request
 from glmserve.http.offload import off_loop
 from glmserve.http.openapi import GENERATES, documented
 from glmserve.http.request_record import current_request
-from glmserve.model_pool.registry import ModelCard, ModelRegistry, ServedModel
+from glmserve.model_pool.registry import ModelRegistry
+from glmserve.model_pool.served_model import ModelCard, ServedModel
 
 Clock = Callable[[], datetime]
 

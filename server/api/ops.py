@@ -11,7 +11,8 @@ from glmserve.engine.interface import EngineState
 from glmserve.engine.messages import EngineInfo, EngineStats
 from glmserve.http.openapi import Tag, documented
 from glmserve.http.request_record import current_request
-from glmserve.model_pool.registry import ModelRegistry, NamedModel
+from glmserve.model_pool.registry import ModelRegistry
+from glmserve.model_pool.served_model import NamedModel
 
 
 @dataclass(frozen=True, slots=True)

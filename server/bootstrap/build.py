@@ -16,9 +16,13 @@ from fastapi import FastAPI
 from glmserve.bootstrap.app import ApiOptions, create_app
 from glmserve.bootstrap.engine_config import MODE_FOLDER, ModelPlan, engine_config
 from glmserve.bootstrap.model_source import ModelSource
-from glmserve.bootstrap.prompt_formats import make_prompt_format
-from glmserve.chat.prompts.formats import PromptFormat
+from glmserve.chat.prompts.formats import PromptFormat, prompt_format
 from glmserve.chat.prompts.messages import Message, Role
+from glmserve.chat.prompts.template.format import TemplateFormat
+from glmserve.chat.prompts.template.marks import TemplateFault
+from glmserve.chat.prompts.template.probe import find_traits
+from glmserve.chat.prompts.template.rendering import TemplateSource
+from glmserve.chat.renderer.process import TemplateRenderer
 from glmserve.chat.tasks.task import Task, task_name
 from glmserve.chat.tokenizer.encoder_tokenizer import load_encoder_tokenizer
 from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
@@ -27,6 +31,7 @@ from glmserve.engine.client.client import EngineClient
 from glmserve.engine.client.compute_modes import build_identity
 from glmserve.engine.errors import EngineUnavailable, ModelLoadError
 from glmserve.engine.files import identify_content
+from glmserve.engine.gguf.chat_template import FileTemplate
 from glmserve.engine.gguf.prompt_format import TEMPLATE
 from glmserve.http.middleware.auth import ApiKeyStore, parse_keys
 from glmserve.http.middleware.request_log import SpanWriter
@@ -34,16 +39,45 @@ from glmserve.http.origins import is_loopback_host
 from glmserve.http.request_record import Limits
 from glmserve.model_pool.host import LoadPolicy, ModelHost
 from glmserve.model_pool.prefixes import pins
-from glmserve.model_pool.registry import (
-    EmbeddingModel,
-    ModelCard,
-    ModelRegistry,
-    NamedModel,
-    RerankModel,
-    ServedModel,
-)
+from glmserve.model_pool.registry import ModelRegistry
+from glmserve.model_pool.served_model import EmbeddingModel, ModelCard, NamedModel, RerankModel, ServedModel
 from glmserve.model_pool.task_model import task_models
 from glmserve.models.catalog import CATALOG, SamplingDefaults
+
+
+def make_prompt_format(plan: ModelPlan) -> PromptFormat:
+    """Return the format of ``plan``; a template is tried out before.
+
+    Raises:
+        ValueError: there is no such format, or the template cannot be used; the message names the file.
+        EngineUnavailable: no process that renders can be started.
+    """
+    if plan.prompt_format != TEMPLATE:
+        return prompt_format(plan.prompt_format)
+    name = plan.facts.path.name
+    if not plan.facts.template.text:
+        raise ValueError(f"{name} has no chat template; set another format with --prompt-format")
+    try:
+        return template_format(plan.facts.template)
+    except TemplateFault as fault:
+        raise ValueError(f"the chat template of {name} cannot be used: {fault}") from None
+
+
+def template_format(file: FileTemplate) -> TemplateFormat:
+    """Return the format that a file's template is.
+
+    Raises:
+        TemplateFault: it cannot be used.
+        EngineUnavailable: no process that renders can be started.
+    """
+    source = TemplateSource(file.text, file.specials, file.bos, file.eos)
+    renderer = TemplateRenderer(source)
+    try:
+        return TemplateFormat(renderer, find_traits(renderer, source))
+    except BaseException:
+        renderer.close()
+        raise
+
 
 log = logging.getLogger(__name__)
 

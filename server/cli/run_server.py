@@ -41,7 +41,8 @@ from glmserve.convert.errors import ConvertError
 from glmserve.convert.pipeline import Progress as Step
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.interface import EngineState, EngineStatus
-from glmserve.model_pool.registry import ModelRegistry, NamedModel
+from glmserve.model_pool.registry import ModelRegistry
+from glmserve.model_pool.served_model import NamedModel
 from glmserve.observability.logging import configure_logging
 
 _GREETING = "你好"

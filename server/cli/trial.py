@@ -95,8 +95,7 @@ def _self_test(config: EngineConfig) -> str:
 
 # Imported in the child process alone: the parent must survive a library that cannot be loaded.
 def _try_prompt(plan: ModelPlan) -> PromptTrial:
-    from glmserve.bootstrap.build import load_fitting  # noqa: PLC0415
-    from glmserve.bootstrap.prompt_formats import make_prompt_format  # noqa: PLC0415
+    from glmserve.bootstrap.build import load_fitting, make_prompt_format  # noqa: PLC0415
 
     prompt_format = make_prompt_format(plan)
     tokenizer = load_fitting(plan.facts.path, prompt_format, plan.prompt_format)
@@ -112,7 +111,7 @@ def _try_prompt(plan: ModelPlan) -> PromptTrial:
 
 
 def _try_reading(plan: ModelPlan) -> tuple[ParagraphScore, ...]:
-    from glmserve.bootstrap.prompt_formats import make_prompt_format  # noqa: PLC0415
+    from glmserve.bootstrap.build import make_prompt_format  # noqa: PLC0415
     from glmserve.chat.tokenizer.llama_tokenizer import load_tokenizer  # noqa: PLC0415
     from glmserve.engine.llama.perplexity import score_paragraphs  # noqa: PLC0415
 

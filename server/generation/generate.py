@@ -20,7 +20,7 @@ from glmserve.generation.reasoning import ReasoningParser, opens_reasoning
 from glmserve.generation.tool_schemas import without_refused_schemas
 from glmserve.http.errors import ClientDisconnected
 from glmserve.http.request_context import RequestContext, RequestObserver, RequestProgress
-from glmserve.model_pool.registry import ServedModel
+from glmserve.model_pool.served_model import ServedModel
 
 _T = TypeVar("_T")
 

@@ -9,7 +9,7 @@ from glmserve.engine.errors import GrammarRejected
 from glmserve.engine.interface import Caller
 from glmserve.engine.params import Grammar, GrammarKind
 from glmserve.http.request_context import RequestObserver
-from glmserve.model_pool.registry import ServedModel
+from glmserve.model_pool.served_model import ServedModel
 
 _ANY_ARGUMENTS = MappingProxyType({"type": "object"})
 

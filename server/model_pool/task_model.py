@@ -9,7 +9,7 @@ from glmserve.chat.tasks.task import OutputConstraint, Task, TaskSampling, Varia
 from glmserve.chat.tools.types import Tool
 from glmserve.http.request_context import RequestContext
 from glmserve.model_pool.prefixes import pins, task_prompt
-from glmserve.model_pool.registry import NO_OPTIONS, EncodedPrompt, ModelCard, NamedModel, ServedModel
+from glmserve.model_pool.served_model import NO_OPTIONS, EncodedPrompt, ModelCard, NamedModel, ServedModel
 from glmserve.models.catalog import SamplingDefaults
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from glmserve.bootstrap.app import create_app
 from glmserve.model_pool.host import ModelHost
-from glmserve.model_pool.registry import ModelCard, ModelRegistry, ServedModel
+from glmserve.model_pool.registry import ModelRegistry
+from glmserve.model_pool.served_model import ModelCard, ServedModel
 from glmserve.models.catalog import find
 from tests.support.api import NOW, connect
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine

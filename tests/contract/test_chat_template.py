@@ -13,7 +13,8 @@ from glmserve.chat.prompts.template.format import TemplateFormat
 from glmserve.chat.prompts.template.probe import find_traits
 from glmserve.chat.prompts.template.rendering import Template, TemplateSource
 from glmserve.model_pool.host import ModelHost
-from glmserve.model_pool.registry import ModelCard, ModelRegistry, ServedModel
+from glmserve.model_pool.registry import ModelRegistry
+from glmserve.model_pool.served_model import ModelCard, ServedModel
 from tests.support.api import connect
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 

@@ -11,7 +11,8 @@ from glmserve.bootstrap.app import ApiOptions, create_app
 from glmserve.chat.tasks.task import Task
 from glmserve.http.openapi import openapi_of
 from glmserve.model_pool.host import ModelHost
-from glmserve.model_pool.registry import EmbeddingModel, ModelCard, ModelRegistry, RerankModel
+from glmserve.model_pool.registry import ModelRegistry
+from glmserve.model_pool.served_model import EmbeddingModel, ModelCard, RerankModel
 from glmserve.model_pool.task_model import task_models
 from tests.support.api import MODEL, NOW, connect, served_model
 from tests.support.schema_values import values_of

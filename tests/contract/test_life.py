@@ -10,7 +10,8 @@ from glmserve.bootstrap.app import create_app
 from glmserve.engine.errors import EngineUnavailable, ModelLoadError
 from glmserve.engine.interface import EngineState
 from glmserve.model_pool.host import ModelHost
-from glmserve.model_pool.registry import ModelCard, ModelRegistry, ServedModel
+from glmserve.model_pool.registry import ModelRegistry
+from glmserve.model_pool.served_model import ModelCard, ServedModel
 from tests.support.api import connect, make_app, served_model
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 

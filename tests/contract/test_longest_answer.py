@@ -5,7 +5,8 @@ import pytest
 
 from glmserve.bootstrap.app import create_app
 from glmserve.model_pool.host import ModelHost
-from glmserve.model_pool.registry import ModelCard, ModelRegistry, ServedModel
+from glmserve.model_pool.registry import ModelRegistry
+from glmserve.model_pool.served_model import ModelCard, ServedModel
 from tests.support.api import connect
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 

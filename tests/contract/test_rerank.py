@@ -11,7 +11,8 @@ from glmserve.engine.errors import QueueFull
 from glmserve.http.middleware.auth import ApiKeyStore, parse_keys
 from glmserve.http.request_record import Limits
 from glmserve.model_pool.host import ModelHost
-from glmserve.model_pool.registry import EmbeddingModel, ModelCard, ModelRegistry, RerankModel
+from glmserve.model_pool.registry import ModelRegistry
+from glmserve.model_pool.served_model import EmbeddingModel, ModelCard, RerankModel
 from tests.support.api import MODEL, connect, served_model
 from tests.support.scripted_engine import EOS, ByteTokenizer, ScriptedEngine
 

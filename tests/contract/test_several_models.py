@@ -11,7 +11,8 @@ from glmserve.bootstrap.app import create_app
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.interface import EngineState
 from glmserve.model_pool.host import LoadPolicy, ModelHost
-from glmserve.model_pool.registry import ModelCard, ModelRegistry, ServedModel
+from glmserve.model_pool.registry import ModelRegistry
+from glmserve.model_pool.served_model import ModelCard, ServedModel
 from tests.support.api import NOW, connect, served_model
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 

@@ -10,7 +10,7 @@ import llama_cpp
 import pytest
 from click.testing import CliRunner
 
-from glmserve.bootstrap.prompt_formats import template_format
+from glmserve.bootstrap.build import template_format
 from glmserve.chat.prompts.messages import Message, PromptError, Role
 from glmserve.chat.prompts.template.format import TemplateFormat
 from glmserve.chat.prompts.template.marks import Special

@@ -20,7 +20,8 @@ from glmserve.convert.family_name import FamilyName
 from glmserve.convert.pipeline import convert_checkpoint
 from glmserve.convert.quantize.recipes import QuantType
 from glmserve.model_pool.host import ModelHost
-from glmserve.model_pool.registry import ModelCard, ModelRegistry, ServedModel
+from glmserve.model_pool.registry import ModelRegistry
+from glmserve.model_pool.served_model import ModelCard, ServedModel
 from glmserve.model_pool.task_model import task_models
 from tests.support import baichuan_checkpoint as baichuan
 from tests.support import chatglm2_checkpoint as chatglm2

@@ -15,7 +15,8 @@ from fastapi import FastAPI
 from glmserve.bootstrap.app import ApiOptions, create_app
 from glmserve.http.framing.uvicorn_protocol import BoundedProtocol, bounded_protocol
 from glmserve.model_pool.host import ModelHost
-from glmserve.model_pool.registry import ModelCard, ModelRegistry, ServedModel
+from glmserve.model_pool.registry import ModelRegistry
+from glmserve.model_pool.served_model import ModelCard, ServedModel
 from glmserve.model_pool.task_model import task_models
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 

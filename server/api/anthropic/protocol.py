@@ -34,7 +34,7 @@ from glmserve.chat.tools.types import MAX_TOOLS, ToolConfig
 from glmserve.engine.params import Grammar
 from glmserve.generation.prepare import AnswerParams, ChatParams, PromptParams
 from glmserve.http.errors import InvalidRequest, ThreadNotFound
-from glmserve.model_pool.registry import ModelCard
+from glmserve.model_pool.served_model import ModelCard
 
 _IGNORED = (
     Ignored("metadata"),

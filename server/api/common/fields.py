@@ -11,7 +11,7 @@ from glmserve.engine.params import MAX_BIAS, MAX_TOKENS, SamplingParams
 from glmserve.generation.detokenizer import Detokenizer
 from glmserve.generation.generate import SEED_SPAN, PrefixSalts
 from glmserve.http.errors import InvalidRequest, shown
-from glmserve.model_pool.registry import ModelCard, ServedModel
+from glmserve.model_pool.served_model import ModelCard, ServedModel
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{0,30})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 _WHOLE = re.compile(r"[+-]?[0-9]{1,30}", re.ASCII)

@@ -23,7 +23,8 @@ from glmserve.http.offload import off_loop
 from glmserve.http.openapi import documented
 from glmserve.http.request_context import RequestContext, RequestProgress
 from glmserve.http.request_record import current_request
-from glmserve.model_pool.registry import EmbeddingModel, ModelRegistry
+from glmserve.model_pool.registry import ModelRegistry
+from glmserve.model_pool.served_model import EmbeddingModel
 
 _INPUTS_AT_MOST = 2048
 """OpenAI's bound."""

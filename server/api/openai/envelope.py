@@ -13,7 +13,7 @@ from typing_extensions import NotRequired, TypedDict
 from glmserve.engine.messages import FinishReason
 from glmserve.generation.generation import Timings, Usage
 from glmserve.generation.logprobs import PieceLogprob, TokenLogprob
-from glmserve.model_pool.registry import ModelCard
+from glmserve.model_pool.served_model import ModelCard
 
 Finish = Literal["stop", "length", "tool_calls", "function_call"]
 

@@ -12,7 +12,8 @@ from glmserve.chat.tasks.card import TaskObject, task_card
 from glmserve.engine.errors import EngineUnavailable
 from glmserve.http.errors import InvalidRequest, ModelNotFound, shown
 from glmserve.http.openapi import Tag, documented
-from glmserve.model_pool.registry import EmbeddingModel, ModelCard, ModelRegistry, NamedModel, RerankModel, ServedModel
+from glmserve.model_pool.registry import ModelRegistry
+from glmserve.model_pool.served_model import EmbeddingModel, ModelCard, NamedModel, RerankModel, ServedModel
 from glmserve.model_pool.task_model import TaskModel
 
 

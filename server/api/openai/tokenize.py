@@ -22,7 +22,8 @@ from glmserve.http.json_body import read_request
 from glmserve.http.offload import off_loop
 from glmserve.http.openapi import Tag, documented
 from glmserve.http.request_record import current_request
-from glmserve.model_pool.registry import ModelRegistry, ServedModel
+from glmserve.model_pool.registry import ModelRegistry
+from glmserve.model_pool.served_model import ServedModel
 
 _IDS_AT_MOST = 1 << 17
 _ERRORS = (InvalidRequest, PromptError, ModelNotFound, EngineUnavailable, ModelLoadError)

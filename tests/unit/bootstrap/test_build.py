@@ -26,7 +26,7 @@ from glmserve.engine.gguf.gguf_check import ModelFacts, RopeFacts
 from glmserve.http.request_record import Limits
 from glmserve.model_pool.host import LoadPolicy
 from glmserve.model_pool.prefixes import PinnedPrompt
-from glmserve.model_pool.registry import ModelCard
+from glmserve.model_pool.served_model import ModelCard
 from glmserve.models.catalog import CATALOG, EMBEDDED, SamplingDefaults
 from tests.unit.cli.samples import SAMPLES
 

@@ -13,7 +13,7 @@ from glmserve.generation.generation import Generation, Usage
 from glmserve.generation.prepare import room_for_answer
 from glmserve.http.errors import ClientDisconnected
 from glmserve.http.request_context import RequestContext
-from glmserve.model_pool.registry import ServedModel
+from glmserve.model_pool.served_model import ServedModel
 from tests.support.api import served_model
 from tests.support.scripted_engine import ScriptedEngine, Submission
 

@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from glmserve.api.anthropic.protocol import parse_messages_request
 from glmserve.api.anthropic.protocol import to_params as messages_params
@@ -14,10 +16,19 @@ from glmserve.chat.prompts.messages import Message, Role
 from glmserve.engine.errors import PromptTooLong
 from glmserve.engine.params import MAX_TOKENS, Grammar, GrammarKind, SamplingParams
 from glmserve.generation.generate import GenerationRequest
-from glmserve.generation.prepare import AnswerParams, ChatParams, PromptParams, Truncation, encode_prompt, prepare
-from glmserve.http.errors import InvalidRequest
+from glmserve.generation.prepare import (
+    AnswerParams,
+    ChatParams,
+    PromptParams,
+    Truncation,
+    encode_latest,
+    encode_prompt,
+    next_stride,
+    prepare,
+)
+from glmserve.http.errors import InvalidRequest, TextTooLong
 from glmserve.http.request_context import RequestContext
-from glmserve.model_pool.registry import ServedModel
+from glmserve.model_pool.served_model import EncodedPrompt, ServedModel
 from tests.support.api import served_model
 from tests.support.scripted_engine import ScriptedEngine
 
@@ -146,3 +157,29 @@ async def test_a_request_has_its_own_grammar_before_that_of_its_task() -> None:
     own = Grammar(GrammarKind.REGEX, "a")
     assert (await prepare(model, asked(QUESTION, grammar=own), CONTEXT)).params.grammar == own
     assert (await prepare(model, asked(QUESTION), CONTEXT)).params.grammar is None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("last", [0, 1, 2, 5, 100])
+async def test_a_question_that_never_fits_is_refused_and_no_part_beyond_it_is_asked_for(last: int) -> None:
+    """A single prompt of a million characters was asked for without its only part, which was a 500."""
+    asked: list[int] = []
+
+    async def encode(first: int) -> EncodedPrompt:
+        asked.append(first)
+        raise TextTooLong(10**6, 4096)
+
+    with pytest.raises(TextTooLong):
+        await encode_latest(encode, last, 4096)
+    assert max(asked) == last
+
+
+@given(st.integers(1, 5000), st.integers(0, 3000))
+def test_half_of_what_fits_is_kept_at_least(first: int, fitting: int) -> None:
+    start = next_stride(first, fitting)
+    assert first <= start <= first + fitting // 2
+
+
+def test_while_as_much_fits_the_first_part_changes_seldom() -> None:
+    starts = [next_stride(first, 20) for first in range(1, 33)]
+    assert starts == [8] * 8 + [16] * 8 + [24] * 8 + [32] * 8

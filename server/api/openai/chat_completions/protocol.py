@@ -28,7 +28,7 @@ from glmserve.chat.tools.types import ToolCall, ToolConfig
 from glmserve.engine.params import MAX_LOGPROBS
 from glmserve.generation.prepare import AnswerParams, ChatParams, PromptParams
 from glmserve.http.errors import InvalidRequest
-from glmserve.model_pool.registry import ModelCard
+from glmserve.model_pool.served_model import ModelCard
 
 _NO_THINKING = "use chat_template_kwargs for what the chat template of the model file knows"
 _IGNORED = (

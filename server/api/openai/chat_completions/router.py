@@ -26,7 +26,8 @@ from glmserve.http.openapi import documented
 from glmserve.http.request_context import RequestContext
 from glmserve.http.request_record import current_request
 from glmserve.http.sse import EventStream
-from glmserve.model_pool.registry import ModelRegistry, ServedModel
+from glmserve.model_pool.registry import ModelRegistry
+from glmserve.model_pool.served_model import ServedModel
 
 _ID_PREFIX = "chatcmpl"
 

@@ -35,7 +35,7 @@ from glmserve.http.error_replies import prompt_in
 from glmserve.http.errors import InvalidRequest
 from glmserve.http.offload import off_loop
 from glmserve.http.request_context import RequestContext
-from glmserve.model_pool.registry import EncodedPrompt, ModelCard, ServedModel
+from glmserve.model_pool.served_model import EncodedPrompt, ModelCard, ServedModel
 
 _OWN = (
     Rejected("suffix", (), "the model only continues a text"),

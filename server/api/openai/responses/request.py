@@ -12,7 +12,7 @@ from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tasks.task import Task, VariableError
 from glmserve.generation.prepare import AnswerParams, ChatParams, PromptParams, Truncation
 from glmserve.http.errors import InvalidRequest
-from glmserve.model_pool.registry import ModelCard, ServedModel
+from glmserve.model_pool.served_model import ModelCard, ServedModel
 
 
 def with_defaults(body: ResponsesRequest, task: Task) -> ResponsesRequest:

@@ -53,7 +53,8 @@ from glmserve.http.openapi import GENERATES, Tag, documented
 from glmserve.http.request_context import RequestContext
 from glmserve.http.request_record import current_request
 from glmserve.http.sse import Comment, Event, EventStream
-from glmserve.model_pool.registry import ModelRegistry, ServedModel
+from glmserve.model_pool.registry import ModelRegistry
+from glmserve.model_pool.served_model import ServedModel
 from glmserve.model_pool.task_model import TaskModel
 
 
