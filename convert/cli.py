@@ -23,7 +23,14 @@ from glmserve.convert.checkpoint.source_folder import find_checkpoint, model_nam
 from glmserve.convert.errors import ConvertError
 from glmserve.convert.family_name import FamilyName
 from glmserve.convert.gguf.atomic_file import is_stdout, is_stream
-from glmserve.convert.pipeline import ConversionReport, ProgressSink, convert_checkpoint, kind_of_file, plan_conversion
+from glmserve.convert.pipeline import (
+    ConversionReport,
+    ProgressSink,
+    convert_checkpoint,
+    kind_of_file,
+    plan_conversion,
+    usual_quant,
+)
 from glmserve.convert.pipeline import Progress as Step
 from glmserve.convert.quantize.recipes import QuantType
 from glmserve.convert.type_names import usual_name
@@ -66,8 +73,8 @@ class QuantChoice(click.Choice):  # type: ignore[type-arg] # generic since click
 )  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace a file that was converted from another source.")
 @click.option(
-    "-q", "--quant", type=QuantChoice(),
-    default=DEFAULT_QUANT.value, show_default=True, help="Type of the weights.",
+    "-q", "--quant", type=QuantChoice(), default=None,
+    help="Type of the weights.  [default: q4_k_m; q8_0 for embedding models and rerankers]",
 )  # fmt: skip
 @click.option(
     "--threads",
@@ -97,7 +104,7 @@ def convert(
     source: Path,
     output: str | None,
     force: bool,
-    quant: str,
+    quant: str | None,
     threads: int | None,
     family: str | None,
     imatrix: Path | None,
@@ -111,12 +118,12 @@ def convert(
     hub's cache, or a folder with a single checkpoint in it, is accepted, too. A LoRA adapter or a P-Tuning prefix is
     converted to a small file, to be served with its model. The output gets its final name only when it is complete.
     """
-    kind = QuantType(quant)
     member = FamilyName(family.lower()) if family else None
     try:
         source = find_checkpoint(source)
     except ConvertError as error:
         raise click.ClickException(str(error)) from error
+    kind = QuantType(quant) if quant else usual_quant(source)
     out = output_path(output, f"{model_name(source)}.{kind_of_file(source, kind)}.gguf")
     if verify and is_stream(out):
         raise click.UsageError("--verify reads the file again, so -o must name a file")

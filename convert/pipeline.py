@@ -10,10 +10,12 @@ from typing import BinaryIO, TypeAlias
 from glmserve.convert.adapters.lora_gguf import plan_adapter
 from glmserve.convert.adapters.peft_lora import Adapter, MergedTensors, is_adapter, read_adapter
 from glmserve.convert.adapters.ptuning_prefix import is_prefix, plan_prefix
+from glmserve.convert.checkpoint.config import load_config
 from glmserve.convert.checkpoint.reader import TensorSource, open_checkpoint, weights_findings
 from glmserve.convert.checkpoint.source_folder import find_checkpoint
 from glmserve.convert.errors import ConvertError, UnsupportedModelError
 from glmserve.convert.families.base import Family
+from glmserve.convert.families.bert import MODEL_TYPES
 from glmserve.convert.families.chatglm import ChatGLM
 from glmserve.convert.families.detect import detect
 from glmserve.convert.family_name import FamilyName
@@ -159,6 +161,16 @@ def plan_conversion(
 def may_be_made_from(out: Path, source: Path, quant: QuantType) -> bool:
     """Tell whether a file was converted from ``source``, or records no source. Raises ConvertError, OSError."""
     return stored_origin(out) in ("", origin_of(plan_conversion(source, quant)))
+
+
+def usual_quant(source: Path) -> QuantType:
+    """Return the type for a folder where none is asked for: encoders are small, and lose more by four bits."""
+    try:
+        source = find_checkpoint(source)
+        is_encoder = not is_adapter(source) and load_config(source).model_type in MODEL_TYPES
+    except ConvertError:
+        is_encoder = False  # the conversion says why
+    return QuantType.Q8_0 if is_encoder else QuantType.Q4_K_M
 
 
 def kind_of_file(source: Path, quant: QuantType) -> str:

@@ -20,6 +20,7 @@ class CatalogEntry:
     name: str
     """The name callers use, and the file name of its GGUF."""
     prompt_format: str
+    """Empty for an embedding model or a reranker, which has no prompts."""
     repository: str = ""
     """On Hugging Face; empty for the embedded model."""
     context_length: int = 8192
@@ -70,7 +71,30 @@ CATALOG: tuple[CatalogEntry, ...] = (
     CatalogEntry("glm-z1-32b-0414", "template", "zai-org/GLM-Z1-32B-0414", 32768, _Z1),
     CatalogEntry("baichuan-13b-chat", "baichuan", "baichuan-inc/Baichuan-13B-Chat", 4096, _BAICHUAN),
     CatalogEntry("baichuan2-13b-chat", "baichuan", "baichuan-inc/Baichuan2-13B-Chat", 4096, _BAICHUAN2),
+    *(
+        CatalogEntry(repository.rpartition("/")[2], "", repository, context)
+        for repository, context in (
+            ("BAAI/bge-small-zh-v1.5", 512),
+            ("BAAI/bge-base-zh-v1.5", 512),
+            ("BAAI/bge-large-zh-v1.5", 512),
+            ("BAAI/bge-small-zh", 512),
+            ("BAAI/bge-base-zh", 512),
+            ("BAAI/bge-large-zh", 512),
+            ("BAAI/bge-m3", 8192),
+            ("moka-ai/m3e-small", 512),
+            ("moka-ai/m3e-base", 512),
+            ("moka-ai/m3e-large", 512),
+            ("shibing624/text2vec-base-chinese", 512),
+            ("GanymedeNil/text2vec-large-chinese", 512),
+            ("thenlper/gte-base-zh", 512),
+            ("thenlper/gte-large-zh", 512),
+            ("BAAI/bge-reranker-base", 512),
+            ("BAAI/bge-reranker-large", 512),
+            ("BAAI/bge-reranker-v2-m3", 8192),
+        )
+    ),
 )
+"""The encoders have the positions of their config.json as context."""
 
 
 _FIRST_GENERATION = ("chatglm-6b", "chatglm-6b-int4", "chatglm-6b-int8", "chatglm-6b-int4-qe", "visualglm-6b")

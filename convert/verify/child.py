@@ -55,7 +55,12 @@ def try_file(path: Path, *, extra_buffers: bool = True) -> dict[str, int]:
     if not model:
         raise TrialError("llama.cpp does not load it")
     vocab = llama_cpp.llama_model_get_vocab(model)
-    ids: list[int] = []
+    if _is_encoder(model):
+        ids = list(range(llama_cpp.llama_vocab_n_tokens(vocab)))[-DECODED_TOKENS:]
+        _encode(model, ids)
+        llama_cpp.llama_model_free(model)
+        return {"texts": 0, "tokens": len(ids)}
+    ids = []
     for text in TEXTS:
         tokens = _tokens(vocab, text)
         back = b"".join(_piece(vocab, token) for token in tokens)
@@ -65,6 +70,29 @@ def try_file(path: Path, *, extra_buffers: bool = True) -> dict[str, int]:
     _decode(model, ids[:DECODED_TOKENS], llama_cpp.llama_vocab_n_tokens(vocab))
     llama_cpp.llama_model_free(model)
     return {"texts": len(TEXTS), "tokens": len(ids[:DECODED_TOKENS])}
+
+
+def _is_encoder(model: llama_cpp.llama_model_p) -> bool:
+    kind = ctypes.create_string_buffer(64)
+    llama_cpp.llama_model_meta_val_str(model, b"general.architecture", kind, len(kind))
+    return kind.value == b"bert"
+
+
+def _encode(model: llama_cpp.llama_model_p, ids: Sequence[int]) -> None:
+    """Make a vector or a score of tokens; its text became tokens in the server, without llama.cpp."""
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx = params.n_batch = params.n_ubatch = max(32, len(ids))
+    params.embeddings = True
+    context = llama_cpp.llama_init_from_model(model, params)
+    if not context:
+        raise TrialError("llama.cpp makes no context for it")
+    tokens = (llama_cpp.llama_token * len(ids))(*ids)
+    if llama_cpp.llama_encode(context, llama_cpp.llama_batch_get_one(tokens, len(ids))) != 0:
+        raise TrialError("llama.cpp does not compute with it")
+    pooled = llama_cpp.llama_get_embeddings_seq(context, 0)
+    if not pooled or not np.isfinite(pooled[0]):
+        raise TrialError("the vector or score that it computes is not finite")
+    llama_cpp.llama_free(context)
 
 
 def _only_errors(level: int, text: bytes, _user_data: object) -> None:

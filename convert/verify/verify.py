@@ -34,9 +34,10 @@ class Verification:
     """How llama.cpp failed with repacked weights, where only that failed: the fault is the build's, not the file's."""
 
     def __str__(self) -> str:
-        tried = f", {self.texts} texts to tokens and back, {self.decoded_tokens} tokens computed by llama.cpp"
+        tried = f", {self.texts} texts to tokens and back" if self.texts else ""
+        tried += f", {self.decoded_tokens} tokens computed by llama.cpp" if self.decoded_tokens else ""
         without = f" without repacked weights (with them, on this CPU: {self.problem})" if self.problem else ""
-        return f"verified: {self.tensors} tensors{tried if self.texts else ''}{without}"
+        return f"verified: {self.tensors} tensors{tried}{without}"
 
 
 def verify_file(path: Path, plan: ConversionPlan) -> Verification:

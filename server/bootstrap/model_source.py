@@ -13,7 +13,7 @@ from glmserve import convert, models
 from glmserve.config.schema import ModelSettings, Quant
 from glmserve.convert.checkpoint.source_folder import find_checkpoint, is_checkpoint, model_name
 from glmserve.convert.errors import OutputBusyError, OutputError, UnsupportedModelError
-from glmserve.convert.pipeline import ProgressSink, convert_checkpoint
+from glmserve.convert.pipeline import ProgressSink, convert_checkpoint, usual_quant
 from glmserve.convert.quantize.recipes import QuantType
 from glmserve.engine.gguf.gguf_check import ModelFacts, check_gguf
 from glmserve.engine.gguf.variant_check import check_adapter, check_prefix
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 _BUSY_SECONDS = 0.5
 """How often to look whether another process has converted a checkpoint."""
-_CHECKPOINT_FILES = ("*.json", "*.jinja", "*.model", "*.safetensors", "*.bin")
+_CHECKPOINT_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.safetensors", "*.bin", "*_Pooling/*.json")
 
 
 class UnknownModelError(Exception):
@@ -148,7 +148,7 @@ def _embedded(quant: Quant, cache_dir: Path) -> ModelSource:
 
 
 def _checkpoint(folder: Path, name: str, quant: Quant, cache_dir: Path, entry: CatalogEntry | None) -> ModelSource:
-    kind = QuantType.Q4_K_M if quant is Quant.AUTO else QuantType(quant.value)
+    kind = usual_quant(folder) if quant is Quant.AUTO else QuantType(quant.value)
     where = _digest([str(folder)])
     file = f"{name}-{kind.value}-{where}-{_digest(_state(folder))}.gguf"
     return ModelSource(name=name, gguf=cache_dir / "converted" / file, entry=entry, checkpoint=folder, quant=kind)

@@ -30,7 +30,7 @@ from glmserve.cli.options import UsageProblem, cache_options, complete_known, ou
 from glmserve.config.schema import Hub
 from glmserve.convert.cli import DEFAULT_QUANT, QuantChoice, progress_bar
 from glmserve.convert.errors import ConvertError
-from glmserve.convert.pipeline import convert_checkpoint, kind_of_file, may_be_made_from
+from glmserve.convert.pipeline import convert_checkpoint, kind_of_file, may_be_made_from, usual_quant
 from glmserve.convert.quantize.recipes import QuantType
 from glmserve.models.catalog import CATALOG, find, why_not
 
@@ -110,8 +110,9 @@ _PART = re.compile(r"\w[\w.-]*")
 
 @click.command()
 @click.argument("model", shell_complete=complete_known)
-@click.option("-q", "--quant", type=QuantChoice(),
-              default=DEFAULT_QUANT.value, show_default=True, help="Type of the weights.")  # fmt: skip
+@click.option("-q", "--quant", type=QuantChoice(), default=None,
+              help="Type of the weights.  [default: q4_k_m; q8_0 for embedding models and rerankers]",
+)  # fmt: skip
 @click.option("--from", "hub", type=click.Choice([hub.value for hub in Hub], case_sensitive=False), default=None,
               help="Model hub.  [GLMSERVE_HUB; default: huggingface]")  # fmt: skip
 @click.option("--revision", default=None, help="Branch, tag or commit.  [default: the main branch]")
@@ -126,7 +127,7 @@ def pull(
     model: str,
     as_json: bool,
     force: bool,
-    quant: str,
+    quant: str | None,
     hub: str | None,
     revision: str | None,
     local_files_only: bool,
@@ -139,13 +140,15 @@ def pull(
     the necessary files are downloaded, into the hub's own cache. For a private repository the token of `hf auth login`
     or HF_TOKEN is used, on ModelScope MODELSCOPE_API_TOKEN. HF_ENDPOINT names a mirror of Hugging Face.
     """
-    kind = QuantType(quant)
+    asked = QuantType(quant) if quant else None
     settings = read_settings((), config, {"cache_dir": cache_dir, "hub": hub and hub.lower()})
     repository, name = repository_of(model, settings.hub)
     try:
+        expected = asked or DEFAULT_QUANT
         checkpoint = _fetch(
-            _HUBS[settings.hub](), repository, revision, kind, settings.cache_dir, local_only=local_files_only
+            _HUBS[settings.hub](), repository, revision, expected, settings.cache_dir, local_only=local_files_only
         )
+        kind = asked or usual_quant(checkpoint)
         out = _convert(checkpoint, settings.cache_dir, name, kind, force=force)
     except (HubError, ConvertError, OSError) as error:
         raise click.ClickException(str(error)) from None

@@ -73,7 +73,10 @@ class LogFormat(str, Enum):
 
 
 class Quant(str, Enum):
-    """Type of the weights where a checkpoint folder is served; AUTO is q8_0 for the embedded model, else q4_k_m."""
+    """Type of the weights where a checkpoint folder is served.
+
+    AUTO is q8_0 for the embedded model, embedding models and rerankers, else q4_k_m.
+    """
 
     AUTO = "auto"
     F16 = "f16"

@@ -149,8 +149,12 @@ class ModelRegistry:
         return found
 
     async def start(self) -> None:
-        """Load the models, one after the other: loading is bound by the disk. A failure leaves the others."""
-        for host in self.hosts:
+        """Load the models, one after the other: loading is bound by the disk. A failure leaves the others.
+
+        Those that generate come last: the layers and the cache of such a model take what memory a GPU has left.
+        """
+        encoders = {model.host for model in self._models if isinstance(model, EmbeddingModel | RerankModel)}
+        for host in sorted(self.hosts, key=lambda host: host not in encoders):
             try:
                 await host.start()
             except EngineError as error:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 _SMALL = re.compile(
-    r"(config|generation_config|tokenizer_config|tokenizer|added_tokens|adapter_config)\.json|tokenizer\.model"
+    r"(config|generation_config|tokenizer_config|tokenizer|added_tokens|adapter_config|modules)\.json|tokenizer\.model"
     r"|chat_template\.jinja"
+    # Of embedding models and rerankers: other vocabularies, and how a vector is made of those of the tokens.
+    r"|vocab\.txt|sentencepiece\.bpe\.model|[0-9]_Pooling/config\.json"
     # The code of a checkpoint is read, never run: it tells members of a family apart that its config.json does not.
     r"|(modeling|tokenization)_chatglm\.py"
 )

@@ -16,6 +16,7 @@ from glmserve.engine.llama.exact_gelu import use_exact_gelu
 from glmserve.engine.llama.model_loading import load_weights, ordinary_tokens
 from glmserve.engine.llama.placement import Placement, place, probe
 from glmserve.engine.llama.self_test import MOST_ROWS, check_scores, check_vectors
+from glmserve.engine.llama.threads import AdaptiveThreads
 from glmserve.engine.llama.token_batch import TokenBatch
 from glmserve.engine.messages import EngineInfo
 from glmserve.engine.model_runner import DecodeError
@@ -39,6 +40,8 @@ class LlamaEmbedder(EmbeddingBackend):
         self.usual_tokens = max(config.batch_size, _MOST_INPUTS)
         self.most_inputs = _MOST_INPUTS
         self._context = _open(self._model, placement, self.most_tokens)
+        # Beside other engines: a query computes with fewer threads while they use the cores.
+        self._threads = AdaptiveThreads(self._context, placement, llama_cpp.llama_encode)
         use_exact_gelu()
         self._batch = TokenBatch(self.most_tokens)
         self._size = 1 if facts.ranks else int(llama_cpp.llama_model_n_embd(self._model))
@@ -67,7 +70,7 @@ class LlamaEmbedder(EmbeddingBackend):
     def embed(self, inputs: Sequence[tuple[int, ...]]) -> tuple[bytes, ...]:
         """Return a vector or a score for each input, as float32 in the machine's order. Raises DecodeError."""
         self._batch.fill_whole(inputs)
-        code = int(llama_cpp.llama_encode(self._context, self._batch.native))
+        code = self._threads.decode(self._batch.native)
         if code:
             raise DecodeError(f"llama_encode answered {code}")
         return tuple(self._vector(index) for index in range(len(inputs)))

@@ -2,7 +2,7 @@
 
 import ctypes
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import llama_cpp
@@ -126,6 +126,9 @@ def place(config: EngineConfig, facts: ModelFacts, build: BuildFacts) -> Placeme
         ModelLoadError: CUDA is demanded and there is none, or the context is longer than the model's.
     """
     context_length = config.context_length or facts.context_train
+    if facts.embeds:  # settings of the cache, which it has not, are meant for the models beside it
+        config = replace(config, cache_cells=0, kv_type=KvType.F16)
+        context_length = min(context_length, facts.context_train)
     if context_length > facts.context_train:
         raise ModelLoadError(
             f"a context of {context_length} tokens was asked for; "

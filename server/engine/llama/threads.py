@@ -91,9 +91,15 @@ log = logging.getLogger(__name__)
 class AdaptiveThreads:
     """All threads, or fewer while other programs use the cores."""
 
-    def __init__(self, context: llama_cpp.llama_context_p, placement: Placement) -> None:
-        """Take over ``context``, which has the threads of ``placement``."""
+    def __init__(
+        self,
+        context: llama_cpp.llama_context_p,
+        placement: Placement,
+        compute: Callable[[llama_cpp.llama_context_p, llama_cpp.llama_batch], int] = llama_cpp.llama_decode,
+    ) -> None:
+        """Take over ``context``, which has the threads of ``placement``, and ``compute`` batches with it."""
         self._context = context
+        self._compute = compute
         self._all = self._threads = (placement.threads, placement.threads_batch)
         self._cores = CpuContention(placement.threads_batch) if placement.threads_vary else None
 
@@ -107,14 +113,14 @@ class AdaptiveThreads:
             llama_cpp.llama_set_n_threads(self._context, *self._threads)
 
     def decode(self, batch: llama_cpp.llama_batch) -> int:
-        """Compute ``batch``; return the result of ``llama_decode``."""
+        """Compute ``batch``; return the result of ``llama_decode`` or ``llama_encode``."""
         if self._cores is None or batch.n_tokens > MOST_ROWS:
             self._give_up(0)
-            return int(llama_cpp.llama_decode(self._context, batch))
+            return int(self._compute(self._context, batch))
         self._give_up(self._cores.spared)
         threads = self._threads[batch.n_tokens > 1]
         started, cpu_started = time.perf_counter(), time.process_time()
-        code = int(llama_cpp.llama_decode(self._context, batch))
+        code = int(self._compute(self._context, batch))
         self._cores.observe(threads, time.perf_counter() - started, time.process_time() - cpu_started)
         return code
 
