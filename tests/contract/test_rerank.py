@@ -69,9 +69,10 @@ async def test_only_the_best_are_returned_with_their_text_where_that_is_asked_fo
 
 
 async def test_equal_documents_keep_their_order(http: httpx.AsyncClient) -> None:
-    body = {**ASK, "documents": ["a", "b", "a", "b"], "top_n": 99}
-    results = (await http.post("/v1/rerank", json=body)).json()["results"]
-    assert [one["index"] for one in results] == [0, 1, 2, 3]
+    body = {**ASK, "documents": ["a", "b", "a", "b"]}
+    for top_n in (99, 0, None):
+        results = (await http.post("/v1/rerank", json={**body, "top_n": top_n})).json()["results"]
+        assert [one["index"] for one in results] == [0, 1, 2, 3]
 
 
 async def test_a_thousand_documents_are_one_request(http: httpx.AsyncClient, engine: ScriptedEngine) -> None:
@@ -144,7 +145,7 @@ async def test_pairs_are_scored_in_their_order(
         ("/v1/rerank", {"documents": ["a"] * 10_001}, "documents"),
         ("/v1/rerank", {"query": None}, "query"),
         ("/v1/rerank", {"query": ["a"]}, "query"),
-        ("/v1/rerank", {"top_n": 0}, "top_n"),
+        ("/v1/rerank", {"top_n": -1}, "top_n"),
         ("/v1/rerank", {"top_n": "many"}, "top_n"),
         ("/v1/rerank", {"rank_fields": ["title"]}, "rank_fields"),
         ("/v1/rerank", {"truncate_prompt_tokens": 4}, "truncate_prompt_tokens"),

@@ -82,7 +82,8 @@ def test_every_known_model_is_found_by_each_of_its_names_and_can_be_prompted(ent
         None, (entry.name, entry.repository, entry.former, entry.modelscope, entry.repository.rpartition("/")[2])
     ):
         assert find(name) is entry
-    assert entry.prompt_format == TEMPLATE or prompt_format(entry.prompt_format)
+    if entry.prompt_format not in ("", TEMPLATE):  # an encoder has none
+        prompt_format(entry.prompt_format)
 
 
 def test_a_copy_of_a_known_model_keeps_its_owners_name() -> None:

@@ -94,8 +94,8 @@ class RerankRequest(RequestObject):
     documents: Annotated[
         tuple[str, ...], BeforeValidator(_documents, json_schema_input_type=list[str | DocumentObject])
     ] = Field(description=f"1 to {_DOCUMENTS_AT_MOST} texts, or objects with `text`.")
-    top_n: Annotated[int, Field(ge=1), AsWhole] | None = Field(
-        default=None, description="Return only this many results. Absent or null: all."
+    top_n: Annotated[int, Field(ge=0), AsWhole] | None = Field(
+        default=None, description="Return only this many results. Absent, null or 0: all."
     )
     return_documents: bool | None = Field(default=None, description="true: results contain the documents.")
     max_tokens_per_doc: Annotated[int, Field(ge=1), AsWhole] | None = Field(
@@ -108,7 +108,7 @@ class RerankRequest(RequestObject):
 class ScoreRequest(RequestObject):
     """Body of a request for the scores of pairs."""
 
-    policy = FieldPolicy(ignored=_IGNORED)
+    policy = FieldPolicy(ignored=(*_IGNORED, Ignored("encoding_format", "scores are numbers")))
 
     model: ModelField = None
     text_1: Texts = Field(description="A text, or as many texts as text_2 has. One text is paired with each of text_2.")

@@ -214,7 +214,7 @@ async def _sent(reply: Callable[[], RerankReply | ScoreReply], scores: Scores, c
 def _rerank_reply(body: RerankRequest, scores: Scores, model: str) -> RerankReply:
     order = sorted(range(len(scores.values)), key=lambda index: (-scores.values[index], index))
     results = []
-    for index in order[: body.top_n]:
+    for index in order[: body.top_n or None]:
         result: RerankResult = {"index": index, "relevance_score": scores.values[index]}
         if body.return_documents:
             result["document"] = {"text": body.documents[index]}
