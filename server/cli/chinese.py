@@ -204,7 +204,8 @@ def _in_brackets(text: str) -> str:
 
 _BRACKETS = (
     ("default: ", "默认："), ("all cores", "所有的核"),
-    ("q4_k_m; q8_0 for embedding models and rerankers", "q4_k_m；向量模型和重排模型为 q8_0"), ("the main branch", "主分支"),
+    ("q4_k_m; q8_0 for embedding models and rerankers", "q4_k_m；向量模型和重排模型为 q8_0"),
+    ("the main branch", "主分支"),
     ("./glmserve.toml if it exists", "./glmserve.toml（如果有）"), ("detected from the folder", "由目录判断"),
     ("set by the workload", "由负载决定"), ("new prompts", "新的提示词"), ("the first one", "第一个"),
     (", unless MODEL is given", "，除非写了 MODEL"), (", unless --model is given", "，除非写了 --model"),
