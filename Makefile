@@ -21,8 +21,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --require-hashes --no-build-isolation
 ARGS ?=
 PYTEST_ARGS ?=
-# Two processes, each with whole files. Not for the whole suite, whose timing tests need the cores for themselves.
+# Two processes, each with whole files. What measures time or kills processes needs the cores for itself.
 PARALLEL ?= -n 2 --dist loadfile
+NO_TESTS := 5
+ALONE := tests/resilience tests/hostile tests/page
 SOAK_ARGS ?=
 CLIENTS := openai2 openai3
 VENV_DOCS := .venv-docs
@@ -78,7 +80,8 @@ check: $(VENV)/.installed-test ## run the static checks and the unit tests: unde
 
 test: install-test ## run every check and every test
 	$(STATIC)
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest tests $(ALONE:%=--ignore=%) $(PARALLEL) $(PYTEST_ARGS) || [ $$? = $(NO_TESTS) ]
+	$(BIN)/pytest $(ALONE) $(PYTEST_ARGS) || [ $$? = $(NO_TESTS) ]
 
 soak: install-test ## run the long tests of tests/soak, which print what they measure
 	$(BIN)/pytest tests/soak -v -s --timeout 3600 $(SOAK_ARGS)
