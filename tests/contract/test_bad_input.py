@@ -126,7 +126,7 @@ async def test_a_body_past_the_limit_is_refused_whether_it_says_so_or_not(path: 
         ("GET", "/chatglm", 405),
         ("PUT", "/health", 405),
         ("GET", "/v1/models/nobody/nothing", 404),
-        ("GET", "/docs", 404),
+        ("GET", "/docs/nowhere", 404),
     ],
 )
 async def test_a_wrong_address_or_method_gets_the_envelope_too(

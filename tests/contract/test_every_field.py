@@ -84,6 +84,7 @@ COUNTED: dict[str, list[Body]] = {
     "tool_choice": [{"tools": [OWN_TOOL], "tool_choice": choice} for choice in OWN_CHOICES],
     "output_config": [{"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}}],
     "system": [{"system": "s"}, {"system": [{"type": "text", "text": "s"}]}],
+    "thread": [{"thread": {"type": "create"}}],
 }
 BODIES: Mapping[str, Mapping[str, list[Body]]] = {
     "ChatRequest": CHAT,

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 ADDRESSES = ("http://127.0.0.1:8000", "http://127.0.0.1:7030")
 """Of the servers in the examples; in their place stands the one of the tests."""
 
-STAGE = ("chatglm2-6b", "my-model", "my-lora", "my-ptuning", "ptuning-output/checkpoint-3000",
+STAGE = ("chatglm2-6b", "my-model", "my-glm4", "my-lora", "my-ptuning", "ptuning-output/checkpoint-3000",
          "bge-large-zh-v1.5", "bge-reranker-base")  # fmt: skip
 """Checkpoint folders that commands in the examples name; here each is the embedded model's."""
 
