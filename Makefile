@@ -102,6 +102,7 @@ docs: install ## write the pages that are made from the code
 	$(BIN)/python -m docs.generate.settings_page > docs/settings.md
 	$(BIN)/python -m docs.generate.settings_page zh > docs/zh/settings.md
 	$(BIN)/python -m docs.generate.fields_page > docs/fields.md
+	$(BIN)/python -m docs.generate.fields_page zh > docs/zh/fields.md
 	$(BIN)/python -m docs.generate.metrics_page > docs/metrics.md
 	$(BIN)/python -m docs.generate.errors_page > docs/errors.md
 	$(BIN)/python -m docs.generate.licences_page > docs/licences.md

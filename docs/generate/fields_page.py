@@ -1,12 +1,14 @@
-"""``docs/fields.md``, made from the models and tables that requests are checked by."""
+"""``docs/fields.md`` and ``docs/zh/fields.md``, made from the models and tables that requests are checked by."""
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 import click
 from pydantic.json_schema import JsonSchemaValue
 
+from docs.generate.fields_chinese import COLUMNS, HEAD, line_in_chinese
 from docs.generate.schema_text import value_text
 from glmserve.api.anthropic.protocol import MessagesRequest, PromptRequest
 from glmserve.api.common.base import RequestObject
@@ -66,9 +68,12 @@ _NOTES: Mapping[str, str] = MappingProxyType(
 )
 
 
-def fields_page() -> str:
-    """Return the page."""
-    return _HEAD + "".join(_section(path, kind) for path, kind in ENDPOINTS.items())
+def fields_page(language: str = "en") -> str:
+    """Return the page in English, or with "zh" in Chinese."""
+    tables = "".join(_section(path, kind) for path, kind in ENDPOINTS.items())
+    if language != "zh":
+        return _HEAD + tables
+    return HEAD + "\n".join(map(line_in_chinese, tables.replace(_COLUMNS, COLUMNS).split("\n")))
 
 
 def _section(path: str, kind: type[RequestObject]) -> str:
@@ -110,4 +115,4 @@ def _row(name: str, kind: str, value: str, description: str) -> str:
 
 
 if __name__ == "__main__":
-    click.echo(fields_page(), nl=False)
+    click.echo(fields_page(*sys.argv[1:]), nl=False)

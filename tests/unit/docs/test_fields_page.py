@@ -1,5 +1,6 @@
 """The page of fields, and that it leaves none out."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,14 @@ from glmserve.api.anthropic.protocol import MessagesRequest, PromptRequest
 PAGE = Path(__file__).parents[3] / "docs" / "fields.md"
 
 
-def test_the_fields_page_is_up_to_date() -> None:
-    assert PAGE.read_text("utf-8") == fields_page(), "run make docs"
+@pytest.mark.parametrize(("language", "page"), [("en", PAGE), ("zh", PAGE.parent / "zh" / PAGE.name)])
+def test_the_fields_page_is_up_to_date(language: str, page: Path) -> None:
+    assert page.read_text("utf-8") == fields_page(language), "run make docs"
+
+
+def test_nothing_on_the_chinese_page_is_in_english() -> None:
+    rows = [line for line in fields_page("zh").splitlines() if line.startswith("| `")]
+    assert [row for row in rows if re.search(r"[a-z]+ [a-z]+ [a-z]+", row.rpartition(" | ")[2])] == []
 
 
 @pytest.mark.parametrize(
