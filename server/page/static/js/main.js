@@ -191,7 +191,7 @@ class Page {
 
   #showOptions() {
     const sliders = slidersFor(this.#model);
-    this.#options.show({ system: this.#current.system, sampling: this.#sampling, sliders, hasKey: this.#preferences.key !== "" }, this.#text);
+    this.#options.show({ id: this.#current.id, system: this.#current.system, sampling: this.#sampling, sliders, hasKey: this.#preferences.key !== "" }, this.#text);
   }
 
   #showThread() {

@@ -9,6 +9,7 @@ import { byId, el, iconButton } from "./dom.js";
  * @typedef {import("../texts.js").Text} Text
  *
  * @typedef {object} Shown
+ * @property {string} id of the conversation
  * @property {string} system
  * @property {Sampling} sampling
  * @property {Slider[]} sliders
@@ -30,6 +31,7 @@ export class Options {
   #root = byId("options");
   #button = byId("toggle-options");
   #more = false;
+  #id = "";
   #actions;
 
   /** @param {OptionActions} actions */
@@ -53,6 +55,9 @@ export class Options {
 
   /** @param {Shown} shown @param {Text} text */
   show(shown, text) {
+    // Models are looked at again and again while one is loaded: nobody is to lose the field that is typed into.
+    if (shown.id === this.#id && this.#root.querySelector("textarea:focus, input:focus")) return;
+    this.#id = shown.id;
     const close = iconButton("close", text("close"), () => {
       this.toggle(false);
       this.#button.focus();

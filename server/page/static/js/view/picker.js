@@ -10,6 +10,7 @@ const NOTES = /** @type {Record<string, string>} */ ({ ready: "", idle: "idle", 
 export class Picker {
   #select = /** @type {HTMLSelectElement} */ (byId("model"));
   #note = byId("model-note");
+  #shown = "";
 
   /** @param {(id: string) => void} chosen */
   constructor(chosen) {
@@ -23,6 +24,10 @@ export class Picker {
    * @param {import("../texts.js").Text} text
    */
   show(models, current, language, text) {
+    const shown = JSON.stringify([models, current, language]);
+    // A list that is open would close.
+    if (shown === this.#shown) return;
+    this.#shown = shown;
     const { plain, tasks } = grouped(models, language);
     const option = (/** @type {import("../models.js").Choice} */ choice) => el("option", { value: choice.id, text: choice.label });
     const groups = tasks.map(({ label, choices }) =>
