@@ -19,10 +19,10 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from glmserve.convert.checkpoint.source_folder import find_checkpoint, model_name
+from glmserve.convert.atomic_file import is_stdout, is_stream
+from glmserve.convert.checkpoint.config import find_checkpoint, model_name
 from glmserve.convert.errors import ConvertError
-from glmserve.convert.family_name import FamilyName
-from glmserve.convert.gguf.atomic_file import is_stdout, is_stream
+from glmserve.convert.gguf_format import FamilyName
 from glmserve.convert.pipeline import (
     ConversionReport,
     ProgressSink,
@@ -34,7 +34,7 @@ from glmserve.convert.pipeline import (
 from glmserve.convert.pipeline import Progress as Step
 from glmserve.convert.quantize.recipes import QuantType
 from glmserve.convert.type_names import usual_name
-from glmserve.convert.verify.verify import verify_file
+from glmserve.convert.verify import verify_file
 
 # The best quality that a 6B model has in about 4 GB: attention and the down projection get more bits in half of
 # the layers, and the output matrix everywhere.

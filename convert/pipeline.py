@@ -1,33 +1,96 @@
-"""One pass from a checkpoint folder to a GGUF: read, map, quantise, write."""
+"""One pass from a checkpoint folder to a GGUF: check the target, read, map, quantise, write."""
 
+import hashlib
+import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from glmserve.convert.adapters.lora_gguf import plan_adapter
-from glmserve.convert.adapters.peft_lora import Adapter, MergedTensors, is_adapter, read_adapter
+from glmserve.convert.adapters.lora import Adapter, MergedTensors, is_adapter, plan_adapter, read_adapter
 from glmserve.convert.adapters.ptuning_prefix import is_prefix, plan_prefix
-from glmserve.convert.checkpoint.config import load_config
+from glmserve.convert.atomic_file import check_regular, complete_file, is_stream, stream
+from glmserve.convert.checkpoint.config import find_checkpoint, load_config
 from glmserve.convert.checkpoint.reader import TensorSource, open_checkpoint, weights_findings
-from glmserve.convert.checkpoint.source_folder import find_checkpoint
-from glmserve.convert.errors import ConvertError, UnsupportedModelError
+from glmserve.convert.errors import ConvertError, OutputError, UnsupportedModelError
 from glmserve.convert.families.base import Family
 from glmserve.convert.families.bert import MODEL_TYPES
 from glmserve.convert.families.chatglm import ChatGLM
 from glmserve.convert.families.detect import detect
-from glmserve.convert.family_name import FamilyName
-from glmserve.convert.gguf.atomic_file import complete_file, is_stream, stream
-from glmserve.convert.gguf.writer import encode_header, padding
-from glmserve.convert.gguf_keys import ORIGIN
+from glmserve.convert.gguf_format import ORIGIN, FamilyName, encode_header, padding
 from glmserve.convert.plan import ConversionPlan, Fallback, plan_model
 from glmserve.convert.quantize.ggml_kernels import load_kernels
 from glmserve.convert.quantize.imatrix import read_imatrix
 from glmserve.convert.quantize.recipes import QuantType
 from glmserve.convert.quantize.run import default_threads, quantize_all
-from glmserve.convert.target import check_target, origin_of, stored_origin
+
+_HEAD_BYTES = 1 << 16
+"""The key stands before the vocabulary, within the first kilobytes."""
+_DIGEST = 64
+"""Characters."""
+
+
+def origin_of(plan: ConversionPlan) -> str:
+    """Return a digest of a plan's input: the names and shapes of its tensors, and three rows of each.
+
+    It is the same for each type of weights, and for .bin and safetensors files of the same values.
+
+    Raises:
+        CheckpointError: a row cannot be read.
+    """
+    digest = hashlib.sha256()
+    for job, tensor in zip(plan.jobs, plan.tensors, strict=True):
+        digest.update(f"{tensor.name} {tensor.shape}\n".encode())
+        for row in sorted({0, job.rows // 2, job.rows - 1} if job.rows else ()):
+            digest.update(plan.source.read_rows(job.source, row, 1).tobytes())
+    return digest.hexdigest()
+
+
+def check_target(path: Path, inputs: Iterable[Path], origin: str, *, force: bool) -> None:
+    """Check that a conversion may write ``path``.
+
+    Args:
+        path: the file.
+        inputs: files and folders that the conversion reads.
+        origin: of what is converted; see ``origin_of``.
+        force: whether a file with another origin may be replaced.
+
+    Raises:
+        OutputError: it may not; the message says why.
+    """
+    try:
+        check_regular(path)
+        if not path.exists():
+            return
+        if any(path.samefile(file) for file in _files(inputs)):
+            raise OutputError(f"{path} is one of the files that are converted; choose another name")
+        if not force and stored_origin(path) != origin:
+            raise OutputError(
+                f"{path} exists and was not made from this source; choose another name, or replace it with --force"
+            )
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _files(inputs: Iterable[Path]) -> Iterator[Path]:
+    for path in inputs:
+        if path.is_dir():
+            # A converted file may lie beside its source; it is none.
+            yield from (file for file in path.rglob("*") if file.is_file() and file.suffix not in (".gguf", ".part"))
+        elif path.exists():
+            yield path
+
+
+def stored_origin(path: Path) -> str:
+    """Return the origin that a file tells; empty where it tells none. Raises OSError."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    key = ORIGIN.encode()
+    before = struct.pack("<Q", len(key)) + key + struct.pack("<IQ", 8, _DIGEST)
+    at = head.find(before)
+    return head[at + len(before) :][:_DIGEST].decode("ascii", "replace") if at >= 0 else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,7 @@ from gguf import GGMLQuantizationType as GGMLType
 from glmserve.convert.checkpoint.reader import TensorSource
 from glmserve.convert.errors import TensorShapeError, TensorTypeError, UnknownTensorError
 from glmserve.convert.families.base import Family, TensorMapping
-from glmserve.convert.gguf.writer import TensorHeader, padding
-from glmserve.convert.gguf_keys import Metadata
-from glmserve.convert.quantize.ggml_kernels import block_size
+from glmserve.convert.gguf_format import Metadata, TensorHeader, block_size, padding
 from glmserve.convert.quantize.imatrix import ImportanceMatrix
 from glmserve.convert.quantize.recipes import QuantType, fit_type, wanted_type
 from glmserve.convert.quantize.run import QuantizeJob

@@ -16,7 +16,7 @@ from glmserve.convert.checkpoint.reader import TensorInfo, TensorSource
 from glmserve.convert.errors import CorruptFileError, MissingTensorError, TensorShapeError, UnknownTensorError
 from glmserve.convert.families.base import TensorMapping
 from glmserve.convert.families.chatglm import ARCHITECTURE, ChatGLMConfig
-from glmserve.convert.gguf_keys import PREFIX_LENGTH
+from glmserve.convert.gguf_format import PREFIX_LENGTH
 from glmserve.convert.plan import ConversionPlan, plan_tensors
 from glmserve.convert.quantize.recipes import QuantType
 

@@ -1,4 +1,4 @@
-"""A checkpoint's ``config.json``, read and checked key by key."""
+"""A checkpoint's folder, its ``config.json`` read and checked key by key, and files that are something else."""
 
 import json
 from collections.abc import Mapping
@@ -6,9 +6,98 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
-from glmserve.convert.checkpoint.foreign_content import START_BYTES, check_start
-from glmserve.convert.checkpoint.source_folder import model_name
-from glmserve.convert.errors import CorruptFileError, MissingFileError
+from glmserve.convert.errors import CorruptFileError, MissingFileError, UnsupportedFileError, UnsupportedModelError
+
+START_BYTES = 64
+"""Number of leading bytes that identify the file."""
+
+_PAGES = (b"<!doctype html", b"<html", b"<head", b"<!--")
+
+
+def check_start(path: Path, start: bytes) -> None:
+    """Reject a file whose first bytes show that it is no part of a checkpoint.
+
+    Raises:
+        UnsupportedFileError: it is a pointer of Git LFS.
+        CorruptFileError: it is a web page.
+    """
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.startswith(b"version https://git-lfs"):
+        raise UnsupportedFileError(path, "is only a pointer of Git LFS; get the file itself with git lfs pull")
+    if text.lower().startswith(_PAGES):
+        raise CorruptFileError(path, "it is a web page (HTML), such as the error page of a download")
+
+
+def check_file(path: Path) -> None:
+    """Look at the start of a file; raises as ``check_start`` does, and OSError."""
+    with path.open("rb") as file:
+        check_start(path, file.read(START_BYTES))
+
+
+_CONFIGS = ("config.json", "adapter_config.json")
+_CACHED = "models--"
+_SNAPSHOTS = "snapshots"
+_STEP = "checkpoint-"
+"""Prefix of the folders that a trainer saves to."""
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Tell whether a folder has the configuration of a model or of an adapter."""
+    return any((folder / name).exists() for name in _CONFIGS)
+
+
+def find_checkpoint(folder: Path) -> Path:
+    """Return ``folder``, or the only checkpoint below it: of a hub's cache, or of a training's output folder.
+
+    Where there is none, that is told when its configuration is read.
+
+    Raises:
+        UnsupportedModelError: there are several.
+    """
+    if is_checkpoint(folder) or not folder.is_dir():
+        return folder
+    if (folder / _SNAPSHOTS).is_dir():
+        return _snapshot(folder)
+    found = sorted((one for one in folder.iterdir() if one.is_dir() and is_checkpoint(one)), key=_order)
+    if len(found) > 1:
+        raise UnsupportedModelError(
+            folder, f"holds {len(found)} checkpoints; name one of them: {', '.join(one.name for one in found[:20])}"
+        )
+    return found[0] if found else folder
+
+
+def model_name(folder: Path) -> str:
+    """Return the name of a model in ``folder``; a hub's cache or a training run has it in the folder above."""
+    path = folder.resolve()
+    repository = path.parent.parent.name
+    if path.parent.name == _SNAPSHOTS and repository.startswith(_CACHED):
+        return repository.rpartition("--")[2]
+    if path.name.startswith(_CACHED):
+        return path.name.rpartition("--")[2]
+    if path.name.startswith(_STEP) and path.parent.name:
+        return f"{path.parent.name}-{path.name}"
+    return path.name
+
+
+def _snapshot(repository: Path) -> Path:
+    """Return the folder of the main branch, as the hub's own client finds it, or of the only commit."""
+    try:
+        named = (repository / "refs" / "main").read_text("utf-8").strip()
+    except (OSError, ValueError):
+        named = ""
+    snapshots = sorted(one for one in (repository / _SNAPSHOTS).iterdir() if one.is_dir())
+    chosen = [one for one in snapshots if one.name == named] or snapshots
+    if len(chosen) > 1:
+        raise UnsupportedModelError(
+            repository, f"holds {len(chosen)} snapshots, and refs/main names none of them; name the folder of one"
+        )
+    return chosen[0] if chosen else repository
+
+
+def _order(folder: Path) -> tuple[int, str]:
+    step = folder.name.removeprefix(_STEP)
+    return (int(step) if step.isdecimal() else 0, folder.name)
+
 
 MOST_LAYERS = 512
 """LLAMA_MAX_LAYERS of the vendored llama.cpp."""

@@ -4,19 +4,84 @@ Rows come by plain reads, not through a memory map: a file that is cut off while
 instead of a SIGBUS, and pages of the source do not count as resident memory.
 """
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glmserve.convert.checkpoint.config import read_json_object
-from glmserve.convert.checkpoint.raw_tensor import BITS, READABLE, StoredTensor, read_exactly, to_float32
-from glmserve.convert.checkpoint.safetensors import read_header
+from glmserve.convert.checkpoint.config import START_BYTES, check_start, read_json_object
+from glmserve.convert.checkpoint.raw_tensor import BITS, READABLE, StoredTensor, bytes_of, read_exactly, to_float32
 from glmserve.convert.checkpoint.torch_zip import read_shard
 from glmserve.convert.errors import CorruptFileError, MissingFileError, MissingTensorError, TensorTypeError
+
+MAX_HEADER_BYTES = 100_000_000
+"""The limit of the format; a longer one means that the file is something else."""
+
+
+def read_header(path: Path) -> dict[str, StoredTensor]:
+    """Return the tensors of a safetensors file by name; the header is checked against the file.
+
+    A file is 8 bytes (little-endian length of the header), the header (JSON), and the data.
+
+    Raises:
+        MissingFileError: there is no such file.
+        CorruptFileError: the header makes no sense, or the file is shorter than the header says.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise CorruptFileError(path, "it is no regular file")
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            start = file.read(START_BYTES)
+            check_start(path, start)
+            length = int.from_bytes(start[:8], "little")
+            file.seek(8)
+            if size < 8 or length > min(MAX_HEADER_BYTES, size - 8):
+                raise CorruptFileError(path, "it does not start like a safetensors file")
+            header = file.read(length)
+    except FileNotFoundError as error:
+        raise MissingFileError(path, "download it") from error
+    tensors = dict(_parse(path, header, 8 + length))
+    end = max((t.offset + t.nbytes for t in tensors.values()), default=0)
+    if end > size:
+        raise CorruptFileError(path, f"it has {size:,} bytes where its header asks for {end:,}")
+    in_order = sorted(tensors.items(), key=lambda item: item[1].offset)
+    for (_, before), (name, tensor) in pairwise(in_order):
+        if tensor.offset < before.offset + before.nbytes:
+            raise CorruptFileError(path, f"its header gives tensor {name} bytes of another one")
+    return tensors
+
+
+def _parse(path: Path, header: bytes, data_start: int) -> Iterator[tuple[str, StoredTensor]]:
+    try:
+        document: object = json.loads(header)
+    except (ValueError, RecursionError) as error:
+        raise CorruptFileError(path, "its header is not JSON") from error
+    if not isinstance(document, dict):
+        raise CorruptFileError(path, "its header is not a JSON object")
+    for name, entry in document.items():
+        if name != "__metadata__":
+            yield str(name), _stored(path, str(name), entry, data_start)
+
+
+def _stored(path: Path, name: str, entry: object, data_start: int) -> StoredTensor:
+    match entry:
+        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(begin), int(end)]}:
+            pass
+        case _:
+            raise CorruptFileError(path, f"its header describes tensor {name} in no known way")
+    if not all(isinstance(n, int) and n >= 0 for n in shape) or not 0 <= begin <= end:
+        raise CorruptFileError(path, f"its header gives tensor {name} an impossible shape or place")
+    # A type unknown here is rejected when the tensor is read, with a message about types.
+    if dtype in BITS and bytes_of(dtype, tuple(shape)) != end - begin:
+        raise CorruptFileError(path, f"its header gives tensor {name} a size that does not match its shape")
+    return StoredTensor(path=path, dtype=dtype, shape=tuple(shape), offset=data_start + begin, nbytes=end - begin)
+
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from glmserve.convert.checkpoint.foreign_content import START_BYTES, check_start
+from glmserve.convert.checkpoint.config import START_BYTES, check_start
 from glmserve.convert.checkpoint.raw_tensor import BITS, StoredTensor, bytes_of
 from glmserve.convert.checkpoint.torch_pickle import ForbiddenPickle, TensorView, read_tensors
 from glmserve.convert.errors import CorruptFileError, ForbiddenContentError, MissingFileError, UnsupportedFileError

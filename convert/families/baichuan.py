@@ -16,8 +16,7 @@ from glmserve.convert.checkpoint.reader import TensorSource
 from glmserve.convert.checkpoint.views import View, ViewedTensors, normalize_rows
 from glmserve.convert.errors import TensorShapeError, UnsupportedModelError
 from glmserve.convert.families.base import TensorMapping
-from glmserve.convert.family_name import FamilyName
-from glmserve.convert.gguf_keys import Metadata
+from glmserve.convert.gguf_format import FamilyName, Metadata
 from glmserve.convert.vocab.baichuan import RoleIds, baichuan_vocabulary, read_role_ids
 
 ARCHITECTURE = "baichuan"

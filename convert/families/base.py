@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from glmserve.convert.checkpoint.reader import TensorSource
-from glmserve.convert.family_name import FamilyName
-from glmserve.convert.gguf_keys import Metadata
+from glmserve.convert.gguf_format import FamilyName, Metadata
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,7 @@ from glmserve.convert.errors import UnsupportedModelError
 from glmserve.convert.families.base import TensorMapping
 from glmserve.convert.families.bert_pooling import Pooling, VectorRecipe, read_recipe
 from glmserve.convert.families.bert_tensors import BertConfig, named_tensors, tensor_table
-from glmserve.convert.family_name import FamilyName
-from glmserve.convert.gguf_keys import NORMALIZE_VECTORS, Metadata
+from glmserve.convert.gguf_format import NORMALIZE_VECTORS, FamilyName, Metadata
 from glmserve.convert.vocab.unigram import unigram_metadata
 from glmserve.convert.vocab.wordpiece import wordpiece_metadata
 

@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from glmserve.convert.checkpoint.config import MOST_LAYERS, ConfigFile
-from glmserve.convert.checkpoint.int_unpack import UnpackedTensors
 from glmserve.convert.checkpoint.reader import TensorSource
+from glmserve.convert.checkpoint.views import UnpackedTensors
 from glmserve.convert.errors import UnsupportedModelError
 from glmserve.convert.families.base import TensorMapping
 from glmserve.convert.families.chatglm_variant import Variant, decide_variant
-from glmserve.convert.family_name import FamilyName
-from glmserve.convert.gguf_keys import Metadata
+from glmserve.convert.gguf_format import FamilyName, Metadata
 from glmserve.convert.vocab.chatglm import load_vocabulary, vocabulary_metadata
 from glmserve.convert.vocab.glm4 import byte_level_metadata, load_byte_level
 

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from glmserve.convert.checkpoint.config import ConfigFile
-from glmserve.convert.checkpoint.source_folder import model_name
+from glmserve.convert.checkpoint.config import ConfigFile, model_name
 from glmserve.convert.errors import CheckpointError, UnsupportedModelError, VocabularyError
-from glmserve.convert.family_name import FamilyName
+from glmserve.convert.gguf_format import FamilyName
 from glmserve.convert.vocab.tokenizer_model import is_tiktoken, read_model
 
 MEMBERS = (FamilyName.CHATGLM2, FamilyName.CHATGLM3, FamilyName.CODEGEEX2, FamilyName.GLM4)

@@ -9,7 +9,7 @@ from glmserve.convert.checkpoint.config import ConfigFile, load_config
 from glmserve.convert.errors import UnsupportedModelError
 from glmserve.convert.families import baichuan, bert, chatglm, glm
 from glmserve.convert.families.base import Family
-from glmserve.convert.family_name import FamilyName
+from glmserve.convert.gguf_format import FamilyName
 
 Reader: TypeAlias = Callable[[ConfigFile, FamilyName | None], Family]
 """Makes a family of a config.json; the second argument is the user's choice."""

@@ -8,8 +8,7 @@ from glmserve.convert.checkpoint.reader import TensorSource
 from glmserve.convert.errors import UnsupportedModelError
 from glmserve.convert.families.base import TensorMapping
 from glmserve.convert.families.glm_config import GlmConfig, hyperparameters, read_glm_config
-from glmserve.convert.family_name import FamilyName
-from glmserve.convert.gguf_keys import Metadata
+from glmserve.convert.gguf_format import FamilyName, Metadata
 from glmserve.convert.vocab.glm_folder import glm4_vocabulary
 
 _PROMPTS = {"glm": FamilyName.GLM4, "glm4": FamilyName.GLM4_0414}

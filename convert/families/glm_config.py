@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from glmserve.convert.checkpoint.config import MOST_LAYERS, ConfigFile
 from glmserve.convert.errors import CorruptFileError, UnsupportedModelError
-from glmserve.convert.gguf_keys import Metadata
+from glmserve.convert.gguf_format import Metadata
 
 _CHATGLM, _GLM4 = "chatglm", "glm4"
 _ARCHITECTURES: Mapping[str, tuple[str, str]] = {

@@ -11,23 +11,11 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES
 from gguf import GGMLQuantizationType as GGMLType
 from numpy.typing import NDArray
 
 from glmserve.convert.errors import KernelError
-
-
-def block_size(kind: GGMLType) -> int:
-    """Return the number of values per block; a row must be a multiple of it."""
-    values, _ = GGML_QUANT_SIZES[kind]
-    return int(values)
-
-
-def data_bytes(kind: GGMLType, count: int) -> int:
-    """Return the bytes of ``count`` values, a multiple of the block size."""
-    values, nbytes = GGML_QUANT_SIZES[kind]
-    return int(count // values * nbytes)
+from glmserve.convert.gguf_format import data_bytes
 
 
 class Kernels:

@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from glmserve.convert.bounded_reader import BoundedReader
-from glmserve.convert.checkpoint.foreign_content import check_file
+from glmserve.convert.checkpoint.config import check_file
 from glmserve.convert.errors import CheckpointError, ImatrixError
-from glmserve.convert.gguf_keys import Metadata
+from glmserve.convert.gguf_format import BoundedReader, Metadata
 
 Importance = NDArray[np.float32]
 

@@ -12,7 +12,7 @@ from enum import Enum
 from gguf import GGMLQuantizationType as GGMLType
 from gguf import LlamaFileType
 
-from glmserve.convert.quantize.ggml_kernels import block_size
+from glmserve.convert.gguf_format import block_size
 
 
 class QuantType(str, Enum):

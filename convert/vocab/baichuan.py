@@ -15,7 +15,7 @@ from pathlib import Path
 
 from glmserve.convert.checkpoint.config import read_json_object
 from glmserve.convert.errors import CorruptFileError, VocabularyError
-from glmserve.convert.gguf_keys import (
+from glmserve.convert.gguf_format import (
     ASSISTANT_TOKEN_ID,
     NORMALIZER,
     NORMALIZER_TABLE,

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glmserve.convert.errors import VocabularyError
-from glmserve.convert.family_name import FamilyName
-from glmserve.convert.gguf_keys import PROMPT_FORMAT, PROMPT_PREFIX_IDS, Metadata
+from glmserve.convert.gguf_format import PROMPT_FORMAT, PROMPT_PREFIX_IDS, FamilyName, Metadata
 from glmserve.convert.vocab.added_tokens import read_added_tokens, with_added
 from glmserve.convert.vocab.chat_templates import CHATGLM2_TEMPLATE, CHATGLM3_TEMPLATE, CODEGEEX2_TEMPLATE
 from glmserve.convert.vocab.tokenizer_model import Piece, PieceType, SentencePieceModel, read_model

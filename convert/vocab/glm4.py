@@ -10,8 +10,7 @@ from pathlib import Path
 
 from glmserve.convert.checkpoint.config import read_json_object
 from glmserve.convert.errors import CorruptFileError, VocabularyError
-from glmserve.convert.family_name import FamilyName
-from glmserve.convert.gguf_keys import PROMPT_FORMAT, PROMPT_PREFIX_IDS, Metadata
+from glmserve.convert.gguf_format import PROMPT_FORMAT, PROMPT_PREFIX_IDS, FamilyName, Metadata
 from glmserve.convert.vocab.added_tokens import read_added_tokens
 from glmserve.convert.vocab.byte_level import ByteLevelVocabulary, spell
 from glmserve.convert.vocab.chat_templates import GLM4_TEMPLATE

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from glmserve.convert.checkpoint.config import ConfigFile, read_file, read_json_object
 from glmserve.convert.errors import CorruptFileError
-from glmserve.convert.family_name import FamilyName
-from glmserve.convert.gguf_keys import PROMPT_FORMAT, PROMPT_PREFIX_IDS, Metadata
+from glmserve.convert.gguf_format import PROMPT_FORMAT, PROMPT_PREFIX_IDS, FamilyName, Metadata
 from glmserve.convert.vocab.glm4 import byte_level_metadata, load_byte_level
 from glmserve.convert.vocab.tokenizer_json import load_tokenizer_json
 

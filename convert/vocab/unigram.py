@@ -10,7 +10,7 @@ from pathlib import Path
 
 from glmserve.convert.checkpoint.config import read_json_object
 from glmserve.convert.errors import VocabularyError
-from glmserve.convert.gguf_keys import TRIM_SPACES, Metadata
+from glmserve.convert.gguf_format import TRIM_SPACES, Metadata
 from glmserve.convert.vocab.tokenizer_model import Piece, PieceType, read_model
 
 _JSON, _MODEL = "tokenizer.json", "sentencepiece.bpe.model"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from glmserve.convert.checkpoint.config import read_file, read_json_object
 from glmserve.convert.errors import CorruptFileError, MissingFileError, VocabularyError
-from glmserve.convert.gguf_keys import Metadata
+from glmserve.convert.gguf_format import Metadata
 from glmserve.convert.vocab.tokenizer_model import PieceType
 
 _TEXT, _JSON, _CONFIG = "vocab.txt", "tokenizer.json", "tokenizer_config.json"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from glmserve import convert, models
 from glmserve.config.schema import ModelSettings, Quant
-from glmserve.convert.checkpoint.source_folder import find_checkpoint, is_checkpoint, model_name
+from glmserve.convert.checkpoint.config import find_checkpoint, is_checkpoint, model_name
 from glmserve.convert.errors import OutputBusyError, OutputError, UnsupportedModelError
 from glmserve.convert.pipeline import ProgressSink, convert_checkpoint, usual_quant
 from glmserve.convert.quantize.recipes import QuantType

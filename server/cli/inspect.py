@@ -19,7 +19,7 @@ from glmserve.cli.options import UsageProblem, cache_options, complete_model, ou
 from glmserve.cli.trial import PromptTrial, Token, TrialFault, try_prompt, try_reading
 from glmserve.config.schema import ModelSettings
 from glmserve.convert.errors import ConvertError
-from glmserve.convert.gguf.writer import encode_header
+from glmserve.convert.gguf_format import encode_header
 from glmserve.convert.pipeline import plan_conversion
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.gguf.gguf_check import ModelFacts, check_gguf, open_header

@@ -11,8 +11,8 @@ import click
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from glmserve.cli.client import AnswerStats, SentMessage
+from glmserve.convert.atomic_file import complete_file
 from glmserve.convert.errors import OutputError
-from glmserve.convert.gguf.atomic_file import complete_file
 
 SAMPLING: Mapping[str, type[float] | type[int]] = MappingProxyType(
     {

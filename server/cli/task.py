@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from glmserve.chat.tasks.card import task_card
+from glmserve.chat.tasks.task import task_card
 from glmserve.cli.client import ServedTask, ServerCallError, ServerClient, TaskCard
 from glmserve.cli.options import DEFAULT_URL, UsageProblem, client_key, read_settings, reject_settings, settings_options
 from glmserve.config.schema import Settings

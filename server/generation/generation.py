@@ -1,8 +1,8 @@
-"""A running generation: the answers to the prompts of one request, as deltas while they come, or whole."""
+"""A running generation: the answers to the prompts of one request, as deltas while they come or whole; its deadline."""
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,14 +11,61 @@ from anyio import CancelScope
 
 from glmserve.chat.tools.types import ToolCall, gather_calls
 from glmserve.engine.messages import FinishReason
-from glmserve.generation.deadline import Deadline
-from glmserve.generation.detokenizer import Detokenizer
-from glmserve.generation.logprobs import TokenLogprob
-from glmserve.generation.output_processor import RequestOutput, TextDelta, scored_token
-from glmserve.generation.prompt_log import logged
+from glmserve.generation.detokenizer import Detokenizer, TokenLogprob
+from glmserve.generation.output_processor import RequestOutput, TextDelta, log_deltas, scored_token
+from glmserve.http.errors import RequestTimedOut
+from glmserve.http.request_context import RequestContext
 from glmserve.model_pool.host import Tokenizer
 
 _T = TypeVar("_T")
+
+
+class Deadline:
+    """That of a request. One timer serves all of its waits; close it in the end."""
+
+    def __init__(self, context: RequestContext) -> None:
+        """Start the timer where ``context`` has a time limit."""
+        self._limit = context.time_limit
+        self._expired = False
+        self._waiting: asyncio.Task[object] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        if self._limit:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(context.seconds_left(), self._expire)
+
+    async def wait(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        """Await ``work`` within the time limit.
+
+        Raises:
+            RequestTimedOut: the time was up before that; what was started is cancelled.
+        """
+        if self._expired:
+            raise RequestTimedOut(self._limit)
+        self._waiting = asyncio.current_task()
+        try:
+            return await work()
+        except asyncio.CancelledError:
+            if not self._expired or _cancelled_otherwise(self._waiting):
+                raise
+            raise RequestTimedOut(self._limit) from None
+        finally:
+            self._waiting = None
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _expire(self) -> None:
+        self._expired = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+
+def _cancelled_otherwise(task: "asyncio.Task[object] | None") -> bool:
+    """Take back one cancellation of ``task``; return whether there was another. Python 3.10 does not know."""
+    take_back = getattr(task, "uncancel", None)
+    return take_back is not None and take_back() > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +172,7 @@ class Generation:
         self._pending: dict[asyncio.Task[TextDelta], RequestOutput] = {}
         # Most requests have one answer, which needs no task for each of its deltas.
         deltas = _single(self._outputs[0], deadline) if len(self._outputs) == 1 else self._merge()
-        self._deltas = logged(deltas) if log_answers else deltas
+        self._deltas = log_deltas(deltas) if log_answers else deltas
 
     def prompt_logprobs(self, prompt: int = 0) -> tuple[TokenLogprob, ...]:
         """Return the tokens of a prompt, where their log-probabilities are asked for: all, once there is a delta."""

@@ -1,14 +1,15 @@
-"""One sequence of the engine as text: whole characters, up to a stop string, with the scores of its tokens."""
+"""One sequence of the engine as text deltas, with log-probabilities and tool calls; and their log (--log-prompts)."""
 
+import json
+import logging
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 
-from glmserve.chat.tools.interface import AnswerParser
-from glmserve.chat.tools.types import AnswerPiece, CallDelta
+from glmserve.chat.tools.types import AnswerParser, AnswerPiece, CallDelta, gather_calls
 from glmserve.engine.errors import EngineDied
 from glmserve.engine.messages import FinishReason, PromptProgress, SampledToken, StepOutput
-from glmserve.generation.detokenizer import Detokenizer, StopChecker
-from glmserve.generation.logprobs import LogprobBuffer, PieceLogprob, TokenLogprob
+from glmserve.generation.detokenizer import Detokenizer, LogprobBuffer, PieceLogprob, StopChecker, TokenLogprob
 from glmserve.generation.reasoning import ReasonedPiece, ReasoningParser
 from glmserve.http.request_context import RequestProgress
 from glmserve.model_pool.host import Tokenizer
@@ -185,3 +186,34 @@ def scored_token(token: SampledToken, tokenizer: Tokenizer, offset: int, *, bare
 
     top = tuple(PieceLogprob(rival.token_id, piece(rival.token_id), rival.logprob) for rival in token.top)
     return TokenLogprob(token.token_id, piece(token.token_id), token.logprob, offset, top)
+
+
+_prompt_log = logging.getLogger("glmserve.generation.prompt_log")
+
+
+def log_prompt(prompt_ids: tuple[int, ...], tokenizer: Tokenizer) -> None:
+    """Log the text that the model gets."""
+    text = b"".join(map(tokenizer.piece, prompt_ids)).decode("utf-8", "replace")
+    _prompt_log.info("prompt: %s", _quoted(text))
+
+
+async def log_deltas(deltas: AsyncGenerator[TextDelta, None]) -> AsyncGenerator[TextDelta, None]:
+    """Yield ``deltas``, and log the answers when they have ended, as far as they came."""
+    texts: dict[int, str] = defaultdict(str)
+    calls: dict[int, list[CallDelta]] = defaultdict(list)
+    try:
+        async for delta in deltas:
+            texts[delta.index] += delta.text
+            calls[delta.index] += delta.calls
+            yield delta
+    finally:
+        await deltas.aclose()
+        for index, text in sorted(texts.items()):
+            _prompt_log.info("answer %d: %s", index, _quoted(text))
+            for call in gather_calls(calls[index]):
+                _prompt_log.info("answer %d calls %s", index, _quoted(f"{call.name} {call.arguments}"))
+
+
+def _quoted(text: str) -> str:
+    """Return ``text`` on one line."""
+    return json.dumps(text, ensure_ascii=False)

@@ -9,7 +9,7 @@ import pytest
 from gguf import GGUFReader
 
 from glmserve.convert.errors import TensorShapeError, UnsupportedModelError
-from glmserve.convert.family_name import FamilyName
+from glmserve.convert.gguf_format import FamilyName
 from glmserve.convert.pipeline import convert_checkpoint
 from glmserve.convert.quantize.recipes import QuantType
 from tests.support.baichuan_checkpoint import (

@@ -17,7 +17,7 @@ from glmserve.chat.prompts.formats import prompt_format
 from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tokenizer.llama_tokenizer import load_tokenizer
 from glmserve.convert.errors import CorruptFileError, VocabularyError
-from glmserve.convert.family_name import FamilyName
+from glmserve.convert.gguf_format import FamilyName
 from glmserve.convert.pipeline import ConversionReport, convert_checkpoint
 from glmserve.convert.quantize.recipes import QuantType
 from glmserve.convert.vocab.glm4 import GLM4_SPECIALS

@@ -12,7 +12,7 @@ from glmserve.convert.cli import convert
 from glmserve.convert.errors import UnverifiedError, VerifyError
 from glmserve.convert.pipeline import convert_checkpoint, plan_conversion
 from glmserve.convert.quantize.recipes import QuantType
-from glmserve.convert.verify.verify import verify_file
+from glmserve.convert.verify import verify_file
 from tests.support import baichuan_checkpoint
 from tests.support.chatglm2_checkpoint import Shape, make_weights, write_checkpoint
 
@@ -100,7 +100,7 @@ def test_a_build_that_dies_of_repacked_weights_says_nothing_of_the_file(
     checkpoint: Path, gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     does = 'case "$*" in *--no-extra-buffers*) ;; *) kill -SEGV $$ ;; esac'
-    monkeypatch.setattr("glmserve.convert.verify.verify.sys.executable", _python_that(tmp_path, does))
+    monkeypatch.setattr("glmserve.convert.verify.sys.executable", _python_that(tmp_path, does))
     verdict = str(verify_file(gguf, plan_conversion(checkpoint, QuantType.Q8_0)))
     assert "16 tokens computed by llama.cpp without repacked weights (with them, on this CPU: " in verdict
     assert "signal 11" in verdict
@@ -109,7 +109,7 @@ def test_a_build_that_dies_of_repacked_weights_says_nothing_of_the_file(
 def test_a_build_for_another_cpu_leaves_a_file_unverified_and_not_bad(
     checkpoint: Path, gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("glmserve.convert.verify.verify.sys.executable", _python_that(tmp_path, "kill -ILL $$"))
+    monkeypatch.setattr("glmserve.convert.verify.sys.executable", _python_that(tmp_path, "kill -ILL $$"))
     with pytest.raises(UnverifiedError, match=r"not checked: this build of llama\.cpp was made for another CPU"):
         verify_file(gguf, plan_conversion(checkpoint, QuantType.Q8_0))
 
@@ -117,5 +117,5 @@ def test_a_build_for_another_cpu_leaves_a_file_unverified_and_not_bad(
 def test_a_file_that_kills_llama_cpp_either_way_is_still_bad(
     checkpoint: Path, gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("glmserve.convert.verify.verify.sys.executable", _python_that(tmp_path, "kill -ABRT $$"))
+    monkeypatch.setattr("glmserve.convert.verify.sys.executable", _python_that(tmp_path, "kill -ABRT $$"))
     assert "signal 6" in complaint(gguf, checkpoint)

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
 from glmserve.cli.main import main
-from glmserve.convert.family_name import FamilyName
+from glmserve.convert.gguf_format import FamilyName
 from glmserve.engine.client.client import EngineClient
 from glmserve.engine.config import Device, EngineConfig
 from glmserve.engine.errors import ModelLoadError

@@ -8,7 +8,7 @@ import pytest
 from glmserve.bootstrap.build import load_fitting
 from glmserve.chat.prompts.formats import prompt_format
 from glmserve.chat.tokenizer.llama_tokenizer import load_tokenizer
-from glmserve.convert.family_name import FamilyName
+from glmserve.convert.gguf_format import FamilyName
 from glmserve.engine.gguf.gguf_check import check_gguf
 from tests.integration.test_convert_tokenizer import EDGES, mixed_strings
 from tests.support.checkpoints import real_checkpoint

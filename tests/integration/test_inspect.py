@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from glmserve.cli.main import main
-from glmserve.convert.family_name import FamilyName
+from glmserve.convert.gguf_format import FamilyName
 from glmserve.engine.gguf.gguf_check import ModelFacts, RopeFacts, check_gguf, open_header
 from glmserve.engine.gguf.soundness import (
     ParagraphScore,

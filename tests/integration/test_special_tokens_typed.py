@@ -16,7 +16,7 @@ import pytest
 from glmserve.bootstrap.app import ApiOptions, create_app
 from glmserve.chat.tasks.task import Task
 from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
-from glmserve.convert.family_name import FamilyName
+from glmserve.convert.gguf_format import FamilyName
 from glmserve.convert.pipeline import convert_checkpoint
 from glmserve.convert.quantize.recipes import QuantType
 from glmserve.model_pool.host import ModelHost

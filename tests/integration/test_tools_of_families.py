@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from glmserve.convert.family_name import FamilyName
+from glmserve.convert.gguf_format import FamilyName
 from glmserve.convert.pipeline import convert_checkpoint
 from glmserve.convert.quantize.recipes import QuantType
 from tests.conftest import running_server

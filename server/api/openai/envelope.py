@@ -11,8 +11,8 @@ from typing import Literal
 from typing_extensions import NotRequired, TypedDict
 
 from glmserve.engine.messages import FinishReason
+from glmserve.generation.detokenizer import PieceLogprob, TokenLogprob
 from glmserve.generation.generation import Timings, Usage
-from glmserve.generation.logprobs import PieceLogprob, TokenLogprob
 from glmserve.model_pool.served_model import ModelCard
 
 Finish = Literal["stop", "length", "tool_calls", "function_call"]

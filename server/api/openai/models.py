@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from typing_extensions import TypedDict
 
-from glmserve.chat.tasks.card import TaskObject, task_card
+from glmserve.chat.tasks.task import TaskObject, task_card
 from glmserve.engine.errors import EngineUnavailable
 from glmserve.http.errors import InvalidRequest, ModelNotFound, shown
 from glmserve.http.openapi import Tag, documented

@@ -15,11 +15,9 @@ from glmserve.chat.prompts.messages import (
     to_conversation,
     with_system,
 )
-from glmserve.chat.tools.chatglm3 import ChatGLM3Form
-from glmserve.chat.tools.glm4 import Glm4Form
-from glmserve.chat.tools.interface import NamedForm, ToolCallFormat
+from glmserve.chat.tools.named_formats import ChatGLM3Form, Glm4Form
 from glmserve.chat.tools.plain_text import TextForm
-from glmserve.chat.tools.types import Tool
+from glmserve.chat.tools.types import NamedForm, Tool, ToolCallFormat
 
 
 class Encoder(Protocol):

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import takewhile
 
-from glmserve.chat.tools.interface import ToolCallFormat
 from glmserve.chat.tools.plain_text import TextForm
-from glmserve.chat.tools.types import Tool, ToolCall
+from glmserve.chat.tools.types import Tool, ToolCall, ToolCallFormat
 
 
 class PromptError(ValueError):

@@ -1,9 +1,11 @@
-"""A task: a prompt with named variables, its sampling, and the constraint of its answer. Pure."""
+"""A task: a prompt with named variables, its sampling, the constraint of its answer, and its public card. Pure."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+
+from typing_extensions import TypedDict
 
 from glmserve.engine.params import Grammar, GrammarKind
 
@@ -183,3 +185,52 @@ def _literal(value: str) -> str:
 def _escaped(character: str) -> str:
     units = character.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
+
+
+class WordsObject(TypedDict):
+    """A text for people in two languages."""
+
+    zh: str
+    en: str
+
+
+class SlotObject(TypedDict):
+    """A variable of a task, required unless it has a default."""
+
+    name: str
+    description: WordsObject
+    example: str
+    default: str | None
+
+
+class TaskObject(TypedDict):
+    """A task; a message to it fills its main slot."""
+
+    id: str
+    title: WordsObject
+    description: WordsObject
+    slots: list[SlotObject]
+    main_slot: str | None
+
+
+def task_card(task: Task) -> TaskObject:
+    """Return the public description of ``task``."""
+    return {
+        "id": task.id,
+        "title": _words_object(task.title),
+        "description": _words_object(task.description),
+        "slots": [
+            {
+                "name": slot.name,
+                "description": _words_object(slot.description),
+                "example": slot.example,
+                "default": slot.default,
+            }
+            for slot in task.slots
+        ],
+        "main_slot": task.main,
+    }
+
+
+def _words_object(words: Words) -> WordsObject:
+    return {"zh": words.zh, "en": words.en}

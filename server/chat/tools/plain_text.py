@@ -10,12 +10,76 @@ import json
 import re
 from collections.abc import Sequence
 
-from glmserve.chat.tools.answer_text import text_rule
-from glmserve.chat.tools.interface import NewId
-from glmserve.chat.tools.json_end import JsonEnd
 from glmserve.chat.tools.schema import embedded
-from glmserve.chat.tools.types import AnswerPiece, CallDelta, Tool, ToolCall, ToolChoice, ToolConfig
-from glmserve.engine.params import Grammar, GrammarKind
+from glmserve.chat.tools.types import AnswerPiece, CallDelta, NewId, Tool, ToolCall, ToolChoice, ToolConfig
+from glmserve.engine.params import WHITE_SPACE, Grammar, GrammarKind
+
+
+class JsonEnd:
+    """Follows one JSON object or array, character by character, to the bracket that closes it."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._in_string = False
+        self._escaped = False
+        self.found = False
+        """Whether the value is complete."""
+
+    def feed(self, text: str) -> int:
+        """Return how many characters of ``text`` still belong to the value."""
+        for position, character in enumerate(text):
+            if self._ends_with(character):
+                self.found = True
+                return position + 1
+        return len(text)
+
+    def _ends_with(self, character: str) -> bool:
+        if self._in_string:
+            self._in_string = self._escaped or character != '"'
+            self._escaped = character == "\\" and not self._escaped
+            return False
+        if character == '"':
+            self._in_string = True
+        elif character in "{[":
+            self._depth += 1
+        elif character in "}]":
+            self._depth -= 1
+            return self._depth <= 0
+        return False
+
+
+_FREE = r"/(.|\n)*/"
+_REGEX_PARTS = re.compile(r"\\.|[/\n]", re.DOTALL)
+_IN_LITERAL = {"/": r"\/", "\n": r"\n", "\\\n": r"\n"}
+
+
+def text_rule(asked: Grammar | None) -> str:
+    """Return the rule ``text`` for the format that was ``asked`` for; None allows any text."""
+    if asked is None:
+        return f"text: {_FREE}\n"
+    return f"text: {_SIDES[asked.kind](asked.source)}\n"
+
+
+def _schema(source: str) -> str:
+    schema = json.loads(source)
+    if isinstance(schema, dict):
+        # Without tools a schema has this white space, too.
+        schema = {**schema, "x-guidance": {"whitespace_pattern": WHITE_SPACE}}
+    return f"%json {json.dumps(schema, ensure_ascii=False)}"
+
+
+def _regex(source: str) -> str:
+    escaped = _REGEX_PARTS.sub(lambda found: _IN_LITERAL.get(found[0], found[0]), source)
+    # Two slashes would begin a comment.
+    return f"/{escaped}/" if escaped else '""'
+
+
+def _lark(source: str) -> str:
+    return f"%lark {{\n{source}\n}}"
+
+
+_SIDES = {GrammarKind.JSON_SCHEMA: _schema, GrammarKind.REGEX: _regex, GrammarKind.LARK: _lark}
+
 
 _CALL = "调用工具："
 _ARGUMENTS = "\n参数："

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from urllib.parse import quote
 
-from glmserve.chat.tools.schema_disjoint import are_disjoint, resolve
+from glmserve.chat.tools.schema import are_disjoint, resolve
 from glmserve.chat.tools.schema_patterns import is_supported, without_look_around
 
 Json = object

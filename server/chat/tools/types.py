@@ -1,11 +1,12 @@
-"""Tools in a request and calls in an answer, independent of dialect and model family."""
+"""Tools in a request and calls in an answer, independent of dialect and family; what a family's format does."""
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
+from typing import Protocol
 
 from glmserve.chat.tools.schema import MAX_CHARACTERS, MAX_DEPTH, depth_exceeds, values_exceed
 from glmserve.chat.tools.schema_relaxation import relaxed
@@ -211,3 +212,36 @@ def gather_calls(deltas: Sequence[CallDelta]) -> tuple[ToolCall, ...]:
     starts = [delta for delta in deltas if delta.name]
     arguments = ["".join(delta.arguments for delta in deltas if delta.index == start.index) for start in starts]
     return tuple(ToolCall(start.id, start.name, text) for start, text in zip(starts, arguments, strict=True))
+
+
+NewId = Callable[[], str]
+
+
+class AnswerParser(Protocol):
+    """Text of one answer in, text and calls out, however it is cut."""
+
+    def feed(self, text: str) -> AnswerPiece:
+        """Return the certain part of the answer; text that may still become a call is buffered."""
+
+    def finish(self) -> AnswerPiece:
+        """Return the buffered text: the answer has ended."""
+
+
+class ToolCallFormat(Protocol):
+    """How a family's prompt lists tools, and how it calls them."""
+
+    def describe(self, tools: Sequence[Tool], system: str) -> str:
+        """Return the system message that tells the model of ``tools``, with the caller's ``system`` text in it."""
+
+    def grammar(self, config: ToolConfig) -> Grammar:
+        """Return a grammar in which every call is valid for its tool."""
+
+    def parser(self, config: ToolConfig, new_id: NewId) -> AnswerParser:
+        """Return a parser for one answer; ``new_id`` names its calls."""
+
+
+class NamedForm(ToolCallFormat, Protocol):
+    """The format of a family that names the tool in the metadata line before a message."""
+
+    def body(self, call: ToolCall) -> str:
+        """Return the text below that line, the arguments, as the model would have written it."""

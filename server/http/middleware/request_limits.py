@@ -153,9 +153,9 @@ GRACE_S = 1.0
 class TimeLimit:
     """Ends requests that take longer than the time limit.
 
-    Whoever generates keeps to the limit itself (``glmserve.generation.deadline``), as only there a stream can be ended
-    with a last event. Here is ended what takes its time elsewhere: a body that does not come, a model that loads; and
-    what hangs because the caller does not read, whose connection is cut.
+    Whoever generates keeps to the limit itself (``generation.generation.Deadline``), as only there a stream can be
+    ended with a last event. Here is ended what takes its time elsewhere: a body that does not come, a model that
+    loads; and what hangs because the caller does not read, whose connection is cut.
     """
 
     def __init__(self, app: ASGIApp, seconds: float, renderer: ErrorRenderer) -> None:

@@ -8,8 +8,8 @@ from typing_extensions import NotRequired, TypedDict
 
 from glmserve.api.openai.completions.protocol import CompletionRequest, PromptJob
 from glmserve.api.openai.envelope import FINISH_REASONS, Finish, ReplyHead, UsageObject, finite_logprob, usage_object
+from glmserve.generation.detokenizer import PieceLogprob, TokenLogprob
 from glmserve.generation.generation import Answer, Completion, Usage
-from glmserve.generation.logprobs import PieceLogprob, TokenLogprob
 from glmserve.generation.output_processor import TextDelta
 from glmserve.model_pool.host import Tokenizer
 

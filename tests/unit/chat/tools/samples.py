@@ -8,11 +8,18 @@ import llguidance
 import numpy as np
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
-from glmserve.chat.tools.chatglm3 import ChatGLM3Form
-from glmserve.chat.tools.glm4 import Glm4Form
-from glmserve.chat.tools.interface import AnswerParser, ToolCallFormat
+from glmserve.chat.tools.named_formats import ChatGLM3Form, Glm4Form
 from glmserve.chat.tools.plain_text import TextForm
-from glmserve.chat.tools.types import AnswerPiece, Tool, ToolCall, ToolChoice, ToolConfig, gather_calls
+from glmserve.chat.tools.types import (
+    AnswerParser,
+    AnswerPiece,
+    Tool,
+    ToolCall,
+    ToolCallFormat,
+    ToolChoice,
+    ToolConfig,
+    gather_calls,
+)
 from glmserve.engine.params import Grammar
 
 WEATHER = Tool(

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from glmserve.generation.deadline import Deadline
+from glmserve.generation.generation import Deadline
 from glmserve.http.errors import RequestTimedOut
 from glmserve.http.request_context import RequestContext
 from glmserve.http.request_record import RequestRecord

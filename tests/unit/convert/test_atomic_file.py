@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from glmserve.convert.atomic_file import complete_file
 from glmserve.convert.errors import OutputError
-from glmserve.convert.gguf.atomic_file import complete_file
 
 Usage = namedtuple("Usage", "total used free")
 

@@ -1,7 +1,7 @@
 """Re-opens a finished file and tests it: its tensors match the plan, and llama.cpp computes with it.
 
 llama.cpp answers some bad files with ``abort()``, so it looks at the file in a process of its own
-(``glmserve.convert.verify.child``).
+(``glmserve.convert.verify_child``).
 """
 
 import json
@@ -13,9 +13,8 @@ from pathlib import Path
 
 from gguf import ReaderTensor
 
-from glmserve.convert.bounded_reader import BoundedReader
 from glmserve.convert.errors import UnverifiedError, VerifyError
-from glmserve.convert.gguf.writer import TensorHeader
+from glmserve.convert.gguf_format import BoundedReader, TensorHeader
 from glmserve.convert.plan import ConversionPlan
 
 DECODE_TIMEOUT = 900.0
@@ -101,7 +100,7 @@ def _try_in_llama_cpp(path: Path) -> tuple[int, int, str]:
 
 
 def _run_child(path: Path, *options: str) -> "subprocess.CompletedProcess[bytes]":
-    command = [sys.executable, "-m", "glmserve.convert.verify.child", str(path), *options]
+    command = [sys.executable, "-m", "glmserve.convert.verify_child", str(path), *options]
     try:
         return subprocess.run(command, capture_output=True, timeout=DECODE_TIMEOUT, check=False)
     except subprocess.TimeoutExpired as error:

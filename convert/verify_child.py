@@ -1,4 +1,4 @@
-"""The process in which llama.cpp tries a file: ``python -m glmserve.convert.verify.child FILE [--no-extra-buffers]``.
+"""The process in which llama.cpp tries a file: ``python -m glmserve.convert.verify_child FILE [--no-extra-buffers]``.
 
 It prints what it did as JSON, or one line on stderr that says what is wrong, and ends with 1.
 """

@@ -13,10 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from glmserve.convert.checkpoint.config import ConfigFile, read_json_object
+from glmserve.convert.checkpoint.config import ConfigFile, model_name, read_json_object
 from glmserve.convert.checkpoint.reader import TensorInfo, TensorSource, open_file
-from glmserve.convert.checkpoint.source_folder import model_name
 from glmserve.convert.errors import AdapterError, MissingFileError
+from glmserve.convert.families.base import TensorMapping
+from glmserve.convert.families.chatglm import ARCHITECTURE
+from glmserve.convert.plan import ConversionPlan, plan_tensors
+from glmserve.convert.quantize.recipes import QuantType
 
 CONFIG_FILE = "adapter_config.json"
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -163,3 +166,64 @@ class MergedTensors:
         rows = self._source.read_rows(name, first, count)
         pair = self._adapter.pairs.get(name)
         return rows if pair is None else rows + self._adapter.change(pair, first, count)
+
+
+_TARGETS = {
+    "self_attention.query_key_value.weight": "attn_qkv.weight",
+    "self_attention.dense.weight": "attn_output.weight",
+    "mlp.dense_h_to_4h.weight": "ffn_up.weight",
+    "mlp.dense_4h_to_h.weight": "ffn_down.weight",
+}
+_LAYER = re.compile(r"transformer\.encoder\.layers\.(\d+)\.(.+)")
+
+
+def plan_adapter(adapter: Adapter) -> ConversionPlan:
+    """Plan an adapter's own file.
+
+    Raises:
+        AdapterError: llama.cpp cannot apply it to a ChatGLM.
+    """
+    table = tuple(mapping for name, pair in _in_order(adapter) for mapping in _mappings(adapter, name, pair))
+    ranks = sorted({pair.rank for pair in adapter.pairs.values()})
+    return plan_tensors(
+        adapter.source,
+        table,
+        QuantType.F32,  # with matrices in float16, llama.cpp would round what it multiplies them by
+        {
+            "general.architecture": ARCHITECTURE,
+            "general.type": "adapter",
+            "general.name": adapter.name,
+            "adapter.type": "lora",
+            "adapter.lora.alpha": _native_alpha(adapter, ranks),
+        },
+        (f"adapter: LoRA of rank {', '.join(map(str, ranks))} on {len(adapter.pairs)} matrices",),
+    )
+
+
+def _native_alpha(adapter: Adapter, ranks: list[int]) -> float:
+    """llama.cpp always multiplies by alpha / rank."""
+    if not adapter.is_rank_stabilized:
+        return adapter.alpha
+    if len(ranks) > 1:
+        raise AdapterError(adapter.path, "use_rslora with several ranks; merge it with --merge-lora instead")
+    return adapter.alpha * sqrt(ranks[0])
+
+
+def _in_order(adapter: Adapter) -> list[tuple[str, LoraPair]]:
+    return sorted(adapter.pairs.items(), key=lambda item: _place(adapter, item[0]))
+
+
+def _place(adapter: Adapter, name: str) -> tuple[int, str]:
+    match = _LAYER.fullmatch(name)
+    if match is None or match[2] not in _TARGETS:
+        raise AdapterError(adapter.path, f"it changes {name}, which no ChatGLM adapter can; try --merge-lora instead")
+    return int(match[1]), _TARGETS[match[2]]
+
+
+def _mappings(adapter: Adapter, name: str, pair: LoraPair) -> tuple[TensorMapping, TensorMapping]:
+    layer, tensor = _place(adapter, name)
+    target = f"blk.{layer}.{tensor}"
+    return (
+        TensorMapping(pair.down, f"{target}.lora_a", (pair.rank, pair.columns), layer),
+        TensorMapping(pair.up, f"{target}.lora_b", (pair.rows, pair.rank), layer),
+    )

@@ -7,7 +7,7 @@ import pytest
 
 from glmserve.convert.errors import UnsupportedModelError
 from glmserve.convert.families.detect import detect
-from glmserve.convert.family_name import FamilyName
+from glmserve.convert.gguf_format import FamilyName
 from tests.support.chatglm2_checkpoint import SMALL, make_config, train_tokenizer
 from tests.support.checkpoints import real_checkpoint
 

@@ -8,8 +8,8 @@ import pytest
 from gguf import GGUFReader
 from numpy.typing import NDArray
 
-from glmserve.convert.checkpoint.int_unpack import UnpackedTensors, unpack_nibbles
 from glmserve.convert.checkpoint.reader import open_checkpoint
+from glmserve.convert.checkpoint.views import UnpackedTensors, unpack_nibbles
 from glmserve.convert.errors import ConvertError, TensorShapeError, UnsupportedModelError
 from glmserve.convert.pipeline import convert_checkpoint
 from glmserve.convert.quantize.recipes import QuantType

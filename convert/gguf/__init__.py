@@ -1,1 +1,0 @@
-"""Writes GGUF files."""

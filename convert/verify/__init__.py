@@ -1,1 +1,0 @@
-"""``convert --verify``: loads the result in a child process and compares it."""
