@@ -22,6 +22,8 @@ class DefaultsObject(TypedDict):
 
     temperature: float
     top_p: float
+    top_k: int
+    repetition_penalty: float
     max_tokens: int
 
 
@@ -159,6 +161,8 @@ def _defaults(card: ModelCard) -> DefaultsObject:
     return {
         "temperature": card.defaults.temperature,
         "top_p": card.defaults.top_p,
+        "top_k": card.defaults.top_k,
+        "repetition_penalty": card.defaults.repetition_penalty,
         "max_tokens": card.default_max_tokens,
     }
 

@@ -90,6 +90,8 @@ test("sliders have ChatGLM's ranges, within the context of the model, and stand 
   const rows = slidersFor({ id: "glm", context_length: 1024, defaults }).slice(0, 3).map(({ least, most, byModel }) => [least, most, byModel]);
   assert.deepEqual(rows, [[1, 1024, 1024], [0, 1, 0.7], [0, 1, 0.95]]);
   assert.equal(slidersFor(undefined)[0].most, 32768);
+  const further = slidersFor({ id: "glm", defaults: { ...defaults, top_k: 5, repetition_penalty: 1.1 } });
+  assert.deepEqual(further.filter(({ name }) => /topK|repetition/.test(name)).map(({ byModel }) => byModel), [5, 1.1]);
 });
 
 for (const [event, sends] of [

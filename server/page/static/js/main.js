@@ -13,14 +13,14 @@ import { Runs } from "./runs.js";
 import { samplingOf, slidersFor } from "./sampling.js";
 import { Served } from "./served.js";
 import { Shelf } from "./shelf.js";
+import { Speech } from "./speech.js";
 import { storageOf } from "./storage.js";
 import { Tasks } from "./tasks.js";
-import { languageFor, localeFor, textIn } from "./texts.js";
 import { announcer } from "./view/announcer.js";
 import { Composer } from "./view/composer.js";
 import { copy } from "./view/copy.js";
 import { showShortcuts } from "./view/dialogs.js";
-import { byId, fillIn } from "./view/dom.js";
+import { byId } from "./view/dom.js";
 import { Notice } from "./view/notice.js";
 import { Options } from "./view/options.js";
 import { Picker } from "./view/picker.js";
@@ -39,9 +39,7 @@ class Page {
   #library = new Library(this.#local.storage, this.#prefix);
   #api = new Api(new URL(".", location.href), () => this.#preferences.key);
   #runs = new Runs(this.#api, this.#library, (...told) => this.#changed(...told), () => performance.now());
-  /** @type {import("./texts.js").Language} */
-  #language = "en";
-  #text = textIn("en");
+  #speech = new Speech(this.#preferences, () => this.#spoken());
   #current = begun(newId(), Date.now());
   /** Conversations that were answered while another one was shown. @type {Set<string>} */
   #unread = new Set();
@@ -57,7 +55,7 @@ class Page {
   });
   #tasks = new Tasks(this.#served, {
     text: () => this.#text,
-    language: () => this.#language,
+    language: () => this.#speech.language,
     choose: (id) => this.#chooseModel(id),
     ask: (message) => this.#ask(message),
     write: (example) => {
@@ -80,7 +78,7 @@ class Page {
   #picker = new Picker((id) => this.#chooseModel(id));
   #thread = new Thread({
     text: () => this.#text,
-    locale: () => this.#locale,
+    locale: () => this.#speech.locale,
     announce: (what) => this.#announce(what),
     cards: () => this.#tasks.cards,
     edited: (index, content) => this.#edited(index, content),
@@ -108,11 +106,10 @@ class Page {
   });
 
   start() {
-    this.#choices();
     const open = this.#preferences.get("options") === "open" && matchMedia("(min-width: 70rem)").matches;
     this.#current = this.#library.get(this.#preferences.get("current")) ?? this.#fresh();
     this.#preferences.set("current", this.#current.id);
-    this.#speak();
+    this.#speech.start();
     this.#thread.scrollToEnd();
     this.#options.toggle(open);
     if (!this.#local.lasting) this.#notice.show(this.#text("noStorage"));
@@ -133,28 +130,11 @@ class Page {
     this.#composer.focus();
   }
 
-  /** The two choices that hold for the whole page. */
-  #choices() {
-    for (const name of /** @type {const} */ (["language", "theme"])) {
-      const select = /** @type {HTMLSelectElement} */ (byId(name));
-      select.value = this.#preferences.get(name);
-      select.addEventListener("change", () => {
-        this.#preferences.set(name, select.value);
-        if (name === "language") this.#speak();
-        else dispatchEvent(new Event("themechosen"));
-      });
-    }
+  get #text() {
+    return this.#speech.text;
   }
 
-  get #locale() {
-    return localeFor(this.#language, navigator.languages);
-  }
-
-  #speak() {
-    this.#language = languageFor(this.#preferences.get("language"), navigator.languages);
-    this.#text = textIn(this.#language);
-    document.documentElement.lang = this.#language === "zh" ? "zh-CN" : "en";
-    fillIn(this.#text);
+  #spoken() {
     this.#composer.speak(this.#text);
     this.#showAll();
   }
@@ -184,8 +164,8 @@ class Page {
 
   #showModel() {
     const model = this.#model;
-    this.#picker.show(this.#served.list, model?.id ?? "", this.#language, this.#text);
-    this.#composer.hint(hintOf(model, this.#language), this.#tasks.buttons(model));
+    this.#picker.show(this.#served.list, model?.id ?? "", this.#speech.language, this.#text);
+    this.#composer.hint(hintOf(model, this.#speech.language), this.#tasks.buttons(model));
     this.#showOptions();
   }
 
@@ -228,7 +208,7 @@ class Page {
       current: this.#current.id,
       mark: (id) => (this.#runs.isRunning(id) ? "running" : this.#unread.has(id) ? "unread" : ""),
       text: this.#text,
-      locale: this.#locale,
+      locale: this.#speech.locale,
     });
     byId("heading").textContent = this.#current.title || "glmserve";
     document.title = this.#current.title ? `${this.#current.title} · glmserve` : "glmserve";
