@@ -139,7 +139,8 @@ DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
             "一个 API 密钥的请求，值不同时只共用缓存的系统消息。",
         "Return log-probabilities, computed before penalties and temperature are applied.":
             "返回对数概率，在惩罚和温度之前计算。",
-        "Return only this many results. Absent or null: all.": "只返回这么多结果。没有或 null：全部。",
+        "Return only this many results. Absent, null or 0: all.": "只返回这么多结果。没有、null 或 0：全部。",
+        "Scores are numbers.": "分数是数。",
         "Roles: system, developer, user, assistant, tool, function. content is a string, an array of text parts, or "
         "null.": "角色：system、developer、user、assistant、tool、function。content 是字符串、文本部分的数组或 null。",
         "Roles: user, assistant, system. Blocks: text, tool_use, tool_result, documents of text; thinking is dropped. "

@@ -15,7 +15,7 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
         "parallel": "同时计算的请求的最大数目。",
         "cache_tokens": "KV 缓存的大小（token），用于正在运行的请求和缓存的前缀；0 由上下文和内存决定。",
         "max_waiting": "等待的请求的最大数目。满了以后新请求得到 429，除非它的客户端还没用完公平的份额。",
-        "kv_type": "KV 缓存的数据类型；q8_0 只占一半内存，q4_0 占四分之一。",
+        "kv_type": "KV 缓存的类型；q8_0 只占一半内存，q4_0 占四分之一。",
         "threads": "生成用的线程数；0 经测量取最快的。",
         "threads_batch": "预填充用的线程数；0 是每个可用的核一个。",
         "batch_size": "每步的最大 token 数。",
