@@ -67,11 +67,11 @@ def _editor(history: Path | None) -> Callable[[str], str]:
     def _send(event: KeyPressEvent) -> None:
         event.current_buffer.validate_and_handle()
 
-    kept: History = InMemoryHistory()
+    history_file: History = InMemoryHistory()
     if history is not None and _make_private(history):
-        kept = FileHistory(str(history))
+        history_file = FileHistory(str(history))
     session: PromptSession[str] = PromptSession(
-        history=kept,
+        history=history_file,
         key_bindings=keys,
         multiline=True,
         prompt_continuation=lambda _width, _line, wrapped: "" if wrapped else "… ",
@@ -115,10 +115,10 @@ def chat(
     the commands of the conversation. If input or output is not a terminal, each line of input is a question, and the
     exit status is 1 if one of them got no answer.
     """
-    kept = chat_history() if history else None
+    history_file = chat_history() if history else None
     if model is None:
         reject_settings(flags, "a MODEL")
-        ok = converse(url or DEFAULT_URL, client_key(api_key), stats=stats, history=kept)
+        ok = converse(url or DEFAULT_URL, client_key(api_key), stats=stats, history=history_file)
     elif url is not None:
         raise UsageProblem("give a MODEL or --url, not both")
     else:
@@ -126,7 +126,7 @@ def chat(
         from glmserve.cli.run_server import own_server  # noqa: PLC0415
 
         with own_server(model, config, flags) as own:
-            ok = converse(own, stats=stats, history=kept)
+            ok = converse(own, stats=stats, history=history_file)
     if not ok:
         raise SystemExit(1)
 

@@ -84,11 +84,11 @@ class Session:
 
     def _obey(self, text: str) -> None:
         try:
-            told = self._commands.obey(text)
+            reply = self._commands.obey(text)
         except (CommandProblem, ServerCallError) as error:
             self._tell_error(error)
         else:
-            self._terminal.write(f"{told}\n" if told else "")
+            self._terminal.write(f"{reply}\n" if reply else "")
 
     def _regenerate(self) -> None:
         before = self._talk.messages[:]

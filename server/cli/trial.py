@@ -68,14 +68,14 @@ def _apart(work: Callable[[_Given], _Result], given: _Given) -> _Result:
     """Run ``work`` in a process of its own, as llama.cpp ends that on many bad files."""
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
         try:
-            return pool.submit(_told, work, given).result()
+            return pool.submit(_as_trial_fault, work, given).result()
         except BrokenProcessPool:
             raise TrialFault("llama.cpp ends the process that loads the file; convert the model again") from None
         except (ImportError, OSError, RuntimeError) as error:
             raise TrialFault(f"llama.cpp cannot be used: {error}") from None
 
 
-def _told(work: Callable[[_Given], _Result], given: _Given) -> _Result:
+def _as_trial_fault(work: Callable[[_Given], _Result], given: _Given) -> _Result:
     try:
         return work(given)
     except (EngineError, ValueError) as error:

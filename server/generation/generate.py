@@ -119,7 +119,7 @@ async def generate_all(
     """
     tokenizer = model.tokenizer
     with ExitStack() as resources:
-        resources.enter_context(model.held())
+        resources.enter_context(model.keep_loaded())
         prompts: list[PromptOutputs] = []
         try:
             for request in requests:

@@ -29,16 +29,16 @@ async def read_off_loop(work: Callable[[], _T], size: int) -> _T:
     Raises:
         ServerBusy: so much waits already that this body cannot be kept until its turn.
     """
-    return work() if size <= INLINE_BYTES else await _turns().run(work, size)
+    return work() if size <= INLINE_BYTES else await _heavy_work().run(work, size)
 
 
 async def off_loop(work: Callable[[], _T], size: int | None = None) -> _T:
     """Return the result of ``work``, whose time goes by ``size`` in bytes: the request's body unless given."""
     given = current_request().body_bytes if size is None else size
-    return work() if given <= INLINE_BYTES else await _turns().run(work, 0)
+    return work() if given <= INLINE_BYTES else await _heavy_work().run(work, 0)
 
 
-class _Turns:
+class _HeavyWork:
     """One thread, and how much waits for it."""
 
     def __init__(self) -> None:
@@ -62,5 +62,5 @@ class _Turns:
 
 
 @cache
-def _turns() -> _Turns:
-    return _Turns()
+def _heavy_work() -> _HeavyWork:
+    return _HeavyWork()

@@ -167,12 +167,12 @@ class ModelHost:
         Raises:
             EngineError: it is starting with the server, or cannot be loaded.
         """
-        with self.held():
+        with self.keep_loaded():
             await self._ensure_loaded()
             yield
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def keep_loaded(self) -> Iterator[None]:
         """Keep a model that is loaded from being unloaded while the block runs."""
         self._life.enter()
         try:

@@ -95,9 +95,9 @@ class NamedModel:
         """Have the model loaded while a block runs; see ``ModelHost.in_use``."""
         return self.host.in_use()
 
-    def held(self) -> AbstractContextManager[None]:
-        """Keep the loaded model while a block runs; see ``ModelHost.held``."""
-        return self.host.held()
+    def keep_loaded(self) -> AbstractContextManager[None]:
+        """Keep the loaded model while a block runs; see ``ModelHost.keep_loaded``."""
+        return self.host.keep_loaded()
 
 
 class EmbeddingModel(NamedModel):

@@ -41,9 +41,7 @@ async def test_the_body_of_the_original_script_is_answered_in_the_shape_of_chatg
     )
 
 
-async def test_what_is_not_said_is_as_baichuans_own_code_has_it(
-    http: httpx.AsyncClient, engine: ScriptedEngine
-) -> None:
+async def test_what_is_absent_is_as_baichuans_own_code_has_it(http: httpx.AsyncClient, engine: ScriptedEngine) -> None:
     await http.post("/baichuan", json={"prompt": "你好", "history": [], "temperature": "", "top_p": 0})
     params = engine.submissions[0].params
     assert (params.temperature, params.top_k, params.top_p, params.repetition_penalty) == (0.3, 5, 0.85, 1.1)
@@ -66,7 +64,7 @@ async def test_the_answer_is_handed_out_as_it_is(http: httpx.AsyncClient, engine
 
 
 @pytest.mark.parametrize("body", ["{}", '{"prompt": 1}', "[]", "x"])
-async def test_a_bad_body_is_told_with_the_keys_callers_read(http: httpx.AsyncClient, body: str) -> None:
+async def test_a_bad_body_is_reported_with_the_keys_callers_read(http: httpx.AsyncClient, body: str) -> None:
     reply = await http.post("/baichuan", content=body)
     assert reply.status_code == 400
     assert list(reply.json()) == ["response", "history", "status", "time", "error"]

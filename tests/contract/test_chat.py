@@ -65,7 +65,7 @@ async def test_a_stream_opens_with_the_role_and_ends_with_the_reason(openai: Asy
     assert all(chunk.usage is None for chunk in chunks)
 
 
-async def test_a_stream_ends_with_the_counts_where_asked(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:
+async def test_a_stream_ends_with_the_counts_where_requested(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:
     chunks = await stream(openai, stream_options={"include_usage": True})
     assert chunks[-1].choices == []
     assert chunks[-1].usage is not None
@@ -78,7 +78,7 @@ async def test_no_chunk_has_half_a_character(openai: AsyncOpenAI, engine: Script
     assert not any("\ufffd" in (chunk.choices[0].delta.content or "") for chunk in await stream(openai))
 
 
-async def test_the_length_is_what_was_asked(openai: AsyncOpenAI) -> None:
+async def test_the_length_is_what_was_requested(openai: AsyncOpenAI) -> None:
     reply = await openai.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=7)
     assert reply.choices[0].finish_reason == "length"
     assert reply.choices[0].message.content == "你问"

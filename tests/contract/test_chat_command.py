@@ -45,7 +45,7 @@ def test_the_address_may_end_in_v1(url: str) -> None:
     assert chat(f"{url}/v1", "hi\n").exit_code == 0
 
 
-def test_a_refusal_is_said_in_the_servers_words(url: str, engine: ScriptedEngine) -> None:
+def test_a_refusal_is_reported_in_the_servers_words(url: str, engine: ScriptedEngine) -> None:
     engine.reject = QueueFull(64)
     result = chat(url, "hi\n")
     assert result.exit_code == 1
@@ -60,7 +60,7 @@ def test_an_answer_that_breaks_off_is_an_error(url: str, engine: ScriptedEngine)
     assert "Error: the engine process ended" in result.stderr
 
 
-def test_no_server_is_said_in_one_line(url: str) -> None:
+def test_no_server_is_reported_in_one_line(url: str) -> None:
     result = chat("http://127.0.0.1:9", "hi\n")
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1

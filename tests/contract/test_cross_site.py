@@ -169,7 +169,7 @@ def test_a_page_that_is_named_may_call_and_no_other() -> None:
             assert ask(address, {"Origin": origin, "Sec-Fetch-Site": "cross-site"})[0] == status, origin
 
 
-def test_all_pages_may_call_where_that_is_said_but_not_by_any_name() -> None:
+def test_all_pages_may_call_where_that_is_set_but_not_by_any_name() -> None:
     with served(ApiOptions(cors_origins=("*",), on_loopback=True)) as (address, _):
         for headers in FOREIGN_PAGES:
             assert ask(address, headers)[0] == 200, headers

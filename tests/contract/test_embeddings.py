@@ -102,7 +102,7 @@ async def test_inputs_count_as_tokens_of_the_key(engine: ScriptedEngine) -> None
     assert [reply.status_code for reply in replies] == [200, 429]
 
 
-async def test_a_full_queue_is_told(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:
+async def test_a_full_queue_is_reported(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:
     engine.reject = QueueFull(64)
     with pytest.raises(RateLimitError):
         await openai.embeddings.create(model=VECTORS, input="a")

@@ -36,7 +36,7 @@ async def test_chinese_is_sent_as_itself(http: httpx.AsyncClient) -> None:
     assert any("你" in event for event in await events(http))
 
 
-async def test_a_chunk_has_no_usage_unless_asked_for_and_then_every_one_has(http: httpx.AsyncClient) -> None:
+async def test_a_chunk_has_no_usage_unless_requested_and_then_every_one_has(http: httpx.AsyncClient) -> None:
     assert not any("usage" in event for event in await events(http))
     asked = await events(http, stream_options={"include_usage": True})
     assert all("usage" in json.loads(event) for event in asked[:-1])

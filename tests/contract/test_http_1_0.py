@@ -66,7 +66,7 @@ def test_there_is_no_interim_reply(server: tuple[str, Recorder]) -> None:
     assert received.startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_host_is_not_asked_for(server: tuple[str, Recorder]) -> None:
+def test_no_host_name_is_required(server: tuple[str, Recorder]) -> None:
     assert only(exchange(server[0], b"GET /first HTTP/1.0\r\n\r\n")).status == 200
 
 

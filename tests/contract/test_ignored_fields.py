@@ -33,7 +33,7 @@ NESTED = (
 
 
 @pytest.mark.parametrize("path", BODIES)
-async def test_an_unknown_field_is_left_out_and_told(http: httpx.AsyncClient, path: str) -> None:
+async def test_an_unknown_field_is_left_out_and_reported(http: httpx.AsyncClient, path: str) -> None:
     reply = await http.post(path, json={**BODIES[path], "surprise": {"a": [1]}, "temprature": 3, "nothing": None})
     assert reply.status_code == 200, reply.text
     assert reply.headers[HEADER] == "surprise, temprature"
@@ -51,7 +51,7 @@ async def test_an_unknown_field_is_refused_where_the_server_is_strict(engine: Sc
 
 
 @pytest.mark.parametrize(("path", "field", "value"), NESTED)
-async def test_one_within_a_field_is_told_by_its_path(
+async def test_one_within_a_field_is_reported_by_its_path(
     engine: ScriptedEngine, http: httpx.AsyncClient, path: str, field: str, value: object
 ) -> None:
     reply = await http.post(path, json={**BODIES[path], field: value})
@@ -109,7 +109,7 @@ ASKING = [
 
 
 @pytest.mark.parametrize(("path", "fields"), NEUTRAL)
-async def test_what_asks_for_nothing_is_accepted_wherever_it_stands(
+async def test_a_neutral_value_is_accepted_at_any_depth(
     http: httpx.AsyncClient, path: str, fields: dict[str, object]
 ) -> None:
     reply = await http.post(path, json={**BODIES[path], **fields})

@@ -178,7 +178,7 @@ async def test_a_key_has_its_own_budget_and_learns_what_is_left_of_it(http: http
     assert "x-ratelimit-limit-requests" not in ann.headers
 
 
-async def test_a_legacy_caller_past_the_budget_is_told_in_his_own_shape(http: httpx.AsyncClient) -> None:
+async def test_a_legacy_rate_limit_error_has_the_legacy_format(http: httpx.AsyncClient) -> None:
     bob = {"x-api-key": "secret-of-bob"}
     replies = [await http.post("/chatglm", json={"prompt": "hi"}, headers=bob) for _ in range(3)]
     assert [reply.json()["status"] for reply in replies] == [200, 200, 429]

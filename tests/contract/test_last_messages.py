@@ -42,7 +42,7 @@ async def test_a_response_is_made(
     assert engine.submissions[1].prompt == prompt
 
 
-async def test_tools_are_told_of_where_there_is_only_system_text(
+async def test_tools_are_listed_where_there_is_only_system_text(
     http: httpx.AsyncClient, engine: ScriptedEngine
 ) -> None:
     body = {"messages": [SYSTEM], "tools": [{"type": "function", "function": TOOL}]}

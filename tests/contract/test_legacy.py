@@ -195,7 +195,7 @@ async def test_a_full_queue_is_429_with_retry_after(http: httpx.AsyncClient, eng
 @pytest.mark.parametrize(
     ("failure", "status"), [(EngineDied("gone"), 503), (DecodeFailed("no"), 500), (RuntimeError("secret"), 500)]
 )
-async def test_a_failing_engine_is_told_in_the_same_shape(
+async def test_a_failing_engine_is_reported_in_the_same_format(
     http: httpx.AsyncClient, engine: ScriptedEngine, path: str, failure: Exception, status: int
 ) -> None:
     engine.fail = failure

@@ -94,7 +94,7 @@ async def test_a_stream_that_broke_off_names_the_error(lines: Lines, engine: Scr
 
 
 @pytest.mark.parametrize("asked_for", [False, True])
-async def test_prompts_and_answers_are_logged_only_where_that_is_asked_for(
+async def test_prompts_and_answers_are_logged_only_where_that_is_requested(
     lines: Lines, engine: ScriptedEngine, asked_for: bool
 ) -> None:
     async with connect(make_app(engine, ApiOptions(log_prompts=asked_for))) as http:

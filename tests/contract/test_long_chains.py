@@ -74,7 +74,7 @@ async def test_a_chain_goes_on_with_the_latest(http: httpx.AsyncClient, engine: 
     assert "0039" in engine.submissions[-1].prompt
 
 
-async def test_more_items_than_tokens_are_told_without_a_look_at_them(http: httpx.AsyncClient) -> None:
+async def test_more_items_than_tokens_are_reported_without_a_look_at_them(http: httpx.AsyncClient) -> None:
     reply = await http.post(URL, json={"input": [{"role": "user", "content": ""}] * 513})
     assert reply.status_code == 400
     assert reply.json()["error"]["code"] == "context_length_exceeded"

@@ -129,7 +129,7 @@ async def test_a_conversation_of_blocks_reaches_the_engine_as_rounds(
 
 
 @pytest.mark.parametrize("per_step", [1, 5, 100])
-async def test_the_stop_sequence_that_ended_the_answer_is_told(
+async def test_the_stop_sequence_that_ended_the_answer_is_reported(
     http: httpx.AsyncClient, engine: ScriptedEngine, per_step: int
 ) -> None:
     engine.per_step = per_step
@@ -152,7 +152,7 @@ async def test_an_empty_answer_has_no_blocks(http: httpx.AsyncClient, engine: Sc
         assert (message["content"], message["stop_reason"]) == ([], "end_turn")
 
 
-async def test_sampling_is_as_asked(http: httpx.AsyncClient, engine: ScriptedEngine) -> None:
+async def test_sampling_is_as_requested(http: httpx.AsyncClient, engine: ScriptedEngine) -> None:
     await create(http, temperature=0.5, top_p=0.25, top_k=3, max_tokens=9, metadata={"user_id": "x"})
     params = engine.submissions[0].params
     assert (params.temperature, params.top_p, params.top_k, params.max_tokens) == (0.5, 0.25, 3, 9)
@@ -220,7 +220,7 @@ async def test_what_may_be_called_can_be_chosen(
     assert [name for name in ("get_time", "get_weather") if grammar and name in grammar.source] == calls
 
 
-async def test_an_answer_can_be_held_to_a_schema(http: httpx.AsyncClient, engine: ScriptedEngine) -> None:
+async def test_an_answer_can_be_constrained_to_a_schema(http: httpx.AsyncClient, engine: ScriptedEngine) -> None:
     await create(http, output_config={"format": {"type": "json_schema", "schema": {"type": "object"}}, "effort": "low"})
     grammar = engine.submissions[0].params.grammar
     assert grammar is not None

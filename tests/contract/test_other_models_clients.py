@@ -102,7 +102,7 @@ async def test_tools_of_another_vendor_are_left_out_and_a_header_says_so(
         ),
     ],
 )  # fmt: skip
-async def test_a_call_of_such_a_tool_cannot_be_asked_for(http: httpx.AsyncClient, path: str, body: object) -> None:
+async def test_a_call_of_such_a_tool_cannot_be_requested(http: httpx.AsyncClient, path: str, body: object) -> None:
     assert (await http.post(path, json=body)).status_code == 400
 
 
@@ -168,7 +168,7 @@ CALLS: list[tuple[dict[str, object], str, str]] = [
 
 
 @pytest.mark.parametrize(("call", "output", "told"), CALLS)
-async def test_calls_of_every_kind_are_told_as_calls(
+async def test_calls_of_every_kind_are_returned_as_calls(
     http: httpx.AsyncClient, engine: ScriptedEngine, call: dict[str, object], output: str, told: str
 ) -> None:
     items = [USER, {**call, "call_id": "c"}, {"type": output, "call_id": "c", "output": "x"}]

@@ -23,7 +23,7 @@ def addresses(page: str) -> list[str]:
 
 
 @pytest.mark.parametrize("accept", [BROWSER["Accept"], "*/*", "application/json"])
-async def test_whoever_gets_the_root_gets_the_page(http: httpx.AsyncClient, accept: str) -> None:
+async def test_every_get_of_the_root_gets_the_page(http: httpx.AsyncClient, accept: str) -> None:
     reply = await http.get("/", headers={"Accept": accept})
     assert reply.status_code == 200
     assert reply.headers["content-type"] == "text/html; charset=utf-8"
@@ -70,7 +70,7 @@ async def test_a_file_of_another_version_or_outside_the_folder_is_not_there(http
         assert reply.json()["error"]["code"] == "not_found"
 
 
-async def test_a_browser_that_has_the_page_is_told_so_in_a_line(http: httpx.AsyncClient) -> None:
+async def test_a_browser_that_has_the_page_is_answered_in_one_line(http: httpx.AsyncClient) -> None:
     first = await http.get("/", headers=BROWSER)
     again = await http.get("/", headers={**BROWSER, "If-None-Match": first.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")

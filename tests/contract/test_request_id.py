@@ -43,7 +43,7 @@ async def test_an_id_that_is_absent_or_odd_is_replaced(http: httpx.AsyncClient, 
     assert all(one.startswith("req_") for one in ids)
 
 
-async def test_a_fault_of_the_server_is_logged_under_the_id_that_the_caller_was_told(
+async def test_a_fault_of_the_server_is_logged_under_the_id_of_the_reply(
     http: httpx.AsyncClient, engine: ScriptedEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.handler.addFilter(RequestIdFilter())

@@ -62,7 +62,7 @@ async def test_documents_come_back_in_the_order_of_their_scores(
     assert "document" not in reply["results"][0]
 
 
-async def test_only_the_best_are_returned_with_their_text_where_that_is_asked_for(http: httpx.AsyncClient) -> None:
+async def test_only_the_best_are_returned_with_their_text_where_that_is_requested(http: httpx.AsyncClient) -> None:
     body = {**ASK, "documents": ["bb", {"text": "dddd"}, ""], "top_n": 2, "return_documents": True}
     results = (await http.post("/v1/rerank", json=body)).json()["results"]
     assert [(one["index"], one["document"]) for one in results] == [(1, {"text": "dddd"}), (0, {"text": "bb"})]
@@ -216,7 +216,7 @@ async def test_an_unknown_field_is_named_in_a_header(http: httpx.AsyncClient) ->
     assert (reply.status_code, reply.headers["x-glmserve-ignored-fields"]) == (200, "colour")
 
 
-async def test_a_full_queue_is_told_with_the_time_to_wait(http: httpx.AsyncClient, engine: ScriptedEngine) -> None:
+async def test_a_full_queue_is_reported_with_the_time_to_wait(http: httpx.AsyncClient, engine: ScriptedEngine) -> None:
     engine.reject = QueueFull(3, 7)
     reply = await http.post("/v1/rerank", json=ASK)
     assert (reply.status_code, reply.headers["retry-after"]) == (429, "7")

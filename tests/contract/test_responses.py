@@ -129,7 +129,7 @@ async def test_a_response_goes_on_from_another(openai: AsyncOpenAI, engine: Scri
     )
 
 
-async def test_a_streamed_response_can_be_gone_on_from_once_it_is_told_of(
+async def test_a_streamed_response_can_be_continued_once_it_is_announced(
     http: httpx.AsyncClient, engine: ScriptedEngine
 ) -> None:
     final = check_order(await events(http))
@@ -294,7 +294,7 @@ async def test_a_stored_prompt_must_be_there_and_have_its_variables(
     assert await refusal(http, prompt=prompt) == refused
 
 
-async def test_a_conversation_that_is_too_long_loses_its_oldest_part_where_asked(
+async def test_a_conversation_that_is_too_long_loses_its_oldest_part_where_requested(
     http: httpx.AsyncClient, engine: ScriptedEngine
 ) -> None:
     engine.context_length = 200
@@ -330,7 +330,7 @@ class Verdict(BaseModel):
     label: str
 
 
-async def test_an_answer_can_be_held_to_a_schema(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:
+async def test_an_answer_can_be_constrained_to_a_schema(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:
     engine.reply = lambda _: '{"label": "正面"}'
     response = await openai.responses.parse(input="好", text_format=Verdict)
     assert response.output_parsed == Verdict(label="正面")

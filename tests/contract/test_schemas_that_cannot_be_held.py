@@ -97,7 +97,7 @@ async def test_a_schema_that_nothing_fits_leaves_the_arguments_free_or_is_refuse
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_streams_tell_too_and_what_is_held_says_nothing(http: httpx.AsyncClient, dialect: Dialect) -> None:
+async def test_streams_report_too_and_what_is_enforced_says_nothing(http: httpx.AsyncClient, dialect: Dialect) -> None:
     path, body = dialect(TAGS)
     reply = await http.post(path, json={**body, "stream": True})
     assert reply.headers[HEADER] == "tag_it: properties.tags.uniqueItems"
@@ -122,7 +122,7 @@ def responses_format(**more: object) -> tuple[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("dialect", [chat_format, responses_format])
-async def test_a_format_is_relaxed_and_told_unless_it_is_strict(
+async def test_a_format_is_relaxed_and_reported_unless_it_is_strict(
     http: httpx.AsyncClient, engine: ScriptedEngine, dialect: Dialect
 ) -> None:
     path, body = dialect()

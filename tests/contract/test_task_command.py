@@ -86,12 +86,12 @@ def test_standard_input_that_is_no_text_is_refused(url: str) -> None:
         (("ask", "x", "--threads", "1"), "--threads needs --model; a running server has its own settings"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line_with_what_to_do(url: str, arguments: tuple[str, ...], told: str) -> None:
+def test_what_is_wrong_is_reported_in_one_line_with_what_to_do(url: str, arguments: tuple[str, ...], told: str) -> None:
     result = call(*arguments, "--url", url)
     assert (result.exit_code, result.stderr) == (2, f"Error: {told}\n")
 
 
-def test_what_the_server_refuses_or_breaks_off_is_said_in_its_words(url: str, engine: ScriptedEngine) -> None:
+def test_what_the_server_refuses_or_breaks_off_is_reported_in_its_words(url: str, engine: ScriptedEngine) -> None:
     assert "has no variable 'c'" in call("two", "--var=a=1", "--var=b=2", "--var=c=3", "--url", url).stderr
     engine.fail = EngineDied("the engine process ended")
     broken = call("ask", "x", "--url", url)

@@ -52,7 +52,7 @@ def question(engine: ScriptedEngine) -> str:
     return engine.submissions[-1].prompt.removeprefix("[Round 1]\n\n问：").removesuffix("\n\n答：")
 
 
-async def test_the_last_message_fills_the_slot_and_the_answer_is_held_to_the_task(
+async def test_the_last_message_fills_the_slot_and_the_answer_is_constrained_to_the_task(
     openai: AsyncOpenAI, engine: ScriptedEngine
 ) -> None:
     assert await ask(openai, "很好{{text}}[gMASK]") == "你"  # the task stops at 问
@@ -137,7 +137,7 @@ async def test_every_name_of_a_model_has_its_tasks(openai: AsyncOpenAI, engine: 
         await ask(openai, "好", model=f"{MODEL}:other")
 
 
-async def test_a_model_is_one_entry_and_its_tasks_are_listed_where_they_are_asked_for(openai: AsyncOpenAI) -> None:
+async def test_a_model_is_one_entry_and_its_tasks_are_listed_where_they_are_requested(openai: AsyncOpenAI) -> None:
     (model,) = [model async for model in openai.models.list()]
     assert model.id == MODEL
     assert model.model_extra is not None

@@ -53,7 +53,7 @@ async def test_every_dialect_has_the_limit(engine: ScriptedEngine, path: str, bo
     assert engine.running == 0
 
 
-async def test_a_legacy_caller_is_told_in_his_own_shape(engine: ScriptedEngine) -> None:
+async def test_a_legacy_error_has_the_legacy_format(engine: ScriptedEngine) -> None:
     async with connect(make_app(engine, LIMITED)) as http:
         reply = await http.post("/chatglm", json={"prompt": "hi"})
     assert (reply.status_code, reply.json()["status"]) == (504, 504)

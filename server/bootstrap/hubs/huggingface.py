@@ -59,7 +59,7 @@ class HuggingFace:
     def look_up(self, repository: str, revision: str | None) -> RemoteModel:
         """Ask the hub for the files of a repository. Raises HubError."""
         repository = self._kept_under(repository)
-        with _told(repository, revision):
+        with _as_hub_error(repository, revision):
             info = HfApi().model_info(repository, revision=revision, files_metadata=True, timeout=_SECONDS)
         listed = [
             RemoteFile(file.rfilename, file.size or 0, checked_hash(file.lfs.sha256 if file.lfs else ""))
@@ -72,7 +72,7 @@ class HuggingFace:
     def download(self, model: RemoteModel, sink: DownloadSink) -> Path:
         """Download missing files and return the folder of the checkpoint. Raises HubError."""
         blobs = self.folder / repo_folder_name(repo_id=model.repository, repo_type="model") / "blobs"
-        with _told(model.repository, model.revision):
+        with _as_hub_error(model.repository, model.revision):
             token = get_token()
             headers = {"Authorization": f"Bearer {token}"} if token else {}
             large = [
@@ -90,7 +90,7 @@ class HuggingFace:
     def find_local(self, repository: str, revision: str | None) -> Path:
         """Return the folder of an earlier download without asking the hub. Raises HubError."""
         repository = self._kept_under(repository)
-        with _told(repository, revision):
+        with _as_hub_error(repository, revision):
             folder = snapshot_download(
                 repository, revision=revision, allow_patterns=["config.json"], local_files_only=True
             )
@@ -127,7 +127,7 @@ def _is_here(repository: str, commit: str, file: RemoteFile) -> bool:
 
 
 @contextlib.contextmanager
-def _told(repository: str, revision: str | None) -> Iterator[None]:
+def _as_hub_error(repository: str, revision: str | None) -> Iterator[None]:
     """Translate errors of the hub's client to one line each."""
     try:
         yield

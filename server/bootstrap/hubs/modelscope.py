@@ -41,7 +41,7 @@ class ModelScope:
 
     def look_up(self, repository: str, revision: str | None) -> RemoteModel:
         """Ask the hub for the files of a repository. Raises HubError."""
-        with self._told(repository), httpx.Client(timeout=_TIMEOUT, follow_redirects=True) as client:
+        with self._as_hub_error(repository), httpx.Client(timeout=_TIMEOUT, follow_redirects=True) as client:
             query = {"Revision": revision or _MAIN, "Recursive": "True"}
             reply = client.get(f"{self._address(repository)}/files", params=query, headers=self._headers)
             reply.raise_for_status()
@@ -56,7 +56,7 @@ class ModelScope:
     def download(self, model: RemoteModel, sink: DownloadSink) -> Path:
         """Download missing and damaged files and return the folder of the checkpoint. Raises HubError."""
         folder = self._folder_of(model.repository, model.revision)
-        with self._told(model.repository):
+        with self._as_hub_error(model.repository):
             wanted = [file for file in model.files if not _is_here(folder / file.name, file, sink)]
             download_all([self._transfer(model, file, folder) for file in wanted], sink)
         return folder
@@ -93,7 +93,7 @@ class ModelScope:
         return self.folder / "models" / f"{owner}--{name}" / "snapshots" / (revision or _MAIN).replace("/", "--")
 
     @contextmanager
-    def _told(self, repository: str) -> Iterator[None]:
+    def _as_hub_error(self, repository: str) -> Iterator[None]:
         """Translate errors of HTTP to one line each."""
         try:
             yield

@@ -33,9 +33,9 @@ class TokenBucket:
         """Take ``amount``, even if fewer are left."""
         self._level, self._updated = self.level(now) - amount, now
 
-    def seconds_until(self, wanted: float, now: float) -> float:
-        """Return how long it takes until ``wanted`` is there."""
-        return max(0.0, (wanted - self.level(now)) * _MINUTE / self.per_minute)
+    def seconds_until(self, tokens: float, now: float) -> float:
+        """Return how long it takes until ``tokens`` is there."""
+        return max(0.0, (tokens - self.level(now)) * _MINUTE / self.per_minute)
 
 
 class RateLimiter:
@@ -85,9 +85,9 @@ class RateLimiter:
         assert self._tokens is not None
         return self._tokens.level(now) - self._spent
 
-    def _token_wait(self, wanted: float, now: float) -> float:
+    def _token_wait(self, tokens: float, now: float) -> float:
         assert self._tokens is not None
-        return self._tokens.seconds_until(wanted + self._spent, now)
+        return self._tokens.seconds_until(tokens + self._spent, now)
 
     @property
     def _spent(self) -> int:
@@ -140,7 +140,7 @@ class RateLimit:
             self._budgets[record.key] = RateLimiter(limits, self._clock())
         budget = self._budgets[record.key]
 
-        async def told(message: Message) -> None:
+        async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(budget.headers(self._clock()))
             await send(message)
@@ -148,8 +148,8 @@ class RateLimit:
         try:
             budget.enter(record, self._clock())
         except RateLimited as error:
-            return await self._renderer.reply(scope, error)(scope, receive, told)
-        return await self._counted(budget, record, scope, receive, told)
+            return await self._renderer.reply(scope, error)(scope, receive, with_headers)
+        return await self._counted(budget, record, scope, receive, with_headers)
 
     async def _counted(
         self, budget: RateLimiter, record: RequestRecord, scope: Scope, receive: Receive, send: Send

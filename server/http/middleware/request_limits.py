@@ -53,7 +53,7 @@ class BodyLimit:
         self._limit = limit
         self._uploads: dict[_Upload, None] = {}
         """Incomplete bodies, oldest first."""
-        self._held = 0
+        self._incomplete_bytes = 0
         """Bytes of these."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,14 +96,14 @@ class BodyLimit:
             raise BodyTooSlow(BODY_SECONDS, BYTES_PER_SECOND)
         size = len(message.get("body", b""))
         upload.received += size
-        self._held += size
+        self._incomplete_bytes += size
         if upload.received > self._limit:
             raise BodyTooLarge(self._limit)
         self._make_room()
         return message
 
     def _make_room(self) -> None:
-        while self._held > self._limit * MOST_AT_ONCE:
+        while self._incomplete_bytes > self._limit * MOST_AT_ONCE:
             oldest = next(iter(self._uploads))
             self._forget(oldest)
             oldest.is_over = True
@@ -112,7 +112,7 @@ class BodyLimit:
     def _forget(self, upload: _Upload) -> None:
         if upload in self._uploads:
             del self._uploads[upload]
-            self._held -= upload.received
+            self._incomplete_bytes -= upload.received
 
 
 def _exceeds(declared: str, limit: int) -> bool:

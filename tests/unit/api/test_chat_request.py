@@ -149,7 +149,7 @@ def test_values_of_a_wrong_type_or_out_of_range_are_refused_by_name(name: str, v
 
 
 @pytest.mark.anyio
-async def test_what_is_not_said_comes_from_the_model() -> None:
+async def test_what_is_absent_comes_from_the_model() -> None:
     assert await sampling() == SamplingParams(max_tokens=2048, temperature=0.8, top_p=0.8, top_k=50)
 
 
@@ -181,7 +181,7 @@ async def test_top_k_minus_one_turns_it_off() -> None:
         ({"min_tokens": 3000}, 3000),
     ],
 )
-async def test_the_answer_is_as_long_as_asked_and_as_the_context_leaves(body: dict[str, object], tokens: int) -> None:
+async def test_the_answer_has_the_requested_length_within_the_context(body: dict[str, object], tokens: int) -> None:
     assert (await sampling(**body)).max_tokens == tokens
 
 

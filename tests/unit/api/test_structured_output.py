@@ -42,7 +42,7 @@ def test_every_spelling_of_a_schema_is_the_same_schema_in_its_own_order(body: di
 
 
 @pytest.mark.parametrize("more", [True, {"type": "integer"}])
-def test_room_for_other_properties_is_left_where_it_is_asked_for(more: object) -> None:
+def test_room_for_other_properties_is_left_where_it_is_requested(more: object) -> None:
     schema = {**SCHEMA, "additionalProperties": more}
     found = grammar(guided_json=schema)
     assert found is not None
@@ -83,7 +83,7 @@ def test_a_choice_is_taken_literally() -> None:
         {"structured_outputs": {"json": None, "json_object": False}},
     ],
 )
-def test_what_asks_for_nothing_is_nothing(body: dict[str, object]) -> None:
+def test_a_neutral_value_is_no_value(body: dict[str, object]) -> None:
     assert grammar(**body) is None
 
 

@@ -49,7 +49,7 @@ def test_without_tools_or_with_none_to_be_called_there_is_no_offer() -> None:
     assert offer(functions=[], function_call="none") is None
 
 
-def test_tools_may_be_called_or_not_unless_said_otherwise() -> None:
+def test_tools_may_be_called_or_not_by_default() -> None:
     found = offer(tools=[WEATHER, NOW])
     assert found is not None
     assert [tool.name for tool in found.callable] == ["get_weather", "now"]

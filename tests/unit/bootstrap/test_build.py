@@ -184,7 +184,7 @@ def test_the_api_knows_whether_it_is_called_from_this_machine_alone(host: str, a
     assert api_options(settings(host=host)).on_loopback == alone
 
 
-def test_a_file_of_keys_that_is_not_there_is_told() -> None:
+def test_a_file_of_keys_that_is_not_there_is_reported() -> None:
     with pytest.raises(AssemblyError, match="/none: cannot be read"):
         api_options(settings(api_key_file="/none"))
 
@@ -254,7 +254,7 @@ def test_an_alias_that_is_the_models_name_is_refused() -> None:
     assert "'some'" in refusal(lambda: assembled(settings(alias=("some",)), SOURCE, FACTS))
 
 
-def test_a_prompt_format_whose_tokens_the_model_lacks_is_told_when_it_loads(tiny_gguf: Path) -> None:
+def test_a_prompt_format_whose_tokens_the_model_lacks_is_reported_when_it_loads(tiny_gguf: Path) -> None:
     """Each request was a 500 before."""
     assert load_fitting(tiny_gguf, prompt_format("chatglm2"), "chatglm2").special_id("sop")
     with pytest.raises(ModelLoadError, match=r"has no token '<user>'.*set another one with --prompt-format"):

@@ -62,7 +62,7 @@ def test_what_is_no_hash_is_not_taken_for_one(given: str) -> None:
     assert checked_hash("AB" * 32) == "ab" * 32
 
 
-def test_there_is_room_or_it_is_said_how_much_is_missing(tmp_path: Path) -> None:
+def test_there_is_room_or_it_is_reported_how_much_is_missing(tmp_path: Path) -> None:
     check_space(tmp_path, 1, tmp_path / "not" / "there" / "yet", 1)
     with pytest.raises(HubError, match=r"^2000000000\.0 GB are needed in .* are free; make room"):
         check_space(tmp_path, 10**18, tmp_path, 10**18)
@@ -72,7 +72,7 @@ def test_there_is_room_or_it_is_said_how_much_is_missing(tmp_path: Path) -> None
     ("kind", "gigabytes"),
     [("f16", 12.5), ("q8_0", 6.6), ("q6_k", 5.5), ("q5_k_m", 4.7), ("q4_k_m", 4.1), ("q4_0", 3.6), ("q2_k", 2.7)],
 )
-def test_more_room_is_asked_for_than_is_taken_but_not_by_much(kind: str, gigabytes: float) -> None:
+def test_more_room_is_requested_than_is_taken_but_not_by_much(kind: str, gigabytes: float) -> None:
     assert gigabytes <= expected_bytes(12_487_168_064, QuantType(kind)) / 1e9 <= 1.25 * gigabytes
 
 

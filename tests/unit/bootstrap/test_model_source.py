@@ -93,7 +93,7 @@ def test_a_known_name_is_looked_for_in_the_cache(tmp_path: Path) -> None:
     assert found.entry is not None
 
 
-def test_a_pulled_model_is_found_by_its_type_and_in_the_usual_one_unless_asked(tmp_path: Path) -> None:
+def test_a_pulled_model_is_found_by_its_type_and_in_the_usual_one_unless_requested(tmp_path: Path) -> None:
     for kind in ("f16", "q4_0", "q4_k_m"):
         (tmp_path / f"mine.{kind}.gguf").write_bytes(b"GGUF")
     assert find("mine", tmp_path).gguf.name == "mine.q4_k_m.gguf"

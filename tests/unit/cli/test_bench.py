@@ -76,7 +76,7 @@ def test_a_piece_of_text_came_when_the_last_of_its_bytes_did() -> None:
         (b"no HTTP at all", "not answer as expected"),
     ],
 )
-def test_an_answer_that_failed_is_told(data: bytes, message: str) -> None:
+def test_an_answer_that_failed_is_reported(data: bytes, message: str) -> None:
     with pytest.raises(BenchError, match=message):
         read_reply([(1.0, data)])
 

@@ -58,7 +58,7 @@ def test_the_version_is_the_one_that_the_package_asks_for() -> None:
     assert (files("glmserve") / "cmake" / "lean.cmake").is_file()
 
 
-def test_progress_is_told_and_a_failure_has_its_last_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_reported_and_a_failure_has_its_last_lines(capsys: pytest.CaptureFixture[str]) -> None:
     code = "print('DEBUG [7/210] Building CXX object'); print('no compiler here'); raise SystemExit(3)"
     with pytest.raises(Exception, match=r"(?s)status 3:.*no compiler here"):
         _run([sys.executable, "-c", code], {})

@@ -111,7 +111,7 @@ def test_ctrl_c_at_the_prompt_only_says_how_to_leave() -> None:
     assert client.sent == [[("user", "a")]]
 
 
-def test_an_error_is_said_and_its_question_forgotten(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_reported_and_its_question_forgotten(capsys: pytest.CaptureFixture[str]) -> None:
     client = FakeAnswers([[ServerCallError("too long")], ["fine"]])
     ok, written = hold(client, "a", "b")
     assert (ok, written) == (False, "fine\n")

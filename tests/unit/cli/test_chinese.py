@@ -84,7 +84,7 @@ def test_the_banner_is_in_chinese(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("text", chinese._SAID)
-def test_what_is_said_has_the_same_values_in_both_languages(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_languages_have_the_same_values(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     names = sorted(name for _, name, _, _ in string.Formatter().parse(text) if name)
     assert sorted(name for _, name, _, _ in string.Formatter().parse(chinese._SAID[text]) if name) == names
     monkeypatch.setenv("LC_ALL", "zh_CN")

@@ -39,7 +39,7 @@ def _proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_no_proxy_is_asked_for_a_server_on_this_machine(server: int, host: str) -> None:
+def test_no_proxy_is_used_for_a_server_on_this_machine(server: int, host: str) -> None:
     url = f"http://{host}:{server}"
     with pytest.raises(httpx.ConnectError):
         httpx.get(url)

@@ -56,7 +56,7 @@ def test_the_page_says_what_was_found_and_what_would_be_done() -> None:
         assert part in text
 
 
-def test_a_compute_mode_that_had_to_be_found_is_told_with_its_reason() -> None:
+def test_a_compute_mode_that_had_to_be_found_is_reported_with_its_reason() -> None:
     mode = Remembered(ComputeMode.NO_EXTRA_BUFFERS, "it died", Path("/cache/compute-modes/1.json"))
     changed = replace(REPORT, models=(replace(REPORT.models[0], compute_mode=mode),))
     expected = "without repacked weights and AMX, as it died (remove /cache/compute-modes/1.json to try it again)"

@@ -34,7 +34,7 @@ def taken_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def test_a_taken_port_is_said_in_one_line(taken_port: int, tmp_path: Path) -> None:
+def test_a_taken_port_is_reported_in_one_line(taken_port: int, tmp_path: Path) -> None:
     line = refused(call("serve", "--port", str(taken_port), cache=tmp_path), 1)
     assert line == (
         f"Error: cannot listen on 127.0.0.1 port {taken_port}: Address already in use; "
@@ -42,11 +42,11 @@ def test_a_taken_port_is_said_in_one_line(taken_port: int, tmp_path: Path) -> No
     )
 
 
-def test_an_address_of_another_machine_is_said_in_one_line(tmp_path: Path) -> None:
+def test_an_address_of_another_machine_is_reported_in_one_line(tmp_path: Path) -> None:
     assert "cannot listen on 192.0.2.1" in refused(call("serve", "--host", "192.0.2.1", cache=tmp_path), 1)
 
 
-def test_a_name_that_nobody_knows_is_said_in_one_line(tmp_path: Path) -> None:
+def test_an_unknown_name_is_reported_in_one_line(tmp_path: Path) -> None:
     assert "cannot listen on no.invalid" in refused(call("serve", "--host", "no.invalid", cache=tmp_path), 1)
 
 

@@ -312,7 +312,7 @@ def test_a_bad_table_is_named_with_its_key(text: str, expected: str, tmp_path: P
     assert first.startswith(f"{file}: {expected.format(f=f'{file}: ')}")
 
 
-def test_a_bad_value_for_all_is_told_once(two: Path) -> None:
+def test_a_bad_value_for_all_is_reported_once(two: Path) -> None:
     assert refusal(two, context="x").count("\n") == 0
 
 

@@ -22,7 +22,7 @@ def test_every_kind_of_error_is_expected(kind: type[Exception]) -> None:
     assert is_expected(kind.__new__(kind))
 
 
-def test_an_error_of_no_known_kind_is_told_in_general_words() -> None:
+def test_an_error_of_no_known_kind_is_reported_in_general_words() -> None:
     reply = describe(KeyError("secret"))
     assert (reply.status, reply.code) == (500, "internal_error")
     assert "secret" not in json.dumps(reply.envelope())

@@ -60,7 +60,7 @@ async def test_requests_at_once_share_one_load() -> None:
     assert engine.starts == 1
 
 
-async def test_a_failed_load_is_told_to_all_who_wait_and_tried_again_later() -> None:
+async def test_a_failed_load_is_reported_to_all_who_wait_and_tried_again_later() -> None:
     engine, clock = ScriptedEngine(load_error=ModelLoadError("no memory")), Clock()
     host = lazy(engine, clock=clock)
     told = await asyncio.gather(*(use(host) for _ in range(5)), return_exceptions=True)
@@ -100,7 +100,7 @@ async def test_it_is_not_unloaded_while_a_request_runs() -> None:
     engine = ScriptedEngine()
     host = ModelHost(engine, ByteTokenizer, LoadPolicy(False, 0.01, 5.0))
     await host.start()
-    with host.held():
+    with host.keep_loaded():
         await asyncio.sleep(0.05)
         assert host.status.state is EngineState.READY
     await until(lambda: host.status.state is EngineState.IDLE)
@@ -160,7 +160,7 @@ async def test_a_tokenizer_that_fails_ends_its_engine_too() -> None:
     assert engine.state is EngineState.STOPPED
 
 
-async def test_who_waits_when_the_server_stops_is_told_and_nobody_starts_anything_any_more() -> None:
+async def test_waiting_requests_get_an_error_at_shutdown_and_nothing_is_loaded() -> None:
     engine = ScriptedEngine(loaded=asyncio.Event())
     host = lazy(engine)
     waiting = asyncio.create_task(use(host))

@@ -132,7 +132,7 @@ class NoRoles(ByteTokenizer):
         return super().special_id(piece)
 
 
-def test_a_format_whose_tokens_the_vocabulary_lacks_is_told_when_the_model_loads() -> None:
+def test_a_format_whose_tokens_the_vocabulary_lacks_is_reported_when_the_model_loads() -> None:
     """It was a 500 for every request."""
     with pytest.raises(ValueError, match=r"no token '<\|user\|>'"):
         pins((), prompt_format("chatglm3"), NoRoles())

@@ -58,7 +58,7 @@ def test_a_traceback_says_where_but_not_what_the_error_says(formatter: type[Json
     assert SECRET in formatter(with_texts=True).format(failed(nested=nested))
 
 
-def test_errors_of_a_group_are_told_one_by_one() -> None:
+def test_errors_of_a_group_are_reported_one_by_one() -> None:
     class Group(Exception):
         exceptions = (KeyError(SECRET), OSError(SECRET))
 
@@ -91,7 +91,7 @@ def test_an_error_of_the_engine_keeps_its_traceback_on_the_way() -> None:
     assert "ValueError" in JsonFormatter().format(log_record(sent[0], "m"))
 
 
-def test_a_line_that_the_parent_does_not_live_to_read_hurts_nobody() -> None:
+def test_a_line_that_the_parent_does_not_live_to_read_does_no_harm() -> None:
     def gone(_: Logged) -> None:
         raise BrokenPipeError
 

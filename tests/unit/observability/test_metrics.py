@@ -37,7 +37,7 @@ def test_the_end_of_a_request(
     assert outcome_of(record) == end
 
 
-def test_an_answer_that_was_cut_off_is_told_apart() -> None:
+def test_an_answer_that_was_cut_off_is_distinguished() -> None:
     record = RequestRecord(
         generations=[RequestProgress("m", 1), RequestProgress("m", 1, cut=True)], status=200, complete=True
     )

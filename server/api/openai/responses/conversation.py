@@ -42,30 +42,30 @@ class ResponseStore:
         """Keep at most ``max_responses``; a response larger than ``max_bytes`` is not stored."""
         self._max_responses = max_responses
         self._max_bytes = max_bytes
-        self._kept: OrderedDict[tuple[str, str], StoredResponse] = OrderedDict()
+        self._stored: OrderedDict[tuple[str, str], StoredResponse] = OrderedDict()
         self._bytes = 0
 
     def put(self, owner: str, response: StoredResponse) -> None:
         """Keep ``response``, whose id is new."""
         if response.size > self._max_bytes or not self._max_responses:
             return
-        self._kept[owner, response.id] = response
+        self._stored[owner, response.id] = response
         self._bytes += response.size
-        while len(self._kept) > self._max_responses or self._bytes > self._max_bytes:
-            _, oldest = self._kept.popitem(last=False)
+        while len(self._stored) > self._max_responses or self._bytes > self._max_bytes:
+            _, oldest = self._stored.popitem(last=False)
             self._bytes -= oldest.size
 
     def get(self, owner: str, response_id: str) -> StoredResponse | None:
         """Return the response of that id, which counts as a use, or None where ``owner`` has none."""
         key = (owner, response_id)
-        if key not in self._kept:
+        if key not in self._stored:
             return None
-        self._kept.move_to_end(key)
-        return self._kept[key]
+        self._stored.move_to_end(key)
+        return self._stored[key]
 
     def delete(self, owner: str, response_id: str) -> bool:
         """Forget the response of that id. Return whether ``owner`` had one."""
-        forgotten = self._kept.pop((owner, response_id), None)
+        forgotten = self._stored.pop((owner, response_id), None)
         if forgotten is None:
             return False
         self._bytes -= forgotten.size
@@ -182,7 +182,7 @@ def parse_item(value: object, path: str) -> Item:
     )
 
 
-def kept(inputs: Iterable[Item], response: Mapping[str, object]) -> StoredResponse:
+def stored_response(inputs: Iterable[Item], response: Mapping[str, object]) -> StoredResponse:
     """Return a response and its input in the form in which they are stored."""
     return StoredResponse(str(response["id"]), _text(response), tuple(item.text for item in inputs))
 

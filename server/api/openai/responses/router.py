@@ -13,7 +13,13 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from glmserve.api.common.progress import progress_comment, streamed
-from glmserve.api.openai.responses.conversation import Item, ResponseStore, StoredResponse, conversation, kept
+from glmserve.api.openai.responses.conversation import (
+    Item,
+    ResponseStore,
+    StoredResponse,
+    conversation,
+    stored_response,
+)
 from glmserve.api.openai.responses.protocol import ResponsesRequest
 from glmserve.api.openai.responses.request import (
     Given,
@@ -183,7 +189,7 @@ class ResponsesService:
     def _keep(self, job: ResponseJob, items: tuple[Item, ...], writer: ResponseWriter) -> None:
         """Store the response with the items that the model was given; items removed by truncation are not stored."""
         if job.body.store is not False:
-            self.store.put(job.owner, kept(items, writer.response))
+            self.store.put(job.owner, stored_response(items, writer.response))
 
 
 def _check_length(job: ResponseJob) -> None:
