@@ -17,7 +17,7 @@ from glmserve.chat.prompts.messages import (
 )
 from glmserve.chat.tools.named_formats import ChatGLM3Form, Glm4Form
 from glmserve.chat.tools.plain_text import TextForm
-from glmserve.chat.tools.types import NamedForm, Tool, ToolCallFormat
+from glmserve.chat.tools.types import CallFormat, NamedForm, Tool
 
 
 class Encoder(Protocol):
@@ -61,7 +61,7 @@ class PromptFormat(Protocol):
         """The special tokens that end an answer, by their names; of several spellings a vocabulary has one."""
 
     @property
-    def tool_format(self) -> ToolCallFormat | None:
+    def tool_format(self) -> CallFormat | None:
         """Tool call format of the family; None if it has no tools."""
 
     def encode(

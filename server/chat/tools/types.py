@@ -227,17 +227,21 @@ class AnswerParser(Protocol):
         """Return the buffered text: the answer has ended."""
 
 
-class ToolCallFormat(Protocol):
-    """How a family's prompt lists tools, and how it calls them."""
-
-    def describe(self, tools: Sequence[Tool], system: str) -> str:
-        """Return the system message that tells the model of ``tools``, with the caller's ``system`` text in it."""
+class CallFormat(Protocol):
+    """How a model calls tools."""
 
     def grammar(self, config: ToolConfig) -> Grammar:
         """Return a grammar in which every call is valid for its tool."""
 
     def parser(self, config: ToolConfig, new_id: NewId) -> AnswerParser:
         """Return a parser for one answer; ``new_id`` names its calls."""
+
+
+class ToolCallFormat(CallFormat, Protocol):
+    """How a family's prompt lists tools, and how it calls them."""
+
+    def describe(self, tools: Sequence[Tool], system: str) -> str:
+        """Return the system message that tells the model of ``tools``, with the caller's ``system`` text in it."""
 
 
 class NamedForm(ToolCallFormat, Protocol):

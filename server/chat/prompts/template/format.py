@@ -2,24 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from glmserve.chat.prompts.formats import Encoder
 from glmserve.chat.prompts.messages import Message, as_text, split_answer
-from glmserve.chat.prompts.template.conversation import template_messages, with_system_in_question
+from glmserve.chat.prompts.template.conversation import template_messages, template_tools, with_system_in_question
 from glmserve.chat.prompts.template.marks import Piece, Special
-from glmserve.chat.prompts.template.rendering import TemplateInput
+from glmserve.chat.prompts.template.rendering import Renderer, TemplateInput
 from glmserve.chat.tools.plain_text import TextForm
-from glmserve.chat.tools.types import Tool
+from glmserve.chat.tools.types import CallFormat, Tool
 
+_PLAIN = TextForm()
 _BLANKS = " \t\n\v\f\r"
-
-
-class Renderer(Protocol):
-    """Renders one template."""
-
-    def render(self, given: TemplateInput) -> tuple[Piece, ...]:
-        """Return the prompt. Raises PromptError where the template cannot make one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +24,10 @@ class TemplateTraits:
     """The special tokens that it writes after an answer."""
     takes_system: bool = True
     """Whether it has system messages."""
+    calls: CallFormat | None = None
+    """How it writes calls; None where tools are told of in plain words."""
+    arguments_as_text: bool = False
+    """Whether it takes the arguments of a call as JSON text."""
     thinks: bool = False
     """Whether it knows of reasoning between ``<think>`` and ``</think>``."""
     options: Mapping[str, object] = field(default_factory=dict)
@@ -45,7 +43,11 @@ class TemplateFormat:
     opens_with_blanks: ClassVar[bool] = False
     text_prefix: ClassVar[None] = None
     waits: ClassVar[bool] = True
-    tool_format: ClassVar[TextForm] = TextForm()
+
+    @property
+    def tool_format(self) -> CallFormat:
+        """The format of calls; see ``PromptFormat``."""
+        return self.traits.calls or _PLAIN
 
     @property
     def end_tokens(self) -> tuple[str, ...]:
@@ -72,10 +74,12 @@ class TemplateFormat:
     ) -> tuple[Piece, ...]:
         """Return the prompt as the template writes it; see ``encode``."""
         asked, answer = split_answer(messages, continued=continued)
-        asked = as_text(asked, tools, self.tool_format)
+        if self.traits.calls is None:
+            asked, tools = as_text(asked, tools, _PLAIN), ()
         if not self.traits.takes_system:
             asked = with_system_in_question(asked)
-        pieces = self.renderer.render(TemplateInput(template_messages(asked), options=self.traits.options))
+        told = template_messages(asked, as_text=self.traits.arguments_as_text)
+        pieces = self.renderer.render(TemplateInput(told, template_tools(tools), self.traits.options))
         return (*pieces, answer) if answer else pieces
 
 

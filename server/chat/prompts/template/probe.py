@@ -5,11 +5,13 @@ from itertools import pairwise
 
 from glmserve.chat.prompts.messages import Message, PromptError, Role
 from glmserve.chat.prompts.template.conversation import template_messages
-from glmserve.chat.prompts.template.format import Renderer, TemplateTraits
+from glmserve.chat.prompts.template.format import TemplateTraits
 from glmserve.chat.prompts.template.marks import Piece, Special, TemplateFault
-from glmserve.chat.prompts.template.rendering import TemplateInput, TemplateSource
+from glmserve.chat.prompts.template.rendering import Renderer, TemplateInput, TemplateSource
+from glmserve.chat.prompts.template.tool_calls import find_calls
 
 _QUESTION, _ANSWER, _NEXT, _SYSTEM = "zqQuestionqz", "zqAnswerqz", "zqNextqz", "zqSystemqz"
+_ENDS_OF_ALL = frozenset({"<|return|>", "<|call|>", "<|calls|>", "<|flush|>"})
 _ASKED = Message(Role.USER, _QUESTION)
 _ROUND = (_ASKED, Message(Role.ASSISTANT, _ANSWER), Message(Role.USER, _NEXT))
 
@@ -30,10 +32,13 @@ def find_traits(renderer: Renderer, source: TemplateSource) -> TemplateTraits:
     with_round = _tried(renderer, *_ROUND)
     for pieces in (asked, with_round):
         _check_told_apart(pieces, source)
+    calls = find_calls(renderer)
     with_system = _tried(renderer, Message(Role.SYSTEM, _SYSTEM), _ASKED)
     return TemplateTraits(
-        end_tokens=_after_answer(with_round),
+        end_tokens=(*_after_answer(with_round, source), *calls.end_tokens),
         takes_system=any(_SYSTEM in piece for piece in with_system if isinstance(piece, str)),
+        calls=calls.form,
+        arguments_as_text=calls.as_text,
         thinks="<think>" in source.text and "</think>" in source.text,
     )
 
@@ -50,11 +55,15 @@ def _tried(renderer: Renderer, *messages: Message) -> tuple[Piece, ...]:
         return ()
 
 
-def _after_answer(pieces: Sequence[Piece]) -> tuple[str, ...]:
-    """Return the special token that stands after the answer, with nothing but blanks between."""
+def _after_answer(pieces: Sequence[Piece], source: TemplateSource) -> tuple[str, ...]:
+    """Return the special token that stands after the answer, with nothing but blanks between.
+
+    Some models write several messages in one answer; in their vocabularies ``<|end|>`` ends only a message.
+    """
     for piece, following in pairwise(pieces):
         if isinstance(piece, str) and piece.rstrip().endswith(_ANSWER) and isinstance(following, Special):
-            return (following.name,)
+            is_between = following.name == "<|end|>" and not _ENDS_OF_ALL.isdisjoint(source.specials)
+            return () if is_between else (following.name,)
     return ()
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 from jinja2 import TemplateError
 
@@ -53,6 +54,13 @@ class TemplateInput:
         return cls(tuple(messages), tuple(tools), options, asks)
 
 
+class Renderer(Protocol):
+    """Renders one template."""
+
+    def render(self, given: TemplateInput) -> tuple[Piece, ...]:
+        """Return the prompt. Raises PromptError where the template cannot make one."""
+
+
 class Template:
     """A compiled template."""
 
@@ -61,6 +69,7 @@ class Template:
         if len(source.text) > MAX_CHARACTERS:
             raise TemplateFault(f"it has {len(source.text)} characters, more than {MAX_CHARACTERS}")
         self._marks = Marks(source.text, source.specials, (source.bos, source.eos))
+        self._now = now
         environment = make_environment(now)
         try:
             self._template = environment.from_string(parse(environment, source.text, self._marks))
@@ -71,6 +80,7 @@ class Template:
     def render(self, given: TemplateInput) -> tuple[Piece, ...]:
         """Return the prompt. Raises PromptError where the template fails on, or rejects, the conversation."""
         context = {
+            "date_string": self._now().strftime("%d %b %Y"),  # what Llama 3 is told of the day
             **given.options,
             "messages": [_with_role(message) for message in given.messages],
             "add_generation_prompt": given.asks,

@@ -8,14 +8,15 @@ import llguidance
 import numpy as np
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
+from glmserve.chat.tools.marked_calls import CallFrame, JsonCalls, TaggedCalls
 from glmserve.chat.tools.named_formats import ChatGLM3Form, Glm4Form
 from glmserve.chat.tools.plain_text import TextForm
 from glmserve.chat.tools.types import (
     AnswerParser,
     AnswerPiece,
+    CallFormat,
     Tool,
     ToolCall,
-    ToolCallFormat,
     ToolChoice,
     ToolConfig,
     gather_calls,
@@ -46,7 +47,22 @@ WEATHER = Tool(
     },
 )
 CLOCK = Tool("now")
-FORMS: dict[str, ToolCallFormat] = {"text": TextForm(), "chatglm3": ChatGLM3Form(), "glm4": Glm4Form()}
+FORMS: dict[str, CallFormat] = {
+    "text": TextForm(),
+    "chatglm3": ChatGLM3Form(),
+    "glm4": Glm4Form(),
+    "hermes": JsonCalls(CallFrame('<tool_call>\n{"name": "', "}\n</tool_call>", "\n"), '", "arguments": '),
+    "llama3": JsonCalls(CallFrame('{"name": "', "}"), '", "parameters": '),
+    "glm4.5": TaggedCalls(
+        CallFrame("<tool_call>", "\n</tool_call>", "\n"), "\n<arg_key>", "</arg_key>\n<arg_value>", "</arg_value>"
+    ),
+    "qwen3-coder": TaggedCalls(
+        CallFrame("<tool_call>\n<function=", ">\n</function>\n</tool_call>", "\n"),
+        ">\n<parameter=",
+        ">\n",
+        "\n</parameter",
+    ),
+}
 AUTO = ToolConfig((WEATHER, CLOCK))
 REQUIRED = ToolConfig((WEATHER, CLOCK), ToolChoice.REQUIRED)
 

@@ -99,6 +99,8 @@ def test_a_template_has_what_transformers_gives_it() -> None:
     )
     assert text(render(source, user("x"))) == '2026-07-26 {"城": "<北>"} [\n 1\n] g01'
     assert text(render(source, user("x"), tools=({"type": "function"},))).endswith("T")
+    assert text(render("{{ date_string }}", user("x"))) == "26 Jul 2026"
+    assert text(render("{{ date_string }}", user("x"), options={"date_string": "today"})) == "today"
 
 
 def test_what_a_template_raises_is_said() -> None:
