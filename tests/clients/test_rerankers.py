@@ -8,6 +8,7 @@ from langchain_community.document_compressors import jina_rerank
 from langchain_core.documents import Document
 
 from tests.clients.conftest import Deployment
+from tests.clients.programs import run_python
 
 MODEL = "bge-reranker-base"
 QUERY = "今天北京的天气怎么样"
@@ -114,3 +115,15 @@ def test_vllms_examples_are_answered(deployment: Deployment) -> None:
     assert len(posted(deployment, "/rerank", json.dumps(ask))["results"]) == 3  # type: ignore[arg-type]
     pair = {"model": MODEL, "text_1": QUERY, "text_2": DOCUMENTS[0]}
     assert len(posted(deployment, "/score", json.dumps(pair))["data"]) == 1  # type: ignore[arg-type]
+
+
+def test_the_libraries_of_cohere_llama_index_and_langchain_agree(deployment: Deployment, scores: list[float]) -> None:
+    told = run_python("rerank", "rerank_clients.py", deployment.url, deployment.key, QUERY, *DOCUMENTS)
+    best = ranked(scores)[:2]
+    assert [index for index, _ in told["v2"]] == best
+    assert [score for _, score in told["v2"]] == pytest.approx([scores[index] for index in best], abs=1e-5)
+    assert told["units"] == 1
+    assert told["v1"] == [[index, DOCUMENTS[index]] for index in ranked(scores)]
+    assert told["unknown_model"] == "model_not_found"
+    for client in ("llama_index_cohere", "llama_index_jina", "langchain"):
+        assert [text for text, _ in told[client]] == [DOCUMENTS[index] for index in best], client
