@@ -55,6 +55,7 @@ def test_a_task_of_the_gallery_is_filled_field_by_field(visit: Visit, server_url
     chat.wait()
     expect(chat.page.locator("#model")).to_have_value("chatglm2-tiny:style")
     expect(chat.questions.locator("tr")).to_have_count(2)
+    expect(chat.questions.locator("th").last).to_have_text("主题")
     expect(chat.answer).not_to_be_empty()
 
 

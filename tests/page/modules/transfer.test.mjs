@@ -14,7 +14,7 @@ const CONVERSATION = {
   pinned: true,
   sampling: { temperature: 0.5, stop: ["\n"] },
   messages: [
-    { role: "user", content: "问", at: 1, files: [{ name: "a.txt", text: "inside" }] },
+    { role: "user", content: "问", at: 1, files: [{ name: "a.txt", text: "inside" }], variables: { a: "b" }, labels: { a: "A" } },
     { role: "assistant", content: "答", end: "stop", model: "glm", at: 2, figures: { tokens: 1, rate: 2, first: null, prompt: 3, cached: 0, exact: true }, omitted: 2 },
   ],
 };

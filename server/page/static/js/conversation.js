@@ -11,6 +11,7 @@ import { split } from "./thinking.js";
  * @property {number} [at] when it was sent or begun, milliseconds since 1970
  * @property {import("./attachments.js").TextFile[]} [files] that go with a question
  * @property {Record<string, string>} [variables] of a task that was filled field by field
+ * @property {Record<string, string>} [labels] what those variables are called for people
  * @property {"" | "stop" | "length" | "stopped" | "broken"} [end] how an answer ended; "" while it comes
  * @property {import("./figures.js").Figures} [figures]
  * @property {import("./failure.js").FailureRecord} [failure]
@@ -46,11 +47,12 @@ export function begun(id, now, sampling = {}) {
 /**
  * @param {string} content
  * @param {number} now
- * @param {Pick<Message, "files" | "variables">} [extras]
+ * @param {Pick<Message, "files" | "variables" | "labels">} [extras]
  * @returns {Message}
  */
 export function question(content, now, extras = {}) {
-  return { role: "user", content, at: now, ...(extras.files?.length && { files: extras.files }), ...(extras.variables && { variables: extras.variables }) };
+  const { files, variables, labels } = extras;
+  return { role: "user", content, at: now, ...(files?.length && { files }), ...(variables && { variables }), ...(labels && { labels }) };
 }
 
 /** @param {Conversation} conversation @param {string | Message} asking @param {number} now @returns {Conversation} */

@@ -56,10 +56,11 @@ export class Tasks {
     if (!model) return;
     const language = this.#actions.language();
     const { description } = hintOf(model, language);
-    const variables = await fillTask(this.#actions.text(), shortTitle(model, language), description, fieldsOf(model, language));
+    const fields = fieldsOf(model, language);
+    const variables = await fillTask(this.#actions.text(), shortTitle(model, language), description, fields);
     if (!variables) return;
     this.#actions.choose(id);
     const content = variables[model.task?.main_slot ?? ""] ?? Object.values(variables).join("\n");
-    this.#actions.ask(question(content, Date.now(), { variables }));
+    this.#actions.ask(question(content, Date.now(), { variables, labels: Object.fromEntries(fields.map(({ name, label }) => [name, label])) }));
   }
 }

@@ -101,6 +101,7 @@ function messageOf(read) {
     ...(isFigures(read.figures) && { figures: read.figures }),
     ...(typeof read.omitted === "number" && { omitted: read.omitted }),
     ...(isTexts(read.variables) && { variables: read.variables }),
+    ...(isTexts(read.labels) && { labels: read.labels }),
     ...(files.length && { files }),
     ...(tails.length && { versions: { tails, at } }),
   };

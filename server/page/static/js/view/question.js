@@ -13,7 +13,7 @@ import { sendsOnEnter } from "./keys.js";
  * @param {import("../texts.js").Text} text
  * @returns {HTMLElement[]}
  */
-export function questionBody({ content, files = [], variables }, text) {
+export function questionBody({ content, files = [], variables, labels }, text) {
   const attached = files.map(({ name, text: within }) =>
     el(
       "details",
@@ -22,7 +22,7 @@ export function questionBody({ content, files = [], variables }, text) {
       el("pre", { tabindex: "0", "aria-label": name, text: within }),
     ),
   );
-  const filled = Object.entries(variables ?? {}).map(([name, value]) => ({ name, value }));
+  const filled = Object.entries(variables ?? {}).map(([name, value]) => ({ name: labels?.[name] ?? name, value }));
   const body = filled.length > 1 ? [el("div", { class: "body record scroll", tabindex: "0", role: "region", "aria-label": text("table") }, recordTable(filled))] : [];
   const typed = content && !body.length ? [el("div", { class: "body", dir: "auto", text: content })] : [];
   return [...attached, ...body, ...typed];
