@@ -26,8 +26,7 @@ from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.sequence import Sequence
 from glmserve.engine.speculative.controller import SpeculativeController
 from glmserve.engine.worker.pinned_prefixes import PinnedPrefixes, States
-from glmserve.engine.worker.progress import ProgressReports
-from glmserve.engine.worker.times import SequenceTimes
+from glmserve.engine.worker.times import ProgressReports, SequenceTimes
 
 log = logging.getLogger(__name__)
 
