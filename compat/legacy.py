@@ -85,7 +85,7 @@ def _baichuan_params(body: LegacyRequest, card: ModelCard) -> AnswerParams:
 CHATGLM = Contract(
     ("/chatglm", "/"), frozenset({"chatglm2", "chatglm3", "glm4", "glm4-0414"}), _chatglm_params, process_response
 )
-BAICHUAN = Contract(("/baichuan",), frozenset({"baichuan"}), _baichuan_params, str)
+BAICHUAN = Contract(("/baichuan",), frozenset({"baichuan", "baichuan2"}), _baichuan_params, str)
 PATHS = (*CHATGLM.paths, *BAICHUAN.paths)
 
 

@@ -70,7 +70,7 @@ CATALOG: tuple[CatalogEntry, ...] = (
     CatalogEntry("glm-z1-9b-0414", "template", "zai-org/GLM-Z1-9B-0414", 32768, _Z1),
     CatalogEntry("glm-z1-32b-0414", "template", "zai-org/GLM-Z1-32B-0414", 32768, _Z1),
     CatalogEntry("baichuan-13b-chat", "baichuan", "baichuan-inc/Baichuan-13B-Chat", 4096, _BAICHUAN),
-    CatalogEntry("baichuan2-13b-chat", "baichuan", "baichuan-inc/Baichuan2-13B-Chat", 4096, _BAICHUAN2),
+    CatalogEntry("baichuan2-13b-chat", "baichuan2", "baichuan-inc/Baichuan2-13B-Chat", 4096, _BAICHUAN2),
     *(
         CatalogEntry(repository.rpartition("/")[2], "", repository, context)
         for repository, context in (

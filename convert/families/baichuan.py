@@ -98,7 +98,7 @@ class Baichuan:
 
     def vocabulary(self) -> Metadata:
         """Return the GGUF keys of the tokenizer and the prompt; raises MissingFileError, VocabularyError."""
-        return baichuan_vocabulary(self.file.folder, self.config.vocabulary, self.roles)
+        return baichuan_vocabulary(self.file.folder, self.config.vocabulary, self.roles, self.name)
 
     def tensors(self) -> tuple[TensorMapping, ...]:
         """Return all tensors of the file, in order."""

@@ -22,6 +22,7 @@ from glmserve.convert.gguf_format import (
     PROMPT_FORMAT,
     SPACE_PREFIX,
     USER_TOKEN_ID,
+    FamilyName,
     Metadata,
 )
 from glmserve.convert.vocab.added_tokens import read_added_tokens, with_added
@@ -53,8 +54,14 @@ def read_role_ids(folder: Path) -> RoleIds:
     )
 
 
-def baichuan_vocabulary(folder: Path, size: int, roles: RoleIds) -> Metadata:
+def baichuan_vocabulary(folder: Path, size: int, roles: RoleIds, family: FamilyName) -> Metadata:
     """Return the tokenizer's GGUF keys, the chat template, how the server prompts, and the authors' sampling.
+
+    Args:
+        folder: with tokenizer.model.
+        size: rows of the embedding.
+        roles: the tokens in front of messages.
+        family: which of the two; the first one's prompt has the end token after earlier answers.
 
     Raises:
         MissingFileError: there is no tokenizer.model.
@@ -89,9 +96,12 @@ def baichuan_vocabulary(folder: Path, size: int, roles: RoleIds) -> Metadata:
         "tokenizer.ggml.add_space_prefix": False,
         "tokenizer.ggml.remove_extra_whitespaces": False,
         "tokenizer.chat_template": baichuan_template(
-            pieces[roles.user].text, pieces[roles.assistant].text, space_prefix=model.add_dummy_prefix
+            pieces[roles.user].text,
+            pieces[roles.assistant].text,
+            space_prefix=model.add_dummy_prefix,
+            end=pieces[EOS_ID].text if family is FamilyName.BAICHUAN else "",
         ),
-        PROMPT_FORMAT: "baichuan",
+        PROMPT_FORMAT: family.value,
         USER_TOKEN_ID: roles.user,
         ASSISTANT_TOKEN_ID: roles.assistant,
         SPACE_PREFIX: model.add_dummy_prefix,

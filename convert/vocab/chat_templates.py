@@ -87,7 +87,7 @@ _BAICHUAN_TEMPLATE = (
     "{%- endif -%}"
     "{%- if state.answered and message['role'] != 'assistant' -%}"
     "{{- 'USER' -}}{%- if state.question -%}{{- 'SPACE' ~ state.question -}}{%- endif -%}"
-    "{{- 'ASSISTANT' -}}{%- if state.answer -%}{{- 'SPACE' ~ state.answer -}}{%- endif -%}"
+    "{{- 'ASSISTANT' -}}{%- if state.answer -%}{{- 'SPACE' ~ state.answer -}}{%- endif -%}END"
     "{%- set state.question = '' -%}"
     "{%- set state.answer = '' -%}"
     "{%- set state.asked = false -%}"
@@ -112,15 +112,16 @@ _BAICHUAN_TEMPLATE = (
     "{{- 'USER' -}}{%- if state.question -%}{{- 'SPACE' ~ state.question -}}{%- endif -%}"
     "{%- endif -%}"
     "{%- if state.answered -%}"
-    "{{- 'ASSISTANT' -}}{%- if state.answer -%}{{- 'SPACE' ~ state.answer -}}{%- endif -%}"
+    "{{- 'ASSISTANT' -}}{%- if state.answer -%}{{- 'SPACE' ~ state.answer -}}{%- endif -%}END"
     "{%- elif add_generation_prompt -%}{{- 'ASSISTANT' -}}{%- endif -%}"
 )
 
 
-def baichuan_template(user: str, assistant: str, *, space_prefix: bool) -> str:
-    """Return Baichuan's template, with the texts of the two role tokens.
+def baichuan_template(user: str, assistant: str, *, space_prefix: bool, end: str) -> str:
+    """Return Baichuan's template, with the texts of the two role tokens, and of the ``end`` after earlier answers.
 
     It gives the prompt of the server, but for normalisation, which no template can do.
     """
     space = " " if space_prefix else ""
-    return _BAICHUAN_TEMPLATE.replace("USER", user).replace("ASSISTANT", assistant).replace("SPACE", space)
+    closed = _BAICHUAN_TEMPLATE.replace("END", f"{{{{- '{end}' -}}}}" if end else "")
+    return closed.replace("USER", user).replace("ASSISTANT", assistant).replace("SPACE", space)

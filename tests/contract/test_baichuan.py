@@ -12,7 +12,7 @@ from glmserve.model_pool.registry import ModelRegistry
 from glmserve.model_pool.served_model import ModelCard, ServedModel
 from glmserve.models.catalog import find
 from tests.support.api import NOW, connect
-from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
+from tests.support.scripted_engine import EOS, ByteTokenizer, ScriptedEngine
 
 pytestmark = pytest.mark.anyio
 
@@ -52,7 +52,7 @@ async def test_the_fields_of_chatglm_count(http: httpx.AsyncClient, engine: Scri
     body = {"prompt": "c", "history": [["a", "b"]], "temperature": 0.5, "top_p": "0.6", "max_length": 100}
     reply = await http.post("/baichuan", json=body)
     submission, encode = engine.submissions[0], ByteTokenizer().encode
-    assert submission.prompt_ids == (USER, *encode("a"), ASSISTANT, *encode("b"), USER, *encode("c"), ASSISTANT)
+    assert submission.prompt_ids == (USER, *encode("a"), ASSISTANT, *encode("b"), EOS, USER, *encode("c"), ASSISTANT)
     assert (submission.params.temperature, submission.params.top_p) == (0.5, 0.6)
     assert submission.params.max_tokens == 100 - len(submission.prompt_ids)
     assert reply.json()["history"] == [["a", "b"], ["c", "好的。"]]

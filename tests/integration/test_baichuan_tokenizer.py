@@ -120,7 +120,7 @@ def test_the_prompt_is_the_authors_token_by_token(converted: Converted) -> None:
     assert list(prompt_format("baichuan").encode(messages, converted.ours)) == [
         *encode("（系统）"),
         user, *encode("你好<br>"),
-        assistant, *encode("你好！"),
+        assistant, *encode("你好！"), 2,
         user, *encode("world"),
         assistant,
     ]  # fmt: skip

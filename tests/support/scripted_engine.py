@@ -23,7 +23,7 @@ from glmserve.engine.params import Grammar, SamplingParams
 
 EOS = 2
 _FIRST_BYTE = 3
-_SPECIAL = {"[gMASK]": 300, "sop": 301, "user": 302, "assistant": 303,
+_SPECIAL = {"</s>": EOS, "[gMASK]": 300, "sop": 301, "user": 302, "assistant": 303,
             "<|system|>": 304, "<|user|>": 305, "<|assistant|>": 306, "<|observation|>": 307}  # fmt: skip
 
 
@@ -47,7 +47,7 @@ class ByteTokenizer:
         return bytes([token_id - _FIRST_BYTE]) if _FIRST_BYTE <= token_id < _FIRST_BYTE + 256 else b""
 
     def name(self, token_id: int) -> str:
-        special = {EOS: "</s>", **{number: name for name, number in _SPECIAL.items()}}
+        special = {number: name for name, number in _SPECIAL.items()}
         return special.get(token_id) or self.piece(token_id).decode("latin-1")
 
     def encode_framed(self, text: str) -> tuple[int, ...]:

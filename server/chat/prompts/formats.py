@@ -122,6 +122,8 @@ class BaichuanFormat:
     other joins the next question, or is one. Tools are told of, called and answered in plain words.
     """
 
+    closes_answers: bool = False
+    """Whether the end token stands after earlier answers, as the first Baichuan's authors have it."""
     opens_with_blanks: ClassVar[bool] = False
     waits: ClassVar[bool] = False
     thinks: ClassVar[bool] = False
@@ -138,9 +140,10 @@ class BaichuanFormat:
         leading = _leading_system(asked)
         conversation = to_conversation(asked[len(leading) :])
         user, assistant = encoder.special_id("user"), encoder.special_id("assistant")
+        end = (encoder.special_id("</s>"),) if self.closes_answers else ()
         ids = list(encoder.encode("\n\n".join(message.content for message in leading)))
         for question, earlier in conversation.turns:
-            ids += (user, *encoder.encode(question), assistant, *encoder.encode(earlier))
+            ids += (user, *encoder.encode(question), assistant, *encoder.encode(earlier), *end)
         return (*ids, user, *encoder.encode(conversation.query), assistant, *encoder.encode(answer))
 
 
@@ -244,7 +247,8 @@ _FORMATS: Mapping[str, PromptFormat] = MappingProxyType(
         "codegeex2": CodeGeeX2Format(),
         "glm4": RoleTokensFormat(Glm4Form()),
         "glm4-0414": RoleTokensFormat(Glm4Form(introduction=""), has_system_first=True),
-        "baichuan": BaichuanFormat(),
+        "baichuan": BaichuanFormat(closes_answers=True),
+        "baichuan2": BaichuanFormat(),
     }
 )
 

@@ -14,6 +14,8 @@ TEMPLATE = "template"
 
 BAICHUAN_ROLE_IDS = (195, 196)
 """Tokens of user and assistant in every Baichuan chat model; their names are reserved ones."""
+_BAICHUAN2_USER = b"<reserved_106>"
+"""Its name in Baichuan2; the first Baichuan has another."""
 
 _ROLES = frozenset({b"<|system|>", b"<|user|>", b"<|assistant|>", b"<|observation|>"})
 _SENTENCEPIECE, _BYTE_LEVEL = "llama", "gpt2"
@@ -56,15 +58,17 @@ _RULES = (
     _Rule("chatglm2", "chatglm", _SENTENCEPIECE, lacks=_ROLES, model_name="chatglm2", template="问"),
     _Rule("codegeex2", "chatglm", _SENTENCEPIECE, lacks=_ROLES, model_name="codegeex"),
     _Rule("baichuan", "baichuan", _SENTENCEPIECE, template="<reserved_"),
+    _Rule("baichuan2", "baichuan", _SENTENCEPIECE, template="<reserved_"),
 )
 
 
 def infer_prompt_format(metadata: Metadata) -> FormatInference:
     """Return the format that the file says or, where it does not, that its vocabulary and architecture show."""
-    if said := _text(metadata, "glmserve.prompt_format"):
-        return FormatInference(said)
     pieces = metadata.get("tokenizer.ggml.tokens")
     pieces = pieces if isinstance(pieces, tuple) else ()
+    if said := _text(metadata, "glmserve.prompt_format"):
+        # Files that were converted before the two had formats of their own.
+        return FormatInference("baichuan2" if said == "baichuan" and _is_baichuan2(pieces) else said)
     special = frozenset(pieces) & _ROLES
     fitting = [rule for rule in _RULES if _fits(rule, metadata, pieces, special)]
     template = _text(metadata, "tokenizer.chat_template")
@@ -89,7 +93,14 @@ def _fits(rule: _Rule, metadata: Metadata, pieces: Sequence[bytes], special: fro
         return False
     if rule.architecture == "baichuan" and not has_baichuan_roles(dict(enumerate(pieces[:200]))):
         return False
+    if rule.architecture == "baichuan" and _is_baichuan2(pieces) != (rule.name == "baichuan2"):
+        return False
     return rule.has <= special and not rule.lacks & special
+
+
+def _is_baichuan2(pieces: Sequence[bytes]) -> bool:
+    user = BAICHUAN_ROLE_IDS[0]
+    return len(pieces) > user and pieces[user] == _BAICHUAN2_USER
 
 
 def has_baichuan_roles(pieces: Mapping[int, bytes]) -> bool:

@@ -78,7 +78,7 @@ def test_system_text_at_the_end_is_a_question_and_after_an_answer_there_is_an_em
 @pytest.mark.parametrize(
     "asked", [[(SYSTEM, "s")], [(USER, "a"), (SYSTEM, "s")], [(USER, "a"), (ASSISTANT, "b"), (SYSTEM, "s")]]
 )
-@pytest.mark.parametrize("name", ["chatglm2", "chatglm3", "glm4", "baichuan"])
+@pytest.mark.parametrize("name", ["chatglm2", "chatglm3", "glm4", "baichuan", "baichuan2"])
 def test_what_follows_a_system_message_keeps_the_prompt_that_it_ended(name: str, asked: list[tuple[Role, str]]) -> None:
     messages = [Message(role, text) for role, text in asked]
     grown = [*messages, Message(ASSISTANT, "x"), Message(USER, "y")]
@@ -108,6 +108,17 @@ def test_baichuan_puts_each_message_by_itself_after_the_token_of_its_role() -> N
         *(302, *encoded("<reserved_102>")),
         303,
     )
+
+
+def test_the_first_baichuan_has_the_end_token_after_earlier_answers() -> None:
+    """Two of three revisions of its authors' code write it, and Baichuan2's does not."""
+    messages = [Message(USER, "a"), Message(ASSISTANT, "b"), Message(USER, "c")]
+    end = ByteTokenizer().special_id("</s>")
+    rounds = (302, *encoded("a"), 303, *encoded("b"), end, 302, *encoded("c"), 303)
+    assert prompt_format("baichuan").encode(messages, ByteTokenizer()) == rounds
+    assert prompt_format("baichuan2").encode(messages, ByteTokenizer()) == tuple(i for i in rounds if i != end)
+    going_on = [*messages, Message(ASSISTANT, "d")]
+    assert prompt_format("baichuan").encode(going_on, ByteTokenizer(), continued=True) == (*rounds, *encoded("d"))
 
 
 def test_baichuan_has_system_text_in_front_without_a_token() -> None:
@@ -220,13 +231,13 @@ def test_every_family_answers_whatever_message_is_last(ending: str) -> None:
         "chatglm2": in_rounds(rounds),
         "chatglm3": in_roles(*given),
         "glm4": in_roles(*given),
-        "baichuan": baichuan_ids,
+        "baichuan2": baichuan_ids,
         "codegeex2": in_rounds(code),
     }
     assert {name: prompt_format(name).encode(messages, ByteTokenizer()) for name in expected} == expected
 
 
-@pytest.mark.parametrize("name", ["chatglm2", "chatglm3", "codegeex2", "glm4", "baichuan"])
+@pytest.mark.parametrize("name", ["chatglm2", "chatglm3", "codegeex2", "glm4", "baichuan", "baichuan2"])
 def test_there_must_be_a_message_and_the_results_of_its_calls(name: str) -> None:
     with pytest.raises(PromptError, match="no message"):
         prompt_format(name).encode([], ByteTokenizer())

@@ -8,6 +8,7 @@ from glmserve.engine.gguf.prompt_format import infer_prompt_format
 ROLES = (b"<|system|>", b"<|user|>", b"<|assistant|>", b"<|observation|>")
 GLM = (b"[gMASK]", b"sop")
 BAICHUAN = tuple(b"<reserved_%d>" % (i - 90) for i in range(300))
+BAICHUAN2 = tuple(b"<reserved_%d>" % (i - 89) for i in range(300))
 GLM4_TEMPLATE = "[gMASK]<sop>{% for item in messages %}<|{{ item['role'] }}|>\n{{ item['content'] }}{% endfor %}"
 CHATML = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>{% endfor %}"
 GLM_EDGE = "{% for item in messages %}<|{{ item['role'] }}|>\n{{ item['content'] }}{% endfor %}<|assistant|>"
@@ -40,6 +41,7 @@ def header(architecture: str, model: str, pre: str, pieces: tuple[bytes, ...], *
         (header("chatglm", "llama", "", GLM, template="{{ '[Round 1]\n\n问：' }}"), "chatglm2"),
         (header("chatglm", "llama", "", GLM, name="codegeex2-6b"), "codegeex2"),
         (header("baichuan", "llama", "default", BAICHUAN), "baichuan"),
+        (header("baichuan", "llama", "default", BAICHUAN2), "baichuan2"),
         (header("chatglm", "llama", "", GLM, said="codegeex2"), "codegeex2"),
         (header("chatglm", "gpt2", "chatglm-bpe", GLM + ROLES, said="mine"), "mine"),
     ],
@@ -84,6 +86,11 @@ def test_a_file_that_may_be_several_or_none_stays_undecided(
 def test_a_template_that_is_no_familys_is_the_format_itself(metadata: Metadata) -> None:
     found = infer_prompt_format(metadata)
     assert (found.name, found.candidates, found.reason) == ("template", (), "its own chat template")
+
+
+def test_a_baichuan2_that_was_converted_before_it_had_a_format_of_its_own_gets_it() -> None:
+    assert infer_prompt_format(header("baichuan", "llama", "", BAICHUAN2, said="baichuan")).name == "baichuan2"
+    assert infer_prompt_format(header("baichuan", "llama", "", BAICHUAN, said="baichuan")).name == "baichuan"
 
 
 def test_the_reason_names_what_was_seen() -> None:
