@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -213,8 +214,9 @@ class _Stream(AsyncGenerator[StepOutput, None]):
     async def asend(self, value: None) -> StepOutput:
         return await self._steps.asend(value)
 
-    async def athrow(self, typ: object, val: object = None, tb: object = None) -> StepOutput:
-        return await self._steps.athrow(typ, val, tb)  # type: ignore[arg-type]
+    async def athrow(self, *error: Any) -> StepOutput:  # noqa: ANN401 (as of the class above)
+        output: StepOutput = await self._steps.athrow(*error)
+        return output
 
     async def aclose(self) -> None:
         self._submission.closed = True
