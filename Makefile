@@ -83,8 +83,9 @@ test: install-test ## run every check and every test
 	$(BIN)/pytest tests $(ALONE:%=--ignore=%) $(PARALLEL) $(PYTEST_ARGS) || [ $$? = $(NO_TESTS) ]
 	$(BIN)/pytest $(ALONE) $(PYTEST_ARGS) || [ $$? = $(NO_TESTS) ]
 
-soak: install-test ## run the long tests of tests/soak, which print what they measure
-	$(BIN)/pytest tests/soak -v -s --timeout 3600 $(SOAK_ARGS)
+soak: install-test ## run the long tests of tests/soak, which print what they measure, and what is marked as slow
+	$(BIN)/pytest tests/soak -v -s --timeout 3600 $(SOAK_ARGS) || [ $$? = $(NO_TESTS) ]
+	$(BIN)/pytest tests -m slow $(PARALLEL) $(SOAK_ARGS) || [ $$? = $(NO_TESTS) ]
 
 # Strict: a package that the service does not know of is a failure, and so is a machine that cannot ask it.
 audit: $(VENV_AUDIT)/.installed ## look up known faults of what is installed with the server, which needs the internet

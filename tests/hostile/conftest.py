@@ -8,8 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
 from tests.conftest import running_server
 from tests.support.bert import random_bert
+from tests.support.encoders import random_encoder, write_encoder
 from tests.support.processes import engine_pid
 
 CONFIG = """
@@ -25,6 +28,10 @@ name = "chat"
 [[models]]
 model = "{bert}"
 name = "vectors"
+
+[[models]]
+model = "{reranker}"
+name = "scores"
 """
 TASK = """
 template = "读 {{text}} 好"
@@ -68,7 +75,11 @@ def running(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     secret.write_text('template = "the secret"', "utf-8")
     config = folder / "glmserve.toml"
     bert = random_bert().write(folder / "bert.gguf")
-    config.write_text(CONFIG.format(prompts=prompts, gguf=tiny_gguf, bert=bert))
+    reranker = folder / "reranker.gguf"
+    convert_checkpoint(
+        write_encoder(folder / "reranker", random_encoder("xlm-roberta", "rank")), reranker, QuantType.F32
+    )
+    config.write_text(CONFIG.format(prompts=prompts, gguf=tiny_gguf, bert=bert, reranker=reranker))
     log = folder / "log"
     with running_server("--config", str(config), log=log) as (url, process), httpx.Client(base_url=url) as http:
         http.timeout = 60

@@ -56,7 +56,7 @@ def test_a_type_that_does_not_exist_is_a_usage_error(checkpoint: Path) -> None:
 def test_help_lists_every_type_and_the_default() -> None:
     text = CliRunner().invoke(convert, ["--help"]).output
     assert all(quant.value in text for quant in QuantType)
-    assert "[default: q4_k_m]" in text
+    assert "[default: q4_k_m; q8_0" in text
 
 
 def run(*arguments: object) -> str:

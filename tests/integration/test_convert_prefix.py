@@ -168,6 +168,7 @@ def greedy(weights: Weights, prompt: tuple[int, ...], prefix: Prefix | None) -> 
     return ids[len(prompt) :]
 
 
+@pytest.mark.slow
 def test_requests_with_and_without_prefixes_run_together_as_they_run_alone(core: EngineCore, weights: Weights) -> None:
     """The same prompts for all, so that a cache that mixed them up would be seen; more of them than slots run."""
     prefixes = {

@@ -30,6 +30,10 @@ GLM_TIED = replace(GLM_APART, model_type="glm", tied=True)
 """No output matrix of its own."""
 
 
+_QUICK = (QuantType.Q4_K_M, QuantType.Q4_0, QuantType.Q8_0, QuantType.Q2_K)
+"""One of each way to choose the types of tensors; `make soak` has the rest."""
+
+
 @pytest.fixture(
     scope="module",
     params=[NINE_LAYERS, TWENTY_EIGHT_LAYERS, ODD_ROWS, GLM_APART, GLM_TIED],
@@ -46,7 +50,9 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     return folder
 
 
-@pytest.mark.parametrize("quant", list(QuantType), ids=lambda quant: quant.value)
+@pytest.mark.parametrize(
+    "quant", [at if at in _QUICK else pytest.param(at, marks=pytest.mark.slow) for at in QuantType]
+)
 def test_types_and_bytes_are_those_of_llama_cpp(checkpoint: Path, quant: QuantType, tmp_path: Path) -> None:
     convert_checkpoint(checkpoint, tmp_path / "ours.gguf", quant)
     quantize(checkpoint / "f32.gguf", tmp_path / "theirs.gguf", quant.file_type)

@@ -86,6 +86,7 @@ def test_a_second_pull_downloads_and_converts_nothing_and_needs_no_hub_at_all(
     assert sorted(file.name for file in (tmp_path / "cache").iterdir()) == ["our-glm.f16.gguf", "our-glm.q4_k_m.gguf"]
 
 
+@pytest.mark.slow
 def test_another_team_s_model_of_the_same_name_takes_no_place_unless_forced(stand_in: StandIn, tmp_path: Path) -> None:
     assert call(tmp_path, stand_in.url, "pull", OWN, "-q", "q8_0").returncode == 0
     file = tmp_path / "cache" / "our-glm.q8_0.gguf"
@@ -141,6 +142,7 @@ def test_a_pull_that_is_stopped_ends_at_once_and_is_continued(sent: int, tmp_pat
     assert (tmp_path / "cache" / "chatglm2-6b.q4_k_m.gguf").is_file()
 
 
+@pytest.mark.slow
 def test_what_a_stopped_run_had_completed_is_not_downloaded_again(stand_in: StandIn, tmp_path: Path) -> None:
     weights = next(name for name in stand_in.files if name.endswith(".safetensors"))
     config = stand_in.files.pop("tokenizer.model")
@@ -193,6 +195,7 @@ def test_a_hub_that_cannot_be_reached_is_said_in_one_line(tmp_path: Path) -> Non
     assert "could not be downloaded from http://127.0.0.1:9" in said
 
 
+@pytest.mark.slow
 def test_a_known_model_goes_by_its_short_name_and_its_checkpoint_is_listed(
     files: dict[str, bytes], tmp_path: Path
 ) -> None:

@@ -14,6 +14,8 @@ _DEEP = 400
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 COUNT_RESPONSES, MESSAGES, COUNT_MESSAGES = "/v1/responses/input_tokens", "/v1/messages", "/v1/messages/count_tokens"
 TOKENIZE, DETOKENIZE, EMBEDDINGS = "/tokenize", "/detokenize", "/v1/embeddings"
+RERANK = ("/v1/rerank", "/v2/rerank")
+SCORE = "/v1/score"
 LEGACY = ("/chatglm", "/baichuan", "/")
 
 _SAID = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
@@ -28,6 +30,8 @@ PLAIN: Mapping[str, dict[str, object]] = MappingProxyType(
         TOKENIZE: {"prompt": "hi"},
         DETOKENIZE: {"tokens": [5]},
         EMBEDDINGS: {"model": "vectors", "input": "mat"},
+        **{path: {"model": "scores", "query": "hi", "documents": ["mat"]} for path in RERANK},
+        SCORE: {"model": "scores", "text_1": "hi", "text_2": "mat"},
         **{path: {"prompt": "hi", "max_length": 20} for path in LEGACY},
     }
 )
@@ -108,6 +112,8 @@ def known() -> Iterator[Costly]:
         for path in (CHAT, COMPLETIONS, RESPONSES, MESSAGES, TOKENIZE, DETOKENIZE, EMBEDDINGS, "/chatglm"):
             if path in (CHAT, MESSAGES) or field in PLAIN[path]:
                 yield _with(path, field, "zeros", _array("0", 0))
+    for path, field in (*((path, "documents") for path in RERANK), (SCORE, "text_2")):
+        yield _with(path, field, "zeros", _array("0", 0))
 
 
 def valid() -> Iterator[Costly]:
@@ -146,6 +152,7 @@ def valid() -> Iterator[Costly]:
         yield _with(path, field, "lists of ids", f"[{','.join([ids] * 15)}]")
         count = 32 if path == COMPLETIONS else 2048
         yield _with(path, field, "texts", _array('"' + "字" * 600 + '"', 0, count * 1803))
+    yield _with(RERANK[0], "documents", "texts", _array('"mat"', 0, 6 * 10_000))
     yield _with(TOKENIZE, "prompt", "a text", '"' + "1 " * 16_000 + '", "return_token_strs": true')
     yield _with(DETOKENIZE, "tokens", "ids", _array("5", 0, 260_000))
     for path in LEGACY:

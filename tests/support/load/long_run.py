@@ -5,6 +5,7 @@ import json
 import random
 import time
 from dataclasses import dataclass, field, replace
+from itertools import combinations_with_replacement
 from typing import Any
 
 from tests.support.load.asks import get
@@ -140,9 +141,8 @@ class LongRun:
 
 
 def _adds_up(tokens: int, requests: int, sizes: list[int]) -> bool:
-    """Whether so many requests, each of one of two sizes, may have had so many tokens.
+    """Whether so many requests, each of one of these sizes, may have had so many tokens.
 
     They are those that were answered in full just when their caller left.
     """
-    short, long = sizes
-    return any(short * (requests - many) + long * many == tokens for many in range(requests + 1))
+    return any(sum(chosen) == tokens for chosen in combinations_with_replacement(sizes, requests))
