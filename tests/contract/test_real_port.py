@@ -1,5 +1,7 @@
 """What only shows on a real connection."""
 
+import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -32,6 +34,23 @@ def test_a_body_past_the_limit_is_answered_while_it_is_still_being_sent(url: str
         assert http.post(path, content=b"x" * 9 * 2**20).status_code == 413
         assert http.post(path, content=chunks()).status_code == 413
         assert http.get("/health").status_code == 200
+
+
+def test_the_end_of_a_large_body_is_not_counted_to_the_next_request(url: str) -> None:
+    """In one piece with the beginning of the next body, it made that one a 400 about too much chunk framing."""
+    chat = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\n"
+    large = chat + b"Content-Length: 100000\r\n\r\n"
+    chunked = chat + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[0\r\n"
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), 20) as connection:
+        connection.sendall(large + b"[")
+        time.sleep(0.2)
+        connection.sendall(b"0" * 99_999 + chunked)
+        time.sleep(0.2)
+        connection.sendall(b"1\r\n]\r\n0\r\n\r\n")
+        replies = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert replies.count(b"HTTP/1.1 400") == 2
+    assert b"chunk framing" not in replies
 
 
 def test_eight_streams_at_once_each_get_their_own_answer(url: str, engine: ScriptedEngine) -> None:

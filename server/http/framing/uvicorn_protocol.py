@@ -112,6 +112,8 @@ class BoundedProtocol(StrictProtocol):
     """Bytes that the parser may still hold back: a header that does not end."""
     _overhead = 0
     """Of a body: bytes received beyond the framing that its content allows for."""
+    _begun = 0
+    """Requests that began in the bytes received last: the others of these bytes belong to earlier ones."""
     _timer: asyncio.TimerHandle | None = None
     _stall: asyncio.TimerHandle | None = None
 
@@ -143,13 +145,13 @@ class BoundedProtocol(StrictProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Process received bytes."""
-        was_in_head, was_in_body = self._in_head, self._in_body
+        was_in_head, was_in_body, self._begun = self._in_head, self._in_body, 0
         super().data_received(data)
-        if was_in_head and self._in_head:
+        if was_in_head and self._in_head and self._begun <= 1:
             self._unfinished += len(data)
             if self._unfinished > MAX_HEAD_BYTES:
                 self.refuse(HeaderFieldsTooLarge(MAX_HEAD_BYTES, MAX_HEADERS))
-        if was_in_body and self._in_body:
+        if was_in_body and self._in_body and not self._begun:
             self._overhead += len(data)
             if self._overhead > MAX_HEAD_BYTES:
                 self.refuse(MalformedRequest("the body has far more chunk framing and trailers than content"))
@@ -164,6 +166,7 @@ class BoundedProtocol(StrictProtocol):
         if not self.flow.write_paused:
             self._end_stall()  # what waits from now on is of another reply
         self._head_bytes = self._unfinished = self._overhead = 0
+        self._begun += 1
         if self.cycle is None or self._is_answered:
             self.open_connections.now_idle(self)
         self._hang_up_in(HEAD_SECONDS)
