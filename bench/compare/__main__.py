@@ -18,7 +18,7 @@ from bench.compare import page, results, run
 from bench.compare.build import build, remembered_cmake_args
 from bench.compare.servers import KINDS
 from bench.compare.suites import SUITES, prepare
-from glmserve.cli.bench_client import BenchError
+from glmserve.cli.bench.client import BenchError
 
 _LEFT = 75
 """Exit code where ``--limit`` left something to do: EX_TEMPFAIL of sysexits.h."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from glmserve.cli.bench import BenchReport
+from glmserve.cli.bench.command import BenchReport
 
 Metric = Callable[[BenchReport], float]
 

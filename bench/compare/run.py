@@ -12,9 +12,9 @@ from bench.compare.build import Built
 from bench.compare.results import Unit
 from bench.compare.servers import KINDS, MODEL_NAME, Load, running
 from bench.compare.suites import Suite
-from glmserve.cli.bench import measure, run_fast
-from glmserve.cli.bench_client import BenchClient
-from glmserve.cli.bench_workloads import WORKLOADS, Client, Workload
+from glmserve.cli.bench.client import BenchClient
+from glmserve.cli.bench.command import measure, run_fast
+from glmserve.cli.bench.workloads import WORKLOADS, Client, Workload
 
 FLOOR = "llama-bench"
 FLOOR_WORKLOAD = "single"

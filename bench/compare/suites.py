@@ -8,7 +8,7 @@ from types import MappingProxyType
 from bench.compare.servers import Load
 from bench.synthetic.make_widened import TINY, make_widened
 from bench.synthetic.widened import SHAPES
-from glmserve.cli.bench_workloads import Size
+from glmserve.cli.bench.workloads import Size
 from glmserve.convert.pipeline import convert_checkpoint
 from glmserve.convert.quantize.recipes import QuantType
 

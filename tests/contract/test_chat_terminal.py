@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from glmserve.cli.chat import for_screen
+from glmserve.cli.chat.command import for_screen
 from tests.support.api import make_app, serve
 from tests.support.scripted_engine import ScriptedEngine
 

@@ -12,7 +12,7 @@ from bench.compare.results import Spread, Unit, ratios
 from bench.compare.run import FLOOR, tasks_of
 from bench.compare.suites import SUITES
 from bench.memory import family, measure
-from glmserve.cli.bench import BenchReport
+from glmserve.cli.bench.command import BenchReport
 
 
 def _unit(server: str, number: int, wall: float) -> Unit:

@@ -8,9 +8,9 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from glmserve.cli.bench import BenchReport, show, summarise
-from glmserve.cli.bench_client import BenchError, RequestTimes, read_reply
-from glmserve.cli.bench_workloads import WORKLOADS, Size
+from glmserve.cli.bench.client import BenchError, RequestTimes, read_reply
+from glmserve.cli.bench.command import BenchReport, show, summarise
+from glmserve.cli.bench.workloads import WORKLOADS, Size
 
 
 def _times(started: float, chunks: tuple[float, ...], tokens: int, cached: int = 0) -> RequestTimes:

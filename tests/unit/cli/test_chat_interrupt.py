@@ -5,9 +5,9 @@ import os
 import signal
 from collections.abc import Generator, Mapping
 
-from glmserve.cli.chat_session import Session, Terminal
+from glmserve.cli.chat.session import Session, Terminal
+from glmserve.cli.chat.slash_commands import ChatConversation
 from glmserve.cli.client import SentMessage
-from glmserve.cli.slash_commands import ChatConversation
 
 
 class Swallowing:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from glmserve.cli.chat_session import Session, Terminal
+from glmserve.cli.chat.session import Session, Terminal
+from glmserve.cli.chat.slash_commands import COMMANDS, ChatConversation
 from glmserve.cli.client import AnswerStats, SentMessage, ServerCallError
-from glmserve.cli.slash_commands import COMMANDS, ChatConversation
 
 Step = str | AnswerStats | BaseException | type[BaseException]
 

@@ -12,12 +12,12 @@ import pytest
 from click.testing import CliRunner
 
 from glmserve.cli import list as listing
-from glmserve.cli.bench import BenchReport
+from glmserve.cli.bench.command import BenchReport
+from glmserve.cli.chat.slash_commands import COMMANDS, SAMPLING
 from glmserve.cli.doctor import DoctorReport
 from glmserve.cli.inspect import InspectReport
 from glmserve.cli.list import ListedModel
 from glmserve.cli.main import main
-from glmserve.cli.slash_commands import COMMANDS, SAMPLING
 from glmserve.convert.pipeline import ConversionReport
 
 ROOT = Path(__file__).parents[3]

@@ -10,8 +10,8 @@ from typing import Protocol
 
 import click
 
+from glmserve.cli.chat.slash_commands import ChatConversation, CommandProblem, Commands
 from glmserve.cli.client import AnswerStats, SentMessage, ServerCallError
-from glmserve.cli.slash_commands import ChatConversation, CommandProblem, Commands
 
 _QUOTES = '"""'
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from glmserve.cli.bench_workloads import Client, Workload
+from glmserve.cli.bench.workloads import Client, Workload
 
 
 class BenchError(Exception):

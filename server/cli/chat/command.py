@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from glmserve.cli.chat_session import Session, Terminal
+from glmserve.cli.chat.session import Session, Terminal
+from glmserve.cli.chat.slash_commands import COMMANDS, ChatConversation
 from glmserve.cli.chinese import say
 from glmserve.cli.client import ServerCallError, ServerClient
 from glmserve.cli.options import (
@@ -21,7 +22,6 @@ from glmserve.cli.options import (
     reject_settings,
     settings_options,
 )
-from glmserve.cli.slash_commands import COMMANDS, ChatConversation
 from glmserve.config.loader import chat_history
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from glmserve.cli.bench_client import BenchClient, BenchError, RequestTimes
-from glmserve.cli.bench_workloads import WORKLOADS, Size, Workload
+from glmserve.cli.bench.client import BenchClient, BenchError, RequestTimes
+from glmserve.cli.bench.workloads import WORKLOADS, Size, Workload
 from glmserve.cli.client import ServerCallError, ServerClient
 from glmserve.cli.options import DEFAULT_URL, client_key, output
 

@@ -1,0 +1,1 @@
+"""`glmserve bench`: load on a running server, and the report of it."""

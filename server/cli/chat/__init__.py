@@ -1,0 +1,1 @@
+"""`glmserve chat`: a conversation in the terminal."""
