@@ -1,5 +1,6 @@
 """Child processes: how they start and end with their parent, and the pipe of their log records."""
 
+import atexit
 import contextlib
 import logging
 import multiprocessing
@@ -8,6 +9,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -33,6 +35,40 @@ def start_shielded(process: SpawnProcess) -> None:
         process.start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@dataclass(frozen=True, slots=True)
+class HelperProcess:
+    """A child process that answers on a pipe. It has nothing to save, so it is killed and never asked to end."""
+
+    process: SpawnProcess
+    connection: Connection
+
+    def close(self) -> None:
+        """Kill the process and free its resources."""
+        self.connection.close()
+        atexit.unregister(self.process.kill)
+        self.process.kill()
+        self.process.join()
+
+
+def start_helper(run: Callable[..., None], *args: object, name: str) -> HelperProcess:
+    """Start ``run(connection, *args)`` in a process called ``name``.
+
+    Raises:
+        OSError: the system gives no process, memory or file for it.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    with theirs:
+        process = context.Process(target=run, args=(theirs, *args), name=name, daemon=True)
+        try:
+            start_shielded(process)
+        except BaseException:
+            ours.close()
+            raise
+    atexit.register(process.kill)  # multiprocessing would send a SIGTERM at exit, and wait
+    return HelperProcess(process, ours)
 
 
 def _leave_removed_folder() -> None:

@@ -16,10 +16,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from glmserve.engine import child_process
 from glmserve.engine.child_process import start_shielded
 from glmserve.engine.client import process
 from glmserve.engine.client.client import EngineClient
-from glmserve.engine.client.grammar_validator import process as grammar_process
 from glmserve.engine.client.grammar_validator import validator as grammar_check
 from glmserve.engine.config import Device, EngineConfig
 from glmserve.engine.errors import EngineUnavailable, ModelLoadError
@@ -46,7 +46,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> NoMore:
                 raise left.pop()
             start_shielded(child)  # type: ignore[arg-type]
 
-        for module in (process, grammar_process):
+        for module in (process, child_process):
             monkeypatch.setattr(module, "start_shielded", start)
 
     return refuse

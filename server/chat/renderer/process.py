@@ -1,19 +1,16 @@
 """The parent's side: starts the process, sends it conversations, and kills it where one takes too long."""
 
-import atexit
 import json
 import logging
-import multiprocessing
 import threading
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 
 from glmserve.chat.prompts.messages import PromptError
 from glmserve.chat.prompts.template.marks import Piece, TemplateFault
 from glmserve.chat.prompts.template.rendering import TemplateInput, TemplateSource, unpacked_pieces
 from glmserve.chat.renderer.worker import run
-from glmserve.engine.child_process import start_shielded
+from glmserve.engine.child_process import HelperProcess, start_helper
 from glmserve.engine.errors import EngineUnavailable
 
 log = logging.getLogger(__name__)
@@ -31,8 +28,7 @@ class TemplateRenderer:
         self._source = source
         self._seconds = seconds
         self._turn = threading.Lock()
-        self._process: SpawnProcess | None = None
-        self._connection: Connection | None = None
+        self._helper: HelperProcess | None = None
 
     def render(self, given: TemplateInput) -> tuple[Piece, ...]:
         """Return the prompt.
@@ -68,12 +64,12 @@ class TemplateRenderer:
             self._stop()
 
     def _connected(self) -> Connection:
-        if self._process is not None and not self._process.is_alive():
+        if self._helper is not None and not self._helper.process.is_alive():
             self._stop()
-        if self._connection is None:
+        if self._helper is None:
             try:
-                self._connection = self._start()
-                said = self._answer(self._connection, _START_SECONDS)
+                self._helper = start_helper(run, self._source, name="glmserve-template")
+                said = self._answer(self._helper.connection, _START_SECONDS)
             except (EOFError, OSError, RuntimeError, MemoryError) as error:
                 self._stop()
                 raise EngineUnavailable(
@@ -82,30 +78,12 @@ class TemplateRenderer:
             if said is None or "fault" in said:
                 self._stop()
                 raise TemplateFault("it cannot be compiled in time" if said is None else str(said["fault"]))
-        return self._connection
-
-    def _start(self) -> Connection:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        with theirs:
-            process = context.Process(target=run, args=(theirs, self._source), name="glmserve-template", daemon=True)
-            try:
-                start_shielded(process)
-            except BaseException:
-                ours.close()
-                raise
-        self._process = process
-        atexit.register(process.kill)  # multiprocessing would send a SIGTERM at exit, and wait
-        return ours
+        return self._helper.connection
 
     def _stop(self) -> None:
-        process, connection, self._process, self._connection = self._process, self._connection, None, None
-        if connection is not None:
-            connection.close()
-        if process is not None:
-            atexit.unregister(process.kill)
-            process.kill()
-            process.join()
+        helper, self._helper = self._helper, None
+        if helper is not None:
+            helper.close()
 
     @staticmethod
     def _answer(connection: Connection, seconds: float) -> Mapping[str, object] | None:

@@ -1,13 +1,10 @@
 """The parent's side of the process that checks grammars: it is started when it is needed, and replaced when it dies."""
 
-import atexit
 import logging
-import multiprocessing
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from glmserve.engine.child_process import start_shielded
+from glmserve.engine.child_process import HelperProcess, start_helper
 from glmserve.engine.client.grammar_validator.worker import Verdict, run
 from glmserve.engine.errors import EngineUnavailable
 from glmserve.engine.params import Grammar
@@ -24,8 +21,7 @@ class GrammarProcess:
     def __init__(self, model_path: Path, end_tokens: tuple[str, ...] = ()) -> None:
         """``model_path`` is a GGUF that the engine has loaded, with these ``end_tokens``."""
         self._path, self._end_tokens = model_path, end_tokens
-        self._process: SpawnProcess | None = None
-        self._connection: Connection | None = None
+        self._helper: HelperProcess | None = None
         self._ended = False
 
     def check(self, grammar: Grammar) -> Verdict:
@@ -57,51 +53,31 @@ class GrammarProcess:
     def end(self) -> None:
         """Kill the process, from another thread say: a check that runs fails at once, and none begins any more."""
         self._ended = True
-        if (process := self._process) is not None:
-            process.kill()
+        if (helper := self._helper) is not None:
+            helper.process.kill()
 
     def close(self) -> None:
         """Kill the process and free its resources."""
-        process, connection, self._process, self._connection = self._process, self._connection, None, None
-        if connection is not None:
-            connection.close()
-        if process is not None:
-            atexit.unregister(process.kill)
-            process.kill()
-            process.join()
+        helper, self._helper = self._helper, None
+        if helper is not None:
+            helper.close()
 
     def _connected(self) -> Connection:
         """Return the pipe to a process that works. Raises EngineUnavailable where none can be started."""
         if self._ended:
             raise EngineUnavailable("the grammar validator process was killed")
-        if self._process is not None and not self._process.is_alive():
+        if self._helper is not None and not self._helper.process.is_alive():
             self.close()  # it died while it had nothing to do
-        if self._connection is None:
+        if self._helper is None:
             try:
-                self._connection = self._start()
-                self._wait_until_it_works(self._connection)
+                self._helper = start_helper(run, self._path, self._end_tokens, name="glmserve-grammars")
+                self._wait_until_it_works(self._helper.connection)
             except (EOFError, OSError, RuntimeError, MemoryError) as error:
                 self.close()
                 problem = f"the grammar validator process could not be started: {str(error) or 'it ended'}"
                 log.error("%s", problem)
                 raise EngineUnavailable(problem) from None
-        return self._connection
-
-    def _start(self) -> Connection:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        with theirs:
-            process = context.Process(
-                target=run, args=(theirs, self._path, self._end_tokens), name="glmserve-grammars", daemon=True
-            )
-            try:
-                start_shielded(process)
-            except BaseException:
-                ours.close()
-                raise
-        self._process = process
-        atexit.register(process.kill)  # multiprocessing would send a SIGTERM at exit, and wait
-        return ours
+        return self._helper.connection
 
     def _wait_until_it_works(self, connection: Connection) -> None:
         if not connection.poll(_WALL_SECONDS):
