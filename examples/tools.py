@@ -25,7 +25,7 @@ WEATHER = {
 
 
 class Review(BaseModel):
-    """What the answer has to look like."""
+    """The schema of the answer."""
 
     verdict: Literal["正面", "负面"]
 

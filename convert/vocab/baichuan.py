@@ -9,7 +9,7 @@ text becomes one of them, where the authors' tokenizer turns a typed ``<reserved
 import base64
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -78,6 +78,10 @@ def baichuan_vocabulary(folder: Path, size: int, roles: RoleIds, family: FamilyN
         )
     pieces = with_added(path, _pieces(model, size, roles), read_added_tokens(folder))
     check_texts(path, pieces)
+    return {**_tokens(pieces), **_prompt(model, pieces, roles, family), **_normalizer(model), **_sampling(folder)}
+
+
+def _tokens(pieces: Sequence[Piece]) -> Metadata:
     return {
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.pre": "default",
@@ -95,6 +99,11 @@ def baichuan_vocabulary(folder: Path, size: int, roles: RoleIds, family: FamilyN
         # llama.cpp would put one after every user-defined piece as well; server and template put one in front.
         "tokenizer.ggml.add_space_prefix": False,
         "tokenizer.ggml.remove_extra_whitespaces": False,
+    }
+
+
+def _prompt(model: SentencePieceModel, pieces: Sequence[Piece], roles: RoleIds, family: FamilyName) -> Metadata:
+    return {
         "tokenizer.chat_template": baichuan_template(
             pieces[roles.user].text,
             pieces[roles.assistant].text,
@@ -105,8 +114,6 @@ def baichuan_vocabulary(folder: Path, size: int, roles: RoleIds, family: FamilyN
         USER_TOKEN_ID: roles.user,
         ASSISTANT_TOKEN_ID: roles.assistant,
         SPACE_PREFIX: model.add_dummy_prefix,
-        **_normalizer(model),
-        **_sampling(folder),
     }
 
 

@@ -1,4 +1,4 @@
-"""What the tiny model can say in conversation: groups of questions that share a set of answers."""
+"""Conversation of the tiny model: groups of questions that share a set of answers."""
 
 from dataclasses import dataclass
 

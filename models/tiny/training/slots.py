@@ -1,4 +1,4 @@
-"""What fills the slots of the intent templates: people, times, things and places, each with its label.
+"""Values for the slots of the intent templates: people, times, things and places, each with its label.
 
 A value is what a speaker says together with what the record shall hold. Values divide into training and
 held-out ones by checksum (``split.held_out``); a ``Pool`` draws from one side only.
