@@ -1,23 +1,26 @@
 """POST /v1/rerank, /v2/rerank, /v1/score."""
 
-import math
-import time
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-from typing_extensions import NotRequired, TypedDict
 
 from glmserve.api.openai.rerank.protocol import (
-    DocumentObject,
     RerankRequest,
     ScoreRequest,
     parse_rerank_request,
     parse_score_request,
+)
+from glmserve.api.openai.rerank.response import (
+    TRUNCATED,
+    RerankReply,
+    ScoreReply,
+    Scores,
+    rerank_reply,
+    score_reply,
+    sigmoid,
 )
 from glmserve.engine.interface import Caller
 from glmserve.generation.generate import unless_gone
@@ -40,17 +43,6 @@ class Limits:
 
     pair: int = 0
     document: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """The result of a request."""
-
-    values: tuple[float, ...]
-    tokens: int
-    """Of all pairs together, as they were computed."""
-    truncated: tuple[int, ...]
-    """Which pairs were shortened."""
 
 
 async def score_pairs(
@@ -88,87 +80,7 @@ async def score_pairs(
         raw = await model.score(tuple(inputs), Caller(context.caller, context.seconds_left()))
     tokens = sum(map(len, inputs))
     context.observer.begin(RequestProgress(model.card.name, tokens))
-    return Scores(tuple(map(_sigmoid, raw)) if activate else raw, tokens, tuple(truncated))
-
-
-def _sigmoid(value: float) -> float:
-    """Return the score as bge-reranker's authors normalise it; no exponential overflows."""
-    if value >= 0:
-        return 1.0 / (1.0 + math.exp(-value))
-    power = math.exp(value)
-    return power / (1.0 + power)
-
-
-TRUNCATED = "x-glmserve-truncated"
-"""Header that says how many texts were too long."""
-
-_NAMED = 20
-"""Indices that the warning lists."""
-
-
-class RerankResult(TypedDict):
-    """A document: its place in the request, and its score."""
-
-    index: int
-    relevance_score: float
-    document: NotRequired[DocumentObject]
-
-
-class PairUsage(TypedDict):
-    """Tokens of all pairs."""
-
-    prompt_tokens: int
-    total_tokens: int
-
-
-class ApiVersion(TypedDict):
-    """The version of Cohere's API."""
-
-    version: str
-
-
-class BilledUnits(TypedDict):
-    """Cohere's unit: one request."""
-
-    search_units: int
-
-
-class RerankMeta(TypedDict):
-    """Cohere's notes on the reply."""
-
-    api_version: ApiVersion
-    billed_units: BilledUnits
-    warnings: NotRequired[list[str]]
-
-
-class RerankReply(TypedDict):
-    """The documents, the most relevant one first."""
-
-    id: str
-    object: Literal["list"]
-    model: str
-    results: list[RerankResult]
-    usage: PairUsage
-    meta: RerankMeta
-
-
-class ScoreObject(TypedDict):
-    """The score of a pair."""
-
-    object: Literal["score"]
-    index: int
-    score: float
-
-
-class ScoreReply(TypedDict):
-    """The scores, in the order of the pairs."""
-
-    id: str
-    object: Literal["list"]
-    created: int
-    model: str
-    data: list[ScoreObject]
-    usage: PairUsage
+    return Scores(tuple(map(sigmoid, raw)) if activate else raw, tokens, tuple(truncated))
 
 
 def create_router(registry: ModelRegistry) -> APIRouter:
@@ -197,57 +109,15 @@ async def _rerank(body: RerankRequest, model: RerankModel, context: RequestConte
     pairs = [(body.query, document) for document in body.documents]
     limits = Limits(body.truncate_prompt_tokens or 0, body.max_tokens_per_doc or 0)
     scores = await score_pairs(pairs, model, context, limits, activate=body.use_activation is not False)
-    return await _sent(partial(_rerank_reply, body, scores, model.card.name), scores, context)
+    return await _sent(partial(rerank_reply, body, scores, model.card.name), scores, context)
 
 
 async def _score(body: ScoreRequest, model: RerankModel, context: RequestContext) -> JSONResponse:
     limits = Limits(body.truncate_prompt_tokens or 0)
     scores = await score_pairs(body.pairs(), model, context, limits, activate=body.use_activation is not False)
-    return await _sent(partial(_score_reply, scores, model.card.name), scores, context)
+    return await _sent(partial(score_reply, scores, model.card.name), scores, context)
 
 
 async def _sent(reply: Callable[[], RerankReply | ScoreReply], scores: Scores, context: RequestContext) -> JSONResponse:
     headers = {TRUNCATED: str(len(scores.truncated))} if scores.truncated else {}
     return await off_loop(lambda: JSONResponse(reply(), headers=headers), context.body_bytes)
-
-
-def _rerank_reply(body: RerankRequest, scores: Scores, model: str) -> RerankReply:
-    order = sorted(range(len(scores.values)), key=lambda index: (-scores.values[index], index))
-    results = []
-    for index in order[: body.top_n or None]:
-        result: RerankResult = {"index": index, "relevance_score": scores.values[index]}
-        if body.return_documents:
-            result["document"] = {"text": body.documents[index]}
-        results.append(result)
-    meta: RerankMeta = {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}}
-    if scores.truncated:
-        meta["warnings"] = [_warning(scores.truncated)]
-    return {
-        "id": f"rerank-{uuid.uuid4().hex}",
-        "object": "list",
-        "model": model,
-        "results": results,
-        "usage": _usage(scores),
-        "meta": meta,
-    }
-
-
-def _warning(truncated: tuple[int, ...]) -> str:
-    named = ", ".join(map(str, truncated[:_NAMED]))
-    more = f" and {len(truncated) - _NAMED} more" if len(truncated) > _NAMED else ""
-    return f"longer than the model or the limit of the request allows, so the end was left out: documents {named}{more}"
-
-
-def _score_reply(scores: Scores, model: str) -> ScoreReply:
-    return {
-        "id": f"score-{uuid.uuid4().hex}",
-        "object": "list",
-        "created": int(time.time()),
-        "model": model,
-        "data": [{"object": "score", "index": index, "score": value} for index, value in enumerate(scores.values)],
-        "usage": _usage(scores),
-    }
-
-
-def _usage(scores: Scores) -> PairUsage:
-    return {"prompt_tokens": scores.tokens, "total_tokens": scores.tokens}
