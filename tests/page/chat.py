@@ -64,7 +64,10 @@ class Chat:
 
     def ask(self, text: str) -> str:
         """Send a message; returns the answer once it is whole."""
+        # An earlier answer is whole, too: what is waited for is the one below the new question.
+        self.questions.evaluate_all("all => all.forEach(one => one.dataset.earlier = '')")
         self.send(text)
+        expect(self.page.locator(".message.user .body:not([data-earlier])")).not_to_have_count(0)
         self.wait()
         return self.answer.inner_text()
 

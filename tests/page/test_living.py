@@ -47,6 +47,7 @@ def test_200_conversations_are_one_stop_of_the_tab_key_and_are_searched(visit: V
     entry = page.locator("#conversations li").last
     entry.hover()
     entry.locator(".more").click()
+    expect(page.get_by_role("menu")).to_be_visible()
     box = page.get_by_role("menu").bounding_box()
     assert box is not None
     assert box["y"] >= 0
@@ -133,8 +134,8 @@ def test_formulas_code_and_thoughts_are_drawn_within_the_policy(visit: Visit, ur
     expect(chat.answer.locator(".written").last).to_contain_text("价格 $5 和 $6")
     expect(chat.answer).to_contain_text("\\nonsense{x}")
     expect(chat.answer.locator("a")).to_have_count(0)
-    font = chat.page.evaluate("document.fonts.check('16px KaTeX_Main')")
-    assert font, "the fonts of formulas were not loaded"
+    # Fails by its time where the fonts of formulas are not loaded.
+    chat.page.wait_for_function("document.fonts.check('16px KaTeX_Main')")
 
 
 def test_several_conversations_are_answered_at_once_and_marked(visit: Visit, url: str, engine: ScriptedEngine) -> None:
@@ -177,8 +178,10 @@ def test_nothing_lies_on_anything_else(visit: Visit, url: str, engine: ScriptedE
     chat.ask("first")
     engine.endless, engine.step_seconds = True, 0.05
     chat.send("second")
-    expect(chat.answer).to_contain_text("line")
+    # The first answer reads the same: the cursor is the second one's.
+    expect(chat.page.locator(".cursor")).to_be_visible()
     chat.page.locator("#thread").evaluate("element => { element.scrollTop = 0; }")
+    expect(chat.page.locator("#to-end")).to_be_visible()
     box, field = (chat.page.locator(name).bounding_box() for name in ("#to-end", "#composer"))
     assert box is not None
     assert field is not None

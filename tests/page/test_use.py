@@ -65,7 +65,7 @@ def test_everything_is_done_by_keyboard(visit: Visit, url: str) -> None:
     keys.type("two")
     keys.press("Enter")
     chat.wait()
-    assert chat.questions.inner_text() == "one\ntwo"
+    expect(chat.questions).to_have_text("one\ntwo", use_inner_text=True)
     expect(chat.field).to_be_focused()
     seen = []
     for _ in range(30):
@@ -122,6 +122,7 @@ def test_a_screen_reader_is_told_the_answer_once_and_whole(visit: Visit, url: st
         }"""
     )
     chat.ask("a question of some length")
+    chat.page.wait_for_function("told.length > 1")
     assert chat.page.evaluate("told") == ["The answer is coming", "Answer: a question of some length"]
     expect(chat.page.get_by_role("log")).to_have_attribute("aria-live", "off")
 
@@ -163,7 +164,7 @@ def test_on_a_phone_enter_starts_a_new_line(visit: Visit, url: str) -> None:
     chat.page.keyboard.press("Enter")
     chat.page.keyboard.type("two")
     chat.button("Send").tap()
-    assert chat.questions.inner_text() == "one\ntwo"
+    expect(chat.questions).to_have_text("one\ntwo", use_inner_text=True)
 
 
 def test_on_a_phone_the_list_opens_over_the_messages(visit: Visit, url: str) -> None:
