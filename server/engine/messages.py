@@ -1,5 +1,7 @@
 """Messages across the process boundary: parent to worker, worker to parent. Pickled, so plain and frozen."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -167,20 +169,13 @@ class EngineStats:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenLogprob:
-    """A token and the natural logarithm of its probability."""
-
-    token_id: int
-    logprob: float
-
-
-@dataclass(frozen=True, slots=True)
 class SampledToken:
-    """A token that was sampled and, where its sequence asks for it, how probable the model found it and its rivals."""
+    """A token at its place in a sequence."""
 
     token_id: int
     logprob: float | None = None
-    top: tuple[TokenLogprob, ...] = ()
+    """The natural logarithm of its probability, where the sequence asks for it."""
+    top: tuple[SampledToken, ...] = ()
     """The most probable tokens at this place, the first one first."""
     final: bool = False
     """The grammar allows no further token, so the answer ends here."""

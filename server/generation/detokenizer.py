@@ -3,6 +3,8 @@
 The log-probability of a token is given out with the text that it became part of.
 """
 
+from __future__ import annotations
+
 import codecs
 from collections import deque
 from dataclasses import dataclass
@@ -99,23 +101,17 @@ def _overlap(text: str, stop: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class PieceLogprob:
-    """A token as bytes, with the natural logarithm of its probability."""
+class TokenLogprob:
+    """A token of a text as bytes, with the natural logarithm of its probability."""
 
     token_id: int
     piece: bytes
     """Its bytes: may be half a character, or empty for a control token."""
     logprob: float | None
     """None for the first token of a prompt, which has no context."""
-
-
-@dataclass(frozen=True, slots=True)
-class TokenLogprob(PieceLogprob):
-    """A token of a text."""
-
     offset: int
     """Characters of the text before it."""
-    top: tuple[PieceLogprob, ...] = ()
+    top: tuple[TokenLogprob, ...] = ()
     """The most probable tokens at this place, the first one first; the token itself may be none of them."""
 
 

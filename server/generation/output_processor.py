@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from glmserve.chat.tools.types import AnswerParser, AnswerPiece, CallDelta, gather_calls
 from glmserve.engine.errors import EngineDied
 from glmserve.engine.messages import FinishReason, PromptProgress, SampledToken, StepOutput
-from glmserve.generation.detokenizer import Detokenizer, LogprobBuffer, PieceLogprob, StopChecker, TokenLogprob
+from glmserve.generation.detokenizer import Detokenizer, LogprobBuffer, StopChecker, TokenLogprob
 from glmserve.generation.reasoning import ReasonedPiece, ReasoningParser
 from glmserve.http.request_context import RequestProgress
 from glmserve.model_pool.host import Tokenizer
@@ -184,7 +184,7 @@ def scored_token(token: SampledToken, tokenizer: Tokenizer, offset: int, *, bare
     def piece(token_id: int) -> bytes:
         return tokenizer.piece(token_id).removeprefix(b" ") if bare else tokenizer.piece(token_id)
 
-    top = tuple(PieceLogprob(rival.token_id, piece(rival.token_id), rival.logprob) for rival in token.top)
+    top = tuple(TokenLogprob(rival.token_id, piece(rival.token_id), rival.logprob, offset) for rival in token.top)
     return TokenLogprob(token.token_id, piece(token.token_id), token.logprob, offset, top)
 
 

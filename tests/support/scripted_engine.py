@@ -18,7 +18,6 @@ from glmserve.engine.messages import (
     PromptProgress,
     SampledToken,
     StepOutput,
-    TokenLogprob,
 )
 from glmserve.engine.params import Grammar, SamplingParams
 
@@ -228,7 +227,7 @@ def scored(ids: tuple[int, ...], top: int | None) -> tuple[SampledToken, ...]:
     if top is None:
         return ()
     return tuple(
-        SampledToken(i, -i / 100, tuple(TokenLogprob(i + 1 + n, 1 - i / 100 - n) for n in range(top))) for i in ids
+        SampledToken(i, -i / 100, tuple(SampledToken(i + 1 + n, 1 - i / 100 - n) for n in range(top))) for i in ids
     )
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 from typing_extensions import NotRequired, TypedDict
 
 from glmserve.engine.messages import FinishReason
-from glmserve.generation.detokenizer import PieceLogprob, TokenLogprob
+from glmserve.generation.detokenizer import TokenLogprob
 from glmserve.generation.generation import Timings, Usage
 from glmserve.model_pool.served_model import ModelCard
 
@@ -149,16 +149,16 @@ def logprobs_object(tokens: tuple[TokenLogprob, ...]) -> Logprobs | None:
     }
 
 
-def shown_piece(token: PieceLogprob) -> str:
+def shown_piece(token: TokenLogprob) -> str:
     """Return a token as text; half a character is shown as the replacement character."""
     return token.piece.decode("utf-8", "replace")
 
 
-def finite_logprob(token: PieceLogprob) -> float:
+def finite_logprob(token: TokenLogprob) -> float:
     """Return the log-probability as JSON can hold it."""
     value = token.logprob
     return value if value is not None and math.isfinite(value) else _IMPOSSIBLE
 
 
-def _object(token: PieceLogprob) -> TokenLogprobObject:
+def _object(token: TokenLogprob) -> TokenLogprobObject:
     return {"token": shown_piece(token), "logprob": finite_logprob(token), "bytes": list(token.piece)}

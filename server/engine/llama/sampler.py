@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from glmserve.engine.grammar_backend.constraint import Constraint
 from glmserve.engine.grammar_backend.source import GrammarError
-from glmserve.engine.messages import GRAMMAR_FAILED, SampledToken, TokenLogprob
+from glmserve.engine.messages import GRAMMAR_FAILED, SampledToken
 from glmserve.engine.model_runner import SampleError
 from glmserve.engine.params import SamplingParams
 
@@ -30,7 +30,7 @@ def score(logits: NDArray[np.float32], token_id: int, top: int) -> SampledToken:
     """
     best = float(logits.max())
     total = best + float(np.log(np.exp(logits - best).sum(dtype=np.float64)))
-    listed = (TokenLogprob(int(i), float(logits[i]) - total) for i in _most_probable(logits, top))
+    listed = (SampledToken(int(i), float(logits[i]) - total) for i in _most_probable(logits, top))
     return SampledToken(token_id, float(logits[token_id]) - total, tuple(listed))
 
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from glmserve.engine.messages import FinishReason, SampledToken, StepOutput, TokenLogprob
+from glmserve.engine.messages import FinishReason, SampledToken, StepOutput
 from glmserve.generation.output_processor import RequestOutput, TextDelta
 from tests.support.scripted_engine import EOS, ByteTokenizer
 
@@ -15,7 +15,7 @@ async def play(text: str, per_step: int) -> AsyncGenerator[StepOutput, None]:
     ids = (*ByteTokenizer().encode(text), EOS)
     for start in range(0, len(ids), per_step):
         step = ids[start : start + per_step]
-        scored = tuple(SampledToken(token, -0.5, (TokenLogprob(token, -0.5),)) for token in step)
+        scored = tuple(SampledToken(token, -0.5, (SampledToken(token, -0.5),)) for token in step)
         reason = FinishReason.STOP if step[-1] == EOS else None
         yield StepOutput(1, step, reason, logprobs=scored)
 
@@ -79,7 +79,7 @@ async def test_rivals_lose_the_dummy_prefix_where_the_token_does() -> None:
     async def outputs() -> AsyncGenerator[StepOutput, None]:
         ids = ByteTokenizer().encode("a")
         for token in ids:
-            yield StepOutput(1, (token,), None, logprobs=(SampledToken(token, -1.0, (TokenLogprob(ids[0], -1.0),)),))
+            yield StepOutput(1, (token,), None, logprobs=(SampledToken(token, -1.0, (SampledToken(ids[0], -1.0),)),))
         yield StepOutput(1, (EOS,), FinishReason.STOP, logprobs=(SampledToken(EOS, -1.0),))
 
     choice = RequestOutput(0, outputs(), ByteTokenizer(), ())

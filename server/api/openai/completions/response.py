@@ -8,7 +8,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from glmserve.api.openai.completions.protocol import CompletionRequest, PromptJob
 from glmserve.api.openai.envelope import FINISH_REASONS, Finish, ReplyHead, UsageObject, finite_logprob, usage_object
-from glmserve.generation.detokenizer import PieceLogprob, TokenLogprob
+from glmserve.generation.detokenizer import TokenLogprob
 from glmserve.generation.generation import Answer, Completion, Usage
 from glmserve.generation.output_processor import TextDelta
 from glmserve.model_pool.host import Tokenizer
@@ -83,7 +83,7 @@ def _rivals(token: TokenLogprob, tokenizer: Tokenizer) -> dict[str, float] | Non
     return rivals
 
 
-def _text(token: PieceLogprob, tokenizer: Tokenizer) -> str:
+def _text(token: TokenLogprob, tokenizer: Tokenizer) -> str:
     if not token.piece and not tokenizer.piece(token.token_id):
         return tokenizer.name(token.token_id)
     try:
