@@ -6,7 +6,7 @@ from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, field
 from enum import Enum
 
-from glmserve.engine.messages import FinishReason, SampledToken
+from glmserve.engine.messages import FinishReason, SampledToken, StepOutput
 from glmserve.engine.params import SamplingParams
 
 
@@ -54,6 +54,9 @@ class Sequence:
     """How long that prefix is."""
     bypass_count: int = 0
     """How many began before it because there was no room for it."""
+    submitted_at: float = 0.0
+    """By the clock of the engine, in seconds."""
+    admitted_at: float = 0.0
 
     def __post_init__(self) -> None:
         self.tokens = list(self.prompt_ids)
@@ -97,6 +100,22 @@ class Sequence:
         if last.final or (last.token_id in stop_ids and not self.params.ignore_eos):
             return FinishReason.STOP
         return FinishReason.LENGTH if self.num_generated_tokens >= self.max_tokens else None
+
+    def output(
+        self,
+        now: float,
+        token_ids: tuple[int, ...] = (),
+        reason: FinishReason | None = None,
+        error: str = "",
+        *,
+        logprobs: tuple[SampledToken, ...] = (),
+        prompt_logprobs: tuple[SampledToken, ...] = (),
+    ) -> StepOutput:
+        """Return the output of a step that ends at ``now``. As cheap as can be: there is one for each token."""
+        queued, run = self.admitted_at - self.submitted_at, now - self.admitted_at
+        return StepOutput(
+            self.request_id, token_ids, reason, self.cached_tokens, error, logprobs, prompt_logprobs, queued, run
+        )
 
     @property
     def is_decoding(self) -> bool:

@@ -179,23 +179,27 @@ class Scheduler:
         return Batch(self.take_ops(), tuple(admitted), tuple(items))
 
     def update(
-        self, batch: Batch, sampled: Mapping[int, tuple[SampledToken, ...]], failed: Mapping[int, str] | None = None
+        self,
+        batch: Batch,
+        sampled: Mapping[int, tuple[SampledToken, ...]],
+        failed: Mapping[int, str] | None = None,
+        now: float = 0.0,
     ) -> list[StepOutput]:
         """Enter the outputs of the step, by request id: tokens for each item that samples, or the error of the item.
 
-        There is one token, and one more for each accepted draft token.
+        There is one token, and one more for each accepted draft token. ``now`` is the time at the end of the step.
         """
         self.steps += 1
         outputs = []
         for item in batch.items:
             sequence = item.sequence
             if failed and sequence.request_id in failed:
-                outputs.append(self._fail(sequence, failed[sequence.request_id]))
+                outputs.append(self._fail(sequence, failed[sequence.request_id], now))
                 continue
             given = sampled[sequence.request_id] if item.samples else ()
             self._enter(item, item.tokens + item.drafts[: max(0, len(given) - 1)])
             if given:
-                outputs.append(self._append(sequence, given))
+                outputs.append(self._append(sequence, given, now))
             elif sequence.pinned and not sequence.num_uncomputed_tokens:
                 self._end(sequence, FinishReason.LENGTH)  # its slot stays pinned
                 self._cache.drop_redundant(sequence.slot)
@@ -258,7 +262,7 @@ class Scheduler:
         end, drafted = item.start + len(computed), len(computed) < len(item.ids)
         self._cache.extend(item.slot, item.sequence.keys(item.start, computed), end=end, drafted=drafted)
 
-    def _append(self, sequence: Sequence, sampled: tuple[SampledToken, ...]) -> StepOutput:
+    def _append(self, sequence: Sequence, sampled: tuple[SampledToken, ...], now: float) -> StepOutput:
         ids = tuple(token.token_id for token in sampled)
         sequence.tokens.extend(token + sequence.salt for token in ids)
         self._generated_tokens += len(ids)
@@ -267,14 +271,14 @@ class Scheduler:
         if reason is not None:
             self._finish(sequence, reason)
         logprobs = () if sequence.params.logprobs is None else sampled
-        return StepOutput(sequence.request_id, ids, reason, sequence.cached_tokens, logprobs=logprobs)
+        return sequence.output(now, ids, reason, logprobs=logprobs)
 
-    def _fail(self, sequence: Sequence, error: str) -> StepOutput:
+    def _fail(self, sequence: Sequence, error: str, now: float) -> StepOutput:
         self._end(sequence, FinishReason.ERROR)
         if sequence.pinned:
             self._cache.promise_pin(-sequence.num_prompt_tokens)
         self._cache.release(sequence.slot)
-        return StepOutput(sequence.request_id, (), FinishReason.ERROR, sequence.cached_tokens, error)
+        return sequence.output(now, reason=FinishReason.ERROR, error=error)
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         """End ``sequence`` and keep its computed tokens as a cached prefix."""

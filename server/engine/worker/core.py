@@ -26,7 +26,7 @@ from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.sequence import Sequence
 from glmserve.engine.speculative.controller import SpeculativeController
 from glmserve.engine.worker.pinned_prefixes import PinnedPrefixes, States
-from glmserve.engine.worker.times import ProgressReports, SequenceTimes
+from glmserve.engine.worker.progress import ProgressReports
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,8 @@ class _Outcome:
     """By request id."""
     failed: dict[int, str] = field(default_factory=dict)
     """Why, by request id."""
+    scores: list[tuple[Sequence, tuple[SampledToken, ...]]] = field(default_factory=list)
+    """Of tokens of the prompts."""
     whole: bool = True
     """Whether it was computed in one."""
 
@@ -94,13 +96,11 @@ class EngineCore:
                 backend.load_prefix(name, self._scheduler.pin_slot(variant.prefix_tokens))
         self._pins = PinnedPrefixes(backend, self._scheduler, states, self._prefix_keys)
         self._preparing: dict[int, tuple[Preparation, Sequence]] = {}
-        self._prompt_scores: list[StepOutput] = []
         self._unsampled: dict[int, str] = {}
         """Why there is no sampler for these sequences, which fail with the first tokens that are computed."""
         self._fatal = 0
         self._pacer = pacer
         self._clock = clock
-        self._times = SequenceTimes(clock)
         self._progress = ProgressReports(clock)
         self._checks = 0
 
@@ -131,11 +131,8 @@ class EngineCore:
 
     def submit(self, message: Submit) -> StepOutput | None:
         """Queue a request; return its last output at once if it cannot be."""
-        self._times.submitted(message.request_id)
         refusal = self._submit(message)
-        if refusal is not None:
-            self._times.forget(message.request_id)
-        else:
+        if refusal is None:
             self._progress.watch(message.request_id, message.params.progress_seconds)
         return refusal
 
@@ -159,6 +156,7 @@ class EngineCore:
             prompt_keys=keys,
             key_salt=key_salt,
             num_answered_tokens=message.answered,
+            submitted_at=self._clock(),
         )
         if message.params.grammar is not None:
             answer_ids = message.prompt_ids[len(message.prompt_ids) - message.answered :]
@@ -170,7 +168,6 @@ class EngineCore:
 
     def abort(self, request_id: int) -> None:
         """Stop a request, if it still runs."""
-        self._times.forget(request_id)
         self._unsampled.pop(request_id, None)
         if self._scheduler.abort(request_id) or self._preparing.pop(request_id, None) is not None:
             self._backend.close_sampler(request_id)
@@ -181,24 +178,24 @@ class EngineCore:
         somebody = 1 if self._scheduler.is_unhurried else self._scheduler.decoding
         batch = self._scheduler.schedule(self._pacer.pace(somebody), self._pacer.target_seconds)
         self._apply(batch.ops)
-        self._times.admitted(sequence.request_id for sequence in batch.admitted)
         self._open_samplers(batch)
-        self._prompt_scores.clear()
         outcome = self._compute(batch)
-        outputs = [*refused, *self._prompt_scores, *self._scheduler.update(batch, outcome.sampled, outcome.failed)]
+        now = self._clock()
+        scored = [sequence.output(now, prompt_logprobs=scores) for sequence, scores in outcome.scores]
+        outputs = [*refused, *scored, *self._scheduler.update(batch, outcome.sampled, outcome.failed, now)]
         ended = [output.request_id for output in outputs if output.finish_reason is not None]
         for request_id in ended:
             self._backend.close_sampler(request_id)
         self._pins.after_step(batch)
         tells = ended or batch.admitted or self._scheduler.steps % _STATS_STEPS == 0
-        return StepReport((*self._times.stamp(outputs), *self._reports()), self.stats if tells else None)
+        return StepReport((*outputs, *self._reports()), self.stats if tells else None)
 
     def _reports(self) -> list[StepOutput]:
         """Return the reports of progress that are due."""
         if not self._progress.is_due:
             return []
         scheduler = self._scheduler
-        return self._progress.due(scheduler.waiting, scheduler.prefilling, self._times.since_admission)
+        return self._progress.due(scheduler.waiting, scheduler.prefilling)
 
     def _apply(self, ops: Iterable[CacheOp]) -> None:
         for op in ops:
@@ -229,11 +226,11 @@ class EngineCore:
         assert kept.samplers == expected_snapshot.samplers - self._unsampled.keys(), "samplers and sequences differ"
         waiting = expected_snapshot.grammars | self._preparing.keys()
         assert kept.grammars <= waiting, "a grammar is kept for a sequence that has ended"
-        assert self._times.request_ids == waiting | expected_snapshot.samplers, "times and sequences differ"
         self._checks += 1
 
     def _open_samplers(self, batch: Batch) -> None:
         for sequence in batch.admitted:
+            sequence.admitted_at = self._clock()
             if not sequence.pinned:
                 try:
                     answered = sequence.num_answered_tokens
@@ -286,7 +283,7 @@ class EngineCore:
         """Score and sample the decoded items; an error ends one sequence alone."""
         try:
             if item.scores:
-                self._prompt_scores.append(self._score(item))
+                outcome.scores.append((item.sequence, self._score(item)))
             if item.samples:
                 outcome.sampled[item.sequence.request_id] = self._sample(item)
         except Exception as error:
@@ -305,11 +302,11 @@ class EngineCore:
         elif not decoding:
             self._speculation.observe_prompt(prompt, seconds)
 
-    def _score(self, item: BatchItem) -> StepOutput:
+    def _score(self, item: BatchItem) -> tuple[SampledToken, ...]:
         scores = self._backend.score_prompt(item)
         if item.start == item.sequence.num_prefix_tokens:
-            scores = (SampledToken(item.ids[0]), *scores)
-        return StepOutput(item.sequence.request_id, prompt_logprobs=scores)
+            return (SampledToken(item.ids[0]), *scores)
+        return scores
 
     def _sample(self, item: BatchItem) -> tuple[SampledToken, ...]:
         """Sample after the item's tokens, and after each accepted draft token."""

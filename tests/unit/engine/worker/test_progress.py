@@ -6,40 +6,13 @@ from itertools import pairwise
 from glmserve.engine.client.output_stream import RequestOutputQueue
 from glmserve.engine.client.request_tracker import RequestTracker
 from glmserve.engine.interface import ANYBODY
-from glmserve.engine.messages import FinishReason, PromptProgress, StepOutput, Submit
+from glmserve.engine.messages import PromptProgress, StepOutput, Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.sequence import Sequence
 from glmserve.engine.worker.core import EngineCore
-from glmserve.engine.worker.times import ProgressReports, SequenceTimes
+from glmserve.engine.worker.progress import ProgressReports
 from tests.support.scripted_backend import ScriptedBackend
-
-
-def test_outputs_say_how_long_their_sequence_waited_and_has_run() -> None:
-    now = [10.0]
-    times = SequenceTimes(lambda: now[0])
-    times.submitted(1)
-    times.submitted(2)
-    now[0] = 12.0
-    times.admitted([1])
-    now[0] = 15.0
-    first, second = times.stamp([StepOutput(1, (7,)), StepOutput(2, (7,))])
-    assert (first.queue_seconds, first.run_seconds) == (2.0, 3.0)
-    assert (second.queue_seconds, second.run_seconds) == (0.0, 0.0)
-    now[0] = 16.0
-    (last,) = times.stamp([StepOutput(1, (8,), FinishReason.STOP)])
-    assert (last.queue_seconds, last.run_seconds) == (2.0, 4.0)
-    assert times.stamp([StepOutput(1, (8,))]) == (StepOutput(1, (8,)),)
-
-
-def test_what_is_forgotten_or_unknown_has_no_times() -> None:
-    times = SequenceTimes(lambda: 1.0)
-    times.submitted(1)
-    times.forget(1)
-    times.forget(1)
-    times.admitted([1, 5])
-    assert times.stamp([StepOutput(1), StepOutput(5)]) == (StepOutput(1), StepOutput(5))
-
 
 STEP_S = 1.0
 
@@ -72,6 +45,20 @@ def reports(every: float | None, *, requests: int = 1, prompt: int = 40) -> dict
     return told
 
 
+def test_outputs_say_how_long_their_sequence_waited_and_has_run() -> None:
+    clock = Clock()
+    core = EngineCore(ScriptedBackend(300, 4, 1, context_length=100), TokenBudgetPolicy(1e9, 16), clock=clock)
+    for request_id in (1, 2):
+        core.submit(Submit(request_id, (1, 2, 3), SamplingParams(max_tokens=2, prompt_logprobs=0)))
+    times: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
+    while core.has_work:
+        clock.now += STEP_S
+        for output in core.step().outputs:
+            times[output.request_id].append((output.queue_seconds, output.run_seconds))
+        clock.now += STEP_S / 2
+    assert times == {1: [(1.0, 0.0), (1.0, 0.0), (1.0, 1.5)], 2: [(4.0, 0.0), (4.0, 0.0), (4.0, 1.5)]}
+
+
 def test_a_prompt_that_takes_three_steps_is_told_twice() -> None:
     told = reports(0.2)[0]
     assert [(one.total, one.processed, one.position) for one in told] == [(40, 16, 0), (40, 32, 0)]
@@ -102,10 +89,10 @@ def test_what_has_not_changed_is_told_each_two_seconds_only() -> None:
     for tenth in range(45):
         clock.now = tenth / 10
         if reporter.is_due:
-            told += [clock.now for _ in reporter.due(waiting, [], lambda _: 0.0)]
+            told += [clock.now for _ in reporter.due(waiting, [])]
     assert len(told) == 3
     assert all(2.0 <= later - earlier < 2.5 for earlier, later in pairwise(told))
-    reporter.due([], [], lambda _: 0.0)
+    reporter.due([], [])
     assert not reporter.is_due, "a sequence that has a token, or has ended, is forgotten"
 
 
