@@ -20,6 +20,8 @@ class Caller:
     """Seconds that the request may take: one that would wait longer need not begin."""
     scope: PrefixScope = EVERYBODY
     """Who else may find the prompt of the request in the prefix cache."""
+    background: bool = False
+    """Its requests are computed only while no other caller's are."""
 
 
 ANYBODY = Caller()

@@ -52,6 +52,8 @@ class Submit:
     scope: PrefixScope = EVERYBODY
     answered: int = 0
     """How many of the last ``prompt_ids`` are tokens of the answer, which an earlier process computed."""
+    background: bool = False
+    """To be computed only while no request that somebody waits for is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ class Embed:
     inputs: tuple[tuple[int, ...], ...]
     caller: str = ""
     """Callers take turns."""
+    background: bool = False
+    """As that of ``Submit``."""
 
 
 @dataclass(frozen=True, slots=True)

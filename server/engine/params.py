@@ -1,9 +1,10 @@
 """How a sequence is sampled, and the grammar of its answer: checked once, when made. Pure."""
 
+import hashlib
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 WHITE_SPACE = r" |\n {0,12}"
@@ -106,6 +107,29 @@ class SamplingParams:
             _check("logit_bias", bias, -MAX_BIAS, MAX_BIAS)
         if self.seed is not None:
             _check("seed", self.seed, 0, 2**32 - 2)
+
+
+_SEEDS = 2**32 - 1
+"""Seeds lie below this."""
+
+
+def params_after(params: SamplingParams, answered: int) -> SamplingParams:
+    """Return how the rest of an answer is sampled, of which there are ``answered`` tokens."""
+    if not answered:
+        return params
+    return replace(
+        params,
+        max_tokens=max(1, params.max_tokens - answered),
+        min_tokens=max(0, params.min_tokens - answered),
+        seed=None if params.seed is None else _seed_after(params.seed, answered),
+        prompt_logprobs=None,
+    )
+
+
+def _seed_after(seed: int, answered: int) -> int:
+    """Return a seed for the rest of an answer: with the same one the same numbers would be drawn again."""
+    digest = hashlib.blake2b(f"{seed} {answered}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % _SEEDS
 
 
 def _check(name: str, value: float, low: float, high: float, *, open_low: bool = False) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from glmserve.engine.messages import FinishReason, SampledToken, StepOutput
-from glmserve.engine.params import SamplingParams
+from glmserve.engine.params import SamplingParams, params_after
 
 
 class SequenceStatus(str, Enum):
@@ -36,6 +36,8 @@ class Sequence:
     """Who asked for it: callers take turns."""
     num_answered_tokens: int = 0
     """How many of the prompt's last tokens are of the answer, which an earlier process computed."""
+    background: bool = False
+    """It has turns only while no sequence has any that somebody waits for."""
     pinned: bool = False
     """Not a request: its prompt is computed in idle time, nothing is sampled, and its cells stay."""
     prompt_keys: tuple[int, ...] = ()
@@ -57,6 +59,8 @@ class Sequence:
     submitted_at: float = 0.0
     """By the clock of the engine, in seconds."""
     admitted_at: float = 0.0
+    was_preempted: bool = False
+    """It ran before, and gave its place to a request that somebody waits for."""
 
     def __post_init__(self) -> None:
         self.tokens = list(self.prompt_ids)
@@ -74,6 +78,23 @@ class Sequence:
     def real_prompt_ids(self) -> tuple[int, ...]:
         """The prompt as the model's vocabulary has it."""
         return tuple(token - self.salt for token in self.prompt_ids[self.num_prefix_tokens :])
+
+    @property
+    def answered_ids(self) -> tuple[int, ...]:
+        """The tokens at the end of the prompt that are of the answer, as the model's vocabulary has them."""
+        return self.real_prompt_ids[-self.num_answered_tokens :] if self.num_answered_tokens else ()
+
+    def wait_again(self) -> None:
+        """Become a waiting sequence again, whose prompt is all that it has: of its answer only the rest is to come."""
+        answered = self.num_generated_tokens
+        keys = self.keys(0, self.tokens)
+        is_plain = self.prompt_keys is self.prompt_ids
+        self.prompt_ids = tuple(self.tokens)
+        self.prompt_keys = self.prompt_ids if is_plain else keys
+        self.params, self.max_tokens = params_after(self.params, answered), self.max_tokens - answered
+        self.num_answered_tokens += answered
+        self.num_computed_tokens, self.slot = 0, -1
+        self.status, self.was_preempted = SequenceStatus.WAITING, True
 
     @property
     def num_prompt_tokens(self) -> int:

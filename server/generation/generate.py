@@ -139,7 +139,7 @@ async def generate_all(
 async def _submit(model: ServedModel, request: GenerationRequest, context: RequestContext, first: int) -> PromptOutputs:
     """Submit the sequences of one prompt, whose answers are numbered from ``first`` on. Raises as ``generate`` does."""
     progress = RequestProgress(model.card.name, len(request.prompt_ids), request.scores_only)
-    caller = Caller(context.caller, context.seconds_left(), _scope(request, context))
+    caller = Caller(context.caller, context.seconds_left(), _scope(request, context), context.background)
     outputs: list[RequestOutput] = []
     try:
         if request.tools is not None:

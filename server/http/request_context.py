@@ -84,6 +84,8 @@ class RequestContext:
     """Size of the request: work on a large one is done beside the event loop."""
     log_texts: bool = False
     """Prompts and answers may be logged."""
+    background: bool = False
+    """Nobody waits for it: it is computed while no other request is."""
     observer: RequestObserver = field(default_factory=NoObserver)
 
     def seconds_left(self) -> float:

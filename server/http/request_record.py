@@ -77,6 +77,8 @@ class RequestRecord:
     """Of the request, once it was read: work on it takes the longer the more there are."""
     log_texts: bool = False
     """Prompts and answers may be logged."""
+    background: bool = False
+    """It is a line of a batch, for which nobody waits."""
     listed: dict[str, list[str]] = field(default_factory=dict)
     """By response header, the parts of the request that it lists."""
 
@@ -90,6 +92,7 @@ class RequestRecord:
             prefix_owner=self.prefix_owner,
             body_bytes=self.body_bytes,
             log_texts=self.log_texts,
+            background=self.background,
             observer=self,
         )
 
@@ -103,8 +106,8 @@ class RequestRecord:
 
     @property
     def caller(self) -> str:
-        """Identity for fair scheduling: the key, or the address if no keys are set."""
-        return self.key or self.address
+        """Identity for fair scheduling: the key, or the address if no keys are set; a batch's lines have another."""
+        return f"batch:{self.key}" if self.background else self.key or self.address
 
     @property
     def tokens(self) -> int:

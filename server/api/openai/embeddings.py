@@ -118,7 +118,7 @@ async def _embed(body: EmbeddingRequest, model: EmbeddingModel, context: Request
         if body.dimensions is not None and body.dimensions > size:
             raise InvalidRequest(f"dimensions must be at most {size} with this model", param="dimensions")
         inputs = await _ids(body.input, model, context)
-        caller = Caller(context.caller, context.seconds_left())
+        caller = Caller(context.caller, context.seconds_left(), background=context.background)
         vectors = await model.embed(inputs, caller)
         normalize = model.host.info.normalizes if body.normalize is None else body.normalize
     tokens = sum(map(len, inputs))

@@ -137,14 +137,17 @@ class EngineClient:
                 await self.check_grammar(params.grammar, caller)
             process = await self._ready_process()
             check_fit(self.info, prompt_ids, params, variant)
-            outcomes = self._enter(Submit(request_id, prompt_ids, params, variant, caller.id, caller.scope), process)
+            request = Submit(
+                request_id, prompt_ids, params, variant, caller.id, caller.scope, background=caller.background
+            )
+            outcomes = self._enter(request, process)
         return OutputStream(outcomes, lambda finished: self.forget(request_id, finished=finished))
 
     async def embed(self, inputs: tuple[tuple[int, ...], ...], caller: Caller = ANYBODY) -> tuple[bytes, ...]:
         """Return a vector for each input; see ``Engine.embed``."""
         with self._requests.let_in(caller) as request_id:
             process = await self._ready_process()
-            outcomes = self._enter(Embed(request_id, inputs, caller.id), process)
+            outcomes = self._enter(Embed(request_id, inputs, caller.id, caller.background), process)
         finished = False
         try:
             outcome = await outcomes.get()

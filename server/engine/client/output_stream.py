@@ -1,17 +1,13 @@
 """The outputs of requests, joined over the processes that computed them, on their way to readers who may be slower."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncGenerator, Callable
 from contextvars import copy_context
 from dataclasses import replace
 
 from glmserve.engine.errors import DecodeFailed, EngineError, GrammarFailed, SlowConsumer
 from glmserve.engine.messages import GRAMMAR_FAILED, Embed, Embedded, FinishReason, SampledToken, StepOutput, Submit
-from glmserve.engine.params import SamplingParams
-
-_SEEDS = 2**32 - 1
-"""Seeds lie below this."""
+from glmserve.engine.params import params_after
 
 
 class AnswerSoFar:
@@ -57,7 +53,7 @@ class AnswerSoFar:
         self._before, self._pause_seconds = self._last, pause_seconds
         self._scores_to_skip = 0 if self.token_ids else self._scores
         prompt = (*request.prompt_ids, *self.token_ids)
-        params = _params_after(request.params, len(self.token_ids))
+        params = params_after(request.params, len(self.token_ids))
         return replace(request, prompt_ids=prompt, params=params, answered=len(self.token_ids))
 
     def _joined(self, output: StepOutput, before: StepOutput) -> StepOutput:
@@ -74,25 +70,6 @@ class AnswerSoFar:
         skipped = min(self._scores_to_skip, len(scores))
         self._scores_to_skip -= skipped
         return scores[skipped:]
-
-
-def _params_after(params: SamplingParams, answered: int) -> SamplingParams:
-    """Return how the rest of an answer is sampled, of which there are ``answered`` tokens."""
-    if not answered:
-        return params
-    return replace(
-        params,
-        max_tokens=max(1, params.max_tokens - answered),
-        min_tokens=max(0, params.min_tokens - answered),
-        seed=None if params.seed is None else _seed_after(params.seed, answered),
-        prompt_logprobs=None,
-    )
-
-
-def _seed_after(seed: int, answered: int) -> int:
-    """Return a seed for the rest of an answer: with the same one the same numbers would be drawn again."""
-    digest = hashlib.blake2b(f"{seed} {answered}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % _SEEDS
 
 
 MOST_UNREAD = 4096

@@ -32,6 +32,8 @@ class RequestTracker:
         self.resumed_total = 0
         self._ids = itertools.count(1)
         self._admission = AdmissionController(parallel, max_waiting)
+        self._background = AdmissionController(parallel, max(parallel, max_waiting))
+        """Of the requests in the background, which take no place in the queue of the others."""
         self._clock = clock
         self._open: dict[int, RequestOutputQueue] = {}
 
@@ -41,18 +43,25 @@ class RequestTracker:
 
     def check_room(self, caller: Caller) -> None:
         """Raise QueueFull where a request of ``caller`` would be rejected."""
-        self._admission.check(caller, self._clock())
+        self._admission_of(caller).check(caller, self._clock())
 
     @contextmanager
     def let_in(self, caller: Caller) -> Iterator[int]:
         """Yield the id of an admitted request, and remove it where the block fails. Raises QueueFull."""
         request_id = next(self._ids)
-        self._admission.enter(request_id, caller, self._clock())
+        self._admission_of(caller).enter(request_id, caller, self._clock())
         try:
             yield request_id
         except BaseException:
-            self._admission.leave(request_id, self._clock(), served=False)
+            self._leave(request_id, served=False)
             raise
+
+    def _admission_of(self, caller: Caller) -> AdmissionController:
+        return self._background if caller.background else self._admission
+
+    def _leave(self, request_id: int, *, served: bool) -> None:
+        for admission in (self._admission, self._background):
+            admission.leave(request_id, self._clock(), served=served)
 
     def enter(self, request: Submit | Embed, send: Callable[[ToWorker], None]) -> RequestOutputQueue:
         """Send a request; return where its outcomes go."""
@@ -81,14 +90,14 @@ class RequestTracker:
     def drop(self, request_id: int) -> None:
         """Forget a request that has ended."""
         self._open.pop(request_id, None)
-        self._admission.leave(request_id, self._clock())
+        self._leave(request_id, served=True)
 
     def end(self, error: EngineError, request_ids: Iterable[int] | None = None) -> None:
         """End these requests with ``error``, or all."""
         for request_id in tuple(self._open if request_ids is None else request_ids):
             if (outcomes := self._open.pop(request_id, None)) is not None:
                 outcomes.put(error)
-                self._admission.leave(request_id, self._clock(), served=False)
+                self._leave(request_id, served=False)
 
     def end_lost(self, error: EngineError) -> tuple[int, ...]:
         """End the requests that died with their process; return the ones that a fresh one may run.

@@ -116,7 +116,8 @@ class EmbeddingCore:
         """Take inputs of the requests in turn, as long as they fit."""
         batch: list[tuple[_Job, int]] = []
         tokens = 0
-        turn = deque(by_caller(self._jobs, lambda job: job.request.caller))
+        urgent = [job for job in self._jobs if not job.request.background]
+        turn = deque(by_caller(urgent or self._jobs, lambda job: job.request.caller))
         while turn and len(batch) < self._backend.most_inputs:
             job = turn.popleft()
             size = len(job.request.inputs[job.taken])

@@ -128,9 +128,11 @@ class KvCacheManager:
         if drafted:
             self._ops.append(Truncate(slot, end))
 
-    def keep(self, slot: int) -> None:
-        """Keep the tokens of ``slot`` as a cached prefix, as its sequence has ended."""
+    def keep(self, slot: int, *, spare: bool = False) -> None:
+        """Keep the tokens of ``slot`` as a prefix, whose sequence has ended; ``spare`` ones are evicted first."""
         self._index.unpin(slot)
+        if spare:
+            self._index.make_spare(slot)
         self.drop_redundant(slot)
 
     def drop_redundant(self, slot: int) -> None:

@@ -44,6 +44,8 @@ class PrefixCache:
         self._lengths: dict[int, int] = {}
         self._pinned: set[int] = set()
         self._last_used: dict[int, int] = {}
+        self._spare: set[int] = set()
+        """Slots that are evicted before all others."""
         self._tick = 0
         self.cells_used = 0
         """Cells that hold anything."""
@@ -124,6 +126,7 @@ class PrefixCache:
             if not segment.slots:
                 self._drop(segment)
         del self._lengths[slot], self._last_used[slot]
+        self._spare.discard(slot)
 
     def touch(self, slot: int) -> None:
         """Mark ``slot`` as just used."""
@@ -131,9 +134,14 @@ class PrefixCache:
         self._last_used[slot] = self._tick
 
     def evictable(self) -> int | None:
-        """The slot without a running sequence that was used longest ago."""
+        """The slot without a running sequence that was used longest ago; of the spare ones, if there are any."""
         idle = self._tails.keys() - self._pinned
-        return min(idle, key=self._last_used.__getitem__, default=None)
+        return min(idle & self._spare or idle, key=self._last_used.__getitem__, default=None)
+
+    def make_spare(self, slot: int) -> None:
+        """Evict ``slot`` before others, unless it holds all that one of them does, which is then dropped for it."""
+        if all(other in self._spare for other in self.redundant(slot) if other != slot):
+            self._spare.add(slot)
 
     def redundant(self, slot: int) -> list[int]:
         """Idle slots that are redundant: inside ``slot``'s path, and ``slot`` itself if idle and inside another."""

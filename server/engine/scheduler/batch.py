@@ -48,6 +48,8 @@ class Batch:
     ops: tuple[CacheOp, ...]
     admitted: tuple[Sequence, ...]
     items: tuple[BatchItem, ...]
+    preempted: tuple[Sequence, ...] = ()
+    """Sequences that gave up their place and lose their sampler, to be queued again."""
 
 
 SCORED_PER_STEP = 64

@@ -4,6 +4,7 @@ A step gives one token to every decoding sequence (up to a limit, in turn), and 
 pieces of prompts; where long prompts are cheaper alone, both take turns (``step_budget``). There are no phases:
 ``num_computed_tokens`` catches up with ``tokens``. A sequence waits for a prefix that a running one is computing
 (``shared_prefix``). Cells are reserved at admission for prompt and answer, so a running sequence is never evicted.
+Sequences in the background have turns only while no other one runs, and give up their place to one that lacks room.
 ``waiting_queue`` decides which sequence is next, ``kv_cache.manager`` which cells it gets.
 
 Some prefixes are *pinned*: never evicted. They are loaded into the cells, or computed while no request runs, or as
@@ -68,6 +69,7 @@ class Scheduler:
         self._prompt_turns = ChunkedPrefill()
         self._turns = AdapterRotation()
         self._speculation = speculation
+        self._preempted: list[Sequence] = []
 
     @property
     def has_work(self) -> bool:
@@ -80,6 +82,13 @@ class Scheduler:
         return not self._waiting and all(sequence.pinned for sequence in self._running.values())
 
     @property
+    def is_background(self) -> bool:
+        """Whether a step would compute sequences in the background."""
+        running = [sequence for sequence in self._running.values() if not sequence.pinned]
+        waits = next(self._waiting.in_turn(), None) is not None
+        return bool(running or self._waiting) and not waits and all(sequence.background for sequence in running)
+
+    @property
     def decoding(self) -> int:
         """Sequences that have output a token, so that a client would notice a slow step."""
         return sum(sequence.is_decoding for sequence in self._running.values())
@@ -87,7 +96,8 @@ class Scheduler:
     @property
     def waiting(self) -> list[Sequence]:
         """Waiting sequences in the order in which they are likely to start."""
-        return by_caller(self._waiting.in_turn(), attrgetter("caller"))
+        grounds = (self._waiting.in_turn(background=background) for background in (False, True))
+        return [sequence for ground in grounds for sequence in by_caller(ground, attrgetter("caller"))]
 
     @property
     def prefilling(self) -> list[Sequence]:
@@ -166,6 +176,7 @@ class Scheduler:
 
         A step without prompts gets drafts, as far as it stays under ``seconds``.
         """
+        self._preempted.clear()
         admitted = list(iter(self._admit, None))
         self._cache.trim_idle()
         decoding, catching_up, tokens = pace.share(self._turns.next_of(self._wanted()))
@@ -176,7 +187,7 @@ class Scheduler:
         items = [item_of(sequence, 1, drafts.get(sequence.request_id, ())) for sequence in decoding]
         items += self._prompt_turns.pieces(catching_up, room)
         self._cache.make_room(sum(len(item.ids) for item in items))
-        return Batch(self.take_ops(), tuple(admitted), tuple(items))
+        return Batch(self.take_ops(), tuple(admitted), tuple(items), tuple(self._preempted))
 
     def update(
         self,
@@ -216,12 +227,43 @@ class Scheduler:
 
     def _admit(self) -> Sequence | None:
         """Start the next prefix to pin or waiting sequence that fits and need not wait for another one."""
-        waiting = self._waiting.in_turn() if self._num_answering < self._config.parallel else ()
-        return self._admit_from(self._to_pin) or self._admit_from(waiting)
+        started = self._admit_from(self._to_pin) or self._admit_from(self._waiting.in_turn())
+        if started is not None or not self._has_background:
+            return started
+        while self._lacks_room():
+            if not self._preempt():
+                return None
+            if (started := self._admit_from(self._waiting.in_turn())) is not None:
+                return started
+        return self._admit_from(self._waiting.in_turn(background=True))
+
+    @property
+    def _has_background(self) -> bool:
+        running = any(sequence.background for sequence in self._running.values())
+        return running or next(self._waiting.in_turn(background=True), None) is not None
+
+    def _lacks_room(self) -> bool:
+        """Return whether a sequence of the foreground waits for more than a prefix that is being computed."""
+        running = self._running.values()
+        return any(not has_prefix_owner(waiting, running, self._cached) for waiting in self._waiting.in_turn())
+
+    def _preempt(self) -> bool:
+        """Take the place of the sequence in the background that began last. False where none has one."""
+        for sequence in reversed(self._running.values()):
+            scores = sequence.params.prompt_logprobs is not None and not sequence.is_decoding
+            if sequence.background and not scores:
+                self._finish(sequence, FinishReason.ABORT)
+                sequence.finish_reason = None
+                sequence.wait_again()
+                self._preempted.append(sequence)
+                return True
+        return False
 
     def _admit_from(self, queue: Iterable[Sequence]) -> Sequence | None:
         passed: list[Sequence] = []
         for sequence in queue:
+            if not sequence.pinned and self._num_answering >= self._config.parallel:
+                break
             if has_prefix_owner(sequence, self._running.values(), self._cached):
                 continue
             match = self._match(sequence)
@@ -244,8 +286,8 @@ class Scheduler:
 
     def _start(self, sequence: Sequence, match: Match | None) -> None:
         slot, shared = self._cache.allocate(sequence.prompt_keys, sequence.num_matchable_tokens, match)
-        if shared:
-            sequence.num_computed_tokens = shared
+        sequence.num_computed_tokens = shared
+        if shared and not sequence.was_preempted:
             sequence.cached_tokens = shared - sequence.num_prefix_tokens
         sequence.slot, sequence.status, sequence.prefix_owner = slot, SequenceStatus.RUNNING, None
         self._running[sequence.request_id] = sequence
@@ -253,8 +295,9 @@ class Scheduler:
             self._to_pin.remove(sequence)
             return
         self._waiting.take(sequence, sequence.num_uncomputed_tokens)
-        self._prompt_tokens += sequence.num_prompt_tokens - sequence.num_prefix_tokens
-        self._cached_tokens += sequence.cached_tokens
+        if not sequence.was_preempted:
+            self._prompt_tokens += sequence.num_prompt_tokens - sequence.num_prefix_tokens
+            self._cached_tokens += sequence.cached_tokens
 
     def _enter(self, item: BatchItem, computed: tuple[int, ...]) -> None:
         """Account for computed tokens; rejected drafts are removed from the cells."""
@@ -283,7 +326,7 @@ class Scheduler:
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         """End ``sequence`` and keep its computed tokens as a cached prefix."""
         self._end(sequence, reason)
-        self._cache.keep(sequence.slot)
+        self._cache.keep(sequence.slot, spare=sequence.background)
 
     def _in_turn(self, decoding: list[Sequence]) -> list[Sequence]:
         """Sequences that decode in this step, where not all may: callers take turns, and each caller's sequences."""
@@ -303,10 +346,14 @@ class Scheduler:
         sequence.status, sequence.finish_reason = SequenceStatus.FINISHED, reason
 
     def _wanted(self) -> list[Sequence]:
-        """Running sequences with a waiting client; prefixes to pin where there are none."""
-        awaited = {id(sequence.prefix_owner) for sequence in self._waiting}
+        """Running sequences with a waiting client; else sequences in the background; else prefixes to pin."""
         running = list(self._running.values())
-        return [s for s in running if not s.pinned or id(s) in awaited] or running
+        for background in (False, True):
+            awaited = {id(waiting.prefix_owner) for waiting in self._waiting.in_turn(background=background)}
+            wanted = [s for s in running if not (s.pinned or s.background > background) or id(s) in awaited]
+            if wanted:
+                return wanted
+        return running
 
     @property
     def _num_answering(self) -> int:

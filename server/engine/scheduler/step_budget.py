@@ -23,6 +23,9 @@ UNWATCHED = 2
 LEAST_UNWATCHED = 64
 """Minimum of prompt tokens in such a step: one tile; late in a prompt of 800 tokens it saves a tenth."""
 
+BACKGROUND = 1 / 8
+"""Part of the target time that a step in the background may take: a request that comes waits for half of one."""
+
 ANSWER_STEPS = 3
 """Steps that answers get after one of prompts alone: a character may be three tokens, and waits for one such step."""
 
@@ -88,11 +91,24 @@ class TokenBudgetPolicy:
         """Plan the next step, while ``decoding`` sequences give answers."""
         if decoding == 0:
             return StepBudget(self._unwatched)
-        affordable = self.target_seconds / self._per_token if self._per_token else 0.0
-        least = -(-(decoding + MIN_PIECE) // ROWS) * ROWS
-        budget = min(self._max_tokens, max(least, round(affordable / ROWS) * ROWS))
+        budget = self._affordable(self.target_seconds, decoding)
         apart = self._apart()
         return StepBudget(budget, apart, LONG * self._tile, self._answer_steps > 0)
+
+    @property
+    def background_seconds(self) -> float:
+        """Target duration of a step while only sequences in the background run."""
+        return self.target_seconds * BACKGROUND
+
+    def background_pace(self, decoding: int) -> StepBudget:
+        """Plan such a step, while ``decoding`` of them give answers."""
+        return StepBudget(self._affordable(self.background_seconds, decoding))
+
+    def _affordable(self, seconds: float, decoding: int) -> int:
+        """Return how many tokens a step of ``seconds`` may have, which are enough for the answers and some more."""
+        affordable = seconds / self._per_token if self._per_token else 0.0
+        least = -(-(decoding + MIN_PIECE) // ROWS) * ROWS
+        return min(self._max_tokens, max(least, round(affordable / ROWS) * ROWS))
 
     def observe(self, seconds: float, prompt: int, answers: int) -> None:
         """Learn from a step of ``prompt`` and ``answers`` tokens (drafts too) that took ``seconds``."""

@@ -3,7 +3,7 @@
 Callers take turns by what they have had: next is the caller for whom the fewest tokens were computed, and of his
 sequences the one that came first. So a caller with one request waits for a place or two, however many another caller
 has, and who is alone has everything. Who comes back begins with what the least served of those who wait has had:
-nobody saves up by not asking.
+nobody saves up by not asking. Sequences in the background come after all others, and take turns among themselves.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +27,7 @@ class _Account:
 
     spent: int
     """Tokens computed for the caller, counted from its start value."""
+    background: bool
     running: int = 0
     waiting: dict[int, Sequence] = field(default_factory=dict)
     """By request id, in the order in which they came."""
@@ -42,10 +43,10 @@ class WaitingQueue:
 
     def __init__(self) -> None:
         """The queue is empty."""
-        self._accounts: dict[str, _Account] = {}
+        self._accounts: dict[tuple[bool, str], _Account] = {}
         self._waiting: dict[int, Sequence] = {}
-        self._last = 0
-        """Tokens computed for the caller of the last turn."""
+        self._last = {False: 0, True: 0}
+        """Tokens computed for the caller of the last turn, in the foreground and in the background."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -54,24 +55,27 @@ class WaitingQueue:
         """Yield all waiting sequences in the order of arrival."""
         return iter(self._waiting.values())
 
-    def in_turn(self) -> Iterator[Sequence]:
-        """Yield all waiting sequences, the next one first. Nothing may be added or taken meanwhile."""
-        for account in sorted((a for a in self._accounts.values() if a.waiting), key=lambda a: a.turn):
+    def in_turn(self, *, background: bool = False) -> Iterator[Sequence]:
+        """Yield the waiting sequences, the next one first. Nothing may be added or taken meanwhile."""
+        accounts = (a for a in self._accounts.values() if a.waiting and a.background is background)
+        for account in sorted(accounts, key=lambda a: a.turn):
             yield from account.waiting.values()
 
     def add(self, sequence: Sequence) -> None:
         """Have ``sequence`` wait."""
-        least = min((a.spent for a in self._accounts.values() if a.waiting), default=self._last)
-        account = self._accounts.setdefault(sequence.caller, _Account(least))
+        ground = sequence.background
+        waiting = (a.spent for a in self._accounts.values() if a.waiting and a.background is ground)
+        least = min(waiting, default=self._last[ground])
+        account = self._accounts.setdefault(_account_of(sequence), _Account(least, ground))
         if not account.waiting:
             account.spent = max(account.spent, least)
         account.waiting[sequence.request_id] = self._waiting[sequence.request_id] = sequence
 
     def take(self, sequence: Sequence, prompt_tokens: int) -> None:
         """``sequence`` runs from now on; ``prompt_tokens`` of its prompt are to be computed."""
-        account = self._accounts[sequence.caller]
+        account = self._accounts[_account_of(sequence)]
         del account.waiting[sequence.request_id], self._waiting[sequence.request_id]
-        self._last = max(self._last, account.spent)
+        self._last[account.background] = max(self._last[account.background], account.spent)
         account.running += 1
         account.spent += prompt_tokens
 
@@ -79,23 +83,27 @@ class WaitingQueue:
         """Return the waiting sequence of this id, which does not wait any more, if there is one."""
         sequence = self._waiting.pop(request_id, None)
         if sequence is not None:
-            del self._accounts[sequence.caller].waiting[request_id]
-            self._close(sequence.caller)
+            del self._accounts[_account_of(sequence)].waiting[request_id]
+            self._close(_account_of(sequence))
         return sequence
 
     def generated(self, sequence: Sequence, tokens: int) -> None:
         """Note that a running sequence was given ``tokens``."""
-        self._accounts[sequence.caller].spent += tokens * GENERATED
+        self._accounts[_account_of(sequence)].spent += tokens * GENERATED
 
     def end(self, sequence: Sequence) -> None:
         """A sequence that was taken does not run any more."""
-        self._accounts[sequence.caller].running -= 1
-        self._close(sequence.caller)
+        self._accounts[_account_of(sequence)].running -= 1
+        self._close(_account_of(sequence))
 
-    def _close(self, caller: str) -> None:
-        account = self._accounts[caller]
+    def _close(self, name: tuple[bool, str]) -> None:
+        account = self._accounts[name]
         if not account.waiting and not account.running:
-            del self._accounts[caller]
+            del self._accounts[name]
+
+
+def _account_of(sequence: Sequence) -> tuple[bool, str]:
+    return sequence.background, sequence.caller
 
 
 def by_caller(items: Iterable[_T], caller: Callable[[_T], str]) -> list[_T]:

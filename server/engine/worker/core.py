@@ -157,14 +157,18 @@ class EngineCore:
             key_salt=key_salt,
             num_answered_tokens=message.answered,
             submitted_at=self._clock(),
+            background=message.background,
         )
-        if message.params.grammar is not None:
-            answer_ids = message.prompt_ids[len(message.prompt_ids) - message.answered :]
-            preparation = self._backend.prepare(message.request_id, message.params, answer_ids)
-            self._preparing[message.request_id] = (preparation, sequence)
-            return None
-        self._scheduler.add(sequence)
+        self._queue(sequence)
         return None
+
+    def _queue(self, sequence: Sequence) -> None:
+        """Have ``sequence`` wait, with a grammar once that is compiled."""
+        if sequence.params.grammar is None:
+            self._scheduler.add(sequence)
+            return
+        preparation = self._backend.prepare(sequence.request_id, sequence.params, sequence.answered_ids)
+        self._preparing[sequence.request_id] = (preparation, sequence)
 
     def abort(self, request_id: int) -> None:
         """Stop a request, if it still runs."""
@@ -175,8 +179,10 @@ class EngineCore:
     def step(self) -> StepReport:
         """Compute one batch."""
         refused = self._add_prepared()
-        somebody = 1 if self._scheduler.is_unhurried else self._scheduler.decoding
-        batch = self._scheduler.schedule(self._pacer.pace(somebody), self._pacer.target_seconds)
+        batch = self._schedule()
+        for sequence in batch.preempted:
+            self._backend.close_sampler(sequence.request_id)
+            self._queue(sequence)
         self._apply(batch.ops)
         self._open_samplers(batch)
         outcome = self._compute(batch)
@@ -189,6 +195,13 @@ class EngineCore:
         self._pins.after_step(batch)
         tells = ended or batch.admitted or self._scheduler.steps % _STATS_STEPS == 0
         return StepReport((*outputs, *self._reports()), self.stats if tells else None)
+
+    def _schedule(self) -> Batch:
+        scheduler, pacer = self._scheduler, self._pacer
+        if scheduler.is_background:
+            return scheduler.schedule(pacer.background_pace(scheduler.decoding), pacer.background_seconds)
+        somebody = 1 if scheduler.is_unhurried else scheduler.decoding
+        return scheduler.schedule(pacer.pace(somebody), pacer.target_seconds)
 
     def _reports(self) -> list[StepOutput]:
         """Return the reports of progress that are due."""
@@ -230,7 +243,7 @@ class EngineCore:
 
     def _open_samplers(self, batch: Batch) -> None:
         for sequence in batch.admitted:
-            sequence.admitted_at = self._clock()
+            sequence.admitted_at = sequence.admitted_at or self._clock()
             if not sequence.pinned:
                 try:
                     answered = sequence.num_answered_tokens
