@@ -74,6 +74,8 @@ def engine_config(
         batch_size=settings.batch_size,
         step_seconds=settings.step_seconds,
         speculation=settings.speculation,
+        repack=settings.repack,
+        flash_attn=settings.flash_attn,
         device=settings.device,
         gpu_layers=settings.gpu_layers,
         load_timeout=settings.load_timeout,

@@ -30,8 +30,11 @@ from glmserve.convert.errors import ConvertError
 from glmserve.convert.pipeline import plan_conversion
 from glmserve.convert.quantize.recipes import QuantType
 from glmserve.engine.client.compute_modes import ModeMemory, Remembered
+from glmserve.engine.client.kernel_choice import KernelTrial
+from glmserve.engine.config import ComputeMode
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.gguf.gguf_check import ModelFacts
+from glmserve.engine.kernel_timing import KernelChoice
 
 if TYPE_CHECKING:
     from glmserve.engine.llama.placement import BuildFacts, Placement
@@ -50,6 +53,8 @@ class DoctorModel:
     placed: Placed = field(default_factory=Placed)
     compute_mode: Remembered | None = None
     """Where the usual one has failed on this machine."""
+    kernels: KernelChoice | None = None
+    """Whether weights are repacked; None where nothing was measured."""
     self_test: str = ""
     """"passed", or the fault that the engine's self-test finds; empty where it was not run."""
 
@@ -127,10 +132,13 @@ def _tested(plan: ModelPlan | None, report: DoctorModel, placed: Placed | None) 
     if plan is None or placed is None or placed.problem:
         return report
     config = engine_config(plan)
+    kernels = report.kernels
     if report.compute_mode is not None:
         config = replace(config, compute_mode=report.compute_mode.mode)
+    elif (kernels := kernels or KernelTrial(config).choose()) is not None and not kernels.repack:
+        config = replace(config, compute_mode=ComputeMode.NO_EXTRA_BUFFERS)
     fault = self_test(config)
-    return replace(report, self_test=fault or "passed")
+    return replace(report, self_test=fault or "passed", kernels=kernels)
 
 
 def to_json(report: DoctorReport) -> dict[str, object]:
@@ -166,7 +174,8 @@ def _look_at(model: ModelSettings, cache_dir: Path) -> tuple[ModelPlan | None, D
     if plan.format_problem:
         return None, DoctorModel(name, source.gguf, plan.format_problem, usable=False, facts=facts)
     mode = ModeMemory(cache_dir / MODE_FOLDER, source.gguf).load()
-    return plan, DoctorModel(name, source.gguf, "ready to be loaded", facts=facts, compute_mode=mode)
+    kernels = KernelTrial(engine_config(plan, mode_dir=cache_dir / MODE_FOLDER)).known()
+    return plan, DoctorModel(name, source.gguf, "ready to be loaded", facts=facts, compute_mode=mode, kernels=kernels)
 
 
 def show(report: DoctorReport, console: Console) -> None:
@@ -236,6 +245,7 @@ def _model(model: DoctorModel) -> list[tuple[str, str]]:
     if model.compute_mode is not None:
         mode = model.compute_mode
         rows.append(("compute mode", f"{mode.mode.in_words}, as {mode.reason} (remove {mode.file} to try it again)"))
+    rows += _kernels(model.kernels)
     if model.self_test:
         rows.append(("self-test", model.self_test))
     if placement is not None and model.facts is not None:
@@ -249,10 +259,25 @@ def _model(model: DoctorModel) -> list[tuple[str, str]]:
     return rows
 
 
+def _kernels(choice: KernelChoice | None) -> list[tuple[str, str]]:
+    if choice is None:
+        return []
+    rows = [("weights", f"{'repacked' if choice.repack else 'as they lie in the file'}: {choice.reason}")]
+    for timing in choice.timings:
+        repacked, as_is = (f"{1000 * seconds / timing.rows:.2f} ms" for seconds in (timing.repacked, timing.as_is))
+        rows.append((f"  {timing.rows} tokens a step", f"{repacked} a token repacked, {as_is} as in the file"))
+    return rows
+
+
 def _threads(placement: "Placement") -> str:
-    tried = ", ".join(map(str, placement.threads_to_try))
-    generate = f"the fastest of {tried}, measured when it loads," if tried else str(placement.threads)
-    return f"{generate} to generate, {placement.threads_batch} to read prompts"
+    generate = _or_measured(placement.threads, placement.threads_to_try)
+    read = _or_measured(placement.threads_batch, placement.threads_batch_to_try)
+    return f"{generate} to generate, {read} to read prompts"
+
+
+def _or_measured(threads: int, to_try: tuple[int, ...]) -> str:
+    tried = ", ".join(map(str, to_try))
+    return f"the fastest of {tried}, measured when it loads," if tried else str(threads)
 
 
 def _files(report: DoctorReport) -> list[tuple[str, str]]:

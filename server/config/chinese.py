@@ -21,6 +21,8 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
         "batch_size": "每步的最大 token 数。",
         "step_seconds": "生成回答期间一步的目标时间（秒）；CPU 上只有长提示词的一步可长到四倍。",
         "speculation": "推测解码：在更快的地方，用提示词里重复的内容（n-gram）作草稿。",
+        "repack": "加载时为 CPU 重新排列权重；auto 经测量取更快的方式。",
+        "flash_attn": "快速注意力（flash attention）；off 占用更多内存，在一些 ARM CPU 上更快。",
         "device": "运行模型的设备；有 CUDA 设备时 auto 就用它。",
         "gpu_layers": "GPU 上的层数；-1 是放得下的全部。",
         "load": "模型随服务加载，还是由第一个请求加载。",

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from glmserve.convert.type_names import usual_name
-from glmserve.engine.config import Device, KvType
+from glmserve.engine.config import Device, FlashAttention, KvType, Repack
 
 MUST_SAY_SOMETHING = frozenset(
     {"api_key", "api_key_file", "key_requests", "key_tokens", "key_concurrent", "cors_origin", "allowed_host"}
@@ -171,6 +171,12 @@ class ModelDefaults(_Checked):
     )
     speculation: bool = Field(
         True, description="Speculative decoding: draft tokens that repeat the prompt (n-gram) where that is faster."
+    )
+    repack: Repack = Field(
+        Repack.AUTO, description="Repack weights for the CPU when they are loaded; auto measures which way is faster."
+    )
+    flash_attn: FlashAttention = Field(
+        FlashAttention.AUTO, description="Flash attention; off takes more memory, and is faster on some ARM CPUs."
     )
     device: Device = Field(
         Device.AUTO, description="Device that runs the model; auto uses CUDA if there is a CUDA device."

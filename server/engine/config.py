@@ -51,6 +51,22 @@ _WORDS = MappingProxyType(
 )
 
 
+class Repack(str, Enum):
+    """Whether llama.cpp repacks weights for the CPU, which AMX needs. AUTO measures which way is faster."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
+class FlashAttention(str, Enum):
+    """AUTO is ON where llama.cpp has it for the device, which the CPU has. OFF takes memory for a matrix of scores."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
 class Device(str, Enum):
     """Where the model runs. AUTO is CUDA where the build has it and a device is there, else the CPU."""
 
@@ -121,9 +137,11 @@ class EngineConfig:
     machine a step of 512 prompt tokens has been seen to take a minute."""
     restart_wait: float = 15.0
     """How long a new request waits for an engine that is restarting."""
+    repack: Repack = Repack.AUTO
+    flash_attn: FlashAttention = FlashAttention.AUTO
     compute_mode: ComputeMode = ComputeMode.STANDARD
     mode_dir: Path | None = None
-    """Where it is remembered which modes work on this machine; nowhere where it is None."""
+    """Where it is remembered which modes work on this machine, and which is the fastest; nowhere where it is None."""
     variants: tuple[Variant, ...] = ()
     end_tokens: tuple[str, ...] = ()
     """Names of special tokens that end an answer in addition to llama.cpp's own; absent ones do not matter."""

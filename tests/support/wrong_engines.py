@@ -4,12 +4,15 @@ All run the real llama.cpp; what is wrong is put between it and the self-test.
 """
 
 import ctypes
+import sys
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glmserve.engine.config import ComputeMode, EngineConfig
+from glmserve.engine.kernel_timing import Trying
 from glmserve.engine.llama.runner import LlamaModelRunner
 from glmserve.engine.model_runner import ModelRunner
 from glmserve.engine.worker.main import load_llama
@@ -49,3 +52,15 @@ def _spoiled(config: EngineConfig, spoil: Callable[[Rows], Rows], only: ComputeM
 def _read_from_nowhere(rows: Rows) -> Rows:
     ctypes.string_at(0)
     return rows
+
+
+def crash_when_repacked(connection: Connection, _config: EngineConfig) -> None:
+    """A trial of the kernels that ends as AMX ends it."""
+    connection.send(Trying(repack=False))
+    connection.send(Trying(repack=True))
+    ctypes.string_at(0)
+
+
+def measure_nothing(_connection: Connection, _config: EngineConfig) -> None:
+    """A trial that is not to be run."""
+    sys.exit(3)

@@ -14,6 +14,7 @@ from glmserve.engine.child_process import log_record
 from glmserve.engine.client.admission import check_fit
 from glmserve.engine.client.compute_modes import EngineModes
 from glmserve.engine.client.grammar_validator.validator import GrammarValidator
+from glmserve.engine.client.kernel_choice import KernelTrial
 from glmserve.engine.client.output_stream import OutputStream, RequestOutputQueue
 from glmserve.engine.client.process import WorkerProcess
 from glmserve.engine.client.request_tracker import RequestTracker
@@ -71,7 +72,7 @@ class EngineClient:
         self._changed = asyncio.Condition()
         self._watchdog = Watchdog(config.step_timeout, self._is_working, self._hung)
         self._files = FileWatch(config)
-        self._modes = EngineModes(config)
+        self._modes = EngineModes(config, KernelTrial(config).choose)
         self._restarts = Restarts(config.max_restarts)
         self._restarting: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None

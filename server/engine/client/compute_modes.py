@@ -7,13 +7,14 @@ import logging
 import platform
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
 from glmserve.engine.config import ComputeMode, EngineConfig
 from glmserve.engine.files import identify_content, replace_file
+from glmserve.engine.kernel_timing import KernelChoice
 from glmserve.engine.messages import EngineInfo
 
 _CRASHES = frozenset({signal.SIGILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGABRT})
@@ -33,6 +34,13 @@ _REMEDIES: Mapping[bool, str] = MappingProxyType(
 def is_crash(exitcode: int | None) -> bool:
     """Return whether a process that ended with ``exitcode`` may have been ended by code that is wrong here."""
     return exitcode is not None and -exitcode in _CRASHES
+
+
+def how_ended(exitcode: int | None) -> str:
+    """Return how a process ended, in words that follow its name."""
+    if exitcode is not None and exitcode < 0:
+        return f"was ended by {signal.Signals(-exitcode).name}"
+    return f"ended with exit code {exitcode}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +183,10 @@ def cpu_identity() -> str:
 class EngineModes:
     """Chooses the mode of the next process. The methods that follow a process belong to one thread."""
 
-    def __init__(self, config: EngineConfig) -> None:
-        """Nothing is read yet. A ``config`` that names a mode begins with that one."""
+    def __init__(self, config: EngineConfig, choose_kernels: Callable[[], KernelChoice | None]) -> None:
+        """Nothing is read yet. A ``config`` that names a mode begins with that one, else ``choose_kernels`` decides."""
         self._config = config
+        self._choose_kernels = choose_kernels
         self._name = config.model_path.name
         self._memory = ModeMemory(config.mode_dir, config.model_path)
         self._fallback: ComputeFallback | None = None
@@ -192,12 +201,20 @@ class EngineModes:
     def _first(self) -> ComputeMode:
         remembered = self._memory.load()
         if remembered is None:
-            return self._config.compute_mode
+            return self._fastest() if self._config.compute_mode is ComputeMode.STANDARD else self._config.compute_mode
         log.warning(
             "%s runs %s, because %s; remove %s to try all modes again",
             self._name, remembered.mode.in_words, remembered.reason, remembered.file,
         )  # fmt: skip
         return remembered.mode
+
+    def _fastest(self) -> ComputeMode:
+        choice = self._choose_kernels()
+        if choice is None:
+            return ComputeMode.STANDARD
+        how = "repacked" if choice.repack else "used as they lie in the file"
+        log.info("%s: weights are %s: %s", self._name, how, choice.reason)
+        return ComputeMode.STANDARD if choice.repack else ComputeMode.NO_EXTRA_BUFFERS
 
     def self_testing(self) -> None:
         """The process has loaded the model, and tests itself."""

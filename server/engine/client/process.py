@@ -4,13 +4,12 @@ import atexit
 import logging
 import multiprocessing
 import queue
-import signal
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 from glmserve.engine.child_process import start_shielded
-from glmserve.engine.client.compute_modes import is_crash
+from glmserve.engine.client.compute_modes import how_ended, is_crash
 from glmserve.engine.config import EngineConfig
 from glmserve.engine.messages import FromWorker, Shutdown, ToWorker
 from glmserve.engine.worker.main import BackendFactory, run_worker
@@ -114,7 +113,7 @@ class WorkerProcess:
         atexit.unregister(self.kill)
         self._outbox.put(None)
         try:
-            self._on_end(self, self._killed_how or _how(self._process.exitcode))
+            self._on_end(self, self._killed_how or how_ended(self._process.exitcode))
         except RuntimeError:
             log.debug("the engine ended after its event loop")
 
@@ -130,9 +129,3 @@ class WorkerProcess:
                 self.kill(f"could not be sent a message ({type(error).__name__}) and was killed")
                 return
         connection.close()
-
-
-def _how(exitcode: int | None) -> str:
-    if exitcode is not None and exitcode < 0:
-        return f"was ended by {signal.Signals(-exitcode).name}"
-    return f"ended with exit code {exitcode}"

@@ -122,6 +122,8 @@ class GgufHeader:
     """Of each token of the vocabulary, as enum llama_token_type of llama.h numbers them."""
     arrays: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
     """Arrays of numbers that were asked for and are there."""
+    metadata_end: int = 0
+    """Where the list of tensors begins, from the start of the file."""
 
 
 def read_header(path: Path, arrays: Collection[str] = ()) -> GgufHeader:
@@ -165,12 +167,14 @@ class _Cursor:
                 token_types = self._whole_numbers()
             metadata[key] = self._value(kind, key)
             types[key] = GGUFValueType(kind)
+        metadata_end = self._at
         found = [self._tensor() for _ in range(tensors)]
         alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
         if not isinstance(alignment, int) or alignment < 1:
             raise HeaderError("has an impossible alignment")
         start = self._at + -self._at % alignment
-        return GgufHeader(metadata, types, tuple(make(start) for make in found), token_types, self._arrays)
+        entries = tuple(make(start) for make in found)
+        return GgufHeader(metadata, types, entries, token_types, self._arrays, metadata_end)
 
     def _whole_numbers(self) -> "array[int]":
         """Return the array of 32-bit numbers that comes next, without taking it; none where it is of another type."""

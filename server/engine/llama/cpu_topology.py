@@ -55,6 +55,14 @@ def candidates(cores: Cores) -> tuple[int, ...]:
     return tuple(dict.fromkeys((cores.physical, *fewer, cores.logical)))
 
 
+def batch_candidates(cores: Cores) -> tuple[int, ...]:
+    """Return the numbers of threads worth trying for prompts, which are bound by arithmetic.
+
+    The hardware threads of a core share its arithmetic units, which the kernels of some types do not fill alone.
+    """
+    return tuple(dict.fromkeys((cores.physical, cores.logical)))
+
+
 def measure(
     step: Callable[[int], object], threads: tuple[int, ...], seconds: float, clock: Callable[[], float]
 ) -> dict[int, float]:

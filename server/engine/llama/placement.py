@@ -7,10 +7,10 @@ from pathlib import Path
 
 import llama_cpp
 
-from glmserve.engine.config import CACHE_BYTES_AUTO, Device, EngineConfig, KvType
+from glmserve.engine.config import CACHE_BYTES_AUTO, Device, EngineConfig, FlashAttention, KvType
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.gguf.gguf_check import ModelFacts
-from glmserve.engine.llama.cpu_topology import Cores, candidates, find_cores
+from glmserve.engine.llama.cpu_topology import Cores, batch_candidates, candidates, find_cores
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,8 @@ class Placement:
     """In words, for the log and for ``glmserve doctor``."""
     on_cpu: bool
     """Whether the CPU computes any of it."""
+    threads_batch_to_try: tuple[int, ...] = ()
+    """The same for reading prompts."""
     threads_vary: bool = False
     """Whether a step may do with fewer while other programs use the cores."""
 
@@ -143,6 +145,7 @@ def place(config: EngineConfig, facts: ModelFacts, build: BuildFacts) -> Placeme
     on_cpu = gpu_layers <= facts.layers
     undecided = on_cpu and not config.threads and facts.size_bytes >= MEASURED_BYTES
     to_try = candidates(build.cores) if undecided else ()
+    batch_to_try = batch_candidates(build.cores) if undecided and not config.threads_batch else ()
     return Placement(
         gpu_layers=gpu_layers,
         context_length=context_length,
@@ -151,6 +154,7 @@ def place(config: EngineConfig, facts: ModelFacts, build: BuildFacts) -> Placeme
         threads=config.threads or build.cores.physical,
         threads_batch=config.threads_batch or config.threads or build.cores.physical,
         threads_to_try=to_try if len(to_try) > 1 else (),
+        threads_batch_to_try=batch_to_try if len(batch_to_try) > 1 else (),
         threads_vary=not gpu_layers and not config.threads and build.cores.physical > 1,
         device=_in_words(gpu_layers, facts, build),
         on_cpu=on_cpu,
@@ -162,6 +166,8 @@ def _check_kv_type(config: EngineConfig, facts: ModelFacts) -> None:
     kind = config.kv_type
     if not kind.is_quantised:
         return
+    if config.flash_attn is FlashAttention.OFF:
+        raise ModelLoadError(f"--kv-type {kind.value} needs flash attention; leave out --flash-attn off")
     if facts.head_size % 32:
         raise ModelLoadError(
             f"--kv-type {kind.value} needs heads of a multiple of 32 values; {facts.path.name} has {facts.head_size}"

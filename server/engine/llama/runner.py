@@ -11,7 +11,7 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
-from glmserve.engine.config import EngineConfig, KvType
+from glmserve.engine.config import EngineConfig, FlashAttention, KvType
 from glmserve.engine.errors import ModelLoadError, SelfTestFailed
 from glmserve.engine.files import identify_variants
 from glmserve.engine.gguf.gguf_check import ModelFacts
@@ -48,6 +48,11 @@ than twice as fast by it."""
 
 _DECODE_ERRORS = {1: "no free cells in the KV cache", 2: "aborted", -1: "the batch was invalid"}
 
+_FLASH_ATTENTION = {
+    FlashAttention.AUTO: llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    FlashAttention.ON: llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    FlashAttention.OFF: llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+}
 _KV_TYPES = {KvType.Q8_0: llama_cpp.GGML_TYPE_Q8_0, KvType.Q4_0: llama_cpp.GGML_TYPE_Q4_0}
 
 
@@ -243,6 +248,7 @@ def _context_params(
     params.n_threads = placement.threads
     params.n_threads_batch = placement.threads_batch
     params.no_perf = True
+    params.flash_attn_type = _FLASH_ATTENTION[config.flash_attn]
     if config.kv_type.is_quantised:
         params.type_k = params.type_v = _KV_TYPES[config.kv_type]
         params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED  # or llama.cpp refuses such values

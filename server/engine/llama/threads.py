@@ -132,6 +132,9 @@ class AdaptiveThreads:
             log.debug("computing with %d of %d threads", more, self._all[1])
 
 
+PROMPT_ROWS = 32
+"""Tokens of a step that stands for prompts: products of matrices take most of its time, as in larger ones."""
+
 TRIAL_SECONDS = 1.0
 """No step is begun after; one step of a 6B model takes 0.05 s on sixteen cores and 0.3 s on two."""
 
@@ -142,20 +145,30 @@ def settle_threads(context: llama_cpp.llama_context_p, placement: Placement) -> 
     Raises:
         ModelLoadError: the model cannot compute a token.
     """
-    if not placement.threads_to_try:
-        return placement
-    token = (llama_cpp.llama_token * 1)(0)
+    one, more = placement.threads, placement.threads_batch
+    if placement.threads_to_try:
+        one = _fastest(context, 1, placement.threads_to_try)
+    if placement.threads_batch_to_try:
+        more = _fastest(context, min(PROMPT_ROWS, placement.context_length), placement.threads_batch_to_try)
+    llama_cpp.llama_set_n_threads(context, one, more)
+    return replace(placement, threads=one, threads_batch=more)
+
+
+def _fastest(context: llama_cpp.llama_context_p, rows: int, to_try: tuple[int, ...]) -> int:
+    """Return the number of threads that computes ``rows`` tokens the fastest."""
+    tokens = (llama_cpp.llama_token * rows)()
 
     def step(threads: int) -> None:
-        llama_cpp.llama_set_n_threads(context, threads, placement.threads_batch)
-        if code := llama_cpp.llama_decode(context, llama_cpp.llama_batch_get_one(token, 1)):
+        llama_cpp.llama_set_n_threads(context, threads, threads)
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), False)
+        if code := llama_cpp.llama_decode(context, llama_cpp.llama_batch_get_one(tokens, rows)):
             raise ModelLoadError(f"the model was loaded, but computing a token failed: llama_decode answered {code}")
 
-    step(placement.threads)  # the first step touches all weights for the first time
-    seconds = measure(step, placement.threads_to_try, TRIAL_SECONDS, time.monotonic)
+    step(to_try[0])  # the first step touches all weights for the first time
+    seconds = measure(step, to_try, TRIAL_SECONDS, time.monotonic)
     llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), False)
     threads = best(seconds)
-    llama_cpp.llama_set_n_threads(context, threads, placement.threads_batch)
     figures = ", ".join(f"{number} threads {1000 * best_of:.1f} ms" for number, best_of in sorted(seconds.items()))
-    log.info("generating with %d threads; measured times per token: %s", threads, figures)
-    return replace(placement, threads=threads)
+    work = "generating" if rows == 1 else "reading prompts"
+    log.info("%s with %d threads; measured times of a step of %d tokens: %s", work, threads, rows, figures)
+    return threads

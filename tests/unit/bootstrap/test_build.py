@@ -48,6 +48,7 @@ FACTS = ModelFacts(
 SOURCE = ModelSource(name="some", gguf=FACTS.path)
 ENGINE_FIELDS = {
     "context": "context_length", "parallel": "parallel", "cache_tokens": "cache_cells", "max_waiting": "max_waiting",
+    "repack": "repack", "flash_attn": "flash_attn",
     "kv_type": "kv_type", "threads": "threads", "threads_batch": "threads_batch", "batch_size": "batch_size",
     "step_seconds": "step_seconds", "device": "device", "gpu_layers": "gpu_layers", "load_timeout": "load_timeout",
     "step_timeout": "step_timeout", "restart_wait": "restart_wait",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glmserve.config.schema import Hub, Load, LogFormat, LogLevel, Quant
-from glmserve.engine.config import Device, KvType
+from glmserve.engine.config import Device, FlashAttention, KvType, Repack
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ SAMPLES = {
     "parallel": Sample("3", "3", 3),
     "cache_tokens": Sample("2048", "2048", 2048),
     "max_waiting": Sample("5", "5", 5),
+    "repack": Sample("off", '"off"', Repack.OFF),
+    "flash_attn": Sample("on", '"on"', FlashAttention.ON),
     "kv_type": Sample("q8_0", '"q8_0"', KvType.Q8_0),
     "threads": Sample("2", "2", 2),
     "threads_batch": Sample("4", "4", 4),

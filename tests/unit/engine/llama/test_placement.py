@@ -146,13 +146,14 @@ def test_threads_are_the_cores_and_which_generate_best_is_left_to_a_measurement(
     open_choice = replace(CONFIG, threads=0)
     placement = place(open_choice, SIX_B, CPU_ONLY)
     assert (placement.threads, placement.threads_batch, placement.threads_to_try) == (4, 4, (4, 3, 2, 8))
+    assert placement.threads_batch_to_try == (4, 8)
     for decided in (
         place(CONFIG, SIX_B, CPU_ONLY),
         place(open_choice, replace(SIX_B, size_bytes=10 * MIB), CPU_ONLY),
         place(open_choice, SIX_B, replace(CPU_ONLY, cores=Cores(2, 2))),
         place(open_choice, SIX_B, _with_gpu(24 * 2**30)),
     ):
-        assert decided.threads_to_try == ()
+        assert decided.threads_to_try == decided.threads_batch_to_try == ()
     assert place(CONFIG, SIX_B, CPU_ONLY).threads_batch == 2
 
 

@@ -1,0 +1,72 @@
+"""Figures of a trial of llama.cpp's kernels, and the choice that follows from them. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, fsum, log
+
+MEASURED_ROWS = (1, 8, 32, 64)
+"""Tokens of a step: one stream, eight streams, and two pieces of prompts. Each counts as much as the others."""
+
+WORTH = 1.02
+"""How much faster repacked weights must be: repacking takes time at each load, and memory of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowTiming:
+    """Processor time of a step of ``rows`` tokens through some of the layers, in seconds."""
+
+    rows: int
+    repacked: float
+    as_is: float
+
+    @property
+    def gain(self) -> float:
+        """How much faster it is with repacked weights."""
+        return self.as_is / self.repacked
+
+
+@dataclass(frozen=True, slots=True)
+class Trying:
+    """From the trial's process: what it computes next. It is what ended the process where nothing follows."""
+
+    repack: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Both ways compute the same, in these times."""
+
+    timings: tuple[RowTiming, ...]
+    noise: float
+    """Difference of the outputs, as a share of their spread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unmeasured:
+    """There is nothing to choose, or it cannot be measured."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class KernelChoice:
+    """Whether weights are repacked, and why."""
+
+    repack: bool
+    reason: str
+    """In words that follow the choice."""
+    timings: tuple[RowTiming, ...] = ()
+
+
+def choose(timings: Sequence[RowTiming]) -> KernelChoice:
+    """Choose by the geometric mean of the gains."""
+    gain = exp(fsum(log(timing.gain) for timing in timings) / len(timings))
+    if gain > WORTH:
+        return KernelChoice(True, f"measured to be {gain:.2f} times as fast as without", tuple(timings))
+    return KernelChoice(False, f"measured to be {1 / gain:.2f} times as fast as repacked", tuple(timings))
+
+
+def struck_off(last: Trying, how: str) -> KernelChoice:
+    """Choose the way that did not end the process of the trial. ``how`` follows "llama.cpp"."""
+    tried = "repacked weights" if last.repack else "weights as they lie in the file"
+    return KernelChoice(not last.repack, f"llama.cpp {how} with {tried}")

@@ -1,0 +1,136 @@
+"""Measures whether weights are faster repacked or as they lie in the file, in a process of its own.
+
+llama.cpp repacks weights into blocks for its kernels of one kind, and has other kernels for weights that were not
+repacked. Which ones are faster depends on the types, on the CPU and on the number of rows: on a CPU with AVX-512 a
+prompt in q4_k_m is 1.4 times as fast without, in q4_0 1.5 times as fast with it.
+
+One thread computes, and its processor time counts: what other programs do then changes little.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
+
+from glmserve.engine.child_process import end_with_parent
+from glmserve.engine.config import Device, EngineConfig
+from glmserve.engine.errors import ModelLoadError, SelfTestFailed
+from glmserve.engine.gguf.first_layers import write_first_layers
+from glmserve.engine.gguf.gguf_check import check_gguf
+from glmserve.engine.gguf.gguf_header import HeaderError
+from glmserve.engine.kernel_timing import MEASURED_ROWS, Measured, RowTiming, Trying, Unmeasured
+from glmserve.engine.llama.model_loading import ordinary_tokens, route_log
+from glmserve.engine.llama.placement import probe
+from glmserve.engine.llama.sampler import logits_at
+from glmserve.engine.llama.self_test import compare
+
+_ROUNDS = 5
+_SECONDS = 2.0
+"""No round but the first is begun after."""
+
+
+def run(connection: Connection, config: EngineConfig) -> None:
+    """Entry point of the process: says what is tried, then ``Measured`` or ``Unmeasured``."""
+    end_with_parent()
+    route_log()
+    try:
+        connection.send(_trial(config, connection.send))
+    except (ModelLoadError, HeaderError, OSError, MemoryError) as error:
+        connection.send(Unmeasured(str(error) or type(error).__name__))
+
+
+def _trial(config: EngineConfig, tell: Callable[[Trying], None]) -> Measured | Unmeasured:
+    if check_gguf(config.model_path).embeds:
+        return Unmeasured("only models that generate are measured")
+    llama_cpp.llama_backend_init()
+    if config.device is not Device.CPU and any(device.kind == "gpu" for device in probe().devices):
+        return Unmeasured("a GPU computes")
+    if config.mode_dir is not None:
+        config.mode_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=config.mode_dir) as file:
+        write_first_layers(config.model_path, file)
+        path = Path(f"/proc/self/fd/{file.fileno()}")
+        with _Model.opened(path, repack=False) as as_is, _Model.opened(path, repack=True) as repacked:
+            return _measured(as_is, repacked, tell)
+
+
+def _measured(as_is: _Model, repacked: _Model, tell: Callable[[Trying], None]) -> Measured | Unmeasured:
+    """Time both in turns; the fastest of each counts."""
+    fastest: dict[tuple[int, bool], float] = {}
+    until = time.monotonic() + _SECONDS
+    for _ in range(_ROUNDS):
+        for rows in MEASURED_ROWS:
+            for model in (as_is, repacked):
+                tell(Trying(model.repack))
+                seconds = model.seconds_of(rows)
+                fastest[rows, model.repack] = min(seconds, fastest.get((rows, model.repack), seconds))
+        if time.monotonic() >= until:
+            break
+    try:
+        noise = compare(repacked.outputs(), as_is.outputs(), "weights repacked and not")
+    except SelfTestFailed as error:
+        return Unmeasured(str(error))
+    return Measured(tuple(RowTiming(n, fastest[n, True], fastest[n, False]) for n in MEASURED_ROWS), noise)
+
+
+class _Model:
+    """The small model, loaded in one of the two ways."""
+
+    def __init__(self, path: Path, *, repack: bool) -> None:
+        self.repack = repack
+        params = llama_cpp.llama_model_default_params()
+        params.n_gpu_layers = 0
+        params.use_extra_bufts = repack
+        self._model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
+        if not self._model:
+            raise ModelLoadError("llama.cpp does not load some layers of the file alone")
+        most = max(MEASURED_ROWS)
+        self._context = llama_cpp.llama_init_from_model(self._model, _context_params(most))
+        if not self._context:
+            llama_cpp.llama_model_free(self._model)
+            raise ModelLoadError("llama.cpp makes no context for some layers of the file alone")
+        vocab = llama_cpp.llama_model_get_vocab(self._model)
+        self._vocab_size = int(llama_cpp.llama_vocab_n_tokens(vocab))
+        self._tokens = (llama_cpp.llama_token * most)(*ordinary_tokens(vocab, most))
+
+    @classmethod
+    @contextmanager
+    def opened(cls, path: Path, *, repack: bool) -> Iterator[_Model]:
+        model = cls(path, repack=repack)
+        try:
+            yield model
+        finally:
+            llama_cpp.llama_free(model._context)
+            llama_cpp.llama_model_free(model._model)
+
+    def seconds_of(self, rows: int) -> float:
+        """Compute a prompt of ``rows`` tokens; return the processor time."""
+        batch = llama_cpp.llama_batch_get_one(self._tokens, rows)  # with the outputs of the last one alone
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), False)
+        started = time.process_time()
+        code = llama_cpp.llama_decode(self._context, batch)
+        seconds = time.process_time() - started
+        if code:
+            raise ModelLoadError(f"llama_decode answered {code}")
+        return seconds
+
+    def outputs(self) -> NDArray[np.float32]:
+        """Return the logits of the last row that was computed."""
+        return logits_at(self._context, -1, self._vocab_size)[np.newaxis]
+
+
+def _context_params(rows: int) -> llama_cpp.llama_context_params:
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx = params.n_batch = params.n_ubatch = rows
+    params.n_threads = params.n_threads_batch = 1
+    params.no_perf = True
+    return params

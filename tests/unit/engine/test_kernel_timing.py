@@ -1,0 +1,33 @@
+import pytest
+
+from glmserve.engine.kernel_timing import RowTiming, Trying, choose, struck_off
+
+
+def timings(**gains: float) -> list[RowTiming]:
+    return [RowTiming(int(rows[1:]), 1.0, gain) for rows, gain in gains.items()]
+
+
+@pytest.mark.parametrize(
+    ("gains", "repack"),
+    [
+        (timings(_1=1.0, _8=0.96, _32=0.7, _64=0.7), False),  # q4_k_m with AVX-512
+        (timings(_1=1.0, _8=1.4, _32=1.5, _64=1.5), True),  # q4_0 there
+        (timings(_1=1.0, _8=1.0, _32=1.01, _64=1.01), False),  # nothing that is worth a second copy
+        (timings(_1=2.0, _64=0.51), False),
+        (timings(_1=2.0, _64=0.55), True),
+    ],
+)
+def test_weights_are_repacked_where_that_is_faster_on_the_whole(gains: list[RowTiming], repack: bool) -> None:
+    assert choose(gains).repack is repack
+
+
+def test_the_choice_says_how_much_faster_it_is() -> None:
+    assert choose(timings(_1=1.5, _8=1.5)).reason == "measured to be 1.50 times as fast as without"
+    assert choose(timings(_1=0.5, _8=0.5)).reason == "measured to be 2.00 times as fast as repacked"
+
+
+@pytest.mark.parametrize("repack", [True, False])
+def test_the_way_that_ended_the_process_is_not_taken(repack: bool) -> None:
+    choice = struck_off(Trying(repack), "was ended by SIGSEGV")
+    assert choice.repack is not repack
+    assert "SIGSEGV" in choice.reason
