@@ -171,6 +171,7 @@ DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
         "The text, under the name that llama-server uses.": "文本，用 llama-server 的名字。",
         "The text.": "文本。",
         "Token ids.": "token 编号。",
+        "An answer to each example, in their order.": "按顺序，每个示例一个回答。",
         "Token limit of the answer, 16 by default, reduced to the space left in the context. -1: all of that space. 0, "
         "only with echo: score the prompt, without an answer.":
             "回答的 token 上限，默认 16，减到上下文剩下的空间。-1：全部剩下的空间。0，只与 echo 一起：给提示词打分，没有回答。",

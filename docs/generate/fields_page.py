@@ -18,6 +18,7 @@ from glmserve.api.openai.completions.protocol import CompletionRequest
 from glmserve.api.openai.embeddings import EmbeddingRequest
 from glmserve.api.openai.rerank.protocol import RerankRequest, ScoreRequest
 from glmserve.api.openai.responses.protocol import ResponsesRequest
+from glmserve.api.openai.tasks import JudgeRequest
 from glmserve.api.openai.tokenize import DetokenizeRequest, TokenizeText
 
 ENDPOINTS: Mapping[str, type[RequestObject]] = MappingProxyType(
@@ -30,6 +31,7 @@ ENDPOINTS: Mapping[str, type[RequestObject]] = MappingProxyType(
         "/tokenize": TokenizeText,
         "/detokenize": DetokenizeRequest,
         "/v1/responses": ResponsesRequest,
+        "/v1/tasks/{id}/judge": JudgeRequest,
         "/v1/messages": MessagesRequest,
         "/v1/messages/count_tokens": PromptRequest,
     }

@@ -17,7 +17,7 @@ from starlette.types import Scope
 from glmserve.api import ops
 from glmserve.api.anthropic import router as anthropic
 from glmserve.api.anthropic.response import failure
-from glmserve.api.openai import embeddings, models, tokenize
+from glmserve.api.openai import embeddings, models, tasks, tokenize
 from glmserve.api.openai.chat_completions import router as chat
 from glmserve.api.openai.completions import router as completions
 from glmserve.api.openai.rerank import router as rerank
@@ -146,6 +146,7 @@ def _routers(
         embeddings.create_router(registry),
         rerank.create_router(registry),
         tokenize.create_router(registry),
+        tasks.create_router(options.tasks),
         models.create_router(registry),
         responses.create_router(answering),
         anthropic.create_router(registry),

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 import click
 
+from glmserve.cli.phrases import SAID
 from glmserve.config.chinese import SETTINGS, speaks_chinese
 
 COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -43,7 +44,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "对一段文本运行任务（存好的提示词）。",
             "对 TEXT 运行 TASK；- 表示从标准输入读 TEXT。\n\n"
             "\b\nglmserve task intent 明天妈妈过生日\nglmserve task news - < item.txt\n"
-            'glmserve task style 雨天的咖啡馆 --var examples="$(cat examples.txt)"\n\n'
+            'glmserve task style 雨天的咖啡馆 --var examples="$(cat examples.txt)"\n'
+            "glmserve task review --check --min-accuracy 0.9\n\n"
             "任务在正在运行的服务上运行，或在 --model 上运行，它只为这次调用加载。设置与 `serve` 相同；--api-key 是"
             "正在运行的服务的密钥。TEXT 是没有默认值的那个变量的值；--var 设置任何变量。",
         ),
@@ -114,6 +116,9 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
         "Value of a variable of the task; repeatable.": "任务的一个变量的值；可重复。",
         "List the tasks of the settings, or of the server at --url.": "列出设置里的任务，或 --url 处服务的任务。",
         "Print JSON.": "打印 JSON。",
+        "Run the examples of the task, and judge the answers.": "运行任务的示例，并评判回答。",
+        "With --check: exit with status 1 if a smaller share of the fields is right.":
+            "与 --check 一起：正确字段的比例低于它时，退出状态为 1。",
         "Model to load for this task, as for serve; with --url, the model that runs it.":
             "为这个任务加载的模型，同 serve；有 --url 时，是运行它的模型。",
         "URL of the server to measure.": "要测量的服务的 URL。",
@@ -137,38 +142,10 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
 )  # fmt: skip
 """Help of the options that are no settings, without the part in brackets."""
 
-_SAID: Mapping[str, str] = MappingProxyType(
-    {
-        "up to {answers} answers at once, {tokens} tokens each": "最多同时 {answers} 个回答，每个 {tokens} token",
-        "vectors of {numbers} numbers, of texts of {tokens} tokens at most":
-            "{numbers} 维向量，文本至多 {tokens} token",
-        "is loaded by the first request for it": "由第一个用它的请求加载",
-        "cannot be served: {reason}": "不能提供：{reason}",
-        "a variant of {parent}": "{parent} 的适配器",
-        "In a browser:": "在浏览器里：",
-        "Ctrl-C stops the server.": "按 Ctrl-C 停止服务。",
-        "Other machines reach it on {url}": "其他机器的访问地址：{url}",
-        "{address}, for everybody who can reach it: there are no API keys (--api-key-file)":
-            "{address}，能连到的人都可以用：没有设 API 密钥（--api-key-file）",
-        "{name} is ready on {url}": "{name} 已就绪：{url}",
-        "glmserve is ready on {url} with {count} models, the first one for requests that name none:":
-            "glmserve 已就绪：{url}，共 {count} 个模型，没有写模型的请求用第一个：",
-        "OpenAI clients (base_url {url}/v1, any api_key):": "OpenAI 客户端（base_url {url}/v1，api_key 任意）：",
-        "OpenAI clients (base_url {url}/v1, an api_key):": "OpenAI 客户端（base_url {url}/v1，需要 api_key）：",
-        "The same, streamed:": "同样的请求，流式：",
-        "Programs written for the original api.py:": "为原版 api.py 写的程序：",
-        "{name} at {url}; /help lists the commands, Ctrl-D leaves": "{name}，{url}；/help 列出命令，Ctrl-D 退出",
-        "loading {name}…": "正在加载 {name}…",
-        "no models yet; get one with glmserve pull, or run the embedded one with glmserve serve":
-            "还没有模型；用 glmserve pull 下载一个，或用 glmserve serve 运行内置的",
-        "downloaded {have} of {total} GB": "已下载 {have} / {total} GB",
-    }
-)  # fmt: skip
-
 
 def say(text: str, **values: object) -> str:
     """Return ``text`` with its values, in the user's language."""
-    return (_SAID.get(text, text) if speaks_chinese() else text).format(**values)
+    return (SAID.get(text, text) if speaks_chinese() else text).format(**values)
 
 
 def localized(command: click.Command) -> click.Command:

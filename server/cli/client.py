@@ -183,6 +183,13 @@ class ServerClient:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ServerCallError(f"no server answers at {self._url} ({error}); {advice}") from error
 
+    def post(self, path: str, body: Mapping[str, object]) -> bytes:
+        """Return the reply to ``body``. Raises ServerCallError."""
+        try:
+            return _checked(self._http.post(self._url + path, json=body)).content
+        except httpx.HTTPError as error:
+            raise ServerCallError(f"the connection to {self._url} was lost ({error})") from error
+
     def events(self, path: str, body: Mapping[str, object]) -> Generator[Mapping[str, object], None, None]:
         """Yield the events of a streamed answer; closing the iterator stops the answer on the server.
 
@@ -249,14 +256,16 @@ class ServerClient:
         wanted = model or next((task.model for task in found), "")
         return tuple(task for task in found if task.model == wanted)
 
-    def perform(self, task: ServedTask, variables: Mapping[str, str]) -> Generator[str, None, None]:
+    def perform(
+        self, task: ServedTask, variables: Mapping[str, str], seed: int | None = None
+    ) -> Generator[str, None, None]:
         """Yield the pieces of the answer; closing the iterator stops it on the server.
 
         Raises:
             ServerCallError: the server refuses, or ends the answer with an error.
         """
         prompt = {"id": task.card.id, "variables": dict(variables)}
-        body = {"model": task.model, "prompt": prompt, "store": False}
+        body = {"model": task.model, "prompt": prompt, "store": False, "seed": seed}
         with closing(self.events("/v1/responses", body)) as events:
             for event in events:
                 yield _piece(event)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from glmserve.chat.tasks.task import task_card
+from glmserve.cli import task_check
 from glmserve.cli.client import ServedTask, ServerCallError, ServerClient, TaskCard
 from glmserve.cli.options import DEFAULT_URL, UsageProblem, client_key, read_settings, reject_settings, settings_options
 from glmserve.config.schema import Settings
@@ -23,6 +24,11 @@ from glmserve.config.schema import Settings
     "--var", "variables", multiple=True, metavar="NAME=VALUE", help="Value of a variable of the task; repeatable."
 )
 @click.option("--list", "as_list", is_flag=True, help="List the tasks of the settings, or of the server at --url.")
+@click.option("--check", "as_check", is_flag=True, help="Run the examples of the task, and judge the answers.")
+@click.option(
+    "--min-accuracy", type=click.FloatRange(0, 1), default=None, metavar="SHARE",
+    help="With --check: exit with status 1 if a smaller share of the fields is right.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--url", default=None, help=f"URL of a running server.  [default: {DEFAULT_URL}, unless --model is given]"
@@ -37,6 +43,8 @@ def task(
     text: str | None,
     variables: tuple[str, ...],
     as_list: bool,
+    as_check: bool,
+    min_accuracy: float | None,
     as_json: bool,
     url: str | None,
     model: str | None,
@@ -50,6 +58,7 @@ def task(
     glmserve task intent 明天妈妈过生日
     glmserve task news - < item.txt
     glmserve task style 雨天的咖啡馆 --var examples="$(cat examples.txt)"
+    glmserve task review --check --min-accuracy 0.9
 
     The task runs on a running server, or on a --model that is loaded for this call only. The settings are the same
     as for `serve`; --api-key is the key for a running server. TEXT is the value of the variable without a default;
@@ -63,13 +72,28 @@ def task(
     if task_id is None:
         raise UsageProblem("give a TASK; glmserve task --list shows them")
     given = _variables(variables)
+    as_check = as_check or min_accuracy is not None
+    if as_check and (text is not None or given):
+        raise UsageProblem("--check runs the examples of the task; leave out TEXT and --var")
     with _server(url, model, config, flags) as address, closing(ServerClient(address, key)) as client:
         try:
             found = _find(client.tasks(model or "" if url else ""), task_id)
+            if as_check:
+                _check(client, found, min_accuracy or 0.0, as_json=as_json)
+                return
             values = _filled(found.card, text, given)
             _print(found, client.perform(found, values), as_json=as_json)
         except ServerCallError as error:
             raise click.ClickException(str(error)) from None
+
+
+def _check(client: ServerClient, task: ServedTask, least: float, *, as_json: bool) -> None:
+    checked = task_check.check(client, task)
+    if as_json:
+        click.echo(task_check.to_json(checked))
+    else:
+        task_check.show(checked)
+    task_check.require(checked, least)
 
 
 def show(tasks: Sequence[TaskCard], *, as_json: bool) -> None:

@@ -36,6 +36,7 @@ BASES: Mapping[str, Body] = {
     "TokenizeChat": {"messages": SAID},
     "TokenizeText": {},
     "DetokenizeRequest": {"tokens": [5]},
+    "JudgeRequest": {"answers": []},
     "CompletionRequest": {"prompt": "你好"},
     "EmbeddingRequest": {"input": "你好"},
     "RerankRequest": {"query": "你好", "documents": ["a", "b"]},
@@ -114,6 +115,7 @@ BODIES: Mapping[str, Mapping[str, list[Body]]] = {
     },
     "MessagesRequest": COUNTED,
     "PromptRequest": COUNTED,
+    "JudgeRequest": {"answers": [{"answers": []}]},
     "LegacyBody": {"history": [{"history": [["a", "b"]]}, {"history": [*SAID, {"role": "assistant", "content": "b"}]}]},
 }  # fmt: skip
 """Fields whose valid values depend on another field or on the server, with the values to send."""
@@ -139,7 +141,8 @@ def models_of(path: str) -> list[str]:
 
 
 ENDPOINTS = [
-    (path, model) for path, ways in PAGE["paths"].items() if "requestBody" in ways.get("post", {})
+    (path.replace("{task_id}", "t"), model)
+    for path, ways in PAGE["paths"].items() if "requestBody" in ways.get("post", {})
     for model in models_of(path)
 ]  # fmt: skip
 

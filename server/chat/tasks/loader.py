@@ -24,12 +24,15 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from glmserve.chat.tasks.examples import ExampleTable, WrongKeyError, answer_fields, read_example
+from glmserve.chat.tasks.judge import FieldKind
 from glmserve.chat.tasks.task import (
     Task,
     TaskSampling,
@@ -50,6 +53,7 @@ else:
 
 _SUFFIX = ".toml"
 _BUILTIN = Path(__file__).with_name("builtin")
+_LINE = "\n"
 _ID = re.compile(r"[\w.-]+")
 """Characters that are safe behind the colon of a model's name, and in a shell."""
 
@@ -121,6 +125,8 @@ class _TaskTable(_Checked):
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     sampling: _SamplingTable = _SamplingTable()
     grammar: _GrammarTable | None = None
+    fields: dict[Annotated[str, Field(min_length=1)], FieldKind] = {}
+    examples: tuple[ExampleTable, ...] = ()
 
 
 def load_tasks(folder: Path | None, *, builtin: bool = True) -> Mapping[str, Task]:
@@ -163,20 +169,11 @@ def read_task(path: Path) -> Task:
         raise TaskFileError(f"{path}: not a TOML file ({error})") from None
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
-        keys = [str(part) for part in detail["loc"] if isinstance(part, str)]
-        raise TaskFileError(f"{path}:{_line_of_key(text, keys)}: {'.'.join(keys)}: {detail['msg']}") from None
+        raise TaskFileError(f"{path}:{_place(text, detail['loc'])}: {detail['msg']}") from None
     except TemplateError as error:
         raise TaskFileError(f"{path}:{_line_of_brace(text)}: template: {error}") from None
-    except _WrongKeyError as error:
-        raise TaskFileError(f"{path}:{_line_of_key(text, error.keys)}: {'.'.join(error.keys)}: {error}") from None
-
-
-class _WrongKeyError(ValueError):
-    """The value at ``keys`` contradicts the rest of the file."""
-
-    def __init__(self, message: str, *keys: str) -> None:
-        super().__init__(message)
-        self.keys = keys
+    except WrongKeyError as error:
+        raise TaskFileError(f"{path}:{_place(text, error.keys)}: {error}") from None
 
 
 def _task(name: str, table: _TaskTable) -> Task:
@@ -188,10 +185,10 @@ def _task(name: str, table: _TaskTable) -> Task:
     known = f"the template has: {', '.join(variables) or 'none'}"
     for slot in table.slots:
         if slot not in variables:
-            raise _WrongKeyError(f"the template has no such variable; {known}", "slots", slot)
+            raise WrongKeyError(f"the template has no such variable; {known}", "slots", slot)
     for slot in slots_in_grammar(grammar.source) if grammar is not None and grammar.kind is GrammarKind.LARK else ():
         if slot not in variables:
-            raise _WrongKeyError(f"there is no variable {slot!r}; {known}", "grammar", "lark")
+            raise WrongKeyError(f"there is no variable {slot!r}; {known}", "grammar", "lark")
     task = Task(
         name,
         template,
@@ -201,17 +198,18 @@ def _task(name: str, table: _TaskTable) -> Task:
         sampling=TaskSampling(**table.sampling.model_dump()),
         stop=table.stop,
         grammar=grammar,
+        fields=answer_fields(table.fields, grammar, None if table.grammar is None else table.grammar.choice),
     )
     _check_grammar(task)
-    return task
+    return replace(task, examples=tuple(read_example(task, at, one) for at, one in enumerate(table.examples)))
 
 
 def _check_grammar(task: Task) -> None:
     """Compile the grammar once, with the examples in its variables, so that errors show at the start."""
-    grammar = task.output_constraint(task.examples).grammar
+    grammar = task.output_constraint(task.slot_examples).grammar
     problem = "" if grammar is None else fault(grammar)
     if problem:
-        raise _WrongKeyError(f"it cannot be used: {problem}", "grammar")
+        raise WrongKeyError(f"it cannot be used: {problem}", "grammar")
 
 
 def _as_slot(name: str, table: _SlotTable) -> Variable:
@@ -222,12 +220,27 @@ def _as_words(table: _WordsTable) -> Words:
     return Words(table.zh, table.en)
 
 
+def _place(text: str, location: Sequence[str | int]) -> str:
+    """Return the line of a key, and the key itself."""
+    keys = [part for part in location if isinstance(part, str)]
+    name = "".join(f".{part}" if isinstance(part, str) else f"[{part}]" for part in location).removeprefix(".")
+    if len(location) > 1 and isinstance(location[1], int) and (tables := _array(text, keys[0])):
+        begin = tables[min(location[1], len(tables) - 1)]
+        return f"{text.count(_LINE, 0, begin) + _line_of_key(text[begin:], keys[1:])}: {name}"
+    return f"{_line_of_key(text, keys)}: {name}"
+
+
+def _array(text: str, key: str) -> list[int]:
+    """Return where the tables of an array begin."""
+    return [found.start() for found in re.finditer(rf"^\[\[{re.escape(key)}\]\]", text, re.MULTILINE)]
+
+
 def _line_of_key(text: str, keys: Sequence[str]) -> int:
     """Return the line that sets the last of ``keys`` that is there, or the first line."""
     for key in reversed(keys):
         found = re.search(rf"^\s*(?:\[(?:[^\]\n]*\.)?{re.escape(key)}\]|{re.escape(key)}\s*=)", text, re.MULTILINE)
         if found:
-            return text.count("\n", 0, found.end()) + 1
+            return text.count(_LINE, 0, found.end()) + 1
     return 1
 
 

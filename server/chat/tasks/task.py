@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from typing_extensions import TypedDict
 
+from glmserve.chat.tasks.judge import WHOLE, AnswerField, Example, FieldKind
 from glmserve.engine.params import Grammar, GrammarKind
 
 _SLOT = re.compile(r"\{\{\s*([^\W\d]\w*)\s*\}\}")
@@ -85,6 +86,10 @@ class Task:
     stop: tuple[str, ...] = ()
     grammar: Grammar | None = None
     """A Lark one may have slots: ``{{text}}`` becomes a string literal, ``{{text|numbers}}`` any number of the text."""
+    fields: tuple[AnswerField, ...] = (AnswerField(WHOLE, FieldKind.TEXT),)
+    """The fields of the answer that are judged."""
+    examples: tuple[Example, ...] = ()
+    """Inputs with the right answers."""
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -103,7 +108,7 @@ class Task:
         return needed[0] if len(needed) == 1 else None
 
     @property
-    def examples(self) -> Mapping[str, str]:
+    def slot_examples(self) -> Mapping[str, str]:
         """An example for each slot that must be filled."""
         return {slot.name: slot.example or slot.name for slot in self.slots if slot.default is None}
 

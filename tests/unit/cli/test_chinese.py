@@ -1,18 +1,21 @@
 """The commands speak Chinese where the locale does, and every text that they have is translated."""
 
+import ast
 import re
 import string
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 from rich.cells import cell_len
 
-from glmserve.cli import chinese
+from glmserve import cli
 from glmserve.cli.chinese import COMMANDS, say, translated, wrapped
 from glmserve.cli.main import main
+from glmserve.cli.phrases import SAID
 from glmserve.cli.run_server import Access, Announced, ready_banner
 from glmserve.config.chinese import MODEL_KEYS, SETTINGS, VARIANT_KEYS, speaks_chinese
 from glmserve.config.schema import FLAGS, SHARED, ModelSettings, VariantSettings
@@ -83,12 +86,23 @@ def test_the_banner_is_in_chinese(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ready_banner("http://x", [Announced("glm", "chatglm2", "CPU")]).startswith("glm is ready on http://x\n")
 
 
-@pytest.mark.parametrize("text", chinese._SAID)
+@pytest.mark.parametrize("text", SAID)
 def test_both_languages_have_the_same_values(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     names = sorted(name for _, name, _, _ in string.Formatter().parse(text) if name)
-    assert sorted(name for _, name, _, _ in string.Formatter().parse(chinese._SAID[text]) if name) == names
+    assert sorted(name for _, name, _, _ in string.Formatter().parse(SAID[text]) if name) == names
     monkeypatch.setenv("LC_ALL", "zh_CN")
     assert "12" in say(text, **dict.fromkeys(names, "12")) or not names
+
+
+def test_every_phrase_that_a_command_says_is_translated() -> None:
+    said = {
+        call.args[0].value
+        for file in Path(cli.__file__).parent.rglob("*.py")
+        for call in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "say"
+        if isinstance(call.args[0], ast.Constant)
+    }
+    assert said - set(SAID) == set()
 
 
 def test_the_list_of_commands_needs_no_heavy_library() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from glmserve.chat.tasks.judge import FieldKind
 from glmserve.chat.tasks.loader import TaskFileError, load_tasks
 from glmserve.chat.tasks.task import Task, TaskSampling, Variable, Words
 from glmserve.engine.params import Grammar, GrammarKind
@@ -34,6 +35,9 @@ max_tokens = 8
 [grammar]
 choice = ["正面", "负面(!)"]
 """
+
+
+EXAMPLE = 'template = "{{a}}"\n[[examples]]\ntext = "x"\nanswer = "ok"'
 
 
 def load(folder: Path, text: str | bytes) -> Task:
@@ -69,6 +73,40 @@ def test_no_more_than_a_template_is_needed(tmp_path: Path) -> None:
     assert load(tmp_path, 'template = "{{a}}和{{b_2}}和{{a}}"') == Task("示例", "{{a}}和{{b_2}}和{{a}}")
 
 
+@pytest.mark.parametrize(
+    ("grammar", "fields"),
+    [
+        ('choice = ["a", "b"]', {"answer": FieldKind.LABEL}),
+        ('regex = "[ab]"', {"answer": FieldKind.TEXT}),
+        ('json_schema = { type = "string" }', {"answer": FieldKind.TEXT}),
+        (
+            'json_schema.properties = { a = { enum = ["x"] }, b = { type = "integer" }, c = { type = "boolean" }, '
+            'd = { type = "array" }, e = { type = "string" }, f = true }',
+            dict(zip("abcdef", (FieldKind.LABEL, FieldKind.NUMBER, FieldKind.LABEL, FieldKind.SET, FieldKind.TEXT,
+                                FieldKind.TEXT), strict=True)),
+        ),
+    ],
+)  # fmt: skip
+def test_fields_that_are_not_declared_are_those_of_the_grammar(
+    tmp_path: Path, grammar: str, fields: dict[str, FieldKind]
+) -> None:
+    task = load(tmp_path, f'template = "x"\n[grammar]\n{grammar}')
+    assert {field.name: field.kind for field in task.fields} == fields
+
+
+def test_an_example_has_the_text_of_the_answer_or_its_fields(tmp_path: Path) -> None:
+    fields = '[fields]\ntopic = "label"\nnote = "text"\ncount = "number"\nwords = "set"'
+    written = 'text = "x"\nanswer = "topic: a\\nnote: any\\ncount: 3\\nwords: b、c"'
+    listed = 'variables = { t = "x" }\nanswer = { topic = true, note = ["any"], count = 3, words = ["b", "c"] }'
+    task = load(tmp_path, f'template = "{{{{t}}}}"\n{fields}\n[[examples]]\n{written}\n[[examples]]\n{listed}')
+    counted = {"count": ("3",), "words": ("b", "c")}
+    assert [dict(example.right) for example in task.examples] == [
+        {"topic": ("a",), "note": (), **counted},
+        {"topic": ("true",), "note": ("any",), **counted},
+    ]
+    assert [example.variables for example in task.examples] == [{"t": "x"}, {"t": "x"}]
+
+
 def test_other_files_of_the_folder_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("no prompt")
     assert load_tasks(tmp_path, builtin=False) == {}
@@ -89,6 +127,30 @@ def test_other_files_of_the_folder_are_left_alone(tmp_path: Path) -> None:
         ('template = "{{a}}"\n[grammar]\nlark = "start: {{b}}"', "示例.toml:3: grammar.lark: there is no variable 'b'"),
         ('template = "a"\n\n[grammar]\nregex = "("', "示例.toml:3: grammar: it cannot be used: "),
         ('template = "{{a}}"\n[slots.a]\nsample = ""', "示例.toml:3: slots.a.sample"),
+        ('template = "{{a}}"\n[[examples]]\ntext = "x"', "示例.toml:2: examples[0].answer"),
+        (
+            'template = "{{a}}"\n[[examples]]\ntext = "x"\nanswer = ""\n[[examples]]\ntext = "x"\nanswer = 3',
+            "示例.toml:4: examples[0].answer",
+        ),
+        (
+            f'{EXAMPLE}\n[[examples]]\nvariables = {{ a = "x", b = "x" }}\nanswer = "x"',
+            "示例.toml:5: examples[1]: the prompt '示例' has no variable 'b'",
+        ),
+        (
+            f"{EXAMPLE}\n[[examples]]\nanswer = ['x']",
+            "示例.toml:5: examples[1]: the prompt '示例' needs the variable 'a'",
+        ),
+        (f'{EXAMPLE}\n[fields]\n"价" = "price"', "示例.toml:5: fields.价: Input should be 'label', 'exact'"),
+        (f'{EXAMPLE}\n[fields]\nprice = "number"', "示例.toml:4: examples[0].answer: it has no field; the fields"),
+        (
+            f'{EXAMPLE}\n[[examples]]\ntext = "x"\nanswer = {{ price = 1 }}',
+            ":7: examples[1].answer: 'price' is no field",
+        ),
+        (
+            f'{EXAMPLE.replace("ok", "price: ten")}\n[fields]\nprice = "number"',
+            "示例.toml:4: examples[0].answer: price must be a number",
+        ),
+        ('template = "{{a}}{{b}}"\n[[examples]]\ntext = "x"\nanswer = "x"', ":3: examples[0].text: no single variable"),
         ('template = "a"\n\x00', "line 2"),
         ("template = ", "not a TOML file (Invalid value (at end of document))"),
         (b'template = "x"\ndescription = "\xff"', "示例.toml:2: not valid UTF-8"),
