@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from glmserve.engine.kv_cache.ops import CacheOp, CacheSnapshot
+from glmserve.engine.kv_cache.ops import CacheOp, CacheSnapshot, CacheTraits
 from glmserve.engine.kv_cache.prefix_keys import LoadedVariant
 from glmserve.engine.messages import EngineInfo, SampledToken
 from glmserve.engine.params import SamplingParams
@@ -33,6 +33,10 @@ class DecodeError(Exception):
         self.fatal = fatal
 
 
+class StateLost(Exception):
+    """Tokens of a batch that failed cannot be taken back: what the memory holds is not known any more."""
+
+
 class ModelRunner(Protocol):
     """Computes and samples."""
 
@@ -43,6 +47,10 @@ class ModelRunner(Protocol):
     @property
     def slots(self) -> int:
         """How many ``llama_seq_id`` lanes there are."""
+
+    @property
+    def cache_traits(self) -> CacheTraits:
+        """What the memory of the model allows."""
 
     @property
     def attention_tile(self) -> int:
@@ -96,7 +104,7 @@ class ModelRunner(Protocol):
         """Free it, if there is one."""
 
     def decode(self, items: tuple[BatchItem, ...]) -> None:
-        """Compute the tokens of ``items``, all of one salt, in one batch. Raises DecodeError."""
+        """Compute the tokens of ``items``, all of one salt, in one batch. Raises DecodeError or StateLost."""
 
     def sample(self, item: BatchItem, draft: int = 0) -> SampledToken:
         """Sample the token after the tokens and ``draft`` drafts of an item of the last batch that ``samples``.

@@ -44,6 +44,10 @@ class Sequence:
     """The prompt as the prefix cache knows it (see ``prefix_keys``); by default ``prompt_ids``."""
     key_salt: int = 0
     """Added to each of the tokens that follow, there."""
+    num_common_tokens: int = 0
+    """How many of the prompt's first tokens other prompts are known to have too: the system message and the tools."""
+    checkpoints: tuple[int, ...] | None = None
+    """Lengths at which the state is kept for other prompts; None where they may start from any length."""
     status: SequenceStatus = SequenceStatus.WAITING
     slot: int = -1
     tokens: list[int] = field(default_factory=list)
@@ -105,6 +109,18 @@ class Sequence:
     def num_matchable_tokens(self) -> int:
         """How much of the prompt may come from the cache: to be scored, or sampled after, tokens must be computed."""
         return self.num_prefix_tokens if self.params.prompt_logprobs is not None else self.num_prompt_tokens - 1
+
+    def shareable(self, shared: int) -> int:
+        """Return how many of the first ``shared`` tokens another prompt may start from, now or later."""
+        if self.checkpoints is None:
+            return shared
+        return max((place for place in self.checkpoints if place <= shared), default=0)
+
+    @property
+    def num_next_tokens(self) -> int:
+        """How many tokens one step may compute: up to the next checkpoint."""
+        ahead = [place for place in self.checkpoints or () if place > self.num_computed_tokens]
+        return min((*ahead, len(self.tokens))) - self.num_computed_tokens
 
     @property
     def num_generated_tokens(self) -> int:

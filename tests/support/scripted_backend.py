@@ -3,7 +3,17 @@
 import json
 from collections.abc import Callable
 
-from glmserve.engine.kv_cache.ops import CacheOp, CacheSnapshot, CopyPrefix, Drop, Load, Offload, Truncate
+from glmserve.engine.kv_cache.ops import (
+    EACH_TOKEN,
+    CacheOp,
+    CacheSnapshot,
+    CacheTraits,
+    CopyPrefix,
+    Drop,
+    Load,
+    Offload,
+    Truncate,
+)
 from glmserve.engine.kv_cache.prefix_keys import LoadedVariant
 from glmserve.engine.messages import EngineInfo, SampledToken
 from glmserve.engine.model_runner import DecodeError, Preparation
@@ -50,8 +60,11 @@ class ScriptedBackend:
         parallel: int = 4,
         context_length: int = 128,
         rule: Rule = next_token,
+        *,
+        traits: CacheTraits = EACH_TOKEN,
     ) -> None:
         self.slots = slots
+        self.cache_traits = traits
         self.rule = rule
         self.stop_ids = frozenset({STOP_ID})
         self.attention_tile = 0
@@ -93,7 +106,8 @@ class ScriptedBackend:
     def apply(self, op: CacheOp) -> None:
         if isinstance(op, CopyPrefix):
             assert not self.lanes[op.target], "copied into a slot that is not empty"
-            assert len(self.lanes[op.source]) >= op.length, "copied more than there is"
+            held = len(self.lanes[op.source])
+            assert held == op.length if not self.cache_traits.cuts else held >= op.length, "copied what there is not"
             self.lanes[op.target] = self.lanes[op.source][: op.length]
         elif isinstance(op, Offload):
             assert self.lanes[op.slot], "nothing to park"
@@ -105,6 +119,7 @@ class ScriptedBackend:
         elif isinstance(op, Drop):
             del self.copies[op.key]
         else:
+            assert self.cache_traits.undoes or not isinstance(op, Truncate), "took back what cannot be"
             self.lanes[op.slot] = self.lanes[op.slot][: op.length] if isinstance(op, Truncate) else []
 
     def prepare(self, request_id: int, params: SamplingParams, answer_ids: tuple[int, ...] = ()) -> Preparation:

@@ -9,11 +9,12 @@ OURS = ("chatglm", "glm4", "baichuan")
 EMBEDDING_ARCHITECTURES = ("bert",)
 """Encoders, which make vectors of texts."""
 
-_RUNNING_STATE = (
+RUNNING_STATE = (
     "mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7", "jamba", "falcon-h1", "plamo2", "granitehybrid",
     "lfm2", "lfm2moe", "nemotron_h", "nemotron_h_moe", "qwen3next", "kimi-linear", "bailingmoe3", "kimi-k3",
     "glm5-next", "qwen35", "qwen35moe", "qwen4exp", "deepseek4", "minimax-01",
 )  # fmt: skip
+"""Recurrent and hybrid ones: what they keep of a sequence is a state rather than its tokens, in all layers or some."""
 _NO_DECODER = (
     "clip", "t5", "t5encoder", "modern-bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2",
     "jina-bert-v3", "eurobert", "gemma-embedding", "llama-embed", "wavtokenizer-dec", "dream", "llada", "llada-moe",
@@ -23,7 +24,6 @@ _NO_DECODER = (
 _REFUSED: Mapping[str, str] = MappingProxyType(
     {
         "": "the file does not say which it is; convert the model again",
-        **dict.fromkeys(_RUNNING_STATE, "its models keep a running state, which prompts and answers cannot share"),
         **dict.fromkeys(_NO_DECODER, "its models do not write text token by token"),
     }
 )

@@ -5,12 +5,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from gguf import GGMLQuantizationType
 
 from glmserve.engine.errors import ModelLoadError
-from glmserve.engine.gguf.architectures import EMBEDDING_ARCHITECTURES, OURS, not_served
+from glmserve.engine.gguf.architectures import EMBEDDING_ARCHITECTURES, OURS, RUNNING_STATE, not_served
 from glmserve.engine.gguf.chat_template import FileTemplate, file_template
-from glmserve.engine.gguf.gguf_header import GgufHeader, HeaderError, Metadata, TensorEntry, read_header
+from glmserve.engine.gguf.gguf_header import (
+    HEADS_PER_LAYER,
+    GgufHeader,
+    HeaderError,
+    Metadata,
+    TensorEntry,
+    read_header,
+)
+from glmserve.engine.gguf.memory_facts import attention_heads, state_bytes
 from glmserve.engine.gguf.prompt_format import FormatInference, infer_prompt_format
 
 # llama.cpp checks some figures by assertions, which end the process: when it loads, or at the first token. The bounds
@@ -37,6 +46,7 @@ class _Range:
 
 
 _NONE = _Range(0, 0)
+_PER_LAYER = _Range(0, 1 << 16)
 _FACTOR = _Range(0, 1e12, real=True)
 
 _RANGES: Mapping[str, _Range] = {
@@ -89,6 +99,8 @@ def find_lie(metadata: Metadata, architecture: str) -> str:
 
 def _range_lie(said: Metadata, architecture: str, ranges: Mapping[str, _Range]) -> str:
     for key, wanted in ranges.items():
+        if architecture in RUNNING_STATE and said.get(key) == 0:  # it may lack attention, or feed-forward layers
+            continue
         if key in said and not wanted.admits(said[key]):
             return f"metadata {architecture}.{key} is {_shown(said[key])} and must be {wanted}"
     return ""
@@ -168,6 +180,8 @@ class ModelFacts:
     rope: RopeFacts
     kv_bytes_per_token: int
     """All layers together, at f16."""
+    state_bytes: int = 0
+    """What a recurrent or hybrid model keeps of each sequence besides."""
     ranks: bool = False
     """Whether it is a reranker."""
     normalizes: bool = True
@@ -219,19 +233,21 @@ def _facts(path: Path, header: GgufHeader) -> ModelFacts:
         raise ModelLoadError(f"{path.name}: is {_BESIDE[str(kind)]}; serve it together with its model")
     vocab_size = _check_vocabulary(path, metadata)
     layers = metadata_number(path, metadata, f"{architecture}.block_count")
-    heads, kv_heads = _heads(path, metadata, architecture)
+    heads, kv_heads = _heads(path, header, architecture)
     width = metadata_number(path, metadata, f"{architecture}.embedding_length")
     if lie := find_lie(metadata, architecture):
         raise ModelLoadError(f"{path.name}: {lie}; convert the model again")
-    if f"{architecture}.rope.dimension_sections" in metadata:
+    if architecture in OURS and f"{architecture}.rope.dimension_sections" in metadata:
         raise ModelLoadError(f"{path.name}: is the language part of a model that sees images, which is not served here")
     if embeds:
         _check_pooling(path, header, architecture, width)
     _check_tensors(path, header.tensors)
     layer_bytes = _layer_bytes(header.tensors, layers)
     inference = FormatInference() if embeds else infer_prompt_format(metadata)
-    head_size = int(_real(metadata, f"{architecture}.attention.key_length", width // heads))
-    value_size = int(_real(metadata, f"{architecture}.attention.value_length", width // heads))
+    plain_size = width // heads if heads else 0
+    head_size = int(_real(metadata, f"{architecture}.attention.key_length", plain_size))
+    value_size = int(_real(metadata, f"{architecture}.attention.value_length", plain_size))
+    kv_values = attention_heads(header, architecture, layers, kv_heads) * (head_size + value_size)
     return ModelFacts(
         path=path,
         name=_text(metadata, "general.name"),
@@ -245,7 +261,8 @@ def _facts(path: Path, header: GgufHeader) -> ModelFacts:
         kv_heads=kv_heads,
         head_size=head_size,
         rope=_rope(metadata, architecture, 0 if _has_alibi(architecture, layers) else head_size),
-        kv_bytes_per_token=0 if embeds else layers * kv_heads * (head_size + value_size) * _F16_BYTES,
+        kv_bytes_per_token=0 if embeds else kv_values * _F16_BYTES,
+        state_bytes=state_bytes(header, architecture, layers, heads) if architecture in RUNNING_STATE else 0,
         ranks=embeds and metadata.get(f"{architecture}.pooling_type") == _RANKS,
         normalizes=metadata.get("glmserve.normalize_vectors") is not False,
         format_inference=inference,
@@ -253,10 +270,21 @@ def _facts(path: Path, header: GgufHeader) -> ModelFacts:
     )
 
 
-def _heads(path: Path, metadata: Metadata, architecture: str) -> tuple[int, int]:
-    """Return the numbers of attention heads and of key and value heads; some architectures vary them by layer."""
-    heads = metadata_number(path, metadata, f"{architecture}.attention.head_count", per_layer=architecture not in OURS)
-    key = f"{architecture}.attention.head_count_kv"
+def _heads(path: Path, header: GgufHeader, architecture: str) -> tuple[int, int]:
+    """Return the numbers of attention heads and of key and value heads; some architectures vary them by layer.
+
+    A recurrent model may have none: (0, 0).
+    """
+    metadata, key = header.metadata, f"{architecture}.attention.head_count"
+    if architecture in RUNNING_STATE and metadata.get(key, 0) == 0:
+        return 0, 0
+    heads = metadata_number(path, metadata, key, per_layer=architecture not in OURS)
+    key = architecture + HEADS_PER_LAYER
+    per_layer = header.arrays.get(key, np.zeros(0, np.int32))
+    if per_layer.size and not (per_layer.dtype.kind in "iu" and all(_PER_LAYER.admits(int(n)) for n in per_layer)):
+        raise ModelLoadError(
+            f"{path.name}: metadata {key} has values that are not {_PER_LAYER}; convert the model again"
+        )
     if architecture in OURS:
         return heads, metadata_number(path, metadata, key)
     return heads, heads if metadata.get(key, ()) == () else metadata_number(path, metadata, key)

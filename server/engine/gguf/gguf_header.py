@@ -80,6 +80,8 @@ _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: 
 """struct codes by number of enum gguf_type (gguf.h)."""
 _STRING, _ARRAY = 8, 9
 _TOKEN_TYPES = "tokenizer.ggml.token_type"
+HEADS_PER_LAYER = ".attention.head_count_kv"
+"""End of a key whose array, if it is one, is always read: it tells which layers have attention."""
 _MOST_ENTRIES = 1 << 16
 """Keys or tensors; the largest models have some thousands."""
 _MOST_ITEMS = 1 << 22
@@ -217,7 +219,7 @@ class _Cursor:
             raise HeaderError(f"has an array of unknown type {kind}")
         start = self._at
         self._skip(count * struct.calcsize(f"<{_SCALARS[kind]}"))
-        if key in self._wanted:
+        if key in self._wanted or key.endswith(HEADS_PER_LAYER):
             self._arrays[key] = np.frombuffer(self._data[start : self._at], f"<{_SCALARS[kind]}")
         return ()
 

@@ -7,8 +7,11 @@ Running sequences reserve their cells: methods that need free ones are told how 
 from collections.abc import Sequence as Ordered
 
 from glmserve.engine.kv_cache.ops import (
+    EACH_TOKEN,
     IDLE_CELLS,
+    MIN_OWN,
     CacheOp,
+    CacheTraits,
     CopyPrefix,
     FreeSlot,
     Load,
@@ -22,23 +25,53 @@ from glmserve.engine.kv_cache.prefix_cache import Match, PrefixCache
 MIN_SHARED = 32
 """Tokens by which an offloaded prefix, or one that is being computed, must be longer than a cached one."""
 
+MIN_CHECKPOINT = 64
+"""Tokens of a prompt that a checkpoint must save: it costs a step more."""
+
+AFTER_CHECKPOINT = 8
+"""Tokens of a prompt after its last checkpoint: equal prompts start there, and others that ask for another kind of
+answer, as the last tokens of a chat template do."""
+
+
+def checkpoints(prompt_tokens: int, common_tokens: int, computed: int) -> tuple[int, ...]:
+    """Return the lengths at which the state of a prompt is kept, where a slot cannot be cut: ``CacheTraits.cuts``.
+
+    Args:
+        prompt_tokens: of the prompt.
+        common_tokens: its beginning that other prompts are known to have too: the system message and the tools.
+        computed: tokens that come from the cache.
+    """
+    places: list[int] = []
+    for place in (common_tokens, prompt_tokens - AFTER_CHECKPOINT):
+        if place - (places[-1] if places else computed) >= MIN_CHECKPOINT and place < prompt_tokens:
+            places.append(place)
+    return tuple(places)
+
 
 class KvCacheManager:
     """Owns the index of the cells (``PrefixCache``), the free slots and the index of offloaded prefixes."""
 
-    def __init__(self, cells: int, slots: int, idle_cells: int = IDLE_CELLS) -> None:
+    def __init__(
+        self,
+        cells: int,
+        slots: int,
+        idle_cells: int = IDLE_CELLS,
+        traits: CacheTraits = EACH_TOKEN,
+    ) -> None:
         """Start with every cell and slot free.
 
         Args:
             cells: of the llama.cpp context.
             slots: ``llama_seq_id`` lanes.
             idle_cells: cells that prefixes without a running sequence may keep.
+            traits: what the memory of the model allows.
         """
         self._cells = cells
         self._slots = slots
         self._idle_cells = idle_cells
-        self._index = PrefixCache()
-        self._offloaded = OffloadedPrefixes()
+        self._traits = traits
+        self._index = PrefixCache(cuts=traits.cuts)
+        self._offloaded = OffloadedPrefixes(traits)
         self._free_slots = list(range(slots - 1, -1, -1))
         self._ops: list[CacheOp] = []
         self.pinned_slots = 0
@@ -128,6 +161,15 @@ class KvCacheManager:
         if drafted:
             self._ops.append(Truncate(slot, end))
 
+    def checkpoint(self, slot: int) -> None:
+        """Keep the state of a running ``slot`` as it is now, as a cached prefix, if a slot is to be had."""
+        if not self._free_slots and self._index.evictable() is None:
+            return
+        target, length = self._free_slot(), self._index.length(slot)
+        self._index.open(target, Match(slot, length, 0))
+        self._index.unpin(target)
+        self._ops.append(CopyPrefix(slot, target, length))
+
     def keep(self, slot: int, *, spare: bool = False) -> None:
         """Keep the tokens of ``slot`` as a prefix, whose sequence has ended; ``spare`` ones are evicted first."""
         self._index.unpin(slot)
@@ -208,7 +250,8 @@ class KvCacheManager:
         slot = self._index.evictable()
         assert slot is not None, "reservation promised room that is not there"
         length = self._index.length(slot)
-        if is_worth_offloading(self._index.own(slot), length) and self.cells_pinned + length <= self._cells:
+        worth = is_worth_offloading(self._index.own(slot), length) if self._traits.cuts else length >= MIN_OWN
+        if worth and self._traits.copies and self.cells_pinned + length <= self._cells:
             key, dropped = self._offloaded.add(self._index.tokens(slot))
             self._ops += [*dropped, Offload(slot, key)]
         self.release(slot)

@@ -85,6 +85,23 @@ MAX_OFFLOADED = 64
 
 
 @dataclass(frozen=True, slots=True)
+class CacheTraits:
+    """What the memory of a model allows. Keys and values of each token, kept to the end, allow everything."""
+
+    cuts: bool = True
+    """A prompt may start from the middle of what a slot holds. Otherwise the slot's whole state must be its beginning:
+    a running state, or a sliding window whose older cells are gone, has no way back."""
+    undoes: bool = True
+    """The last tokens of a slot can be removed, as rejected drafts are."""
+    copies: int = MAX_OFFLOADED
+    """Offloaded prefixes at most."""
+
+
+EACH_TOKEN = CacheTraits()
+"""Of a model that keeps keys and values of each token."""
+
+
+@dataclass(frozen=True, slots=True)
 class OffloadedMatch:
     """The offloaded prefix that shares the longest start with a prompt."""
 
@@ -108,7 +125,8 @@ class OffloadedPrefixes:
     rate. Copying a prefix out or in costs a few microseconds a token. So few idle ones stay in the cells.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, traits: CacheTraits = EACH_TOKEN) -> None:
+        self._traits = traits
         self._prefixes: OrderedDict[int, tuple[int, ...]] = OrderedDict()  # used longest ago first
         self._next_key = 0
         self.num_tokens = 0
@@ -121,7 +139,7 @@ class OffloadedPrefixes:
 
     def add(self, tokens: Sequence[int]) -> tuple[int, list[Drop]]:
         """Enter a prefix; return the key of its copy, and the drops of redundant ones."""
-        inside = [key for key, other in self._prefixes.items() if common_prefix(other, tokens) == len(other)]
+        inside = [key for key, other in self._prefixes.items() if self._is_inside(other, tokens)]
         forgotten = [self._forget(key) for key in inside]
         key = self._next_key
         self._next_key += 1
@@ -134,7 +152,7 @@ class OffloadedPrefixes:
         best: OffloadedMatch | None = None
         for key, tokens in self._prefixes.items():
             shared = min(limit, common_prefix(tokens, prompt))
-            if shared and (best is None or shared >= best.shared):
+            if shared and (self._traits.cuts or shared == len(tokens)) and (best is None or shared >= best.shared):
                 best = OffloadedMatch(key, shared, len(tokens))
         return best
 
@@ -145,15 +163,19 @@ class OffloadedPrefixes:
         return tokens
 
     def shrink(self, most_tokens: int) -> list[Drop]:
-        """Drop the least recently used until no more than ``most_tokens`` and MAX_OFFLOADED prefixes are left."""
+        """Drop the least recently used until no more than ``most_tokens`` and the most prefixes are left."""
         forgotten = []
-        while self.num_tokens > most_tokens or len(self._prefixes) > MAX_OFFLOADED:
+        while self.num_tokens > most_tokens or len(self._prefixes) > self._traits.copies:
             forgotten.append(self._forget(next(iter(self._prefixes))))
         return forgotten
 
     def check_integrity(self) -> None:
         """Recount. Raises AssertionError where the book is wrong."""
         assert self.num_tokens == sum(map(len, self._prefixes.values())), "offloaded tokens do not add up"
+
+    def _is_inside(self, other: Sequence[int], tokens: Sequence[int]) -> bool:
+        """Whether a copy of ``tokens`` makes one of ``other`` useless."""
+        return common_prefix(other, tokens) == len(other) and (self._traits.cuts or len(other) == len(tokens))
 
     def _forget(self, key: int) -> Drop:
         self.take(key)

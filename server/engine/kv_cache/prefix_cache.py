@@ -38,7 +38,9 @@ class Match:
 class PrefixCache:
     """The book of cells. Names no sequence and evicts nothing by itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, cuts: bool = True) -> None:
+        """``cuts``: whether a prompt may start from a part of what a slot holds, or only from all of it."""
+        self._cuts = cuts
         self._root = _Segment([], None)
         self._tails: dict[int, _Segment] = {}
         self._lengths: dict[int, int] = {}
@@ -81,8 +83,9 @@ class PrefixCache:
                 continue
             shared = _common(segment.tokens, prompt, depth, limit)
             depth, unpinned = depth + shared, unpinned + (0 if segment.pins else shared)
-            if shared and (best is None or depth > best.length):
-                best = Match(max(segment.slots, key=self._last_used.__getitem__), depth, unpinned)
+            sources = self._sources(segment, shared, ignoring)
+            if shared and sources and (best is None or depth > best.length):
+                best = Match(max(sources, key=self._last_used.__getitem__), depth, unpinned)
             if shared == len(segment.tokens) and depth < limit:
                 todo.extend((child, depth, unpinned) for child in segment.children.get(prompt[depth], ()))
         return best
@@ -145,11 +148,12 @@ class PrefixCache:
 
     def redundant(self, slot: int) -> list[int]:
         """Idle slots that are redundant: inside ``slot``'s path, and ``slot`` itself if idle and inside another."""
-        path = set(map(id, self._path(self._tails[slot])))
+        tail = self._tails[slot]
+        path = set(map(id, self._path(tail) if self._cuts else (tail,)))
         inside = [
             other
-            for other, tail in self._tails.items()
-            if other != slot and other not in self._pinned and (id(tail) in path or tail is self._root)
+            for other, end in self._tails.items()
+            if other != slot and other not in self._pinned and (id(end) in path or end is self._root)
         ]
         return inside + ([slot] if slot not in self._pinned and self._is_covered(slot) else [])
 
@@ -167,6 +171,14 @@ class PrefixCache:
             path = list(self._path(tail))
             assert sum(len(s.tokens) for s in path) == self._lengths[slot], "a length is wrong"
             assert all(slot in s.slots for s in path), "a path without its slot"
+
+    def _sources(self, segment: _Segment, shared: int, ignoring: int) -> set[int]:
+        """The slots that a prompt may start from which has the first ``shared`` tokens of ``segment``."""
+        if self._cuts:
+            return segment.slots
+        if shared < len(segment.tokens):
+            return set()
+        return {slot for slot in segment.slots if self._tails[slot] is segment and slot != ignoring}
 
     def _is_covered(self, slot: int) -> bool:
         length = self._lengths[slot]

@@ -17,6 +17,17 @@ log = logging.getLogger(__name__)
 GPU_RESERVE_BYTES = 768 * 2**20
 """Left free on a GPU for compute buffers and the CUDA context (llama.cpp's own fit leaves 1 GiB)."""
 
+CACHED_SLOTS = 64
+"""Slots beyond the running ones, which hold cached prefixes."""
+
+STATE_BYTES = 2**30
+"""Most bytes of running states in these slots, and again in host memory; a few slots there are in any case."""
+
+_LEAST_CACHED_SLOTS = 4
+
+MAX_SLOTS = 256
+"""LLAMA_MAX_SEQ of the vendored llama.cpp."""
+
 MEASURED_BYTES = 256 * 2**20
 """Weights below which the number of threads is not worth measuring."""
 
@@ -54,6 +65,8 @@ class Placement:
     """Of the model's layers plus one for the output; 0 is the CPU alone."""
     context_length: int
     cache_cells: int
+    slots: int
+    """``llama_seq_id`` lanes: of running sequences, and of cached prefixes."""
     kv_bytes_per_token: int
     """In the type of the cache."""
     threads: int
@@ -141,7 +154,8 @@ def place(config: EngineConfig, facts: ModelFacts, build: BuildFacts) -> Placeme
     cells = config.cache_cells or auto_cells(context_length, config.parallel, kv_bytes)
     if cells < context_length:
         raise ModelLoadError(f"a cache of {cells} tokens is smaller than one context of {context_length} tokens")
-    gpu_layers = _choose_layers(config, facts, build, cells, kv_bytes)
+    slots = min(MAX_SLOTS, config.parallel + cached_slots(facts.state_bytes))
+    gpu_layers = _choose_layers(config, facts, build, cells, kv_bytes, states=slots * facts.state_bytes)
     on_cpu = gpu_layers <= facts.layers
     undecided = on_cpu and not config.threads and facts.size_bytes >= MEASURED_BYTES
     to_try = candidates(build.cores) if undecided else ()
@@ -150,6 +164,7 @@ def place(config: EngineConfig, facts: ModelFacts, build: BuildFacts) -> Placeme
         gpu_layers=gpu_layers,
         context_length=context_length,
         cache_cells=cells,
+        slots=slots,
         kv_bytes_per_token=kv_bytes,
         threads=config.threads or build.cores.physical,
         threads_batch=config.threads_batch or config.threads or build.cores.physical,
@@ -185,6 +200,11 @@ def auto_cells(context_length: int, parallel: int, kv_bytes_per_token: int) -> i
     return max(context_length, min(context_length * parallel, affordable))
 
 
+def cached_slots(state_bytes: int) -> int:
+    """Slots for cached prefixes, each with a running state of so many bytes."""
+    return CACHED_SLOTS if not state_bytes else max(_LEAST_CACHED_SLOTS, min(CACHED_SLOTS, STATE_BYTES // state_bytes))
+
+
 def fit_layers(facts: ModelFacts, cells: int, kv_bytes_per_token: int, free_bytes: int) -> int:
     """Layers, from the last one down, that fit into ``free_bytes`` with their share of the cache.
 
@@ -203,7 +223,9 @@ def fit_layers(facts: ModelFacts, cells: int, kv_bytes_per_token: int, free_byte
     return fitting
 
 
-def _choose_layers(config: EngineConfig, facts: ModelFacts, build: BuildFacts, cells: int, kv_bytes: int) -> int:
+def _choose_layers(
+    config: EngineConfig, facts: ModelFacts, build: BuildFacts, cells: int, kv_bytes: int, *, states: int
+) -> int:
     if config.device is Device.CPU:
         return 0
     gpus = [device for device in build.devices if device.kind == "gpu"]
@@ -215,7 +237,7 @@ def _choose_layers(config: EngineConfig, facts: ModelFacts, build: BuildFacts, c
         return 0
     if config.gpu_layers >= 0:
         return min(config.gpu_layers, facts.layers + 1)
-    fitting = fit_layers(facts, cells, kv_bytes, sum(gpu.free_bytes for gpu in gpus))
+    fitting = fit_layers(facts, cells, kv_bytes, sum(gpu.free_bytes for gpu in gpus) - states)
     if not fitting:
         log.warning("running on the CPU: not one layer fits into the free memory of %s", gpus[0].name)
     return fitting

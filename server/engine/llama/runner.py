@@ -16,27 +16,31 @@ from glmserve.engine.errors import ModelLoadError, SelfTestFailed
 from glmserve.engine.files import identify_variants
 from glmserve.engine.gguf.gguf_check import ModelFacts
 from glmserve.engine.grammar_backend.constraint import ConstraintFactory, PreparedConstraints
-from glmserve.engine.kv_cache.ops import CacheOp, CacheSnapshot, CopyPrefix, Drop, FreeSlot, Load, Offload, Truncate
+from glmserve.engine.kv_cache.ops import (
+    CacheOp,
+    CacheSnapshot,
+    CacheTraits,
+    CopyPrefix,
+    Drop,
+    FreeSlot,
+    Load,
+    Offload,
+    Truncate,
+)
 from glmserve.engine.llama.adapters import Adapters
 from glmserve.engine.llama.model_loading import load_weights, ordinary_tokens, stop_ids, zeros_released
-from glmserve.engine.llama.placement import MEASURED_BYTES, Placement, place, probe
+from glmserve.engine.llama.placement import MAX_SLOTS, MEASURED_BYTES, Placement, cached_slots, place, probe
 from glmserve.engine.llama.sampler import Sampler, logits_at, score
 from glmserve.engine.llama.self_test import MOST_ROWS, check_batches
 from glmserve.engine.llama.threads import AdaptiveThreads, settle_threads
 from glmserve.engine.llama.token_batch import TokenBatch
 from glmserve.engine.messages import EngineInfo, SampledToken
-from glmserve.engine.model_runner import DecodeError, Preparation
+from glmserve.engine.model_runner import DecodeError, Preparation, StateLost
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import BatchItem
 from glmserve.engine.sequence import Sequence
 
 log = logging.getLogger(__name__)
-
-CACHED_SLOTS = 64
-"""Slots beyond the running ones, which hold cached prefixes."""
-
-MAX_SLOTS = 256
-"""LLAMA_MAX_SEQ of the vendored llama.cpp."""
 
 _ATTENTION_TILE_CPU = 64
 """From this number of rows on, llama.cpp's attention on the CPU reads the cells of all sequences for each
@@ -67,8 +71,9 @@ class LlamaModelRunner:
         placement = place(config, facts, build)
         # Before the load: a file that is replaced meanwhile must not give its name to what the old one computes.
         identities = identify_variants(config) if config.state_dir else {}
-        self.slots = min(MAX_SLOTS, config.parallel + CACHED_SLOTS)
+        self.slots = placement.slots
         self._model, placement = load_weights(config, facts, placement)
+        self.cache_traits = _cache_traits(self._model, facts)
         self.attention_tile = 0 if placement.gpu_layers else _ATTENTION_TILE_CPU
         self.decoding_limit = MAX_SLOTS if placement.gpu_layers else _DECODING_LIMIT_CPU
         self._tuned = Adapters(config.variants, facts, self._model)
@@ -109,9 +114,17 @@ class LlamaModelRunner:
         started = time.monotonic()
         # On a busy machine, threads that wait for each other at each operation cost a small model more than they gain.
         with self._threads.single() if self._is_small else nullcontext():
-            noise = check_batches(self.logits, lambda start: self.apply(Truncate(0, start)), tokens)
+            noise = check_batches(self.logits, lambda start: self._back_to(start, tokens), tokens)
         seconds = time.monotonic() - started
         log.debug("the self-test took %.3f s; batch sizes differ by %.3f of the spread", seconds, noise)
+
+    def _back_to(self, start: int, tokens: tuple[int, ...]) -> None:
+        """Have the first slot hold the first ``start`` of ``tokens``, more of which it holds."""
+        if self.cache_traits.undoes or not start:
+            self.apply(Truncate(0, start))
+            return
+        self.apply(FreeSlot(0))
+        self.logits(tokens[:start], 0)
 
     def logits(self, ids: tuple[int, ...], start: int) -> NDArray[np.float32]:
         """Compute ``ids`` in the first slot, from position ``start`` on; return the logits of each."""
@@ -200,7 +213,8 @@ class LlamaModelRunner:
         if code == 0:
             return
         for item in items:  # parts of a batch that failed may have been computed
-            llama_cpp.llama_memory_seq_rm(self._memory, item.slot, item.start, -1)
+            if not llama_cpp.llama_memory_seq_rm(self._memory, item.slot, item.start, -1):
+                raise StateLost(f"llama_decode answered {code}, and a running state cannot be taken back")
         raise DecodeError(f"llama_decode answered {code}: {_DECODE_ERRORS.get(code, 'a fatal error')}", fatal=code < -1)
 
     def sample(self, item: BatchItem, draft: int = 0) -> SampledToken:
@@ -253,6 +267,17 @@ def _context_params(
         params.type_k = params.type_v = _KV_TYPES[config.kv_type]
         params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED  # or llama.cpp refuses such values
     return params
+
+
+def _cache_traits(model: llama_cpp.llama_model_p, facts: ModelFacts) -> CacheTraits:
+    """Return what llama.cpp's memory of ``model`` allows.
+
+    With a sliding window, cells behind the window of the longest sequence that has them are used for others, so the
+    middle of a slot is not all there; the last tokens are.
+    """
+    if llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model):
+        return CacheTraits(cuts=False, undoes=False, copies=cached_slots(facts.state_bytes))
+    return CacheTraits(cuts=not llama_cpp.llama_model_n_swa(model))
 
 
 def _open(model: llama_cpp.llama_model_p, params: llama_cpp.llama_context_params) -> llama_cpp.llama_context_p:

@@ -75,7 +75,7 @@ def _with_one_scored(sequences: list[Sequence]) -> list[Sequence]:
 
 def _next_piece(sequence: Sequence) -> int:
     """Return how many tokens of the sequence one step may compute."""
-    left = sequence.num_uncomputed_tokens
+    left = sequence.num_next_tokens
     return left if sequence.params.prompt_logprobs is None else min(left, SCORED_PER_STEP)
 
 

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 
-from glmserve.engine.kv_cache.manager import KvCacheManager
-from glmserve.engine.kv_cache.ops import IDLE_CELLS, CacheOp, CacheSnapshot
+from glmserve.engine.kv_cache.manager import KvCacheManager, checkpoints
+from glmserve.engine.kv_cache.ops import EACH_TOKEN, IDLE_CELLS, CacheOp, CacheSnapshot, CacheTraits
 from glmserve.engine.kv_cache.prefix_cache import Match
 from glmserve.engine.messages import EngineStats, FinishReason, SampledToken, StepOutput
 from glmserve.engine.scheduler.batch import AdapterRotation, Batch, BatchItem, ChunkedPrefill, item_of
@@ -50,6 +50,8 @@ class SchedulerConfig:
     """Sequences that decode in one step; more take turns."""
     idle_cells: int = IDLE_CELLS
     """Cells that prefixes without a running sequence may keep."""
+    traits: CacheTraits = EACH_TOKEN
+    """What the memory of the model allows."""
 
 
 class Scheduler:
@@ -58,7 +60,7 @@ class Scheduler:
     def __init__(self, config: SchedulerConfig, speculation: SpeculativeController | None = None) -> None:
         """Start with every cell free. Without ``speculation`` nothing is drafted."""
         self._config = config
-        self._cache = KvCacheManager(config.cells, config.slots, config.idle_cells)
+        self._cache = KvCacheManager(config.cells, config.slots, config.idle_cells, config.traits)
         self._waiting = WaitingQueue()
         self._to_pin: deque[Sequence] = deque()
         self._running: dict[int, Sequence] = {}
@@ -289,6 +291,8 @@ class Scheduler:
         sequence.num_computed_tokens = shared
         if shared and not sequence.was_preempted:
             sequence.cached_tokens = shared - sequence.num_prefix_tokens
+        if not self._config.traits.cuts:
+            sequence.checkpoints = self._checkpoints(sequence)
         sequence.slot, sequence.status, sequence.prefix_owner = slot, SequenceStatus.RUNNING, None
         self._running[sequence.request_id] = sequence
         if sequence.pinned:
@@ -299,11 +303,19 @@ class Scheduler:
             self._prompt_tokens += sequence.num_prompt_tokens - sequence.num_prefix_tokens
             self._cached_tokens += sequence.cached_tokens
 
+    @staticmethod
+    def _checkpoints(sequence: Sequence) -> tuple[int, ...]:
+        if sequence.pinned:
+            return (sequence.num_prompt_tokens,)
+        return checkpoints(sequence.num_prompt_tokens, sequence.num_common_tokens, sequence.num_computed_tokens)
+
     def _enter(self, item: BatchItem, computed: tuple[int, ...]) -> None:
         """Account for computed tokens; rejected drafts are removed from the cells."""
         item.sequence.num_computed_tokens += len(computed)
         end, drafted = item.start + len(computed), len(computed) < len(item.ids)
         self._cache.extend(item.slot, item.sequence.keys(item.start, computed), end=end, drafted=drafted)
+        if not item.sequence.pinned and end in (item.sequence.checkpoints or ()):
+            self._cache.checkpoint(item.slot)
 
     def _append(self, sequence: Sequence, sampled: tuple[SampledToken, ...], now: float) -> StepOutput:
         ids = tuple(token.token_id for token in sampled)

@@ -125,7 +125,7 @@ def has_prefix_owner(waiting: Sequence, running: Iterable[Sequence], cached: Cal
     for other in running:
         if other.is_decoding or other.num_uncomputed_tokens < MIN_SHARED:
             continue
-        shared = min(limit, common_prefix(prompt, other.prompt_keys))
+        shared = other.shareable(min(limit, common_prefix(prompt, other.prompt_keys)))
         # A prompt that is scored is computed although the cache holds it: then there is nothing to wait for.
         if shared >= other.num_computed_tokens + MIN_SHARED and shared >= cached(waiting) + MIN_SHARED:
             waiting.prefix_owner, waiting.prefix_owner_length = other, shared

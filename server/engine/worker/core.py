@@ -86,6 +86,7 @@ class EngineCore:
                 stop_ids=backend.stop_ids,
                 decoding_limit=backend.decoding_limit,
                 idle_cells=idle_cells,
+                traits=backend.cache_traits,
             ),
             speculation,
         )
@@ -158,6 +159,7 @@ class EngineCore:
             num_answered_tokens=message.answered,
             submitted_at=self._clock(),
             background=message.background,
+            num_common_tokens=variant.prefix_length + message.scope.common if message.scope.common else 0,
         )
         self._queue(sequence)
         return None

@@ -25,7 +25,7 @@ from glmserve.engine.messages import (
     Submit,
     ToWorker,
 )
-from glmserve.engine.model_runner import ModelRunner
+from glmserve.engine.model_runner import ModelRunner, StateLost
 from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.speculative.controller import SpeculativeController
 from glmserve.engine.worker.core import EngineCore, EngineCorrupted
@@ -65,7 +65,7 @@ def run_worker(connection: Connection, config: EngineConfig, load: BackendFactor
         _run(connection, outgoing, config, load)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # nobody is left to work for
-    except EngineCorrupted as error:
+    except (EngineCorrupted, StateLost) as error:
         log.critical("%s; this process ends and is restarted", error)
         sys.exit(1)
     except Exception:
@@ -96,7 +96,8 @@ def _run(connection: Connection, outgoing: Outgoing, config: EngineConfig, load:
 
 def _core(backend: ModelRunner, config: EngineConfig) -> EngineCore:
     pacer = TokenBudgetPolicy(config.step_seconds, config.batch_size, backend.attention_tile)
-    speculation = SpeculativeController(backend.stop_ids) if config.speculation else None
+    speculates = config.speculation and backend.cache_traits.undoes
+    speculation = SpeculativeController(backend.stop_ids) if speculates else None
     return EngineCore(backend, pacer, speculation=speculation, states=_states(config))
 
 

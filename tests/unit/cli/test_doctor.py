@@ -29,7 +29,7 @@ REPORT = DoctorReport(
             Path("/models/some.gguf"),
             "ready to be loaded",
             facts=FACTS,
-            placed=Placed(Placement(3, 8192, 2**20, 4, 4, 4, (4, 2), "Some GPU and CPU", on_cpu=True)),
+            placed=Placed(Placement(3, 8192, 2**20, 72, 4, 4, 4, (4, 2), "Some GPU and CPU", on_cpu=True)),
         ),
         DoctorModel("other", Path("/models/other.gguf"), "is converted first"),
     ),

@@ -69,8 +69,8 @@ def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_architecture_is_refused_by_name(tmp_path: Path) -> None:
-    file = write_gguf(tmp_path / "some.gguf", "mamba")
-    assert "architecture 'mamba' is not served here: its models keep a running state" in refused(
+    file = write_gguf(tmp_path / "some.gguf", "t5")
+    assert "architecture 't5' is not served here: its models do not write text token by token" in refused(
         call("serve", str(file), "--port", "0", cache=tmp_path), 1
     )
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glmserve.engine.kv_cache.ops import IDLE_CELLS
+from glmserve.engine.kv_cache.ops import EACH_TOKEN, IDLE_CELLS, CacheTraits
 from glmserve.engine.messages import FinishReason, SampledToken, StepOutput, Submit
 from glmserve.engine.model_runner import SampleError
 from glmserve.engine.params import Grammar, GrammarKind, SamplingParams
@@ -38,11 +38,12 @@ _PROMPT = st.lists(st.integers(1, 3), min_size=1, max_size=40).map(tuple)
     bounds=st.tuples(st.integers(70, 300), st.integers(1, 5), st.integers(0, 4), st.integers(1, 40)),
     idle_cells=st.sampled_from([0, 20, 1000]),
     tile=st.sampled_from([0, 4]),
+    traits=st.sampled_from([EACH_TOKEN, CacheTraits(cuts=False), CacheTraits(cuts=False, undoes=False, copies=2)]),
     data=st.data(),
 )
-def test_every_request_ends_once_with_the_answer_it_gets_alone(requests, bounds, idle_cells, tile, data):
+def test_every_request_ends_once_with_the_answer_it_gets_alone(*, requests, bounds, idle_cells, tile, traits, data):
     cells, parallel, spare_slots, budget = bounds
-    backend = ScriptedBackend(cells, parallel + spare_slots, parallel, context_length=70)
+    backend = ScriptedBackend(cells, parallel + spare_slots, parallel, context_length=70, traits=traits)
     pacer = TokenBudgetPolicy(1e9, budget, tile)
     core = EngineCore(backend, pacer, clock=count().__next__, idle_cells=idle_cells)
     aborted, outputs = set(), defaultdict(list)

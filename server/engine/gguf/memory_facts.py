@@ -1,0 +1,57 @@
+"""How much memory a model needs: keys and values of each token, and the running state of each sequence. Pure.
+
+llama.cpp decides both by architecture (n_embd_r and n_embd_s of llama-hparams.cpp). The figures here are upper bounds
+where the file does not say which layers keep a state.
+"""
+
+from glmserve.engine.gguf.gguf_header import HEADS_PER_LAYER, GgufHeader, Metadata
+
+_F32_BYTES = 4
+_UNKNOWN_STATE = 64 * 2**20
+"""Assumed of an architecture that describes its state by none of the keys below: more than most need."""
+
+
+def attention_heads(header: GgufHeader, architecture: str, layers: int, kv_heads: int) -> int:
+    """Return the key and value heads of all layers together; some architectures have them in some layers only."""
+    per_layer = header.arrays.get(architecture + HEADS_PER_LAYER)
+    if per_layer is not None and per_layer.size:
+        return int(per_layer.sum())
+    interval = _number(header.metadata, f"{architecture}.full_attention_interval")
+    return kv_heads * (layers // interval if interval else layers)
+
+
+def state_bytes(header: GgufHeader, architecture: str, layers: int, heads: int) -> int:
+    """Return the bytes of one sequence's running state, in all layers together.
+
+    Args:
+        header: of the file.
+        architecture: one with a running state.
+        layers: of the model.
+        heads: of attention, by which some states are counted.
+    """
+    per_layer = header.arrays.get(architecture + HEADS_PER_LAYER)
+    without_attention = int((per_layer == 0).sum()) if per_layer is not None else 0
+    values = _values(header.metadata, architecture, heads)
+    return values * _F32_BYTES * (without_attention or layers) if values else _UNKNOWN_STATE
+
+
+def _values(metadata: Metadata, architecture: str, heads: int) -> int:
+    """Return the numbers of one layer's state; 0 where none of the known keys is there."""
+
+    def number(key: str) -> int:
+        return _number(metadata, f"{architecture}.{key}")
+
+    width, convolved = number("embedding_length"), max(0, number("ssm.conv_kernel") - 1)
+    if size := number("wkv.head_size"):  # RWKV
+        return width * (max(2, number("token_shift_count")) + size)
+    if size := number("shortconv.l_cache"):  # LFM2
+        return width * (size - 1)
+    if size := number("kda.head_dim"):  # Kimi
+        return heads * size * (3 * (convolved or 3) + size)
+    inner, state = number("ssm.inner_size"), number("ssm.state_size")  # Mamba, and most hybrids
+    return convolved * (inner + 2 * number("ssm.group_count") * state) + state * inner
+
+
+def _number(metadata: Metadata, key: str) -> int:
+    value = metadata.get(key)
+    return value if isinstance(value, int) and value > 0 else 0

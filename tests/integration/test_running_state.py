@@ -1,0 +1,159 @@
+"""Recurrent and hybrid models, and sliding windows: each answer is that of a plain loop over llama_decode."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from glmserve.engine.client.client import EngineClient
+from glmserve.engine.config import Device, EngineConfig
+from glmserve.engine.gguf.gguf_check import check_gguf
+from glmserve.engine.kv_cache.manager import AFTER_CHECKPOINT
+from glmserve.engine.llama.runner import LlamaModelRunner
+from glmserve.engine.messages import Pin, PrefixScope, Submit
+from glmserve.engine.params import SamplingParams
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
+from glmserve.engine.worker.core import EngineCore
+from tests.conftest import running_server
+from tests.support.faults import VARIABLE, load_faulty
+from tests.support.greedy import greedy_answers
+from tests.support.llama_sources import template, vocabulary, with_template
+from tests.support.random_models import ARCHITECTURES, WINDOW, random_model
+from tests.support.stepping import drain, tokens_of
+
+RUNNING = ("mamba", "lfm2", "qwen35")
+COUNT = 16
+PROMPTS = [tuple(1 + (n * 37 + i * i * (n + 3)) % 30000 for i in range(90 + n)) for n in range(8)]
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp(request.param)
+    file = with_template(vocabulary("phi-3"), template("microsoft-Phi-3.5-mini-instruct"))
+    return random_model(file, request.param).write(folder / f"{request.param}.gguf")
+
+
+@contextmanager
+def engine(model: Path, idle_cells: int = 4000, state_dir: Path | None = None) -> Iterator[EngineCore]:
+    config = EngineConfig(model, context_length=512, parallel=4, device=Device.CPU, threads=1, state_dir=state_dir)
+    backend = LlamaModelRunner(config, check_gguf(model))
+    backend.self_test()
+    yield EngineCore(backend, TokenBudgetPolicy(1e9, 64), idle_cells=idle_cells)
+    backend.close()
+
+
+def ask(core: EngineCore, *prompts: tuple[int, ...], common: int = 0) -> list[tuple[list[int], int]]:
+    """Ask all at once; return the answers, and how much of each prompt was cached."""
+    params = SamplingParams(max_tokens=COUNT, temperature=0.0, ignore_eos=True)
+    for number, prompt in enumerate(prompts):
+        core.submit(Submit(number, prompt, params, scope=PrefixScope(common=common)))
+    outputs = drain(core)
+    return [(tokens_of(outputs[n]), outputs[n][0].cached_tokens) for n in range(len(prompts))]
+
+
+def check(answers: list[tuple[list[int], int]], expected: list[list[int]]) -> None:
+    for (tokens, _), right in zip(answers, expected, strict=True):
+        assert tokens[: len(right)] == right
+
+
+def test_answers_are_those_of_a_plain_loop_alone_together_and_again(model: Path) -> None:
+    expected = greedy_answers(model, PROMPTS, COUNT)
+    assert sum(map(len, expected)) > 30
+    with engine(model) as core:
+        check(ask(core, PROMPTS[0]), expected[:1])
+        check(ask(core, *PROMPTS), expected)
+        again = ask(core, *reversed(PROMPTS))
+        check(again, expected[::-1])
+        assert all(cached == 82 + n for (_, cached), n in zip(again, reversed(range(8)), strict=True))
+
+
+def test_a_chat_that_goes_on_and_one_that_branches_start_from_what_is_cached(model: Path) -> None:
+    with engine(model) as core:
+        ((first, _),) = ask(core, PROMPTS[0])
+        goes_on = (*PROMPTS[0], *first, *PROMPTS[1][:20])
+        branches = (*PROMPTS[0][:-3], *PROMPTS[2][:20])
+        cached = ask(core, goes_on, branches)
+    check(cached, greedy_answers(model, [goes_on, branches], COUNT))
+    assert [n for _, n in cached] == [len(PROMPTS[0]) + COUNT - 1, len(PROMPTS[0]) - AFTER_CHECKPOINT]
+
+
+def test_a_state_that_was_offloaded_answers_as_before(model: Path) -> None:
+    """Also where only its middle fits, which must not be taken: the cells before a window are gone."""
+    halves = [(*prompt[: WINDOW + 8], *PROMPTS[0][:4]) for prompt in PROMPTS[1:4]]
+    expected = greedy_answers(model, [*halves, *PROMPTS[1:4]], COUNT)
+    with engine(model, idle_cells=0) as core:
+        ask(core, *PROMPTS[1:5])
+        assert core.stats.tokens_parked > 0
+        check(ask(core, *halves), expected[:3])
+        again = ask(core, *PROMPTS[1:4])
+    check(again, expected[3:])
+    assert all(cached > 80 for _, cached in again)
+
+
+def test_a_system_message_and_a_pinned_prefix_are_shared_and_come_back_from_the_disk(
+    model: Path, tmp_path: Path
+) -> None:
+    shared = PROMPTS[5]
+    asked = [(*shared, *PROMPTS[n][:20]) for n in range(3)]
+    expected = greedy_answers(model, asked, COUNT)
+    with engine(model) as core:
+        ask(core, asked[0], common=len(shared))
+        answers = ask(core, *asked, common=len(shared))
+    check(answers, expected)
+    assert [cached for _, cached in answers][1:] == [len(shared)] * 2
+    with engine(model) as core:
+        core.pin(Pin(shared))
+        answers = ask(core, *asked)
+    check(answers, expected)
+    assert [cached for _, cached in answers] == [len(shared)] * 3
+
+
+def test_memory_that_has_no_way_back_says_so(model: Path) -> None:
+    config = EngineConfig(model, context_length=512, parallel=2, device=Device.CPU, threads=1)
+    backend = LlamaModelRunner(config, check_gguf(model))
+    assert not backend.cache_traits.cuts
+    assert backend.cache_traits.undoes == (model.stem not in RUNNING)
+    backend.close()
+
+
+@pytest.mark.parametrize("architecture", ["mamba", "qwen35"])
+async def test_an_answer_goes_on_in_the_next_process(
+    tmp_path: Path, architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = random_model(vocabulary("phi-3"), architecture).write(tmp_path / "m.gguf")
+    expected = greedy_answers(model, PROMPTS, COUNT)
+    prompt, right = max(zip(PROMPTS, expected, strict=True), key=lambda pair: len(pair[1]))
+    assert len(right) > 8
+    (tmp_path / "plan").write_text("decode:7=kill")  # the first two compute the prompt, up to its checkpoint and after
+    monkeypatch.setenv(VARIABLE, f"once {tmp_path / 'plan'}")
+    config = EngineConfig(model, 512, 2, device=Device.CPU, threads=1, restart_wait=60.0)
+    client = EngineClient(config, load_faulty)
+    await client.start()
+    try:
+        await client.wait_ready(60)
+        params = SamplingParams(max_tokens=COUNT, temperature=0.0, ignore_eos=True)
+        outputs = [output async for output in await client.submit(prompt, params)]
+        assert client.restarts_total == 1
+    finally:
+        await client.stop()
+    tokens = [token for output in outputs for token in output.token_ids]
+    assert len(tokens) == COUNT
+    assert tokens[: len(right)] == right
+
+
+def test_a_chat_is_served_with_its_template(tmp_path: Path) -> None:
+    file = with_template(vocabulary("phi-3"), template("microsoft-Phi-3.5-mini-instruct"))
+    path = random_model(file, "lfm2").write(tmp_path / "m.gguf")
+    body = {"max_tokens": 8, "temperature": 0, "messages": [{"role": "user", "content": "天气怎么样？" * 20}]}
+    options = ("--device", "cpu", "--parallel", "2", "--context", "512")
+    with running_server(str(path), *options, log=tmp_path / "log") as (url, _):
+        path_of_chat = f"{url}/v1/chat/completions"
+        first = httpx.post(path_of_chat, json=body, timeout=60).json()
+        again = httpx.post(path_of_chat, json=body, timeout=60).json()
+        streamed = httpx.post(path_of_chat, json={**body, "stream": True}, timeout=60).text
+    assert first["usage"]["completion_tokens"] > 0
+    used = again["usage"]
+    assert used["prompt_tokens_details"]["cached_tokens"] == used["prompt_tokens"] - AFTER_CHECKPOINT
+    assert streamed.endswith("data: [DONE]\n\n")
