@@ -34,7 +34,7 @@ class DecodeError(Exception):
 
 
 class StateLost(Exception):
-    """Tokens of a batch that failed cannot be taken back: what the memory holds is not known any more."""
+    """Tokens of a batch that failed cannot be taken back, so the content of the memory is unknown."""
 
 
 class ModelRunner(Protocol):
@@ -50,7 +50,7 @@ class ModelRunner(Protocol):
 
     @property
     def cache_traits(self) -> CacheTraits:
-        """What the memory of the model allows."""
+        """Capabilities of the model's memory."""
 
     @property
     def attention_tile(self) -> int:

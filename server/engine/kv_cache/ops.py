@@ -86,7 +86,7 @@ MAX_OFFLOADED = 64
 
 @dataclass(frozen=True, slots=True)
 class CacheTraits:
-    """What the memory of a model allows. Keys and values of each token, kept to the end, allow everything."""
+    """Capabilities of a model's memory. One that keeps keys and values of each token has all of them."""
 
     cuts: bool = True
     """A prompt may start from the middle of what a slot holds. Otherwise the slot's whole state must be its beginning:

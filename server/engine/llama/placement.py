@@ -201,7 +201,7 @@ def auto_cells(context_length: int, parallel: int, kv_bytes_per_token: int) -> i
 
 
 def cached_slots(state_bytes: int) -> int:
-    """Slots for cached prefixes, each with a running state of so many bytes."""
+    """Return the number of slots for cached prefixes; each has a running state of ``state_bytes``."""
     return CACHED_SLOTS if not state_bytes else max(_LEAST_CACHED_SLOTS, min(CACHED_SLOTS, STATE_BYTES // state_bytes))
 
 
