@@ -16,6 +16,15 @@ import { EventParser } from "./sse.js";
  *
  * @typedef {{ zh: string, en: string }} Words
  *
+ * @typedef {{ variables: Record<string, string> }} Example
+ * @typedef {{ right: string[], answered: string[], counts: number[][] }} Confusion a row for each right label
+ *
+ * @typedef {object} Judgement of the answers to the examples of a task
+ * @property {number} accuracy the share of right fields
+ * @property {number} all_right the share of answers that are right in all fields
+ * @property {{ name: string, kind: string, right: number, of: number, confusion: Confusion | null }[]} fields
+ * @property {{ variables: Record<string, string>, is_right: boolean, fields: { name: string, right: string[], answered: string[] | null, is_right: boolean }[] }[]} answers
+ *
  * @typedef {object} Task what a message to a task is put into
  * @property {string} id
  * @property {Words} title
@@ -96,6 +105,18 @@ export class Api {
       yield { ...piece("", event.type === "response.completed" ? "stop" : "length"), usage: usageOf(event.response.usage) };
     }
     if (!done) throw new Failure("lost");
+  }
+
+  /** @param {string} id of a task @param {AbortSignal} signal @returns {Promise<Example[]>} */
+  async examples(id, signal) {
+    const reply = await this.#fetch(`v1/tasks/${encodeURIComponent(id)}/examples`, { signal });
+    return (await reply.json()).data;
+  }
+
+  /** @param {string} id of a task @param {string[]} answers @param {AbortSignal} signal @returns {Promise<Judgement>} */
+  async judge(id, answers, signal) {
+    const body = JSON.stringify({ answers });
+    return (await this.#fetch(`v1/tasks/${encodeURIComponent(id)}/judge`, { method: "POST", body, signal })).json();
   }
 
   /**

@@ -53,7 +53,8 @@ class Page {
     keyChanged: () => this.#showOptions(),
     keyWorks: () => this.#askRefusedAgain(),
   });
-  #tasks = new Tasks(this.#served, {
+  #tasks = new Tasks(this.#api, this.#served, {
+    preferences: this.#preferences,
     text: () => this.#text,
     language: () => this.#speech.language,
     choose: (id) => this.#chooseModel(id),

@@ -30,6 +30,16 @@ export class Preferences {
     this.#local.setItem(this.#prefix + name, value);
   }
 
+  /** The figures of the last check of a task. @param {string} model by whose name the task answers */
+  lastCheck(model) {
+    return this.#local.getItem(`${this.#prefix}check.${model}`) ?? "";
+  }
+
+  /** @param {string} model @param {string} figures */
+  keepCheck(model, figures) {
+    this.#local.setItem(`${this.#prefix}check.${model}`, figures);
+  }
+
   /** What new conversations begin with. @returns {Sampling} */
   get sampling() {
     return samplingOf(parsed(this.#local.getItem(`${this.#prefix}sampling`)));
