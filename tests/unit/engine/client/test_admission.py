@@ -105,7 +105,7 @@ def test_a_quiet_hour_does_not_make_the_next_wait_look_long() -> None:
     assert 13 <= refusal.value.retry_after <= 17
 
 
-def test_progress_when_nobody_waited_say_nothing() -> None:
+def test_times_when_nobody_waited_say_nothing() -> None:
     door = AdmissionController(2, 10)
     for number in range(100):
         door.enter(number, A, 100.0 * number)
