@@ -9,9 +9,15 @@ import torch
 from glmserve.chat.prompts.formats import chatglm2_text
 from glmserve.models.tiny.training import prompts
 from glmserve.models.tiny.training.corpus import tokenizer_corpus
-from glmserve.models.tiny.training.evaluate import Generator, intent_figures, review_accuracy
+from glmserve.models.tiny.training.evaluate import (
+    Generator,
+    held_out_intents,
+    held_out_reviews,
+    intent_figures,
+    review_accuracy,
+    write_samples,
+)
 from glmserve.models.tiny.training.export import load_checkpoint
-from glmserve.models.tiny.training.heldout import held_out_intents, held_out_reviews, write_samples
 from glmserve.models.tiny.training.reviews import load_reviews
 from glmserve.models.tiny.training.tokenizer import Tokenizer, train_tokenizer
 from glmserve.models.tiny.training.train import Settings

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from glmserve.models.tiny.training.corpus import Example
 from glmserve.models.tiny.training.reviews import POSITIVE
-from glmserve.models.tiny.training.tasks import Example
 from glmserve.models.tiny.training.tokenizer import Encoded, Tokenizer
 
 UNKNOWN = 0

@@ -1,4 +1,4 @@
-"""Held-out figures of a checkpoint: its float16 weights, free-running greedy generation."""
+"""The held-out rows, and a checkpoint's figures on them: its float16 weights, free-running greedy generation."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -11,8 +11,10 @@ from torch import Tensor
 from glmserve.chat.prompts.formats import chatglm2_text
 from glmserve.models.tiny.training import prompts
 from glmserve.models.tiny.training.batches import pad, shared_length
-from glmserve.models.tiny.training.intents import FIELDS
+from glmserve.models.tiny.training.corpus import frequent_letters
+from glmserve.models.tiny.training.intents import FIELDS, Intent, IntentSource
 from glmserve.models.tiny.training.network import TinyGlm
+from glmserve.models.tiny.training.reviews import load_reviews
 from glmserve.models.tiny.training.tokenizer import END, Tokenizer
 
 BATCH = 50
@@ -128,3 +130,29 @@ def _chunks(order: list[int]) -> Iterator[list[int]]:
 def _mean(hits: Iterable[bool]) -> float:
     values = list(hits)
     return sum(values) / len(values)
+
+
+SEED = 2
+INTENTS = 600
+SAMPLE = 100
+
+
+def held_out_reviews() -> list[Row]:
+    """Return every held-out review."""
+    return [Row(review.text, review.label) for review in load_reviews()[1]]
+
+
+def held_out_intents() -> list[Row]:
+    """Return the held-out sentences, without repeats."""
+    source = IntentSource(SEED, frequent_letters(load_reviews()[0]))
+    made: dict[str, Intent] = {}
+    while len(made) < INTENTS:
+        intent = source.held_out()
+        made.setdefault(intent.text, intent)
+    return [Row(intent.text, intent.answer) for intent in made.values()]
+
+
+def write_samples(folder: Path) -> None:
+    """Write the first rows of each kind to ``folder``."""
+    write_rows(folder / "reviews.jsonl", held_out_reviews()[:SAMPLE])
+    write_rows(folder / "intents.jsonl", held_out_intents()[:SAMPLE])

@@ -14,8 +14,8 @@ The rules of labelling, where the prompt leaves room:
 import random
 from dataclasses import dataclass
 
+from glmserve.models.tiny.training.prompts import held_out
 from glmserve.models.tiny.training.slots import ASKED, NONE, Person, Pool
-from glmserve.models.tiny.training.split import held_out
 from glmserve.models.tiny.training.templates import TEMPLATES, Template
 
 FIELDS = ("话题", "目的", "人物", "关系", "时间", "时间类型", "物品", "位置")

@@ -3,8 +3,15 @@
 The full forms are the files in ``models/tiny/prompts``; ``{text}`` marks the place of the input.
 """
 
+import zlib
 from functools import lru_cache
 from pathlib import Path
+
+
+def held_out(key: str, one_in: int) -> bool:
+    """Say whether ``key`` belongs to the held-out part, which is one ``one_in``-th of all keys."""
+    return zlib.crc32(key.encode("utf-8")) % one_in == 0
+
 
 PROMPTS_DIR = Path(__file__).resolve().parent.parent / "prompts"
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from glmserve.models.tiny.training.split import held_out
+from glmserve.models.tiny.training.prompts import held_out
 
 HELD_OUT_ONE_IN = 10
 Drawn = TypeVar("Drawn")

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from glmserve.models.tiny.training.batches import Batch, Selection, make_batch
+from glmserve.models.tiny.training.corpus import Example, Tasks
 from glmserve.models.tiny.training.export import load_checkpoint, save_checkpoint
-from glmserve.models.tiny.training.induction import set_copying_heads
 from glmserve.models.tiny.training.network import Shape, TinyGlm
 from glmserve.models.tiny.training.reviews import Review, load_reviews
-from glmserve.models.tiny.training.start import embedding_start
-from glmserve.models.tiny.training.tasks import Example, Tasks
+from glmserve.models.tiny.training.start import embedding_start, set_copying_heads
 from glmserve.models.tiny.training.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
