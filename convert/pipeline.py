@@ -21,10 +21,9 @@ from glmserve.convert.families.chatglm import ChatGLM
 from glmserve.convert.families.detect import detect
 from glmserve.convert.gguf_format import ORIGIN, FamilyName, encode_header, padding
 from glmserve.convert.plan import ConversionPlan, Fallback, plan_model
-from glmserve.convert.quantize.ggml_kernels import load_kernels
 from glmserve.convert.quantize.imatrix import read_imatrix
 from glmserve.convert.quantize.recipes import QuantType
-from glmserve.convert.quantize.run import default_threads, quantize_all
+from glmserve.convert.quantize.run import default_threads, load_kernels, quantize_all
 
 _HEAD_BYTES = 1 << 16
 """The key stands before the vocabulary, within the first kilobytes."""

@@ -15,7 +15,7 @@ from glmserve.convert.checkpoint.config import MOST_LAYERS, ConfigFile
 from glmserve.convert.checkpoint.reader import TensorSource
 from glmserve.convert.checkpoint.views import View, ViewedTensors, normalize_rows
 from glmserve.convert.errors import TensorShapeError, UnsupportedModelError
-from glmserve.convert.families.base import TensorMapping
+from glmserve.convert.families.base import ModelConfig, TensorMapping
 from glmserve.convert.gguf_format import FamilyName, Metadata
 from glmserve.convert.vocab.baichuan import RoleIds, baichuan_vocabulary, read_role_ids
 
@@ -28,17 +28,8 @@ _HEAD_NORMALIZED = f"{_HEAD} (rows normalised)"
 
 
 @dataclass(frozen=True, slots=True)
-class BaichuanConfig:
+class BaichuanConfig(ModelConfig):
     """The hyperparameters that conversion needs, checked."""
-
-    name: str
-    layers: int
-    hidden: int
-    ffn: int
-    heads: int
-    vocabulary: int
-    context: int
-    epsilon: float
 
     @property
     def head_size(self) -> int:
@@ -81,15 +72,7 @@ class Baichuan:
         """Return the GGUF keys of name, architecture and shape."""
         config = self.config
         return {
-            "general.architecture": ARCHITECTURE,
-            "general.type": "model",
-            "general.name": config.name,
-            f"{ARCHITECTURE}.vocab_size": config.vocabulary,
-            f"{ARCHITECTURE}.context_length": config.context,
-            f"{ARCHITECTURE}.embedding_length": config.hidden,
-            f"{ARCHITECTURE}.feed_forward_length": config.ffn,
-            f"{ARCHITECTURE}.block_count": config.layers,
-            f"{ARCHITECTURE}.attention.head_count": config.heads,
+            **config.metadata(ARCHITECTURE),
             f"{ARCHITECTURE}.attention.head_count_kv": config.heads,
             f"{ARCHITECTURE}.attention.layer_norm_rms_epsilon": config.epsilon,
             # llama.cpp asserts it even where nothing is rotated.

@@ -19,6 +19,35 @@ class TensorMapping:
     """0 too for tensors outside the layers."""
 
 
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """The hyperparameters of most models, checked."""
+
+    name: str
+    layers: int
+    hidden: int
+    ffn: int
+    heads: int
+    vocabulary: int
+    context: int
+    """Positions that a text may take."""
+    epsilon: float
+
+    def metadata(self, architecture: str) -> Metadata:
+        """Return the GGUF keys that every architecture has."""
+        return {
+            "general.architecture": architecture,
+            "general.type": "model",
+            "general.name": self.name,
+            f"{architecture}.vocab_size": self.vocabulary,
+            f"{architecture}.context_length": self.context,
+            f"{architecture}.embedding_length": self.hidden,
+            f"{architecture}.feed_forward_length": self.ffn,
+            f"{architecture}.block_count": self.layers,
+            f"{architecture}.attention.head_count": self.heads,
+        }
+
+
 class Family(Protocol):
     """One checkpoint, its configuration read and checked, as a member of its family."""
 

@@ -7,8 +7,8 @@ import pytest
 from gguf import GGMLQuantizationType as GGMLType
 
 from glmserve.convert.gguf_format import block_size, data_bytes
-from glmserve.convert.quantize.ggml_kernels import library_path, load_kernels
 from glmserve.convert.quantize.recipes import QuantType, choose_type, fit_type
+from glmserve.convert.quantize.run import library_path, load_kernels
 
 
 @pytest.mark.parametrize("kind", [kind.base for kind in QuantType])
