@@ -44,6 +44,9 @@ from glmserve.model_pool.served_model import EmbeddingModel, ModelCard, NamedMod
 from glmserve.model_pool.task_model import task_models
 from glmserve.models.catalog import CATALOG, SamplingDefaults
 
+_WITH_TOOLS = "tool_use"
+"""Name of the template for conversations with tools, as transformers and llama-server have it."""
+
 
 def make_prompt_format(plan: ModelPlan) -> PromptFormat:
     """Return the format of ``plan``; a template is tried out before.
@@ -52,15 +55,34 @@ def make_prompt_format(plan: ModelPlan) -> PromptFormat:
         ValueError: there is no such format, or the template cannot be used; the message names the file.
         EngineUnavailable: no process that renders can be started.
     """
+    given = plan.settings.chat_template
     if plan.prompt_format != TEMPLATE:
+        if given:
+            raise ValueError(f"--chat-template needs the prompt format {TEMPLATE}; leave out --prompt-format")
         return prompt_format(plan.prompt_format)
     name = plan.facts.path.name
-    if not plan.facts.template.text:
+    template = _chosen_template(plan)
+    if not template.text:
         raise ValueError(f"{name} has no chat template; set another format with --prompt-format")
     try:
-        return template_format(plan.facts.template)
+        return template_format(template)
     except TemplateFault as fault:
-        raise ValueError(f"the chat template of {name} cannot be used: {fault}") from None
+        raise ValueError(f"the chat template {given or f'of {name}'} cannot be used: {fault}") from None
+
+
+def _chosen_template(plan: ModelPlan) -> FileTemplate:
+    """Return the template that the settings choose. Raises ValueError where it is not there."""
+    given, own = plan.settings.chat_template, plan.facts.template
+    if not given:
+        return own
+    if given in own.named:
+        return replace(own, text=own.named[given], named={})
+    try:
+        return replace(own, text=Path(given).expanduser().read_text("utf-8"), named={})
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        names = f"; {plan.facts.path.name} has {', '.join(own.named)}" if own.named else ""
+        raise ValueError(f"--chat-template {given}: cannot be read ({reason}){names}") from None
 
 
 def template_format(file: FileTemplate) -> TemplateFormat:
@@ -70,7 +92,7 @@ def template_format(file: FileTemplate) -> TemplateFormat:
         TemplateFault: it cannot be used.
         EngineUnavailable: no process that renders can be started.
     """
-    source = TemplateSource(file.text, file.specials, file.bos, file.eos)
+    source = TemplateSource(file.text, file.specials, file.bos, file.eos, file.named.get(_WITH_TOOLS, ""))
     renderer = TemplateRenderer(source)
     try:
         return TemplateFormat(renderer, find_traits(renderer, source))
@@ -270,7 +292,9 @@ def _card(plan: ModelPlan) -> ModelCard:
     chosen, inference = plan.prompt_format, plan.facts.format_inference
     if plan.format_problem:
         raise AssemblyError(plan.format_problem)
-    if inference.name and inference.reason and not plan.settings.prompt_format:
+    if plan.settings.chat_template:
+        log.info("%s: prompts are written as the chat template %s", plan.facts.path.name, plan.settings.chat_template)
+    elif inference.name and inference.reason and not plan.settings.prompt_format:
         log.info("%s: prompts are written as %s, inferred from %s", plan.facts.path.name, chosen, inference.reason)
     return ModelCard(
         name=plan.settings.name or plan.source.name,

@@ -17,6 +17,7 @@ from glmserve.chat.tasks.task import Task, task_name
 from glmserve.config.schema import ModelSettings
 from glmserve.engine.config import EngineConfig, Variant
 from glmserve.engine.gguf.gguf_check import ModelFacts
+from glmserve.engine.gguf.prompt_format import TEMPLATE
 from glmserve.model_pool.prefixes import PinnedPrompt, task_prompt
 
 MODE_FOLDER = "compute-modes"
@@ -36,7 +37,8 @@ class ModelPlan:
     @property
     def prompt_format(self) -> str:
         """Name of the format that was asked for, or else the file's; empty where neither says."""
-        return self.settings.prompt_format or self.facts.prompt_format
+        own = TEMPLATE if self.settings.chat_template else self.facts.prompt_format
+        return self.settings.prompt_format or own
 
     @property
     def format_problem(self) -> str:

@@ -131,6 +131,7 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
         "Print the figures as JSON.": "以 JSON 打印数据。",
         "Load the model and let it read two paragraphs.": "加载模型，让它读两段文字。",
         "Format of prompts, where the file names none.": "提示词的格式，文件没有写明时用。",
+        "Chat template of prompts, as for `serve`.": "提示词的聊天模板，与 `serve` 相同。",
         "Print the report as JSON.": "以 JSON 打印报告。",
         "Load each model and check its outputs as the engine does.": "加载每个模型，像引擎那样检查它的输出。",
         "Build for NVIDIA GPUs; needs the CUDA toolkit.": "为 NVIDIA GPU 编译；需要 CUDA 工具包。",

@@ -77,10 +77,18 @@ class InspectReport:
 @click.argument("model", shell_complete=complete_model)
 @click.option("--run/--no-run", default=True, help="Load the model and let it read two paragraphs.  [default: yes]")
 @click.option("--prompt-format", default="", metavar="NAME", help="Format of prompts, where the file names none.")
+@click.option("--chat-template", default="", metavar="FILE", help="Chat template of prompts, as for `serve`.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @cache_options
 def inspect(
-    *, model: str, run: bool, prompt_format: str, as_json: bool, cache_dir: str | None, config: Path | None
+    *,
+    model: str,
+    run: bool,
+    prompt_format: str,
+    chat_template: str,
+    as_json: bool,
+    cache_dir: str | None,
+    config: Path | None,
 ) -> None:
     """Show what MODEL is, how it would be served, and whether the file is right.
 
@@ -88,7 +96,8 @@ def inspect(
     its token ids, the tokens that end an answer, and the perplexity of a paragraph in Chinese and one in English. Exit
     status 1: something is wrong with the file.
     """
-    settings = read_settings((model,), config, {"cache_dir": cache_dir, "prompt_format": prompt_format or None})
+    asked = {"cache_dir": cache_dir, "prompt_format": prompt_format or None, "chat_template": chat_template or None}
+    settings = read_settings((model,), config, asked)
     console = Console(stderr=True)
     with console.status("reading the file…"):
         report = examine(settings.models[0], settings.cache_dir, run=run)

@@ -10,6 +10,7 @@ from types import MappingProxyType
 SETTINGS: Mapping[str, str] = MappingProxyType(
     {
         "prompt_format": "对话提示词的格式；为空时用模型文件写明的格式。",
+        "chat_template": "对话模板：Jinja 文件，或模型文件里另一个模板的名字，例如 tool_use；为空时用模型文件自己的。",
         "quant": "检查点目录转换成的权重类型。",
         "context": "上下文长度，提示词与回答的 token 总数；0 用模型自己的。",
         "parallel": "同时计算的请求的最大数目。",

@@ -137,6 +137,11 @@ class ModelDefaults(_Checked):
     prompt_format: str = Field(
         "", description="Format of chat prompts; empty takes the format that the model file names."
     )
+    chat_template: str = Field(
+        "",
+        description="Chat template of prompts: a Jinja file, or the name of another template in the model file, such "
+        "as tool_use; empty takes the model file's own.",
+    )
     quant: Annotated[Quant, BeforeValidator(_usual_quant)] = Field(
         Quant.AUTO, description="Weight type to which a checkpoint folder is converted."
     )

@@ -39,7 +39,7 @@ def find_traits(renderer: Renderer, source: TemplateSource) -> TemplateTraits:
         takes_system=any(_SYSTEM in piece for piece in with_system if isinstance(piece, str)),
         calls=calls.form,
         arguments_as_text=calls.as_text,
-        thinks="<think>" in source.text and "</think>" in source.text,
+        thinks=any("<think>" in text and "</think>" in text for text in (source.text, source.with_tools)),
     )
 
 

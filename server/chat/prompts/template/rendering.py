@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -29,6 +29,8 @@ class TemplateSource:
     bos: str = ""
     """Name of the token that begins a text; empty where the vocabulary has none."""
     eos: str = ""
+    with_tools: str = ""
+    """The template of conversations with tools, where it is another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +77,15 @@ class Template:
             self._template = environment.from_string(parse(environment, source.text, self._marks))
         except (TemplateError, SyntaxError, RecursionError, ValueError) as error:
             raise error if isinstance(error, TemplateFault) else TemplateFault(_shown(error)) from None
+        self._with_tools = None
+        if source.with_tools:
+            self._with_tools = Template(replace(source, text=source.with_tools, with_tools=""), now)
         self._tokens = {"bos_token": self._marks.of(source.bos), "eos_token": self._marks.of(source.eos)}
 
     def render(self, given: TemplateInput) -> tuple[Piece, ...]:
         """Return the prompt. Raises PromptError where the template fails on, or rejects, the conversation."""
+        if given.tools and self._with_tools is not None:
+            return self._with_tools.render(given)
         context = {
             "date_string": self._now().strftime("%d %b %Y"),  # what Llama 3 is told of the day
             **given.options,
