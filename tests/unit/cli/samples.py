@@ -21,6 +21,7 @@ SAMPLES = {
     "model_name": Sample("mine", '"mine"', "mine"),
     "alias": Sample("gpt-3.5-turbo, b", '["gpt-3.5-turbo", "b"]', ("gpt-3.5-turbo", "b")),
     "prompt_format": Sample("chatglm2", '"chatglm2"', "chatglm2"),
+    "chat_template": Sample("some.jinja", '"some.jinja"', "some.jinja"),
     "quant": Sample("q4_0", '"q4_0"', Quant.Q4_0),
     "hub": Sample("modelscope", '"modelscope"', Hub.MODELSCOPE),
     "cache_dir": Sample("/there", '"/there"', Path("/there")),
