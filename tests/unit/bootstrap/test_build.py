@@ -71,7 +71,7 @@ API_FIELDS = {
 }
 # Seen where they act: by test_serve (listening, logging), test_sources, and the tests below.
 ELSEWHERE = {"model", "host", "port", "log_level", "log_format", "tracing", "quant", "cache_dir", "max_body_mb", "lora",
-             "prompt_format", "prefix", "default_model", "pin", "pinned_disk_mb", "hub",
+             "prompt_format", "chat_template", "prefix", "default_model", "pin", "pinned_disk_mb", "hub",
              "prompts", "builtin_tasks", "pin_task", "response_store_mb",
              "shutdown_seconds", "drain_seconds", "stall_seconds", "max_connections",
              "api_key", "api_key_file", "key_requests", "key_tokens", "key_concurrent"}  # fmt: skip
@@ -82,8 +82,8 @@ def settings(**flags: object) -> Settings:
 
 
 def sampled() -> Settings:
-    # What names further models would have to fit the one there is.
-    left_out = ("api_key_file", "lora", "prefix", "default_model")
+    # What names further models would have to fit the one there is; a chat template is a prompt format of its own.
+    left_out = ("api_key_file", "lora", "prefix", "default_model", "chat_template")
     return settings(**{name: sample.value for name, sample in SAMPLES.items() if name not in left_out})
 
 
