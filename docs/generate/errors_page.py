@@ -111,6 +111,25 @@ ADVICE: Mapping[str, Advice] = MappingProxyType(
             "The model is loading, restarting or stopping, or has failed.", "Retry; `GET /health` has the reason."
         ),
         "model_load_failed": Advice("The model could not be loaded.", "Read the log; correct the file or settings."),
+        "upstream_rejected": Advice(
+            "The server that runs the model rejected the request, with this status and message.",
+            "Correct the request; 429: retry after `Retry-After`.",
+        ),
+        "tokenizer_not_here": Advice(
+            "The tokens of a model behind an upstream cannot be told here.", "Ask the server that runs it."
+        ),
+        "upstream_failed": Advice(
+            "The server that runs the model failed, rejects this server's key, or sent no valid reply.",
+            "Read the message and that server's log.",
+        ),
+        "upstream_died": Advice("The server that runs the model ended its reply before the end.", "Retry."),
+        "upstream_unavailable": Advice(
+            "The server that runs the model cannot be reached.", "Retry; `GET /health` has the reason."
+        ),
+        "upstream_timeout": Advice(
+            "The server that runs the model sent nothing for `upstream_timeout`.",
+            "Ask for a shorter answer, or stream.",
+        ),
         "request_timeout": Advice("The request took longer than `--request-timeout`.", "Ask for a shorter answer."),
     }
 )

@@ -26,6 +26,7 @@ from glmserve.chat.renderer.process import TemplateRenderer
 from glmserve.chat.tasks.task import Task, task_name
 from glmserve.chat.tokenizer.encoder_tokenizer import load_encoder_tokenizer
 from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
+from glmserve.config.loader import SettingsError, upstream_key
 from glmserve.config.schema import Load, ModelSettings, Settings
 from glmserve.engine.client.client import EngineClient
 from glmserve.engine.client.compute_modes import build_identity
@@ -33,6 +34,7 @@ from glmserve.engine.errors import EngineUnavailable, ModelLoadError
 from glmserve.engine.files import identify_content
 from glmserve.engine.gguf.chat_template import FileTemplate
 from glmserve.engine.gguf.prompt_format import TEMPLATE
+from glmserve.engine.params import MAX_TOKENS
 from glmserve.http.middleware.auth import ApiKeyStore, parse_keys
 from glmserve.http.middleware.request_log import SpanWriter
 from glmserve.http.origins import is_loopback_host
@@ -42,7 +44,11 @@ from glmserve.model_pool.prefixes import pins
 from glmserve.model_pool.registry import ModelRegistry
 from glmserve.model_pool.served_model import EmbeddingModel, ModelCard, NamedModel, RerankModel, ServedModel
 from glmserve.model_pool.task_model import task_models
+from glmserve.model_pool.upstream_model import UpstreamModel
 from glmserve.models.catalog import CATALOG, SamplingDefaults
+from glmserve.upstream.chat import UNSET
+from glmserve.upstream.connection import Place
+from glmserve.upstream.engine import Upstream
 
 _WITH_TOOLS = "tool_use"
 """Name of the template for conversations with tools, as transformers and llama-server have it."""
@@ -123,7 +129,7 @@ def assemble(settings: Settings, plans: Sequence[ModelPlan], tasks: Mapping[str,
 
     Args:
         settings: all of them.
-        plans: one for each model.
+        plans: one for each model that this server runs itself.
         tasks: the stored prompts.
 
     Raises:
@@ -131,7 +137,12 @@ def assemble(settings: Settings, plans: Sequence[ModelPlan], tasks: Mapping[str,
     """
     try:
         turn = asyncio.Lock()
-        models = [served for plan in plans for served in _served(settings, plan, turn)]
+        local = iter(plans)
+        models = [
+            served
+            for model in settings.models
+            for served in ((_upstream(model),) if model.upstream else _served(settings, next(local), turn))
+        ]
         registry = ModelRegistry(models, settings.default_model, task_models(models, tasks.values()))
     except (ValueError, EngineUnavailable) as error:
         raise AssemblyError(str(error)) from None
@@ -146,8 +157,11 @@ def check_names(settings: Settings, sources: Sequence[ModelSource]) -> None:
         AssemblyError: one means two, or the default model none.
     """
     names: set[str] = set()
-    for model, source in zip(settings.models, sources, strict=True):
-        for name in (*_own_names(model, source), *model.alias):
+    local = zip(settings.local_models, sources, strict=True)
+    each = [(*_own_names(model, source), *model.alias) for model, source in local]
+    each += [(model.public_name, *model.alias) for model in settings.models if model.upstream]
+    for model in each:
+        for name in model:
             if name in names:
                 raise AssemblyError(f"two served models have the name {name!r}; rename one of them")
             names.add(name)
@@ -159,8 +173,9 @@ def check_names(settings: Settings, sources: Sequence[ModelSource]) -> None:
 
 def check_pinned_tasks(settings: Settings, sources: Sequence[ModelSource], tasks: Mapping[str, Task]) -> None:
     """Check that each task that is to be pinned is there. Raises AssemblyError."""
-    each = zip(settings.models, sources, strict=True)
+    each = zip(settings.local_models, sources, strict=True)
     names = [name for model, source in each for name in _own_names(model, source)]
+    names += [model.public_name for model in settings.models if model.upstream]
     known = {*tasks, *(task_name(name, task_id) for name in names for task_id in tasks)}
     for name in settings.pin_task:
         if name not in known:
@@ -274,6 +289,25 @@ def _served(settings: Settings, plan: ModelPlan, turn: asyncio.Lock) -> Iterator
         print_of = system_fingerprint(*files)
         tuned = replace(card, name=variant.name, aliases=(), parent=card.name, fingerprint=print_of)
         yield ServedModel(tuned, host, prompt_format)
+
+
+def _upstream(model: ModelSettings) -> UpstreamModel:
+    """Return a model that another server runs. Raises AssemblyError where its key cannot be read."""
+    try:
+        key = upstream_key(model)
+    except SettingsError as error:
+        raise AssemblyError(str(error)) from None
+    place = Place(model.upstream, model.upstream_model or model.name, key, model.upstream_timeout)
+    card = ModelCard(
+        model.public_name,
+        int(time.time()),
+        model.alias,
+        prompt_format=model.prompt_format,
+        defaults=UNSET,
+        default_max_tokens=MAX_TOKENS,
+        max_output_tokens=model.max_output_tokens,
+    )
+    return UpstreamModel(card, Upstream(place))
 
 
 def _encoder(plan: ModelPlan, turn: asyncio.Lock, mode_dir: Path) -> EmbeddingModel | RerankModel:

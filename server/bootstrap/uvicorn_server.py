@@ -35,7 +35,7 @@ _UNSPECIFIED = MappingProxyType({"0.0.0.0": "127.0.0.1", "::": "::1"})
 """Addresses that mean all of the machine's, and the one to call it by from itself."""
 _ELSEWHERE = ("192.0.2.1", 9)
 """An address reserved for documentation (RFC 5737)."""
-_SETTLED = (EngineState.READY, EngineState.FAILED, EngineState.IDLE)
+_SETTLED = (EngineState.READY, EngineState.FAILED, EngineState.IDLE, EngineState.UNREACHABLE)
 
 
 class AddressError(Exception):

@@ -158,6 +158,8 @@ def _of_checkpoint(name: str, source: ModelSource, folder: Path, quant: QuantTyp
 
 def _look_at(model: ModelSettings, cache_dir: Path) -> tuple[ModelPlan | None, DoctorModel]:
     """Return the model to serve, the place of its file, and remarks about it."""
+    if model.upstream:
+        return None, DoctorModel(model.public_name, state=f"runs on {model.upstream}; /health tells whether it answers")
     try:
         source = find_source(model.model, model.quant, cache_dir)
     except UnknownModelError as error:

@@ -43,6 +43,7 @@ from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.interface import EngineState, EngineStatus
 from glmserve.model_pool.registry import ModelRegistry
 from glmserve.model_pool.served_model import NamedModel
+from glmserve.model_pool.upstream_model import UpstreamModel
 from glmserve.observability.logging import configure_logging
 
 _GREETING = "你好"
@@ -65,6 +66,8 @@ class Access:
 
 
 OPEN = Access()
+_ANY_FORMAT = "upstream"
+"""In place of the prompt format of a model that an upstream runs, which answers at all legacy addresses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,9 @@ class Announced:
 def announced(model: NamedModel) -> Announced:
     """Return the banner's lines about ``model``."""
     card, status = model.card, model.status
+    if isinstance(model, UpstreamModel):
+        state = status.reason or say("it answers")
+        return Announced(card.name, _ANY_FORMAT, f"{model.upstream.place.url}; {state}")
     if status.state is EngineState.READY:
         info = model.host.info
         answers = say(
@@ -138,7 +144,7 @@ def _examples(url: str, models: Sequence[Announced], access: Access) -> Iterator
     if embedding:
         yield "  " + curl(f"{url}/v1/embeddings", {"model": embedding[0].name, "input": _GREETING})
     formats = {model.prompt_format for model in models}
-    legacy = [(contract, body) for contract, body in _LEGACY if formats & contract.formats]
+    legacy = [(contract, body) for contract, body in _LEGACY if formats & {*contract.formats, _ANY_FORMAT}]
     if legacy:
         yield say("Programs written for the original api.py:")
     yield from ("  " + curl(url + contract.paths[0], body) for contract, body in legacy)
@@ -233,18 +239,18 @@ def prepare(settings: Settings, listener: socket.socket | None = None) -> Assemb
         UsageProblem: there is no such model, or the settings do not fit it.
         ClickException: its file cannot be served.
     """
-    sources = [locate(model, settings.cache_dir) for model in settings.models]
+    sources = [locate(model, settings.cache_dir) for model in settings.local_models]
     try:
         check_names(settings, sources)
         tasks = load_tasks(settings.prompts, builtin=settings.builtin_tasks)
         check_pinned_tasks(settings, sources, tasks)
         pinned = [
             (*pinned_prompts(model), *pinned_tasks(model, model.name or source.name, tasks.values(), settings.pin_task))
-            for model, source in zip(settings.models, sources, strict=True)
+            for model, source in zip(settings.local_models, sources, strict=True)
         ]
         api_options(settings)  # a faulty key should show before a model is converted
         _convert_all([source for source in sources if source.needs_conversion], listener, tell=not settings.needs_key)
-        each = zip(settings.models, sources, pinned, strict=True)
+        each = zip(settings.local_models, sources, pinned, strict=True)
         plans = [ModelPlan(model, source, check_model(model, source), pin) for model, source, pin in each]
         return assemble(settings, plans, tasks)
     except (AssemblyError, PinnedFileError, TaskFileError) as error:

@@ -85,6 +85,11 @@ MODEL_KEYS: Mapping[str, str] = MappingProxyType(
         "alias": "模型在请求里的更多名字，例如 gpt-3.5-turbo。",
         "pin": "含文本的文件，固定在模型的前缀缓存里，同 --pin。",
         "variants": "适配器：[[models.variants]] 表。",
+        "upstream": "运行这个模型的服务的地址，例如 http://10.0.0.7:8000/v1；不加载任何文件。",
+        "upstream_model": "模型在那里的名字；为空时用 name。",
+        "upstream_key_file": "那个服务的 API 密钥所在的文件，在第一行。",
+        "upstream_key_env": "存有那个服务的 API 密钥的环境变量。",
+        "upstream_timeout": "那个服务最多可以多少秒不发任何数据。",
     }
 )
 VARIANT_KEYS: Mapping[str, str] = MappingProxyType(

@@ -63,7 +63,7 @@ def _names(value: object) -> Sequence[str]:
 
 
 def _table_of(model: str, tables: Sequence[Table]) -> Table:
-    named = (table for table in tables if model in (table.get("name"), table.get("model")))
+    named = (table for table in tables if model in (table.get("name"), table.get("model"), table.get("upstream_model")))
     return next(named, {"model": model})
 
 
@@ -142,6 +142,29 @@ def chat_history(environ: Mapping[str, str] | None = None) -> Path | None:
 def key_variable(environ: Mapping[str, str] | None = None) -> str:
     """Return the API keys of the environment, as they stand there."""
     return (os.environ if environ is None else environ).get(PREFIX + "API_KEY", "")
+
+
+def upstream_key(model: ModelSettings, environ: Mapping[str, str] | None = None) -> str:
+    """Return the API key of a model's upstream; empty where it has none.
+
+    Raises:
+        SettingsError: its file or variable has none, or it has characters that no header may have.
+    """
+    where = f"the key of {model.public_name}"
+    if model.upstream_key_file is not None:
+        where = str(model.upstream_key_file)
+        try:
+            key = model.upstream_key_file.expanduser().read_text("utf-8-sig").partition("\n")[0].strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{where}: cannot be read ({getattr(error, 'strerror', '') or 'no text'})") from None
+    elif model.upstream_key_env:
+        where = f"the variable {model.upstream_key_env}"
+        key = (os.environ if environ is None else environ).get(model.upstream_key_env, "").strip()
+    else:
+        return ""
+    if not key or not (key.isascii() and key.isprintable() and " " not in key):
+        raise SettingsError(f"{where}: must have the API key of the upstream of {model.public_name}, in ASCII")
+    return key
 
 
 def load_settings(

@@ -23,6 +23,7 @@ MUST_SAY_SOMETHING = frozenset(
 
 _ORIGIN_WORDS = ("*", "none", "local", "null")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+")
+_UPSTREAM = re.compile(r"https?://[^/?#@\s]+(?:/[^?#\s]*)?")
 _HOST = re.compile(r"\*|[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|[0-9a-f.]*:[0-9a-f.]*:[0-9a-f:.]*")
 
 
@@ -54,6 +55,15 @@ def check_hosts(values: tuple[str, ...]) -> tuple[str, ...]:
         if not _HOST.fullmatch(host):
             raise PydanticCustomError("host", "must be a host name or an address without scheme and port, or *")
     return hosts
+
+
+def check_upstream(value: str) -> str:
+    """Return the address of an API without a slash at its end; empty is none. Raises PydanticCustomError."""
+    if value and not _UPSTREAM.fullmatch(value):
+        raise PydanticCustomError(
+            "upstream", "must be http://HOST[:PORT]/v1 or https://…, without a key, ? and #; the key has settings"
+        )
+    return value.rstrip("/")
 
 
 class LogLevel(str, Enum):
@@ -222,6 +232,34 @@ class ModelSettings(ModelDefaults):
     variants: tuple[VariantSettings, ...] = Field(
         (), description="Variants with an adapter: tables [[models.variants]]."
     )
+    upstream: Annotated[str, AfterValidator(check_upstream)] = Field(
+        "", description="Address of a server that runs the model, such as http://10.0.0.7:8000/v1; no file is loaded."
+    )
+    upstream_model: str = Field("", description="Name of the model there; empty takes name.")
+    upstream_key_file: Path | None = Field(None, description="File with the API key of that server, on its first line.")
+    upstream_key_env: str = Field("", description="Environment variable with the API key of that server.")
+    upstream_timeout: float = Field(
+        600.0, gt=0, description="Maximum time in seconds in which that server sends nothing."
+    )
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> "ModelSettings":
+        own = [name for name in ("model", "variants", "pin") if getattr(self, name)]
+        remote = [name for name in ("upstream_model", "upstream_key_file", "upstream_key_env") if getattr(self, name)]
+        if self.upstream and own:
+            raise ValueError(f"a model with upstream has no {own[0]}: that server has its files")
+        if self.upstream and not (self.name or self.upstream_model):
+            raise ValueError("a model with upstream needs a name or upstream_model")
+        if self.upstream_key_file and self.upstream_key_env:
+            raise ValueError("upstream_key_file and upstream_key_env exclude each other")
+        if remote and not self.upstream:
+            raise ValueError(f"{remote[0]} needs upstream")
+        return self
+
+    @property
+    def public_name(self) -> str:
+        """The name that the settings give it; empty where its file does."""
+        return self.name or (self.upstream_model if self.upstream else "")
 
 
 class Settings(ModelDefaults):
@@ -325,6 +363,11 @@ class Settings(ModelDefaults):
         False, description="Send OpenTelemetry traces, set up by the OTEL_ variables; needs the extra otel."
     )
     models: tuple[ModelSettings, ...] = Field(min_length=1, description="The models to serve.")
+
+    @property
+    def local_models(self) -> tuple[ModelSettings, ...]:
+        """The models that this server runs itself."""
+        return tuple(model for model in self.models if not model.upstream)
 
     @property
     def needs_key(self) -> bool:

@@ -28,7 +28,10 @@ ANYBODY = Caller()
 
 
 class EngineState(str, Enum):
-    """Life of an engine as its clients see it. IDLE: the next request starts the engine."""
+    """Life of an engine as its clients see it.
+
+    IDLE: the next request starts the engine. UNREACHABLE: the server that runs the model does not answer.
+    """
 
     IDLE = "idle"
     LOADING = "loading"
@@ -36,6 +39,7 @@ class EngineState(str, Enum):
     RESTARTING = "restarting"
     FAILED = "failed"
     STOPPED = "stopped"
+    UNREACHABLE = "unreachable"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -15,11 +16,16 @@ from glmserve.engine.interface import Caller
 from glmserve.engine.messages import PrefixScope, StepOutput
 from glmserve.engine.params import Grammar, GrammarKind, SamplingParams
 from glmserve.generation.generation import Completion, Deadline, Generation, PromptOutputs, cancel_all, close_all
-from glmserve.generation.output_processor import RequestOutput, log_prompt
+from glmserve.generation.output_processor import AnswerOutput, RequestOutput, log_prompt
 from glmserve.generation.reasoning import ReasoningParser, opens_reasoning
+from glmserve.generation.remote import RemoteOutput, RemoteTally, log_remote
 from glmserve.http.errors import ClientDisconnected
+from glmserve.http.offload import off_loop
 from glmserve.http.request_context import RequestContext, RequestObserver, RequestProgress
 from glmserve.model_pool.served_model import ServedModel
+from glmserve.upstream.chat import CHAT_PATH, ChatReader, RemotePrompt, chat_body
+from glmserve.upstream.engine import Upstream
+from glmserve.upstream.passing import salt
 
 _ANY_ARGUMENTS = MappingProxyType({"type": "object"})
 
@@ -99,6 +105,8 @@ class GenerationRequest:
     salts: PrefixSalts = NO_SALTS
     common_tokens: int = 0
     """Length of the part of the prompt that callers share though each has a prefix cache of its own."""
+    remote: RemotePrompt | None = None
+    """In place of ``prompt_ids``, where an upstream makes the prompt."""
 
 
 async def generate(model: ServedModel, request: GenerationRequest, context: RequestContext) -> Generation:
@@ -130,7 +138,7 @@ async def generate_all(
             raise
         if context.log_texts:
             for request in requests:
-                log_prompt(request.prompt_ids, tokenizer)
+                log_prompt(request.prompt_ids, tokenizer) if request.remote is None else log_remote(request.remote)
         deadline = Deadline(context)
         resources.callback(deadline.close)
         return Generation(prompts, tokenizer, deadline, resources.pop_all(), log_answers=context.log_texts)
@@ -139,21 +147,47 @@ async def generate_all(
 async def _submit(model: ServedModel, request: GenerationRequest, context: RequestContext, first: int) -> PromptOutputs:
     """Submit the sequences of one prompt, whose answers are numbered from ``first`` on. Raises as ``generate`` does."""
     progress = RequestProgress(model.card.name, len(request.prompt_ids), request.scores_only)
-    caller = Caller(context.caller, context.seconds_left(), _scope(request, context), context.background)
-    outputs: list[RequestOutput] = []
+    outputs: list[AnswerOutput] = []
     try:
-        if request.tools is not None:
-            request = await _with_usable_tools(model, request, request.tools, caller, context.observer)
+        if request.tools is not None and request.remote is None:
+            request = await _with_usable_tools(model, request, request.tools, context)
         for index in range(request.n):
-            params = _params_of(request, index)
-            stream = await model.host.engine.submit(request.prompt_ids, params, model.variant, caller)
-            outputs.append(_output(model, request, first + index, stream, progress))
+            one = replace(request, params=_params_of(request, index))
+            outputs.append(await _open(model, one, first + index, progress, context))
     except BaseException:
         await close_all(outputs)
         raise
     context.observer.begin(progress)
     scores = request.params.prompt_logprobs is not None
-    return PromptOutputs(len(request.prompt_ids), tuple(outputs), scores)
+    return PromptOutputs(tuple(outputs), scores)
+
+
+async def _open(
+    model: ServedModel, request: GenerationRequest, index: int, progress: RequestProgress, context: RequestContext
+) -> AnswerOutput:
+    """Have one answer written, by the engine or by the upstream. Raises as ``generate`` does, or UpstreamError."""
+    if request.remote is None:
+        caller = _caller(request, context)
+        stream = await model.host.engine.submit(request.prompt_ids, request.params, model.variant, caller)
+        return _output(model, request, index, stream, progress)
+    upstream = model.upstream
+    assert upstream is not None, "a prompt for an upstream, and none"
+    body = await off_loop(partial(_remote_body, request.remote, request, upstream, context), context.body_bytes)
+    source = await upstream.stream(CHAT_PATH, body)
+    tally = RemoteTally(upstream, progress, context.body_bytes)
+    return RemoteOutput(index, source, tally, ChatReader(_new_call_id))
+
+
+def _remote_body(
+    prompt: RemotePrompt, request: GenerationRequest, upstream: Upstream, context: RequestContext
+) -> dict[str, object]:
+    own, owner = request.salts.salt, context.prefix_owner
+    body = chat_body(prompt, request.params, request.stop, request.tools, upstream.place.model)
+    return {**body, "cache_salt": salt(owner, own) if owner else own} if owner or own else body
+
+
+def _caller(request: GenerationRequest, context: RequestContext) -> Caller:
+    return Caller(context.caller, context.seconds_left(), _scope(request, context), context.background)
 
 
 def _scope(request: GenerationRequest, context: RequestContext) -> PrefixScope:
@@ -193,16 +227,16 @@ async def unless_gone(work: Awaitable[_T], gone: Callable[[], Awaitable[None]]) 
 
 
 async def _with_usable_tools(
-    model: ServedModel, request: GenerationRequest, tools: ToolConfig, caller: Caller, observer: RequestObserver
+    model: ServedModel, request: GenerationRequest, tools: ToolConfig, context: RequestContext
 ) -> GenerationRequest:
     """Return ``request`` with a grammar that the engine takes, as far as its tools decide. Raises GrammarRejected."""
-    grammar = request.params.grammar
+    caller, grammar = _caller(request, context), request.params.grammar
     if grammar is None:
         return request
     try:
         await model.host.engine.check_grammar(grammar, caller)
     except GrammarRejected as refusal:
-        tools = await without_refused_schemas(model, tools, refusal, caller, observer)
+        tools = await without_refused_schemas(model, tools, refusal, caller, context.observer)
         return replace(request, tools=tools, params=replace(request.params, grammar=model.tool_grammar(tools)))
     return request
 

@@ -12,7 +12,7 @@ from anyio import CancelScope
 from glmserve.chat.tools.types import ToolCall, gather_calls
 from glmserve.engine.messages import FinishReason
 from glmserve.generation.detokenizer import Detokenizer, TokenLogprob
-from glmserve.generation.output_processor import RequestOutput, TextDelta, log_deltas, scored_token
+from glmserve.generation.output_processor import AnswerOutput, TextDelta, log_deltas, scored_token
 from glmserve.http.errors import RequestTimedOut
 from glmserve.http.request_context import RequestContext
 from glmserve.model_pool.host import Tokenizer
@@ -131,8 +131,7 @@ class Completion:
 class PromptOutputs:
     """The answers to one prompt, while they come."""
 
-    prompt_tokens: int
-    outputs: tuple[RequestOutput, ...]
+    outputs: tuple[AnswerOutput, ...]
     scores_prompt: bool = False
     """The first one also gives the log-probabilities of the prompt."""
 
@@ -140,7 +139,7 @@ class PromptOutputs:
     def usage(self) -> Usage:
         """Counts up to now."""
         return Usage(
-            self.prompt_tokens,
+            self.outputs[0].prompt_tokens,
             sum(output.completion_tokens for output in self.outputs),
             # One of the answers may have computed what the others then found in the cache.
             min(output.cached_tokens for output in self.outputs),
@@ -169,7 +168,7 @@ class Generation:
         self._outputs = tuple(output for prompt in prompts for output in prompt.outputs)
         self._deadline = deadline
         self._resources = resources
-        self._pending: dict[asyncio.Task[TextDelta], RequestOutput] = {}
+        self._pending: dict[asyncio.Task[TextDelta], AnswerOutput] = {}
         # Most requests have one answer, which needs no task for each of its deltas.
         deltas = _single(self._outputs[0], deadline) if len(self._outputs) == 1 else self._merge()
         self._deltas = log_deltas(deltas) if log_answers else deltas
@@ -177,6 +176,8 @@ class Generation:
     def prompt_logprobs(self, prompt: int = 0) -> tuple[TokenLogprob, ...]:
         """Return the tokens of a prompt, where their log-probabilities are asked for: all, once there is a delta."""
         tokens: list[TokenLogprob] = []
+        if not self._prompts[prompt].outputs[0].prompt:
+            return ()
         detokenizer = Detokenizer(strip_leading_space=self._tokenizer.strips_leading_space)
         offset = 0
         for token in self._prompts[prompt].outputs[0].prompt:
@@ -251,7 +252,7 @@ def _joined(deltas: Sequence[TextDelta]) -> Answer:
     return Answer("".join(delta.text for delta in deltas), reason, tokens, calls, reasoning)
 
 
-async def _single(output: RequestOutput, deadline: Deadline) -> AsyncGenerator[TextDelta, None]:
+async def _single(output: AnswerOutput, deadline: Deadline) -> AsyncGenerator[TextDelta, None]:
     reason = None
     while reason is None:
         delta = await deadline.wait(output.next_delta)
@@ -259,7 +260,7 @@ async def _single(output: RequestOutput, deadline: Deadline) -> AsyncGenerator[T
         yield delta
 
 
-def _next(output: RequestOutput) -> asyncio.Task[TextDelta]:
+def _next(output: AnswerOutput) -> asyncio.Task[TextDelta]:
     return asyncio.create_task(output.next_delta())
 
 
@@ -270,7 +271,7 @@ async def cancel_all(tasks: Sequence[asyncio.Future[_T] | asyncio.Future[None]])
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def close_all(outputs: Iterable[RequestOutput]) -> None:
+async def close_all(outputs: Iterable[AnswerOutput]) -> None:
     """Abort the unfinished ``outputs``."""
     for output in outputs:
         await output.aclose()

@@ -5,6 +5,7 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from glmserve.chat.tools.types import AnswerParser, AnswerPiece, CallDelta, gather_calls
 from glmserve.engine.errors import EngineDied
@@ -32,6 +33,51 @@ class TextDelta:
     """A piece of what the model wrote before the text, to itself."""
     progress: PromptProgress | None = None
     """Where it is asked for, and nothing of the answer has come yet; such a delta has nothing else."""
+
+
+class AnswerOutput(Protocol):
+    """One answer as text, and its counts up to now; times are the engine's, in seconds."""
+
+    prompt: list[SampledToken]
+    """The tokens of the prompt, where their log-probabilities are asked for."""
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of the answer."""
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens of the prompt that were found in a prefix cache."""
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Tokens of its reasoning."""
+
+    @property
+    def queue_seconds(self) -> float:
+        """From its submission to its admission."""
+
+    @property
+    def prompt_seconds(self) -> float:
+        """From its admission to its first token."""
+
+    @property
+    def run_seconds(self) -> float:
+        """From its admission to its latest token."""
+
+    @property
+    def thinks(self) -> bool:
+        """Whether it has reasoning apart from its text."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Length of its prompt."""
+
+    async def next_delta(self) -> TextDelta:
+        """Return the next piece; the last one has a finish reason. Raises EngineError or UpstreamError."""
+
+    async def aclose(self) -> None:
+        """Abort it if it still runs."""
 
 
 class RequestOutput:
@@ -86,6 +132,11 @@ class RequestOutput:
         """From its admission to its latest token."""
         self.cached_tokens = 0
         self.prompt: list[SampledToken] = []
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Length of its prompt."""
+        return self._progress.prompt_tokens
 
     async def next_delta(self) -> TextDelta:
         """Return the next piece that has text or calls, or ends the answer; before, reports of progress if asked.

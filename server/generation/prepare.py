@@ -11,7 +11,7 @@ from glmserve.chat.prompts.messages import Message
 from glmserve.chat.tasks.task import OutputConstraint
 from glmserve.chat.tools.types import ToolConfig
 from glmserve.engine.errors import PromptTooLong
-from glmserve.engine.params import Grammar, SamplingParams
+from glmserve.engine.params import MAX_TOKENS, Grammar, GrammarKind, SamplingParams
 from glmserve.generation.generate import NO_SALTS, GenerationRequest, PrefixSalts
 from glmserve.http.errors import InvalidRequest, TextTooLong
 from glmserve.http.offload import off_loop
@@ -217,10 +217,12 @@ async def answer_request(
         PromptError: the model can be told of no tools.
         PromptTooLong: the context leaves no room for an answer.
     """
-    limit = _token_limit(params, model, len(prompt.ids))
+    limit = _token_limit(params, model, len(prompt.ids)) if prompt.remote is None else _remote_limit(params, model)
     constraint = params.constraint or _NO_CONSTRAINT
     grammar = params.grammar or constraint.grammar
-    if tools is not None:
+    if prompt.remote is not None:
+        grammar = params.grammar or _remote_grammar(constraint.grammar, context)
+    elif tools is not None:
         tools = replace(tools, text_format=grammar)
         grammar = await off_loop(partial(model.tool_grammar, tools), context.body_bytes)
     least = min(params.sampling.min_tokens, limit)
@@ -234,7 +236,26 @@ async def answer_request(
         scores_only=params.scores_only,
         salts=params.salts,
         common_tokens=prompt.common_tokens,
+        remote=prompt.remote,
     )
+
+
+def _remote_grammar(grammar: Grammar | None, context: RequestContext) -> Grammar | None:
+    """Return the grammar of a task, unless it is in the dialect of this server's own grammars: upstreams differ."""
+    if grammar is None or grammar.kind is not GrammarKind.LARK:
+        return grammar
+    context.observer.relax("the grammar of the task")
+    return None
+
+
+def _remote_limit(params: AnswerParams, model: ServedModel) -> int:
+    """Return the token limit of an answer that an upstream writes, ``MAX_TOKENS`` for the upstream's own default.
+
+    The tokens of a prompt are not known here: where a limit counts them, too, it is that of the answer.
+    """
+    asked = params.max_total_tokens if params.max_total_tokens is not None else params.max_tokens
+    limit = asked or model.card.default_max_tokens
+    return min(max(1, limit), model.card.max_output_tokens or MAX_TOKENS)
 
 
 def check_answers(n: int, model: ServedModel) -> None:

@@ -45,10 +45,16 @@ from glmserve.http.errors import (
     ResponseNotFound,
     RouteNotServed,
     ServerBusy,
+    TextNotHere,
     TextTooLong,
     ThreadNotFound,
     TooManyConnections,
     UnsupportedEncoding,
+    UpstreamDied,
+    UpstreamFailed,
+    UpstreamRejected,
+    UpstreamTimedOut,
+    UpstreamUnavailable,
     WrongModelKind,
 )
 from glmserve.http.request_record import current_request
@@ -127,6 +133,8 @@ _TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
         GrammarRejected: _Row(400, "invalid_request_error", "unsupported_grammar"),
         GrammarFailed: _Row(400, "invalid_request_error", "unsupported_grammar"),
         UnknownToken: _Row(400, "invalid_request_error", "invalid_value"),
+        UpstreamRejected: _Row(400, "invalid_request_error", "upstream_rejected"),
+        TextNotHere: _Row(400, "invalid_request_error", "tokenizer_not_here"),
         MalformedRequest: _Row(400, "invalid_request_error", "malformed_request"),
         InvalidKey: _Row(401, "invalid_request_error", "invalid_api_key"),
         CrossSiteRefused: _Row(403, "invalid_request_error", "cross_site_request"),
@@ -148,6 +156,10 @@ _TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
         HeaderFieldsTooLarge: _Row(431, "invalid_request_error", "headers_too_large"),
         ClientDisconnected: _Row(499, "client_closed_request", "client_closed_request"),
         DecodeFailed: _Row(500, "server_error", "decode_failed"),
+        UpstreamFailed: _Row(502, "server_error", "upstream_failed"),
+        UpstreamDied: _Row(502, "server_error", "upstream_died", retry_after=2),
+        UpstreamUnavailable: _Row(503, "server_error", "upstream_unavailable"),
+        UpstreamTimedOut: _Row(504, "server_error", "upstream_timeout"),
         TooManyConnections: _Row(503, "server_error", "too_many_connections", retry_after=1),
         ServerBusy: _Row(503, "server_error", "server_busy", retry_after=1),
         EngineDied: _Row(503, "server_error", "engine_died", retry_after=2),
@@ -169,6 +181,10 @@ _PARAMS: Mapping[type[Exception], str] = MappingProxyType(
 )
 
 
+_RETRIED = (QueueFull, RateLimited, UpstreamRejected, UpstreamUnavailable)
+"""Errors that know when it is worth to try again."""
+
+
 def is_expected(error: Exception) -> bool:
     """Return whether ``error`` has a row of its own; any other is a fault of the server, to be logged."""
     return isinstance(error, HTTPException) or _row(type(error)) is not _INTERNAL
@@ -181,10 +197,11 @@ def describe(error: Exception) -> ErrorReply:
     row = _row(type(error))
     if row is _INTERNAL:
         return ErrorReply(row.status, row.type, row.code, "the server failed to handle this request")
-    retry_after = error.retry_after if isinstance(error, QueueFull | RateLimited) else row.retry_after
+    retry_after = error.retry_after if isinstance(error, _RETRIED) else row.retry_after
+    status = error.status if isinstance(error, UpstreamRejected) else row.status
     return ErrorReply(
-        status=row.status,
-        type=row.type,
+        status=status,
+        type="rate_limit_error" if status == 429 else row.type,
         code=(error.code if isinstance(error, ApiError) else None) or row.code,
         message=str(error),
         param=error.param if isinstance(error, ApiError) else _PARAMS.get(type(error)),

@@ -23,6 +23,13 @@ ApiError
 ├── UnsupportedEncoding      the body is compressed
 ├── ServerBusy               too many large bodies wait to be parsed
 ├── TooManyConnections       the connection limit is reached
+├── UpstreamError            a model behind an upstream
+│   ├── UpstreamRejected          it rejected the request, with a status of its own
+│   ├── UpstreamUnavailable      it cannot be reached, or says so itself
+│   ├── UpstreamFailed           it failed, rejects the server, or sent what is no reply
+│   ├── UpstreamDied             it ended the reply before its end
+│   └── UpstreamTimedOut         it sent nothing for too long
+├── TextNotHere              the tokenizer of such a model is not here
 └── ClientDisconnected       the client disconnected before the reply
 """
 
@@ -245,6 +252,53 @@ class ServerBusy(ApiError):
 
     def __init__(self) -> None:
         super().__init__("too many large request bodies wait to be parsed; try again in a second")
+
+
+class UpstreamError(ApiError):
+    """The server behind a model rejected the request or failed."""
+
+
+class UpstreamRejected(UpstreamError):
+    """The upstream rejected the request: its status, below 500, and its message are the caller's."""
+
+    def __init__(
+        self, message: str, status: int, *, param: str | None = None, code: str | None = None, retry_after: int = 0
+    ) -> None:
+        """``code`` is the upstream's own, if it has one in words; ``retry_after`` is in seconds, of a 429."""
+        super().__init__(message, param=param, code=code)
+        self.status = status
+        self.retry_after = retry_after or None
+
+
+class UpstreamUnavailable(UpstreamError):
+    """The upstream cannot be reached, or takes no requests now."""
+
+    def __init__(self, message: str, retry_after: int = 5) -> None:
+        """``retry_after`` is in seconds."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class UpstreamFailed(UpstreamError):
+    """The upstream answered with an error of its own, with no valid reply, or rejected the key of this server."""
+
+
+class UpstreamDied(UpstreamError):
+    """The upstream's reply ended before its end."""
+
+
+class UpstreamTimedOut(UpstreamError):
+    """The upstream sent nothing for too long."""
+
+
+class TextNotHere(ApiError):
+    """The tokenizer of a model is at its upstream."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the tokenizer of this model is on the server that runs it, so its tokens cannot be told here",
+            param="model",
+        )
 
 
 class ClientDisconnected(ApiError):

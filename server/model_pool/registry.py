@@ -10,6 +10,7 @@ from glmserve.engine.interface import Caller, EngineState
 from glmserve.http.errors import ModelNotFound, RouteNotServed, WrongModelKind
 from glmserve.model_pool.host import ModelHost
 from glmserve.model_pool.served_model import EmbeddingModel, NamedModel, RerankModel, ServedModel
+from glmserve.model_pool.upstream_model import UpstreamModel
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,19 @@ class ModelRegistry:
             raise WrongModelKind(model.card.name, f"{model.does} and does not generate text", self._of(ServedModel))
         return model
 
+    def upstream_of(self, name: object, kind: type[NamedModel] = ServedModel) -> UpstreamModel | None:
+        """Return the model that a request with this ``name`` means, if an upstream runs it; None if not.
+
+        Without a name that is the default one, or the first of another ``kind``, and where there is none of that kind
+        the first that an upstream runs.
+        """
+        if name is None:
+            own = (model for model in self._models if isinstance(model, kind))
+            found = next(own, None) or next((one for one in self._models if isinstance(one, UpstreamModel)), None)
+        else:
+            found = self._by_name.get(name) if isinstance(name, str) else None
+        return found if isinstance(found, UpstreamModel) else None
+
     def completer(self, name: str | None) -> ServedModel:
         """Return the model called ``name``, or the default one for None, for text completion; a task is not one.
 
@@ -144,6 +158,8 @@ class ModelRegistry:
         """
         answering = (model for model in self._models if isinstance(model, ServedModel))
         found = next((model for model in answering if model.card.prompt_format in formats), None)
+        # What an upstream runs answers for any family that is not served.
+        found = found or next((model for model in self._models if isinstance(model, UpstreamModel)), None)
         if found is None:
             raise RouteNotServed(route, self._names())
         return found

@@ -16,12 +16,14 @@ from glmserve.chat.tasks.task import OutputConstraint
 from glmserve.chat.tools.types import Tool, ToolConfig
 from glmserve.engine.interface import Caller, EngineStatus
 from glmserve.engine.params import Grammar
-from glmserve.http.errors import InvalidRequest, TextTooLong
+from glmserve.http.errors import InvalidRequest, TextNotHere, TextTooLong
 from glmserve.http.offload import INLINE_BYTES, off_loop
 from glmserve.http.request_context import RequestContext
 from glmserve.model_pool.host import ModelHost, Tokenizer
 from glmserve.model_pool.prefixes import SystemLengths
 from glmserve.models.catalog import SamplingDefaults
+from glmserve.upstream.chat import RemotePrompt
+from glmserve.upstream.engine import Upstream
 
 _INLINE_CHARACTERS = 2000
 """Below this, tokenising is quicker than going to a thread and back."""
@@ -63,6 +65,15 @@ class EncodedPrompt:
     ids: tuple[int, ...]
     common_tokens: int = 0
     """Length of the system message and tools at its beginning, where callers share nothing else in the prefix cache."""
+    remote: RemotePrompt | None = None
+    """In place of ids, where an upstream makes the prompt."""
+
+    @property
+    def told_ids(self) -> tuple[int, ...]:
+        """The ids, for a client that asks for them. Raises TextNotHere where an upstream makes the prompt."""
+        if self.remote is not None:
+            raise TextNotHere
+        return self.ids
 
 
 class NamedModel:
@@ -160,10 +171,20 @@ class ServedModel(NamedModel):
         return self.card.name if self.card.parent else ""
 
     @property
+    def upstream(self) -> Upstream | None:
+        """The server that runs the model; None where this one does."""
+        return None
+
+    @property
     def context_length(self) -> int:
         """Tokens that prompt and answer may have together. Raises EngineUnavailable before the first load."""
         info = self.host.info
         return info.context_length - info.prefix_tokens.get(self.variant, 0)
+
+    @property
+    def most_characters(self) -> int:
+        """No text of more characters fits into the context. Raises EngineUnavailable where the model is not loaded."""
+        return self.context_length * self.tokenizer.max_piece_chars
 
     @property
     def max_choices(self) -> int:
@@ -237,7 +258,7 @@ class ServedModel(NamedModel):
     async def _encoded(
         self, characters: int, encode: Callable[[], _T], context: RequestContext, *, waits: bool = False
     ) -> _T:
-        if characters > self.context_length * self.tokenizer.max_piece_chars:
+        if characters > self.most_characters:
             raise TextTooLong(characters, self.context_length)
         return await _tokenised(characters, encode, context, waits=waits)
 

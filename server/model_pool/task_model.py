@@ -11,6 +11,7 @@ from glmserve.http.request_context import RequestContext
 from glmserve.model_pool.prefixes import pins, task_prompt
 from glmserve.model_pool.served_model import NO_OPTIONS, EncodedPrompt, ModelCard, NamedModel, ServedModel
 from glmserve.models.catalog import SamplingDefaults
+from glmserve.upstream.engine import Upstream
 
 
 class TaskModel(ServedModel):
@@ -31,6 +32,21 @@ class TaskModel(ServedModel):
     def variant(self) -> str:
         """The engine's name of the model that does it."""
         return self.base.variant
+
+    @property
+    def upstream(self) -> Upstream | None:
+        """The server that runs the model."""
+        return self.base.upstream
+
+    @property
+    def most_characters(self) -> int:
+        """No text of more characters fits into the context."""
+        return self.base.most_characters
+
+    @property
+    def max_choices(self) -> int:
+        """How many answers one request may ask for."""
+        return self.base.max_choices
 
     async def encode(
         self,
@@ -55,11 +71,11 @@ class TaskModel(ServedModel):
         question = Message(Role.USER, self.task.fill(self._values(messages)))
         if not system:
             await self.pin()
-        return await super().encode([*system, question], context, options=options)
+        return await self.base.encode([*system, question], context, options=options)
 
     async def pin(self) -> None:
         """Pin the common prefix of the task's prompts, from its first use on."""
-        if self._is_pinned:
+        if self._is_pinned or self.upstream is not None:
             return
         self._is_pinned = True
         prompt, tokenizer = task_prompt(self.task, self.variant), self.tokenizer

@@ -67,7 +67,7 @@ def create_router(registry: ModelRegistry) -> APIRouter:
             with prompt_in("messages"):
                 params = await off_loop(partial(to_prompt_params, body))
                 prompt = await encode_prompt(model, params, current_request().context)
-        return JSONResponse({"input_tokens": len(prompt.encoded.ids)})
+        return JSONResponse({"input_tokens": len(prompt.encoded.told_ids)})
 
     return router
 

@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 from glmserve.api.common.base import RequestObject, parse
 from glmserve.api.common.field_policy import FieldPolicy, Ignored, Rejected
 from glmserve.api.common.fields import TEXTS_OR_IDS, AsWhole, TextOrIds, known_ids, texts_or_ids
+from glmserve.api.common.passing import Passed, Target, pass_on, unless_passed
 from glmserve.engine.interface import Caller
 from glmserve.generation.generate import unless_gone
 from glmserve.http.errors import InvalidRequest
@@ -29,6 +30,7 @@ from glmserve.model_pool.served_model import EmbeddingModel
 _INPUTS_AT_MOST = 2048
 """OpenAI's bound."""
 
+_TARGET = Target("/embeddings")
 _POLICY = FieldPolicy(
     ignored=(Ignored("user"), Ignored("metadata"), Ignored("safety_identifier")),
     rejected=(
@@ -105,7 +107,9 @@ def create_router(registry: ModelRegistry) -> APIRouter:
     @router.post("/v1/embeddings", **documented(EmbeddingList, EmbeddingRequest))
     async def embeddings(request: Request) -> Response:
         """Make vectors of texts."""
-        body = await read_request(request, parse_embedding_request)
+        body = await read_request(request, unless_passed(registry, parse_embedding_request, EmbeddingModel))
+        if isinstance(body, Passed):
+            return await pass_on(body, _TARGET, request)
         model = registry.embedder(body.model)
         return await unless_gone(_embed(body, model, current_request().context), partial(hung_up, request))
 

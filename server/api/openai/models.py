@@ -10,6 +10,7 @@ from typing_extensions import TypedDict
 
 from glmserve.chat.tasks.task import TaskObject, task_card
 from glmserve.engine.errors import EngineUnavailable
+from glmserve.engine.params import MAX_TOKENS
 from glmserve.http.errors import InvalidRequest, ModelNotFound, shown
 from glmserve.http.openapi import Tag, documented
 from glmserve.model_pool.registry import ModelRegistry
@@ -144,7 +145,7 @@ def _card(model: NamedModel) -> ModelObject:
         "kind": _kind(model),
         "context_length": _context_length(model),
         "state": model.status.state.value,
-        "defaults": _defaults(model.card) if isinstance(model, ServedModel) else None,
+        "defaults": _defaults(model.card) if isinstance(model, ServedModel) and model.upstream is None else None,
         "task": task_card(model.task) if isinstance(model, TaskModel) else None,
     }
 
@@ -168,8 +169,8 @@ def _defaults(card: ModelCard) -> DefaultsObject:
 
 
 def _context_length(model: NamedModel) -> int | None:
-    """Return the tokens of a context, or None before the model was loaded first."""
+    """Return the tokens of a context, or None before the model was loaded first, or where an upstream does not tell."""
     try:
-        return model.context_length
+        return model.context_length if model.context_length < MAX_TOKENS else None
     except EngineUnavailable:
         return None

@@ -147,7 +147,7 @@ async def _tokenize_chat(body: TokenizeChat, registry: ModelRegistry) -> JSONRes
     async with model.in_use():
         params = await off_loop(partial(to_prompt_params, body))
         prompt = await encode_prompt(model, params, current_request().context)
-        return await off_loop(partial(_tokens, prompt.encoded.ids, model, names=bool(body.return_token_strs)))
+        return await off_loop(partial(_tokens, prompt.encoded.told_ids, model, names=bool(body.return_token_strs)))
 
 
 def _tokens(ids: tuple[int, ...], model: ServedModel, *, names: bool) -> JSONResponse:

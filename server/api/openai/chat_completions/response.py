@@ -6,6 +6,7 @@ from typing import Literal
 
 from typing_extensions import NotRequired, TypedDict
 
+from glmserve.api.common.passing import DONE
 from glmserve.api.common.progress import ProgressObject, progress_comment, progress_object
 from glmserve.api.openai.envelope import (
     FINISH_REASONS,
@@ -262,10 +263,6 @@ class ChunkWriter:
 
 def _delta(index: int, delta: ChunkDelta, finish_reason: Finish | None = None) -> ChunkChoice:
     return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-
-
-DONE = Event("[DONE]")
-"""Ends every stream of OpenAI's chunks."""
 
 
 def chat_stream(generation: Generation, writer: ChunkWriter, n: int, *, reports: bool = False) -> EventStream:

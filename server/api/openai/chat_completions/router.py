@@ -5,6 +5,7 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from glmserve.api.common.passing import Passed, Target, pass_on, unless_passed
 from glmserve.api.common.progress import streamed
 from glmserve.api.openai.chat_completions.protocol import ChatRequest, parse_chat_request, to_params
 from glmserve.api.openai.chat_completions.response import (
@@ -14,6 +15,7 @@ from glmserve.api.openai.chat_completions.response import (
     ChunkWriter,
     chat_completion,
     chat_stream,
+    failure,
 )
 from glmserve.api.openai.envelope import new_head
 from glmserve.generation.generate import GenerationRequest, complete, generate, unless_gone
@@ -30,6 +32,7 @@ from glmserve.model_pool.registry import ModelRegistry
 from glmserve.model_pool.served_model import ServedModel
 
 _ID_PREFIX = "chatcmpl"
+_TARGET = Target("/chat/completions", generates=True)
 
 
 def create_router(registry: ModelRegistry) -> APIRouter:
@@ -39,7 +42,9 @@ def create_router(registry: ModelRegistry) -> APIRouter:
     @router.post("/v1/chat/completions", **documented(ChatCompletion, ChatRequest, events=ChatChunk | ErrorEnvelope))
     async def chat_completions(request: Request) -> Response:
         """Answer a conversation, whole or as a stream of events."""
-        body = await read_request(request, parse_chat_request)
+        body = await read_request(request, unless_passed(registry, parse_chat_request))
+        if isinstance(body, Passed):
+            return await pass_on(body, _TARGET, request, failure)
         model = registry.get(body.model)
         context = current_request().context
         if body.stream:

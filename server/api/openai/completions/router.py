@@ -7,8 +7,9 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from glmserve.api.common.passing import DONE, Passed, Target, pass_on, unless_passed
 from glmserve.api.common.progress import progress_comment, streamed
-from glmserve.api.openai.chat_completions.response import DONE, failure
+from glmserve.api.openai.chat_completions.response import failure
 from glmserve.api.openai.completions.protocol import CompletionRequest, parse_completion_request, to_jobs
 from glmserve.api.openai.completions.response import CompletionWriter, TextCompletion
 from glmserve.api.openai.envelope import new_head
@@ -23,6 +24,8 @@ from glmserve.http.sse import Comment, Event, EventStream
 from glmserve.model_pool.registry import ModelRegistry
 from glmserve.model_pool.served_model import ServedModel
 
+_TARGET = Target("/completions", generates=True)
+
 
 def create_router(registry: ModelRegistry) -> APIRouter:
     """Return the route, answering from the models of ``registry``."""
@@ -33,7 +36,9 @@ def create_router(registry: ModelRegistry) -> APIRouter:
     )
     async def completions(request: Request) -> Response:
         """Complete texts, whole or as a stream of events."""
-        body = await read_request(request, parse_completion_request)
+        body = await read_request(request, unless_passed(registry, parse_completion_request))
+        if isinstance(body, Passed):
+            return await pass_on(body, _TARGET, request, failure)
         model = registry.completer(body.model)
         context = current_request().context
         if body.stream:

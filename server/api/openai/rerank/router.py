@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from glmserve.api.common.passing import Passed, Target, pass_on, unless_passed
 from glmserve.api.openai.rerank.protocol import (
     RerankRequest,
     ScoreRequest,
@@ -89,16 +90,20 @@ def create_router(registry: ModelRegistry) -> APIRouter:
 
     @router.post("/v2/rerank", **documented(RerankReply, RerankRequest, summary="Rerank, by Cohere's second address"))
     @router.post("/v1/rerank", **documented(RerankReply, RerankRequest))
-    async def rerank(request: Request) -> JSONResponse:
+    async def rerank(request: Request) -> Response:
         """Order documents by how well each of them answers a query."""
-        body = await read_request(request, parse_rerank_request)
+        body = await read_request(request, unless_passed(registry, parse_rerank_request, RerankModel))
+        if isinstance(body, Passed):
+            return await pass_on(body, Target("/rerank"), request)
         model = registry.reranker(body.model)
         return await unless_gone(_rerank(body, model, current_request().context), partial(hung_up, request))
 
     @router.post("/v1/score", **documented(ScoreReply, ScoreRequest))
-    async def score(request: Request) -> JSONResponse:
+    async def score(request: Request) -> Response:
         """Score pairs of texts."""
-        body = await read_request(request, parse_score_request)
+        body = await read_request(request, unless_passed(registry, parse_score_request, RerankModel))
+        if isinstance(body, Passed):
+            return await pass_on(body, Target("/score"), request)
         model = registry.reranker(body.model)
         return await unless_gone(_score(body, model, current_request().context), partial(hung_up, request))
 

@@ -89,8 +89,7 @@ def left(items: Sequence[Item], start: int, model: ServedModel) -> tuple[Item, .
     """Return the items of a prompt that begins with start number ``start``, as far as a context could hold them."""
     cuts = _truncation([item.message for item in items])
     kept = (*items[: cuts.fixed], *items[cuts.starts[start] :])
-    most = model.context_length
-    return latest(kept, most, most * model.tokenizer.max_piece_chars)
+    return latest(kept, model.context_length, model.most_characters)
 
 
 def latest(items: Sequence[Item], most_items: int, most_characters: int) -> tuple[Item, ...]:

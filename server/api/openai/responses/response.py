@@ -12,6 +12,7 @@ from glmserve.api.openai.responses.protocol import ResponsesRequest, StoredPromp
 from glmserve.api.openai.responses.tools import choice_object, tools_object
 from glmserve.engine.params import SamplingParams
 from glmserve.http.errors import InvalidRequest
+from glmserve.upstream.chat import UNSET
 
 Status = Literal["in_progress", "completed", "incomplete"]
 
@@ -112,12 +113,12 @@ class ResponseObject(TypedDict):
     reasoning: dict[str, None]
     service_tier: Literal["default"]
     store: bool
-    temperature: float
+    temperature: float | None
     text: dict[str, object]
     tool_choice: str | dict[str, object]
     tools: list[dict[str, object]]
     top_logprobs: int
-    top_p: float
+    top_p: float | None
     truncation: Literal["auto", "disabled"]
     usage: NotRequired[ResponseUsage]
 
@@ -176,12 +177,12 @@ def response_head(body: ResponsesRequest, model: str, params: SamplingParams) ->
         "reasoning": {"effort": None, "summary": None},
         "service_tier": "default",
         "store": body.store is not False,
-        "temperature": params.temperature,
+        "temperature": None if params.temperature == UNSET.temperature else params.temperature,
         "text": text_object(body.text),
         "tool_choice": choice_object(body),
         "tools": tools_object(body),
         "top_logprobs": body.top_logprobs or 0,
-        "top_p": params.top_p,
+        "top_p": None if params.top_p == UNSET.top_p else params.top_p,
         "truncation": body.truncation or "disabled",
     }
 

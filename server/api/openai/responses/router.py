@@ -127,7 +127,7 @@ class ResponsesService:
             with prompt_in("input"):
                 _check_length(job)
                 params = await off_loop(partial(to_prompt_params, job.body, job.items), context.body_bytes)
-                return len((await encode_prompt(job.model, params, context)).encoded.ids)
+                return len((await encode_prompt(job.model, params, context)).encoded.told_ids)
 
     async def _begin(
         self, job: ResponseJob, context: RequestContext
