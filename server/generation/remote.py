@@ -5,7 +5,7 @@ import logging
 import time
 
 from glmserve.engine.messages import FinishReason, SampledToken
-from glmserve.generation.detokenizer import PieceLogprob, TokenLogprob
+from glmserve.generation.detokenizer import TokenLogprob
 from glmserve.generation.output_processor import TextDelta
 from glmserve.http.errors import UpstreamDied, UpstreamError
 from glmserve.http.request_context import RequestProgress
@@ -178,7 +178,7 @@ class RemoteOutput:
     def _scored(self, token: RemoteToken) -> TokenLogprob:
         offset = self._offset
         self._offset += len(token.piece.decode("utf-8", "ignore"))
-        top = tuple(PieceLogprob(0, rival.piece, rival.logprob) for rival in token.top)
+        top = tuple(TokenLogprob(0, rival.piece, rival.logprob, offset) for rival in token.top)
         return TokenLogprob(0, token.piece, token.logprob, offset, top)
 
 
