@@ -84,6 +84,24 @@ ADVICE: Mapping[str, Advice] = MappingProxyType(
             "The response was never stored, was deleted, or was replaced by newer ones.",
             "Raise `--response-store-max`, or send the conversation again.",
         ),
+        "file_not_found": Advice(
+            "No file has this id, or not for this key.", "Upload the file; see [batches.md](batches.md)."
+        ),
+        "batch_not_found": Advice("No batch has this id, or not for this key.", "List the batches of this key."),
+        "batch_conflict": Advice(
+            "The batch has ended, or the file is the input of one that has not.", "Look at the state of the batch."
+        ),
+        "storage_full": Advice(
+            "Files and results of batches take all the space of `--batch-store-mb`.",
+            "Delete files, or raise the limit.",
+        ),
+        "too_many_batches": Advice(
+            "The key has as many files or unfinished batches as it may.", "Delete files, or wait for a batch to end."
+        ),
+        "batches_unavailable": Advice(
+            "The folder of batches cannot be used, or another server uses it.",
+            "Read the log; set another `--batch-dir`.",
+        ),
         "thread_not_found": Advice(
             "A thread of Anthropic's API is continued; the server stores none.", "Send the whole conversation."
         ),

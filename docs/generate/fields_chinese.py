@@ -56,6 +56,12 @@ _EXTENSIONS = (
 
 DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
     {
+        "Time for the whole batch: `24h`. Extension: any number of `s`, `m`, `h` or `d`, at most 30 days.":
+            "整个批量任务的时间：`24h`。扩展：任意数目的 `s`、`m`、`h` 或 `d`，最多 30 天。",
+        "Address that all lines are for.": "所有行的地址。",
+        "Id of an uploaded file: JSONL, one request a line.": "已上传文件的 id：JSONL，每行一个请求。",
+        "At most 16 strings, which the batch repeats.": "最多 16 个字符串，批量任务的应答会重复它们。",
+        "Lifetime of the output files. Default: `--batch-file-days`.": "输出文件的期限。默认为 `--batch-file-days`。",
         "1 to 10000 texts, or objects with `text`.": "1 到 10000 个文本，或带 `text` 的对象。",
         "A document is one chunk.": "一个文档是一块。",
         "A response is generated only while its request is open.": "应答只在请求打开时生成。",

@@ -13,6 +13,7 @@ from docs.generate.schema_text import value_text
 from glmserve.api.anthropic.protocol import MessagesRequest, PromptRequest
 from glmserve.api.common.base import RequestObject
 from glmserve.api.common.field_policy import Ignored, Rejected
+from glmserve.api.openai.batches import BatchRequest
 from glmserve.api.openai.chat_completions.protocol import MESSAGE_REJECTED, ChatRequest
 from glmserve.api.openai.completions.protocol import CompletionRequest
 from glmserve.api.openai.embeddings import EmbeddingRequest
@@ -34,6 +35,7 @@ ENDPOINTS: Mapping[str, type[RequestObject]] = MappingProxyType(
         "/v1/tasks/{id}/judge": JudgeRequest,
         "/v1/messages": MessagesRequest,
         "/v1/messages/count_tokens": PromptRequest,
+        "/v1/batches": BatchRequest,
     }
 )
 """The paths, and the models of their bodies."""

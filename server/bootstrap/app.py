@@ -17,13 +17,16 @@ from starlette.types import Scope
 from glmserve.api import ops
 from glmserve.api.anthropic import router as anthropic
 from glmserve.api.anthropic.response import failure
-from glmserve.api.openai import embeddings, models, tasks, tokenize
+from glmserve.api.openai import batches, embeddings, files, models, tasks, tokenize
 from glmserve.api.openai.chat_completions import router as chat
 from glmserve.api.openai.completions import router as completions
 from glmserve.api.openai.rerank import router as rerank
 from glmserve.api.openai.responses import router as responses
 from glmserve.api.openai.responses.conversation import ResponseStore
 from glmserve.api.openai.responses.router import ResponsesService
+from glmserve.batches.answering import LineAnswers
+from glmserve.batches.input_lines import ENDPOINTS
+from glmserve.batches.service import BatchOptions, BatchService
 from glmserve.chat.prompts.messages import PromptError
 from glmserve.chat.tasks.task import Task
 from glmserve.chat.tools.types import ToolError
@@ -40,7 +43,7 @@ from glmserve.http.middleware.request_limits import BodyLimit, Shedding, TimeLim
 from glmserve.http.middleware.request_log import AccessLog, IgnoredFields, Spans, SpanWriter
 from glmserve.http.openapi import Tag, openapi_of
 from glmserve.http.origins import LOCAL, Origins
-from glmserve.http.request_record import Limits, RequestIds, current_request
+from glmserve.http.request_record import Limits, RequestIds, RequestRecord, current_request
 from glmserve.model_pool.registry import ModelRegistry
 from glmserve.observability.collectors import EngineMetrics, MetricsMiddleware, RequestMetrics
 from glmserve.page import router as page
@@ -80,6 +83,8 @@ class ApiOptions:
     """Refuse fields that are not known, in place of leaving them out."""
     legacy_room: bool = True
     """Whether answers of the legacy addresses may pass max_length where the prompt fills it."""
+    batches: BatchOptions | None = None
+    """Where batches are kept; None serves none."""
     page: bool = True
     """Whether browsers get the chat page at ``/`` and the API's at ``/docs``."""
 
@@ -104,26 +109,31 @@ def create_app(
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
-        lifespan=_lifespan(registry, options.spans),
     )
     metrics = CollectorRegistry()
+    request_metrics = RequestMetrics(metrics)
+    renderer = _renderer(clock)
     metrics.register(EngineMetrics(registry))
     document = partial(openapi_of, app, needs_key=bool(options.keys))
     pages = (page.create_router(document),) if options.page else ()
-    routers = (*_routers(registry, options, clock, metrics), *pages)
+    answering = _answering(registry, options)
+    service = _batches(options, answering, renderer, request_metrics)
+    routers = (*_routers(registry, options, clock, metrics), *answering, *_batch_routers(service), *pages)
+    app.router.lifespan_context = _lifespan(registry, options.spans, service)
     for router in routers:
         app.include_router(router)
     app.add_api_route("/openapi.json", lambda: JSONResponse(document()), include_in_schema=False)
-    renderer = _renderer(clock)
     addresses = Addresses(("/openapi.json", *(route.path for route in _routes(routers))))
-    for kind in (ApiError, EngineError, PromptError, ToolError, HTTPException):
-        app.add_exception_handler(kind, _handler(renderer, addresses))
+    _handle_errors(app, renderer, addresses)
     generating = _generating(routers)
-    app.add_middleware(BodyLimit, limit=options.max_body_bytes)
+    app.add_middleware(BodyLimit, limit=options.max_body_bytes, applies=lambda path: path != files.PATH)
+    if options.batches is not None:
+        most = options.batches.most_file_bytes + options.max_body_bytes
+        app.add_middleware(BodyLimit, limit=most, applies=lambda path: path == files.PATH)
     app.add_middleware(Shedding, paths=generating, check_room=partial(_check_room, registry), renderer=renderer)
     app.add_middleware(IgnoredFields, strict=options.strict_fields)
     _surround(app, options, renderer)
-    app.add_middleware(MetricsMiddleware, request_metrics=RequestMetrics(metrics), generating=generating)
+    app.add_middleware(MetricsMiddleware, request_metrics=request_metrics, generating=generating)
     if options.spans is not None:
         app.add_middleware(Spans, writer=options.spans, generating=generating)
     app.add_middleware(ResolveAddress, addresses=addresses)
@@ -136,23 +146,55 @@ def create_app(
 def _routers(
     registry: ModelRegistry, options: ApiOptions, clock: Callable[[], datetime], metrics: CollectorRegistry
 ) -> tuple[APIRouter, ...]:
-    """Return all routes."""
-    answering = ResponsesService(
-        registry, ResponseStore(options.max_responses, options.max_response_bytes), options.tasks
-    )
+    """Return the routes beside ``_answering`` and ``_batch_routers``."""
     return (
-        chat.create_router(registry),
-        completions.create_router(registry),
-        embeddings.create_router(registry),
         rerank.create_router(registry),
         tokenize.create_router(registry),
         tasks.create_router(options.tasks),
         models.create_router(registry),
-        responses.create_router(answering),
         anthropic.create_router(registry),
         ops.create_router(registry, metrics),
         legacy.create_router(registry, clock, keep_room=options.legacy_room),
     )
+
+
+def _answering(registry: ModelRegistry, options: ApiOptions) -> tuple[APIRouter, ...]:
+    """Return the routes that the lines of a batch may use."""
+    stored = ResponseStore(options.max_responses, options.max_response_bytes)
+    return (
+        chat.create_router(registry),
+        completions.create_router(registry),
+        embeddings.create_router(registry),
+        responses.create_router(ResponsesService(registry, stored, options.tasks)),
+    )
+
+
+def _batches(
+    options: ApiOptions,
+    routers: Iterable[APIRouter],
+    renderer: ErrorRenderer,
+    request_metrics: RequestMetrics,
+) -> BatchService | None:
+    """Return the batches, whose lines are requests to ``routers`` in this process."""
+    if options.batches is None:
+        return None
+    lines = FastAPI(openapi_url=None)
+    for router in routers:
+        lines.include_router(router)
+    _handle_errors(lines, renderer, Addresses(ENDPOINTS))
+    lines.add_middleware(IgnoredFields, strict=options.strict_fields)
+    lines.add_middleware(ServerErrorMiddleware, renderer=renderer)
+
+    def record_of(owner: str) -> RequestRecord:
+        prefix_owner = "" if options.share_prefixes else owner
+        return RequestRecord(key=owner, prefix_owner=prefix_owner, log_texts=options.log_prompts, background=True)
+
+    answers = LineAnswers(lines, record_of, request_metrics.batch_line)
+    return BatchService(options.batches, answers, options.keys.knows)
+
+
+def _batch_routers(service: BatchService | None) -> tuple[APIRouter, ...]:
+    return () if service is None else (files.create_router(service), batches.create_router(service))
 
 
 def _surround(app: FastAPI, options: ApiOptions, renderer: ErrorRenderer) -> None:
@@ -202,6 +244,11 @@ def _renderer(clock: Callable[[], datetime]) -> ErrorRenderer:
     return ErrorRenderer({**old, anthropic.PATH: failure})
 
 
+def _handle_errors(app: FastAPI, renderer: ErrorRenderer, addresses: Addresses) -> None:
+    for kind in (ApiError, EngineError, PromptError, ToolError, HTTPException):
+        app.add_exception_handler(kind, _handler(renderer, addresses))
+
+
 def _handler(renderer: ErrorRenderer, addresses: Addresses) -> Callable[[Request, Exception], Awaitable[JSONResponse]]:
     async def handle(request: Request, error: Exception) -> JSONResponse:
         if isinstance(error, HTTPException) and error.status_code == 404:
@@ -215,17 +262,21 @@ def _handler(renderer: ErrorRenderer, addresses: Addresses) -> Callable[[Request
 
 
 def _lifespan(
-    registry: ModelRegistry, spans: SpanWriter | None
+    registry: ModelRegistry, spans: SpanWriter | None, service: BatchService | None
 ) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     """Return the lifespan: models load beside the server, so that /health can say how it stands."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(registry.start())
+        if service is not None:
+            service.start()
         try:
             yield
         finally:
             loading.cancel()
+            if service is not None:
+                await service.stop()
             await asyncio.gather(loading, return_exceptions=True)
             await registry.stop()
             if spans is not None:

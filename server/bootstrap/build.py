@@ -13,6 +13,9 @@ from types import MappingProxyType
 
 from fastapi import FastAPI
 
+from glmserve.batches.records import DAY_S
+from glmserve.batches.runner import RunnerOptions
+from glmserve.batches.service import BatchOptions
 from glmserve.bootstrap.app import ApiOptions, create_app
 from glmserve.bootstrap.engine_config import MODE_FOLDER, ModelPlan, engine_config
 from glmserve.bootstrap.model_source import ModelSource
@@ -106,6 +109,9 @@ def template_format(file: FileTemplate) -> TemplateFormat:
         renderer.close()
         raise
 
+
+LINES_PER_PLACE = 2
+"""Lines of a batch that are asked at once, for each sequence that the engine computes: the next ones wait there."""
 
 log = logging.getLogger(__name__)
 
@@ -210,8 +216,23 @@ def api_options(settings: Settings, tasks: Mapping[str, Task] = _NO_TASKS) -> Ap
         access_log=settings.access_log,
         log_prompts=settings.log_prompts,
         strict_fields=settings.strict_fields,
+        batches=batch_options(settings),
         page=settings.page,
         legacy_room=settings.legacy_room,
+    )
+
+
+def batch_options(settings: Settings) -> BatchOptions | None:
+    """Return where batches are kept, or None where none are served."""
+    if not settings.batch_store_mb:
+        return None
+    at_once = LINES_PER_PLACE * max(model.parallel for model in settings.models)
+    return BatchOptions(
+        folder=settings.batch_dir or settings.cache_dir / "batches",
+        most_bytes=int(settings.batch_store_mb * 1e6),
+        most_file_bytes=int(settings.batch_file_mb * 1e6),
+        file_seconds=int(settings.batch_file_days * DAY_S),
+        runner=RunnerOptions(lines_at_once=at_once, most_line_bytes=int(settings.max_body_mb * 1e6)),
     )
 
 

@@ -333,6 +333,19 @@ class Settings(ModelDefaults):
         description="Maximum total size (MB) of stored responses usable as previous_response_id; 0 stores none.",
     )
     response_store_max: int = Field(1000, ge=0, description="Maximum number of stored responses.")
+    batch_dir: Path | None = Field(
+        None, description="Folder of the files and batches of /v1/batches; unless set, batches in the cache folder."
+    )
+    batch_store_mb: float = Field(
+        2000.0,
+        ge=0,
+        description="Maximum total size (MB) of the files of batches, results included; 0 serves no batches. With "
+        "keys, one key gets half of it.",
+    )
+    batch_file_mb: float = Field(200.0, gt=0, description="Maximum size of an uploaded file of a batch in MB.")
+    batch_file_days: float = Field(
+        30.0, ge=0, description="Days after which files of batches are deleted unless they say so themselves; 0 never."
+    )
     request_timeout: float = Field(
         3600.0, ge=0, description="Maximum duration of a request in seconds; 0 is unlimited."
     )

@@ -12,6 +12,12 @@ ApiError
 ├── PromptNotFound           no stored prompt has that id
 ├── ResponseNotFound         no response of that id is stored
 │   └── PreviousResponseNotFound the same, for previous_response_id
+├── StoredFileNotFound       no file of that id is stored
+├── BatchNotFound            no batch of that id is stored
+├── BatchConflict            a file or batch is not in the state for that
+├── StorageFull              files and batches take all the space that they may
+├── TooManyBatches           the caller has as many files or unfinished batches as it may
+├── BatchesUnavailable       files and batches cannot be kept now
 ├── ThreadNotFound           a thread of Anthropic's API, none of which are stored
 ├── InvalidKey               no API key, or an unknown one
 ├── CrossSiteRefused         sent by a page of another site, without keys
@@ -150,6 +156,51 @@ class ResponseNotFound(ApiError):
 
 class PreviousResponseNotFound(ResponseNotFound):
     """previous_response_id names a response that is not stored; 400, as at OpenAI, where retrieval is a 404."""
+
+
+class StoredFileNotFound(ApiError):
+    """No file of that id is stored, for this caller."""
+
+    def __init__(self, file_id: str, *, param: str | None = None) -> None:
+        """``param`` is the field that named it, where one did."""
+        super().__init__(
+            f"there is no file {shown(file_id)}: it was never stored, was deleted, or is expired", param=param
+        )
+
+
+class BatchNotFound(ApiError):
+    """No batch of that id is stored, for this caller."""
+
+    def __init__(self, batch_id: str) -> None:
+        """``batch_id`` is as the caller wrote it."""
+        super().__init__(f"there is no batch {shown(batch_id)}: it was never created, or ended long ago")
+
+
+class BatchConflict(ApiError):
+    """The file or batch is not in a state in which that is possible."""
+
+
+class StorageFull(ApiError):
+    """The files of batches take all the space that they may."""
+
+    def __init__(self, most_bytes: int) -> None:
+        """``most_bytes`` is the space of the caller."""
+        super().__init__(
+            f"files and results of batches take all of their {most_bytes / 1e6:g} MB; delete files, or raise "
+            "--batch-store-mb"
+        )
+
+
+class TooManyBatches(ApiError):
+    """The caller has as many files or unfinished batches as it may."""
+
+    def __init__(self, what: str, most: int) -> None:
+        """``what`` there are ``most`` of."""
+        super().__init__(f"there are {most} {what}, which is the limit; delete some, or wait until some have ended")
+
+
+class BatchesUnavailable(ApiError):
+    """Files and batches cannot be kept: the folder cannot be used, or they are switched off."""
 
 
 class ThreadNotFound(ApiError):

@@ -115,7 +115,16 @@ async def hung_up(request: Request) -> None:
 
 
 def _checked(body: list[bytes], check: Callable[[dict[str, object]], _T], *, unique_keys: bool) -> _T:
-    """Return ``check`` applied to the only item of ``body``, which is taken out so that its memory is freed."""
+    """Return ``check`` applied to the object in ``body``."""
+    return check(parse_object(body, unique_keys=unique_keys))
+
+
+def parse_object(body: list[bytes], *, unique_keys: bool = True) -> dict[str, object]:
+    """Return the object in the only item of ``body``, which is taken out so that its memory is freed.
+
+    Raises:
+        InvalidRequest: it is none, or holds what is no text or no number, or too much to parse.
+    """
     data = body.pop()
     text = _decode(data)
     if is_too_much(data if json.detect_encoding(data) == "utf-8" else text.encode()):
@@ -130,7 +139,7 @@ def _checked(body: list[bytes], check: Callable[[dict[str, object]], _T], *, uni
     del text
     if numbers.infinite or may_be_broken:
         _refuse_impossible(value)
-    return check(value)
+    return value
 
 
 def _decode(body: bytes) -> str:

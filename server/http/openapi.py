@@ -78,6 +78,7 @@ class Tag(str, Enum):
     GENERATION = "generation"
     TEXT = "text"
     MODELS = "models"
+    BATCHES = "batches"
     OPERATION = "operation"
 
 
@@ -102,6 +103,7 @@ def documented(
     tag: Tag = Tag.GENERATION,
     summary: str | None = None,
     media_type: str = "application/json",
+    body_type: str = "application/json",
 ) -> RouteDocs:
     """Return FastAPI's arguments of a route; see above."""
     schemas: dict[str, object] = {}
@@ -113,7 +115,7 @@ def documented(
     kinds = {*_ANY_ROUTE, *errors}
     if body is not None:
         kinds.update(_ANY_BODY)
-        content = {"application/json": {"schema": _refer(body, "validation", schemas)}}
+        content = {body_type: {"schema": _refer(body, "validation", schemas)}}
         extra["requestBody"] = {"required": True, "content": content}
     failing = {"application/json": {"schema": _refer(failure, "serialization", schemas)}}
     described = [(200, "Success", success), *((status, text, failing) for status, text in _statuses(kinds))]

@@ -108,7 +108,7 @@ class RequestMetrics(Collector):
         self._generation_tokens: Tally[str] = Tally()
         counters = (
             metrics.RECEIVED, metrics.SUCCESS, metrics.ABORTED, metrics.REFUSED, metrics.FAILED,
-            metrics.WASTED_TOKENS, metrics.KEY_REQUESTS, metrics.KEY_TOKENS, metrics.HTTP,
+            metrics.WASTED_TOKENS, metrics.KEY_REQUESTS, metrics.KEY_TOKENS, metrics.BATCH_LINES, metrics.HTTP,
         )  # fmt: skip
         self._counters = {metric: _counter(metric, registry) for metric in counters}
         histograms = (metrics.TTFT, metrics.INTER_TOKEN, metrics.END_TO_END, metrics.QUEUE)
@@ -133,6 +133,15 @@ class RequestMetrics(Collector):
             self._observe(record, generation)
         if record.key:
             self._counters[metrics.KEY_REQUESTS].labels(record.key, outcome.end.value).inc()
+            self._counters[metrics.KEY_TOKENS].labels(record.key).inc(record.tokens)
+
+    def batch_line(self, record: RequestRecord, status: int) -> None:
+        """A line of a batch has ended: its tokens count, and its times do not."""
+        for generation in record.generations:
+            self._prompt_tokens[generation.model] += generation.prompt_tokens
+            self._generation_tokens[generation.model] += generation.completion_tokens
+        self._counters[metrics.BATCH_LINES].labels("failed" if status >= 400 else "completed").inc()
+        if record.key:
             self._counters[metrics.KEY_TOKENS].labels(record.key).inc(record.tokens)
 
     def http(self, route: str, method: str, status: int) -> None:

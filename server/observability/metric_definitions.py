@@ -120,6 +120,9 @@ KEY_REQUESTS = MetricSpec(
     "key_requests", MetricKind.COUNTER, "Requests by API key and outcome, if keys are set.", ("key", "outcome")
 )
 KEY_TOKENS = MetricSpec("key_tokens", MetricKind.COUNTER, "Prompt and generated tokens by API key.", ("key",))
+BATCH_LINES = MetricSpec(
+    "batch_lines", MetricKind.COUNTER, "Lines of batches that were answered, or failed.", ("outcome",)
+)
 HTTP = MetricSpec(
     "http_requests", MetricKind.COUNTER, "All HTTP requests; route is other for an unknown path.",
     ("route", "method", "status"),
@@ -127,6 +130,6 @@ HTTP = MetricSpec(
 
 REQUEST_METRICS = (
     RECEIVED, SUCCESS, ABORTED, REFUSED, FAILED, PROMPT_TOKENS, GENERATION_TOKENS, WASTED_TOKENS,
-    TTFT, INTER_TOKEN, END_TO_END, QUEUE, KEY_REQUESTS, KEY_TOKENS, HTTP,
+    TTFT, INTER_TOKEN, END_TO_END, QUEUE, KEY_REQUESTS, KEY_TOKENS, BATCH_LINES, HTTP,
 )  # fmt: skip
 """Metrics counted per request in the API process."""

@@ -50,6 +50,10 @@ class ApiKeyStore:
     def __len__(self) -> int:
         return len(self._keys)
 
+    def knows(self, key_id: str) -> bool:
+        """Return whether there is a key of this id; without any keys, the id of all callers is empty."""
+        return any(key.id == key_id for key in self._keys) if self._keys else not key_id
+
     def find(self, secret: bytes) -> ApiKey | None:
         """Return the key with this secret.
 

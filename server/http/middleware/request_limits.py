@@ -47,10 +47,11 @@ class BodyLimit:
     The refusal is raised where the route reads the body, so each dialect words it its own way.
     """
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        """Wrap ``app``."""
+    def __init__(self, app: ASGIApp, limit: int, applies: Callable[[str], bool] = bool) -> None:
+        """Wrap ``app``; ``applies`` tells of a path whether the limit holds there."""
         self._app = app
         self._limit = limit
+        self._applies = applies
         self._uploads: dict[_Upload, None] = {}
         """Incomplete bodies, oldest first."""
         self._incomplete_bytes = 0
@@ -58,7 +59,7 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or not self._applies(scope["path"]):
             return await self._app(scope, receive, send)
         headers = Headers(scope=scope)
         upload = _Upload(encoding=headers.get("content-encoding", "").strip())

@@ -10,6 +10,7 @@ from glmserve.bootstrap.build import (
     AssemblyError,
     api_options,
     assemble,
+    batch_options,
     load_fitting,
     load_policy,
     sampling_defaults,
@@ -73,6 +74,7 @@ API_FIELDS = {
 ELSEWHERE = {"model", "host", "port", "log_level", "log_format", "tracing", "quant", "cache_dir", "max_body_mb", "lora",
              "prompt_format", "chat_template", "prefix", "default_model", "pin", "pinned_disk_mb", "hub",
              "prompts", "builtin_tasks", "pin_task", "response_store_mb",
+             "batch_dir", "batch_store_mb", "batch_file_mb", "batch_file_days",
              "shutdown_seconds", "drain_seconds", "stall_seconds", "max_connections",
              "api_key", "api_key_file", "key_requests", "key_tokens", "key_concurrent"}  # fmt: skip
 
@@ -197,6 +199,21 @@ def test_settings_do_not_show_their_keys() -> None:
 @pytest.mark.parametrize("name", API_FIELDS)
 def test_a_setting_reaches_the_api(name: str) -> None:
     assert getattr(api_options(sampled()), API_FIELDS[name]) == SAMPLES[name].value
+
+
+def test_batches_are_kept_where_and_as_long_as_the_settings_say(tmp_path: Path) -> None:
+    options = batch_options(
+        settings(cache_dir=tmp_path, batch_store_mb=1, batch_file_mb=2, batch_file_days=3, parallel=5)
+    )
+    assert options is not None
+    assert options.folder == tmp_path / "batches"
+    assert (options.most_bytes, options.most_file_bytes, options.file_seconds) == (10**6, 2 * 10**6, 3 * 24 * 3600)
+    assert options.runner.lines_at_once == 10
+    assert not options.folder.exists()
+    elsewhere = batch_options(settings(batch_dir=tmp_path))
+    assert elsewhere is not None
+    assert elsewhere.folder == tmp_path
+    assert batch_options(settings(batch_store_mb=0)) is None
 
 
 def test_limits_are_in_megabytes() -> None:

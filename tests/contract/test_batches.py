@@ -1,0 +1,397 @@
+"""Files and batches as the official client uses them, on a scripted engine."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import httpx
+import pytest
+from openai import APIStatusError, AsyncOpenAI, BadRequestError, ConflictError, NotFoundError
+from openai.types import Batch
+
+from glmserve.batches.service import BatchOptions
+from glmserve.bootstrap.app import ApiOptions
+from glmserve.engine.errors import EngineDied, QueueFull
+from glmserve.http.middleware.auth import ApiKeyStore, parse_keys
+from glmserve.http.request_record import Limits
+from tests.support.api import MODEL, connect, make_app
+from tests.support.scripted_engine import ScriptedEngine
+
+CHAT = "/v1/chat/completions"
+Line = Mapping[str, object]
+
+
+def line(custom_id: str, content: str = "hi", url: str = CHAT, **body: object) -> Line:
+    asked = {"model": MODEL, "messages": [{"role": "user", "content": content}], **body}
+    return {"custom_id": custom_id, "method": "POST", "url": url, "body": asked}
+
+
+def jsonl(*lines: Line) -> bytes:
+    return b"".join(json.dumps(one).encode() + b"\n" for one in lines)
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> ApiOptions:
+    return ApiOptions(batches=BatchOptions(tmp_path / "batches"))
+
+
+@pytest.fixture
+async def http(engine: ScriptedEngine, options: ApiOptions) -> AsyncIterator[httpx.AsyncClient]:
+    async with connect(make_app(engine, options)) as client:
+        yield client
+
+
+async def ended(openai: AsyncOpenAI, batch: Batch, *states: str) -> Batch:
+    """Wait until a batch has ended, or has one of ``states``."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        batch = await openai.batches.retrieve(batch.id)
+        if batch.status in (states or ("completed", "failed", "expired", "cancelled")):
+            return batch
+        await asyncio.sleep(0.01)
+    raise TimeoutError(batch)
+
+
+async def run(openai: AsyncOpenAI, content: bytes, endpoint: str = CHAT, window: str = "24h") -> Batch:
+    file = await openai.files.create(file=("in.jsonl", content), purpose="batch")
+    return await openai.batches.create(input_file_id=file.id, endpoint=endpoint, completion_window=window)  # type: ignore[arg-type]
+
+
+async def lines_of(openai: AsyncOpenAI, file_id: str | None) -> list[dict[str, object]]:
+    if file_id is None:
+        return []
+    return [json.loads(text) for text in (await openai.files.content(file_id)).text.splitlines()]
+
+
+async def test_a_batch_from_its_file_to_its_output(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:
+    content = jsonl(line("a", "one"), line("b", "two\u2028three"), line("wrong", temperature=9))
+    file = await openai.files.create(file=("in.jsonl", content), purpose="batch")
+    assert (file.bytes, file.filename, file.purpose, file.status) == (len(content), "in.jsonl", "batch", "processed")
+    created = await openai.batches.create(
+        input_file_id=file.id, endpoint=CHAT, completion_window="24h", metadata={"job": "nightly"}
+    )
+    assert created.status == "validating"
+    batch = await ended(openai, created)
+    assert batch.status == "completed"
+    assert batch.model == MODEL
+    assert batch.metadata == {"job": "nightly"}
+    assert batch.request_counts is not None
+    assert batch.request_counts.model_dump() == {"total": 3, "completed": 2, "failed": 1}
+    stages = (batch.created_at, batch.in_progress_at, batch.finalizing_at, batch.completed_at)
+    assert None not in stages
+    assert list(stages) == sorted(stages)  # type: ignore[type-var]
+    answers = await lines_of(openai, batch.output_file_id)
+    assert [answer["custom_id"] for answer in answers] == ["a", "b"]
+    texts = [answer["response"]["body"]["choices"][0]["message"]["content"] for answer in answers]  # type: ignore[index]
+    assert texts == ["你问的是：one", "你问的是：two\u2028three"]
+    assert all(answer["error"] is None for answer in answers)
+    (failed,) = await lines_of(openai, batch.error_file_id)
+    assert failed["custom_id"] == "wrong"
+    assert failed["response"]["status_code"] == 400  # type: ignore[index]
+    assert failed["response"]["body"]["error"]["param"] == "temperature"  # type: ignore[index]
+    assert batch.usage is not None
+    assert batch.usage.total_tokens == sum(a["response"]["body"]["usage"]["total_tokens"] for a in answers)  # type: ignore[index]
+    assert all(one.caller.background and one.caller.id == "batch:" for one in engine.submissions)
+
+
+async def test_a_line_is_answered_as_a_request_over_http(openai: AsyncOpenAI, http: httpx.AsyncClient) -> None:
+    bodies: dict[str, Mapping[str, object]] = {
+        CHAT: {"messages": [{"role": "user", "content": "x"}], "seed": 1, "logprobs": True},
+        "/v1/completions": {"prompt": ["a", "b"], "max_tokens": 3},
+        "/v1/responses": {"input": "x", "store": False},
+    }
+    for endpoint, body in bodies.items():
+        bad = {**body, "max_tokens": "many", "max_output_tokens": "many"}
+        lines = [{"custom_id": f"{n}", "method": "POST", "url": endpoint, "body": b} for n, b in enumerate((body, bad))]
+        batch = await ended(openai, await run(openai, jsonl(*lines), endpoint))
+        told = await lines_of(openai, batch.output_file_id) + await lines_of(openai, batch.error_file_id)
+        assert [one["custom_id"] for one in told] == ["0", "1"]
+        for one, asked in zip(told, (body, bad), strict=True):
+            direct = await http.post(endpoint, json=asked)
+            assert one["response"]["status_code"] == direct.status_code  # type: ignore[index]
+            assert _lasting(one["response"]["body"]) == _lasting(direct.json())  # type: ignore[index]
+
+
+def _lasting(value: object) -> object:
+    """Leave out what is another one in each reply."""
+    if isinstance(value, dict):
+        return {k: _lasting(v) for k, v in value.items() if k not in ("id", "created", "created_at", "completed_at")}
+    return [_lasting(v) for v in value] if isinstance(value, list) else value
+
+
+async def test_an_input_with_faults_fails_and_says_where(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:
+    content = b"\n".join(
+        (
+            jsonl(line("a")).strip(),
+            b"{not json",
+            jsonl(line("a")).strip(),
+            b'{"custom_id": "n\x00", "method": "POST"}',
+            jsonl(line("b", url="/v1/models")).strip(),
+            jsonl(line("c", url="/v1/embeddings")).strip(),
+            jsonl({**line("d"), "method": "GET"}).strip(),
+            jsonl({**line("e"), "body": "x"}).strip(),
+            b'{"method": "POST"}',
+            b"[1]",
+            b"\xff\xfe",
+            b"[" * 50_000,
+            b'{"custom_id": "x", "custom_id": "y"}',
+        )
+    )
+    batch = await ended(openai, await run(openai, content))
+    assert batch.status == "failed"
+    assert batch.errors is not None
+    assert batch.errors.data is not None
+    assert [(one.line, one.code) for one in batch.errors.data] == [
+        (2, "invalid_json_line"),
+        (3, "duplicate_custom_id"),
+        (4, "invalid_json_line"),
+        (5, "invalid_url"),
+        (6, "invalid_url"),
+        (7, "invalid_method"),
+        (8, "missing_required_parameter"),
+        (9, "missing_required_parameter"),
+        (10, "invalid_json_line"),
+        (11, "invalid_json_line"),
+        (12, "invalid_json_line"),
+        (13, "invalid_json_line"),
+    ]
+    assert not engine.submissions
+    empty = await ended(openai, await run(openai, b"\n\n"))
+    assert empty.errors is not None
+    assert empty.errors.data is not None
+    assert [one.code for one in empty.errors.data] == ["empty_file"]
+
+
+async def test_a_batch_is_cancelled_and_keeps_what_was_answered(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:
+    engine.reply = lambda asked: "x" * (3000 if "slow" in asked.prompt else 1)
+    engine.step_seconds = 0.01
+    lines = [line("quick"), *(line(f"slow {n}", "slow") for n in range(40))]
+    batch = await run(openai, jsonl(*lines))
+    while not (batch.request_counts and batch.request_counts.completed):
+        await asyncio.sleep(0.01)
+        batch = await openai.batches.retrieve(batch.id)
+    cancelling = await openai.batches.cancel(batch.id)
+    assert cancelling.status == "cancelling"
+    assert cancelling.cancelling_at
+    batch = await ended(openai, batch)
+    assert batch.status == "cancelled"
+    assert engine.running == 0
+    assert [one["custom_id"] for one in await lines_of(openai, batch.output_file_id)] == ["quick"]
+    assert (await openai.batches.cancel(batch.id)).status == "cancelled"
+
+
+async def test_what_was_not_answered_in_time_is_in_the_error_file(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:
+    engine.reply = lambda asked: "x" * (100_000 if "slow" in asked.prompt else 1)
+    engine.step_seconds = 0.01
+    lines = [line("quick"), *(line(f"slow {n}", "slow", max_tokens=4000) for n in range(20))]
+    batch = await ended(openai, await run(openai, jsonl(*lines), window="3s"))
+    assert batch.status == "expired"
+    assert batch.expired_at
+    assert [one["custom_id"] for one in await lines_of(openai, batch.output_file_id)] == ["quick"]
+    left = await lines_of(openai, batch.error_file_id)
+    assert [one["custom_id"] for one in left] == [f"slow {n}" for n in range(20)]
+    assert {one["error"]["code"] for one in left} == {"batch_expired"}  # type: ignore[index]
+    with pytest.raises(ConflictError):
+        await openai.batches.cancel(batch.id)
+
+
+async def test_lists_have_cursors(openai: AsyncOpenAI) -> None:
+    file = await openai.files.create(file=("x.jsonl", jsonl(line("a"))), purpose="batch")
+    made = [
+        (await openai.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")).id
+        for _ in range(5)
+    ]
+    first = await openai.batches.list(limit=2)
+    assert [one.id for one in first.data] == made[:2:-1]
+    assert first.has_more
+    assert [one.id async for one in openai.batches.list(limit=2)] == made[::-1]
+    for batch_id in made:
+        await ended(openai, await openai.batches.retrieve(batch_id))
+    files = [one async for one in openai.files.list(limit=3, order="asc")]
+    assert files[0].id == file.id
+    assert len(files) == 6
+    assert len({one.id for one in files}) == 6
+    assert [one.id async for one in openai.files.list(purpose="batch")] == [file.id]
+    assert [one async for one in openai.files.list(purpose="batch", after=file.id)] == []
+    for wrong in ({"limit": 0}, {"limit": 101}, {"after": "batch_none"}, {"order": "up"}):
+        with pytest.raises(BadRequestError):
+            await openai.batches.list(extra_query=wrong)
+
+
+async def test_a_file_is_retrieved_and_deleted(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:
+    content = jsonl(*(line(f"{n}", "中文" * 5000) for n in range(40)))  # several pieces
+    file = await openai.files.create(file=("名字.jsonl", content), purpose="batch")
+    assert (await openai.files.retrieve(file.id)) == file
+    assert file.filename == "名字.jsonl"
+    assert (await openai.files.content(file.id)).content == content
+    engine.endless = True
+    batch = await openai.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
+    with pytest.raises(ConflictError, match="cancel the batch first"):
+        await openai.files.delete(file.id)
+    await openai.batches.cancel(batch.id)
+    await ended(openai, batch)
+    assert (await openai.files.delete(file.id)).deleted
+    for gone in (openai.files.retrieve, openai.files.content, openai.files.delete):
+        with pytest.raises(NotFoundError):
+            await gone(file.id)
+    with pytest.raises(NotFoundError):
+        await openai.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
+
+
+async def test_a_file_and_a_batch_are_of_the_key_that_made_them(engine: ScriptedEngine, tmp_path: Path) -> None:
+    keys = ApiKeyStore(parse_keys(["anna:secret-of-anna", "bert:secret-of-bert"], Limits(), "test"))
+    options = ApiOptions(batches=BatchOptions(tmp_path / "batches"), keys=keys)
+    async with connect(make_app(engine, options)) as http:
+        anna, bert = (
+            AsyncOpenAI(base_url="http://testserver/v1", api_key=key, http_client=http, max_retries=0)
+            for key in ("secret-of-anna", "secret-of-bert")
+        )
+        batch = await ended(anna, await run(anna, jsonl(line("a"))))
+        assert batch.output_file_id
+        assert [one.caller.id for one in engine.submissions] == ["batch:anna"]
+        assert engine.submissions[0].caller.scope.owner == "anna"
+        for attempt in (
+            bert.files.retrieve(batch.input_file_id),
+            bert.files.content(batch.output_file_id),
+            bert.files.delete(batch.output_file_id),
+            bert.batches.retrieve(batch.id),
+            bert.batches.cancel(batch.id),
+            bert.batches.create(input_file_id=batch.input_file_id, endpoint=CHAT, completion_window="24h"),
+        ):
+            with pytest.raises(NotFoundError):
+                await attempt
+        assert [one async for one in bert.files.list()] == [one async for one in bert.batches.list()] == []
+        with pytest.raises(BadRequestError):
+            await bert.batches.list(after=batch.id)
+
+
+@pytest.mark.parametrize("fault", [EngineDied("it died"), QueueFull(64)], ids=["the engine dies", "the queue is full"])
+async def test_a_fault_that_is_not_the_line_s_is_tried_again(
+    openai: AsyncOpenAI, engine: ScriptedEngine, fault: Exception
+) -> None:
+    engine.reject = fault
+    batch = await run(openai, jsonl(*(line(f"{n}") for n in range(3))))
+    await ended(openai, batch, "in_progress")
+    await asyncio.sleep(0.1)
+    engine.reject = None
+    batch = await ended(openai, batch)
+    assert batch.request_counts is not None
+    assert batch.request_counts.completed == 3
+
+
+async def test_streams_and_wrong_requests_are_refused(openai: AsyncOpenAI, http: httpx.AsyncClient) -> None:
+    batch = await ended(openai, await run(openai, jsonl(line("a", stream=True))))
+    (failed,) = await lines_of(openai, batch.error_file_id)
+    assert failed["response"]["body"]["error"]["param"] == "stream"  # type: ignore[index]
+    file = await openai.files.create(file=("x.jsonl", jsonl(line("a"))), purpose="batch")
+    good: dict[str, object] = {"input_file_id": file.id, "endpoint": CHAT, "completion_window": "24h"}
+    for wrong, param in (
+        ({"endpoint": "/v1/rerank"}, "endpoint"),
+        ({"completion_window": "1y"}, "completion_window"),
+        ({"completion_window": "31d"}, "completion_window"),
+        ({"metadata": {"k": 1}}, "metadata.k"),
+        ({"output_expires_after": {"anchor": "created_at", "seconds": 1}}, "output_expires_after.seconds"),
+    ):
+        reply = await http.post("/v1/batches", json={**good, **wrong})
+        assert (reply.status_code, reply.json()["error"]["param"]) == (400, param)
+
+
+FILE: Mapping[str, tuple[str, bytes]] = {"file": ("x.jsonl", b"{}")}
+
+
+@pytest.mark.parametrize(
+    ("files", "data", "param"),
+    [
+        (FILE, {}, "purpose"),
+        (FILE, {"purpose": "fine-tune"}, "purpose"),
+        ({}, {"purpose": "batch"}, None),
+        ({"other": ("x", b"")}, {"purpose": "batch"}, "file"),
+        (FILE, {"purpose": "batch", "expires_after[anchor]": "created_at"}, "expires_after.seconds"),
+        (FILE, {"purpose": "batch", "expires_after": '{"anchor": "x", "seconds": 3600}'}, "expires_after.anchor"),
+    ],
+)  # fmt: skip
+async def test_an_upload_that_is_wrong(
+    http: httpx.AsyncClient, files: Mapping[str, tuple[str, bytes]], data: dict[str, str], param: str | None
+) -> None:
+    reply = await http.post("/v1/files", files=files, data=data)
+    assert reply.status_code == 400
+    assert reply.json()["error"]["param"] == param
+    assert (await http.get("/v1/files")).json()["data"] == []
+
+
+async def test_a_file_has_the_lifetime_that_was_asked_for(openai: AsyncOpenAI) -> None:
+    file = await openai.files.create(
+        file=("x.jsonl", b"{}"), purpose="batch", expires_after={"anchor": "created_at", "seconds": 3600}
+    )
+    assert file.expires_at == file.created_at + 3600
+
+
+async def test_limits_of_sizes(engine: ScriptedEngine, tmp_path: Path) -> None:
+    options = ApiOptions(batches=BatchOptions(tmp_path / "batches", most_bytes=3000, most_file_bytes=2000))
+    async with connect(make_app(engine, options)) as http:
+        openai = AsyncOpenAI(base_url="http://testserver/v1", api_key="none", http_client=http, max_retries=0)
+        with pytest.raises(BadRequestError) as large:
+            await openai.files.create(file=("x.jsonl", b"x" * 2001), purpose="batch")
+        assert large.value.code == "file_too_large"
+        first = await openai.files.create(file=("x.jsonl", b"x" * 2000), purpose="batch")
+        with pytest.raises(APIStatusError) as full:
+            await openai.files.create(file=("x.jsonl", b"x" * 2000), purpose="batch")
+        assert (full.value.status_code, full.value.code) == (413, "storage_full")
+        await openai.files.delete(first.id)
+        # A result that finds no space is an error of its line: the batch ends all the same.
+        engine.reply = lambda _: "x" * 3000
+        batch = await ended(openai, await run(openai, jsonl(line("a", max_tokens=3500))))
+        assert batch.request_counts is not None
+        assert batch.request_counts.model_dump() == {"total": 1, "completed": 0, "failed": 1}
+        (failed,) = await lines_of(openai, batch.error_file_id)
+        assert failed["error"]["code"] == "storage_full"  # type: ignore[index]
+
+
+async def test_a_batch_goes_on_after_a_restart_and_no_line_is_answered_twice(
+    engine: ScriptedEngine, options: ApiOptions
+) -> None:
+    engine.step_seconds = 0.005
+    lines = [line(f"{n}", f"question {n}") for n in range(60)]
+    async with connect(make_app(engine, options)) as http:
+        openai = AsyncOpenAI(base_url="http://testserver/v1", api_key="none", http_client=http, max_retries=0)
+        batch = await run(openai, jsonl(*lines))
+        while not (batch.request_counts and batch.request_counts.completed > 5):
+            await asyncio.sleep(0.005)
+            batch = await openai.batches.retrieve(batch.id)
+    assert batch.request_counts.completed < 60
+    async with connect(make_app(second := ScriptedEngine(), options)) as http:
+        openai = AsyncOpenAI(base_url="http://testserver/v1", api_key="none", http_client=http, max_retries=0)
+        batch = await ended(openai, batch)
+        told = [one["custom_id"] for one in await lines_of(openai, batch.output_file_id)]
+    assert told == [str(n) for n in range(60)]
+    assert len(second.submissions) <= 60 - batch.request_counts.completed if batch.status != "completed" else True
+    assert 0 < len(second.submissions) < 60
+
+
+async def test_a_folder_that_another_server_has_is_left_to_it(engine: ScriptedEngine, options: ApiOptions) -> None:
+    async with connect(make_app(engine, options)) as first:
+        assert (await first.get("/v1/files")).status_code == 200
+        async with connect(make_app(ScriptedEngine(), options)) as second:
+            reply = await second.get("/v1/files")
+            assert reply.status_code == 503
+            assert "--batch-dir" in reply.json()["error"]["message"]
+            assert (await second.post(CHAT, json=line("a")["body"])).status_code == 200
+
+
+async def test_lines_with_one_instruction_are_computed_together(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:
+    def system(n: int) -> Mapping[str, str]:
+        return {"role": "system", "content": f"instruction {n % 3} " * 50}
+
+    lines = [line(f"{n}", messages=[system(n), {"role": "user", "content": f"{n}"}]) for n in range(48)]
+    batch = await ended(openai, await run(openai, jsonl(*lines)))
+    assert batch.status == "completed"
+    kinds = [one.prompt.partition("instruction ")[2][:1] for one in engine.submissions]
+    assert kinds == sorted(kinds)
+    assert [one["custom_id"] for one in await lines_of(openai, batch.output_file_id)] == [str(n) for n in range(48)]
+
+
+async def test_a_server_without_batches_has_no_such_address(engine: ScriptedEngine) -> None:
+    async with connect(make_app(engine, ApiOptions(batches=None))) as http:
+        assert (await http.get("/v1/batches")).status_code == 404
