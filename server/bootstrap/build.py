@@ -17,7 +17,7 @@ from glmserve.batches.records import DAY_S
 from glmserve.batches.runner import RunnerOptions
 from glmserve.batches.service import BatchOptions
 from glmserve.bootstrap.app import ApiOptions, create_app
-from glmserve.bootstrap.engine_config import MODE_FOLDER, ModelPlan, engine_config
+from glmserve.bootstrap.engine_config import MODE_FOLDER, PREFIX_FOLDER, ModelPlan, engine_config, saved_prompts
 from glmserve.bootstrap.model_source import ModelSource
 from glmserve.chat.prompts.formats import PromptFormat, prompt_format
 from glmserve.chat.prompts.messages import Message, Role
@@ -294,8 +294,8 @@ def _served(settings: Settings, plan: ModelPlan, turn: asyncio.Lock) -> Iterator
     card = _card(plan)
     prompt_format = make_prompt_format(plan)
     state_bytes = int(settings.pinned_disk_mb * 1e6)
-    states = settings.cache_dir / "prefixes"
-    config = engine_config(plan, states, state_bytes, settings.cache_dir / MODE_FOLDER)
+    states = settings.cache_dir / PREFIX_FOLDER
+    config = engine_config(plan, states, state_bytes, settings.cache_dir / MODE_FOLDER, saved_prompts(settings))
     engine = EngineClient(replace(config, end_tokens=prompt_format.end_tokens))
     host = ModelHost(
         engine,

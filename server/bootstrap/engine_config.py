@@ -14,7 +14,7 @@ from glmserve.bootstrap.model_source import ModelSource
 from glmserve.chat.prompts.formats import end_tokens
 from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tasks.task import Task, task_name
-from glmserve.config.schema import ModelSettings
+from glmserve.config.schema import ModelSettings, Settings
 from glmserve.engine.config import EngineConfig, Variant
 from glmserve.engine.gguf.gguf_check import ModelFacts
 from glmserve.engine.gguf.prompt_format import TEMPLATE
@@ -53,12 +53,38 @@ class ModelPlan:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class SavedPrompts:
+    """Where computed prompts are saved, and how many bytes of them."""
+
+    folder: Path
+    most_bytes: int
+
+
+PROMPT_FOLDER = "prompts"
+"""Of saved prompts, in the cache folder."""
+
+PREFIX_FOLDER = "prefixes"
+"""Of the states of pinned prefixes."""
+
+
+def saved_prompts(settings: Settings) -> SavedPrompts | None:
+    """Return where prompts are saved; None where they are not."""
+    if not settings.prompt_disk:
+        return None
+    return SavedPrompts(settings.cache_dir / PROMPT_FOLDER, int(settings.prompt_disk_mb * 1e6))
+
+
 def engine_config(
-    plan: ModelPlan, state_dir: Path | None = None, state_bytes: int = 0, mode_dir: Path | None = None
+    plan: ModelPlan,
+    state_dir: Path | None = None,
+    state_bytes: int = 0,
+    mode_dir: Path | None = None,
+    prompts: SavedPrompts | None = None,
 ) -> EngineConfig:
     """Return the configuration of an engine; saved states of pinned prefixes are kept in ``state_dir``.
 
-    ``mode_dir`` keeps which compute modes work.
+    ``mode_dir`` keeps which compute modes work; other prompts are saved as ``prompts`` says.
 
     Several engines share the cores of the machine: each has as many threads as there are cores, as a model that
     answers alone should be as fast as the machine is, and threads that wait for work sleep.
@@ -91,6 +117,8 @@ def engine_config(
         state_dir=state_dir if plan.pinned else None,
         state_bytes=state_bytes,
         mode_dir=mode_dir,
+        prompt_dir=prompts.folder if prompts else None,
+        prompt_bytes=prompts.most_bytes if prompts else 0,
     )
 
 

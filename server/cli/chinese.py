@@ -68,6 +68,11 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "显示安装、设备和模型文件，以及用这些设置 `serve MODEL` 会怎样运行。\n\n"
             "有 MODEL 不能提供时，退出状态为 1。不写 MODEL 时检查 TOML 文件里的模型，没有时检查内置的。",
         ),
+        "cache": (
+            "显示或清除本机保存的提示词。",
+            "显示保存了多少提示词和回答，或清除它们。\n\n"
+            "clear 删除保存的提示词和固定前缀的状态。转换好的模型保留。正在运行的服务停止以前，内存里的仍然保留。",
+        ),
         "build-llama": (
             "为本机编译 llama.cpp。",
             "为本机编译 llama.cpp，安装在现有的编译的位置。\n\n"

@@ -22,6 +22,7 @@ _COMMANDS: Mapping[str, str] = MappingProxyType(
         "bench": "glmserve.cli.bench.command:bench",
         "inspect": "glmserve.cli.inspect:inspect",
         "doctor": "glmserve.cli.doctor:doctor",
+        "cache": "glmserve.cli.cache:cache",
         "build-llama": "glmserve.cli.build_llama:build_llama",
         "completion": "glmserve.cli.options:completion",
     }
@@ -38,6 +39,7 @@ _SUMMARIES: Mapping[str, str] = MappingProxyType(
         "bench": "Measure a running server.",
         "inspect": "Tell what a model file is and whether it is right.",
         "doctor": "Check this machine, the build and the models.",
+        "cache": "Show or clear the prompts saved on this machine.",
         "build-llama": "Compile llama.cpp for this machine.",
         "completion": "Print the completion script of a shell.",
     }
@@ -93,7 +95,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="glmserve", prog_name="glmserve")
 def main() -> None:
-    """Serve ChatGLM2-6B and its relatives to OpenAI clients and to clients of /chatglm.
+    """Serve ChatGLM2-6B and its relatives to clients of OpenAI and /chatglm.
 
     Exit status of every command: 0 success, 1 failure, 2 wrong usage, 130 interrupted by Ctrl-C.
     """

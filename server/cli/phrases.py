@@ -28,6 +28,7 @@ SAID: Mapping[str, str] = MappingProxyType(
         "loading {name}…": "正在加载 {name}…",
         "no models yet; get one with glmserve pull, or run the embedded one with glmserve serve":
             "还没有模型；用 glmserve pull 下载一个，或用 glmserve serve 运行内置的",
+        "removed {count} saved prompts": "删除了 {count} 个保存的提示词",
         "downloaded {have} of {total} GB": "已下载 {have} / {total} GB",
         "answering the examples": "正在回答示例",
         "{task} with {model}, {count} examples": "{task}，模型 {model}，{count} 个示例",

@@ -44,6 +44,8 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
         "prefix": "NAME=FILE：唯一模型加上这个 P-Tuning v2 前缀，以 NAME 提供；可重复。",
         "pin": "含提示词共同开头的文件，固定在唯一模型的前缀缓存里；可重复。",
         "pinned_disk_mb": "缓存目录里固定前缀的最大总大小（MB）；0 不保存。",
+        "prompt_disk": "把算过的提示词和回答保存在缓存目录里，重启以后不必重算。",
+        "prompt_disk_mb": "保存的提示词的最大总大小（MB）；最久没用的先删除。",
         "default_model": "没有写模型的请求用的模型；为空时是第一个生成文本的。",
         "cache_dir": "转换好的模型的目录；默认是用户缓存目录里的 glmserve。",
         "hub": "`pull` 从哪个模型仓库下载；它的参数是 --from。",

@@ -282,6 +282,12 @@ class Settings(ModelDefaults):
     pinned_disk_mb: float = Field(
         2048.0, ge=0, description="Maximum total size (MB) of saved pinned prefixes in the cache folder; 0 saves none."
     )
+    prompt_disk: bool = Field(
+        True, description="Save computed prompts and answers in the cache folder, so that a restart loses none of them."
+    )
+    prompt_disk_mb: float = Field(
+        2048.0, gt=0, description="Maximum total size (MB) of saved prompts; the least recently used go first."
+    )
     default_model: str = Field(
         "", description="Model for requests that name none; empty takes the first model that generates text."
     )

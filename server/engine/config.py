@@ -151,6 +151,10 @@ class EngineConfig:
     """Where the computed state of pinned prefixes is kept from one start to the next."""
     state_bytes: int = 2 * 2**30
     """Maximum size of that folder in bytes, from all servers; 0 keeps nothing."""
+    prompt_dir: Path | None = None
+    """Where computed prompts and answers are kept from one process to the next; nowhere where it is None."""
+    prompt_bytes: int = 2 * 2**30
+    """Maximum size of that folder in bytes, from all servers."""
     resume: bool = True
     """Go on with the answers of a process that died in the next one."""
     max_restarts: int = 5

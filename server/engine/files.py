@@ -3,7 +3,7 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -67,7 +67,7 @@ UNFINISHED = ".part"
 """Suffix of a file that is being written; one that stays is of a process that was killed."""
 
 
-def replace_file(path: Path, *parts: bytes | bytearray) -> None:
+def replace_file(path: Path, parts: Iterable[bytes | bytearray | memoryview]) -> None:
     """Write ``parts`` to a file beside ``path`` and rename it to ``path``. Only its owner may read it.
 
     Raises:

@@ -158,6 +158,10 @@ class EngineStats:
     """Pinned prefixes whose state was read from the disk."""
     pins_computed: int = 0
     """Pinned prefixes that were computed."""
+    prompts_saved: int = 0
+    """Prompts, with their answers, whose state was written to the disk."""
+    prompts_restored: int = 0
+    """States of them that were read again."""
     prompt_tokens: int = 0
     """Prompt tokens of all admitted requests so far, computed or cached."""
     cached_tokens: int = 0

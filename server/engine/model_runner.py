@@ -86,6 +86,12 @@ class ModelRunner(Protocol):
         False where it does not fit; then it stays empty.
         """
 
+    def read_copy(self, key: int) -> bytearray:
+        """Return the state of an offloaded prefix, which must not be changed."""
+
+    def put_copy(self, key: int, state: bytearray) -> None:
+        """Keep ``state``, which ``read_state`` has returned once, as if it had been offloaded as ``key``."""
+
     def apply(self, op: CacheOp) -> None:
         """Carry out a cache operation."""
 

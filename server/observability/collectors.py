@@ -54,6 +54,8 @@ _READ: Mapping[MetricSpec, Callable[[ModelHost], float]] = MappingProxyType(
         metrics.CACHE_FILLED: lambda host: _share(host.engine.stats.cells_used, host),
         metrics.PREFIX_QUERIES: lambda host: host.engine.stats.prompt_tokens,
         metrics.PREFIX_HITS: lambda host: host.engine.stats.cached_tokens,
+        metrics.PROMPTS_SAVED: lambda host: host.engine.stats.prompts_saved,
+        metrics.PROMPTS_RESTORED: lambda host: host.engine.stats.prompts_restored,
         metrics.DRAFTED: lambda host: host.engine.stats.drafted_tokens,
         metrics.ACCEPTED: lambda host: host.engine.stats.accepted_tokens,
         metrics.RESTARTS: lambda host: host.engine.restarts_total,

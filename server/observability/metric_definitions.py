@@ -55,6 +55,8 @@ CACHE_FILLED = MetricSpec(
 )
 PREFIX_QUERIES = MetricSpec("prefix_cache_queries", MetricKind.COUNTER, "Prompt tokens looked up in the prefix cache.")
 PREFIX_HITS = MetricSpec("prefix_cache_hits", MetricKind.COUNTER, "Prompt tokens found in the prefix cache.")
+PROMPTS_SAVED = MetricSpec("prompt_disk_saved", MetricKind.COUNTER, "Prompts with their answers that were saved.")
+PROMPTS_RESTORED = MetricSpec("prompt_disk_restored", MetricKind.COUNTER, "Saved prompts that were read again.")
 DRAFTED = MetricSpec("spec_decode_num_draft_tokens", MetricKind.COUNTER, "Draft tokens of speculative decoding.")
 ACCEPTED = MetricSpec("spec_decode_num_accepted_tokens", MetricKind.COUNTER, "Draft tokens that were accepted.")
 RESTARTS = MetricSpec("engine_restarts", MetricKind.COUNTER, "Restarts of the engine process after it died.")
@@ -66,8 +68,8 @@ READY = MetricSpec(
 )
 
 ENGINE_METRICS = (
-    RUNNING, WAITING, CACHE_USAGE, CACHE_FILLED, PREFIX_QUERIES, PREFIX_HITS, DRAFTED, ACCEPTED, RESTARTS, RESUMED,
-    READY,
+    RUNNING, WAITING, CACHE_USAGE, CACHE_FILLED, PREFIX_QUERIES, PREFIX_HITS, PROMPTS_SAVED, PROMPTS_RESTORED,
+    DRAFTED, ACCEPTED, RESTARTS, RESUMED, READY,
 )  # fmt: skip
 """Metrics collected at a scrape; counters of an engine process restart at 0 with the next process."""
 

@@ -103,6 +103,12 @@ class ScriptedBackend:
         assert self.cells_used <= self.info.cache_cells, "no free cells"
         return True
 
+    def read_copy(self, key: int) -> bytearray:
+        return bytearray(json.dumps(self.copies[key]).encode())
+
+    def put_copy(self, key: int, state: bytearray) -> None:
+        self.copies[key] = json.loads(state)
+
     def apply(self, op: CacheOp) -> None:
         if isinstance(op, CopyPrefix):
             assert not self.lanes[op.target], "copied into a slot that is not empty"

@@ -147,7 +147,7 @@ class ModeMemory:
                 return None
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             content = {"mode": mode.value, "reason": reason, "model": str(self._model)}
-            replace_file(path, json.dumps(content, ensure_ascii=False, indent=2).encode())
+            replace_file(path, (json.dumps(content, ensure_ascii=False, indent=2).encode(),))
         except OSError as error:
             log.warning("the compute mode of %s could not be saved: %s", self._model.name, error.strerror or error)
             return None

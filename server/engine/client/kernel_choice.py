@@ -54,7 +54,7 @@ class KernelMemory:
             path = self._path()
             if path is not None:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                replace_file(path, json.dumps(asdict(choice), ensure_ascii=False, indent=2).encode())
+                replace_file(path, (json.dumps(asdict(choice), ensure_ascii=False, indent=2).encode(),))
         except (OSError, HeaderError) as error:
             log.warning("the measured kernels of %s could not be saved: %s", self._config.model_path.name, error)
 

@@ -10,6 +10,7 @@ from glmserve.engine.kv_cache.ops import (
     EACH_TOKEN,
     IDLE_CELLS,
     MIN_OWN,
+    UNKNOWN,
     CacheOp,
     CacheTraits,
     CopyPrefix,
@@ -137,6 +138,20 @@ class KvCacheManager:
         self._ops.append(Load(slot, offloaded.key))
         return self._index.match(prompt, limit)
 
+    def adopt(self, tokens: tuple[int, ...]) -> int:
+        """Enter a prefix that comes from the disk; return the key for the copy of its state."""
+        key, dropped = self._offloaded.add(tokens)
+        self._ops += dropped
+        return key
+
+    def copy_key(self, tokens: tuple[int, ...]) -> int | None:
+        """Return the key of the offloaded copy of just these tokens, if there is one."""
+        return self._offloaded.find(tokens)
+
+    def is_idle(self, slot: int, tokens: Ordered[int]) -> bool:
+        """Whether ``slot`` holds just these tokens, and no sequence runs in it."""
+        return self._index.is_idle(slot) and self._index.tokens(slot) == list(tokens)
+
     def fits(self, match: Match | None, to_come: int, reserved: int) -> bool:
         """Return whether a sequence that starts from ``match`` and needs ``to_come`` cells finds room."""
         shared, unpinned = (0, 0) if match is None else (match.length, match.unpinned)
@@ -249,9 +264,10 @@ class KvCacheManager:
     def _evict(self) -> None:
         slot = self._index.evictable()
         assert slot is not None, "reservation promised room that is not there"
-        length = self._index.length(slot)
+        length, tokens = self._index.length(slot), self._index.tokens(slot)
         worth = is_worth_offloading(self._index.own(slot), length) if self._traits.cuts else length >= MIN_OWN
+        worth = worth and UNKNOWN not in tokens[-1:]
         if worth and self._traits.copies and self.cells_pinned + length <= self._cells:
-            key, dropped = self._offloaded.add(self._index.tokens(slot))
+            key, dropped = self._offloaded.add(tokens)
             self._ops += [*dropped, Offload(slot, key)]
         self.release(slot)

@@ -84,6 +84,10 @@ MAX_OFFLOADED = 64
 """Maximum number of offloaded prefixes: each prompt is compared with all of them."""
 
 
+UNKNOWN = -(1 << 200)
+"""Stands for a token that is not known any more, behind the used part of a saved prompt. No prompt has it."""
+
+
 @dataclass(frozen=True, slots=True)
 class CacheTraits:
     """Capabilities of a model's memory. One that keeps keys and values of each token has all of them."""
@@ -155,6 +159,10 @@ class OffloadedPrefixes:
             if shared and (self._traits.cuts or shared == len(tokens)) and (best is None or shared >= best.shared):
                 best = OffloadedMatch(key, shared, len(tokens))
         return best
+
+    def find(self, tokens: tuple[int, ...]) -> int | None:
+        """Return the key of the copy of just these tokens."""
+        return next((key for key, other in self._prefixes.items() if other == tokens), None)
 
     def take(self, key: int) -> tuple[int, ...]:
         """Take a prefix out, as it goes back into the cells."""

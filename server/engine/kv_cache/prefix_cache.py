@@ -61,6 +61,10 @@ class PrefixCache:
         """Tokens that ``slot`` holds."""
         return self._lengths[slot]
 
+    def is_idle(self, slot: int) -> bool:
+        """Whether ``slot`` is kept without a running sequence, and may be evicted."""
+        return slot in self._tails and slot not in self._pinned
+
     def own(self, slot: int) -> int:
         """Cells of ``slot`` that no other slot shares."""
         return sum(len(segment.tokens) for segment in self._path(self._tails[slot]) if len(segment.slots) == 1)

@@ -80,7 +80,7 @@ def _digest(state: bytearray) -> bytes:
 
 log = logging.getLogger(__name__)
 
-_SUFFIX = ".state"
+STATE_SUFFIX = ".state"
 _ABANDONED_SECONDS = 3600.0
 
 
@@ -123,7 +123,7 @@ class StateStore:
             with self._writing:
                 self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
                 if self._make_room(HEADER_BYTES + len(state), key):
-                    replace_file(self._path / key.file_name, pack_header(key, state), state)
+                    replace_file(self._path / key.file_name, (pack_header(key, state), state))
                     log.info("a pinned prefix was saved: %.1f MB in %s", len(state) / 1e6, self._path)
         except OSError as error:
             log.warning("%s: a pinned prefix could not be saved: %s", self._path, error.strerror or error)
@@ -141,7 +141,7 @@ class StateStore:
                 continue
             if entry.name.endswith(UNFINISHED) and time.time() - status.st_mtime > _ABANDONED_SECONDS:
                 Path(entry.path).unlink(missing_ok=True)
-            elif entry.name.endswith(_SUFFIX) and entry.name != key.file_name:
+            elif entry.name.endswith(STATE_SUFFIX) and entry.name != key.file_name:
                 states.append((status.st_mtime, status.st_size, Path(entry.path)))
         total = sum(size for _, size, _ in states)
         for _, size, path in sorted(states):

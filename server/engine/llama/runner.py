@@ -70,7 +70,7 @@ class LlamaModelRunner:
         build = probe()
         placement = place(config, facts, build)
         # Before the load: a file that is replaced meanwhile must not give its name to what the old one computes.
-        identities = identify_variants(config) if config.state_dir else {}
+        identities = identify_variants(config) if config.state_dir or config.prompt_dir else {}
         self.slots = placement.slots
         self._model, placement = load_weights(config, facts, placement)
         self.cache_traits = _cache_traits(self._model, facts)
@@ -158,6 +158,14 @@ class LlamaModelRunner:
         """
         native = (ctypes.c_uint8 * len(state)).from_buffer(state)
         return bool(llama_cpp.llama_state_seq_set_data(self._context, native, len(state), slot))
+
+    def read_copy(self, key: int) -> bytearray:
+        """Return the state of an offloaded prefix, which must not be changed."""
+        return self._offloaded[key]
+
+    def put_copy(self, key: int, state: bytearray) -> None:
+        """Keep ``state`` as if it had been offloaded as ``key``."""
+        self._offloaded[key] = state
 
     def _filler_state(self, slot: int, length: int) -> bytearray:
         """The state of ``length`` arbitrary tokens in ``slot``, which is empty again after."""

@@ -32,6 +32,9 @@ MAX_BYPASSES = 32
 _LOOK_AHEAD = 8
 """Sequences without room that are passed in a step: a look at the cache for each."""
 
+MAX_ENDED = 64
+"""Sequences that have ended and are remembered, until somebody asks for them."""
+
 
 @dataclass(frozen=True, slots=True)
 class SchedulerConfig:
@@ -64,6 +67,7 @@ class Scheduler:
         self._waiting = WaitingQueue()
         self._to_pin: deque[Sequence] = deque()
         self._running: dict[int, Sequence] = {}
+        self._ended: deque[Sequence] = deque(maxlen=MAX_ENDED)
         self._prompt_tokens = 0
         self._cached_tokens = 0
         self._generated_tokens = 0
@@ -169,6 +173,28 @@ class Scheduler:
         beside = self._cache.cells_pinned + self._reserved() if now else self._cache.tokens_pinned + config.longest
         return tokens < config.longest and self._cache.can_pin(tokens, config.slots - config.parallel, beside)
 
+    def cached_length(self, sequence: Sequence) -> int:
+        """Return how much of a prompt is in the cells, or offloaded."""
+        return self._cache.cached_length(sequence.prompt_keys, sequence.num_matchable_tokens)
+
+    def adopt(self, tokens: tuple[int, ...]) -> int:
+        """Enter a prefix that comes from the disk; return the key for the copy of its state."""
+        return self._cache.adopt(tokens)
+
+    def copy_key(self, tokens: tuple[int, ...]) -> int | None:
+        """Return the key of the offloaded copy of just these tokens, if there is one."""
+        return self._cache.copy_key(tokens)
+
+    def is_idle(self, slot: int, tokens: tuple[int, ...]) -> bool:
+        """Whether ``slot`` holds just these tokens, and no sequence runs in it."""
+        return self._cache.is_idle(slot, tokens)
+
+    def take_ended(self) -> tuple[Sequence, ...]:
+        """Return the sequences that have ended and left their tokens in the cache, the last ones of many."""
+        ended = tuple(sequence for sequence in self._ended if sequence.status is SequenceStatus.FINISHED)
+        self._ended.clear()
+        return ended
+
     def take_ops(self) -> tuple[CacheOp, ...]:
         """Return the due cache operations; the next step does without them."""
         return self._cache.take_ops()
@@ -247,7 +273,7 @@ class Scheduler:
     def _lacks_room(self) -> bool:
         """Return whether a sequence of the foreground waits for more than a prefix that is being computed."""
         running = self._running.values()
-        return any(not has_prefix_owner(waiting, running, self._cached) for waiting in self._waiting.in_turn())
+        return any(not has_prefix_owner(waiting, running, self.cached_length) for waiting in self._waiting.in_turn())
 
     def _preempt(self) -> bool:
         """Take the place of the sequence in the background that began last. False where none has one."""
@@ -266,7 +292,7 @@ class Scheduler:
         for sequence in queue:
             if not sequence.pinned and self._num_answering >= self._config.parallel:
                 break
-            if has_prefix_owner(sequence, self._running.values(), self._cached):
+            if has_prefix_owner(sequence, self._running.values(), self.cached_length):
                 continue
             match = self._match(sequence)
             if self._cache.fits(match, sequence.cells_to_come, self._reserved()):
@@ -282,9 +308,6 @@ class Scheduler:
     def _match(self, sequence: Sequence) -> Match | None:
         prompt, limit = sequence.prompt_keys, sequence.num_matchable_tokens
         return self._cache.match(prompt, limit, sequence.cells_to_come, self._reserved(), len(self._running))
-
-    def _cached(self, sequence: Sequence) -> int:
-        return self._cache.cached_length(sequence.prompt_keys, sequence.num_matchable_tokens)
 
     def _start(self, sequence: Sequence, match: Match | None) -> None:
         slot, shared = self._cache.allocate(sequence.prompt_keys, sequence.num_matchable_tokens, match)
@@ -339,6 +362,7 @@ class Scheduler:
         """End ``sequence`` and keep its computed tokens as a cached prefix."""
         self._end(sequence, reason)
         self._cache.keep(sequence.slot, spare=sequence.background)
+        self._ended.append(sequence)
 
     def _in_turn(self, decoding: list[Sequence]) -> list[Sequence]:
         """Sequences that decode in this step, where not all may: callers take turns, and each caller's sequences."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from glmserve.engine.child_process import about
 from glmserve.engine.kv_cache.ops import IDLE_CELLS, CacheOp
 from glmserve.engine.kv_cache.prefix_keys import PLAIN, PrefixKeys
+from glmserve.engine.kv_cache.prompt_files import PromptFiles
 from glmserve.engine.messages import (
     GRAMMAR_FAILED,
     EngineStats,
@@ -27,6 +28,7 @@ from glmserve.engine.sequence import Sequence
 from glmserve.engine.speculative.controller import SpeculativeController
 from glmserve.engine.worker.pinned_prefixes import PinnedPrefixes, States
 from glmserve.engine.worker.progress import ProgressReports
+from glmserve.engine.worker.prompt_disk import PromptDisk
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,19 @@ class _Outcome:
     """Whether it was computed in one."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Preparing:
+    """A sequence that is queued when both are done; where the disk fails, it is computed."""
+
+    sequence: Sequence
+    grammar: Preparation | None
+    restored: Preparation | None
+
+    @property
+    def is_done(self) -> bool:
+        return all(part is None or part.done() for part in (self.grammar, self.restored))
+
+
 _STATS_STEPS = 16
 """Number of steps after which the statistics are sent even if nothing else is. Telling them each time costs a fast step
 half a percent: the caches of the processor are full of weights when a step ends."""
@@ -68,11 +83,13 @@ class EngineCore:
         speculation: SpeculativeController | None = None,
         clock: Callable[[], float] = time.monotonic,
         states: States | None = None,
+        prompts: PromptFiles | None = None,
         idle_cells: int = IDLE_CELLS,
     ) -> None:
-        """Drive ``backend``; ``clock`` gives seconds, ``states`` keeps pinned prefixes from one start to the next.
+        """Drive ``backend``; ``clock`` gives seconds.
 
-        Without ``speculation`` nothing is drafted.
+        ``states`` keeps pinned prefixes, and ``prompts`` all others, from one start to the next. Without
+        ``speculation`` nothing is drafted.
         """
         info = backend.info
         self._backend = backend
@@ -91,12 +108,13 @@ class EngineCore:
             speculation,
         )
         self._speculation = speculation
-        self._prefix_keys = PrefixKeys(secrets.token_bytes(32))
+        self._prefix_keys = PrefixKeys(prompts.secret if prompts else secrets.token_bytes(32))
         for name, variant in backend.variants.items():
             if variant.prefix_length:
                 backend.load_prefix(name, self._scheduler.pin_slot(variant.prefix_tokens))
         self._pins = PinnedPrefixes(backend, self._scheduler, states, self._prefix_keys)
-        self._preparing: dict[int, tuple[Preparation, Sequence]] = {}
+        self._prompts = PromptDisk(backend, self._scheduler, prompts) if prompts else None
+        self._preparing: dict[int, _Preparing] = {}
         self._unsampled: dict[int, str] = {}
         """Why there is no sampler for these sequences, which fail with the first tokens that are computed."""
         self._fatal = 0
@@ -108,19 +126,24 @@ class EngineCore:
     @property
     def has_work(self) -> bool:
         """Whether ``step`` would do anything."""
-        return self._scheduler.has_work or any(future.done() for future, _ in self._preparing.values())
+        return self._scheduler.has_work or any(waiting.is_done for waiting in self._preparing.values())
 
     @property
     def is_preparing(self) -> bool:
-        """Whether there will be work without another message: a grammar is being compiled."""
+        """Whether there will be work without another message: a grammar is compiled, or a state is read."""
         return bool(self._preparing)
 
     @property
     def stats(self) -> EngineStats:
         """A snapshot."""
-        pins = self._pins
+        pins, prompts = self._pins, self._prompts
         return replace(
-            self._scheduler.stats, pins_restored=pins.restored, pins_computed=pins.computed, checks=self._checks
+            self._scheduler.stats,
+            pins_restored=pins.restored,
+            pins_computed=pins.computed,
+            prompts_saved=prompts.saved if prompts else 0,
+            prompts_restored=prompts.restored if prompts else 0,
+            checks=self._checks,
         )
 
     def pin(self, message: Pin) -> bool:
@@ -165,16 +188,21 @@ class EngineCore:
         return None
 
     def _queue(self, sequence: Sequence) -> None:
-        """Have ``sequence`` wait, with a grammar once that is compiled."""
-        if sequence.params.grammar is None:
+        """Have ``sequence`` wait, once its grammar is compiled and what it begins with is read from the disk."""
+        grammar: Preparation | None = None
+        if sequence.params.grammar is not None:
+            grammar = self._backend.prepare(sequence.request_id, sequence.params, sequence.answered_ids)
+        restored = self._prompts.restore(sequence) if self._prompts else None
+        if grammar or restored:
+            self._preparing[sequence.request_id] = _Preparing(sequence, grammar, restored)
+        else:
             self._scheduler.add(sequence)
-            return
-        preparation = self._backend.prepare(sequence.request_id, sequence.params, sequence.answered_ids)
-        self._preparing[sequence.request_id] = (preparation, sequence)
 
     def abort(self, request_id: int) -> None:
         """Stop a request, if it still runs."""
         self._unsampled.pop(request_id, None)
+        if self._prompts:
+            self._prompts.forget(request_id)
         if self._scheduler.abort(request_id) or self._preparing.pop(request_id, None) is not None:
             self._backend.close_sampler(request_id)
 
@@ -195,7 +223,10 @@ class EngineCore:
         for request_id in ended:
             self._backend.close_sampler(request_id)
         self._pins.after_step(batch)
-        tells = ended or batch.admitted or self._scheduler.steps % _STATS_STEPS == 0
+        is_time = self._scheduler.steps % _STATS_STEPS == 0
+        if self._prompts and is_time:
+            self._prompts.save(idle=False)
+        tells = ended or batch.admitted or is_time
         return StepReport((*outputs, *self._reports()), self.stats if tells else None)
 
     def _schedule(self) -> Batch:
@@ -217,18 +248,30 @@ class EngineCore:
             self._backend.apply(op)
 
     def _add_prepared(self) -> list[StepOutput]:
-        """Queue the sequences whose grammars are compiled; return the last outputs of the failed ones."""
-        done = [(future, sequence) for future, sequence in self._preparing.values() if future.done()]
+        """Queue the sequences that are prepared; return the last outputs of those whose grammar failed."""
+        done = [waiting for waiting in self._preparing.values() if waiting.is_done]
         refused = []
-        for future, sequence in done:
+        for waiting in done:
+            sequence = waiting.sequence
             del self._preparing[sequence.request_id]
-            failure = future.exception()
+            if self._prompts:
+                self._prompts.adopt(sequence)
+            failure = waiting.grammar.exception() if waiting.grammar else None
             if failure is not None:
                 error = f"{GRAMMAR_FAILED}{failure}"
                 refused.append(StepOutput(sequence.request_id, finish_reason=FinishReason.ERROR, error=error))
             else:
                 self._scheduler.add(sequence)
         return refused
+
+    def save_prompt(self) -> bool:
+        """While there is no work: begin to write one more prompt to the disk. False if there is none."""
+        return self._prompts is not None and self._prompts.save(idle=True)
+
+    def close(self) -> None:
+        """Write the prompts that are not saved yet, as far as a few seconds go."""
+        if self._prompts:
+            self._prompts.close()
 
     def check_integrity(self) -> None:
         """Check the index of the cache, and that the model runner matches it exactly. Raises AssertionError."""

@@ -11,6 +11,7 @@ from glmserve.engine.child_process import ENDING_SIGNALS, LogPipe, Outgoing, end
 from glmserve.engine.config import EngineConfig
 from glmserve.engine.embedding.core import EmbeddingBackend, EmbeddingCore
 from glmserve.engine.errors import ModelLoadError, SelfTestFailed
+from glmserve.engine.kv_cache.prompt_files import PromptFiles
 from glmserve.engine.kv_cache.state_store import StateStore
 from glmserve.engine.messages import (
     Abort,
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 
 _PREPARING_SECONDS = 0.005
 """How often to look whether a grammar is compiled, while there is nothing else to do."""
+
+_SAVING_SECONDS = 0.1
+"""Idle seconds before the next prompt is saved; a request that comes meanwhile is sooner."""
 
 IDLE_SECONDS = 1.0
 """Idle seconds before the integrity check, which takes a millisecond."""
@@ -90,7 +94,9 @@ def _run(connection: Connection, outgoing: Outgoing, config: EngineConfig, load:
     if isinstance(backend, EmbeddingBackend):
         serve_embeddings(EmbeddingCore(backend), connection, outgoing)
     else:
-        serve(_core(backend, config), connection, outgoing)
+        core = _core(backend, config)
+        serve(core, connection, outgoing)
+        core.close()
     backend.close()
 
 
@@ -98,11 +104,21 @@ def _core(backend: ModelRunner, config: EngineConfig) -> EngineCore:
     pacer = TokenBudgetPolicy(config.step_seconds, config.batch_size, backend.attention_tile)
     speculates = config.speculation and backend.cache_traits.undoes
     speculation = SpeculativeController(backend.stop_ids) if speculates else None
-    return EngineCore(backend, pacer, speculation=speculation, states=_states(config))
+    return EngineCore(backend, pacer, speculation=speculation, states=_states(config), prompts=_prompts(config))
 
 
 def _states(config: EngineConfig) -> StateStore | None:
     return StateStore(config.state_dir, config.state_bytes) if config.state_dir and config.state_bytes else None
+
+
+def _prompts(config: EngineConfig) -> PromptFiles | None:
+    if config.prompt_dir is None or not config.prompt_bytes:
+        return None
+    try:
+        return PromptFiles(config.prompt_dir, config.prompt_bytes)
+    except OSError as error:
+        log.warning("%s cannot be used, so no prompts are saved (--prompt-disk): %s", config.prompt_dir, error)
+        return None
 
 
 def serve(core: EngineCore, connection: Connection, outgoing: Outgoing) -> None:
@@ -112,19 +128,23 @@ def serve(core: EngineCore, connection: Connection, outgoing: Outgoing) -> None:
         EOFError: the parent is gone.
         EngineCorrupted: nothing can be computed, or the cache index is inconsistent, so answers might be wrong.
     """
-    unchecked = False
+    unchecked = saving = False
     while True:
         rejected: list[StepOutput] = []
-        idle = IDLE_SECONDS if unchecked else None
+        idle = _SAVING_SECONDS if saving else IDLE_SECONDS if unchecked else None
         timeout = 0.0 if core.has_work else _PREPARING_SECONDS if core.is_preparing else idle
         messages = tuple(_messages(connection, timeout))
         if not messages and not core.has_work:
-            if unchecked and not core.is_preparing:
+            if core.is_preparing:
+                continue
+            if saving:
+                saving = core.save_prompt()
+            elif unchecked:
                 _check(core)
                 unchecked = False
                 outgoing.send(StepReport((), core.stats))
             continue
-        unchecked = True
+        unchecked = saving = True
         for message in messages:
             if isinstance(message, Shutdown):
                 return

@@ -15,7 +15,7 @@ from glmserve.bootstrap.build import (
     load_policy,
     sampling_defaults,
 )
-from glmserve.bootstrap.engine_config import ModelPlan, engine_config
+from glmserve.bootstrap.engine_config import ModelPlan, engine_config, saved_prompts
 from glmserve.bootstrap.model_source import ModelSource
 from glmserve.chat.prompts.formats import prompt_format
 from glmserve.chat.prompts.messages import Message, Role
@@ -73,7 +73,7 @@ API_FIELDS = {
 # Seen where they act: by test_serve (listening, logging), test_sources, and the tests below.
 ELSEWHERE = {"model", "host", "port", "log_level", "log_format", "tracing", "quant", "cache_dir", "max_body_mb", "lora",
              "prompt_format", "chat_template", "prefix", "default_model", "pin", "pinned_disk_mb", "hub",
-             "prompts", "builtin_tasks", "pin_task", "response_store_mb",
+             "prompt_disk", "prompt_disk_mb", "prompts", "builtin_tasks", "pin_task", "response_store_mb",
              "batch_dir", "batch_store_mb", "batch_file_mb", "batch_file_days",
              "shutdown_seconds", "drain_seconds", "stall_seconds", "max_connections",
              "api_key", "api_key_file", "key_requests", "key_tokens", "key_concurrent"}  # fmt: skip
@@ -106,7 +106,7 @@ def test_every_setting_has_a_place() -> None:
 
 
 def test_every_figure_of_the_engine_can_be_set() -> None:
-    of_pins = {"pinned_cells", "state_dir", "state_bytes"}
+    of_pins = {"pinned_cells", "state_dir", "state_bytes", "prompt_dir", "prompt_bytes"}
     of_the_machine = {"compute_mode", "mode_dir"}
     assert set(EngineConfig.__slots__) - {"model_path", "variants", "end_tokens"} - of_pins - of_the_machine == set(
         ENGINE_FIELDS.values()
@@ -125,6 +125,14 @@ def test_only_an_engine_with_pinned_prompts_has_room_and_a_folder_for_them() -> 
     assert (config.state_dir, config.state_bytes) == (Path("/states"), 1000)
     without = engine_config(plan(settings()), Path("/states"), 1000)
     assert (without.pinned_cells, without.state_dir) == (0, None)
+
+
+def test_prompts_are_saved_in_the_cache_folder_unless_that_is_turned_off() -> None:
+    where = saved_prompts(settings(cache_dir="/there", prompt_disk_mb=1.5))
+    config = engine_config(plan(settings()), prompts=where)
+    assert (config.prompt_dir, config.prompt_bytes) == (Path("/there/prompts"), 1_500_000)
+    off = engine_config(plan(settings()), prompts=saved_prompts(settings(prompt_disk=False)))
+    assert off.prompt_dir is None
 
 
 def test_when_a_model_is_loaded_and_unloaded_can_be_set() -> None:

@@ -45,6 +45,8 @@ SAMPLES = {
     "prefix": Sample("a=/p.gguf", '["a=/p.gguf"]', ("a=/p.gguf",)),
     "pin": Sample("/a.txt, /b.json", '["/a.txt", "/b.json"]', ("/a.txt", "/b.json")),
     "pinned_disk_mb": Sample("100.5", "100.5", 100.5),
+    "prompt_disk": Sample("false", "false", False),
+    "prompt_disk_mb": Sample("50.5", "50.5", 50.5),
     "default_model": Sample("mine", '"mine"', "mine"),
     "load_timeout": Sample("30", "30", 30.0),
     "step_timeout": Sample("45", "45", 45.0),
