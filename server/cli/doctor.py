@@ -12,6 +12,8 @@ from rich.table import Table
 
 from glmserve.bootstrap.engine_config import MODE_FOLDER, ModelPlan, engine_config
 from glmserve.bootstrap.model_source import ModelSource, UnknownModelError, check_model, check_variants, find_source
+from glmserve.cli.chinese import say
+from glmserve.cli.chinese_errors import told
 from glmserve.cli.machine import (
     CachedFile,
     Machine,
@@ -98,7 +100,7 @@ def doctor(*, model: tuple[str, ...], as_json: bool, tests: bool, config: Path |
     the embedded one.
     """
     settings = read_settings(model, config, flags)
-    with Console(stderr=True).status("looking at the machine and the models…"):
+    with Console(stderr=True).status(say("looking at the machine and the models…")):
         report = examine(settings, tests=tests)
     if as_json:
         click.echo(json.dumps(to_json(report), indent=2, ensure_ascii=False, default=str))
@@ -182,13 +184,13 @@ def _look_at(model: ModelSettings, cache_dir: Path) -> tuple[ModelPlan | None, D
 
 def show(report: DoctorReport, console: Console) -> None:
     """Print the report, one table for each subject."""
-    print_rows(console, "Installation", _installation(report))
-    print_rows(console, "Machine", _machine(report))
+    print_rows(console, say("Installation"), _installation(report))
+    print_rows(console, say("Machine"), _machine(report))
     for model in report.models:
-        print_rows(console, "Model", _model(model))
-    print_rows(console, f"Model files in {report.cache_dir}", _files(report))
+        print_rows(console, say("Model"), _model(model))
+    print_rows(console, say("Model files in {folder}", folder=report.cache_dir), _files(report))
     for problem in filter(None, (report.problem, *(model.placed.problem for model in report.models))):
-        console.print(f"[bold red]Problem:[/] {escape(problem)}")
+        console.print(f"[bold red]{say('Problem:')}[/] {escape(told(problem))}")
 
 
 def print_rows(console: Console, title: str, rows: list[tuple[str, str]]) -> None:
@@ -210,7 +212,8 @@ def _installation(report: DoctorReport) -> list[tuple[str, str]]:
     ]
     build = report.build
     if build is not None:
-        rows.append(("GPU support", "yes" if build.gpu_offload else "no: built for the CPU, or no GPU was found"))
+        no = say("no: built for the CPU, or no GPU was found")
+        rows.append((say("GPU support"), say("yes") if build.gpu_offload else no))
         rows.append(("llama.cpp", build.system_info))
     return rows
 
@@ -218,71 +221,84 @@ def _installation(report: DoctorReport) -> list[tuple[str, str]]:
 def _machine(report: DoctorReport) -> list[tuple[str, str]]:
     machine = report.machine
     rows = [
-        ("system", machine.system),
-        ("cores", f"{machine.usable_cores} of {machine.cores} usable"),
-        ("memory", in_units(machine.memory_bytes)),
+        (say("system"), machine.system),
+        (say("cores"), say("{usable} of {cores} usable", usable=machine.usable_cores, cores=machine.cores)),
+        (say("memory"), in_units(machine.memory_bytes)),
     ]
     for device in report.build.devices if report.build else ():
-        memory = f"{in_units(device.free_bytes)} of {in_units(device.total_bytes)} free"
-        rows.append((f"device {device.name}", f"{device.description} ({device.kind}), {memory}"))
+        memory = say("{free} of {total} free", free=in_units(device.free_bytes), total=in_units(device.total_bytes))
+        rows.append((say("device {name}", name=device.name), f"{device.description} ({device.kind}), {memory}"))
     return rows
 
 
 def _model(model: DoctorModel) -> list[tuple[str, str]]:
     placement = model.placed.placement
-    rows = [("name", model.name), ("state", model.state)]
+    rows = [(say("name"), model.name), (say("state"), told(model.state))]
     if model.gguf is not None:
-        rows.append(("file", str(model.gguf)))
+        rows.append((say("file"), str(model.gguf)))
     if model.facts is not None:
         facts = model.facts
         rows.append(
             (
-                "what it is",
-                f"{facts.architecture}, {facts.layers} layers, {in_units(facts.size_bytes)}, "
-                f"prompts as {facts.prompt_format or 'not said'}",
+                say("what it is"),
+                say(
+                    "{architecture}, {layers} layers, {size}, prompts as {format}",
+                    architecture=facts.architecture,
+                    layers=facts.layers,
+                    size=in_units(facts.size_bytes),
+                    format=facts.prompt_format or say("not said"),
+                ),
             )
         )
         if facts.prompt_format and facts.format_inference.reason:
-            rows.append(("prompt format", f"inferred from {facts.format_inference.reason}"))
+            reason = facts.format_inference.reason
+            rows.append((say("prompt format"), say("inferred from {reason}", reason=reason)))
     if model.compute_mode is not None:
         mode = model.compute_mode
-        rows.append(("compute mode", f"{mode.mode.in_words}, as {mode.reason} (remove {mode.file} to try it again)"))
+        because = "{mode}, as {reason} (remove {file} to try it again)"
+        rows.append((say("compute mode"), say(because, mode=mode.mode.in_words, reason=mode.reason, file=mode.file)))
     rows += _kernels(model.kernels)
     if model.self_test:
-        rows.append(("self-test", model.self_test))
+        rows.append((say("self-test"), say("passed") if model.self_test == "passed" else told(model.self_test)))
     if placement is not None and model.facts is not None:
         rows += [
-            ("would run on", placement.in_words),
-            ("threads", _threads(placement)),
-            ("layers on the GPU", f"{placement.gpu_layers} of {model.facts.layers + 1}"),
-            ("context", f"{placement.context_length} tokens for each answer"),
-            ("cache", f"{placement.cache_cells} tokens, {in_units(model.cache_bytes)}"),
+            (say("would run on"), told(placement.in_words)),
+            (say("threads"), _threads(placement)),
+            (say("layers on the GPU"), say("{some} of {all}", some=placement.gpu_layers, all=model.facts.layers + 1)),
+            (say("context"), say("{count} tokens for each answer", count=placement.context_length)),
+            (say("cache"), _cache(placement.cache_cells, model.cache_bytes)),
         ]
     return rows
+
+
+def _cache(cells: int, size: int) -> str:
+    return say("{count} tokens, {size}", count=cells, size=in_units(size))
 
 
 def _kernels(choice: KernelChoice | None) -> list[tuple[str, str]]:
     if choice is None:
         return []
-    rows = [("weights", f"{'repacked' if choice.repack else 'as they lie in the file'}: {choice.reason}")]
+    layout = say("repacked") if choice.repack else say("as they lie in the file")
+    rows = [(say("weights"), f"{layout}: {told(choice.reason)}")]
     for timing in choice.timings:
         repacked, as_is = (f"{1000 * seconds / timing.rows:.2f} ms" for seconds in (timing.repacked, timing.as_is))
-        rows.append((f"  {timing.rows} tokens a step", f"{repacked} a token repacked, {as_is} as in the file"))
+        times = say("{repacked} a token repacked, {as_is} as in the file", repacked=repacked, as_is=as_is)
+        rows.append((say("  {count} tokens a step", count=timing.rows), times))
     return rows
 
 
 def _threads(placement: "Placement") -> str:
     generate = _or_measured(placement.threads, placement.threads_to_try)
     read = _or_measured(placement.threads_batch, placement.threads_batch_to_try)
-    return f"{generate} to generate, {read} to read prompts"
+    return say("{generate} to generate, {read} to read prompts", generate=generate, read=read)
 
 
 def _or_measured(threads: int, to_try: tuple[int, ...]) -> str:
     tried = ", ".join(map(str, to_try))
-    return f"the fastest of {tried}, measured when it loads," if tried else str(threads)
+    return say("the fastest of {tried}, measured when it loads,", tried=tried) if tried else str(threads)
 
 
 def _files(report: DoctorReport) -> list[tuple[str, str]]:
     if not report.files:
-        return [("none", "")]
+        return [(say("none"), "")]
     return [(in_units(file.size_bytes), str(file.path.relative_to(report.cache_dir))) for file in report.files]

@@ -13,6 +13,8 @@ from rich.markup import escape
 
 from glmserve.bootstrap.engine_config import ModelPlan, engine_config
 from glmserve.bootstrap.model_source import ModelSource, UnknownModelError, find_source
+from glmserve.cli.chinese import say
+from glmserve.cli.chinese_errors import told
 from glmserve.cli.doctor import print_rows
 from glmserve.cli.machine import in_units
 from glmserve.cli.options import UsageProblem, cache_options, complete_model, output, read_settings
@@ -99,7 +101,7 @@ def inspect(
     asked = {"cache_dir": cache_dir, "prompt_format": prompt_format or None, "chat_template": chat_template or None}
     settings = read_settings((model,), config, asked)
     console = Console(stderr=True)
-    with console.status("reading the file…"):
+    with console.status(say("reading the file…")):
         report = examine(settings.models[0], settings.cache_dir, run=run)
     if as_json:
         click.echo(json.dumps(to_json(report), indent=2, ensure_ascii=False, default=str))
@@ -240,38 +242,39 @@ def show(report: InspectReport, console: Console) -> None:
     console.print(str(report.path), style="bold", markup=False, soft_wrap=True)
     print_rows(console, "", [row for row in _rows(report) if row[1]])
     for note in report.notes:
-        console.print(f"note: {escape(note)}", soft_wrap=True)
+        console.print(f"{say('note:')} {escape(told(note))}", soft_wrap=True)
     for finding in report.findings:
         colour = _COLOURS[finding.severity]
-        console.print(f"[{colour}]{finding.severity.value}:[/] {escape(finding.text)}", soft_wrap=True)
-    console.print("Verdict: [bold green]right[/]" if report.right else "Verdict: [bold red]wrong[/]")
+        console.print(f"[{colour}]{say(f'{finding.severity.value}:')}[/] {escape(told(finding.text))}", soft_wrap=True)
+    verdict = f"[bold green]{say('right')}[/]" if report.right else f"[bold red]{say('wrong')}[/]"
+    console.print(f"{say('Verdict:')} {verdict}")
 
 
 def _rows(report: InspectReport) -> list[tuple[str, str]]:
     shape = (
         report.architecture,
-        f"{report.layers} layers" if report.layers else "",
+        say("{count} layers", count=report.layers) if report.layers else "",
         _in_words(report.parameters) if report.parameters else "",
         report.weights,
         in_units(report.size_bytes) if report.size_bytes else "",
     )
-    served = (
-        f"{report.name}, prompts as {report.prompt_format}, {report.context} tokens" if report.prompt_format else ""
-    )
+    served = "{name}, prompts as {format}, {context} tokens"
+    served = say(served, name=report.name, format=report.prompt_format, context=report.context)
     return [
-        ("what it is", report.what),
-        ("shape", ", ".join(filter(None, shape))),
-        ("served as", served),
-        ("prompt", report.prompt.text.replace("\n", "\\n")),
-        ("ids", " ".join(str(token.id) for token in report.prompt.prompt)),
-        ("stops at", ", ".join(map(_named, report.prompt.stops))),
-        ("perplexity", ", ".join(f"{score.language} {score.perplexity:,.1f}" for score in report.perplexity)),
+        (say("what it is"), told(report.what)),
+        (say("shape"), ", ".join(filter(None, shape))),
+        (say("served as"), served if report.prompt_format else ""),
+        (say("prompt"), report.prompt.text.replace("\n", "\\n")),
+        (say("ids"), " ".join(str(token.id) for token in report.prompt.prompt)),
+        (say("stops at"), ", ".join(map(_named, report.prompt.stops))),
+        (say("perplexity"), ", ".join(f"{score.language} {score.perplexity:,.1f}" for score in report.perplexity)),
     ]
 
 
 def _in_words(parameters: int) -> str:
-    unit, size = ("billion", 1e9) if parameters >= 1e9 else ("million", 1e6)
-    return f"{parameters / size:.1f} {unit} parameters"
+    if parameters >= 1e9:
+        return say("{count} billion parameters", count=f"{parameters / 1e9:.1f}")
+    return say("{count} million parameters", count=f"{parameters / 1e6:.1f}")
 
 
 def _named(token: Token) -> str:

@@ -98,8 +98,8 @@ def show(models: Sequence[ListedModel], console: Console) -> None:
         return
     table = Table(box=None, header_style="bold")
     for column in ("name", "type", "size", "family"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("path", overflow="fold")
+        table.add_column(say(column), no_wrap=True)
+    table.add_column(say("path"), overflow="fold")
     for model in models:
         table.add_row(model.name, model.type, in_units(model.size_bytes), model.family, str(model.path))
     console.print(table)

@@ -82,7 +82,7 @@ class LazyGroup(click.Group):
             ClickException: the disk was full.
         """
         try:
-            return super().invoke(ctx)
+            return self._invoke(ctx)
         except KeyboardInterrupt:
             click.echo(err=True)
             ctx.exit(_INTERRUPTED)
@@ -90,6 +90,17 @@ class LazyGroup(click.Group):
             if error.errno != errno.ENOSPC:
                 raise
             raise click.ClickException(f"{error.filename or 'the output'}: {error.strerror}") from None
+
+    def _invoke(self, ctx: click.Context) -> object:
+        if not speaks_chinese():
+            return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            from glmserve.cli.chinese_errors import show_in_chinese  # noqa: PLC0415 - only where there is one
+
+            show_in_chinese(error)
+            ctx.exit(error.exit_code)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -14,13 +14,26 @@ from rich.cells import cell_len
 
 from glmserve import cli
 from glmserve.cli.chinese import COMMANDS, say, translated, wrapped
+from glmserve.cli.chinese_errors import ERRORS, in_chinese
 from glmserve.cli.main import main
 from glmserve.cli.phrases import SAID
 from glmserve.cli.run_server import Access, Announced, ready_banner
 from glmserve.config.chinese import MODEL_KEYS, SETTINGS, VARIANT_KEYS, speaks_chinese
 from glmserve.config.schema import FLAGS, SHARED, ModelSettings, VariantSettings
+from tests.support.minimal_gguf import write_gguf
 
 NAMES = main.list_commands(click.Context(main))
+SOURCES = re.sub(
+    r'"\n\s*f?"',
+    "",
+    "".join(
+        path.read_text("utf-8")
+        for folder in ("server", "convert", "models")
+        for path in (Path(__file__).parents[3] / folder).rglob("*.py")
+        if not path.name.startswith("chinese_")
+    ),
+)
+"""With the texts of several lines in one."""
 CHINESE = {"LC_ALL": "zh_CN.UTF-8", "COLUMNS": "80"}
 ENGLISH = {"LC_ALL": "en_US.UTF-8", "COLUMNS": "80"}
 
@@ -84,6 +97,67 @@ def test_the_banner_is_in_chinese(monkeypatch: pytest.MonkeyPatch) -> None:
     assert banner.endswith("按 Ctrl-C 停止服务。")
     monkeypatch.setenv("LC_ALL", "C")
     assert ready_banner("http://x", [Announced("glm", "chatglm2", "CPU")]).startswith("glm is ready on http://x\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("serve nix", "nix：没有这个文件或目录，也不是已知模型的名字；请写 .gguf 文件、检查点目录，不写则用内置模型"),
+        ("serve chatglm2-6b", "本机没有 chatglm2-6b；用 glmserve pull chatglm2-6b 下载"),
+        ("serve --port x", "--port：必须是整数，不能是 'x'"),
+        ("serve --port 65536", "--port：不能大于 65535，写的是 '65536'"),
+        ("serve --cache-tokens -3", "--cache-tokens：不能小于 0，写的是 '-3'"),
+        ("serve --load never", "'--load' 的值不对：'never' 不是 'start', 'first_use' 之一。"),
+        ("serve --lora x", "x：没有这个文件；适配器 x 需要它"),
+        ("serve --config nix.toml", "nix.toml：不能读取（没有这个文件）"),
+        ("serve --prot 3", "没有选项 '--prot'；"),
+        ("serve --port", "选项 '--port' 需要一个值。"),
+        ("serve . --model-name a --host 192.0.2.1", "不能监听 192.0.2.1 的端口 8000：本机没有这个地址"),
+        ("inspect", "缺少参数 'MODEL'。"),
+        (
+            "inspect text.gguf",
+            "text.gguf：不是可读的 GGUF 文件（是 text，不是模型；开头是 'text'）；请重新下载这个文件",
+        ),
+        ("list x", "多余的参数（x）"),
+        ("nix", "没有命令 'nix'。"),
+        ("task", "请写 TASK；glmserve task --list 列出任务"),
+        ("pull nix", "nix 不是已知模型；请写仓库的 OWNER/NAME，或其中之一："),
+        ("chat --url http://127.0.0.1:9", "http://127.0.0.1:9 没有服务应答（拒绝连接）；用 glmserve serve 启动一个"),
+        ("task review --check --min-accuracy 2", "'--min-accuracy' 的值不对：2.0 不在 0<=x<=1 之内。"),
+    ],
+)
+def test_errors_at_the_start_are_in_chinese(
+    arguments: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.gguf").write_text("text")
+    result = CliRunner().invoke(main, arguments.split(), env={**CHINESE, "GLMSERVE_CACHE_DIR": str(tmp_path)})
+    assert result.exit_code in (1, 2)
+    assert told in result.output
+
+
+def test_an_error_without_a_translation_stays_as_it_is() -> None:
+    assert in_chinese("something else\nnix: there is no such file") == "something else\nnix：没有这个文件"
+
+
+@pytest.mark.parametrize("text", ERRORS)
+def test_a_translated_error_is_one_that_there_is(text: str) -> None:
+    """By its longest part without names, in the sources or in the libraries that say it."""
+    longest = max(re.split(r"\{\w+\}|; |: | of | as ", text), key=len).strip()
+    assert longest in SOURCES or text.startswith(
+        ("{setting}: Input should be", "No such", "Invalid", "Got", "Option", "Missing")
+    )
+    names = sorted(re.findall(r"\{(\w+)\}", text))
+    assert set(re.findall(r"\{(\w+)\}", ERRORS[text])) <= set(names)
+
+
+@pytest.mark.parametrize("command", ["doctor --no-self-test", "inspect --no-run chatglm2-tiny", "list"])
+def test_tables_are_in_chinese(command: str, tmp_path: Path) -> None:
+    write_gguf(tmp_path / "some.f32.gguf", "chatglm")
+    page = CliRunner().invoke(main, command.split(), env={**CHINESE, "GLMSERVE_CACHE_DIR": str(tmp_path)}).stdout
+    names = [re.split(r"  +", line.strip())[0] for line in page.splitlines() if line.strip()]
+    kept = {"glmserve", "Python", "llama-cpp-python", "llama.cpp", "some"}
+    assert [name for name in names if name not in kept and re.fullmatch(r"[a-z ]+", name, re.IGNORECASE)] == []
 
 
 @pytest.mark.parametrize("text", SAID)
