@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from glmserve.engine.grammar_backend.constraint import Constraint, ConstraintFactory
+from glmserve.engine.grammar_backend import Constraint, ConstraintFactory
 from glmserve.engine.llama.model_loading import load_vocabulary, stop_ids
 from glmserve.engine.params import Grammar, GrammarKind
 

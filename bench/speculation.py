@@ -27,7 +27,7 @@ from glmserve.engine.llama.runner import LlamaModelRunner
 from glmserve.engine.messages import StepOutput, Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
-from glmserve.engine.speculative.controller import SpeculativeController
+from glmserve.engine.speculative import SpeculativeController
 from glmserve.engine.worker.core import EngineCore
 
 TINY = Path(__file__).parents[1] / "models" / "tiny"

@@ -21,7 +21,7 @@ from glmserve.engine.messages import SampledToken, Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import BatchItem
 from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
-from glmserve.engine.speculative.controller import SpeculativeController
+from glmserve.engine.speculative import SpeculativeController
 from glmserve.engine.worker.core import EngineCore
 from tests.support.scripted_backend import Rule, ScriptedBackend
 
@@ -96,12 +96,12 @@ def _drain(core: EngineCore) -> None:
 
 
 def _calls(rule: Rule, clients: int, tokens: int, *, speculation: bool) -> tuple[float, float]:
-    """Return the calls of the engine for a token, and the part of them in ``speculative``."""
+    """Return the calls of the engine for a token, and the part of them in ``speculative.py``."""
     counter, core = _Counter(), _core(rule, clients, tokens, speculation=speculation)
     sys.setprofile(counter)
     _drain(core)
     sys.setprofile(None)
-    return counter.own() / (clients * tokens), counter.own("speculative/") / (clients * tokens)
+    return counter.own() / (clients * tokens), counter.own("speculative.py") / (clients * tokens)
 
 
 def _microseconds(rule: Rule, clients: int, tokens: int) -> dict[bool, float]:
@@ -121,7 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=1000)
     tokens = parser.parse_args().tokens
-    print("| answer | clients | calls, on | of these in speculative/ | calls, off | µs, on | µs, off |")
+    print("| answer | clients | calls, on | of these in speculative.py | calls, off | µs, on | µs, off |")
     print("|---|---|---|---|---|---|---|")
     for rule in (_new, _broken, _copied):
         for clients in (1, 8):

@@ -24,7 +24,7 @@ from llguidance import LLMatcher, LLTokenizer
 from bench.served import running
 from glmserve.chat.tasks.loader import load_tasks
 from glmserve.chat.tasks.task import Task
-from glmserve.engine.grammar_backend.source import internal_form
+from glmserve.engine.grammar_backend import internal_form
 
 _HELD_OUT = Path(__file__).parents[1] / "models" / "tiny" / "heldout"
 _TRAINED = {"intent": "intents.jsonl", "review": "reviews.jsonl"}

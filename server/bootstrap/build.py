@@ -25,7 +25,7 @@ from glmserve.chat.prompts.template.format import TemplateFormat
 from glmserve.chat.prompts.template.marks import TemplateFault
 from glmserve.chat.prompts.template.probe import find_traits
 from glmserve.chat.prompts.template.rendering import TemplateSource
-from glmserve.chat.renderer.process import TemplateRenderer
+from glmserve.chat.renderer import TemplateRenderer
 from glmserve.chat.tasks.task import Task, task_name
 from glmserve.chat.tokenizer.encoder_tokenizer import load_encoder_tokenizer
 from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer

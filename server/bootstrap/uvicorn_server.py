@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import logging
 import os
 import resource
@@ -9,8 +10,11 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import FrameType, MappingProxyType
+from urllib.parse import urlsplit
 
 import uvicorn
 from sse_starlette.sse import AppStatus
@@ -192,3 +196,78 @@ class Server(uvicorn.Server):
         while not self._registry.has_given_up:
             await asyncio.sleep(_POLL_SECONDS)
         self.has_given_up = self.should_exit = True
+
+
+_SECONDS = 2.0
+"""For the request of a caller; one is answered at a time."""
+_RETRY_AFTER = 30
+
+
+class Progress:
+    """The models in conversion and their progress; written by one thread and read by another."""
+
+    def __init__(self, *, tell: bool) -> None:
+        """``tell``: callers may know more than that something is converted."""
+        self._tell = tell
+        self.text = "a checkpoint is being converted"
+
+    @property
+    def reason(self) -> str:
+        """For callers; empty where they need a key for it."""
+        return self.text if self._tell else ""
+
+
+@contextmanager
+def waiting_room(listener: socket.socket, progress: Progress) -> Iterator[None]:
+    """Answer on ``listener`` while the block runs; connections that wait at its end are left to the server."""
+    server = HTTPServer(listener.getsockname()[:2], _handler(progress), bind_and_activate=False)
+    server.socket.close()
+    server.socket = listener.dup()
+    server.server_activate()
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join(_SECONDS)
+        server.server_close()
+
+
+def _handler(progress: Progress) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = _SECONDS
+        server_version, sys_version = "glmserve", ""
+
+        def do_GET(self) -> None:
+            self._refuse()
+
+        def do_HEAD(self) -> None:
+            self._refuse()
+
+        def do_POST(self) -> None:
+            self._refuse()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+        def _refuse(self) -> None:
+            body = json.dumps(_reply(urlsplit(self.path).path, progress.reason), ensure_ascii=False).encode()
+            self.send_response(503)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Retry-After", str(_RETRY_AFTER))
+            self.send_header("Connection", "close")
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+            self.close_connection = True
+
+    return Handler
+
+
+def _reply(path: str, reason: str) -> dict[str, object]:
+    if path == "/health":
+        return {"status": "converting", **({"reason": reason} if reason else {})}
+    message = f"the server is not ready: {reason or 'a checkpoint is being converted'}; try again later"
+    return {"error": {"message": message, "type": "server_error", "param": None, "code": "engine_unavailable"}}

@@ -29,8 +29,16 @@ from glmserve.bootstrap.model_source import (
     convert_source,
     find_source,
 )
-from glmserve.bootstrap.uvicorn_server import AddressError, Server, base_url, bind, is_public, lan_url
-from glmserve.bootstrap.waiting_room import Progress, waiting_room
+from glmserve.bootstrap.uvicorn_server import (
+    AddressError,
+    Progress,
+    Server,
+    base_url,
+    bind,
+    is_public,
+    lan_url,
+    waiting_room,
+)
 from glmserve.chat.tasks.loader import TaskFileError, load_tasks
 from glmserve.cli.chinese import say
 from glmserve.cli.options import UsageProblem, read_settings

@@ -15,9 +15,9 @@ from glmserve.engine.errors import GrammarRejected
 from glmserve.engine.interface import Caller
 from glmserve.engine.messages import PrefixScope, StepOutput
 from glmserve.engine.params import Grammar, GrammarKind, SamplingParams
+from glmserve.generation.detokenizer import ReasoningParser, opens_reasoning
 from glmserve.generation.generation import Completion, Deadline, Generation, PromptOutputs, cancel_all, close_all
 from glmserve.generation.output_processor import AnswerOutput, RequestOutput, log_prompt
-from glmserve.generation.reasoning import ReasoningParser, opens_reasoning
 from glmserve.generation.remote import RemoteOutput, RemoteTally, log_remote
 from glmserve.http.errors import ClientDisconnected
 from glmserve.http.offload import off_loop

@@ -10,8 +10,14 @@ from typing import Protocol
 from glmserve.chat.tools.types import AnswerParser, AnswerPiece, CallDelta, gather_calls
 from glmserve.engine.errors import EngineDied
 from glmserve.engine.messages import FinishReason, PromptProgress, SampledToken, StepOutput
-from glmserve.generation.detokenizer import Detokenizer, LogprobBuffer, StopChecker, TokenLogprob
-from glmserve.generation.reasoning import ReasonedPiece, ReasoningParser
+from glmserve.generation.detokenizer import (
+    Detokenizer,
+    LogprobBuffer,
+    ReasonedPiece,
+    ReasoningParser,
+    StopChecker,
+    TokenLogprob,
+)
 from glmserve.http.request_context import RequestProgress
 from glmserve.model_pool.host import Tokenizer
 

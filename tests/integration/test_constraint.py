@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glmserve.engine.grammar_backend.constraint import Constraint, ConstraintFactory
-from glmserve.engine.grammar_backend.source import GrammarError
+from glmserve.engine.grammar_backend import Constraint, ConstraintFactory, GrammarError
 from glmserve.engine.llama.model_loading import load_vocabulary, stop_ids
 from glmserve.engine.params import Grammar, GrammarKind
 

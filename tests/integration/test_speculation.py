@@ -14,7 +14,7 @@ from glmserve.engine.llama.runner import LlamaModelRunner
 from glmserve.engine.messages import EngineStats, Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
-from glmserve.engine.speculative.controller import SpeculativeController, _Proposal
+from glmserve.engine.speculative import SpeculativeController, _Proposal
 from glmserve.engine.worker.core import EngineCore
 
 TINY = Path(__file__).resolve().parents[2] / "models" / "tiny"

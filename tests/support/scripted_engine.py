@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from glmserve.engine.errors import EngineUnavailable, GrammarRejected, PromptTooLong, QueueFull
-from glmserve.engine.grammar_backend.source import fault
+from glmserve.engine.grammar_backend import fault
 from glmserve.engine.interface import ANYBODY, Caller, EngineState, EngineStatus
 from glmserve.engine.messages import (
     EngineInfo,

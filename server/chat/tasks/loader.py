@@ -43,7 +43,7 @@ from glmserve.chat.tasks.task import (
     slots_in,
     slots_in_grammar,
 )
-from glmserve.engine.grammar_backend.source import fault
+from glmserve.engine.grammar_backend import fault
 from glmserve.engine.params import Grammar, GrammarKind, one_of
 
 if sys.version_info >= (3, 11):

@@ -13,7 +13,7 @@ from contextvars import copy_context
 from glmserve.engine.child_process import log_record
 from glmserve.engine.client.admission import check_fit
 from glmserve.engine.client.compute_modes import EngineModes
-from glmserve.engine.client.grammar_validator.validator import GrammarValidator
+from glmserve.engine.client.grammar_validator import GrammarValidator
 from glmserve.engine.client.kernel_choice import KernelTrial
 from glmserve.engine.client.output_stream import OutputStream, RequestOutputQueue
 from glmserve.engine.client.process import WorkerProcess

@@ -15,7 +15,7 @@ from glmserve.engine.config import EngineConfig, FlashAttention, KvType
 from glmserve.engine.errors import ModelLoadError, SelfTestFailed
 from glmserve.engine.files import identify_variants
 from glmserve.engine.gguf.gguf_check import ModelFacts
-from glmserve.engine.grammar_backend.constraint import ConstraintFactory, PreparedConstraints
+from glmserve.engine.grammar_backend import ConstraintFactory, PreparedConstraints
 from glmserve.engine.kv_cache.ops import (
     CacheOp,
     CacheSnapshot,

@@ -11,8 +11,7 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
-from glmserve.engine.grammar_backend.constraint import Constraint
-from glmserve.engine.grammar_backend.source import GrammarError
+from glmserve.engine.grammar_backend import Constraint, GrammarError
 from glmserve.engine.messages import GRAMMAR_FAILED, SampledToken
 from glmserve.engine.model_runner import SampleError
 from glmserve.engine.params import SamplingParams

@@ -24,7 +24,7 @@ from glmserve.engine.scheduler.batch import AdapterRotation, Batch, BatchItem, C
 from glmserve.engine.scheduler.step_budget import StepBudget
 from glmserve.engine.scheduler.waiting_queue import WaitingQueue, by_caller, has_prefix_owner
 from glmserve.engine.sequence import Sequence, SequenceStatus
-from glmserve.engine.speculative.controller import SpeculativeController
+from glmserve.engine.speculative import SpeculativeController
 
 MAX_BYPASSES = 32
 """Sequences that may start before one that lacks room: short ones need not wait, and it is not starved."""

@@ -25,7 +25,7 @@ from glmserve.engine.scheduler.batch import Batch, BatchItem
 from glmserve.engine.scheduler.scheduler import Scheduler, SchedulerConfig
 from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.sequence import Sequence
-from glmserve.engine.speculative.controller import SpeculativeController
+from glmserve.engine.speculative import SpeculativeController
 from glmserve.engine.worker.pinned_prefixes import PinnedPrefixes, States
 from glmserve.engine.worker.progress import ProgressReports
 from glmserve.engine.worker.prompt_disk import PromptDisk

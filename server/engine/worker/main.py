@@ -28,7 +28,7 @@ from glmserve.engine.messages import (
 )
 from glmserve.engine.model_runner import ModelRunner, StateLost
 from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
-from glmserve.engine.speculative.controller import SpeculativeController
+from glmserve.engine.speculative import SpeculativeController
 from glmserve.engine.worker.core import EngineCore, EngineCorrupted
 
 log = logging.getLogger(__name__)

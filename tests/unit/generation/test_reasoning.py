@@ -2,7 +2,7 @@
 
 import pytest
 
-from glmserve.generation.reasoning import ReasonedPiece, ReasoningParser, opens_reasoning
+from glmserve.generation.detokenizer import ReasonedPiece, ReasoningParser, opens_reasoning
 
 
 def parsed(text: str, size: int, *, is_open: bool) -> ReasonedPiece:

@@ -7,7 +7,7 @@ import pytest
 from llguidance import LLMatcher, LLTokenizer
 
 from glmserve.chat.tasks.loader import load_tasks
-from glmserve.engine.grammar_backend.source import internal_form
+from glmserve.engine.grammar_backend import internal_form
 
 TASKS = load_tasks(None)
 BYTES = LLTokenizer("byte")

@@ -8,7 +8,7 @@ from llguidance import LLMatcher, LLTokenizer
 from glmserve.chat.tasks.judge import AnswerField, Confusion, Example, FieldKind, judge, read_fields
 from glmserve.chat.tasks.loader import load_tasks
 from glmserve.chat.tasks.task import Task
-from glmserve.engine.grammar_backend.source import internal_form
+from glmserve.engine.grammar_backend import internal_form
 
 TASKS = load_tasks(None)
 BYTES = LLTokenizer("byte")

@@ -10,7 +10,7 @@ from glmserve.api.common.structured_output import schema_grammar
 from glmserve.api.common.tools import FunctionDefinition, tool_config
 from glmserve.chat.tools.schema_relaxation import relaxed
 from glmserve.chat.tools.types import ToolError
-from glmserve.engine.grammar_backend.source import fault
+from glmserve.engine.grammar_backend import fault
 from glmserve.engine.params import Grammar, GrammarKind
 from glmserve.http.errors import InvalidRequest
 from tests.support.tool_schemas import PYDANTIC, ZOD

@@ -2,7 +2,7 @@
 
 import pytest
 
-from glmserve.engine.client.grammar_validator.validator import CostlyGrammars, FairQueue, TooManyCostlyGrammars
+from glmserve.engine.client.grammar_validator import CostlyGrammars, FairQueue, TooManyCostlyGrammars
 from glmserve.engine.errors import QueueFull
 
 

@@ -11,8 +11,15 @@ from glmserve.engine.messages import FinishReason, Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.sequence import Sequence
-from glmserve.engine.speculative.controller import SHARE, STALE, AcceptanceEstimator, SpeculativeController, StepCost
-from glmserve.engine.speculative.ngram import Match, NgramMatcher
+from glmserve.engine.speculative import (
+    SHARE,
+    STALE,
+    AcceptanceEstimator,
+    Match,
+    NgramMatcher,
+    SpeculativeController,
+    StepCost,
+)
 from glmserve.engine.worker.core import EngineCore
 from tests.support.scripted_backend import STOP_ID, Rule, ScriptedBackend, copied_token, lone_run, next_token
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from glmserve.engine.grammar_backend.constraint import MaskBudget
-from glmserve.engine.grammar_backend.source import MaskTooSlow
+from glmserve.engine.grammar_backend import MaskBudget, MaskTooSlow
 
 
 class _Clock:

@@ -5,7 +5,7 @@ import pytest
 from glmserve.chat.prompts.messages import PromptError
 from glmserve.chat.prompts.template.marks import Special, TemplateFault
 from glmserve.chat.prompts.template.rendering import TemplateInput, TemplateSource
-from glmserve.chat.renderer.process import TemplateRenderer
+from glmserve.chat.renderer import TemplateRenderer
 
 IF_ASKED = "{% if messages[0].content == 'bad' %}BAD{% endif %}<|user|>{{ messages[0].content }}"
 LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from glmserve.engine.client.grammar_validator.process import GrammarProcess
-from glmserve.engine.client.grammar_validator.worker import Verdict
+from glmserve.engine.client.grammar_process import GrammarProcess, Verdict
 from glmserve.engine.errors import EngineError, EngineUnavailable, QueueFull
 from glmserve.engine.params import Grammar, size_problem
 

@@ -1,1 +1,0 @@
-"""Validation of grammars in a separate process, before an engine compiles them."""

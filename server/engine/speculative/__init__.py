@@ -1,1 +1,0 @@
-"""Speculative decoding with n-gram drafts. Pure."""
