@@ -149,9 +149,9 @@ DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
         "Scores are numbers.": "分数是数。",
         "Roles: system, developer, user, assistant, tool, function. content is a string, an array of text parts, or "
         "null.": "角色：system、developer、user、assistant、tool、function。content 是字符串、文本部分的数组或 null。",
-        "Roles: user, assistant, system. Blocks: text, tool_use, tool_result, documents of text; thinking is dropped. "
+        "Roles: user, assistant, system. Blocks: text, tool_use, tool_result, documents of text, thinking. "
         "May be empty if system is not.":
-            "角色：user、assistant、system。块：text、tool_use、tool_result、文本文档；thinking 被丢弃。有 system 时可以为空。",
+            "角色：user、assistant、system。块：text、tool_use、tool_result、文本文档、thinking。有 system 时可以为空。",
         "Sample from the k most likely tokens. 0 disables the limit.": "从最可能的 k 个 token 里采样。0 不限。",
         "Sample from the most likely tokens with this total probability. 0 keeps only the most likely token.":
             "从总概率为这个值的最可能的 token 里采样。0 只留最可能的 token。",
@@ -168,7 +168,11 @@ DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
         "Subtracted from the logit of each token that the text already contains.": "从文本已有的每个 token 的 logit 减去这个值。",
         "System message before the input. Later responses do not inherit it.": "输入之前的系统消息。后面的应答不继承它。",
         "System message: a string or blocks of text.": "系统消息：字符串或文本块。",
-        "The model has no separate reasoning.": "模型没有单独的推理。",
+        "A model reasons as its chat template has it.": "模型怎样推理由它的对话模板决定。",
+        "enabled or adaptive: the reasoning of a model that writes it comes as thinking blocks. disabled also sets "
+        "enable_thinking of its chat template to false. budget_tokens and display have no effect.":
+            "enabled 或 adaptive：模型写出的推理作为 thinking 块返回。disabled 还把对话模板的 enable_thinking 设为 false。"
+            "budget_tokens 和 display 不起作用。",
         "The model only continues a text.": "模型只续写文本。",
         "The same for content. Default: false.": "对 content 的同样设置。默认值：false。",
         "The server has only one backend.": "服务只有一个后端。",

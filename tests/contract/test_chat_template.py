@@ -16,6 +16,8 @@ from glmserve.model_pool.host import ModelHost
 from glmserve.model_pool.registry import ModelRegistry
 from glmserve.model_pool.served_model import ModelCard, ServedModel
 from tests.support.api import connect
+from tests.support.message_events import check_message, gather, read_message_events
+from tests.support.response_events import check_order, create, events
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 
 pytestmark = pytest.mark.anyio
@@ -24,7 +26,7 @@ CHAT = "/v1/chat/completions"
 SAID = [{"role": "user", "content": "2+2?"}]
 SOURCE = TemplateSource(
     "{% for m in messages %}{% if m.role == 'system' and loop.index0 %}{{ raise_exception('system first') }}{% endif %}"
-    "<|user|>{{ m.content }}{% endfor %}<|assistant|>"
+    "<|user|>{% if m.reasoning_content %}({{ m.reasoning_content }}){% endif %}{{ m.content }}{% endfor %}<|assistant|>"
     "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n"
     "{% elif open %}<think>\n{% endif %}",
     ("<|user|>", "<|assistant|>"),
@@ -120,8 +122,96 @@ async def test_what_the_template_rejects_is_a_400_in_its_words(http: httpx.Async
     assert "system first" in reply.json()["error"]["message"]
 
 
-async def test_the_other_endpoints_leave_the_reasoning_out(http: httpx.AsyncClient) -> None:
-    reply = (await http.post("/v1/messages", json={"messages": SAID, "max_tokens": 100})).json()
+THINKING = {"messages": SAID, "max_tokens": 100, "thinking": {"type": "enabled", "budget_tokens": 1024}}
+
+
+async def test_a_message_has_a_block_of_thinking_where_the_request_enables_it(http: httpx.AsyncClient) -> None:
+    reply = (await http.post("/v1/messages", json=THINKING)).json()
+    check_message(reply)
+    thought, said = reply["content"]
+    assert (thought["type"], thought["thinking"], said["text"]) == ("thinking", "Two and two.", "Four.")
+    assert thought["signature"]
+
+
+async def test_a_streamed_message_has_the_same_blocks(http: httpx.AsyncClient) -> None:
+    events = read_message_events((await http.post("/v1/messages", json={**THINKING, "stream": True})).text)
+    whole = (await http.post("/v1/messages", json=THINKING)).json()
+    assert gather(events)["content"] == whole["content"]
+    deltas = [event["delta"]["type"] for event in events if event["type"] == "content_block_delta"]
+    assert list(dict.fromkeys(deltas)) == ["thinking_delta", "signature_delta", "text_delta"]
+
+
+@pytest.mark.parametrize("thinking", [None, {"type": "disabled"}])
+async def test_without_thinking_a_message_has_none(
+    http: httpx.AsyncClient, engine: ScriptedEngine, thinking: object
+) -> None:
+    if thinking:
+        engine.reply = lambda _: "Four."
+    reply = (await http.post("/v1/messages", json={**THINKING, "thinking": thinking})).json()
     assert [block["text"] for block in reply["content"]] == ["Four."]
-    reply = (await http.post("/v1/responses", json={"input": "2+2?"})).json()
-    assert reply["output"][0]["content"][0]["text"] == "Four."
+    assert engine.submissions[0].prompt.endswith("</think>\n\n") == bool(thinking)
+
+
+async def test_a_response_has_an_item_of_reasoning_and_counts_it(http: httpx.AsyncClient) -> None:
+    reply = await create(http, input="2+2?")
+    thought, said = reply["output"]
+    assert thought["content"] == [{"type": "reasoning_text", "text": "Two and two."}]
+    assert said["content"][0]["text"] == "Four."
+    assert reply["usage"]["output_tokens_details"]["reasoning_tokens"] > 10
+
+
+async def test_a_streamed_response_has_the_same_items(http: httpx.AsyncClient) -> None:
+    found = await events(http, input="2+2?")
+    whole = await create(http, input="2+2?")
+    assert [item["content"] for item in check_order(found)["output"]] == [item["content"] for item in whole["output"]]
+    kinds = [event["type"] for event in found]
+    assert kinds.count("response.reasoning_text.done") == 1
+    deltas = (event["delta"] for event in found if event["type"] == "response.reasoning_text.delta")
+    assert "".join(deltas) == "Two and two."
+
+
+async def test_reasoning_that_is_cut_off_is_an_incomplete_item(http: httpx.AsyncClient) -> None:
+    reply = await create(http, input="2+2?", max_output_tokens=12)
+    assert [item["type"] for item in reply["output"]] == ["reasoning"]
+    assert (reply["status"], reply["output"][0]["status"]) == ("incomplete", "incomplete")
+    message = (await http.post("/v1/messages", json={**THINKING, "max_tokens": 12})).json()
+    assert [block["type"] for block in message["content"]] == ["thinking"]
+
+
+_NEXT = {"role": "user", "content": "3+3?"}
+_ANTHROPIC = [
+    {"type": "thinking", "thinking": "Two and two.", "signature": "x"},
+    {"type": "redacted_thinking", "data": "abc"},
+    {"type": "text", "text": "Four."},
+]
+_ITEMS = [
+    {"type": "reasoning", "id": "rs_1", "summary": [], "content": [{"type": "reasoning_text", "text": "Two and two."}]},
+    {"type": "reasoning", "id": "rs_2", "summary": [], "encrypted_content": "abc"},
+    {"role": "assistant", "content": "Four."},
+]
+
+
+@pytest.mark.parametrize(
+    ("url", "body"),
+    [
+        (CHAT, {"messages": [*SAID, {"role": "assistant", "content": "Four.", name: "Two and two."}, _NEXT]})
+        for name in ("reasoning_content", "reasoning")
+    ]
+    + [
+        ("/v1/messages", {"messages": [*SAID, {"role": "assistant", "content": _ANTHROPIC}, _NEXT], "max_tokens": 9}),
+        ("/v1/responses", {"input": [*SAID, *_ITEMS, _NEXT]}),
+    ],
+)
+async def test_reasoning_of_the_history_is_given_to_a_template_that_takes_it(
+    http: httpx.AsyncClient, engine: ScriptedEngine, url: str, body: dict[str, object]
+) -> None:
+    assert (await http.post(url, json=body)).status_code == 200
+    assert "(Two and two.)Four. 3+3?" in engine.submissions[0].prompt
+
+
+async def test_a_response_that_goes_on_has_the_reasoning_before_it(
+    http: httpx.AsyncClient, engine: ScriptedEngine
+) -> None:
+    first = await create(http, input="2+2?")
+    await create(http, input="3+3?", previous_response_id=first["id"])
+    assert "(Two and two.)Four. 3+3?" in engine.submissions[1].prompt

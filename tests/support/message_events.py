@@ -63,9 +63,11 @@ def gather(events: Sequence[Json]) -> Json:
         if event["type"] == "content_block_start":
             opened, pieces = event["content_block"], []
         elif event["type"] == "content_block_delta":
-            pieces.append(event["delta"].get("text") or event["delta"].get("partial_json"))
-        elif opened["type"] == "text":
-            message["content"].append({**opened, "text": "".join(pieces)})
+            delta = event["delta"]
+            opened = {**opened, "signature": delta["signature"]} if "signature" in delta else opened
+            pieces.append(delta.get("text") or delta.get("partial_json") or delta.get("thinking") or "")
+        elif opened["type"] in ("text", "thinking"):
+            message["content"].append({**opened, opened["type"]: "".join(pieces)})
         else:
             message["content"].append({**opened, "input": json.loads("".join(pieces) or "{}")})
     check_message(message)

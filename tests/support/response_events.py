@@ -70,17 +70,17 @@ def check_order(events: Sequence[Json]) -> Json:
     while (first := next(left, None)) is not None:
         assert first["type"] == "response.output_item.added"
         assert first["output_index"] == len(items)
-        item = _read_message(first, left) if first["item"]["type"] == "message" else _read_call(first, left)
+        item = _READERS[first["item"]["type"]](first, left)
         items.append(item)
     assert items == final["output"]
     return final
 
 
-def _read_message(added: Json, left: Iterator[Json]) -> Json:
+def _read_message(added: Json, left: Iterator[Json], kind: str = "response.output_text") -> Json:
     assert added["item"]["content"] == []
     opened = next(left)
     assert opened["type"] == "response.content_part.added"
-    text, done = _gather("response.output_text", left)
+    text, done = _gather(kind, left)
     assert done["text"] == text
     closed, item = next(left), next(left)
     assert closed["type"] == "response.content_part.done"
@@ -93,6 +93,13 @@ def _read_call(added: Json, left: Iterator[Json]) -> Json:
     item = next(left)
     assert done["arguments"] == arguments == item["item"]["arguments"]
     return _closed(added, item, [done])
+
+
+def _read_reasoning(added: Json, left: Iterator[Json]) -> Json:
+    return _read_message(added, left, "response.reasoning_text")
+
+
+_READERS = {"message": _read_message, "reasoning": _read_reasoning, "function_call": _read_call}
 
 
 def _gather(kind: str, left: Iterator[Json]) -> tuple[str, Json]:

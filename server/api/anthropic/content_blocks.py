@@ -13,7 +13,7 @@ from glmserve.chat.tools.types import NAME_PATTERN, ToolCall
 from glmserve.http.errors import InvalidRequest, shown
 
 _TEXT = ("text",)
-_DROPPED = ("thinking", "redacted_thinking", "server_tool_use", "mcp_tool_use", "mcp_tool_result", "compaction")
+_DROPPED = ("redacted_thinking", "server_tool_use", "mcp_tool_use", "mcp_tool_result", "compaction")
 _SERVER_RESULT = "_tool_result"
 _BILLING = "x-anthropic-billing-header:"
 """Claude Code tells its version so, in a line of the system text that is no part of it."""
@@ -66,6 +66,10 @@ class _ContentSource(ApiModel):
     content: BlockText
 
 
+class _Thinking(ApiModel):
+    thinking: str = ""
+
+
 class _ToolUse(ApiModel):
     id: Annotated[str, Field(min_length=1)]
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -84,11 +88,13 @@ class _Gathered:
 
     role: Role
     texts: list[str] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
 
     def take(self) -> Message:
-        message = Message(self.role, "\n".join(self.texts), tuple(self.calls))
-        self.texts, self.calls = [], []
+        thoughts = "\n".join(self.thoughts)
+        message = Message(self.role, "\n".join(self.texts), tuple(self.calls), reasoning=thoughts)
+        self.texts, self.calls, self.thoughts = [], [], []
         return message
 
 
@@ -116,6 +122,9 @@ def to_messages(given: MessageParam, path: str) -> Iterator[Message]:
                 yield gathered.take()
             results = True
             yield _result(parse(_ToolResult, block, at), at)
+        elif kind == "thinking":
+            gathered.thoughts.append(parse(_Thinking, block, at).thinking)
+            dropped = True
         elif _is_dropped(kind):
             dropped = True
         else:
@@ -129,7 +138,7 @@ def to_messages(given: MessageParam, path: str) -> Iterator[Message]:
 
 
 def _is_dropped(kind: object) -> bool:
-    """Return whether a block is another model's reasoning, or the work of its server's tools: no part of the text."""
+    """Return whether a block is no part of the text: reasoning that is encrypted, or the work of a server's tools."""
     return kind in _DROPPED or (isinstance(kind, str) and kind.endswith(_SERVER_RESULT))
 
 

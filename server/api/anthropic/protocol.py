@@ -38,7 +38,6 @@ from glmserve.model_pool.served_model import ModelCard
 
 _IGNORED = (
     Ignored("metadata"),
-    Ignored("thinking", "the model has no separate reasoning"),
     Ignored("context_management", "the server never shortens the context"),
     Ignored("cache_control", "prefixes are always cached"),
     Ignored("service_tier"),
@@ -112,6 +111,14 @@ class OutputConfig(ApiModel):
     format: OutputFormat | None = None
 
 
+class ThinkingParam(ApiModel):
+    """``thinking``."""
+
+    type: Literal["enabled", "adaptive", "disabled"]
+    budget_tokens: int | None = None
+    display: Literal["summarized", "omitted"] | None = None
+
+
 class ThreadParam(ApiModel):
     """``thread``: a conversation that Anthropic's servers store."""
 
@@ -137,8 +144,8 @@ class PromptRequest(RequestObject):
 
     model: ModelName = None
     messages: ListOf[MessageParam] = Field(
-        description="Roles: user, assistant, system. Blocks: text, tool_use, tool_result, documents of text; thinking "
-        "is dropped. May be empty if system is not."
+        description="Roles: user, assistant, system. Blocks: text, tool_use, tool_result, documents of text, thinking. "
+        "May be empty if system is not."
     )
     system: SystemText | None = Field(default=None, description="System message: a string or blocks of text.")
     tools: Annotated[ListOf[ToolItem], AtMost(MAX_TOOLS)] | None = Field(
@@ -151,6 +158,11 @@ class PromptRequest(RequestObject):
     )
     output_config: OutputConfig | None = Field(
         default=None, description="format: a json_schema that the answer follows. effort has no effect."
+    )
+    thinking: ThinkingParam | None = Field(
+        default=None,
+        description="enabled or adaptive: the reasoning of a model that writes it comes as thinking blocks. disabled "
+        "also sets enable_thinking of its chat template to false. budget_tokens and display have no effect.",
     )
     thread: Annotated[ThreadParam | None, AfterValidator(_new_thread)] = Field(
         default=None,
@@ -217,7 +229,9 @@ def to_prompt_params(body: PromptRequest) -> PromptParams:
         raise InvalidRequest("the results of the last message's tools are missing after it", param="messages")
     if continued:
         check_no_call_is_due(tools, "tool_choice")
-    return PromptParams(tuple(messages), tools, continued)
+    thinking = body.thinking
+    options = {"enable_thinking": False} if thinking is not None and thinking.type == "disabled" else {}
+    return PromptParams(tuple(messages), tools, continued, options=options)
 
 
 def _grammar(body: MessagesRequest) -> Grammar | None:

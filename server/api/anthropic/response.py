@@ -4,6 +4,8 @@ The deltas of an answer come in, the events and the message go out; a message th
 Pure.
 """
 
+import base64
+import hashlib
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Literal
@@ -33,6 +35,14 @@ class TextBlock(TypedDict):
     citations: None
 
 
+class ThinkingBlock(TypedDict):
+    """Reasoning of the model before its text."""
+
+    type: Literal["thinking"]
+    thinking: str
+    signature: str
+
+
 class ToolUseBlock(TypedDict):
     """A tool that the model calls."""
 
@@ -58,7 +68,7 @@ class MessageObject(TypedDict):
     type: Literal["message"]
     role: Literal["assistant"]
     model: str
-    content: list[TextBlock | ToolUseBlock]
+    content: list[ThinkingBlock | TextBlock | ToolUseBlock]
     stop_reason: StopReason | None
     stop_sequence: str | None
     usage: MessageUsage
@@ -136,13 +146,21 @@ Body = Mapping[str, object]
 class MessageWriter:
     """Writes one message: ``feed`` for every delta, then ``finish``."""
 
-    def __init__(self, message_id: str, model: str, *, is_cut_to_context: bool) -> None:
-        """``is_cut_to_context``: the context leaves fewer tokens than the request allows."""
+    def __init__(self, message_id: str, model: str, *, is_cut_to_context: bool, thinks: bool = False) -> None:
+        """Begin with nothing.
+
+        Args:
+            message_id: its id.
+            model: its model.
+            is_cut_to_context: the context leaves fewer tokens than the request allows.
+            thinks: reasoning is part of the message.
+        """
+        self._thinks = thinks
         self._id = message_id
         self._model = model
         self._is_cut_to_context = is_cut_to_context
-        self._content: list[TextBlock | ToolUseBlock] = []
-        self._open: _Text | _Call | None = None
+        self._content: list[ThinkingBlock | TextBlock | ToolUseBlock] = []
+        self._open: _Thought | _Text | _Call | None = None
         self._started = False
         self._last = TextDelta(0, "")
         self._called = False
@@ -188,6 +206,10 @@ class MessageWriter:
         yield {"type": "ping"}
 
     def _take(self, delta: TextDelta) -> Iterator[Body]:
+        if delta.reasoning and self._thinks:
+            thought = self._open if isinstance(self._open, _Thought) else _Thought()
+            yield from self._turn_to(thought)
+            yield self._delta(thought.add(delta.reasoning))
         if delta.text:
             text = self._open if isinstance(self._open, _Text) else _Text()
             yield from self._turn_to(text)
@@ -200,7 +222,7 @@ class MessageWriter:
                 assert isinstance(self._open, _Call), "arguments without a call"
                 yield self._delta(self._open.add(piece.arguments))
 
-    def _turn_to(self, block: "_Text | _Call") -> Iterator[Body]:
+    def _turn_to(self, block: "_Thought | _Text | _Call") -> Iterator[Body]:
         """Close the block that is open and open ``block``, unless that is the one."""
         if block is not self._open:
             yield from self._close()
@@ -208,6 +230,8 @@ class MessageWriter:
             yield {"type": "content_block_start", "index": len(self._content), "content_block": block.json()}
 
     def _close(self) -> Iterator[Body]:
+        if isinstance(self._open, _Thought):
+            yield self._delta(self._open.sign())
         if self._open is not None:
             yield {"type": "content_block_stop", "index": len(self._content)}
             self._content.append(self._open.json())
@@ -215,6 +239,27 @@ class MessageWriter:
 
     def _delta(self, delta: Body) -> Body:
         return {"type": "content_block_delta", "index": len(self._content), "delta": delta}
+
+
+class _Thought:
+    """A block of reasoning."""
+
+    def __init__(self) -> None:
+        self._text: list[str] = []
+        self._signature = ""
+
+    def add(self, text: str) -> Body:
+        self._text.append(text)
+        return {"type": "thinking_delta", "thinking": text}
+
+    def sign(self) -> Body:
+        """End it. Clients send a signature back with the text; it shows that the text is whole, and nothing else."""
+        digest = hashlib.blake2b("".join(self._text).encode("utf-8", "surrogatepass"), digest_size=24).digest()
+        self._signature = base64.b64encode(digest).decode()
+        return {"type": "signature_delta", "signature": self._signature}
+
+    def json(self) -> ThinkingBlock:
+        return {"type": "thinking", "thinking": "".join(self._text), "signature": self._signature}
 
 
 class _Text:

@@ -96,7 +96,9 @@ async def _begin(
             prepared = await prepare(model, params, context)
             fills_context = len(prepared.prompt_ids) + prepared.params.max_tokens == model.context_length
             is_cut = fills_context and prepared.params.max_tokens < body.max_tokens
-            writer = MessageWriter(f"msg_{uuid.uuid4().hex}", model.card.name, is_cut_to_context=is_cut)
+            thinks = body.thinking is not None and body.thinking.type != "disabled"
+            name = model.card.name
+            writer = MessageWriter(f"msg_{uuid.uuid4().hex}", name, is_cut_to_context=is_cut, thinks=thinks)
             return await generate(model, streamed(prepared) if body.stream else prepared, context), writer
 
 

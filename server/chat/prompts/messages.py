@@ -32,13 +32,19 @@ class Message:
     """The calls that the assistant made after its text."""
     tool_call_id: str = ""
     """Of a tool's message: the call that it is the result of."""
+    reasoning: str = ""
+    """The assistant's reasoning before its text, for the chat templates that take it."""
     call_id_field: str = field(default="", compare=False)
     """Path of that id in the request, for error messages in the words of its dialect."""
 
     @property
     def characters(self) -> int:
         """How much text it is, about."""
-        return len(self.content) + sum(len(call.name) + len(call.arguments) for call in self.tool_calls)
+        return (
+            len(self.content)
+            + len(self.reasoning)
+            + sum(len(call.name) + len(call.arguments) for call in self.tool_calls)
+        )
 
 
 def check_results(messages: Sequence[Message]) -> None:
@@ -77,7 +83,8 @@ def _as_text(message: Message, names: dict[str, str], tool_format: TextForm) -> 
     if message.role is Role.TOOL:
         return Message(Role.USER, tool_format.result(names[message.tool_call_id], message.content))
     if message.tool_calls:
-        return Message(Role.ASSISTANT, tool_format.calls(message.content, message.tool_calls))
+        text = tool_format.calls(message.content, message.tool_calls)
+        return Message(Role.ASSISTANT, text, reasoning=message.reasoning)
     return message
 
 

@@ -124,6 +124,10 @@ class ChatMessage(ApiModel):
     function_call: FunctionCall | None = None
     name: str | None = None
     """Of a function's message: which one gave it. Elsewhere it only labels."""
+    reasoning_content: str | None = None
+    """The reasoning of an earlier answer, which some chat templates repeat."""
+    reasoning: str | None = None
+    """The same, as vLLM and OpenRouter call it."""
     refusal: str | None = None
     """Refusal that an earlier answer had in place of content."""
     prefix: bool | None = None
@@ -252,7 +256,8 @@ def to_messages(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
             if call_id is None:
                 raise PromptError(f"messages[{index}].name: no message before it calls a function of that name")
         content = message.content or message.refusal or ""
-        translated.append(Message(_ROLES[message.role], content, tuple(calls), call_id or ""))
+        reasoning = message.reasoning_content or message.reasoning or ""
+        translated.append(Message(_ROLES[message.role], content, tuple(calls), call_id or "", reasoning))
     return tuple(translated)
 
 

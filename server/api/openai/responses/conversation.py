@@ -81,12 +81,12 @@ _ROLES = {
 _PARTS = ("input_text", "output_text", "text", "refusal")
 _DROPPED = frozenset(
     (
-        "reasoning", "compaction", "web_search_call", "file_search_call", "code_interpreter_call",
+        "compaction", "web_search_call", "file_search_call", "code_interpreter_call",
         "image_generation_call", "computer_call", "computer_call_output", "mcp_call", "mcp_list_tools",
         "mcp_approval_request", "mcp_approval_response", "tool_search_call", "tool_search_output",
     )
 )  # fmt: skip
-"""Kinds of items with another model's reasoning, or the work of its server's tools: no part of the text."""
+"""Kinds of items with what nobody can read, or the work of a server's tools: no part of the text."""
 
 Parts = Annotated[tuple[str, ...], BeforeValidator(lambda value: text_parts(value, _PARTS))]
 """A string, or parts of text."""
@@ -107,6 +107,13 @@ class MessageItem(ApiModel):
     id: str | None = None
     role: Literal["system", "developer", "user", "assistant"]
     content: Parts
+
+
+class _ReasoningItem(ApiModel):
+    """Reasoning of the model before its answer."""
+
+    id: str | None = None
+    content: Annotated[tuple[str, ...], BeforeValidator(lambda value: text_parts(value, ("reasoning_text",)))]
 
 
 class CallItem(ApiModel):
@@ -163,8 +170,11 @@ def parse_items(value: object, path: str) -> tuple[Item, ...]:
 
 
 def _is_dropped(item: object) -> bool:
-    kind = item.get("type") if isinstance(item, dict) else None
-    return isinstance(kind, str) and kind in _DROPPED
+    if not isinstance(item, dict):
+        return False
+    kind = item.get("type")
+    # Another server's reasoning may be encrypted, with no text at all.
+    return isinstance(kind, str) and (kind in _DROPPED or (kind == "reasoning" and not item.get("content")))
 
 
 def parse_item(value: object, path: str) -> Item:
@@ -195,15 +205,24 @@ def conversation(response: StoredResponse) -> tuple[Item, ...]:
 
 
 def to_messages(items: Sequence[Item]) -> tuple[Message, ...]:
-    """Return the messages of a conversation; calls belong to the model's message before them."""
+    """Return the messages of a conversation; calls belong to the model's message before them, reasoning to the next."""
     messages: list[Message] = []
-    for message in (item.message for item in items):
+    for item in items:
+        message = item.message
+        if messages and _is_reasoning(messages[-1]):
+            reasoning = messages.pop().reasoning
+            if message.role is Role.ASSISTANT:
+                message = replace(message, reasoning=reasoning)
         if message.tool_calls and messages and messages[-1].role is Role.ASSISTANT:
             calls = messages[-1].tool_calls + message.tool_calls
             messages[-1] = replace(messages[-1], tool_calls=calls)
         else:
             messages.append(message)
-    return tuple(messages)
+    return tuple(messages[:-1] if messages and _is_reasoning(messages[-1]) else messages)
+
+
+def _is_reasoning(message: Message) -> bool:
+    return bool(message.reasoning) and not message.content and not message.tool_calls
 
 
 def new_id(prefix: str) -> str:
@@ -217,6 +236,13 @@ def _said(item: MessageItem) -> Item:
     content = [{**kind, "text": text} for text in item.content]
     json = {"id": item.id or new_id("msg"), "type": "message", "status": "completed", "role": item.role}
     return Item(_text({**json, "content": content}), Message(role, "\n".join(item.content)))
+
+
+def _thought(value: Mapping[str, object], path: str) -> Item:
+    item = parse(_ReasoningItem, value, path)
+    content = [{"type": "reasoning_text", "text": text} for text in item.content]
+    json = {"id": item.id or new_id("rs"), "type": "reasoning", "status": "completed", "summary": []}
+    return Item(_text({**json, "content": content}), Message(Role.ASSISTANT, "", reasoning="\n".join(item.content)))
 
 
 def _called(item: CallItem) -> Item:
@@ -251,6 +277,7 @@ def _output(value: Mapping[str, object], path: str) -> Item:
 _READERS: Mapping[str, Callable[[Mapping[str, object], str], Item]] = MappingProxyType(
     {
         "message": lambda value, path: _said(parse(MessageItem, value, path)),
+        "reasoning": _thought,
         "function_call": lambda value, path: _called(parse(CallItem, value, path)),
         "function_call_output": _output,
         "custom_tool_call": _custom_call,

@@ -17,7 +17,7 @@ from glmserve.http.errors import InvalidRequest
 RESPONSES = FieldPolicy(
     ignored=(
         Ignored("user"),
-        Ignored("reasoning", "the model has no separate reasoning"),
+        Ignored("reasoning", "a model reasons as its chat template has it"),
         Ignored("context_management", "use truncation to shorten a conversation"),
         Ignored("client_metadata", "Codex sends it to describe itself"),
         Ignored("safety_identifier"),

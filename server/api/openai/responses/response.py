@@ -36,6 +36,23 @@ class ResponseMessage(TypedDict):
     content: list[ResponseText]
 
 
+class ReasoningText(TypedDict):
+    """Reasoning that the model wrote."""
+
+    type: Literal["reasoning_text"]
+    text: str
+
+
+class ResponseReasoning(TypedDict):
+    """The reasoning of the model before its text."""
+
+    id: str
+    type: Literal["reasoning"]
+    status: Status
+    summary: list[object]
+    content: list[ReasoningText]
+
+
 class ResponseCall(TypedDict):
     """A function that the model calls."""
 
@@ -106,7 +123,7 @@ class ResponseObject(TypedDict):
     max_tool_calls: None
     metadata: dict[str, str]
     model: str
-    output: list[ResponseMessage | ResponseCall]
+    output: list[ResponseReasoning | ResponseMessage | ResponseCall]
     parallel_tool_calls: bool
     previous_response_id: str | None
     prompt: UsedPrompt | None

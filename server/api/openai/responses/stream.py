@@ -10,10 +10,12 @@ from typing import Literal
 from glmserve.api.openai.envelope import logprobs_object
 from glmserve.api.openai.responses.conversation import new_id
 from glmserve.api.openai.responses.response import (
+    ReasoningText,
     ResponseCall,
     ResponseFault,
     ResponseMessage,
     ResponseObject,
+    ResponseReasoning,
     ResponseText,
     ResponseUsage,
     Status,
@@ -70,6 +72,44 @@ class TextItem:
         return {"type": kind, **place, **data}
 
 
+class ReasoningItem:
+    """The reasoning of the model: an item with one part."""
+
+    def __init__(self, index: int) -> None:
+        """``index`` is its place among the items of the answer."""
+        self._id = new_id("rs")
+        self._index = index
+        self._text: list[str] = []
+
+    def opened(self) -> Iterator[Body]:
+        """Yield the events that begin it."""
+        item: ResponseReasoning = {**self.json("in_progress"), "content": []}
+        yield {"type": "response.output_item.added", "output_index": self._index, "item": item}
+        yield self._event("response.content_part.added", part=self._part())
+
+    def delta(self, text: str) -> Body:
+        """Return the event for more of it."""
+        self._text.append(text)
+        return self._event("response.reasoning_text.delta", delta=text)
+
+    def closed(self, status: Status) -> Iterator[Body]:
+        """Yield the events that end it."""
+        yield self._event("response.reasoning_text.done", text="".join(self._text))
+        yield self._event("response.content_part.done", part=self._part())
+        yield {"type": "response.output_item.done", "output_index": self._index, "item": self.json(status)}
+
+    def json(self, status: Status) -> ResponseReasoning:
+        """Return the item as it is by now."""
+        return {"id": self._id, "type": "reasoning", "status": status, "summary": [], "content": [self._part()]}
+
+    def _part(self) -> ReasoningText:
+        return {"type": "reasoning_text", "text": "".join(self._text)}
+
+    def _event(self, kind: str, **data: object) -> Body:
+        place = {"item_id": self._id, "output_index": self._index, "content_index": 0}
+        return {"type": kind, **place, **data}
+
+
 class OutputCall:
     """A function that the model calls."""
 
@@ -112,6 +152,9 @@ class OutputCall:
         return {"type": kind, "item_id": self._id, "output_index": self._index, **data}
 
 
+OpenItem = ReasoningItem | TextItem | OutputCall
+"""An item that is being written."""
+
 _FAULTS: Mapping[int, Literal["invalid_prompt", "rate_limit_exceeded"]] = MappingProxyType(
     {400: "invalid_prompt", 429: "rate_limit_exceeded"}
 )
@@ -124,8 +167,8 @@ class ResponseWriter:
     def __init__(self, head: ResponseObject) -> None:
         """``head`` is the response as far as it is known before the answer."""
         self._head = head
-        self._output: list[ResponseMessage | ResponseCall] = []
-        self._open: TextItem | OutputCall | None = None
+        self._output: list[ResponseReasoning | ResponseMessage | ResponseCall] = []
+        self._open: OpenItem | None = None
         self._finish = FinishReason.STOP
         self._sent = 0
 
@@ -147,7 +190,7 @@ class ResponseWriter:
         """Return the events after the answer."""
         cut = self._finish is FinishReason.LENGTH
         status: Literal["completed", "incomplete"] = "incomplete" if cut else "completed"
-        bodies = [] if self._output or self._open else list(self._turn_to(TextItem(0)))
+        bodies = [] if self._has_answer else list(self._turn_to(TextItem(self._next_index())))
         bodies += self._close(status)
         self._head = {
             **self._head,
@@ -165,7 +208,18 @@ class ResponseWriter:
         self._head = {**self._head, "status": "failed", "error": fault}
         return [self._numbered(self._whole("response.failed"))]
 
+    @property
+    def _has_answer(self) -> bool:
+        """Whether there is more than reasoning; where that was cut off, no answer is to come."""
+        if isinstance(self._open, ReasoningItem):
+            return self._finish is FinishReason.LENGTH
+        return self._open is not None or any(item["type"] != "reasoning" for item in self._output)
+
     def _take(self, delta: TextDelta) -> Iterator[Body]:
+        if delta.reasoning:
+            thought = self._open if isinstance(self._open, ReasoningItem) else ReasoningItem(self._next_index())
+            yield from self._turn_to(thought)
+            yield thought.delta(delta.reasoning)
         if delta.text:
             text = self._open if isinstance(self._open, TextItem) else TextItem(self._next_index())
             yield from self._turn_to(text)
@@ -181,7 +235,7 @@ class ResponseWriter:
     def _next_index(self) -> int:
         return len(self._output) + (self._open is not None)
 
-    def _turn_to(self, item: TextItem | OutputCall) -> Iterator[Body]:
+    def _turn_to(self, item: OpenItem) -> Iterator[Body]:
         """Close the item that is open and open ``item``, unless that is the one."""
         if item is not self._open:
             yield from self._close("completed")
@@ -208,6 +262,6 @@ def usage_object(usage: Usage) -> ResponseUsage:
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
         "output_tokens": usage.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens or 0},
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     }

@@ -35,6 +35,8 @@ def with_system_in_question(messages: Sequence[Message]) -> tuple[Message, ...]:
 
 def _message(message: Message, names: Mapping[str, str], *, as_text: bool) -> Mapping[str, object]:
     found: dict[str, object] = {"role": message.role.value, "content": message.content}
+    if message.reasoning:
+        found["reasoning_content"] = message.reasoning
     if message.tool_calls:
         found["tool_calls"] = [_call(call, as_text=as_text) for call in message.tool_calls]
     if message.role is Role.TOOL:
