@@ -28,7 +28,7 @@ def quantized(matrix: NDArray[np.float32], bits: int) -> tuple[NDArray[np.int8],
 def packed(values: NDArray[np.int8]) -> NDArray[np.int8]:
     """Two values a byte, one Python number at a time: the even column above, the odd one below."""
     rows = [
-        [((int(row[i]) & 15) << 4) | (int(row[i + 1]) & 15) for i in range(0, len(row), 2)] for row in values
+        [((row[i] & 15) << 4) | (row[i + 1] & 15) for i in range(0, len(row), 2)] for row in values.tolist()
     ]  # fmt: skip
     return np.array(rows, np.uint8).view(np.int8)
 
