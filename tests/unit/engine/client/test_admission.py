@@ -48,6 +48,15 @@ def test_where_nobody_may_wait_nobody_does() -> None:
     assert fill(door, B, first=10) == 0
 
 
+def test_requests_that_have_ended_do_not_count_towards_a_share() -> None:
+    door = AdmissionController(8, 64)
+    fill(door, A, 40)
+    for number in range(30):
+        door.leave(number, 1.0)
+    fill(door, B, first=1000)
+    assert fill(door, A, first=2000) == 6
+
+
 def crowded(running: int = 2, waiting: int = 10, each: float = 3.0) -> tuple[AdmissionController, float]:
     """A full queue of A's, of whose requests one ended every ``each`` seconds for a while; and the time."""
     door = AdmissionController(running, waiting)
@@ -67,6 +76,13 @@ def test_when_to_come_back_goes_by_how_fast_requests_end() -> None:
     with pytest.raises(QueueFull) as refusal:
         door.enter(9000, A, now)
     assert refusal.value.retry_after == LONGEST_RETRY_S
+
+
+def test_where_there_is_a_free_place_nobody_is_told_to_wait() -> None:
+    door, now = crowded(each=3.0)
+    for number in range(12):
+        door.leave(1000 + number, now)
+    door.enter(9000, Caller("a", timeout_s=0.1), now)
 
 
 def test_before_anything_has_ended_one_may_come_back_in_a_second() -> None:

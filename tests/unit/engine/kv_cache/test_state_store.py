@@ -137,6 +137,17 @@ def test_a_state_that_is_too_large_is_not_kept_and_drives_nothing_out(tmp_path: 
     assert "--pinned-disk-mb" in caplog.text
 
 
+def test_other_files_in_the_folder_are_neither_counted_nor_removed(tmp_path: Path) -> None:
+    other = tmp_path / "notes.txt"
+    other.write_bytes(bytes(10 * len(STATE)))
+    store = StateStore(tmp_path, HEADER_BYTES + len(STATE))
+    store.write(KEY, STATE)
+    store.write(OTHER, STATE)
+    assert other.exists()
+    assert store.load(KEY) is None
+    assert store.load(OTHER) == STATE
+
+
 def test_what_an_interrupted_write_left_is_cleared_after_a_while(folder: StateStore, tmp_path: Path) -> None:
     folder.write(KEY, STATE)
     abandoned, current = _file(tmp_path).with_name("a.part"), _file(tmp_path).with_name("b.part")

@@ -9,7 +9,7 @@ from glmserve.engine.messages import Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.scheduler import MAX_BYPASSES
 from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
-from glmserve.engine.scheduler.waiting_queue import GENERATED, WaitingQueue, by_caller
+from glmserve.engine.scheduler.waiting_queue import GENERATED, WaitingQueue, by_caller, has_prefix_owner
 from glmserve.engine.sequence import Sequence
 from glmserve.engine.worker.core import EngineCore
 from tests.support.scripted_backend import ScriptedBackend, lone_run
@@ -189,3 +189,12 @@ def test_nobody_waits_for_a_prompt_that_is_scored_where_the_cache_has_it_already
     assert [output.request_id for output in core.step().outputs if output.token_ids] == [3]
     outputs = drain(core)
     assert tokens_of(outputs[2]) == lone_run(prompt, 1)
+
+
+def test_a_prefix_is_waited_for_though_an_older_sequence_is_already_decoding() -> None:
+    prompt = tuple(range(1, 65))
+    decoding, owner, waiting = (Sequence(number, prompt, SamplingParams(max_tokens=9), 9) for number in range(3))
+    decoding.tokens.append(1)
+    decoding.num_computed_tokens = len(prompt)
+    assert has_prefix_owner(waiting, (decoding, owner), lambda _: 0)
+    assert waiting.prefix_owner is owner
