@@ -191,6 +191,27 @@ def test_code_and_answers_are_copied_also_without_https(visit: Visit, url: str) 
     assert chat.page.evaluate("read => read()", read) == RICH
 
 
+def test_what_stands_before_the_last_block_is_left_alone_while_an_answer_comes(
+    visit: Visit, url: str, engine: ScriptedEngine
+) -> None:
+    """In parts, so that the browser lays out a few dozen elements for a piece of text, however long the answer is."""
+    engine.step_seconds, engine.per_step, engine.context_length = 0.02, 32, 40_000
+    engine.reply = lambda _: "".join(f"line {number}\n\n- one\n- two\n\n" for number in range(60))
+    chat = visit(url)
+    chat.send("question")
+    expect(chat.answer.locator(".block").nth(60)).to_be_attached()
+    marked = chat.page.evaluate(
+        "[...document.querySelectorAll('.block')].slice(0, -1).map(one => one.dataset.kept = '').length"
+    )
+    chat.wait()
+    expect(chat.answer.locator(".block")).to_have_count(120)
+    expect(chat.answer.locator(".block[data-kept]")).to_have_count(marked)
+    parts = chat.page.evaluate("[...document.querySelectorAll('.written > *')].map(one => one.children.length)")
+    assert parts == [24] * 5
+    lines = chat.answer.locator(".block > p").all_inner_texts()
+    assert lines == [f"line {number}" for number in range(60)]
+
+
 def test_reading_further_up_is_not_disturbed(visit: Visit, url: str, engine: ScriptedEngine) -> None:
     """Nor by the end of the answer, which draws the whole conversation anew."""
     engine.endless, engine.step_seconds, engine.per_step = True, 0.02, 32

@@ -12,6 +12,8 @@ import { sanitised } from "./sanitised.js";
  * @typedef {{ raw: string, element: HTMLElement, code: CodeView | null, language: string }} Shown
  */
 
+/** Blocks in one part: with each piece of text the browser goes over the parts, and over the blocks of the last one. */
+const PART = 24;
 /** Elements within which the last line of a text may stand. */
 const FRAMES = new Set("DIV P UL OL LI BLOCKQUOTE PRE CODE FIGURE TABLE THEAD TBODY TR TD TH H1 H2 H3 H4 H5 H6".split(" "));
 
@@ -20,6 +22,8 @@ export class TextView {
   #blocks = new Blocks();
   /** @type {Shown[]} */
   #shown = [];
+  /** Index of the last block. */
+  #last = 0;
   #cursor = el("span", { class: "cursor" });
   element;
 
@@ -38,10 +42,12 @@ export class TextView {
     const first = same < 0 ? blocks.length : same;
     blocks.slice(first).forEach((block, more) => this.#put(block, first + more, coming && first + more === last));
     for (const { element } of this.#shown.splice(blocks.length)) element.remove();
+    for (const part of [...this.element.children].slice(Math.ceil(blocks.length / PART))) part.remove();
     // What was the last one until now has all of its text, and its colours with it.
-    for (const [index, { code }] of this.#shown.entries()) {
-      if (code && (index < last || !coming)) code.update(codeOf(blocks[index]), false);
+    for (let index = Math.min(first, this.#last); index < blocks.length; index += 1) {
+      if (index < last || !coming) this.#shown[index].code?.update(codeOf(blocks[index]), false);
     }
+    this.#last = Math.max(0, last);
     if (coming) lastLine(this.element).append(this.#cursor);
   }
 
@@ -55,8 +61,15 @@ export class TextView {
     }
     const fresh = this.#view(block, coming);
     if (shown) shown.element.replaceWith(fresh.element);
-    else this.element.append(fresh.element);
+    else this.#partOf(index).append(fresh.element);
     this.#shown[index] = fresh;
+  }
+
+  /** @param {number} index of a block */
+  #partOf(index) {
+    const at = Math.floor(index / PART);
+    if (!this.element.children[at]) this.element.append(el("div", { class: "part" }));
+    return this.element.children[at];
   }
 
   /** @param {Token} block @param {boolean} coming @returns {Shown} */
