@@ -45,9 +45,16 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "对 TEXT 运行 TASK；- 表示从标准输入读 TEXT。\n\n"
             "\b\nglmserve task intent 明天妈妈过生日\nglmserve task news - < item.txt\n"
             'glmserve task style 雨天的咖啡馆 --var examples="$(cat examples.txt)"\n'
-            "glmserve task review --check --min-accuracy 0.9\n\n"
+            "glmserve task review --check --min-accuracy 0.9\n"
+            "glmserve task review --lines < in.jsonl > out.jsonl\n\n"
             "任务在正在运行的服务上运行，或在 --model 上运行，它只为这次调用加载。设置与 `serve` 相同；--api-key 是"
             "正在运行的服务的密钥。TEXT 是没有默认值的那个变量的值；--var 设置任何变量。",
+        ),
+        "batch": (
+            "让服务回答一个文件里的请求。",
+            "服务没有别的事时，回答 FILE 里的请求，每行一个。\n\n"
+            "每行是 OpenAI 批量任务的一行。输出文件里是回答，失败的请求在 .errors.jsonl 文件里。被中断的命令"
+            "再次调用时，继续等同一个批量任务。",
         ),
         "bench": (
             "测量正在运行的服务。",
@@ -121,6 +128,17 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
         "Value of a variable of the task; repeatable.": "任务的一个变量的值；可重复。",
         "List the tasks of the settings, or of the server at --url.": "列出设置里的任务，或 --url 处服务的任务。",
         "Print JSON.": "打印 JSON。",
+        "Run each line of standard input, as a batch of the server.": "运行标准输入的每一行，作为服务的批量任务。",
+        "With --lines: begin again, although there is a batch of the same input.":
+            "与 --lines 一起：重新开始，即使同一输入已有批量任务。",
+        "Where to write the output; - is standard output.  [default: FILE with .output.jsonl]":
+            "输出写到哪里；- 是标准输出。  [默认：FILE 加 .output.jsonl]",
+        "Replace output files that exist.": "替换已有的输出文件。",
+        "Begin a new batch, although there is one of the same input.": "开始新的批量任务，即使同一输入已有一个。",
+        "Cancel the batch of FILE, and keep what was answered.": "取消 FILE 的批量任务，保留已回答的。",
+        "Time for the whole batch: N with s, m, h or d.": "整个批量任务的时间：N 加 s、m、h 或 d。",
+        "URL of the running server.": "正在运行的服务的 URL。",
+        "Key for the server.  [env: GLMSERVE_API_KEY]": "服务的密钥。  [环境变量：GLMSERVE_API_KEY]",
         "Run the examples of the task, and judge the answers.": "运行任务的示例，并评判回答。",
         "With --check: exit with status 1 if a smaller share of the fields is right.":
             "与 --check 一起：正确字段的比例低于它时，退出状态为 1。",

@@ -41,7 +41,8 @@ def _host(url: str) -> str:
         return ""  # the request says what is wrong with it
 
 
-def _checked(reply: httpx.Response) -> httpx.Response:
+def checked(reply: httpx.Response) -> httpx.Response:
+    """Return a reply that is no error. Raises ServerCallError."""
     if reply.is_success:
         return reply
     try:
@@ -179,14 +180,14 @@ class ServerClient:
     def get(self, path: str, advice: str) -> bytes:
         """Return the body at ``path``; ``advice`` is the remedy if no server answers. Raises ServerCallError."""
         try:
-            return _checked(self._http.get(self._url + path)).content
+            return checked(self._http.get(self._url + path)).content
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ServerCallError(f"no server answers at {self._url} ({error}); {advice}") from error
 
     def post(self, path: str, body: Mapping[str, object]) -> bytes:
         """Return the reply to ``body``. Raises ServerCallError."""
         try:
-            return _checked(self._http.post(self._url + path, json=body)).content
+            return checked(self._http.post(self._url + path, json=body)).content
         except httpx.HTTPError as error:
             raise ServerCallError(f"the connection to {self._url} was lost ({error})") from error
 
@@ -200,7 +201,7 @@ class ServerClient:
             with self._http.stream("POST", self._url + path, json={**body, "stream": True}) as reply:
                 if reply.is_error:
                     reply.read()
-                for line in _checked(reply).iter_lines():
+                for line in checked(reply).iter_lines():
                     if line.startswith("data: ") and line != "data: [DONE]":
                         yield json.loads(line.removeprefix("data: "))
         except httpx.HTTPError as error:

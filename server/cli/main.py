@@ -19,6 +19,7 @@ _COMMANDS: Mapping[str, str] = MappingProxyType(
         "list": "glmserve.cli.list:list_models",
         "chat": "glmserve.cli.chat.command:chat",
         "task": "glmserve.cli.task:task",
+        "batch": "glmserve.cli.batch:batch",
         "bench": "glmserve.cli.bench.command:bench",
         "inspect": "glmserve.cli.inspect:inspect",
         "doctor": "glmserve.cli.doctor:doctor",
@@ -36,6 +37,7 @@ _SUMMARIES: Mapping[str, str] = MappingProxyType(
         "list": "List the models on this machine.",
         "chat": "Chat with a running server, or with a model.",
         "task": "Run a task, a stored prompt, on a text.",
+        "batch": "Have a server answer a file of requests.",
         "bench": "Measure a running server.",
         "inspect": "Tell what a model file is and whether it is right.",
         "doctor": "Check this machine, the build and the models.",
@@ -108,7 +110,7 @@ class LazyGroup(click.Group):
 def main() -> None:
     """Serve ChatGLM2-6B and its relatives to clients of OpenAI and /chatglm.
 
-    Exit status of every command: 0 success, 1 failure, 2 wrong usage, 130 interrupted by Ctrl-C.
+    Exit status: 0 success, 1 failure, 2 wrong usage, 130 interrupted by Ctrl-C.
     """
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from glmserve.chat.tasks.task import task_card
-from glmserve.cli import task_check
+from glmserve.cli import task_check, task_lines
 from glmserve.cli.client import ServedTask, ServerCallError, ServerClient, TaskCard
 from glmserve.cli.options import DEFAULT_URL, UsageProblem, client_key, read_settings, reject_settings, settings_options
 from glmserve.config.schema import Settings
@@ -29,6 +29,8 @@ from glmserve.config.schema import Settings
     "--min-accuracy", type=click.FloatRange(0, 1), default=None, metavar="SHARE",
     help="With --check: exit with status 1 if a smaller share of the fields is right.",
 )  # fmt: skip
+@click.option("--lines", "as_lines", is_flag=True, help="Run each line of standard input, as a batch of the server.")
+@click.option("--again", is_flag=True, help="With --lines: begin again, although there is a batch of the same input.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--url", default=None, help=f"URL of a running server.  [default: {DEFAULT_URL}, unless --model is given]"
@@ -45,6 +47,8 @@ def task(
     as_list: bool,
     as_check: bool,
     min_accuracy: float | None,
+    as_lines: bool,
+    again: bool,
     as_json: bool,
     url: str | None,
     model: str | None,
@@ -59,6 +63,7 @@ def task(
     glmserve task news - < item.txt
     glmserve task style 雨天的咖啡馆 --var examples="$(cat examples.txt)"
     glmserve task review --check --min-accuracy 0.9
+    glmserve task review --lines < in.jsonl > out.jsonl
 
     The task runs on a running server, or on a --model that is loaded for this call only. The settings are the same
     as for `serve`; --api-key is the key for a running server. TEXT is the value of the variable without a default;
@@ -75,11 +80,16 @@ def task(
     as_check = as_check or min_accuracy is not None
     if as_check and (text is not None or given):
         raise UsageProblem("--check runs the examples of the task; leave out TEXT and --var")
+    if as_lines and (text is not None or given or as_check):
+        raise UsageProblem("--lines reads standard input; leave out TEXT, --var and --check")
     with _server(url, model, config, flags) as address, closing(ServerClient(address, key)) as client:
         try:
             found = _find(client.tasks(model or "" if url else ""), task_id)
             if as_check:
                 _check(client, found, min_accuracy or 0.0, as_json=as_json)
+                return
+            if as_lines:
+                task_lines.run(address, key, found, again=again)
                 return
             values = _filled(found.card, text, given)
             _print(found, client.perform(found, values), as_json=as_json)

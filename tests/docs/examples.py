@@ -50,12 +50,15 @@ GLMSERVE_NOT_RUN = {
 """Commands of glmserve whose arguments are only parsed, and why."""
 
 
-ASK_A_SERVER = ("task",)
+ASK_A_SERVER = ("task", "batch")
 """Commands of glmserve that ask the server at the usual address; here they are told where it is."""
 
 FILES = {
     "questions.txt": "你好\n再见\n",
     "item.txt": "芯源科技完成1.2亿元A轮融资，由蓝海资本领投。",
+    "in.jsonl": '"质量很好，推荐！"\n"再也不来了"\n',
+    "requests.jsonl": '{"custom_id": "1", "method": "POST", "url": "/v1/completions", '
+    '"body": {"prompt": "一", "max_tokens": 2}}',
     "examples.txt": "主题：晚霞\n文案：天边烧了一小会儿。",
 }
 """What commands in the examples read."""
