@@ -104,6 +104,7 @@ class ScriptedUpstream:
     gone: threading.Event = field(default_factory=threading.Event)
     """A caller hung up before its reply was complete."""
     written: int = 0
+    connections: list[socket.socket] = field(default_factory=list)
 
     def __enter__(self) -> "ScriptedUpstream":
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -122,8 +123,9 @@ class ScriptedUpstream:
 
     def close(self) -> None:
         """Be gone: new connections are refused."""
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
+        for one in (self._listener, *self.connections):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
     def come_back(self) -> None:
@@ -153,6 +155,7 @@ class ScriptedUpstream:
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = listener.accept()
+                self.connections.append(connection)
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
