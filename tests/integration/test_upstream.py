@@ -40,9 +40,12 @@ def both(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         )
         start = running_server("--config", str(settings), log=folder / "front.log", environment={"BIG_KEY": KEY})
         keyed = {"Authorization": f"Bearer {KEY}"}
-        with start as (front, process), httpx.Client(base_url=front, timeout=60) as one:
-            with httpx.Client(base_url=behind, headers=keyed, timeout=60) as other:
-                yield Both(one, other, process, upstream)
+        with (
+            start as (front, process),
+            httpx.Client(base_url=front, timeout=60) as one,
+            httpx.Client(base_url=behind, headers=keyed, timeout=60) as other,
+        ):
+            yield Both(one, other, process, upstream)
 
 
 def text_of(stream: str) -> str:
@@ -93,7 +96,7 @@ def test_a_call_that_is_required(both: Both) -> None:
     tool = {"name": "get_weather", "input_schema": {"type": "object", "properties": {}}}
     body = {**CHAT, "max_tokens": 60, "tools": [tool], "tool_choice": {"type": "any"}}
     blocks = both.front.post("/v1/messages", json=body).json()["content"]
-    assert [block["name"] for block in blocks if block["type"] == "tool_use"][0] == "get_weather"
+    assert next(block["name"] for block in blocks if block["type"] == "tool_use") == "get_weather"
     body = {**CHAT, "max_tokens": 60, "tools": [TOOL], "tool_choice": "required"}
     calls = both.front.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["tool_calls"]
     assert calls[0]["function"]["name"] == "get_weather"
