@@ -127,6 +127,9 @@ DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
         "Name of the model. Absent or null: the first reranker.": "模型的名字。没有或 null：第一个重排模型。",
         "Name of the model. Absent or null: the server's default model.": "模型的名字。没有或 null：服务的默认模型。",
         "Newer name of max_tokens; takes precedence over it.": "max_tokens 的新名，优先于它。",
+        "Reasoning is streamed as it comes.": "思考过程随生成流式发送。",
+        "Reasoning is always apart from the text.": "思考过程总与正文分开。",
+        "Gateways send false.": "网关会发送 false。",
         "Nothing is stored.": "不存储任何内容。",
         "Number of answers, at most 128. Also limited to --parallel plus --max-waiting.":
             "回答的数目，至多 128，也不超过 --parallel 加 --max-waiting。",

@@ -52,8 +52,10 @@ def create_router(registry: ModelRegistry, collectors: CollectorRegistry) -> API
     """Return the routes, reporting on the models of ``registry`` and on the metrics of ``collectors``."""
     router = APIRouter()
 
-    # HEAD as well: some load balancers ask for nothing but the status.
+    # HEAD as well: some load balancers ask for nothing but the status. The second address is SGLang's; nothing is
+    # generated, as a step that takes too long already restarts the engine.
     @router.head("/health", include_in_schema=False)
+    @router.get("/health_generate", include_in_schema=False)
     @router.get("/health", **_DOCS)
     async def health() -> JSONResponse:
         """Report 200 when every model takes requests, if only to be loaded by one, else 503 with the reason.

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from glmserve.api import ops
+from glmserve.api import load, ops
 from glmserve.api.anthropic import router as anthropic
 from glmserve.api.anthropic.response import failure
 from glmserve.api.openai import batches, embeddings, files, models, tasks, tokenize
@@ -154,6 +154,7 @@ def _routers(
         models.create_router(registry),
         anthropic.create_router(registry),
         ops.create_router(registry, metrics),
+        load.create_router(registry),
         legacy.create_router(registry, clock, keep_room=options.legacy_room),
     )
 

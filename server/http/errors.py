@@ -31,7 +31,8 @@ ApiError
 ├── TooManyConnections       the connection limit is reached
 ├── UpstreamError            a model behind an upstream
 │   ├── UpstreamRejected          it rejected the request, with a status of its own
-│   ├── UpstreamUnavailable      it cannot be reached, or says so itself
+│   ├── UpstreamUnavailable      it takes no requests now
+│   │   └── UpstreamUnreachable      no connection can be made
 │   ├── UpstreamFailed           it failed, rejects the server, or sent what is no reply
 │   ├── UpstreamDied             it ended the reply before its end
 │   └── UpstreamTimedOut         it sent nothing for too long
@@ -328,6 +329,10 @@ class UpstreamUnavailable(UpstreamError):
         """``retry_after`` is in seconds."""
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class UpstreamUnreachable(UpstreamUnavailable):
+    """No connection to the upstream can be made."""
 
 
 class UpstreamFailed(UpstreamError):

@@ -13,7 +13,7 @@ from http.cookiejar import DefaultCookiePolicy
 import httpx
 from anyio import CancelScope, move_on_after
 
-from glmserve.http.errors import UpstreamDied, UpstreamError, UpstreamFailed, UpstreamTimedOut, UpstreamUnavailable
+from glmserve.http.errors import UpstreamDied, UpstreamError, UpstreamFailed, UpstreamTimedOut, UpstreamUnreachable
 from glmserve.http.offload import off_loop
 from glmserve.http.request_record import current_request
 from glmserve.upstream.replies import EventReader, Json, choices_in, failure_in, parsed, refusal
@@ -145,7 +145,7 @@ def lost(error: httpx.HTTPError) -> UpstreamError:
     """Return the error of a connection that failed."""
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         reason = str(error) if isinstance(error, httpx.ConnectError) and str(error) else "no answer"
-        return UpstreamUnavailable(f"the server that runs the model cannot be reached ({reason}); try again later")
+        return UpstreamUnreachable(f"the server that runs the model cannot be reached ({reason}); try again later")
     if isinstance(error, httpx.ReadTimeout):
         return UpstreamTimedOut("the server that runs the model sent nothing for too long (upstream_timeout)")
     reason = str(error) or type(error).__name__

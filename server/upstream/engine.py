@@ -9,7 +9,7 @@ from glmserve.engine.errors import EngineUnavailable
 from glmserve.engine.interface import ANYBODY, Caller, EngineState, EngineStatus
 from glmserve.engine.messages import EngineInfo, EngineStats, Pin, StepOutput
 from glmserve.engine.params import MAX_TOKENS, Grammar, SamplingParams
-from glmserve.http.errors import UpstreamError, UpstreamRejected, UpstreamUnavailable
+from glmserve.http.errors import UpstreamError, UpstreamRejected, UpstreamUnreachable
 from glmserve.upstream.connection import Connection, EventSource, Place
 from glmserve.upstream.replies import Counts, Json, parsed
 
@@ -20,6 +20,7 @@ _LOOK_S, _LOOK_AGAIN_S = 5.0, 1.0
 _LOOK_TIMEOUT_S = 10.0
 _FIRST_LOOK_S = 3.0
 """How long the start of the server waits for the first."""
+_NOT_READY = frozenset(state.value for state in EngineState if state not in (EngineState.READY, EngineState.IDLE))
 _TELLS_MODELS = "/models"
 _NO_IDS = "the server that runs the model takes text, not token ids"
 
@@ -118,7 +119,7 @@ class Upstream:
             raise EngineUnavailable(self._status.reason)
         try:
             yield
-        except UpstreamUnavailable as error:
+        except UpstreamUnreachable as error:
             self._turn(EngineState.UNREACHABLE, str(error))
             raise
         self._turn(EngineState.READY)
@@ -140,27 +141,34 @@ class Upstream:
         except Exception:
             log.exception("looking at the upstream of %s failed", self.place.model)
             return self._turn(EngineState.UNREACHABLE, "the server that runs the model could not be asked")
-        self._learn([one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else [])
+        state = self._learn([one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else [])
+        if state in _NOT_READY:
+            return self._turn(EngineState.UNREACHABLE, f"the server that runs the model says that it is {state}")
         return self._turn(EngineState.READY)
 
-    def _learn(self, listed: list[Json]) -> None:
-        """Take the context length from the list, and warn of a name that is not in it."""
+    def _learn(self, listed: list[Json]) -> object:
+        """Take the context length from the list, and warn of a name that is not in it.
+
+        Return the state that another glmserve tells.
+        """
         own = next((one for one in listed if self.place.model in _names_of(one)), None)
         if own is None:
             if listed and not self._warned:
                 names = ", ".join(str(one.get("id")) for one in listed[:20])
                 log.warning("%s lists no model %s; it has: %s", self.place.url, self.place.model, names)
                 self._warned = True
-            return
+            return None
         length = next((own[name] for name in ("max_model_len", "context_length") if own.get(name)), 0)
         self._context = length if isinstance(length, int) and 0 < length < MAX_TOKENS else 0
+        return own.get("state")
 
     def _turn(self, state: EngineState, reason: str = "") -> None:
         if self._status.state is EngineState.STOPPED:
             return
         if state is not self._status.state:
             level = logging.INFO if state is EngineState.READY else logging.WARNING
-            log.log(level, "the upstream %s of %s is %s %s", self.place.url, self.place.model, state.value, reason)
+            told = f"{state.value}: {reason}" if reason else state.value
+            log.log(level, "the upstream %s of %s is %s", self.place.url, self.place.model, told)
         self._status = EngineStatus(state, reason)
 
     async def submit(

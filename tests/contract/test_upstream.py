@@ -1,5 +1,6 @@
 """A model that another server runs: every dialect under the names of this one, on a server with vLLM's wire format."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 
@@ -393,3 +394,23 @@ async def test_an_upstream_without_a_list_of_models(upstream: ScriptedUpstream) 
     upstream.lists_models = False
     async with connect(upstream.app()) as http:
         assert (await http.get("/v1/models")).json()["data"][0]["context_length"] is None
+
+
+async def test_a_glmserve_that_loads_its_model_is_not_ready(upstream: ScriptedUpstream) -> None:
+    upstream.state = "loading"
+    async with connect(upstream.app(), loaded=False) as http:
+        while (status := (await http.get("/health")).json())["status"] == "loading":
+            await asyncio.sleep(0.01)
+        assert status["status"] == "unreachable"
+        assert "loading" in status["reason"]
+        upstream.state = "ready"
+        while (await http.get("/health")).status_code != 200:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_reply_that_says_503_does_not_take_the_server_out(
+    http: httpx.AsyncClient, upstream: ScriptedUpstream
+) -> None:
+    upstream.script = lambda _: reply(fails("overloaded", 503), 503)
+    assert (await http.post("/v1/chat/completions", json=CHAT)).status_code == 503
+    assert (await http.get("/health")).status_code == 200

@@ -100,6 +100,8 @@ class ScriptedUpstream:
 
     script: Script = lambda asked: says("好")
     lists_models: bool = True
+    state: str | None = None
+    """What another glmserve would tell of its model."""
     asked: list[Asked] = field(default_factory=list)
     gone: threading.Event = field(default_factory=threading.Event)
     """A caller hung up before its reply was complete."""
@@ -183,7 +185,8 @@ class ScriptedUpstream:
 
     def _answer(self, asked: Asked) -> Iterable[bytes]:
         if asked.method == "GET":
-            listed = {"object": "list", "data": [{"id": THERE, "object": "model", "max_model_len": 131072}]}
+            own = {"id": THERE, "object": "model", "max_model_len": 131072}
+            listed = {"object": "list", "data": [{**own, "state": self.state} if self.state else own]}
             return reply(listed) if self.lists_models else reply({"detail": "Not Found"}, 404)
         return self.script(asked)
 

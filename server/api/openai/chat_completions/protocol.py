@@ -53,6 +53,8 @@ _IGNORED = (
     Ignored("function", "ChatGLM3's example client sends it; its server ignores it, too; use tools"),
     Ignored("skip_special_tokens", "special tokens are never part of the text"),
     Ignored("spaces_between_special_tokens"),
+    Ignored("stream_reasoning", "reasoning is streamed as it comes"),
+    Ignored("rid"),
 )
 
 _REJECTED = (
@@ -89,6 +91,9 @@ _REJECTED = (
     Rejected("repeat_penalty", (1,), "use repetition_penalty"),
     Rejected("n_predict", (-1,), "use max_tokens"),
     Rejected("lora"),
+    Rejected("no_stop_trim", (False,), "gateways send false"),
+    Rejected("separate_reasoning", (True,), "reasoning is always apart from the text"),
+    Rejected("return_hidden_states", (False,)),
 )
 
 CHAT = FieldPolicy(_IGNORED, _REJECTED)

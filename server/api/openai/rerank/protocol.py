@@ -14,7 +14,7 @@ from glmserve.http.errors import InvalidRequest, shown
 _DOCUMENTS_AT_MOST = 10_000
 """Cohere's bound."""
 
-_IGNORED = (Ignored("user"), Ignored("priority", "callers take turns"), Ignored("metadata"))
+_IGNORED = (Ignored("user"), Ignored("rid"), Ignored("priority", "callers take turns"), Ignored("metadata"))
 
 _RERANK_POLICY = FieldPolicy(
     ignored=(

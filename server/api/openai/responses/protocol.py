@@ -1,6 +1,7 @@
 """The body of a request to ``/v1/responses``: its fields and checks, and the format of the answer."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
@@ -30,6 +31,8 @@ RESPONSES = FieldPolicy(
         Ignored("access_programs"),
         Ignored("background_options"),
         Ignored("image"),
+        Ignored("priority", "callers take turns"),
+        Ignored("rid"),
     ),
     rejected=(
         Rejected("background", (False,), "a response is generated only while its request is open"),
@@ -193,4 +196,19 @@ def parse_responses_request(body: Mapping[str, object]) -> ResponsesRequest:
     Raises:
         InvalidRequest: a field is rejected or has a wrong value; ``param`` is its path.
     """
-    return parse(ResponsesRequest, body)
+    return parse(ResponsesRequest, without_fillers(body))
+
+
+_FILLERS: Mapping[str, object] = MappingProxyType({"top_k": -1, "repetition_penalty": 1.0})
+
+
+def without_fillers(body: Mapping[str, object]) -> Mapping[str, object]:
+    """Return ``body`` without the sampling that the gateway smg writes into each request, so that the model's holds.
+
+    It adds ``priority: 0`` and two fields of vLLM and SGLang, which no client of OpenAI's sends, and with them a
+    temperature of 1.0. With these three, a field that has its filler counts as not sent.
+    """
+    if body.get("priority") != 0 or not all(name in body for name in _FILLERS):
+        return body
+    fillers = {"temperature": 1.0, **_FILLERS}
+    return {name: value for name, value in body.items() if name not in fillers or value != fillers[name]}
