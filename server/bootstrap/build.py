@@ -33,10 +33,15 @@ from glmserve.config.loader import SettingsError, upstream_key
 from glmserve.config.schema import Load, ModelSettings, Settings
 from glmserve.engine.client.client import EngineClient
 from glmserve.engine.client.compute_modes import build_identity
+from glmserve.engine.config import EngineConfig
 from glmserve.engine.errors import EngineUnavailable, ModelLoadError
 from glmserve.engine.files import identify_content
 from glmserve.engine.gguf.chat_template import FileTemplate
 from glmserve.engine.gguf.prompt_format import TEMPLATE
+from glmserve.engine.group.division import count_engines, divide
+from glmserve.engine.group.group import EngineGroup
+from glmserve.engine.interface import Engine
+from glmserve.engine.llama.cpu_topology import list_gpus, list_processors
 from glmserve.engine.params import MAX_TOKENS
 from glmserve.http.middleware.auth import ApiKeyStore, parse_keys
 from glmserve.http.middleware.request_log import SpanWriter
@@ -296,7 +301,7 @@ def _served(settings: Settings, plan: ModelPlan, turn: asyncio.Lock) -> Iterator
     state_bytes = int(settings.pinned_disk_mb * 1e6)
     states = settings.cache_dir / PREFIX_FOLDER
     config = engine_config(plan, states, state_bytes, settings.cache_dir / MODE_FOLDER, saved_prompts(settings))
-    engine = EngineClient(replace(config, end_tokens=prompt_format.end_tokens))
+    engine = _engine(replace(config, end_tokens=prompt_format.end_tokens), plan.settings.engines)
     host = ModelHost(
         engine,
         partial(load_fitting, plan.facts.path, prompt_format, card.prompt_format),
@@ -331,6 +336,15 @@ def _upstream(model: ModelSettings) -> UpstreamModel:
     return UpstreamModel(card, Upstream(place))
 
 
+def _engine(config: EngineConfig, engines: str) -> Engine:
+    """Return one engine, or several behind one."""
+    gpus = config.gpus or list_gpus()
+    count = count_engines(engines, config.device, gpus)
+    if count == 1:
+        return EngineClient(config)
+    return EngineGroup(divide(config, count, list_processors(), gpus))
+
+
 def _encoder(plan: ModelPlan, turn: asyncio.Lock, mode_dir: Path) -> EmbeddingModel | RerankModel:
     """Return an embedding model or a reranker. Raises AssemblyError where variants of it are asked for."""
     if plan.settings.variants:
@@ -338,7 +352,7 @@ def _encoder(plan: ModelPlan, turn: asyncio.Lock, mode_dir: Path) -> EmbeddingMo
     name = plan.settings.name or plan.source.name
     card = ModelCard(name, int(time.time()), plan.settings.alias, prompt_format="")
     load = partial(load_encoder_tokenizer, plan.facts.path)
-    engine = EngineClient(engine_config(plan, mode_dir=mode_dir))
+    engine = _engine(engine_config(plan, mode_dir=mode_dir), plan.settings.engines)
     host = ModelHost(engine, load, load_policy(plan.settings), turn=turn)
     return RerankModel(card, host) if plan.facts.ranks else EmbeddingModel(card, host)
 

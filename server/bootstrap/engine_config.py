@@ -15,7 +15,7 @@ from glmserve.chat.prompts.formats import end_tokens
 from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tasks.task import Task, task_name
 from glmserve.config.schema import ModelSettings, Settings
-from glmserve.engine.config import EngineConfig, Variant
+from glmserve.engine.config import EngineConfig, Variant, parse_device
 from glmserve.engine.gguf.gguf_check import ModelFacts
 from glmserve.engine.gguf.prompt_format import TEMPLATE
 from glmserve.model_pool.prefixes import PinnedPrompt, task_prompt
@@ -90,6 +90,7 @@ def engine_config(
     answers alone should be as fast as the machine is, and threads that wait for work sleep.
     """
     settings = plan.settings
+    device, gpus = parse_device(settings.device)
     return EngineConfig(
         model_path=plan.facts.path,
         context_length=settings.context or _usual_context(plan.source, plan.facts),
@@ -104,7 +105,8 @@ def engine_config(
         speculation=settings.speculation,
         repack=settings.repack,
         flash_attn=settings.flash_attn,
-        device=settings.device,
+        device=device,
+        gpus=gpus,
         gpu_layers=settings.gpu_layers,
         load_timeout=settings.load_timeout,
         step_timeout=settings.step_timeout,

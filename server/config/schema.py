@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from glmserve.convert.type_names import usual_name
-from glmserve.engine.config import Device, FlashAttention, KvType, Repack
+from glmserve.engine.config import PER_GPU, Device, FlashAttention, KvType, Repack, parse_device
 
 MUST_SAY_SOMETHING = frozenset(
     {"api_key", "api_key_file", "key_requests", "key_tokens", "key_concurrent", "cors_origin", "allowed_host"}
@@ -119,6 +119,27 @@ def _usual_quant(value: object) -> object:
     return usual_name(value) if isinstance(value, str) and not isinstance(value, Quant) else value
 
 
+def _device(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    device = value.lower().replace(" ", "")
+    try:
+        parse_device(device)
+    except ValueError:
+        raise PydanticCustomError(
+            "device", "Input should be auto, cpu, cuda, or CUDA devices such as cuda:0,cuda:1"
+        ) from None
+    return device
+
+
+def _engines(value: object) -> object:
+    text = str(value).lower()
+    if text != PER_GPU and not (text.isdecimal() and 1 <= int(text) <= _MOST_ENGINES):
+        raise PydanticCustomError("engines", f"Input should be {PER_GPU}, or a number from 1 to {_MOST_ENGINES}")
+    return text
+
+
+_MOST_ENGINES = 64
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 
 
@@ -193,8 +214,15 @@ class ModelDefaults(_Checked):
     flash_attn: FlashAttention = Field(
         FlashAttention.AUTO, description="Flash attention; off takes more memory, and is faster on some ARM CPUs."
     )
-    device: Device = Field(
-        Device.AUTO, description="Device that runs the model; auto uses CUDA if there is a CUDA device."
+    device: Annotated[str, BeforeValidator(_device)] = Field(
+        Device.AUTO.value,
+        description="Device that runs the model: auto, cpu, cuda, or CUDA devices such as cuda:0,cuda:1; auto uses "
+        "CUDA if there is a CUDA device.",
+    )
+    engines: Annotated[str, BeforeValidator(_engines)] = Field(
+        "1",
+        description="Number of engine processes of the model, each with a KV cache and a share of the cores or GPUs; "
+        "per-gpu starts one for each GPU.",
     )
     gpu_layers: int = Field(-1, ge=-1, description="Number of layers on the GPU; -1 puts as many there as fit.")
     load: Load = Field(Load.START, description="Load the model when the server starts, or at its first request.")

@@ -75,6 +75,24 @@ class Device(str, Enum):
     CUDA = "cuda"
 
 
+PER_GPU = "per-gpu"
+_CUDA = "cuda:"
+
+
+def parse_device(device: str) -> tuple[Device, tuple[int, ...]]:
+    """Return the kind of device and the numbers of the GPUs that "cuda:0,cuda:1" names; "auto" names none.
+
+    Raises:
+        ValueError: it is neither a kind nor a list of CUDA devices.
+    """
+    if not device.startswith(_CUDA):
+        return Device(device), ()
+    names = device.split(",")
+    if not all(name.startswith(_CUDA) and name.removeprefix(_CUDA).isdecimal() for name in names):
+        raise ValueError(f"{device!r} is no list of CUDA devices such as cuda:0,cuda:1")
+    return Device.CUDA, tuple(dict.fromkeys(int(name.removeprefix(_CUDA)) for name in names))
+
+
 class KvType(str, Enum):
     """How the KV cache keeps keys and values. The quantised types need flash attention and heads of 32 values."""
 
@@ -131,6 +149,10 @@ class EngineConfig:
     device: Device = Device.AUTO
     gpu_layers: int = -1
     """Layers on the GPU; -1 is as many as fit."""
+    cpus: tuple[int, ...] = ()
+    """Numbers of the processors that compute; all that the server may use where there are none."""
+    gpus: tuple[int, ...] = ()
+    """Numbers of the CUDA devices, as CUDA_VISIBLE_DEVICES has them; all where there are none."""
     load_timeout: float = 600.0
     step_timeout: float = 300.0
     """How long a process that has work may say nothing before it is killed and restarted; 0 is for ever. On a busy

@@ -84,7 +84,8 @@ def test_an_answer_that_is_whole_and_not_read_does_not_keep_its_connection(url: 
 
 async def test_the_outputs_that_wait_for_a_reader_are_bounded() -> None:
     outcomes, ends = RequestOutputQueue(Embed(1, ((1,),))), []
-    stream = OutputStream(outcomes, ends.append)
+    outcomes.on_end = ends.append
+    stream = OutputStream(outcomes)
     put = [outcomes.put(StepOutput(1, (number,))) for number in range(MOST_UNREAD + 1)]
     assert put == [True] * MOST_UNREAD + [False]
     assert [(await anext(stream)).token_ids[0] for _ in range(MOST_UNREAD)] == list(range(MOST_UNREAD))
@@ -97,7 +98,7 @@ async def test_an_end_is_told_to_a_reader_who_is_far_behind() -> None:
     outcomes = RequestOutputQueue(Embed(1, ((1,),)))
     for number in range(MOST_UNREAD):
         outcomes.put(StepOutput(1, (number,), FinishReason.STOP if number == MOST_UNREAD - 1 else None))
-    outputs = [output async for output in OutputStream(outcomes, lambda _: None)]
+    outputs = [output async for output in OutputStream(outcomes)]
     assert outputs[-1].finish_reason is FinishReason.STOP
 
 

@@ -80,6 +80,10 @@ class AdmissionController:
     def enter(self, request_id: int, caller: Caller, now: float) -> None:
         """Let a request in, until it leaves. Raises QueueFull, as ``check`` does."""
         self.check(caller, now)
+        self.admit(request_id, caller, now)
+
+    def admit(self, request_id: int, caller: Caller, now: float) -> None:
+        """Let a request in, however many wait."""
         self._inside[request_id] = caller.id
         self._of_caller[caller.id] += 1
         self._look(now)

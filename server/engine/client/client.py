@@ -17,8 +17,8 @@ from glmserve.engine.client.grammar_validator import GrammarValidator
 from glmserve.engine.client.kernel_choice import KernelTrial
 from glmserve.engine.client.output_stream import OutputStream, RequestOutputQueue
 from glmserve.engine.client.process import WorkerProcess
-from glmserve.engine.client.request_tracker import RequestTracker
-from glmserve.engine.client.supervision import FileWatch, Restarts, Watchdog
+from glmserve.engine.client.request_tracker import RequestTracker, Siblings
+from glmserve.engine.client.supervision import FileWatch, Restarts, StatusBoard, Watchdog
 from glmserve.engine.config import EngineConfig
 from glmserve.engine.errors import (
     DecodeFailed,
@@ -26,7 +26,6 @@ from glmserve.engine.errors import (
     EngineError,
     EngineUnavailable,
     GrammarRejected,
-    ModelLoadError,
 )
 from glmserve.engine.interface import ANYBODY, Caller, EngineState, EngineStatus
 from glmserve.engine.messages import (
@@ -58,18 +57,26 @@ _KILL_SECONDS = 10.0
 class EngineClient:
     """Implements ``glmserve.engine.interface.Engine`` over a child process. Belongs to one event loop."""
 
-    def __init__(self, config: EngineConfig, load: BackendFactory = load_llama) -> None:
-        """Nothing is started yet. ``load`` runs in the child and must be importable there."""
+    def __init__(
+        self, config: EngineConfig, load: BackendFactory = load_llama, siblings: Siblings | None = None
+    ) -> None:
+        """Nothing is started yet.
+
+        Args:
+            config: what the process gets.
+            load: runs in the child and must be importable there.
+            siblings: the other engines of the model, if any.
+        """
         self._config = config
         self._load = load
-        self._status = EngineStatus(EngineState.STOPPED, "not started")
+        self._siblings = siblings
+        self._life = StatusBoard()
         self._info: EngineInfo | None = None
         self._stats = EngineStats()
-        self._requests = RequestTracker(config.parallel, config.max_waiting, resume=config.resume)
+        self._requests = RequestTracker(config.parallel, config.max_waiting, self.forget, resume=config.resume)
         self._process: WorkerProcess | None = None
         self._pins: dict[Pin, None] = {}
         """In order: each fresh process gets all of them."""
-        self._changed = asyncio.Condition()
         self._watchdog = Watchdog(config.step_timeout, self._is_working, self._hung)
         self._files = FileWatch(config)
         self._modes = EngineModes(config, KernelTrial(config).choose)
@@ -91,13 +98,13 @@ class EngineClient:
     @property
     def status(self) -> EngineStatus:
         """Whether requests are taken now."""
-        return self._status
+        return self._life.status
 
     @property
     def info(self) -> EngineInfo:
         """Capabilities of the engine. Raises EngineUnavailable before the first load has ended."""
         if self._info is None:
-            raise EngineUnavailable(self._unavailable())
+            raise EngineUnavailable(self._life.unavailable())
         return self._info
 
     @property
@@ -112,22 +119,13 @@ class EngineClient:
 
     async def start(self) -> None:
         """Start loading; returns at once."""
-        if self._status.state is EngineState.STOPPED:
-            await self._set(EngineState.LOADING, "the model is being loaded")
+        if self._life.status.state is EngineState.STOPPED:
+            await self._life.set(EngineState.LOADING, "the model is being loaded")
             await self._spawn()
 
     async def wait_ready(self, timeout: float) -> None:
         """Wait until READY, at most ``timeout`` seconds. Raises EngineUnavailable or ModelLoadError."""
-        waiting = (EngineState.LOADING, EngineState.RESTARTING)
-        try:
-            async with self._changed:
-                await asyncio.wait_for(self._changed.wait_for(lambda: self._status.state not in waiting), timeout)
-        except asyncio.TimeoutError:
-            raise EngineUnavailable(self._unavailable()) from None
-        if self._status.state is EngineState.FAILED:
-            raise ModelLoadError(self._status.reason)
-        if self._status.state is EngineState.STOPPED:
-            raise EngineUnavailable(self._unavailable())
+        await self._life.wait_ready(timeout)
 
     async def submit(
         self, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str = "", caller: Caller = ANYBODY
@@ -142,7 +140,7 @@ class EngineClient:
                 request_id, prompt_ids, params, variant, caller.id, caller.scope, background=caller.background
             )
             outcomes = self._enter(request, process)
-        return OutputStream(outcomes, lambda finished: self.forget(request_id, finished=finished))
+        return OutputStream(outcomes)
 
     async def embed(self, inputs: tuple[tuple[int, ...], ...], caller: Caller = ANYBODY) -> tuple[bytes, ...]:
         """Return a vector for each input; see ``Engine.embed``."""
@@ -154,7 +152,7 @@ class EngineClient:
             outcome = await outcomes.get()
             finished = True
         finally:
-            self.forget(request_id, finished=finished)
+            outcomes.on_end(finished)
         if isinstance(outcome, EngineError):
             raise outcome
         assert isinstance(outcome, Embedded), outcome
@@ -164,16 +162,31 @@ class EngineClient:
 
     async def _ready_process(self) -> WorkerProcess:
         """Return the process, waiting for one that restarts. Raises EngineUnavailable."""
-        if self._status.state is EngineState.RESTARTING:
+        if self._life.status.state is EngineState.RESTARTING:
             await self.wait_ready(self._config.restart_wait)
-        if self._status.state is not EngineState.READY or self._process is None:
-            raise EngineUnavailable(self._unavailable())
+        if self._life.status.state is not EngineState.READY or self._process is None:
+            raise EngineUnavailable(self._life.unavailable())
         return self._process
 
     def _enter(self, request: Submit | Embed, process: WorkerProcess) -> RequestOutputQueue:
         if not self._requests:
             self._watchdog.start()
         return self._requests.enter(request, process.send)
+
+    def adopt(self, outcomes: RequestOutputQueue) -> bool:
+        """Continue a request of another engine, whose process ended; False where this one takes none now."""
+        process = self._process
+        if process is None or self._life.status.state is not EngineState.READY:
+            return False
+        if not self._requests:
+            self._watchdog.start()
+        self._requests.adopt(outcomes, process.send)
+        return True
+
+    @property
+    def load(self) -> int:
+        """How many requests it has."""
+        return len(self._requests)
 
     def check_room(self, caller: Caller) -> None:
         """Raise QueueFull where a request would be rejected; see ``Engine.check_room``."""
@@ -184,13 +197,13 @@ class EngineClient:
         if pin in self._pins or not pin.prompt_ids:
             return
         self._pins[pin] = None
-        if self._status.state is EngineState.READY and self._process is not None:
+        if self._life.status.state is EngineState.READY and self._process is not None:
             self._process.send(pin)
 
     async def check_grammar(self, grammar: Grammar, caller: Caller) -> None:
         """Find out, off the event loop, whether the grammar can be used; see ``Engine.check_grammar``."""
-        if self._status.state not in (EngineState.READY, EngineState.RESTARTING):
-            raise EngineUnavailable(self._unavailable())
+        if self._life.status.state not in (EngineState.READY, EngineState.RESTARTING):
+            raise EngineUnavailable(self._life.unavailable())
         if self._checker is None:
             self._checker = GrammarValidator(self._config.model_path, self._config.end_tokens)
         refusal = await self._checker.refusal(grammar, caller.id)
@@ -200,7 +213,7 @@ class EngineClient:
     async def stop(self) -> None:
         """End the process; every open stream ends with EngineUnavailable. ``start`` may start a fresh one."""
         process, self._process = self._process, None
-        loaded = self._status.state is EngineState.READY
+        loaded = self._life.status.state is EngineState.READY
         for task in (self._restarting, self._watching):
             if task is not None:
                 task.cancel()
@@ -208,7 +221,7 @@ class EngineClient:
         checker, self._checker = self._checker, None
         if checker is not None:
             checker.close()
-        await self._set(EngineState.STOPPED, "the server is shutting down")
+        await self._life.set(EngineState.STOPPED, "the server is shutting down")
         self._requests.end(
             EngineUnavailable("the server is shutting down and did not finish this request; send it again")
         )
@@ -219,9 +232,11 @@ class EngineClient:
                 process.kill()
             log.info("%s was unloaded", self._config.model_path.name)
 
-    def forget(self, request_id: int, *, finished: bool) -> None:
+    def forget(self, request_id: int, finished: bool) -> None:
         """Drop a stream without a reader, and abort its sequence if it still runs."""
-        self._requests.drop(request_id)
+        outcomes = self._requests.drop(request_id)
+        if self._siblings is not None and outcomes is not None and isinstance(outcomes.request, Submit):
+            self._siblings.finished(outcomes.request, outcomes.so_far.token_ids)
         if not finished and self._process is not None:
             self._process.send(Abort(request_id))
 
@@ -236,7 +251,7 @@ class EngineClient:
         if (replaced := await asyncio.to_thread(self._files.replaced)) is not None:
             self._give_up(f"{replaced.name} was replaced since this server was started; restart the server")
             return
-        if self._status.state is EngineState.STOPPED:
+        if self._life.status.state is EngineState.STOPPED:
             return
         loop = asyncio.get_running_loop()
         process = WorkerProcess(
@@ -254,12 +269,12 @@ class EngineClient:
         problem = f"the engine process of {self._config.model_path.name} could not be started: {error}"
         expected = isinstance(error, OSError | MemoryError | RuntimeError)
         log.error("%s", problem, exc_info=None if expected else error)
-        if self._status.state is not EngineState.STOPPED:
+        if self._life.status.state is not EngineState.STOPPED:
             self._try_again(problem, anyway=True)
 
     def _check_loaded(self, process: "weakref.ref[WorkerProcess]") -> None:
         started = process()
-        if started is not None and started is self._process and self._status.state is not EngineState.READY:
+        if started is not None and started is self._process and self._life.status.state is not EngineState.READY:
             started.kill()
             self._load_failed(f"loading took more than {self._config.load_timeout:g} s (--load-timeout)")
 
@@ -289,7 +304,7 @@ class EngineClient:
         for pin in self._pins:
             process.send(pin)  # ahead of every request
         self._requests.send_all(process.send)
-        self._set_soon(EngineState.READY, "")
+        self._life.set_soon(EngineState.READY, "")
         self._watchdog.start()
         self._watching = asyncio.ensure_future(self._watch_files(process))
 
@@ -316,10 +331,10 @@ class EngineClient:
             if is_answer(output):
                 self._restarts.answered()
             if not self._requests.put(output):
-                self.forget(output.request_id, finished=False)
+                self.forget(output.request_id, False)
 
     def _is_working(self) -> bool:
-        return bool(self._requests) and self._status.state is EngineState.READY
+        return bool(self._requests) and self._life.status.state is EngineState.READY
 
     def _hung(self) -> None:
         if (process := self._process) is not None:
@@ -332,7 +347,7 @@ class EngineClient:
         """The process has ended: end the requests that cannot be resumed, then start a new process."""
         if sender is not self._process:
             return
-        if self._status.state is not EngineState.READY and sender.crashed:
+        if self._life.status.state is not EngineState.READY and sender.crashed:
             self._load_failed(how, crashed=True)
             return
         self._process = None
@@ -345,13 +360,16 @@ class EngineClient:
         kept = self._requests.end_lost(died)
         lost = open_before - len(kept)
         log.error("the engine process of %s %s; %d requests were lost, %d are sent again", file, how, lost, len(kept))
+        if self._siblings is not None:
+            self._siblings.emptied()
+            kept = self._requests.hand_over(kept, self._siblings.take_over)
         asyncio.get_running_loop().call_later(self._config.restart_wait, self._end_unsent, kept, died)
         # It ended without an error message, so it was killed; if the model was loaded before, it is not to blame.
         self._try_again(f"the engine process of {file} {how}", anyway=self._info is not None)
 
     def _end_unsent(self, request_ids: Iterable[int], error: EngineError) -> None:
         """End the requests that wait for a new process and have no output yet."""
-        if self._status.state is not EngineState.READY:
+        if self._life.status.state is not EngineState.READY:
             self._requests.end_unanswered(error, request_ids)
 
     def _try_again(self, problem: str, *, anyway: bool = False) -> None:
@@ -363,31 +381,15 @@ class EngineClient:
         if delay is None:
             self._give_up(self._restarts.in_words(problem))
             return
-        self._set_soon(EngineState.RESTARTING, f"{problem}; it is being restarted")
+        self._life.set_soon(EngineState.RESTARTING, f"{problem}; it is being restarted")
         self._restarting = asyncio.ensure_future(self._restart(delay))
 
     def _give_up(self, reason: str) -> None:
         if self._restarts.has_loaded:
             log.error("%s accepts no more requests: %s", self._config.model_path.name, reason)
-        self._set_soon(EngineState.FAILED, reason)
+        self._life.set_soon(EngineState.FAILED, reason)
         self._requests.end(EngineDied(f"{reason}; this request was not answered"))
 
     async def _restart(self, delay: float) -> None:
         await asyncio.sleep(delay)
         await self._spawn()
-
-    def _set_soon(self, state: EngineState, reason: str) -> None:
-        self._status = EngineStatus(state, reason)
-        task = asyncio.ensure_future(self._announce())
-        task.add_done_callback(lambda done: done.exception())
-
-    async def _set(self, state: EngineState, reason: str) -> None:
-        self._status = EngineStatus(state, reason)
-        await self._announce()
-
-    async def _announce(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
-
-    def _unavailable(self) -> str:
-        return f"the engine accepts no requests now: {self._status.reason or self._status.state.value}"

@@ -93,6 +93,8 @@ class RequestOutputQueue:
         """When its process died, while no other one has it."""
         self.context = copy_context()
         """Context of the request, for its log lines."""
+        self.on_end: Callable[[bool], object] = bool
+        """Tells the engine that has the request that its reader needs no more; with whether it has finished."""
         self._queue: asyncio.Queue[Outcome] = asyncio.Queue()
 
     def put(self, outcome: Outcome) -> bool:
@@ -122,10 +124,9 @@ class RequestOutputQueue:
 class OutputStream(AsyncGenerator[StepOutput, None]):
     """The outputs of one sequence. Not a generator function: an unstarted generator cannot be closed."""
 
-    def __init__(self, outcomes: RequestOutputQueue, on_end: Callable[[bool], None]) -> None:
-        """``on_end`` is called once, with whether the sequence has finished."""
+    def __init__(self, outcomes: RequestOutputQueue) -> None:
+        """``on_end`` of ``outcomes`` is called once, with whether the sequence has finished."""
         self._outcomes = outcomes
-        self._on_end = on_end
         self._ended = False
 
     async def asend(self, _value: None) -> StepOutput:
@@ -149,7 +150,7 @@ class OutputStream(AsyncGenerator[StepOutput, None]):
     def _end(self, *, finished: bool) -> None:
         if not self._ended:
             self._ended = True
-            self._on_end(finished)
+            self._outcomes.on_end(finished)
 
 
 def _checked(outcome: Outcome) -> StepOutput:

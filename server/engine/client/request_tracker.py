@@ -2,9 +2,10 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Protocol
 
 from glmserve.engine.client.admission import AdmissionController
 from glmserve.engine.client.output_stream import RequestOutputQueue
@@ -18,16 +19,41 @@ _MOST_IDLE = 2
 """The same, if the last process gave no output: the request may have killed both."""
 
 
+class Siblings(Protocol):
+    """The other engines of a model."""
+
+    def emptied(self) -> None:
+        """Note that the process of this engine has ended, and its cache with it."""
+
+    def take_over(self, outcomes: RequestOutputQueue) -> bool:
+        """Continue a request that this engine has lost; return False where none can."""
+
+    def finished(self, request: Submit, token_ids: Sequence[int]) -> None:
+        """Note the answer that this engine has computed to ``request``, or a part of it."""
+
+
 class RequestTracker:
     """By id, in the order of their arrival."""
 
     def __init__(
-        self, parallel: int, max_waiting: int, clock: Callable[[], float] = time.monotonic, *, resume: bool = True
+        self,
+        parallel: int,
+        max_waiting: int,
+        on_end: Callable[[int, bool], object],
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        resume: bool = True,
     ) -> None:
-        """Let ``parallel`` requests run and ``max_waiting`` wait; ``clock`` returns seconds.
+        """Nothing is admitted yet.
 
-        With ``resume`` a fresh process may go on with an answer that has begun.
+        Args:
+            parallel: how many requests may run.
+            max_waiting: how many may wait.
+            on_end: gets the id of a request whose reader needs no more, and whether it has finished.
+            clock: any that only goes forwards, in seconds.
+            resume: a fresh process may go on with an answer that has begun.
         """
+        self._on_end = on_end
         self._resume = resume
         self.resumed_total = 0
         self._ids = itertools.count(1)
@@ -65,7 +91,8 @@ class RequestTracker:
 
     def enter(self, request: Submit | Embed, send: Callable[[ToWorker], None]) -> RequestOutputQueue:
         """Send a request; return where its outcomes go."""
-        outcomes = self._open[request.request_id] = RequestOutputQueue(request)
+        outcomes = RequestOutputQueue(request)
+        self._watch(outcomes)
         self._send(outcomes, send)
         return outcomes
 
@@ -87,10 +114,36 @@ class RequestTracker:
         wait = self._admission.expected_wait(progress.position, self._clock())
         return replace(progress, expected_wait=wait or None)
 
-    def drop(self, request_id: int) -> None:
-        """Forget a request that has ended."""
-        self._open.pop(request_id, None)
+    def drop(self, request_id: int) -> RequestOutputQueue | None:
+        """Forget a request that has ended; return its outcomes where it was not forgotten before."""
         self._leave(request_id, served=True)
+        return self._open.pop(request_id, None)
+
+    def hand_over(self, request_ids: Iterable[int], take: Callable[[RequestOutputQueue], bool]) -> tuple[int, ...]:
+        """Offer requests to other engines; return the ones that stay, as ``take`` returned False."""
+        stay = []
+        for request_id in request_ids:
+            if take(self._open[request_id]):
+                del self._open[request_id]
+                self._leave(request_id, served=False)
+            else:
+                stay.append(request_id)
+        return tuple(stay)
+
+    def adopt(self, outcomes: RequestOutputQueue, send: Callable[[ToWorker], None]) -> None:
+        """Continue a request of another engine, however many wait: it was admitted there."""
+        request = outcomes.request
+        request_id = next(self._ids)
+        caller = Caller(request.caller, background=request.background)
+        self._admission_of(caller).admit(request_id, caller, self._clock())
+        outcomes.request = replace(request, request_id=request_id)
+        self._watch(outcomes)
+        self._send(outcomes, send)
+
+    def _watch(self, outcomes: RequestOutputQueue) -> None:
+        request_id = outcomes.request.request_id
+        outcomes.on_end = lambda finished: self._on_end(request_id, finished)
+        self._open[request_id] = outcomes
 
     def end(self, error: EngineError, request_ids: Iterable[int] | None = None) -> None:
         """End these requests with ``error``, or all."""

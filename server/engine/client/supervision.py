@@ -1,4 +1,4 @@
-"""When an engine process is started again: it died, it hangs, or its files were changed."""
+"""The status of an engine, and when its process is started again: it died, it hangs, or its files were changed."""
 
 import asyncio
 import logging
@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glmserve.engine.config import EngineConfig
+from glmserve.engine.errors import EngineUnavailable, ModelLoadError
 from glmserve.engine.files import identify_content
+from glmserve.engine.interface import EngineState, EngineStatus
 
 _BACKOFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Before the first, second, … restart in a row; the last one repeats."""
@@ -49,6 +51,47 @@ class Restarts:
     def in_words(self, problem: str) -> str:
         """Return ``problem`` with how often it was met."""
         return f"{problem}, {self._in_a_row + 1} times in a row" if self._in_a_row else problem
+
+
+class StatusBoard:
+    """The status of an engine, and the tasks that wait for a change. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        """Nothing is started yet."""
+        self.status = EngineStatus(EngineState.STOPPED, "not started")
+        self._changed = asyncio.Condition()
+
+    async def set(self, state: EngineState, reason: str) -> None:
+        """Change it, and tell the waiting tasks."""
+        self.status = EngineStatus(state, reason)
+        await self._announce()
+
+    def set_soon(self, state: EngineState, reason: str) -> None:
+        """Change it at once, and tell the waiting tasks as soon as the loop runs."""
+        self.status = EngineStatus(state, reason)
+        task = asyncio.ensure_future(self._announce())
+        task.add_done_callback(lambda done: done.exception())
+
+    async def wait_ready(self, timeout: float) -> None:
+        """Wait until READY, at most ``timeout`` seconds. Raises EngineUnavailable or ModelLoadError."""
+        waiting = (EngineState.LOADING, EngineState.RESTARTING)
+        try:
+            async with self._changed:
+                await asyncio.wait_for(self._changed.wait_for(lambda: self.status.state not in waiting), timeout)
+        except asyncio.TimeoutError:
+            raise EngineUnavailable(self.unavailable()) from None
+        if self.status.state is EngineState.FAILED:
+            raise ModelLoadError(self.status.reason)
+        if self.status.state is EngineState.STOPPED:
+            raise EngineUnavailable(self.unavailable())
+
+    def unavailable(self) -> str:
+        """Say why requests are not taken."""
+        return f"the engine accepts no requests now: {self.status.reason or self.status.state.value}"
+
+    async def _announce(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
 
 
 _LATE_SECONDS = 1.0

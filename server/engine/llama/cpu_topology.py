@@ -14,6 +14,19 @@ TRIES = 3
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _CPUS = Path("/sys/devices/system/cpu")
+_NODES = Path("/sys/devices/system/node")
+_GPUS = Path("/proc/driver/nvidia/gpus")
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """One hardware thread."""
+
+    number: int
+    core: str
+    """Equal for the hardware threads of one core."""
+    node: int = 0
+    """NUMA node: memory of another one is slower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +44,27 @@ def find_cores() -> Cores:
     cpus = os.sched_getaffinity(0)
     siblings = (_read(_CPUS / f"cpu{cpu}/topology/thread_siblings_list") or str(cpu) for cpu in cpus)
     return count_cores(siblings, _quota())
+
+
+def list_processors() -> tuple[Processor, ...]:
+    """Return the processors that this process may use."""
+    nodes = {
+        int(cpu.name.removeprefix("cpu")): int(folder.name.removeprefix("node"))
+        for folder in _NODES.glob("node[0-9]*")
+        for cpu in folder.glob("cpu[0-9]*")
+    }
+    return tuple(
+        Processor(cpu, _read(_CPUS / f"cpu{cpu}/topology/thread_siblings_list") or str(cpu), nodes.get(cpu, 0))
+        for cpu in sorted(os.sched_getaffinity(0))
+    )
+
+
+def list_gpus() -> tuple[int, ...]:
+    """Return the numbers of the CUDA devices that this process may use, as its driver lists them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return tuple(int(number) for number in visible.split(",") if number.strip().isdecimal())
+    return tuple(range(len(list(_GPUS.glob("*")))))
 
 
 def count_cores(siblings: Iterable[str], quota: float | None) -> Cores:

@@ -48,6 +48,10 @@ BackendFactory = Callable[[EngineConfig], ModelRunner | EmbeddingBackend]
 def load_llama(config: EngineConfig) -> ModelRunner | EmbeddingBackend:
     """The real backend. Imports llama.cpp here, so that only the child process has it in memory."""
     os.environ.update(config.compute_mode.environment)
+    if config.cpus:
+        os.sched_setaffinity(0, config.cpus)  # ahead of llama.cpp, whose threads inherit it
+    if config.gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, config.gpus))
     from glmserve.engine.embedding.llama_embedder import LlamaEmbedder  # noqa: PLC0415
     from glmserve.engine.gguf.gguf_check import check_gguf  # noqa: PLC0415
     from glmserve.engine.llama.model_loading import route_log  # noqa: PLC0415

@@ -72,7 +72,7 @@ API_FIELDS = {
 }
 # Seen where they act: by test_serve (listening, logging), test_sources, and the tests below.
 ELSEWHERE = {"model", "host", "port", "log_level", "log_format", "tracing", "quant", "cache_dir", "max_body_mb", "lora",
-             "prompt_format", "chat_template", "prefix", "default_model", "pin", "pinned_disk_mb", "hub",
+             "prompt_format", "chat_template", "prefix", "default_model", "pin", "pinned_disk_mb", "hub", "engines",
              "prompt_disk", "prompt_disk_mb", "prompts", "builtin_tasks", "pin_task", "response_store_mb",
              "batch_dir", "batch_store_mb", "batch_file_mb", "batch_file_days",
              "shutdown_seconds", "drain_seconds", "stall_seconds", "max_connections",
@@ -107,7 +107,7 @@ def test_every_setting_has_a_place() -> None:
 
 def test_every_figure_of_the_engine_can_be_set() -> None:
     of_pins = {"pinned_cells", "state_dir", "state_bytes", "prompt_dir", "prompt_bytes"}
-    of_the_machine = {"compute_mode", "mode_dir"}
+    of_the_machine = {"compute_mode", "mode_dir", "cpus", "gpus"}
     assert set(EngineConfig.__slots__) - {"model_path", "variants", "end_tokens"} - of_pins - of_the_machine == set(
         ENGINE_FIELDS.values()
     )  # type: ignore[attr-defined]

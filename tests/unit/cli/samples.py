@@ -38,6 +38,7 @@ SAMPLES = {
     "step_seconds": Sample("0.5", "0.5", 0.5),
     "speculation": Sample("false", "false", False),
     "device": Sample("cpu", '"cpu"', Device.CPU),
+    "engines": Sample("2", "2", "2"),
     "gpu_layers": Sample("7", "7", 7),
     "load": Sample("first_use", '"first_use"', Load.FIRST_USE),
     "idle_seconds": Sample("90.5", "90.5", 90.5),

@@ -138,7 +138,7 @@ def test_a_user_without_a_home_must_name_the_cache(monkeypatch: pytest.MonkeyPat
         ({}, {"GLMSERVE_PROT": "1"}, "GLMSERVE_PROT is not a setting; did you mean GLMSERVE_PORT?"),
         ({}, {"GLMSERVE_ZZZ": "1"}, "GLMSERVE_ZZZ is not a setting"),
         ({"step_seconds": "nan"}, {}, "--step-seconds: Input should be"),
-        ({"device": "tpu"}, {}, "--device: Input should be 'auto', 'cpu' or 'cuda'"),
+        ({"device": "tpu"}, {}, "--device: Input should be auto, cpu, cuda, or CUDA devices such as cuda:0,cuda:1"),
     ],
 )
 def test_a_bad_setting_is_named_as_it_was_written(

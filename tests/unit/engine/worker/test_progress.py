@@ -102,7 +102,7 @@ def test_nobody_who_did_not_ask_is_told_anything() -> None:
 
 def test_the_client_adds_the_expected_wait_and_does_not_take_a_report_for_an_answer() -> None:
     clock = Clock()
-    tracker = RequestTracker(1, 8, clock)
+    tracker = RequestTracker(1, 8, lambda *_: None, clock)
     streams: list[RequestOutputQueue] = []
     for _ in range(7):
         with tracker.let_in(ANYBODY) as request_id:

@@ -1,0 +1,1 @@
+"""Several engine processes of one model, each with its own KV cache."""
