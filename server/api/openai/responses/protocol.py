@@ -145,7 +145,7 @@ class ResponsesRequest(SamplingFields, CacheFields, FunctionFields, RequestObjec
     model: ModelName = None
     input: Annotated[object, WithJsonSchema(_INPUT_SCHEMA)] = Field(
         default=None,
-        description="A string, or items: text messages, function calls and their outputs. Reasoning items are dropped, "
+        description="A string, or items: text messages, function calls and their outputs. Reasoning may be an item, "
         "item references are rejected.",
     )
     instructions: str | None = Field(
