@@ -64,6 +64,7 @@ DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
         "Lifetime of the output files. Default: `--batch-file-days`.": "输出文件的期限。默认为 `--batch-file-days`。",
         "1 to 10000 texts, or objects with `text`.": "1 到 10000 个文本，或带 `text` 的对象。",
         "A document is one chunk.": "一个文档是一块。",
+        "Xinference's client repeats its further fields there.": "Xinference 的客户端在这里重复它的其他字段。",
         "A response is generated only while its request is open.": "应答只在请求打开时生成。",
         "A string, or items: text messages, function calls and their outputs. Reasoning items are dropped, item "
         "references are rejected.": "字符串，或条目：文本消息、函数调用及其输出。推理可以是一个条目，条目引用被拒绝。",

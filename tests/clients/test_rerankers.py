@@ -54,32 +54,52 @@ def test_langchain_compresses_documents(
     assert best[0].metadata["relevance_score"] == pytest.approx(max(scores), abs=1e-5)
 
 
-def test_dify_reads_scores_and_documents(deployment: Deployment, scores: list[float]) -> None:
-    """Its provider OpenAI-API-compatible; the provider of Jina sends the same."""
-    body = {"model": MODEL, "query": QUERY, "documents": DOCUMENTS, "top_n": 3, "return_documents": True}
+CAPITALS = [
+    "Carson City is the capital city of the American state of Nevada. At the 2010 United States Census, Carson City "
+    "had a population of 55,274.",
+    "The Commonwealth of the Northern Mariana Islands is a group of islands in the Pacific Ocean that are a political "
+    "division controlled by the United States. Its capital is Saipan.",
+    "Washington, D.C., formally the District of Columbia, is the capital city and federal district of the United "
+    "States. It is located on the east bank of the Potomac River.",
+]
+
+
+def results_of(deployment: Deployment, body: object) -> list[dict[str, object]]:
     results = posted(deployment, "/v1/rerank", json.dumps(body))["results"]
     assert isinstance(results, list)
+    return results
+
+
+def test_dify_reads_scores(deployment: Deployment, scores: list[float]) -> None:
+    """Its plugin OpenAI-API-compatible: the count is that of the documents, unless one is set."""
+    results = results_of(deployment, {"model": MODEL, "query": QUERY, "documents": DOCUMENTS, "top_n": 3})
+    assert [result["index"] for result in results] == ranked(scores)
+    for result in results:
+        assert result["relevance_score"] == pytest.approx(scores[int(str(result["index"]))], abs=1e-5)
+
+
+def test_dify_reads_documents(deployment: Deployment, scores: list[float]) -> None:
+    """The class that its other plugins inherit, and its plugin of Jina."""
+    body = {"model": MODEL, "query": QUERY, "documents": DOCUMENTS, "top_n": None, "return_documents": True}
+    results = results_of(deployment, body)
     assert [result["index"] for result in results] == ranked(scores)
     for result in results:
         document = result.get("document", {})
         text = document.get("text") if isinstance(document, dict) else document
-        assert text == DOCUMENTS[result["index"]]
-        assert float(result["relevance_score"]) == pytest.approx(scores[result["index"]], abs=1e-5)
+        assert text == DOCUMENTS[int(str(result["index"]))]
+
+
+def test_dify_sends_parts_where_images_are_enabled(deployment: Deployment, scores: list[float]) -> None:
+    documents = [{"content": [{"type": "text", "text": text}]} for text in DOCUMENTS]
+    results = results_of(deployment, {"model": MODEL, "query": QUERY, "documents": documents, "top_n": 3})
+    assert [result["index"] for result in results] == ranked(scores)
 
 
 def test_dify_checks_a_new_reranker(deployment: Deployment) -> None:
-    """With documents of several lines, a threshold of its own, and no count."""
-    texts = [
-        "Carson City is the capital city of the American state of Nevada. At the 2010 United States Census, Carson "
-        "City had a population of 55,274.",
-        "The Commonwealth of the Northern Mariana Islands is a group of islands in the Pacific Ocean that are a "
-        "political division controlled by the United States. Its capital is Saipan.",
-    ]
-    body = {"model": MODEL, "query": "What is the capital of the United States?", "documents": texts,
-            "top_n": None, "return_documents": True}  # fmt: skip
-    results = posted(deployment, "/v1/rerank", json.dumps(body))["results"]
-    assert isinstance(results, list)
-    assert len(results) == 2
+    question = "What is the capital of the United States?"
+    assert len(results_of(deployment, {"model": MODEL, "query": question, "documents": CAPITALS, "top_n": 3})) == 3
+    body = {"model": MODEL, "query": question, "documents": CAPITALS[:2], "top_n": None, "return_documents": True}
+    assert len(results_of(deployment, body)) == 2
 
 
 def test_fastgpt_and_open_webui_send_as_many_as_they_have(deployment: Deployment, scores: list[float]) -> None:
@@ -91,23 +111,27 @@ def test_fastgpt_and_open_webui_send_as_many_as_they_have(deployment: Deployment
         assert isinstance(results, list)
         by_index = sorted(results, key=lambda one: int(one["index"]))
         assert [one["relevance_score"] for one in by_index] == pytest.approx(scores, abs=1e-5)
+        # FastGPT bills these, and counts by itself where they are missing.
+        assert answer["meta"]["tokens"]["input_tokens"] == answer["usage"]["prompt_tokens"] > 0  # type: ignore[index]
 
 
-def test_xinferences_client_sends_all_its_fields(deployment: Deployment, scores: list[float]) -> None:
+@pytest.mark.parametrize("further", [{}, {"instruction": None}])
+def test_xinferences_client_sends_all_its_fields(
+    deployment: Deployment, scores: list[float], further: dict[str, object]
+) -> None:
+    """Its fields that are not set are null, and further ones come twice."""
     body = {"model": MODEL, "documents": DOCUMENTS, "query": QUERY, "top_n": None, "max_chunks_per_doc": None,
-            "return_documents": True, "return_len": True}  # fmt: skip
-    answer = posted(deployment, "/v1/rerank", json.dumps(body))
-    results = answer["results"]
-    assert isinstance(results, list)
-    assert [one["index"] for one in results] == ranked(scores)
+            "return_documents": True, "return_len": None, "kwargs": json.dumps(further), **further}  # fmt: skip
+    assert [one["index"] for one in results_of(deployment, body)] == ranked(scores)
 
 
-def test_one_api_counts_the_tokens_of_jinas_form(deployment: Deployment) -> None:
-    """New API and its relatives relay the body and charge by ``usage``."""
-    body = f'{{"documents":{json.dumps(DOCUMENTS)},"query":{json.dumps(QUERY)},"model":"{MODEL}","top_n":3}}'
-    usage = posted(deployment, "/v1/rerank", body)["usage"]
-    assert isinstance(usage, dict)
-    assert usage["total_tokens"] == usage["prompt_tokens"] > 0
+def test_new_api_relays_and_counts(deployment: Deployment) -> None:
+    """It writes the body anew, in its own order, and charges by ``usage``."""
+    asked = f'{{"documents":{json.dumps(DOCUMENTS)},"query":{json.dumps(QUERY)},"model":"{MODEL}"'
+    for more in (',"top_n":3}', ',"return_documents":true,"max_chunk_per_doc":10,"overlap_tokens":80}'):
+        usage = posted(deployment, "/v1/rerank", asked + more)["usage"]
+        assert isinstance(usage, dict)
+        assert usage["total_tokens"] == usage["prompt_tokens"] > 0
 
 
 def test_vllms_examples_are_answered(deployment: Deployment) -> None:

@@ -58,7 +58,10 @@ async def test_documents_come_back_in_the_order_of_their_scores(
     tokens = sum(map(len, engine.embedded))
     assert reply["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens}
     assert reply["model"] == SCORES
-    assert reply["meta"] == {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}}
+    counted = {"input_tokens": tokens, "output_tokens": 0}
+    assert reply["meta"] == {
+        "api_version": {"version": "2"}, "billed_units": {"search_units": 1}, "tokens": counted,
+    }  # fmt: skip
     assert "document" not in reply["results"][0]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 from typing_extensions import TypedDict
 
-from glmserve.api.common.base import RequestObject, invalid, parse
+from glmserve.api.common.base import RequestObject, invalid, parse, text_parts
 from glmserve.api.common.field_policy import FieldPolicy, Ignored, Rejected
 from glmserve.api.common.fields import AsWhole
 from glmserve.http.errors import InvalidRequest, shown
@@ -20,7 +20,10 @@ _RERANK_POLICY = FieldPolicy(
     ignored=(
         *_IGNORED,
         Ignored("max_chunks_per_doc", "a document is one chunk"),
+        Ignored("max_chunk_per_doc", "a document is one chunk"),
+        Ignored("overlap_tokens", "a document is one chunk"),
         Ignored("return_len", "usage has the tokens"),
+        Ignored("kwargs", "Xinference's client repeats its further fields there"),
         Ignored("truncation", "documents that are too long are always truncated"),
         Ignored("truncate", "documents that are too long are always truncated"),
     ),
@@ -41,6 +44,8 @@ class DocumentObject(TypedDict):
 
 def _document(value: object, name: str) -> str:
     text = value.get("text") if isinstance(value, dict) else value
+    if isinstance(value, dict) and text is None and "content" in value:  # vLLM's form, which Dify sends with images
+        return "\n".join(text_parts(value["content"], ("text",)))
     if not isinstance(text, str):
         raise invalid(f"{name} must be a string, or an object with its text")
     return text

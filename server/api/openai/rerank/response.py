@@ -44,11 +44,19 @@ class BilledUnits(TypedDict):
     search_units: int
 
 
+class MetaTokens(TypedDict):
+    """Tokens of the request, as FastGPT counts them."""
+
+    input_tokens: int
+    output_tokens: int
+
+
 class RerankMeta(TypedDict):
     """Cohere's notes on the reply."""
 
     api_version: ApiVersion
     billed_units: BilledUnits
+    tokens: MetaTokens
     warnings: NotRequired[list[str]]
 
 
@@ -110,7 +118,11 @@ def rerank_reply(body: RerankRequest, scores: Scores, model: str) -> RerankReply
         if body.return_documents:
             result["document"] = {"text": body.documents[index]}
         results.append(result)
-    meta: RerankMeta = {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}}
+    meta: RerankMeta = {
+        "api_version": {"version": "2"},
+        "billed_units": {"search_units": 1},
+        "tokens": {"input_tokens": scores.tokens, "output_tokens": 0},
+    }
     if scores.truncated:
         meta["warnings"] = [_warning(scores.truncated)]
     return {
