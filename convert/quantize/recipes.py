@@ -87,42 +87,6 @@ _HEADS = frozenset({"cls.weight", "cls.output.weight"})
 _WIDE = (GGMLType.F32, GGMLType.F16, GGMLType.BF16)
 
 
-def choose_type(
-    name: str,
-    shape: tuple[int, ...],
-    quant: QuantType,
-    layer: int,
-    n_layers: int,
-    *,
-    heads_per_group: int = 16,
-    has_imatrix: bool = False,
-    is_tied: bool = False,
-) -> GGMLType:
-    """Return the type that llama.cpp would give to a tensor.
-
-    Args:
-        name: GGUF name, such as ``blk.3.ffn_down.weight``.
-        shape: (rows, columns), or (values,) for a vector.
-        quant: what the user asked for.
-        layer: index of the tensor's layer; anything for tensors outside the layers.
-        n_layers: layers of the model.
-        heads_per_group: query heads that share a key/value group (ChatGLM2-6B: 32 / 2); matters to q2_k.
-        has_imatrix: an importance matrix is used; matters to q4_0 and q5_0.
-        is_tied: the embedding is the output matrix, too.
-    """
-    wanted = wanted_type(
-        name,
-        shape,
-        quant,
-        layer,
-        n_layers,
-        heads_per_group=heads_per_group,
-        has_imatrix=has_imatrix,
-        is_tied=is_tied,
-    )
-    return fit_type(wanted, shape)
-
-
 def wanted_type(
     name: str,
     shape: tuple[int, ...],
@@ -134,7 +98,18 @@ def wanted_type(
     has_imatrix: bool = False,
     is_tied: bool = False,
 ) -> GGMLType:
-    """Return the type the mixture asks for, whether or not the rows can have it; see choose_type."""
+    """Return the type the mixture asks for, whether or not the rows can have it: see ``fit_type``.
+
+    Args:
+        name: GGUF name, such as ``blk.3.ffn_down.weight``.
+        shape: (rows, columns), or (values,) for a vector.
+        quant: what the user asked for.
+        layer: index of the tensor's layer; anything for tensors outside the layers.
+        n_layers: layers of the model.
+        heads_per_group: query heads that share a key/value group (ChatGLM2-6B: 32 / 2); matters to q2_k.
+        has_imatrix: an importance matrix is used; matters to q4_0 and q5_0.
+        is_tied: the embedding is the output matrix, too.
+    """
     if len(shape) < 2 or name in _ADDED_MATRICES or name in _HEADS:
         return GGMLType.F32  # norms and biases: small, and llama.cpp computes them in F32
     kind = quant.base

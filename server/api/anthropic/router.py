@@ -24,7 +24,7 @@ from glmserve.api.anthropic.response import (
     MessageWriter,
     failure,
 )
-from glmserve.api.common.progress import progress_comment, streamed
+from glmserve.api.common.base import progress_comment, streamed
 from glmserve.generation.generate import generate, unless_gone
 from glmserve.generation.generation import Generation
 from glmserve.generation.prepare import encode_prompt, prepare

@@ -16,8 +16,6 @@ class AnswerSoFar:
     def __init__(self) -> None:
         """Nothing has been given so far."""
         self.token_ids: list[int] = []
-        self.resumed = 0
-        """How many further processes went on with it."""
         self._scores = 0
         """Tokens of the prompt whose log-probabilities were given."""
         self._scores_to_skip = 0
@@ -49,7 +47,6 @@ class AnswerSoFar:
         """
         if self._last is None:
             return request
-        self.resumed += 1
         self._before, self._pause_seconds = self._last, pause_seconds
         self._scores_to_skip = 0 if self.token_ids else self._scores
         prompt = (*request.prompt_ids, *self.token_ids)

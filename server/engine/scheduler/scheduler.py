@@ -20,8 +20,7 @@ from glmserve.engine.kv_cache.manager import KvCacheManager, checkpoints
 from glmserve.engine.kv_cache.ops import EACH_TOKEN, IDLE_CELLS, CacheOp, CacheSnapshot, CacheTraits
 from glmserve.engine.kv_cache.prefix_cache import Match
 from glmserve.engine.messages import EngineStats, FinishReason, SampledToken, StepOutput
-from glmserve.engine.scheduler.batch import AdapterRotation, Batch, BatchItem, ChunkedPrefill, item_of
-from glmserve.engine.scheduler.step_budget import StepBudget
+from glmserve.engine.scheduler.batch import AdapterRotation, Batch, BatchItem, ChunkedPrefill, StepBudget, item_of
 from glmserve.engine.scheduler.waiting_queue import WaitingQueue, by_caller, has_prefix_owner
 from glmserve.engine.sequence import Sequence, SequenceStatus
 from glmserve.engine.speculative import SpeculativeController

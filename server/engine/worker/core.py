@@ -21,9 +21,8 @@ from glmserve.engine.messages import (
     Submit,
 )
 from glmserve.engine.model_runner import DecodeError, ModelRunner, Preparation, SampleError
-from glmserve.engine.scheduler.batch import Batch, BatchItem
+from glmserve.engine.scheduler.batch import Batch, BatchItem, TokenBudgetPolicy
 from glmserve.engine.scheduler.scheduler import Scheduler, SchedulerConfig
-from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.sequence import Sequence
 from glmserve.engine.speculative import SpeculativeController
 from glmserve.engine.worker.pinned_prefixes import PinnedPrefixes, States

@@ -7,8 +7,12 @@ import pytest
 from gguf import GGMLQuantizationType as GGMLType
 
 from glmserve.convert.gguf_format import block_size, data_bytes
-from glmserve.convert.quantize.recipes import QuantType, choose_type, fit_type
+from glmserve.convert.quantize.recipes import QuantType, fit_type, wanted_type
 from glmserve.convert.quantize.run import library_path, load_kernels
+
+
+def chosen_type(name: str, shape: tuple[int, ...], quant: QuantType, layer: int, layers: int, **of: int) -> GGMLType:
+    return fit_type(wanted_type(name, shape, quant, layer, layers, **of), shape)
 
 
 @pytest.mark.parametrize("kind", [kind.base for kind in QuantType])
@@ -37,27 +41,27 @@ QKV, DENSE, UP, DOWN = (4608, 4096), (4096, 4096), (27392, 4096), (4096, 13696)
 
 
 def types(quant: QuantType, tensor: str, shape: tuple[int, int]) -> list[GGMLType]:
-    return [choose_type(f"blk.{i}.{tensor}.weight", shape, quant, i, LAYERS) for i in range(LAYERS)]
+    return [chosen_type(f"blk.{i}.{tensor}.weight", shape, quant, i, LAYERS) for i in range(LAYERS)]
 
 
 @pytest.mark.parametrize("quant", list(QuantType))
 def test_vectors_stay_f32(quant: QuantType) -> None:
-    assert choose_type("blk.0.attn_norm.weight", (4096,), quant, 0, LAYERS) is GGMLType.F32
+    assert chosen_type("blk.0.attn_norm.weight", (4096,), quant, 0, LAYERS) is GGMLType.F32
 
 
 @pytest.mark.parametrize("quant", [QuantType.F32, QuantType.F16, QuantType.BF16])
 def test_types_that_are_not_quantised_are_the_same_everywhere(quant: QuantType) -> None:
     assert set(types(quant, "ffn_down", DOWN)) == {quant.base}
-    assert choose_type("output.weight", (65024, 4096), quant, 0, LAYERS) is quant.base
+    assert chosen_type("output.weight", (65024, 4096), quant, 0, LAYERS) is quant.base
 
 
 @pytest.mark.parametrize("quant", [QuantType.Q4_0, QuantType.Q4_K_M, QuantType.Q5_1, QuantType.Q2_K])
 def test_the_output_matrix_gets_six_bits(quant: QuantType) -> None:
-    assert choose_type("output.weight", (65024, 4096), quant, 0, LAYERS) is GGMLType.Q6_K
+    assert chosen_type("output.weight", (65024, 4096), quant, 0, LAYERS) is GGMLType.Q6_K
 
 
 def test_the_output_matrix_of_q8_0_stays_q8_0() -> None:
-    assert choose_type("output.weight", (65024, 4096), QuantType.Q8_0, 0, LAYERS) is GGMLType.Q8_0
+    assert chosen_type("output.weight", (65024, 4096), QuantType.Q8_0, 0, LAYERS) is GGMLType.Q8_0
 
 
 def test_q4_k_m_gives_more_bits_to_attention_in_the_outer_layers_and_every_third_between() -> None:
@@ -83,7 +87,7 @@ def test_four_bit_small_gives_more_bits_to_the_first_layers_only() -> None:
 
 
 def test_q2_k_depends_on_how_many_heads_share_a_group() -> None:
-    shared = choose_type("blk.9.attn_qkv.weight", QKV, QuantType.Q2_K, 9, LAYERS, heads_per_group=16)
-    alone = choose_type("blk.9.attn_qkv.weight", QKV, QuantType.Q2_K, 9, LAYERS, heads_per_group=2)
+    shared = chosen_type("blk.9.attn_qkv.weight", QKV, QuantType.Q2_K, 9, LAYERS, heads_per_group=16)
+    alone = chosen_type("blk.9.attn_qkv.weight", QKV, QuantType.Q2_K, 9, LAYERS, heads_per_group=2)
     assert (shared, alone) == (GGMLType.Q4_K, GGMLType.Q3_K)
     assert types(QuantType.Q2_K, "attn_output", DENSE)[0] is GGMLType.Q3_K

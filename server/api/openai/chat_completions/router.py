@@ -5,8 +5,8 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from glmserve.api.common.base import streamed
 from glmserve.api.common.passing import Passed, Target, pass_on, unless_passed
-from glmserve.api.common.progress import streamed
 from glmserve.api.openai.chat_completions.protocol import ChatRequest, parse_chat_request, to_params
 from glmserve.api.openai.chat_completions.response import (
     CallFormat,

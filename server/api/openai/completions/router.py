@@ -7,8 +7,8 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from glmserve.api.common.base import progress_comment, streamed
 from glmserve.api.common.passing import DONE, Passed, Target, pass_on, unless_passed
-from glmserve.api.common.progress import progress_comment, streamed
 from glmserve.api.openai.chat_completions.response import failure
 from glmserve.api.openai.completions.protocol import CompletionRequest, parse_completion_request, to_jobs
 from glmserve.api.openai.completions.response import CompletionWriter, TextCompletion

@@ -12,7 +12,7 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from glmserve.api.common.progress import progress_comment, streamed
+from glmserve.api.common.base import progress_comment, streamed
 from glmserve.api.openai.responses.conversation import (
     Item,
     ResponseStore,

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from glmserve.chat.prompts.messages import Message, PromptError, Role
-from glmserve.chat.prompts.template.conversation import template_messages
-from glmserve.chat.prompts.template.format import TemplateTraits
+from glmserve.chat.prompts.template.format import TemplateTraits, template_messages
 from glmserve.chat.prompts.template.marks import Piece, Special, TemplateFault
 from glmserve.chat.prompts.template.rendering import Renderer, TemplateInput, TemplateSource
 from glmserve.chat.prompts.template.tool_calls import find_calls

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from glmserve.chat.prompts.messages import Message, PromptError, Role
-from glmserve.chat.prompts.template.conversation import template_messages, template_tools
+from glmserve.chat.prompts.template.format import template_messages, template_tools
 from glmserve.chat.prompts.template.marks import Piece, Special
 from glmserve.chat.prompts.template.rendering import Renderer, TemplateInput
 from glmserve.chat.tools.marked_calls import CallFrame, JsonCalls, TaggedCalls

@@ -3,7 +3,7 @@
 from glmserve.engine.kv_cache.ops import MAX_OFFLOADED, Drop, OffloadedMatch, OffloadedPrefixes, is_worth_offloading
 from glmserve.engine.messages import StepOutput, Submit
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
+from glmserve.engine.scheduler.batch import TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore
 from tests.support.scripted_backend import ScriptedBackend, lone_run
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from glmserve.engine.kv_cache.prefix_keys import PLAIN, LoadedVariant, adapter_number
 from glmserve.engine.messages import FinishReason, StepOutput, Submit
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
+from glmserve.engine.scheduler.batch import TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore
 from tests.support.scripted_backend import ScriptedBackend, lone_run
 from tests.support.stepping import drain

@@ -2,8 +2,7 @@
 
 from glmserve.engine.messages import Submit
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.batch import BatchItem
-from glmserve.engine.scheduler.step_budget import ANSWER_STEPS, StepBudget, TokenBudgetPolicy
+from glmserve.engine.scheduler.batch import ANSWER_STEPS, BatchItem, StepBudget, TokenBudgetPolicy
 from glmserve.engine.sequence import Sequence
 from glmserve.engine.worker.core import EngineCore
 from tests.support.scripted_backend import ScriptedBackend, lone_run

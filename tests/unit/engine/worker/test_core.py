@@ -13,8 +13,7 @@ from glmserve.engine.kv_cache.ops import EACH_TOKEN, IDLE_CELLS, CacheTraits
 from glmserve.engine.messages import FinishReason, SampledToken, StepOutput, Submit
 from glmserve.engine.model_runner import SampleError
 from glmserve.engine.params import Grammar, GrammarKind, SamplingParams
-from glmserve.engine.scheduler.batch import BatchItem
-from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
+from glmserve.engine.scheduler.batch import BatchItem, TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore, EngineCorrupted
 from tests.support.faults import install, parse
 from tests.support.scripted_backend import ScriptedBackend, lone_run

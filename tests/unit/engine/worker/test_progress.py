@@ -8,7 +8,7 @@ from glmserve.engine.client.request_tracker import RequestTracker
 from glmserve.engine.interface import ANYBODY
 from glmserve.engine.messages import PromptProgress, StepOutput, Submit
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
+from glmserve.engine.scheduler.batch import TokenBudgetPolicy
 from glmserve.engine.sequence import Sequence
 from glmserve.engine.worker.core import EngineCore
 from glmserve.engine.worker.progress import ProgressReports
