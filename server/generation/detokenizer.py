@@ -47,7 +47,7 @@ class Detokenizer:
 class StopChecker:
     """Text in, text out up to the first stop string, which is cut off.
 
-    Text that may be the start of a stop string is held back until that is settled. The first to be complete
+    Text that may be the start of a stop string is buffered until that is settled. The first to be complete
     wins, and of several that end at the same place the longest, so the answer does not depend on how the text
     was cut.
     """
@@ -119,23 +119,23 @@ class LogprobBuffer:
     """Buffers tokens as long as their text is buffered."""
 
     def __init__(self) -> None:
-        self._held: deque[tuple[TokenLogprob, int]] = deque()
+        self._buffered: deque[tuple[TokenLogprob, int]] = deque()
 
     def add(self, token: TokenLogprob, end: int) -> None:
         """Take in the next token, whose text is all there once ``end`` characters are."""
-        self._held.append((token, end))
+        self._buffered.append((token, end))
 
     def released(self, length: int) -> tuple[TokenLogprob, ...]:
         """Return the tokens whose text is within the first ``length`` characters and that were not returned yet."""
         out = []
-        while self._held and self._held[0][1] <= length:
-            out.append(self._held.popleft()[0])
+        while self._buffered and self._buffered[0][1] <= length:
+            out.append(self._buffered.popleft()[0])
         return tuple(out)
 
     def finish(self, length: int, *, cut: bool) -> tuple[TokenLogprob, ...]:
         """Return the rest, as the text has ended; where it was ``cut``, only tokens that begin within ``length``."""
-        rest = tuple(token for token, _ in self._held if not cut or token.offset < length)
-        self._held.clear()
+        rest = tuple(token for token, _ in self._buffered if not cut or token.offset < length)
+        self._buffered.clear()
         return rest
 
 
@@ -205,8 +205,8 @@ class ReasoningParser:
             self._drop(len(inside) + len(mark))
             return inside.rstrip()
         # What may become the mark, and blanks that may stand before it.
-        held = next((size for size in range(len(_CLOSE) - 1, 0, -1) if inside.endswith(_CLOSE[:size])), 0)
-        certain = inside[: len(inside) - held].rstrip()
+        buffered = next((size for size in range(len(_CLOSE) - 1, 0, -1) if inside.endswith(_CLOSE[:size])), 0)
+        certain = inside[: len(inside) - buffered].rstrip()
         self._drop(len(certain))
         return certain
 

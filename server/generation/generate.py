@@ -60,7 +60,7 @@ async def _refusal(model: ServedModel, tool: Tool, caller: Caller) -> str:
 
 
 def _freed(tool: Tool) -> Tool:
-    return replace(tool, held=_ANY_ARGUMENTS)
+    return replace(tool, enforced=_ANY_ARGUMENTS)
 
 
 _T = TypeVar("_T")

@@ -226,8 +226,8 @@ class Generation:
     async def _merge(self) -> AsyncGenerator[TextDelta, None]:
         # The other answers need not compute the prompt, and so may be ahead of the one that scores it.
         later = {prompt.outputs[0]: prompt.outputs[1:] for prompt in self._prompts if prompt.scores_prompt}
-        held = {output for outputs in later.values() for output in outputs}
-        self._pending = {_next(output): output for output in self._outputs if output not in held}
+        waiting = {output for outputs in later.values() for output in outputs}
+        self._pending = {_next(output): output for output in self._outputs if output not in waiting}
         while self._pending:
             done = await self._deadline.wait(self._any_pending)
             for task in [task for task in self._pending if task in done]:

@@ -1,1 +1,1 @@
-../../server/__init__.py
+"""HTTP in, HTTP out: the server, its settings and its commands."""

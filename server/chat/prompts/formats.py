@@ -15,9 +15,9 @@ from glmserve.chat.prompts.messages import (
     to_conversation,
     with_system,
 )
-from glmserve.chat.tools.named_formats import ChatGLM3Form, Glm4Form
-from glmserve.chat.tools.plain_text import TextForm
-from glmserve.chat.tools.types import CallFormat, NamedForm, Tool
+from glmserve.chat.tools.named_formats import ChatGLM3CallFormat, Glm4CallFormat
+from glmserve.chat.tools.plain_text import TextCallFormat
+from glmserve.chat.tools.types import CallFormat, NamedCallFormat, Tool
 
 
 class Encoder(Protocol):
@@ -102,7 +102,7 @@ class ChatGLM2Format:
     thinks: ClassVar[bool] = False
     text_prefix: ClassVar[tuple[str, ...]] = _GLM_PREFIX
     end_tokens: ClassVar[tuple[str, ...]] = _END
-    tool_format: ClassVar[TextForm] = TextForm()
+    tool_format: ClassVar[TextCallFormat] = TextCallFormat()
 
     def encode(
         self, messages: Sequence[Message], encoder: Encoder, tools: Sequence[Tool] = (), *, continued: bool = False
@@ -129,7 +129,7 @@ class BaichuanFormat:
     thinks: ClassVar[bool] = False
     text_prefix: ClassVar[tuple[str, ...]] = ()
     end_tokens: ClassVar[tuple[str, ...]] = _END
-    tool_format: ClassVar[TextForm] = TextForm()
+    tool_format: ClassVar[TextCallFormat] = TextCallFormat()
 
     def encode(
         self, messages: Sequence[Message], encoder: Encoder, tools: Sequence[Tool] = (), *, continued: bool = False
@@ -156,7 +156,7 @@ class RoleTokensFormat:
     with its own line of metadata.
     """
 
-    tool_format: NamedForm
+    tool_format: NamedCallFormat
     has_system_first: bool = False
     """Whether all system messages stand in front, behind one of their own for the tools: GLM-4 of April 2025."""
     opens_with_blanks: ClassVar[bool] = True
@@ -243,10 +243,10 @@ def prefix_ids(form: PromptFormat, encoder: Encoder) -> tuple[int, ...]:
 _FORMATS: Mapping[str, PromptFormat] = MappingProxyType(
     {
         "chatglm2": ChatGLM2Format(),
-        "chatglm3": RoleTokensFormat(ChatGLM3Form()),
+        "chatglm3": RoleTokensFormat(ChatGLM3CallFormat()),
         "codegeex2": CodeGeeX2Format(),
-        "glm4": RoleTokensFormat(Glm4Form()),
-        "glm4-0414": RoleTokensFormat(Glm4Form(introduction=""), has_system_first=True),
+        "glm4": RoleTokensFormat(Glm4CallFormat()),
+        "glm4-0414": RoleTokensFormat(Glm4CallFormat(introduction=""), has_system_first=True),
         "baichuan": BaichuanFormat(closes_answers=True),
         "baichuan2": BaichuanFormat(),
     }

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import takewhile
 
-from glmserve.chat.tools.plain_text import TextForm
+from glmserve.chat.tools.plain_text import TextCallFormat
 from glmserve.chat.tools.types import Tool, ToolCall, ToolCallFormat
 
 
@@ -73,13 +73,13 @@ def with_system(messages: Sequence[Message], tools: Sequence[Tool], tool_format:
     return (Message(Role.SYSTEM, tool_format.describe(tools, system)), *messages[len(leading) :])
 
 
-def as_text(messages: Sequence[Message], tools: Sequence[Tool], tool_format: TextForm) -> tuple[Message, ...]:
+def as_text(messages: Sequence[Message], tools: Sequence[Tool], tool_format: TextCallFormat) -> tuple[Message, ...]:
     """Return ``messages`` in the roles system, user and assistant alone, with calls and results as text."""
     names = {call.id: call.name for message in messages for call in message.tool_calls}
     return tuple(_as_text(message, names, tool_format) for message in with_system(messages, tools, tool_format))
 
 
-def _as_text(message: Message, names: dict[str, str], tool_format: TextForm) -> Message:
+def _as_text(message: Message, names: dict[str, str], tool_format: TextCallFormat) -> Message:
     if message.role is Role.TOOL:
         return Message(Role.USER, tool_format.result(names[message.tool_call_id], message.content))
     if message.tool_calls:

@@ -158,21 +158,21 @@ class _TaggedBody:
         self.is_done = False
 
     def feed(self, text: str) -> tuple[int, str]:
-        held = len(self._buffer)
+        buffered = len(self._buffer)
         self._buffer += text
         pieces: list[str] = []
         while not self.is_done:
             if end := self._end.match(self._buffer):
                 pieces.append("}" if self._count else "{}")
                 self.is_done = True
-                return end.end() - held, "".join(pieces)
+                return end.end() - buffered, "".join(pieces)
             if not (found := self._argument.match(self._buffer)):
                 break
             name = json.dumps(found[1], ensure_ascii=False)
             pieces.append(f"{', ' if self._count else '{'}{name}: {self._json(found)}")
             self._count += 1
             self._buffer = self._buffer[found.end() :]
-            held -= found.end()
+            buffered -= found.end()
         return len(text), "".join(pieces)
 
     def _json(self, found: "re.Match[str]") -> str:

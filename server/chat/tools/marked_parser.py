@@ -85,8 +85,8 @@ class MarkedParser:
         """Return how many of the buffered characters cannot become part of a call any more."""
         if self._only_first and self._has_text:
             return len(self._buffer)
-        held = self._perhaps.search(self._buffer)
-        return len(self._buffer) if held is None or (self._only_first and held.start()) else held.start()
+        buffered = self._perhaps.search(self._buffer)
+        return len(self._buffer) if buffered is None or (self._only_first and buffered.start()) else buffered.start()
 
     def _take_text(self, size: int) -> str:
         text, self._buffer = self._buffer[:size], self._buffer[size:]

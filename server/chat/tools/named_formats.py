@@ -75,30 +75,30 @@ class NamedAnswerParser:
 _CHATGLM3_PREAMBLE = "Answer the following questions as best as you can. You have access to the following tools:"
 
 
-class ChatGLM3Form:
-    """See ``NamedForm``."""
+class ChatGLM3CallFormat:
+    """See ``NamedCallFormat``."""
 
     def describe(self, tools: Sequence[Tool], system: str) -> str:
-        """Return the system message; see ``ToolForm``."""
+        """Return the system message; see ``ToolCallFormat``."""
         definitions = json.dumps([tool.definition() for tool in tools], indent=4, ensure_ascii=False)
         told = f"{_CHATGLM3_PREAMBLE}\n{definitions}"
         return f"{system}\n\n{told}" if system else told
 
     def body(self, call: ToolCall) -> str:
-        """Return the arguments; see ``NamedForm``."""
+        """Return the arguments; see ``NamedCallFormat``."""
         arguments = call.parsed()
         code = f"tool_call({call.arguments})" if arguments is None else written(arguments)
         return f"```python\n{code}\n```"
 
     def grammar(self, config: ToolConfig) -> Grammar:
-        """Return the grammar; see ``ToolForm``."""
+        """Return the grammar; see ``ToolCallFormat``."""
         named = [f'"{tool.name}\\n" / ?/ "```python\\n" tool_{i} "\\n```"' for i, tool in enumerate(config.callable)]
         rules = [call_rules(f"tool_{i}", tool.schema) for i, tool in enumerate(config.callable)]
         call = f"call: / ?/ ({' | '.join(named)})\n"
         return Grammar(GrammarKind.LARK, named_answer(config) + call + "".join(rules) + STRING_RULE)
 
     def parser(self, config: ToolConfig, new_id: NewId) -> NamedAnswerParser:
-        """Return a parser for one answer; see ``ToolForm``."""
+        """Return a parser for one answer; see ``ToolCallFormat``."""
         return NamedAnswerParser(config, PythonArguments(), new_id)
 
 
@@ -111,14 +111,14 @@ _HOW = "在调用上述函数时，请使用 Json 格式表示调用的参数。
 
 
 @dataclass(frozen=True, slots=True)
-class Glm4Form:
-    """See ``NamedForm``."""
+class Glm4CallFormat:
+    """See ``NamedCallFormat``."""
 
     introduction: str = _WHO
     """What stands before the tools where the caller has no system text."""
 
     def describe(self, tools: Sequence[Tool], system: str) -> str:
-        """Return the system message; see ``ToolForm``."""
+        """Return the system message; see ``ToolCallFormat``."""
         told = [
             f"## {tool.name}\n\n{json.dumps(tool.definition(), ensure_ascii=False, indent=4)}\n{_HOW}" for tool in tools
         ]
@@ -126,16 +126,16 @@ class Glm4Form:
         return "\n\n".join((*((who,) if who else ()), "# 可用工具", *told))
 
     def body(self, call: ToolCall) -> str:
-        """Return the arguments; see ``NamedForm``."""
+        """Return the arguments; see ``NamedCallFormat``."""
         return call.arguments or "{}"
 
     def grammar(self, config: ToolConfig) -> Grammar:
-        """Return the grammar; see ``ToolForm``."""
+        """Return the grammar; see ``ToolCallFormat``."""
         calls = " | ".join(f'"{tool.name}\\n" %json {embedded(tool.schema)}' for tool in config.callable)
         return Grammar(GrammarKind.LARK, named_answer(config) + f"call: / ?/ ({calls})")
 
     def parser(self, config: ToolConfig, new_id: NewId) -> NamedAnswerParser:
-        """Return a parser for one answer; see ``ToolForm``."""
+        """Return a parser for one answer; see ``ToolCallFormat``."""
         return NamedAnswerParser(config, _JsonBody(), new_id)
 
 

@@ -99,7 +99,7 @@ _EXPLANATION = """\
 看到工具的结果以后，再根据结果回答问题。不需要工具时，直接回答问题。"""
 
 
-class TextForm:
+class TextCallFormat:
     """The format as prompt text and as a grammar; prompt, grammar and parser use the same marks."""
 
     def describe(self, tools: Sequence[Tool], system: str) -> str:
@@ -117,7 +117,7 @@ class TextForm:
         return f"工具 {name} 的结果：\n{content}"
 
     def grammar(self, config: ToolConfig) -> Grammar:
-        """Return the grammar; see ``ToolForm``."""
+        """Return the grammar; see ``ToolCallFormat``."""
         more = f' ("\\n{_CALL}" call){{0,{config.max_calls - 1}}}' if config.max_calls > 1 else ""
         if config.choice is ToolChoice.REQUIRED:
             start = f"first call{more}\n{_ALONE}\n"
@@ -128,7 +128,7 @@ class TextForm:
         return Grammar(GrammarKind.LARK, f"start: {start}call: {' | '.join(calls)}")
 
     def parser(self, config: ToolConfig, new_id: NewId) -> "TextFormParser":
-        """Return a parser for one answer; see ``ToolForm``."""
+        """Return a parser for one answer; see ``ToolCallFormat``."""
         return TextFormParser(config, new_id)
 
 
@@ -197,10 +197,10 @@ class TextFormParser:
 
     def _certain(self) -> int:
         """Return how many of the buffered characters cannot become part of a call any more."""
-        held = _PERHAPS_HEAD.search(self._buffer) if self._may_call else None
-        if held is None or (self._is_exclusive and held.start()):
+        buffered = _PERHAPS_HEAD.search(self._buffer) if self._may_call else None
+        if buffered is None or (self._is_exclusive and buffered.start()):
             return len(self._buffer)
-        return held.start()
+        return buffered.start()
 
     def _take_text(self, size: int) -> str:
         """Take ``size`` characters off the buffered text, without the newline that was added before it."""

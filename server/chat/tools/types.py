@@ -40,15 +40,15 @@ class Tool:
     description: str = ""
     parameters: Mapping[str, object] = field(default_factory=lambda: NO_PARAMETERS)
     """The JSON schema of its arguments, which are an object."""
-    held: Mapping[str, object] | None = None
-    """The schema that a grammar holds its calls to, where that is not ``parameters`` itself."""
+    enforced: Mapping[str, object] | None = None
+    """The schema that a grammar enforces on its calls, where that is not ``parameters`` itself."""
     strict: bool = False
     """Whether calls have to fit ``parameters``, so that nothing of it may be left out."""
 
     @property
     def schema(self) -> Mapping[str, object]:
-        """The schema that a grammar holds its calls to."""
-        return self.parameters if self.held is None else self.held
+        """The schema that a grammar enforces on its calls."""
+        return self.parameters if self.enforced is None else self.enforced
 
     @property
     def characters(self) -> int:
@@ -121,7 +121,7 @@ def make_tool(
 
     Raises:
         ToolError: it is not within bounds, or its parameters are not the schema of an object.
-        StrictToolError: it is strict and something cannot be held.
+        StrictToolError: it is strict and something cannot be enforced.
     """
     if not re.fullmatch(NAME_PATTERN, name):
         raise ToolError(f"the tool name {name[:100]!r} must be 1 to 128 of the characters a-z, A-Z, 0-9, _ and -")
@@ -141,8 +141,8 @@ def make_tool(
             f"the tool {name} is strict, but the grammar cannot enforce {found.left_out[0]} of its parameters; "
             "write them without it, or leave out strict"
         )
-    held = {**found.schema, "type": "object"}
-    return Tool(name, description, {"type": "object", **parameters}, held, strict), found.left_out
+    enforced = {**found.schema, "type": "object"}
+    return Tool(name, description, {"type": "object", **parameters}, enforced, strict), found.left_out
 
 
 def make_tool_config(
@@ -244,7 +244,7 @@ class ToolCallFormat(CallFormat, Protocol):
         """Return the system message that tells the model of ``tools``, with the caller's ``system`` text in it."""
 
 
-class NamedForm(ToolCallFormat, Protocol):
+class NamedCallFormat(ToolCallFormat, Protocol):
     """The format of a family that names the tool in the metadata line before a message."""
 
     def body(self, call: ToolCall) -> str:

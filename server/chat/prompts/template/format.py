@@ -8,7 +8,7 @@ from glmserve.chat.prompts.formats import Encoder
 from glmserve.chat.prompts.messages import Message, Role, as_text, split_answer
 from glmserve.chat.prompts.template.marks import Piece, Special
 from glmserve.chat.prompts.template.rendering import Renderer, TemplateInput
-from glmserve.chat.tools.plain_text import TextForm
+from glmserve.chat.tools.plain_text import TextCallFormat
 from glmserve.chat.tools.types import CallFormat, Tool, ToolCall
 
 
@@ -56,7 +56,7 @@ def _call(call: ToolCall, *, as_text: bool) -> Mapping[str, object]:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
-_PLAIN = TextForm()
+_PLAIN = TextCallFormat()
 _BLANKS = " \t\n\v\f\r"
 
 

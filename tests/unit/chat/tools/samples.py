@@ -9,8 +9,8 @@ import numpy as np
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
 from glmserve.chat.tools.marked_calls import CallFrame, JsonCalls, TaggedCalls
-from glmserve.chat.tools.named_formats import ChatGLM3Form, Glm4Form
-from glmserve.chat.tools.plain_text import TextForm
+from glmserve.chat.tools.named_formats import ChatGLM3CallFormat, Glm4CallFormat
+from glmserve.chat.tools.plain_text import TextCallFormat
 from glmserve.chat.tools.types import (
     AnswerParser,
     AnswerPiece,
@@ -48,9 +48,9 @@ WEATHER = Tool(
 )
 CLOCK = Tool("now")
 FORMS: dict[str, CallFormat] = {
-    "text": TextForm(),
-    "chatglm3": ChatGLM3Form(),
-    "glm4": Glm4Form(),
+    "text": TextCallFormat(),
+    "chatglm3": ChatGLM3CallFormat(),
+    "glm4": Glm4CallFormat(),
     "hermes": JsonCalls(CallFrame('<tool_call>\n{"name": "', "}\n</tool_call>", "\n"), '", "arguments": '),
     "llama3": JsonCalls(CallFrame('{"name": "', "}"), '", "parameters": '),
     "glm4.5": TaggedCalls(
