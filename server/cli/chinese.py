@@ -14,9 +14,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "serve": (
             "通过 HTTP 提供模型。",
-            "通过 HTTP 提供每个 MODEL；没有写模型的请求由第一个回答。\n\n"
-            "MODEL 是 .gguf 文件、检查点目录（转换一次并缓存）、已知模型的名字，或 TOML 文件里一个 [[models]] 表的"
-            "名字。不写 MODEL 时提供内置的演示模型。每个设置可以是命令行参数、方括号里的环境变量，或 TOML 文件的键"
+            "通过 HTTP 提供每个 MODEL：.gguf 文件、检查点目录或已知模型的名字。不写 MODEL 时提供内置的演示模型。\n\n"
+            "没有写模型的请求由第一个 MODEL 回答。检查点目录转换一次并缓存。名字也可以是 TOML 文件里一个 "
+            "[[models]] 表的名字。\n\n"
+            "每个设置可以是命令行参数、方括号里的环境变量，或 TOML 文件的键"
             "（参数名，用下划线）；取其中第一个写了的。",
         ),
         "convert": (
@@ -89,9 +90,9 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "completion": (
             "打印 shell 的补全脚本。",
             "打印补全命令、参数和模型名的 shell 代码。\n\n"
-            '\b\nbash:  eval "$(glmserve completion bash)"        写进 ~/.bashrc\n'
-            'zsh:   eval "$(glmserve completion zsh)"         写进 ~/.zshrc，compinit 后\n'
-            "fish:  glmserve completion fish | source         写进 ~/.config/fish/config.fish",
+            '\b\nbash:  eval "$(glmserve completion bash)"        ~/.bashrc\n'
+            'zsh:   eval "$(glmserve completion zsh)"         ~/.zshrc，compinit 后\n'
+            "fish:  glmserve completion fish | source         ~/.config/fish/config.fish",
         ),
     }
 )
@@ -127,6 +128,7 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
         "Keep the input history between sessions.": "保留各次会话的输入历史。",
         "Value of a variable of the task; repeatable.": "任务的一个变量的值；可重复。",
         "List the tasks of the settings, or of the server at --url.": "列出设置里的任务，或 --url 处服务的任务。",
+        "Show all options in full.": "显示全部选项和完整的说明。",
         "Print JSON.": "打印 JSON。",
         "Run each line of standard input, as a batch of the server.": "运行标准输入的每一行，作为服务的批量任务。",
         "With --lines: begin again, although there is a batch of the same input.":
@@ -140,8 +142,8 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
         "URL of the running server.": "正在运行的服务的 URL。",
         "Key for the server.  [env: GLMSERVE_API_KEY]": "服务的密钥。  [环境变量：GLMSERVE_API_KEY]",
         "Run the examples of the task, and judge the answers.": "运行任务的示例，并评判回答。",
-        "With --check: exit with status 1 if a smaller share of the fields is right.":
-            "与 --check 一起：正确字段的比例低于它时，退出状态为 1。",
+        "Fail if a smaller share of fields is right, from 0 to 1; implies --check.":
+            "正确字段的比例（0 到 1）低于它时退出状态为 1；包含 --check。",
         "Model to load for this task, as for serve; with --url, the model that runs it.":
             "为这个任务加载的模型，同 serve；有 --url 时，是运行它的模型。",
         "URL of the server to measure.": "要测量的服务的 URL。",

@@ -9,6 +9,7 @@ from types import MappingProxyType
 import click
 
 from glmserve.cli.chinese import COMMANDS, formatter, localized
+from glmserve.cli.short_help import with_short_help
 from glmserve.config.chinese import speaks_chinese
 
 _COMMANDS: Mapping[str, str] = MappingProxyType(
@@ -63,7 +64,7 @@ class LazyGroup(click.Group):
             return None
         module, _, attribute = _COMMANDS[cmd_name].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
-        return localized(command)
+        return with_short_help(localized(command))
 
     def get_help(self, ctx: click.Context) -> str:
         """Return the help in the user's language."""

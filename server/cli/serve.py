@@ -11,12 +11,13 @@ from glmserve.cli.options import complete_model, read_settings, settings_options
 @click.argument("model", nargs=-1, shell_complete=complete_model)
 @settings_options
 def serve(model: tuple[str, ...], config: Path | None, **flags: object) -> None:
-    """Serve each MODEL over HTTP; the first one answers requests that name no model.
+    """Serve each MODEL over HTTP: a .gguf file, a checkpoint folder, a known name. Without MODEL: the embedded model.
 
-    MODEL is a .gguf file, a checkpoint folder (converted once and cached), the name of a known model, or the name of
-    a [[models]] table of the TOML file. Without MODEL the embedded demonstration model is served. Each setting is a
-    flag, the environment variable in brackets, or a key of the TOML file (the flag with underscores); the first of
-    these that is set applies.
+    The first MODEL answers requests that name none. A checkpoint folder is converted once and cached. A name may also
+    be that of a [[models]] table of the TOML file.
+
+    Each setting is a flag, the environment variable in brackets, or a key of the TOML file (the flag with
+    underscores); the first of these that is set applies.
     """
     from glmserve.cli.run_server import run  # noqa: PLC0415 - help and completion do without the server
 

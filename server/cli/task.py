@@ -27,7 +27,7 @@ from glmserve.config.schema import Settings
 @click.option("--check", "as_check", is_flag=True, help="Run the examples of the task, and judge the answers.")
 @click.option(
     "--min-accuracy", type=click.FloatRange(0, 1), default=None, metavar="SHARE",
-    help="With --check: exit with status 1 if a smaller share of the fields is right.",
+    help="Fail if a smaller share of fields is right, from 0 to 1; implies --check.",
 )  # fmt: skip
 @click.option("--lines", "as_lines", is_flag=True, help="Run each line of standard input, as a batch of the server.")
 @click.option("--again", is_flag=True, help="With --lines: begin again, although there is a batch of the same input.")

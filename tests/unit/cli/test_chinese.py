@@ -72,7 +72,7 @@ def test_every_command_and_option_is_translated(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", *NAMES])
 def test_help_is_in_one_language_and_no_line_is_too_wide_or_cut_off(name: str) -> None:
-    page = CliRunner().invoke(main, [*filter(None, [name]), "--help"], env=CHINESE).output
+    page = CliRunner().invoke(main, [name, "--help-all"] if name else ["--help"], env=CHINESE).output
     assert page.startswith("用法：")
     assert "Options" not in page
     assert "Show this message" not in page
@@ -80,11 +80,21 @@ def test_help_is_in_one_language_and_no_line_is_too_wide_or_cut_off(name: str) -
     assert "..." not in page.replace("[ARGS]...", "").replace("[MODEL]...", "")
 
 
-def test_the_help_of_all_commands_fits_a_screen_in_both_languages() -> None:
-    for environ in (CHINESE, ENGLISH):
-        page = CliRunner().invoke(main, ["--help"], env=environ).output
-        assert len(page.splitlines()) <= 24
-        assert "..." not in page.replace("[ARGS]...", "")
+@pytest.mark.parametrize("name", ["", *NAMES])
+@pytest.mark.parametrize("environ", [CHINESE, ENGLISH], ids=["zh", "en"])
+def test_help_fits_a_screen_in_both_languages(name: str, environ: dict[str, str]) -> None:
+    page = CliRunner().invoke(main, [*filter(None, [name]), "--help"], env=environ).output
+    assert len(page.splitlines()) <= 24
+    assert max(map(cell_len, page.splitlines())) <= 80
+    assert "..." not in page.replace("[ARGS]...", "").replace("[MODEL]...", "")
+
+
+def test_the_short_help_has_the_common_settings_and_the_long_one_all() -> None:
+    short, full = (CliRunner().invoke(main, ["serve", flag], env=ENGLISH).output for flag in ("-h", "--help-all"))
+    assert "  --port INTEGER       Port to listen on; 0 chooses a free port.  [8000]\n" in short
+    assert "--step-timeout" not in short
+    assert all(f"--{name.replace('_', '-')}" in full for name in FLAGS if name not in ("model", "hub"))
+    assert re.findall(r"all (\d+) options", short) == [str(len(re.findall(r"^  -", full, re.MULTILINE)))]
 
 
 def test_the_banner_is_in_chinese(monkeypatch: pytest.MonkeyPatch) -> None:
