@@ -8,7 +8,7 @@ import pytest
 from glmserve.chat.tools.types import ToolChoice, ToolConfig, ToolError
 from glmserve.engine.params import Grammar, GrammarKind, one_of
 from tests.unit.chat.tools.samples import CLOCK, FORMS, WEATHER, babble, ids, read, takes
-from tests.unit.chat.tools.test_forms import CALL, CALLS, MARKED
+from tests.unit.chat.tools.test_call_formats import CALL, CALLS, MARKED
 
 SCHEMA = {
     "type": "object",
