@@ -260,9 +260,11 @@ def _common(tokens: list[int], prompt: Sequence[int], start: int, limit: int) ->
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     """Length of the longest common start. Halves the range, so that equal slices compare at C speed."""
     low, high = 0, min(len(a), len(b))
+    if type(a) is not type(b):
+        a, b = list(a), list(b)
     while low < high:
         middle = (low + high + 1) // 2
-        if list(a[low:middle]) == list(b[low:middle]):
+        if a[low:middle] == b[low:middle]:
             low = middle
         else:
             high = middle - 1
