@@ -414,3 +414,15 @@ async def test_a_reply_that_says_503_does_not_take_the_server_out(
     upstream.script = lambda _: reply(fails("overloaded", 503), 503)
     assert (await http.post("/v1/chat/completions", json=CHAT)).status_code == 503
     assert (await http.get("/health")).status_code == 200
+
+
+async def test_the_key_is_in_no_log(
+    http: httpx.AsyncClient, upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    upstream.script = lambda _: reply(fails(f"Incorrect API key provided: {KEY}", 401), 401)
+    for body in (CHAT, {**CHAT, "stream": True}):
+        assert (await http.post("/v1/chat/completions", json=body)).status_code == 502
+    assert caplog.records
+    assert KEY not in caplog.text
+    assert all(KEY not in str(vars(record)) for record in caplog.records)

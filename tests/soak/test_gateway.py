@@ -150,7 +150,7 @@ def ask(fleet: Fleet, number: int) -> str:
     if not data or data[-1] != "[DONE]":
         return "cut"
     errors = [one for one in map(json.loads, data[:-1]) if "error" in one]
-    return str(errors[0]["error"]["code"]) if errors else "whole"
+    return str(errors[0]["error"].get("code", "error")) if errors else "whole"
 
 
 @contextlib.contextmanager
