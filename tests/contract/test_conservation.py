@@ -85,11 +85,11 @@ class Workload:
 
 
 async def settled(http: httpx.AsyncClient, count: float) -> dict[str, float]:
-    """Return the figures once ``count`` requests have ended; the server learns a little later that a caller is gone."""
-    for _ in range(200):
+    """Return the figures once ``count`` requests have ended, and the engine has said so, which is a little later."""
+    for _ in range(600):
         now = figures((await http.get("/metrics", headers=OPEN)).text)
         names = ("request_success_total", "request_aborted_total", "request_refused_total", "request_failed_total")
-        if sum(now.get(name, 0) for name in names) >= count:
+        if sum(now.get(name, 0) for name in names) >= count and not now["num_requests_running"]:
             return now
         await asyncio.sleep(0.05)
     raise AssertionError(f"not all requests ended: {now}")

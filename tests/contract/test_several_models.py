@@ -117,17 +117,21 @@ async def test_a_model_that_cannot_be_loaded_on_first_use_is_503_and_the_others_
         assert (await http.post("/v1/chat/completions", json=CHAT)).status_code == 200
 
 
+async def stopped(engine: ScriptedEngine) -> None:
+    for _ in range(5000):
+        if engine.state is EngineState.STOPPED:
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError(f"the engine is {engine.state}")
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_running_answer_keeps_its_model_loaded(stream: bool) -> None:
     engine = says("好" * 60, step_seconds=0.01, per_step=1)
     async with connect(app(lazy("m", engine, idle_seconds=0.02))) as http:
         reply = await http.post("/v1/chat/completions", json={**CHAT, "stream": stream})
         assert reply.text.count("好") == 60
-        for _ in range(1000):
-            if engine.state is EngineState.STOPPED:
-                break
-            await asyncio.sleep(0.001)
-        assert engine.state is EngineState.STOPPED
+        await stopped(engine)
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/chatglm"])
@@ -138,8 +142,7 @@ async def test_a_refused_request_leaves_its_model_free_to_be_unloaded(path: str)
         fields = ("prompt",) if path == "/chatglm" else ("messages",)
         reply = await http.post(path, json={name: body[name] for name in fields})
         assert reply.status_code == 400
-        await asyncio.sleep(0.1)
-        assert engine.state is EngineState.STOPPED
+        await stopped(engine)
 
 
 async def test_variants_answer_under_their_own_names_from_the_engine_of_their_parent() -> None:

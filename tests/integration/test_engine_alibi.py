@@ -27,7 +27,7 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "m.gguf"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def engine(gguf: Path) -> AsyncIterator[EngineClient]:
     engine = EngineClient(EngineConfig(gguf, context_length=512, parallel=8, device=Device.CPU))
     await engine.start()

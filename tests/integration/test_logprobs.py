@@ -26,7 +26,7 @@ def tokenizer(tiny_gguf: Path) -> LlamaTokenizer:
     return load_tokenizer(tiny_gguf)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def engine(tiny_gguf: Path) -> AsyncIterator[EngineClient]:
     engine = EngineClient(EngineConfig(tiny_gguf, context_length=1024, parallel=4, device=Device.CPU))
     await engine.start()

@@ -52,7 +52,7 @@ def test_an_engine_that_dies_leaves_the_text_to_be_gone_on_with(visit: Visit, ur
 
 
 def test_a_connection_that_breaks_keeps_what_had_come(visit: Visit, url: str, engine: ScriptedEngine) -> None:
-    engine.endless, engine.step_seconds = True, 0.05
+    engine.endless, engine.holds = True, lambda number: number > 2
     with TcpProxy([url]) as proxy:
         chat = visit(proxy.url)
         chat.send("word ")

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from tests.page.chat import Chat
 from tests.page.conftest import Visit
-from tests.support.scripted_engine import ScriptedEngine
+from tests.support.scripted_engine import ScriptedEngine, never
 
 SEED = """count => {
     for (let n = 0; n < count; n += 1) {
@@ -139,13 +139,14 @@ def test_formulas_code_and_thoughts_are_drawn_within_the_policy(visit: Visit, ur
 
 
 def test_several_conversations_are_answered_at_once_and_marked(visit: Visit, url: str, engine: ScriptedEngine) -> None:
-    engine.reply, engine.step_seconds = lambda _: "word " * 400, 0.05
+    engine.reply, engine.holds = (lambda _: "word " * 400), lambda number: number > 1
     chat = visit(url)
     for name in ("first", "second"):
         chat.send(name)
         expect(chat.answer).to_contain_text("word")
         chat.page.keyboard.press("Control+Shift+o")
     expect(chat.page.get_by_role("img", name="Being answered")).to_have_count(2)
+    engine.holds = never
     expect(chat.page.get_by_role("img", name="Answered", exact=True)).to_have_count(2)
     chat.titles.first.click()
     expect(chat.page.get_by_role("img", name="Answered", exact=True)).to_have_count(1)
@@ -176,7 +177,7 @@ def test_nothing_lies_on_anything_else(visit: Visit, url: str, engine: ScriptedE
     engine.reply = lambda _: "\n\n".join(["line"] * 40)
     chat = visit(url)
     chat.ask("first")
-    engine.endless, engine.step_seconds = True, 0.05
+    engine.holds = lambda number: number > 5
     chat.send("second")
     # The first answer reads the same: the cursor is the second one's.
     expect(chat.page.locator(".cursor")).to_be_visible()

@@ -12,12 +12,12 @@ from glmserve.engine.messages import PromptProgress
 from glmserve.model_pool.registry import ModelRegistry
 from tests.page.conftest import Visit
 from tests.support.api import serve, served_model
-from tests.support.scripted_engine import ScriptedEngine
+from tests.support.scripted_engine import ScriptedEngine, never
 
 
 def eventually(holds: Callable[[], bool]) -> bool:
     """Whether something of the server comes true within seconds."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while not holds() and time.monotonic() < deadline:
         time.sleep(0.01)
     return holds()
@@ -63,19 +63,22 @@ def test_who_waits_sees_the_place_in_the_queue_and_how_much_of_the_prompt_is_rea
     visit: Visit, url: str, engine: ScriptedEngine
 ) -> None:
     engine.progress = (PromptProgress(4000, position=3, expected_wait=20), PromptProgress(4000, 0, 1000, 10.0))
-    engine.step_seconds = 1.0
+    engine.holds = lambda number: number > 0
     chat = visit(url)
     chat.send("question")
     waiting = chat.page.locator(".waiting")
     expect(waiting).to_have_text("Number 3 in the queue · it begins in about 20 s")
+    engine.holds = lambda number: number > 1
     expect(waiting).to_have_text("Reads the prompt: 1000 of 4000 tokens · about 30 s left")
     expect(chat.page.get_by_role("progressbar")).to_have_attribute("value", "1000")
+    engine.holds = never
     expect(chat.answer).to_have_text("question")
     expect(waiting).to_have_count(0)
 
 
 def test_an_answer_is_shown_while_it_comes_and_can_be_stopped(visit: Visit, url: str, engine: ScriptedEngine) -> None:
     engine.endless, engine.step_seconds, engine.per_step = True, 0.02, 3
+    engine.holds = lambda number: number > 300
     chat = visit(url)
     chat.send("一二三四")
     expect(chat.answer).to_contain_text("一二三四")
@@ -90,12 +93,12 @@ def test_an_answer_is_shown_while_it_comes_and_can_be_stopped(visit: Visit, url:
 
 
 def test_an_answer_that_a_reload_cut_off_is_gone_on_with(visit: Visit, url: str, engine: ScriptedEngine) -> None:
-    engine.step_seconds, engine.per_step = 0.2, 2
+    engine.holds, engine.per_step = (lambda number: number > 3), 2
     chat = visit(url)
     chat.send("abcdefghijklmnopqrstuvwxyz")
     expect(chat.answer).to_contain_text("abc")
     chat.page.reload()
-    engine.step_seconds, engine.reply = 0.0, lambda _: "and the rest"
+    engine.holds, engine.reply = never, lambda _: "and the rest"
     chat.button("Go on").click()
     expect(chat.answer).to_have_text(re.compile("^abc.* and the rest"))
 

@@ -1,6 +1,5 @@
 """The page in the hands of different people: keyboard, screen reader, phone, dark rooms, Chinese."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from tests.page.chat import Chat
 from tests.page.conftest import Visit
-from tests.support.scripted_engine import ScriptedEngine
+from tests.support.scripted_engine import ScriptedEngine, never
 
 AXE = Path(__file__).with_name("node_modules") / "axe-core" / "axe.min.js"
 PHONE = {"viewport": {"width": 390, "height": 780}, "has_touch": True, "is_mobile": True}
@@ -89,7 +88,7 @@ def test_everything_is_done_by_keyboard(visit: Visit, url: str) -> None:
 
 
 def test_escape_stops_an_answer(visit: Visit, url: str, engine: ScriptedEngine) -> None:
-    engine.endless, engine.step_seconds = True, 0.02
+    engine.endless, engine.holds = True, lambda number: number > 2
     chat = visit(url)
     chat.send("question")
     expect(chat.answer).to_contain_text("question")
@@ -142,18 +141,18 @@ def test_a_chinese_browser_gets_chinese_and_a_choice_stays(visit: Visit, url: st
 def test_dark_follows_the_browser_until_something_is_chosen(visit: Visit, url: str) -> None:
     chat = visit(url, color_scheme="dark")
 
-    def ground() -> list[int]:
-        colour = chat.page.evaluate("getComputedStyle(document.body).backgroundColor")
-        return [int(part) for part in re.findall(r"\d+", colour)]
+    def expect_ground(holds: str) -> None:
+        parts = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g)"
+        chat.page.wait_for_function(f"{parts}.every(part => part {holds})")
 
-    assert max(ground()) < 60
+    expect_ground("< 60")
     chat.page.emulate_media(color_scheme="light")
     expect(chat.page.locator("html")).to_have_attribute("data-theme", "light")
-    assert min(ground()) > 200
+    expect_ground("> 200")
     chat.page.get_by_label("Theme").select_option("dark")
-    assert max(ground()) < 60
+    expect_ground("< 60")
     chat.page.reload()
-    assert max(ground()) < 60
+    expect_ground("< 60")
 
 
 def test_on_a_phone_enter_starts_a_new_line(visit: Visit, url: str) -> None:
@@ -214,7 +213,7 @@ def test_what_stands_before_the_last_block_is_left_alone_while_an_answer_comes(
 
 def test_reading_further_up_is_not_disturbed(visit: Visit, url: str, engine: ScriptedEngine) -> None:
     """Nor by the end of the answer, which draws the whole conversation anew."""
-    engine.endless, engine.step_seconds, engine.per_step = True, 0.02, 32
+    engine.endless, engine.holds, engine.per_step = True, (lambda number: number > 40), 32
     engine.reply = lambda _: "a line of an answer\n\n"
     chat = visit(url)
     chat.send("question")
@@ -223,7 +222,8 @@ def test_reading_further_up_is_not_disturbed(visit: Visit, url: str, engine: Scr
     expect(end).to_be_hidden()
     chat.page.evaluate("document.getElementById('thread').scrollTop = 10")
     expect(end).to_be_visible()
+    engine.holds = never
     chat.wait()
-    assert chat.page.evaluate("document.getElementById('thread').scrollTop") == 10
+    chat.page.wait_for_function("document.getElementById('thread').scrollTop === 10")
     end.click()
     expect(end).to_be_hidden()

@@ -24,7 +24,8 @@ from glmserve.engine.interface import EngineState
 from glmserve.engine.model_runner import ModelRunner
 from glmserve.engine.params import SamplingParams
 from tests.conftest import running_server
-from tests.support.processes import engine_pid, wait_running
+from tests.support.processes import engine_pid
+from tests.support.slow_callers import wait_until
 
 PROMPT = (5, 6, 7, 8)
 ENDLESS = SamplingParams(max_tokens=1900, ignore_eos=True)
@@ -181,7 +182,9 @@ _STREAMS = {
 
 def _stream_until_it_ends(url: str, path: str, lines: list[str]) -> None:
     with httpx.stream("POST", url + path, json=_STREAMS[path], timeout=60) as reply:
-        lines += [line.removeprefix("data: ") for line in reply.iter_lines() if line.startswith("data: ")]
+        for line in reply.iter_lines():
+            if line.startswith("data: "):
+                lines.append(line.removeprefix("data: "))
 
 
 def test_over_http_each_open_stream_ends_as_its_dialect_tells_of_errors_and_the_server_answers_again(
@@ -192,8 +195,8 @@ def test_over_http_each_open_stream_ends_as_its_dialect_tells_of_errors_and_the_
         threads = [threading.Thread(target=_stream_until_it_ends, args=(url, *stream)) for stream in streams.items()]
         for thread in threads:
             thread.start()
-        wait_running(url, len(streams))
-        time.sleep(0.2)
+        # One of which nothing was answered yet would be asked anew.
+        wait_until(lambda: min(map(len, streams.values())) > 10, "not all streams have begun")
         os.kill(engine_pid(server.pid), signal.SIGKILL)
         for thread in threads:
             thread.join(30)
@@ -229,9 +232,8 @@ def test_a_server_with_another_model_stays_as_long_as_there_is_one(tiny_gguf: Pa
     flags = ("--config", str(config), "--max-restarts", "0", "--context", "1024")
     with running_server(*flags, log=tmp_path / "log") as (url, server):
         os.kill(engine_pid(server.pid), signal.SIGKILL)
-        time.sleep(1)
-        health = httpx.get(f"{url}/health")
-        assert (health.status_code, health.json()["status"]) == (503, "failed")
+        wait_until(lambda: httpx.get(f"{url}/health").json()["status"] == "failed", "it is not given up")
+        assert httpx.get(f"{url}/health").status_code == 503
         ask = {"messages": [{"role": "user", "content": "你好"}], "max_tokens": 5}
         answers = [httpx.post(f"{url}/v1/chat/completions", json={**ask, "model": name}).status_code for name in names]
         assert sorted(answers) == [200, 503]

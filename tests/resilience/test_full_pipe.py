@@ -33,9 +33,7 @@ async def test_requests_for_an_engine_that_does_not_read_block_nobody_and_are_an
     """They are three times what a pipe holds."""
     assert engine.pid is not None
     os.kill(engine.pid, signal.SIGSTOP)
-    began = time.monotonic()
-    streams = [await engine.submit(LONG, ONE) for _ in range(40)]
-    assert time.monotonic() - began < 2
+    streams = [await engine.submit(LONG, ONE) for _ in range(40)]  # for ever, where one is blocked
     os.kill(engine.pid, signal.SIGCONT)
     for stream in streams:
         assert [len(output.token_ids) async for output in stream] == [1]

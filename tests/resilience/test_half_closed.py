@@ -48,17 +48,15 @@ def test_who_is_gone_is_noticed_before_the_answer(server: tuple[str, Recorder]) 
     """Both look the same at first: the sending side is closed."""
     url, recorder = server
     recorder.gone.clear()
-    start = time.monotonic()
-    with connected(url, SLOW.replace(b"/slow", b"/slow?30")):
+    with connected(url, SLOW.replace(b"/slow", b"/slow?60")):
         pass
     wait_until(lambda: recorder.gone == ["/slow"], "nobody noticed")
-    assert time.monotonic() - start < 5
 
 
 def test_who_resets_while_he_waits_is_noticed(server: tuple[str, Recorder]) -> None:
     url, recorder = server
     recorder.gone.clear()
-    with connected(url, SLOW.replace(b"/slow", b"/slow?30")) as connection:
+    with connected(url, SLOW.replace(b"/slow", b"/slow?60")) as connection:
         connection.shutdown(socket.SHUT_WR)
         time.sleep(0.4)
         assert not recorder.gone

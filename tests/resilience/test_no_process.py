@@ -236,7 +236,7 @@ def test_over_http_a_server_that_cannot_start_its_engine_ends_when_it_is_told_to
 
 
 def _wait_for(text: str, log: Path) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while text not in log.read_text("utf-8"):
         assert time.monotonic() < until, log.read_text("utf-8")
         time.sleep(0.05)

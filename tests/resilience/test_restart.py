@@ -127,7 +127,7 @@ async def test_a_process_that_loses_its_reports_is_noticed_as_hung(
     start: Start, fail_once: Callable[[str], None]
 ) -> None:
     fail_once("report=drop")
-    async with start(step_timeout=2.0) as engine:
+    async with start(step_timeout=4.0) as engine:
         with pytest.raises(EngineDied, match="step-timeout"):
             await _answer(engine)
         assert await _answer(engine)

@@ -18,6 +18,7 @@ from tests.conftest import running_server
 from tests.support.api import make_app, serve
 from tests.support.processes import wait_running
 from tests.support.scripted_engine import ScriptedEngine
+from tests.support.slow_callers import wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -38,13 +39,6 @@ def unread(url: str, path: str, body: dict[str, object]) -> Iterator[socket.sock
         yield connection
 
 
-def wait_idle(engine: ScriptedEngine, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while engine.running:
-        assert time.monotonic() < deadline, "the sequence still runs"
-        time.sleep(0.02)
-
-
 @pytest.fixture
 def engine() -> ScriptedEngine:
     return ScriptedEngine(endless=True, per_step=1, context_length=10**6)
@@ -52,15 +46,14 @@ def engine() -> ScriptedEngine:
 
 @pytest.fixture
 def url(engine: ScriptedEngine) -> Iterator[str]:
-    with serve(make_app(engine), bounded_protocol(0.5, lambda: False)) as address:
+    with serve(make_app(engine), bounded_protocol(1.0, lambda: False)) as address:
         yield address
 
 
 def test_a_stream_that_nobody_reads_is_dropped_and_its_engine_slot_is_free(url: str, engine: ScriptedEngine) -> None:
     with unread(url, "/v1/chat/completions", {"stream": True, "max_tokens": 10**5, **TWENTY}):
-        while not engine.running:
-            time.sleep(0.01)
-        wait_idle(engine, 20)
+        wait_until(lambda: engine.running, "it has not begun")
+        wait_until(lambda: not engine.running, "the sequence still runs")
         assert not engine.submissions[0].finished
         assert httpx.get(f"{url}/health").status_code == 200
 
@@ -74,10 +67,12 @@ def test_a_stream_that_is_read_slowly_goes_on(url: str, engine: ScriptedEngine) 
         assert engine.running == 1
 
 
-def test_an_answer_that_is_whole_and_not_read_does_not_keep_its_connection(url: str) -> None:
+def test_an_answer_that_is_whole_and_not_read_does_not_keep_its_connection(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with unread(url, "/v1/chat/completions", {"max_tokens": 3000, **TWENTY}) as connection:
         connection.recv(1, socket.MSG_PEEK)  # the answer is whole, and on its way
-        time.sleep(2)
+        wait_until(lambda: "read nothing for" in caplog.text, "it was not dropped")
         head, _, rest = b"".join(iter(lambda: connection.recv(65536), b"")).partition(b"\r\n\r\n")
     assert len(rest) < int(head.lower().split(b"content-length: ")[1].split()[0])
 

@@ -1,6 +1,7 @@
 """An engine that plays a script, and a tokenizer of bytes: all that is needed to test what is above the engine."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,12 +75,18 @@ class Submission:
 
 
 Reply = Callable[[Submission], str]
+Hold = Callable[[int], bool]
 
 
 def echo(submission: Submission) -> str:
     """Answer with the last question, in a sentence that tells the seed where there is one."""
     question = submission.prompt.rpartition("问：")[2].removesuffix("\n\n答：")
     return f"你问的是：{question}"
+
+
+def never(number: int) -> bool:
+    """Hold no step."""
+    return False
 
 
 @dataclass
@@ -89,6 +96,8 @@ class ScriptedEngine:
     reply: Reply = echo
     per_step: int = 3
     step_seconds: float = 0.0
+    holds: Hold = never
+    """Whether the step of this number, from 0 for each request, is still to wait: for what a test must have seen."""
     scoring_seconds: float = 0.0
     """What it takes to score a prompt."""
     progress: tuple[PromptProgress, ...] = ()
@@ -237,17 +246,24 @@ def scored_prompt(submission: Submission) -> tuple[SampledToken, ...]:
     return (SampledToken(tokens[0].token_id), *tokens[1:]) if tokens else ()
 
 
+async def _next_step(engine: ScriptedEngine, number: int) -> None:
+    await asyncio.sleep(engine.step_seconds)
+    while engine.holds(number):
+        await asyncio.sleep(0.005)
+
+
 async def _play(engine: ScriptedEngine, submission: Submission, index: int) -> AsyncGenerator[StepOutput, None]:
     ids = ByteTokenizer().encode(engine.reply(submission)) + (() if engine.endless else (EOS,))
     failure = engine.fail if engine.fail_choice in (None, index) else None
     sent = 0
     if submission.params.prompt_logprobs is not None:
         await asyncio.sleep(engine.scoring_seconds)
+    numbers = itertools.count()
     for report in engine.progress if submission.params.progress_seconds is not None else ():
-        await asyncio.sleep(engine.step_seconds)
+        await _next_step(engine, next(numbers))
         yield StepOutput(index, progress=report)
     while True:
-        await asyncio.sleep(engine.step_seconds)
+        await _next_step(engine, next(numbers))
         left = submission.params.max_tokens - sent
         start = sent % len(ids)
         step = ids[start : start + min(engine.per_step, left)]

@@ -24,7 +24,7 @@ def post(body: dict[str, object], length: int | None = None, path: str = "/v1/ch
     return head.encode() + content
 
 
-def wait_until(is_so: Callable[[], object], what: str, seconds: float = 10) -> None:
+def wait_until(is_so: Callable[[], object], what: str, seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < deadline, what
