@@ -21,10 +21,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --require-hashes --no-build-isolation
 ARGS ?=
 PYTEST_ARGS ?=
-# Two processes, each with whole files. What measures time or kills processes needs the cores for itself.
+# Two processes, each with whole files: a test waits for conditions, and measures the time of processors, not of clocks.
 PARALLEL ?= -n 2 --dist loadfile
 NO_TESTS := 5
-ALONE := tests/resilience tests/hostile tests/page
 SOAK_ARGS ?=
 CLIENTS := openai2 openai3 rerank
 VENV_DOCS := .venv-docs
@@ -80,8 +79,7 @@ check: $(VENV)/.installed-test ## run the static checks and the unit tests: unde
 
 test: install-test ## run every check and every test
 	$(STATIC)
-	$(BIN)/pytest tests $(ALONE:%=--ignore=%) $(PARALLEL) $(PYTEST_ARGS) || [ $$? = $(NO_TESTS) ]
-	$(BIN)/pytest $(ALONE) $(PYTEST_ARGS) || [ $$? = $(NO_TESTS) ]
+	$(BIN)/pytest tests $(PARALLEL) $(PYTEST_ARGS) || [ $$? = $(NO_TESTS) ]
 
 soak: install-test ## run the long tests of tests/soak, which print what they measure, and what is marked as slow
 	$(BIN)/pytest tests/soak -v -s --timeout 3600 $(SOAK_ARGS) || [ $$? = $(NO_TESTS) ]

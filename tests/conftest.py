@@ -41,6 +41,21 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="session")
+def exact_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model in F32.
+
+    Quantised, what a token is computed with (a prompt, drafts, other requests) decides between two that are nearly as
+    probable, and so does the CPU.
+    """
+    from glmserve.convert.pipeline import convert_checkpoint
+    from glmserve.convert.quantize.recipes import QuantType
+
+    out = tmp_path_factory.mktemp("exact") / "chatglm2-tiny.gguf"
+    convert_checkpoint(ROOT / "models" / "tiny", out, QuantType.F32, None)
+    return out
+
+
 @contextlib.contextmanager
 def running_server(
     *arguments: str,
@@ -89,7 +104,7 @@ def _environment(cache: Path) -> dict[str, str]:
 
 
 def _address(process: subprocess.Popen[bytes], log: Path) -> str:
-    for _ in range(600):
+    for _ in range(1000):
         found = re.search(r"is ready on (http://127\.0\.0\.1:\d+)", log.read_text("utf-8"))
         if found:
             return found.group(1)

@@ -18,7 +18,7 @@ from tests.support.processes import engine_pid
 CONFIG = """
 threads = 1
 max_output_tokens = 300
-request_timeout = 40
+request_timeout = 110
 prompts = "{prompts}"
 
 [[models]]
@@ -82,7 +82,7 @@ def running(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     config.write_text(CONFIG.format(prompts=prompts, gguf=tiny_gguf, bert=bert, reranker=reranker))
     log = folder / "log"
     with running_server("--config", str(config), log=log) as (url, process), httpx.Client(base_url=url) as http:
-        http.timeout = 60
+        http.timeout = 120
         while http.get("/health").status_code != 200:
             assert process.poll() is None
         yield Target(http, process, secret, log, engine_pid(process.pid))

@@ -51,6 +51,6 @@ def test_bodies_that_stopped_a_server(target: Target, path: str) -> None:
 @pytest.mark.parametrize("path", PLAIN)
 def test_requests_of_as_many_parts_as_may_be(target: Target, path: str) -> None:
     """These pass the count of their values, so that all of them are checked and translated."""
-    for costly in valid():
+    for costly in valid(documents=1000):
         if costly.path == path:
             check_cost(target, costly)

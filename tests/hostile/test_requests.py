@@ -9,6 +9,7 @@ import pytest
 
 from tests.hostile.conftest import Target
 from tests.support.hostile_grammars import HOSTILE
+from tests.support.slow_callers import wait_until
 
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 MESSAGES, LEGACY, TOKENIZE, EMBEDDINGS = "/v1/messages", "/chatglm", "/tokenize", "/v1/embeddings"
@@ -34,7 +35,7 @@ TEXT_FIELD = {
     EMBEDDINGS: lambda text: {"input": text},
 }
 SAMPLED = (CHAT, COMPLETIONS, RESPONSES, MESSAGES)
-SECONDS = 20.0
+SECONDS = 40.0
 """That nothing here may take, on a busy machine."""
 
 
@@ -303,5 +304,8 @@ def test_at_the_end_no_engine_was_lost_and_nothing_is_held(target: Target) -> No
     restarts = [line for line in metrics.splitlines() if line.startswith("glmserve:engine_restarts_total{")]
     assert restarts, metrics
     assert all(line.endswith(" 0.0") for line in restarts)
-    for model in target.http.get("/health").json()["models"]:
-        assert model["stats"]["running"] == 0
+    wait_until(lambda: not any(_running(target)), "something still runs")
+
+
+def _running(target: Target) -> list[int]:
+    return [model["stats"]["running"] for model in target.http.get("/health").json()["models"]]

@@ -9,7 +9,7 @@ from openai import AsyncOpenAI
 
 FORM = (Path(__file__).resolve().parents[2] / "models" / "tiny" / "prompts" / "review.txt").read_text("utf-8")
 QUESTIONS = [
-    "你好",
+    "我今天很开心",
     "你是谁？",
     "who are you?",
     "What can you do",

@@ -47,8 +47,13 @@ def largest_difference(shape: Shape, weights: Weights, gguf: Path, lengths: tupl
 
 @pytest.mark.parametrize(
     ("shape", "lengths"),
-    [(ALIBI, (10, 100, 600)), (ALIBI_2, (10, 100)), (ROTARY, (10, 100))],
-    ids=["13b", "2-13b", "7b"],
+    [
+        (ALIBI, (10, 100)),
+        pytest.param(ALIBI, (600,), marks=pytest.mark.slow),
+        (ALIBI_2, (10, 100)),
+        (ROTARY, (10, 100)),
+    ],
+    ids=["13b", "13b, long", "2-13b", "7b"],
 )
 def test_logits_equal_those_of_the_authors_mathematics(
     shape: Shape, lengths: tuple[int, ...], tmp_path: Path, record_property: Callable[[str, object], None]
@@ -77,7 +82,13 @@ def test_without_normalising_the_head_of_baichuan2_the_logits_would_be_others(tm
     assert largest_difference(ALIBI_2, weights, tmp_path / "m.gguf", (10,)) > 100 * TOLERANCE
 
 
-@pytest.mark.parametrize("quant", [QuantType.Q4_0, QuantType.Q4_K_M, QuantType.Q2_K, QuantType.Q3_K_M])
+@pytest.mark.parametrize(
+    "quant",
+    [
+        QuantType.Q4_K_M,
+        *(pytest.param(at, marks=pytest.mark.slow) for at in (QuantType.Q4_0, QuantType.Q2_K, QuantType.Q3_K_M)),
+    ],
+)
 def test_types_and_bytes_are_those_of_llama_cpp(quant: QuantType, tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "hf", WIDE, make_weights(WIDE, 1), dtype="BF16")
     convert_checkpoint(folder, tmp_path / "f32.gguf", QuantType.F32)

@@ -73,8 +73,16 @@ def convert_with(checkpoint: Path, out: Path, quant: QuantType, name: str, value
     return convert_checkpoint(checkpoint, out, quant, imatrix=WRITERS[name](out.with_name(name), values))
 
 
-@pytest.mark.parametrize("name", WRITERS)
-@pytest.mark.parametrize("quant", [QuantType.Q4_0, QuantType.Q5_0, QuantType.Q4_K_M, QuantType.Q2_K, QuantType.Q5_1])
+QUICK = {(QuantType.Q4_K_M, "imatrix.dat"), (QuantType.Q4_0, "imatrix.gguf"), (QuantType.Q2_K, "imatrix.gguf")}
+"""`make soak` has the rest."""
+ALL = [
+    pytest.param(quant, name, marks=() if (quant, name) in QUICK else pytest.mark.slow)
+    for quant in (QuantType.Q4_0, QuantType.Q5_0, QuantType.Q4_K_M, QuantType.Q2_K, QuantType.Q5_1)
+    for name in WRITERS
+]
+
+
+@pytest.mark.parametrize(("quant", "name"), ALL)
 def test_types_and_bytes_are_those_of_llama_cpp(checkpoint: Path, quant: QuantType, name: str, tmp_path: Path) -> None:
     convert_with(checkpoint, tmp_path / "ours.gguf", quant, name, entries())
     same = {key: (value * np.float32(CALLS)) / np.float32(CALLS) for key, value in entries().items()}

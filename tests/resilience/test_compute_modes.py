@@ -20,9 +20,10 @@ from glmserve.engine.model_runner import ModelRunner
 from glmserve.engine.params import SamplingParams
 from tests.conftest import running_server
 from tests.support.faults import VARIABLE, load_faulty
+from tests.support.sure_prompts import SURE
 from tests.support.wrong_engines import load_crashing, load_miscomputing, load_never_right
 
-PROMPT = (5, 6, 7, 8)
+PROMPT = SURE
 TEN = SamplingParams(max_tokens=10, ignore_eos=True, temperature=0.0)
 Load = Callable[[EngineConfig], ModelRunner]
 

@@ -77,7 +77,15 @@ _ERRORS = [
 ]
 
 
-@pytest.mark.parametrize("error", _ERRORS, ids=lambda error: type(error).__name__)
+_QUICK = (BlockingIOError, RuntimeError, TypeError)
+"""One of the system, one of Python, one that nobody expected."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [pytest.param(error, marks=() if isinstance(error, _QUICK) else pytest.mark.slow) for error in _ERRORS],
+    ids=lambda error: type(error).__name__,
+)
 async def test_a_first_start_that_fails_is_tried_again(
     tiny_gguf: Path, refuse: NoMore, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:

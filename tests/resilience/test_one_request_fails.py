@@ -13,9 +13,9 @@ from glmserve.engine.errors import DecodeFailed
 from glmserve.engine.params import SamplingParams
 from tests.support.bert import CLS, SEP, random_bert
 from tests.support.faults import VARIABLE, load_faulty
+from tests.support.sure_prompts import ALSO_SURE, SURE
 
-PROMPT = (5, 6, 7, 8)
-OTHER_PROMPT = (20, 21, 22, 23, 24)
+PROMPT, OTHER_PROMPT = SURE, ALSO_SURE
 GREEDY = SamplingParams(max_tokens=40, ignore_eos=True, temperature=0.0)
 GONE = 13
 PLAN = f"decode@9=-1,decode@10=1,decode@11=oom,sample@12=error,open_sampler@14=error,decode@{GONE}=-3"

@@ -18,8 +18,9 @@ from glmserve.engine.errors import EngineDied, EngineError, EngineUnavailable
 from glmserve.engine.interface import EngineState
 from glmserve.engine.params import SamplingParams
 from tests.support.faults import VARIABLE, load_faulty
+from tests.support.sure_prompts import SURE
 
-PROMPT, POISON = (5, 6, 7, 8), 9
+PROMPT, POISON = SURE, 9
 TEN = SamplingParams(max_tokens=10, ignore_eos=True, temperature=0.0)
 ENDLESS = SamplingParams(max_tokens=1900, ignore_eos=True)
 

@@ -11,29 +11,18 @@ from pathlib import Path
 import pytest
 
 from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer
-from glmserve.convert.pipeline import convert_checkpoint
-from glmserve.convert.quantize.recipes import QuantType
 from glmserve.engine.client.client import EngineClient
 from glmserve.engine.config import Device, EngineConfig
 from glmserve.engine.errors import EngineDied
 from glmserve.engine.interface import EngineState
 from glmserve.engine.messages import FinishReason, StepOutput
 from glmserve.engine.params import Grammar, GrammarKind, SamplingParams
-from tests.conftest import ROOT
 from tests.support.faults import VARIABLE, load_faulty
 
 GREEDY = SamplingParams(max_tokens=200, ignore_eos=True, temperature=0.0)
 ROUNDS = Grammar(GrammarKind.REGEX, "(ab|cd|efg){60}")
 
 Start = Callable[..., AbstractAsyncContextManager[EngineClient]]
-
-
-@pytest.fixture(scope="session")
-def exact_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """In F32: quantised, what a token is computed with (a prompt, drafts) decides between two that are as probable."""
-    out = tmp_path_factory.mktemp("exact") / "chatglm2-tiny.gguf"
-    convert_checkpoint(ROOT / "models" / "tiny", out, QuantType.F32, None)
-    return out
 
 
 @pytest.fixture

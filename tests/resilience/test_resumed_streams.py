@@ -11,9 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from glmserve.convert.pipeline import convert_checkpoint
-from glmserve.convert.quantize.recipes import QuantType
-from tests.conftest import ROOT, running_server
+from tests.conftest import running_server
 from tests.support.processes import engine_pid
 
 Json = Mapping[str, object]
@@ -103,17 +101,15 @@ def _texts(reply: list[Json | str]) -> str:
     return json.dumps(found, ensure_ascii=False, sort_keys=True)
 
 
-def test_sixteen_mixed_streams_are_completed_though_their_engine_is_killed(tmp_path: Path) -> None:
+def test_sixteen_mixed_streams_are_completed_though_their_engine_is_killed(exact_gguf: Path, tmp_path: Path) -> None:
     """Between the two likeliest tokens of the greedy answers lie 0.67 or more, 30 times what other batches change.
 
     With less, as after "你好" (0.02), a CPU with other kernels takes the other one. Penalties make such near-ties.
     """
-    model = tmp_path / "chatglm2-tiny.gguf"
-    convert_checkpoint(ROOT / "models" / "tiny", model, QuantType.F32, None)
     flags = ("--parallel", str(_SEQUENCES), "--context", "2048", "--no-speculation")
-    with running_server(str(model), *flags, log=tmp_path / "log") as (url, server):
-        alone = [_ask(url, *ask) for ask in ASKED]
-        assert [status for status, _ in alone] == [200] * len(ASKED)
+    with running_server(str(exact_gguf), *flags, log=tmp_path / "log") as (url, server):
+        before = _ask_all(url)
+        assert [status for status, _ in before] == [200] * len(ASKED)
         killing = threading.Thread(target=_kill_in_the_middle, args=(url, server.pid))
         killing.start()
         replies = _ask_all(url)
@@ -122,7 +118,7 @@ def test_sixteen_mixed_streams_are_completed_though_their_engine_is_killed(tmp_p
     assert [status for status, _ in replies] == [200] * len(ASKED)
     resumed = next(line for line in figures.splitlines() if line.startswith("glmserve:engine_resumed_requests_total{"))
     assert float(resumed.split()[-1]) >= _SEQUENCES - 4, resumed
-    for (path, body), (_, undisturbed), (_, reply) in zip(ASKED, alone, replies, strict=True):
+    for (path, body), (_, undisturbed), (_, reply) in zip(ASKED, before, replies, strict=True):
         assert "error" not in json.dumps([event for event in reply if isinstance(event, dict) and "error" in event])
         if not body.keys() & {"seed", *_PENALTIES}:
             assert _texts(reply) == _texts(undisturbed), (path, body)

@@ -116,8 +116,8 @@ def known() -> Iterator[Costly]:
         yield _with(path, field, "zeros", _array("0", 0))
 
 
-def valid() -> Iterator[Costly]:
-    """Yield bodies that are requests, of as many parts as may be."""
+def valid(documents: int = 10_000) -> Iterator[Costly]:
+    """Yield bodies that are requests, of as many parts as may be; ``documents``, which a model reads, of a reranker."""
     message = '{"role":"user","content":""}'
     for path in (CHAT, MESSAGES, COUNT_MESSAGES, TOKENIZE):
         yield _with(path, "messages", "messages", _array(message, 34))
@@ -152,7 +152,7 @@ def valid() -> Iterator[Costly]:
         yield _with(path, field, "lists of ids", f"[{','.join([ids] * 15)}]")
         count = 32 if path == COMPLETIONS else 2048
         yield _with(path, field, "texts", _array('"' + "字" * 600 + '"', 0, count * 1803))
-    yield _with(RERANK[0], "documents", "texts", _array('"mat"', 0, 6 * 10_000))
+    yield _with(RERANK[0], "documents", "texts", _array('"mat"', 0, 6 * documents))
     yield _with(TOKENIZE, "prompt", "a text", '"' + "1 " * 16_000 + '", "return_token_strs": true')
     yield _with(DETOKENIZE, "tokens", "ids", _array("5", 0, 260_000))
     for path in LEGACY:

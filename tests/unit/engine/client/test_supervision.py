@@ -1,7 +1,7 @@
 """How often a process is started again, after which delays, and when the watchdog reports one that hangs."""
 
 import asyncio
-import time
+from dataclasses import dataclass
 
 import pytest
 
@@ -55,51 +55,78 @@ class Watched:
         self.alarms += 1
 
 
-async def test_silence_while_there_is_work_is_told_once() -> None:
-    watched = Watched(0.02)
-    watched.dog.start()
-    await asyncio.sleep(0.2)
-    assert watched.alarms == 1
-    watched.dog.start()
-    await asyncio.sleep(0.2)
-    assert watched.alarms == 2
+@dataclass
+class Clock:
+    """That of the event loop, which goes as the test says."""
+
+    now: float = 0.0
+
+    async def go_on(self, seconds: float) -> None:
+        """Let time pass, and whatever is due happen."""
+        self.now += seconds
+        for _ in range(3):
+            await asyncio.sleep(0)
 
 
-async def test_whoever_is_heard_of_is_left_alone_and_so_is_who_has_no_work() -> None:
+@pytest.fixture
+async def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    loop = asyncio.get_running_loop()
+    clock = Clock(loop.time())
+    monkeypatch.setattr(loop, "time", lambda: clock.now)
+    return clock
+
+
+async def test_silence_while_there_is_work_is_told_once(clock: Clock) -> None:
+    watched = Watched(2.0)
+    watched.dog.start()
+    await clock.go_on(1.9)
+    assert watched.alarms == 0
+    for alarms in (1, 2):
+        await clock.go_on(0.2)
+        assert watched.alarms == alarms
+        await clock.go_on(20)
+        assert watched.alarms == alarms
+        watched.dog.start()
+        await clock.go_on(1.9)
+        assert watched.alarms == alarms
+
+
+async def test_whoever_is_heard_of_is_left_alone_and_so_is_who_has_no_work(clock: Clock) -> None:
     watched = Watched(0.2)
     watched.dog.start()
     for _ in range(8):
-        await asyncio.sleep(0.05)
+        await clock.go_on(0.05)
         watched.dog.heard()
     watched.has_work = False
-    await asyncio.sleep(0.4)
+    await clock.go_on(0.4)
     assert watched.alarms == 0
 
 
-async def test_time_without_work_does_not_count() -> None:
+async def test_time_without_work_does_not_count(clock: Clock) -> None:
     watched = Watched(0.3)
     watched.dog.start()
     watched.has_work = False
-    await asyncio.sleep(0.2)
+    await clock.go_on(0.2)
     watched.has_work = True
     watched.dog.start()
-    await asyncio.sleep(0.2)
+    await clock.go_on(0.2)
     assert watched.alarms == 0
+    await clock.go_on(0.2)
+    assert watched.alarms == 1
 
 
-async def test_no_limit_is_no_watching() -> None:
+async def test_no_limit_is_no_watching(clock: Clock) -> None:
     watched = Watched(0.0)
     watched.dog.start()
-    await asyncio.sleep(0.02)
+    await clock.go_on(100)
     assert watched.alarms == 0
 
 
-async def test_a_pause_of_the_whole_server_is_no_silence_of_the_engine() -> None:
+async def test_a_pause_of_the_whole_server_is_no_silence_of_the_engine(clock: Clock) -> None:
     """After a machine had been frozen, the engine was killed for what it could not have said."""
     watched = Watched(0.05)
     watched.dog.start()
-    time.sleep(1.1)
-    await asyncio.sleep(0.02)
+    await clock.go_on(1.2)
     assert watched.alarms == 0
-    await asyncio.sleep(0.2)
+    await clock.go_on(0.1)
     assert watched.alarms == 1
