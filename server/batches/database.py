@@ -114,7 +114,8 @@ class Database:
 
     def free_pages(self) -> None:
         """Give the space of what was deleted back to the disk."""
-        self._connection.execute("PRAGMA incremental_vacuum").fetchall()
+        # As a script: a step of this statement frees one page, and execute() makes one step.
+        self._connection.executescript("PRAGMA incremental_vacuum;")
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def close(self) -> None:

@@ -88,6 +88,8 @@ class InputCheck:
 
     def feed(self, piece: bytes) -> None:
         """Take the next piece."""
+        if self.has_failed:
+            return
         *lines, self._rest = (self._rest + piece).split(b"\n")
         for line in lines:
             self._take(line)
