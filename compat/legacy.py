@@ -20,8 +20,7 @@ from glmserve.generation.generate import complete, unless_gone
 from glmserve.generation.prepare import AnswerParams, ChatParams, PromptParams, Truncation, prepare
 from glmserve.http.error_replies import ErrorReply
 from glmserve.http.errors import RouteNotServed
-from glmserve.http.json_body import hung_up, read_request
-from glmserve.http.offload import off_loop
+from glmserve.http.offload import hung_up, off_loop, read_request
 from glmserve.http.openapi import GENERATES, documented
 from glmserve.http.request_record import current_request
 from glmserve.model_pool.registry import ModelRegistry

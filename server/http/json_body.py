@@ -1,4 +1,4 @@
-"""Reading the JSON body of a request, within bounds of its size and of the work of parsing it.
+"""The JSON body of a request: bounds of the work of parsing it, the parser, and its error messages. Pure.
 
 A text of 8 MB may be one prompt, which takes milliseconds, or four million values, which take seconds and ten times
 its memory. So the work is estimated first, from the bytes: values, their nesting and escapes.
@@ -7,17 +7,11 @@ its memory. So the work is estimated first, from the bytes: values, their nestin
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import TypeVar
+from collections.abc import Iterator
 
 import numpy as np
-from fastapi import Request
-from starlette.requests import ClientDisconnect
 
-from glmserve.http.errors import ClientDisconnected, InvalidRequest, shown_name
-from glmserve.http.offload import read_off_loop
-from glmserve.http.request_record import current_request
+from glmserve.http.errors import InvalidRequest, shown_name
 
 MOST_WORK = 1_000_000
 """Units of one body."""
@@ -76,47 +70,8 @@ def _units_outside_strings(text: bytes) -> Iterator[int]:
         within = int(parity[-1]) & 1 if len(parity) else within
 
 
-_T = TypeVar("_T")
 _MOST_DIGITS = 400
 """Of a number: to read longer ones takes a time that grows with the square of their length."""
-
-
-async def read_request(request: Request, check: Callable[[dict[str, object]], _T], *, unique_keys: bool = True) -> _T:
-    """Return ``check`` applied to the body, a JSON object of any Content-Type.
-
-    Large bodies are parsed and checked beside the event loop.
-
-    Args:
-        request: whose body it is.
-        check: makes a checked request of the object.
-        unique_keys: refuse an object that has a key twice; otherwise the last one counts.
-
-    Raises:
-        InvalidRequest: it is none, or holds what is no text or no number, or ``check`` refuses it.
-        BodyTooLarge: it is past the limit.
-        ServerBusy: too many large bodies wait to be parsed.
-        ClientDisconnected: the client disconnected before its end.
-    """
-    try:
-        # Not request.body(), which would keep the bytes until the answer is complete.
-        body = b"".join([chunk async for chunk in request.stream()])
-    except ClientDisconnect:
-        raise ClientDisconnected from None
-    current_request().body_bytes = len(body)
-    work = partial(_checked, [body], check, unique_keys=unique_keys)
-    del body
-    return await read_off_loop(work, current_request().body_bytes)
-
-
-async def hung_up(request: Request) -> None:
-    """Return once the caller has closed the connection; the body must have been read."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _checked(body: list[bytes], check: Callable[[dict[str, object]], _T], *, unique_keys: bool) -> _T:
-    """Return ``check`` applied to the object in ``body``."""
-    return check(parse_object(body, unique_keys=unique_keys))
 
 
 def parse_object(body: list[bytes], *, unique_keys: bool = True) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Work of one request that takes the processor for long, done beside the event loop and one piece at a time.
+"""Reading a request's body, and its work that takes the processor for long, beside the event loop and in turn.
 
 The interpreter runs one thread at a time, and a thread that waits for it gets it after a few milliseconds. With a
 single busy thread beside the loop that is the longest pause; with more of them it would be as many times that.
@@ -9,10 +9,14 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from functools import cache
+from functools import cache, partial
 from typing import TypeVar
 
-from glmserve.http.errors import ServerBusy
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from glmserve.http.errors import ClientDisconnected, ServerBusy
+from glmserve.http.json_body import parse_object
 from glmserve.http.request_record import current_request
 
 _T = TypeVar("_T")
@@ -64,3 +68,41 @@ class _HeavyWork:
 @cache
 def _heavy_work() -> _HeavyWork:
     return _HeavyWork()
+
+
+async def read_request(request: Request, check: Callable[[dict[str, object]], _T], *, unique_keys: bool = True) -> _T:
+    """Return ``check`` applied to the body, a JSON object of any Content-Type.
+
+    Large bodies are parsed and checked beside the event loop.
+
+    Args:
+        request: whose body it is.
+        check: makes a checked request of the object.
+        unique_keys: refuse an object that has a key twice; otherwise the last one counts.
+
+    Raises:
+        InvalidRequest: it is none, or holds what is no text or no number, or ``check`` refuses it.
+        BodyTooLarge: it is past the limit.
+        ServerBusy: too many large bodies wait to be parsed.
+        ClientDisconnected: the client disconnected before its end.
+    """
+    try:
+        # Not request.body(), which would keep the bytes until the answer is complete.
+        body = b"".join([chunk async for chunk in request.stream()])
+    except ClientDisconnect:
+        raise ClientDisconnected from None
+    current_request().body_bytes = len(body)
+    work = partial(_checked, [body], check, unique_keys=unique_keys)
+    del body
+    return await read_off_loop(work, current_request().body_bytes)
+
+
+async def hung_up(request: Request) -> None:
+    """Return once the caller has closed the connection; the body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _checked(body: list[bytes], check: Callable[[dict[str, object]], _T], *, unique_keys: bool) -> _T:
+    """Return ``check`` applied to the object in ``body``."""
+    return check(parse_object(body, unique_keys=unique_keys))

@@ -24,13 +24,12 @@ from glmserve.api.anthropic.response import (
     MessageWriter,
     failure,
 )
-from glmserve.api.common.base import progress_comment, streamed
+from glmserve.api.common.progress import progress_comment, streamed
 from glmserve.generation.generate import generate, unless_gone
 from glmserve.generation.generation import Generation
 from glmserve.generation.prepare import encode_prompt, prepare
 from glmserve.http.error_replies import ErrorReply, prompt_in
-from glmserve.http.json_body import hung_up, read_request
-from glmserve.http.offload import off_loop
+from glmserve.http.offload import hung_up, off_loop, read_request
 from glmserve.http.openapi import Tag, documented
 from glmserve.http.request_context import RequestContext
 from glmserve.http.request_record import current_request

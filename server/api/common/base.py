@@ -1,8 +1,8 @@
-"""Base of all request models: text in parts, error messages that name the field in JSON's words, and progress."""
+"""Base of all request models: text in parts, and error messages that name the field in JSON's words."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal, TypeVar
 
@@ -22,10 +22,7 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_sc
 from typing_extensions import TypedDict
 
 from glmserve.api.common.field_policy import FieldPolicy
-from glmserve.engine.messages import PromptProgress
-from glmserve.generation.generate import GenerationRequest
 from glmserve.http.errors import InvalidRequest, shown
-from glmserve.http.sse import Comment
 
 _WORDS: Mapping[str, str] = MappingProxyType(
     {
@@ -240,46 +237,3 @@ TextContent = Annotated[
     str, BeforeValidator(_content, json_schema_input_type=str | list[TextPart | RefusalPart] | None)
 ]
 """A message's content: a string, parts of text, which are joined by line breaks, or null."""
-
-
-_COMMENT_S = 5.0
-"""Most requests have begun by then, and their streams have no comment."""
-_REPORT_S = 0.2
-"""For those who draw it."""
-
-
-class ProgressObject(TypedDict):
-    """Progress of a prompt, as llama-server reports it, and the place in the queue."""
-
-    total: int
-    cache: int
-    processed: int
-    time_ms: float
-    queue_position: int
-    expected_wait_ms: float | None
-
-
-def streamed(request: GenerationRequest, *, reports: bool = False) -> GenerationRequest:
-    """Return ``request`` with the progress that a stream tells; ``reports`` are asked for."""
-    return replace(request, progress_seconds=_REPORT_S if reports else _COMMENT_S)
-
-
-def progress_object(progress: PromptProgress) -> ProgressObject:
-    """Return ``progress`` as an object of a chunk."""
-    wait = progress.expected_wait
-    return {
-        "total": progress.total,
-        "cache": progress.cached,
-        "processed": progress.processed,
-        "time_ms": round(progress.seconds * 1000, 1),
-        "queue_position": progress.position,
-        "expected_wait_ms": None if wait is None else round(wait * 1000),
-    }
-
-
-def progress_comment(progress: PromptProgress) -> Comment:
-    """Return ``progress`` in words."""
-    if not progress.position:
-        return Comment(f"prompt {progress.processed} of {progress.total} tokens")
-    wait = "" if progress.expected_wait is None else f", expected wait {progress.expected_wait:.0f} s"
-    return Comment(f"queue position {progress.position}{wait}")

@@ -14,8 +14,7 @@ from glmserve.generation.generation import Deadline
 from glmserve.generation.remote import RemoteTally
 from glmserve.http.error_replies import ErrorReply
 from glmserve.http.errors import UpstreamError
-from glmserve.http.json_body import hung_up
-from glmserve.http.offload import off_loop
+from glmserve.http.offload import hung_up, off_loop
 from glmserve.http.request_context import RequestContext, RequestProgress
 from glmserve.http.request_record import current_request
 from glmserve.http.sse import Event, EventStream

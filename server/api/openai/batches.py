@@ -21,7 +21,7 @@ from glmserve.http.errors import (
     StoredFileNotFound,
     TooManyBatches,
 )
-from glmserve.http.json_body import read_request
+from glmserve.http.offload import read_request
 from glmserve.http.openapi import Tag, documented
 from glmserve.http.request_record import current_request
 

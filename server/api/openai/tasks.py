@@ -13,8 +13,7 @@ from glmserve.api.common.base import ListOf, RequestObject, parse
 from glmserve.chat.tasks.judge import AnswerField, FieldScore, FieldVerdict, Judgement, judge
 from glmserve.chat.tasks.task import Task
 from glmserve.http.errors import InvalidRequest, PromptNotFound
-from glmserve.http.json_body import read_request
-from glmserve.http.offload import off_loop
+from glmserve.http.offload import off_loop, read_request
 from glmserve.http.openapi import Tag, documented
 
 _ONE = "/v1/tasks/{task_id}"

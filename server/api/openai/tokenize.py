@@ -18,8 +18,7 @@ from glmserve.engine.errors import EngineUnavailable, ModelLoadError
 from glmserve.generation.prepare import encode_prompt
 from glmserve.http.error_replies import prompt_in
 from glmserve.http.errors import InvalidRequest, ModelNotFound
-from glmserve.http.json_body import read_request
-from glmserve.http.offload import off_loop
+from glmserve.http.offload import off_loop, read_request
 from glmserve.http.openapi import Tag, documented
 from glmserve.http.request_record import current_request
 from glmserve.model_pool.registry import ModelRegistry

@@ -6,8 +6,8 @@ from typing import Literal
 
 from typing_extensions import NotRequired, TypedDict
 
-from glmserve.api.common.base import ProgressObject, progress_comment, progress_object
 from glmserve.api.common.passing import DONE
+from glmserve.api.common.progress import ProgressObject, progress_comment, progress_object
 from glmserve.api.openai.envelope import (
     FINISH_REASONS,
     Finish,

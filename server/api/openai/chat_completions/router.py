@@ -5,8 +5,8 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from glmserve.api.common.base import streamed
 from glmserve.api.common.passing import Passed, Target, pass_on, unless_passed
+from glmserve.api.common.progress import streamed
 from glmserve.api.openai.chat_completions.protocol import ChatRequest, parse_chat_request, to_params
 from glmserve.api.openai.chat_completions.response import (
     CallFormat,
@@ -22,8 +22,7 @@ from glmserve.generation.generate import GenerationRequest, complete, generate, 
 from glmserve.generation.generation import Completion
 from glmserve.generation.prepare import prepare
 from glmserve.http.error_replies import ErrorEnvelope
-from glmserve.http.json_body import hung_up, read_request
-from glmserve.http.offload import off_loop
+from glmserve.http.offload import hung_up, off_loop, read_request
 from glmserve.http.openapi import documented
 from glmserve.http.request_context import RequestContext
 from glmserve.http.request_record import current_request

@@ -7,8 +7,8 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from glmserve.api.common.base import progress_comment, streamed
 from glmserve.api.common.passing import DONE, Passed, Target, pass_on, unless_passed
+from glmserve.api.common.progress import progress_comment, streamed
 from glmserve.api.openai.chat_completions.response import failure
 from glmserve.api.openai.completions.protocol import CompletionRequest, parse_completion_request, to_jobs
 from glmserve.api.openai.completions.response import CompletionWriter, TextCompletion
@@ -16,7 +16,7 @@ from glmserve.api.openai.envelope import new_head
 from glmserve.generation.generate import generate_all, unless_gone
 from glmserve.generation.generation import Generation
 from glmserve.http.error_replies import ErrorEnvelope, prompt_in
-from glmserve.http.json_body import hung_up, read_request
+from glmserve.http.offload import hung_up, read_request
 from glmserve.http.openapi import documented
 from glmserve.http.request_context import RequestContext
 from glmserve.http.request_record import current_request

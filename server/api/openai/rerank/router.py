@@ -26,8 +26,7 @@ from glmserve.api.openai.rerank.response import (
 from glmserve.engine.interface import Caller
 from glmserve.generation.generate import unless_gone
 from glmserve.http.errors import InvalidRequest
-from glmserve.http.json_body import hung_up, read_request
-from glmserve.http.offload import off_loop
+from glmserve.http.offload import hung_up, off_loop, read_request
 from glmserve.http.openapi import documented
 from glmserve.http.request_context import RequestContext, RequestProgress
 from glmserve.http.request_record import current_request

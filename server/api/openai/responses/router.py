@@ -12,7 +12,7 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from glmserve.api.common.base import progress_comment, streamed
+from glmserve.api.common.progress import progress_comment, streamed
 from glmserve.api.openai.responses.conversation import (
     Item,
     ResponseStore,
@@ -53,8 +53,7 @@ from glmserve.http.errors import (
     PromptNotFound,
     ResponseNotFound,
 )
-from glmserve.http.json_body import hung_up, read_request
-from glmserve.http.offload import off_loop
+from glmserve.http.offload import hung_up, off_loop, read_request
 from glmserve.http.openapi import GENERATES, Tag, documented
 from glmserve.http.request_context import RequestContext
 from glmserve.http.request_record import current_request
