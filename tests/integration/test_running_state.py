@@ -1,5 +1,7 @@
 """Recurrent and hybrid models, and sliding windows: each answer is that of a plain loop over llama_decode."""
 
+import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 
 from glmserve.engine.client.client import EngineClient
 from glmserve.engine.config import Device, EngineConfig
+from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.gguf.gguf_check import check_gguf
 from glmserve.engine.kv_cache.manager import AFTER_CHECKPOINT
 from glmserve.engine.llama.runner import LlamaModelRunner
@@ -18,6 +21,7 @@ from glmserve.engine.scheduler.batch import TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore
 from tests.conftest import running_server
 from tests.support.faults import VARIABLE, load_faulty
+from tests.support.gguf_file import Entry
 from tests.support.greedy import greedy_answers
 from tests.support.llama_sources import template, vocabulary, with_template
 from tests.support.random_models import ARCHITECTURES, WINDOW, random_model
@@ -108,6 +112,49 @@ def test_a_system_message_and_a_pinned_prefix_are_shared_and_come_back_from_the_
         answers = ask(core, *asked)
     check(answers, expected)
     assert [cached for _, cached in answers] == [len(shared)] * 3
+
+
+def _number(key: str, value: int) -> Entry:
+    return Entry.scalar(key, 4, value)
+
+
+def _sections(*values: int) -> Entry:
+    return Entry.array("qwen35.rope.dimension_sections", 5, [struct.pack("<i", value) for value in values])
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        (_number("qwen35.ssm.inner_size", 48), "impossible shape (a state of 48 values in 2 heads of 16)"),
+        (_number("qwen35.full_attention_interval", 0), "full_attention_interval is 0"),
+        (_sections(0, 0, 0, 0), "rope.dimension_sections is [0, 0, 0, 0], with 16 dimensions"),
+        (_sections(1 << 20, 2, 2, 0), "rope.dimension_sections is [1048576, 2, 2, 0]"),
+        (_sections(-1, 2, 2, 0), "rope.dimension_sections is [-1, 2, 2, 0]"),
+    ],
+)
+def test_figures_over_which_llama_cpp_would_abort_are_refused(tmp_path: Path, entry: Entry, told: str) -> None:
+    path = random_model(vocabulary("phi-3"), "qwen35").put(entry).write(tmp_path / "m.gguf")
+    with pytest.raises(ModelLoadError, match=re.escape(told)):
+        check_gguf(path)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kv_bytes", "state_bytes"),
+    [("mamba", 0, 19456), ("lfm2", 128, 512), ("qwen35", 128, 5120 + 1280), ("gemma3", 256, 0)],
+)
+def test_the_memory_of_a_model_is_known_from_its_file(
+    tmp_path: Path, architecture: str, kv_bytes: int, state_bytes: int
+) -> None:
+    facts = check_gguf(random_model(vocabulary("phi-3"), architecture).write(tmp_path / "m.gguf"))
+    assert (facts.kv_bytes_per_token, facts.state_bytes) == (kv_bytes, state_bytes)
+
+
+def test_a_context_of_fewer_tokens_than_slots_is_possible(tmp_path: Path) -> None:
+    """llama.cpp aborts over it where there are no keys and values."""
+    path = random_model(vocabulary("phi-3"), "mamba").put(_number("mamba.context_length", 3)).write(tmp_path / "m.gguf")
+    backend = LlamaModelRunner(EngineConfig(path, parallel=2, device=Device.CPU, threads=1), check_gguf(path))
+    backend.self_test()
+    backend.close()
 
 
 def test_memory_that_has_no_way_back_says_so(model: Path) -> None:

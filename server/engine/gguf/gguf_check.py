@@ -19,7 +19,7 @@ from glmserve.engine.gguf.gguf_header import (
     TensorEntry,
     read_header,
 )
-from glmserve.engine.gguf.memory_facts import attention_heads, state_bytes
+from glmserve.engine.gguf.memory_facts import attention_heads, find_state_lie, state_bytes
 from glmserve.engine.gguf.prompt_format import FormatInference, infer_prompt_format
 
 # llama.cpp checks some figures by assertions, which end the process: when it loads, or at the first token. The bounds
@@ -235,7 +235,7 @@ def _facts(path: Path, header: GgufHeader) -> ModelFacts:
     layers = metadata_number(path, metadata, f"{architecture}.block_count")
     heads, kv_heads = _heads(path, header, architecture)
     width = metadata_number(path, metadata, f"{architecture}.embedding_length")
-    if lie := find_lie(metadata, architecture):
+    if lie := find_lie(metadata, architecture) or find_state_lie(header, architecture):
         raise ModelLoadError(f"{path.name}: {lie}; convert the model again")
     if architecture in OURS and f"{architecture}.rope.dimension_sections" in metadata:
         raise ModelLoadError(f"{path.name}: is the language part of a model that sees images, which is not served here")

@@ -81,7 +81,9 @@ _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: 
 _STRING, _ARRAY = 8, 9
 _TOKEN_TYPES = "tokenizer.ggml.token_type"
 HEADS_PER_LAYER = ".attention.head_count_kv"
-"""End of a key whose array, if it is one, is always read: it tells which layers have attention."""
+ROTARY_SECTIONS = ".rope.dimension_sections"
+_ALWAYS_READ = (HEADS_PER_LAYER, ROTARY_SECTIONS)
+"""Ends of keys whose arrays of numbers are always read: which layers have attention, and how positions are turned."""
 _MOST_ENTRIES = 1 << 16
 """Keys or tensors; the largest models have some thousands."""
 _MOST_ITEMS = 1 << 22
@@ -219,7 +221,7 @@ class _Cursor:
             raise HeaderError(f"has an array of unknown type {kind}")
         start = self._at
         self._skip(count * struct.calcsize(f"<{_SCALARS[kind]}"))
-        if key in self._wanted or key.endswith(HEADS_PER_LAYER):
+        if key in self._wanted or key.endswith(_ALWAYS_READ):
             self._arrays[key] = np.frombuffer(self._data[start : self._at], f"<{_SCALARS[kind]}")
         return ()
 

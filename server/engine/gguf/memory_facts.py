@@ -4,9 +4,12 @@ llama.cpp decides both by architecture (n_embd_r and n_embd_s of llama-hparams.c
 where the file does not say which layers keep a state.
 """
 
-from glmserve.engine.gguf.gguf_header import HEADS_PER_LAYER, GgufHeader, Metadata
+from glmserve.engine.gguf.gguf_header import HEADS_PER_LAYER, ROTARY_SECTIONS, GgufHeader, Metadata
 
 _F32_BYTES = 4
+_INTERVAL = "full_attention_interval"
+_DELTA_NETS = ("qwen3next", "qwen35", "qwen35moe", "qwen4exp")
+"""Architectures whose heads of state are as wide as their keys."""
 _UNKNOWN_STATE = 64 * 2**20
 """Assumed of an architecture that describes its state by none of the keys below: more than most need."""
 
@@ -16,7 +19,7 @@ def attention_heads(header: GgufHeader, architecture: str, layers: int, kv_heads
     per_layer = header.arrays.get(architecture + HEADS_PER_LAYER)
     if per_layer is not None and per_layer.size:
         return int(per_layer.sum())
-    interval = _number(header.metadata, f"{architecture}.full_attention_interval")
+    interval = _number(header.metadata, f"{architecture}.{_INTERVAL}")
     return kv_heads * (layers // interval if interval else layers)
 
 
@@ -33,6 +36,25 @@ def state_bytes(header: GgufHeader, architecture: str, layers: int, heads: int) 
     without_attention = int((per_layer == 0).sum()) if per_layer is not None else 0
     values = _values(header.metadata, architecture, heads)
     return values * _F32_BYTES * (without_attention or layers) if values else _UNKNOWN_STATE
+
+
+def find_state_lie(header: GgufHeader, architecture: str) -> str:
+    """Return the figure of a state, or of positions, over which llama.cpp ends the process; empty if there is none."""
+    metadata = header.metadata
+    if metadata.get(f"{architecture}.{_INTERVAL}", 1) == 0:
+        return f"metadata {architecture}.{_INTERVAL} is 0"
+    inner, state, heads = (
+        _number(metadata, f"{architecture}.ssm.{key}") for key in ("inner_size", "state_size", "time_step_rank")
+    )
+    if architecture in _DELTA_NETS and (not inner or inner != state * heads):
+        return f"impossible shape (a state of {inner} values in {heads} heads of {state})"
+    sections = header.arrays.get(architecture + ROTARY_SECTIONS)
+    if sections is not None:
+        size = [int(value) for value in sections] if sections.dtype.kind in "iu" else [0]
+        rotary = _number(metadata, f"{architecture}.rope.dimension_count")
+        if min(size, default=0) < 0 or not 0 < sum(size) <= (rotary or sum(size)) or sum(size) > 1 << 16:
+            return f"metadata {architecture}{ROTARY_SECTIONS} is {size[:4]}, with {rotary} dimensions"
+    return ""
 
 
 def _values(metadata: Metadata, architecture: str, heads: int) -> int:

@@ -323,7 +323,7 @@ def _context_params(
     config: EngineConfig, placement: Placement, slots: int, cells: int
 ) -> llama_cpp.llama_context_params:
     params = llama_cpp.llama_context_default_params()
-    params.n_ctx = cells
+    params.n_ctx = max(cells, slots)  # with fewer, llama.cpp aborts where it keeps no keys and values
     params.n_batch = params.n_ubatch = max(config.batch_size, slots)  # with fewer, llama.cpp aborts
     params.n_seq_max = slots
     params.kv_unified = True  # or llama.cpp asserts when a part of a sequence is shared
