@@ -195,7 +195,9 @@ def show(report: DoctorReport, console: Console) -> None:
 
 def print_rows(console: Console, title: str, rows: list[tuple[str, str]]) -> None:
     """Print a table of names and values under a title."""
-    table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None)
+    if title:  # not of the table, whose width it may pass
+        console.print(title, style="bold", markup=False, highlight=False, overflow="fold")
+    table = Table(show_header=False, box=None)
     table.add_column(style="cyan", no_wrap=True, min_width=18)
     table.add_column(overflow="fold")
     for key, value in rows:

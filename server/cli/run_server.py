@@ -45,7 +45,13 @@ from glmserve.cli.options import UsageProblem, read_settings
 from glmserve.compat.legacy import BAICHUAN, CHATGLM, Contract
 from glmserve.config.schema import LogFormat, ModelSettings, Settings
 from glmserve.convert.cli import progress_bar
-from glmserve.convert.errors import ConvertError
+from glmserve.convert.errors import (
+    AdapterError,
+    CheckpointError,
+    ConvertError,
+    UnsupportedModelError,
+    VocabularyError,
+)
 from glmserve.convert.pipeline import Progress as Step
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.interface import EngineState, EngineStatus
@@ -245,7 +251,8 @@ def prepare(settings: Settings, listener: socket.socket | None = None) -> Assemb
 
     Raises:
         UsageProblem: there is no such model, or the settings do not fit it.
-        ClickException: its file cannot be served.
+        NothingLoadedError: its file cannot be served.
+        ClickException: it cannot be converted, which may work at another time.
     """
     sources = [locate(model, settings.cache_dir) for model in settings.local_models]
     try:
@@ -263,7 +270,9 @@ def prepare(settings: Settings, listener: socket.socket | None = None) -> Assemb
         return assemble(settings, plans, tasks)
     except (AssemblyError, PinnedFileError, TaskFileError) as error:
         raise UsageProblem(str(error)) from None
-    except (ConvertError, ModelLoadError, OSError) as error:
+    except (CheckpointError, UnsupportedModelError, VocabularyError, AdapterError, ModelLoadError) as error:
+        raise NothingLoadedError(str(error)) from None
+    except (ConvertError, OSError) as error:
         raise click.ClickException(str(error)) from None
 
 

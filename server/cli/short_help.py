@@ -18,12 +18,13 @@ _COMMON: Mapping[str, Sequence[str]] = MappingProxyType(
     {
         "serve": ("host", "port", "api_key_file", "quant", "context", "parallel", "device", "model_name", "alias",
                   "lora", "prompts", "config", "cache_dir"),
-        "chat": ("quant", "context", "device", "lora", "api_key", "config", "cache_dir"),
-        "task": ("prompts", "api_key"),
-        "doctor": ("quant", "context", "parallel", "device", "config", "cache_dir"),
+        "chat": ("url", "stats", "history", "quant", "context", "device", "lora", "api_key", "config", "cache_dir"),
+        "task": ("variables", "as_list", "as_check", "as_lines", "as_json", "url", "model"),
+        "doctor": ("as_json", "tests", "quant", "context", "parallel", "device", "config", "cache_dir"),
     }
 )  # fmt: skip
-"""Settings in the help of each command that takes all of them."""
+"""Options in the help of each command that takes all settings."""
+_HELP = ("help", "help_all")
 _SHORT: Mapping[str, str] = MappingProxyType(
     {
         "api_key_file": "File of API keys.",
@@ -77,7 +78,7 @@ class ShortHelp(click.Command):
 
     def _is_common(self, option: click.Option) -> bool:
         common = _COMMON.get(self.name or "")
-        return common is None or option.name in common or not _is_setting(option)
+        return common is None or option.name in (*common, *_HELP)
 
 
 def with_short_help(command: click.Command) -> click.Command:

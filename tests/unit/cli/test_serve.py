@@ -63,7 +63,7 @@ def test_a_stored_prompt_that_cannot_be_used_is_a_usage_error(tmp_path: Path) ->
 def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "some.gguf"
     file.write_bytes(b"not a model" * 100)
-    line = refused(call("serve", str(file), "--port", "0", cache=tmp_path), 1)
+    line = refused(call("serve", str(file), "--port", "0", cache=tmp_path), 2)
     assert file.name in line
     assert "not a readable GGUF file" in line
 
@@ -71,14 +71,14 @@ def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
 def test_another_architecture_is_refused_by_name(tmp_path: Path) -> None:
     file = write_gguf(tmp_path / "some.gguf", "t5")
     assert "architecture 't5' is not served here: its models do not write text token by token" in refused(
-        call("serve", str(file), "--port", "0", cache=tmp_path), 1
+        call("serve", str(file), "--port", "0", cache=tmp_path), 2
     )
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     result = call("serve", str(tmp_path / "folder"), "--port", "0", cache=tmp_path)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "config.json is missing" in result.stderr
 
 
