@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glmserve.engine.client.admission import LONGEST_RETRY_S, AdmissionController
-from glmserve.engine.errors import QueueFull, QueueTooSlow
+from glmserve.engine.client.admission import LONGEST_RETRY_S, AdmissionController, check_fit
+from glmserve.engine.errors import PromptTooLong, QueueFull, QueueTooSlow
 from glmserve.engine.interface import Caller
+from glmserve.engine.messages import EngineInfo
+from glmserve.engine.params import SamplingParams
 
 A, B, C = Caller("a"), Caller("b"), Caller("c")
 
@@ -170,3 +172,19 @@ def test_the_books_hold_whoever_comes_and_goes(bounds, events) -> None:
     for request_id in inside:
         door.leave(request_id, now)
     assert fill(door, Caller("z", math.inf), first=100, now=now) == running + waiting
+
+
+def test_a_caller_waits_behind_as_many_of_each_other_caller_as_it_has_itself() -> None:
+    door, now = crowded(running=1, waiting=10, each=3.0)
+    turns = 2  # A's request and its own
+    door.enter(9000, Caller("b", timeout_s=turns * 3.5), now)
+    with pytest.raises(QueueTooSlow):
+        door.enter(9001, Caller("b", timeout_s=turns * 3.5), now)
+
+
+def test_a_prompt_shares_the_context_with_the_prefix_of_its_variant() -> None:
+    info = EngineInfo(100, 100, 1, 50, "scripted", 0.0, prefix_tokens={"tuned": 10})
+    check_fit(info, (1,) * 89, SamplingParams(max_tokens=1), "tuned")
+    with pytest.raises(PromptTooLong):
+        check_fit(info, (1,) * 90, SamplingParams(max_tokens=1), "tuned")
+    check_fit(info, (1,) * 99, SamplingParams(max_tokens=1), "")

@@ -24,3 +24,14 @@ def test_a_sequence_without_a_match_fits_up_to_the_last_cell() -> None:
     cache = KvCacheManager(CELLS, 6, CELLS)
     assert cache.fits(None, CELLS - 20, reserved=20)
     assert not cache.fits(None, CELLS - 19, reserved=20)
+
+
+def test_the_longest_of_several_offloaded_prefixes_is_loaded() -> None:
+    cache = KvCacheManager(CELLS, 6, CELLS)
+    cache.adopt((*PREFIX[:80], 7, 7))
+    longest = cache.adopt(PREFIX)
+    cache.adopt((*PREFIX[:60], 8, 8))
+    match = cache.match(PREFIX, len(PREFIX) - 1, to_come=101, reserved=0, running=0)
+    assert match is not None
+    assert match.length == len(PREFIX) - 1
+    assert [op.key for op in cache.take_ops() if isinstance(op, Load)] == [longest]

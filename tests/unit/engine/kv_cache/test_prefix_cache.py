@@ -82,6 +82,13 @@ def test_pinned_cells_are_those_that_running_slots_pass_through() -> None:
     cache.check_integrity()
 
 
+def test_a_match_says_how_many_of_its_cells_no_running_sequence_keeps() -> None:
+    cache = _with([1, 2, 3, 4])
+    assert cache.match([1, 2, 3, 4], 4).unpinned == 4
+    cache.open(1, cache.match([1, 2, 9], 2))
+    assert cache.match([1, 2, 3, 4], 4).unpinned == 2
+
+
 @given(st.lists(st.integers(0, 2), max_size=40), st.lists(st.integers(0, 2), max_size=40))
 def test_common_prefix_is_what_a_loop_finds(a: list[int], b: list[int]) -> None:
     expected = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

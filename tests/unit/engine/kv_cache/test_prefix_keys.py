@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from glmserve.engine.kv_cache.ops import IDLE_CELLS
 from glmserve.engine.kv_cache.prefix_cache import common_prefix
-from glmserve.engine.kv_cache.prefix_keys import LoadedVariant
+from glmserve.engine.kv_cache.prefix_keys import LoadedVariant, PrefixKeys
 from glmserve.engine.messages import EVERYBODY, Pin, PrefixScope, StepOutput, Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import TokenBudgetPolicy
@@ -199,3 +199,9 @@ def _shareable(
         ):  # fmt: skip
             most = max(most, scope.common)
     return most
+
+
+@pytest.mark.parametrize("scope", [PrefixScope(owner="o"), PrefixScope(bucket="b"), PrefixScope(salt="s")])
+def test_each_part_of_a_scope_keeps_a_prompt_apart(scope: PrefixScope) -> None:
+    keys, _ = PrefixKeys(bytes(32)).of((1, 2, 3), scope)
+    assert not set(keys) & {1, 2, 3}

@@ -198,3 +198,18 @@ def test_a_prefix_is_waited_for_though_an_older_sequence_is_already_decoding() -
     decoding.num_computed_tokens = len(prompt)
     assert has_prefix_owner(waiting, (decoding, owner), lambda _: 0)
     assert waiting.prefix_owner is owner
+
+
+def test_nothing_is_counted_before_the_first_step() -> None:
+    stats = core_of(ScriptedBackend()).stats
+    assert (stats.prompt_tokens, stats.cached_tokens, stats.generated_tokens, stats.steps) == (0, 0, 0, 0)
+
+
+def test_who_got_a_long_answer_waits_for_who_sent_a_longer_prompt() -> None:
+    core = core_of(ScriptedBackend(cells=2000, slots=12, parallel=1, context_length=500, rule=lambda _: 1))
+    for request_id, (caller, tokens, prompt) in enumerate([("a", 40, 3), ("b", 1, 20), ("a", 1, 3), ("b", 1, 3)]):
+        submit(core, request_id, caller, tokens, prompt)
+    ended: list[int] = []
+    while core.has_work:
+        ended += (output.request_id for output in core.step().outputs if output.finish_reason)
+    assert ended == [0, 1, 3, 2]
