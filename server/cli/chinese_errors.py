@@ -73,7 +73,28 @@ ERRORS: Mapping[str, str] = MappingProxyType(
             "要求 --device cuda，但是 {reason}；请用 --device auto 或 cpu",
         "{model} is not a known model; give OWNER/NAME of a repository, or one of {known}":
             "{model} 不是已知模型；请写仓库的 OWNER/NAME，或其中之一：{known}",
+        # downloads
+        "{model} could not be downloaded from {url}: {reason}; try again, name a mirror with HF_ENDPOINT, or take it "
+        "from ModelScope with --from modelscope":
+            "不能从 {url} 下载 {model}：{reason}；请重试，用 HF_ENDPOINT 指定镜像，或用 --from modelscope 从魔搭下载",
+        "{model} could not be downloaded from {url}: {reason}; try again, name another address with "
+        "MODELSCOPE_ENDPOINT, or take it from Hugging Face with --from huggingface":
+            "不能从 {url} 下载 {model}：{reason}；请重试，用 MODELSCOPE_ENDPOINT 指定别的地址，或用 --from huggingface",
+        "{model} is gated: request access on its page, then log in with `hf auth login` or set HF_TOKEN":
+            "{model} 需要许可：在它的页面申请，然后用 `hf auth login` 登录或设置 HF_TOKEN",
+        "there is no model {model} on {url}": "{url} 上没有模型 {model}",
+        "{model} has no revision {revision}": "{model} 没有版本 {revision}",
+        "{needed} GB are needed in {folder} and {free} GB are free; make room, or move the folders with HF_HOME or "
+        "MODELSCOPE_CACHE, and --cache-dir":
+            "{folder} 需要 {needed} GB，空闲 {free} GB；请腾出空间，或用 HF_HOME、"
+            "MODELSCOPE_CACHE 和 --cache-dir 换目录",
         # checkpoints
+        "{file} exists and was not made from this source; choose another name, or replace it with --force":
+            "{file} 已存在，而且不是由这个来源制作的；换一个名字，或用 --force 替换",
+        "{file} is a symbolic link to {other}; give the name of the file itself":
+            "{file} 是指向 {other} 的符号链接；请写文件本身的名字",
+        "{file} is one of the files that are converted; choose another name":
+            "{file} 是要转换的文件之一；请换一个名字",
         "{file} is missing; {advice}": "缺少 {file}；{advice}",
         "{file} is damaged: {fault}; download it again": "{file} 损坏：{fault}；请重新下载",
         "{folder} has no tensor {name}; the checkpoint is incomplete, download it again":
@@ -81,6 +102,9 @@ ERRORS: Mapping[str, str] = MappingProxyType(
         "{file} is being written by another process; wait for it, or choose another name":
             "另一个进程正在写 {file}；请等它完成，或换一个名字",
         # the server
+        "{setting}: a key has {least} to {most} printable ASCII characters without blank and colon; NAME: may precede "
+        "it":
+            "{setting}：密钥是 {least} 到 {most} 个可打印的 ASCII 字符，没有空格和冒号；前面可以写 NAME:",
         "cannot listen on {host} port {port}: {reason}; choose another with --port or --host":
             "不能监听 {host} 的端口 {port}：{reason}；用 --port 或 --host 换一个",
         "two served models have the name {name}; rename one of them": "有两个模型都叫 {name}；请给其中一个改名",

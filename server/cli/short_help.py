@@ -24,7 +24,6 @@ _COMMON: Mapping[str, Sequence[str]] = MappingProxyType(
     }
 )  # fmt: skip
 """Options in the help of each command that takes all settings."""
-_HELP = ("help", "help_all")
 _SHORT: Mapping[str, str] = MappingProxyType(
     {
         "api_key_file": "File of API keys.",
@@ -78,7 +77,7 @@ class ShortHelp(click.Command):
 
     def _is_common(self, option: click.Option) -> bool:
         common = _COMMON.get(self.name or "")
-        return common is None or option.name in (*common, *_HELP)
+        return common is None or option.name in common or "--help" in option.opts or option.name == "help_all"
 
 
 def with_short_help(command: click.Command) -> click.Command:
