@@ -7,7 +7,7 @@
 
 const LOOK_MS = 1500;
 /** States in which something goes on that is worth to look at again. */
-const UNSETTLED = new Set(["loading", "restarting"]);
+const UNSETTLED = new Set(["loading", "restarting", "unreachable"]);
 
 export class Served {
   /** @type {Model[]} */
