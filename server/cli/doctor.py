@@ -239,22 +239,7 @@ def _model(model: DoctorModel) -> list[tuple[str, str]]:
     if model.gguf is not None:
         rows.append((say("file"), str(model.gguf)))
     if model.facts is not None:
-        facts = model.facts
-        rows.append(
-            (
-                say("what it is"),
-                say(
-                    "{architecture}, {layers} layers, {size}, prompts as {format}",
-                    architecture=facts.architecture,
-                    layers=facts.layers,
-                    size=in_units(facts.size_bytes),
-                    format=facts.prompt_format or say("not said"),
-                ),
-            )
-        )
-        if facts.prompt_format and facts.format_inference.reason:
-            reason = facts.format_inference.reason
-            rows.append((say("prompt format"), say("inferred from {reason}", reason=reason)))
+        rows += _content(model.facts)
     if model.compute_mode is not None:
         mode = model.compute_mode
         because = "{mode}, as {reason} (remove {file} to try it again)"
@@ -263,14 +248,32 @@ def _model(model: DoctorModel) -> list[tuple[str, str]]:
     if model.self_test:
         rows.append((say("self-test"), say("passed") if model.self_test == "passed" else told(model.self_test)))
     if placement is not None and model.facts is not None:
-        rows += [
-            (say("would run on"), told(placement.in_words)),
-            (say("threads"), _threads(placement)),
-            (say("layers on the GPU"), say("{some} of {all}", some=placement.gpu_layers, all=model.facts.layers + 1)),
-            (say("context"), say("{count} tokens for each answer", count=placement.context_length)),
-            (say("cache"), _cache(placement.cache_cells, model.cache_bytes)),
-        ]
+        rows += _place(placement, model.facts, model.cache_bytes)
     return rows
+
+
+def _content(facts: ModelFacts) -> list[tuple[str, str]]:
+    described = say(
+        "{architecture}, {layers} layers, {size}, prompts as {format}",
+        architecture=facts.architecture,
+        layers=facts.layers,
+        size=in_units(facts.size_bytes),
+        format=facts.prompt_format or say("not said"),
+    )
+    rows = [(say("what it is"), described)]
+    if facts.prompt_format and facts.format_inference.reason:
+        rows.append((say("prompt format"), say("inferred from {reason}", reason=facts.format_inference.reason)))
+    return rows
+
+
+def _place(placement: Placement, facts: ModelFacts, cache_bytes: int) -> list[tuple[str, str]]:
+    return [
+        (say("would run on"), told(placement.in_words)),
+        (say("threads"), _threads(placement)),
+        (say("layers on the GPU"), say("{some} of {all}", some=placement.gpu_layers, all=facts.layers + 1)),
+        (say("context"), say("{count} tokens for each answer", count=placement.context_length)),
+        (say("cache"), _cache(placement.cache_cells, cache_bytes)),
+    ]
 
 
 def _cache(cells: int, size: int) -> str:
