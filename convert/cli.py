@@ -139,8 +139,9 @@ def convert(
             _print_report(report, err=to_stderr)
         verdict = ""
         if verify:
-            plan = plan_conversion(source, kind, member, merge_lora=merge_lora, imatrix=imatrix)
-            verdict = str(verify_file(out, plan))
+            with console.status("checking the file…"):
+                plan = plan_conversion(source, kind, member, merge_lora=merge_lora, imatrix=imatrix)
+                verdict = str(verify_file(out, plan))
         if as_json:
             click.echo(json.dumps(_as_json(report, verdict), ensure_ascii=False, indent=2, default=str), err=to_stderr)
         elif verify:
