@@ -55,7 +55,7 @@ ASKED: tuple[tuple[str, Json], ...] = (
 
 def _ask(url: str, path: str, body: Json) -> tuple[int, list[Json | str]]:
     """Return the status, and the events of a stream or the whole reply."""
-    with httpx.stream("POST", url + path, json=body, timeout=90) as reply:
+    with httpx.stream("POST", url + path, json=body, timeout=180) as reply:
         lines = list(reply.iter_lines())
     if not reply.headers["content-type"].startswith("text/event-stream"):
         return reply.status_code, [json.loads("".join(lines))]
