@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from glmserve.upstream.replies import Json
 
+_YES = frozenset({"true", "1", "1.0", "t", "yes", "y", "on"})
 _LIMITS = ("max_tokens", "max_completion_tokens")
 
 
@@ -23,12 +24,19 @@ def passed_body(
     passed = {**body, "model": model}
     if not generates:
         return passed
-    if body.get("stream") is True:
+    if streams(body):
+        passed["stream"] = True
         options = body.get("stream_options")
         passed["stream_options"] = {**(options if isinstance(options, Mapping) else {}), "include_usage": True}
     if prefix_owner:
         passed["cache_salt"] = salt(prefix_owner, body.get("cache_salt"))
     return _limited(passed, most_tokens) if most_tokens else passed
+
+
+def streams(body: Json) -> bool:
+    """Return whether an answer is to be streamed, in each spelling that vLLM and SGLang read so."""
+    value = body.get("stream")
+    return str(value).lower() in _YES if isinstance(value, bool | int | float | str) else False
 
 
 def salt(owner: str, own: object) -> str:

@@ -426,3 +426,11 @@ async def test_the_key_is_in_no_log(
     assert caplog.records
     assert KEY not in caplog.text
     assert all(KEY not in str(vars(record)) for record in caplog.records)
+
+
+@pytest.mark.parametrize("spelled", ["true", "True", 1, "on"])
+async def test_a_stream_by_each_spelling_that_the_upstream_reads(
+    http: httpx.AsyncClient, upstream: ScriptedUpstream, spelled: object
+) -> None:
+    assert said((await http.post("/v1/chat/completions", json={**CHAT, "stream": spelled})).text) == "好"
+    assert upstream.requests[0].body["stream"] is True

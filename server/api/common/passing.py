@@ -22,7 +22,7 @@ from glmserve.model_pool.registry import ModelRegistry
 from glmserve.model_pool.served_model import NamedModel, ServedModel
 from glmserve.model_pool.upstream_model import UpstreamModel
 from glmserve.upstream.connection import EventSource
-from glmserve.upstream.passing import passed_body, shown_chunk, wants_usage
+from glmserve.upstream.passing import passed_body, shown_chunk, streams, wants_usage
 from glmserve.upstream.replies import choices_in, counts_in
 
 _T = TypeVar("_T")
@@ -76,7 +76,7 @@ async def pass_on(
     """
     context = current_request().context
     async with passed.model.in_use():
-        if target.generates and passed.body.get("stream") is True:
+        if target.generates and streams(passed.body):
             return await _stream(passed, target, context, on_error)
         return await unless_gone(_whole(passed, target, context), partial(hung_up, request))
 
