@@ -73,7 +73,8 @@ class Database:
         self._connection.row_factory = sqlite3.Row
         version = int(self.value("PRAGMA user_version"))
         if version > _VERSION:
-            raise BatchesUnavailable(f"{path} was written by a later version of glmserve; set another --batch-dir")
+            log.error("%s was written by a later version of glmserve", path)
+            raise BatchesUnavailable("a later version of glmserve wrote the batches; set another --batch-dir")
         self._connection.execute("PRAGMA foreign_keys = ON")
         if not version:
             self._connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -130,8 +131,9 @@ def _locked(folder: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(lock)
+        log.error("another server uses %s for its batches", folder)
         raise BatchesUnavailable(
-            f"another server uses {folder} for its batches; give each server its own with --batch-dir"
+            "another server uses the folder of batches; give each server its own with --batch-dir"
         ) from None
     return lock
 

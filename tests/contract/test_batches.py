@@ -370,13 +370,16 @@ async def test_a_batch_goes_on_after_a_restart_and_no_line_is_answered_twice(
     assert 0 < len(second.submissions) < 60
 
 
-async def test_a_folder_that_another_server_has_is_left_to_it(engine: ScriptedEngine, options: ApiOptions) -> None:
+async def test_a_folder_that_another_server_has_is_left_to_it(
+    engine: ScriptedEngine, options: ApiOptions, tmp_path: Path
+) -> None:
     async with connect(make_app(engine, options)) as first:
         assert (await first.get("/v1/files")).status_code == 200
         async with connect(make_app(ScriptedEngine(), options)) as second:
             reply = await second.get("/v1/files")
             assert reply.status_code == 503
             assert "--batch-dir" in reply.json()["error"]["message"]
+            assert str(tmp_path) not in reply.text
             assert (await second.post(CHAT, json=line("a")["body"])).status_code == 200
 
 
@@ -395,3 +398,17 @@ async def test_lines_with_one_instruction_are_computed_together(openai: AsyncOpe
 async def test_a_server_without_batches_has_no_such_address(engine: ScriptedEngine) -> None:
     async with connect(make_app(engine, ApiOptions(batches=None))) as http:
         assert (await http.get("/v1/batches")).status_code == 404
+
+
+async def test_a_folder_that_cannot_be_used_is_told_and_the_rest_is_served(
+    engine: ScriptedEngine, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "batches.sqlite3").write_text("this is no database, and longer than its header " * 100)
+    for folder in (tmp_path / "file" / "below", tmp_path / "broken"):
+        async with connect(make_app(engine, ApiOptions(batches=BatchOptions(folder)))) as http:
+            reply = await http.get("/v1/batches")
+            assert (reply.status_code, reply.json()["error"]["code"]) == (503, "batches_unavailable")
+            assert str(tmp_path) not in reply.text
+            assert (await http.post(CHAT, json=line("a")["body"])).status_code == 200
