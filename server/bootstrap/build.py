@@ -30,7 +30,8 @@ from glmserve.chat.tasks.task import Task, task_name
 from glmserve.chat.tokenizer.encoder_tokenizer import load_encoder_tokenizer
 from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
 from glmserve.config.loader import SettingsError, upstream_key
-from glmserve.config.schema import Load, ModelSettings, Settings
+from glmserve.config.schema import ModelSettings, Settings
+from glmserve.config.values import Load
 from glmserve.engine.client.client import EngineClient
 from glmserve.engine.client.compute_modes import build_identity
 from glmserve.engine.config import EngineConfig

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glmserve import convert, models
-from glmserve.config.schema import ModelSettings, Quant
+from glmserve.config.schema import ModelSettings
+from glmserve.config.values import Quant
 from glmserve.convert.checkpoint.config import find_checkpoint, is_checkpoint, model_name
 from glmserve.convert.errors import OutputBusyError, OutputError, UnsupportedModelError
 from glmserve.convert.pipeline import ProgressSink, convert_checkpoint, usual_quant

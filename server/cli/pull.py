@@ -27,7 +27,7 @@ from glmserve.bootstrap.model_source import make_folder
 from glmserve.cli.chinese import say
 from glmserve.cli.list import describe_file, json_list, show
 from glmserve.cli.options import UsageProblem, cache_options, complete_known, output, read_settings
-from glmserve.config.schema import Hub
+from glmserve.config.values import Hub
 from glmserve.convert.cli import DEFAULT_QUANT, QuantChoice, progress_bar
 from glmserve.convert.errors import ConvertError
 from glmserve.convert.pipeline import convert_checkpoint, kind_of_file, may_be_made_from, usual_quant

@@ -43,7 +43,8 @@ from glmserve.chat.tasks.loader import TaskFileError, load_tasks
 from glmserve.cli.chinese import say
 from glmserve.cli.options import UsageProblem, read_settings
 from glmserve.compat.legacy import BAICHUAN, CHATGLM, Contract
-from glmserve.config.schema import LogFormat, ModelSettings, Settings
+from glmserve.config.schema import ModelSettings, Settings
+from glmserve.config.values import LogFormat
 from glmserve.convert.cli import progress_bar
 from glmserve.convert.errors import (
     AdapterError,

@@ -15,16 +15,8 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from glmserve.config.schema import (
-    FLAGS,
-    MUST_SAY_SOMETHING,
-    OF_ONE_MODEL,
-    SHARED,
-    ModelSettings,
-    Settings,
-    VariantSettings,
-    empty_ones,
-)
+from glmserve.config.schema import FLAGS, OF_ONE_MODEL, SHARED, ModelSettings, Settings, VariantSettings
+from glmserve.config.values import MUST_SAY_SOMETHING, empty_ones
 
 Table = Mapping[str, object]
 

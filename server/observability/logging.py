@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Iterator
 from datetime import datetime, timezone
 
-from glmserve.config.schema import LogFormat, LogLevel
+from glmserve.config.values import LogFormat, LogLevel
 from glmserve.http.request_record import current_request
 
 _CHATTY = ("uvicorn.error", "httpx", "asyncio")

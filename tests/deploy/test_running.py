@@ -16,7 +16,8 @@ import yaml
 from glmserve.bootstrap.model_source import find_source
 from glmserve.cli.main import main
 from glmserve.config.loader import load_settings
-from glmserve.config.schema import Quant, Settings
+from glmserve.config.schema import Settings
+from glmserve.config.values import Quant
 from tests.support.api import connect, make_app, serve
 from tests.support.proxies import running_proxy
 from tests.support.scripted_engine import ScriptedEngine

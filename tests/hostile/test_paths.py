@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from glmserve.bootstrap.model_source import UnknownModelError, find_source
-from glmserve.config.schema import Quant
+from glmserve.config.values import Quant
 from tests.hostile.conftest import Target
 
 _UP = ("../secret", "../secret.toml", "..%2fsecret", "....//secret", "/etc/passwd", "file:///etc/passwd", "reading\x00",

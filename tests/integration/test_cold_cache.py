@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from glmserve.bootstrap.model_source import convert_source, find_source
-from glmserve.config.schema import Quant
+from glmserve.config.values import Quant
 
 
 def test_who_finds_another_one_converting_waits_with_a_message(

@@ -8,7 +8,7 @@ from glmserve.bootstrap.hubs.remote import HubError, RemoteFile, check_space, ch
 from glmserve.chat.prompts.formats import prompt_format
 from glmserve.cli.options import UsageProblem
 from glmserve.cli.pull import expected_bytes, repository_of
-from glmserve.config.schema import Hub
+from glmserve.config.values import Hub
 from glmserve.convert.quantize.recipes import QuantType
 from glmserve.engine.gguf.prompt_format import TEMPLATE
 from glmserve.models.catalog import CATALOG, find

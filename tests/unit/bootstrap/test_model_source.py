@@ -5,7 +5,7 @@ import pytest
 
 from glmserve.bootstrap import model_source as sources
 from glmserve.bootstrap.model_source import ModelSource, UnknownModelError, convert_source, find_source
-from glmserve.config.schema import Quant
+from glmserve.config.values import Quant
 from glmserve.convert.quantize.recipes import QuantType
 from glmserve.models.catalog import EMBEDDED
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from glmserve.config.schema import Hub, Load, LogFormat, LogLevel, Quant
+from glmserve.config.values import Hub, Load, LogFormat, LogLevel, Quant
 from glmserve.engine.config import Device, FlashAttention, KvType, Repack
 
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from glmserve.bootstrap.uvicorn_server import AddressError, base_url, bind, is_public, lan_url
 from glmserve.cli.main import main
 from glmserve.cli.run_server import KEY_PLACEHOLDER, Access, Announced, ready_banner
-from glmserve.config.schema import LogLevel
+from glmserve.config.values import LogLevel
 from glmserve.observability.logging import configure_logging
 from tests.support.minimal_gguf import write_gguf
 

@@ -8,7 +8,8 @@ import pytest
 
 from glmserve.bootstrap.engine_config import engine_config
 from glmserve.config.loader import SettingsError, flag_name, load_settings, variable_name
-from glmserve.config.schema import FLAGS, MUST_SAY_SOMETHING, Load, ModelSettings, Settings
+from glmserve.config.schema import FLAGS, ModelSettings, Settings
+from glmserve.config.values import MUST_SAY_SOMETHING, Load
 from glmserve.engine.config import Device, Variant
 from tests.unit.bootstrap.test_build import assembled, plan
 from tests.unit.cli.samples import SAMPLES
