@@ -66,8 +66,9 @@ DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
         "A document is one chunk.": "一个文档是一块。",
         "Xinference's client repeats its further fields there.": "Xinference 的客户端在这里重复它的其他字段。",
         "A response is generated only while its request is open.": "应答只在请求打开时生成。",
-        "A string, or items: text messages, function calls and their outputs. Reasoning items are dropped, item "
-        "references are rejected.": "字符串，或条目：文本消息、函数调用及其输出。推理可以是一个条目，条目引用被拒绝。",
+        "A string, or items: text messages, function calls and their outputs. Reasoning may be an item, item "
+        "references are rejected.":
+            "字符串，或条目：文本消息、函数调用及其输出。推理可以是一个条目，条目引用被拒绝。",
         "A text, or a list of at most 10000 texts.": "一个文本，或至多 10000 个文本的列表。",
         "A text, or as many texts as text_2 has. One text is paired with each of text_2.":
             "一个文本，或与 text_2 同样多的文本。一个文本与 text_2 的每一个配对。",
