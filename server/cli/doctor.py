@@ -266,7 +266,7 @@ def _content(facts: ModelFacts) -> list[tuple[str, str]]:
     return rows
 
 
-def _place(placement: Placement, facts: ModelFacts, cache_bytes: int) -> list[tuple[str, str]]:
+def _place(placement: "Placement", facts: ModelFacts, cache_bytes: int) -> list[tuple[str, str]]:
     return [
         (say("would run on"), told(placement.in_words)),
         (say("threads"), _threads(placement)),
