@@ -103,6 +103,7 @@ def engine_config(
         batch_size=settings.batch_size,
         step_seconds=settings.step_seconds,
         speculation=settings.speculation,
+        deterministic=settings.deterministic,
         repack=settings.repack,
         flash_attn=settings.flash_attn,
         device=device,

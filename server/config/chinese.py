@@ -24,6 +24,7 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
         "speculation": "推测解码：在更快的地方，用提示词里重复的内容（n-gram）作草稿。",
         "repack": "加载时为 CPU 重新排列权重；auto 经测量取更快的方式。",
         "flash_attn": "快速注意力（flash attention）；off 占用更多内存，在一些 ARM CPU 上更快。",
+        "deterministic": "让所有回答都可重复，与带 seed 的回答一样；较慢，只用于 CPU。",
         "device": "运行模型的设备：auto、cpu、cuda，或 cuda:0,cuda:1 这样的 CUDA 设备；有 CUDA 设备时 auto 就用它。",
         "engines": "模型的引擎进程数，各有自己的 KV 缓存和一份核或 GPU；per-gpu 是每个 GPU 一个。",
         "gpu_layers": "GPU 上的层数；-1 是放得下的全部。",

@@ -99,6 +99,9 @@ class ModelDefaults(_Checked):
     flash_attn: FlashAttention = Field(
         FlashAttention.AUTO, description="Flash attention; off takes more memory, and is faster on some ARM CPUs."
     )
+    deterministic: bool = Field(
+        False, description="Make all answers repeatable, as those with a seed are; slower, and on a CPU only."
+    )
     device: Annotated[str, BeforeValidator(as_device)] = Field(
         Device.AUTO.value,
         description="Device that runs the model: auto, cpu, cuda, or CUDA devices such as cuda:0,cuda:1; auto uses "

@@ -146,6 +146,8 @@ class EngineConfig:
     """Target duration of a step while a client is streaming; see ``step_budget`` for steps of prompts alone."""
     speculation: bool = True
     """Draft tokens from earlier occurrences of the last ones, and compute the drafts where that pays."""
+    deterministic: bool = False
+    """All answers are repeatable, as those with a seed."""
     device: Device = Device.AUTO
     gpu_layers: int = -1
     """Layers on the GPU; -1 is as many as fit."""

@@ -227,6 +227,8 @@ class StepOutput:
     """From its admission to the end of this step."""
     progress: PromptProgress | None = None
     """Where the sequence asks for it, and has no token yet; such an output has nothing else."""
+    disturbed: bool = False
+    """It has a seed, but its tokens may depend on what else was computed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,10 @@ class ModelRunner(Protocol):
         """How many sequences may decode in one batch before it grows slow."""
 
     @property
+    def repeats(self) -> bool:
+        """Whether a sequence in a step of few rows has the same outputs in any company."""
+
+    @property
     def stop_ids(self) -> frozenset[int]:
         """End-of-generation tokens."""
 

@@ -9,6 +9,10 @@ from enum import Enum
 from glmserve.engine.messages import FinishReason, SampledToken, StepOutput
 from glmserve.engine.params import SamplingParams, params_after
 
+MAX_REPEATABLE_ROWS = 60
+"""Rows of a step that computes a repeatable sequence. From 64 on, llama.cpp's attention on the CPU adds in the order in
+which cells lie in tiles; below, in the order of the sequence's own cells, whatever else is in the step."""
+
 
 class SequenceStatus(str, Enum):
     """WAITING in the queue, RUNNING in a slot, FINISHED for good."""
@@ -48,6 +52,10 @@ class Sequence:
     """How many of the prompt's first tokens other prompts are known to have too: the system message and the tools."""
     checkpoints: tuple[int, ...] | None = None
     """Lengths at which the state is kept for other prompts; None where they may start from any length."""
+    repeatable: bool = False
+    """Whether its tokens should depend on its prompt and seed alone, and not on what else is computed."""
+    disturbed: bool = False
+    """Whether they may depend on it after all."""
     status: SequenceStatus = SequenceStatus.WAITING
     slot: int = -1
     tokens: list[int] = field(default_factory=list)
@@ -151,8 +159,9 @@ class Sequence:
         """Return the output of a step that ends at ``now``. As cheap as can be: there is one for each token."""
         queued, run = self.admitted_at - self.submitted_at, now - self.admitted_at
         return StepOutput(
-            self.request_id, token_ids, reason, self.cached_tokens, error, logprobs, prompt_logprobs, queued, run
-        )
+            self.request_id, token_ids, reason, self.cached_tokens, error, logprobs, prompt_logprobs, queued, run,
+            disturbed=self.disturbed,
+        )  # fmt: skip
 
     @property
     def is_decoding(self) -> bool:

@@ -77,6 +77,8 @@ class Usage:
     cached_tokens: int
     reasoning_tokens: int | None = None
     """Of the completion tokens; None where the model writes no reasoning apart from its text."""
+    disturbed: bool = False
+    """The same request with the same seed may be answered otherwise."""
 
     def __add__(self, other: "Usage") -> "Usage":
         """Return the sum of both."""
@@ -86,6 +88,7 @@ class Usage:
             self.completion_tokens + other.completion_tokens,
             self.cached_tokens + other.cached_tokens,
             reasoning,
+            self.disturbed or other.disturbed,
         )
 
 
@@ -144,6 +147,7 @@ class PromptOutputs:
             # One of the answers may have computed what the others then found in the cache.
             min(output.cached_tokens for output in self.outputs),
             sum(output.reasoning_tokens for output in self.outputs) if self.outputs[0].thinks else None,
+            any(output.disturbed for output in self.outputs),
         )
 
 

@@ -39,6 +39,8 @@ class TextDelta:
     """A piece of what the model wrote before the text, to itself."""
     progress: PromptProgress | None = None
     """Where it is asked for, and nothing of the answer has come yet; such a delta has nothing else."""
+    disturbed: bool = False
+    """The same request with the same seed may be answered otherwise from here on."""
 
 
 class AnswerOutput(Protocol):
@@ -54,6 +56,10 @@ class AnswerOutput(Protocol):
     @property
     def cached_tokens(self) -> int:
         """Tokens of the prompt that were found in a prefix cache."""
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether the same request with the same seed may be answered otherwise."""
 
     @property
     def reasoning_tokens(self) -> int:
@@ -137,6 +143,7 @@ class RequestOutput:
         self.run_seconds = 0.0
         """From its admission to its latest token."""
         self.cached_tokens = 0
+        self.disturbed = False
         self.prompt: list[SampledToken] = []
 
     @property
@@ -169,6 +176,7 @@ class RequestOutput:
         if output.token_ids:
             self._note_times(output)
         self.cached_tokens = output.cached_tokens
+        self.disturbed |= output.disturbed
         self.prompt += output.prompt_logprobs
         reason = output.finish_reason
         texts = map(self._feed, output.logprobs) if output.logprobs else map(self._decode, output.token_ids)
@@ -184,10 +192,14 @@ class RequestOutput:
         self._progress.cut |= reason is FinishReason.LENGTH
         if reason is None:
             tokens = self._scores.released(sent)
-            return TextDelta(self._index, text, None, tokens, calls=piece.calls, reasoning=reasoned.reasoning)
+            return TextDelta(
+                self._index, text, None, tokens, None, piece.calls, reasoned.reasoning, disturbed=self.disturbed
+            )
         tokens = self._scores.finish(sent, cut=self._checker.stopped)
         calls = () if self._checker.stopped else piece.calls
-        return TextDelta(self._index, text, reason, tokens, self._checker.found, calls, reasoned.reasoning)
+        return TextDelta(
+            self._index, text, reason, tokens, self._checker.found, calls, reasoned.reasoning, disturbed=self.disturbed
+        )
 
     def _without_reasoning(self, texts: Iterable[str], *, ended: bool) -> ReasonedPiece:
         """Return the text of tokens, and the reasoning apart; all of it is text where the model does not think."""

@@ -115,6 +115,11 @@ class RemoteOutput:
         return self._tally.counts.cached_tokens if self._tally.counts else 0
 
     @property
+    def disturbed(self) -> bool:
+        """Left to the upstream's own fingerprint."""
+        return False
+
+    @property
     def reasoning_tokens(self) -> int:
         """Of the tokens of the answer, where the upstream tells."""
         return (self._tally.counts.reasoning_tokens or 0) if self._tally.counts else 0

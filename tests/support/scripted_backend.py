@@ -68,6 +68,7 @@ class ScriptedBackend:
         self.rule = rule
         self.stop_ids = frozenset({STOP_ID})
         self.attention_tile = 0
+        self.repeats = True
         self.decoding_limit = slots
         self.variants: dict[str, LoadedVariant] = {}
         self.info = EngineInfo(context_length, cells, parallel, 50, "scripted", 0.0)

@@ -89,6 +89,10 @@ class ReplyHead:
     fingerprint: str | None = None
     """``system_fingerprint``."""
 
+    def fingerprint_of(self, *, disturbed: bool) -> str | None:
+        """Return the fingerprint, another one where the same seed may give another answer."""
+        return f"{self.fingerprint}_shared" if self.fingerprint and disturbed else self.fingerprint
+
 
 def new_head(prefix: str, card: ModelCard) -> ReplyHead:
     """Return the head of one answer of a model; ``prefix`` is the prefix of its id, such as ``chatcmpl``."""

@@ -75,6 +75,8 @@ class KvCacheManager:
         self._offloaded = OffloadedPrefixes(traits)
         self._free_slots = list(range(slots - 1, -1, -1))
         self._ops: list[CacheOp] = []
+        self.has_holes = False
+        """Whether cells were freed since ``evict_idle``: what is computed next may lie ahead of its beginning."""
         self.pinned_slots = 0
         """Slots of pinned prefixes, including prefixes that are still to be computed."""
         self.tokens_pinned = 0
@@ -199,7 +201,9 @@ class KvCacheManager:
 
     def release(self, slot: int) -> None:
         """Free ``slot`` and the cells that no other slot shares."""
+        used = self.cells_used
         self._index.release(slot)
+        self.has_holes |= self.cells_used < used
         self._free_slots.append(slot)
         self._ops.append(FreeSlot(slot))
 
@@ -226,6 +230,12 @@ class KvCacheManager:
         """Evict idle prefixes until few enough cells are theirs: every computed token looks at each used cell."""
         while self.cells_used - self.cells_pinned > self._idle_cells:
             self._evict()
+
+    def evict_idle(self) -> None:
+        """Evict all idle prefixes, while no sequence runs: new ones get their cells in order, as on a fresh server."""
+        while self._index.evictable() is not None:
+            self._evict()
+        self.has_holes = False
 
     def make_room(self, tokens: int) -> None:
         """Evict idle prefixes until ``tokens`` cells are free, and drop offloaded ones beyond the total."""

@@ -11,13 +11,18 @@ prompts of different owners have nothing in common but
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from glmserve.engine.kv_cache.prefix_cache import common_prefix
 from glmserve.engine.messages import PrefixScope
 
 _SALT_BITS = 64
 """Above every token id with the salt of its variant."""
+
+
+def repeatable_scope(scope: PrefixScope) -> PrefixScope:
+    """Return the scope of a repeatable prompt: it starts only from cells that were computed as its own are."""
+    return replace(scope, salt=f"{scope.salt}\0repeatable")
 
 
 class PrefixKeys:

@@ -19,6 +19,7 @@ from glmserve.engine.files import identify_variants
 from glmserve.engine.gguf.gguf_check import ModelFacts
 from glmserve.engine.grammar_backend import ConstraintFactory, PreparedConstraints
 from glmserve.engine.kv_cache.ops import (
+    EACH_TOKEN,
     CacheOp,
     CacheSnapshot,
     CacheTraits,
@@ -89,6 +90,14 @@ class TokenBatch:
         self._wanted[:total] = wanted
         return starts
 
+    def pad(self, slot: int) -> None:
+        """Add a row of no use in the empty ``slot``: a single row would be added up in parts, one for each thread."""
+        end = self.native.n_tokens
+        self._tokens[end] = self._tokens[0]
+        self._positions[end] = self._wanted[end] = 0
+        self._slots[end] = slot
+        self.native.n_tokens = end + 1
+
     def fill_whole(self, inputs: Ordered[tuple[int, ...]], start: int = 0) -> None:
         """Enter each of ``inputs`` as a sequence of its own, from position ``start`` on, all of whose outputs count."""
         sizes = [len(ids) for ids in inputs]
@@ -131,15 +140,17 @@ class LlamaModelRunner:
         placement = place(config, facts, build)
         # Before the load: a file that is replaced meanwhile must not give its name to what the old one computes.
         identities = identify_variants(config) if config.state_dir or config.prompt_dir else {}
-        self.slots = placement.slots
         self._model, placement = load_weights(config, facts, placement)
         self.cache_traits = _cache_traits(self._model, facts)
+        self.repeats = not placement.gpu_layers and self.cache_traits == EACH_TOKEN
+        spare = int(self.repeats)  # a slot and a cell for the row that pads a step
+        self.slots = min(MAX_SLOTS - spare, placement.slots)
         self.attention_tile = 0 if placement.gpu_layers else _ATTENTION_TILE_CPU
         self.decoding_limit = MAX_SLOTS if placement.gpu_layers else _DECODING_LIMIT_CPU
         self._tuned = Adapters(config.variants, facts, self._model)
         self.variants = self._tuned.loaded
         cells = placement.cache_cells + self._tuned.prefix_cells + config.pinned_cells
-        params = _context_params(config, placement, self.slots, cells)
+        params = _context_params(config, placement, self.slots + spare, cells + spare)
         self._context = _open(self._model, params)
         placement = settle_threads(self._context, placement)
         self._threads = AdaptiveThreads(self._context, placement)
@@ -277,7 +288,12 @@ class LlamaModelRunner:
         """Compute the tokens of ``items`` in one batch. Raises DecodeError."""
         self._starts = self._batch.fill(items)
         self._tuned.use_adapter(self._context, items[0].sequence.salt)
+        pads = self._batch.native.n_tokens == 1 and items[0].sequence.repeatable
+        if pads:
+            self._batch.pad(self.slots)
         code = self._threads.decode(self._batch.native)
+        if pads:
+            llama_cpp.llama_memory_seq_rm(self._memory, self.slots, 0, -1)
         if code == 0:
             return
         for item in items:  # parts of a batch that failed may have been computed

@@ -22,7 +22,7 @@ from glmserve.engine.kv_cache.prefix_cache import Match
 from glmserve.engine.messages import EngineStats, FinishReason, SampledToken, StepOutput
 from glmserve.engine.scheduler.batch import AdapterRotation, Batch, BatchItem, ChunkedPrefill, StepBudget, item_of
 from glmserve.engine.scheduler.waiting_queue import WaitingQueue, by_caller, has_prefix_owner
-from glmserve.engine.sequence import Sequence, SequenceStatus
+from glmserve.engine.sequence import MAX_REPEATABLE_ROWS, Sequence, SequenceStatus
 from glmserve.engine.speculative import SpeculativeController
 
 MAX_BYPASSES = 32
@@ -62,7 +62,7 @@ class Scheduler:
     def __init__(self, config: SchedulerConfig, speculation: SpeculativeController | None = None) -> None:
         """Start with every cell free. Without ``speculation`` nothing is drafted."""
         self._config = config
-        self._cache = KvCacheManager(config.cells, config.slots, config.idle_cells, config.traits)
+        self.cache = self._cache = KvCacheManager(config.cells, config.slots, config.idle_cells, config.traits)
         self._waiting = WaitingQueue()
         self._to_pin: deque[Sequence] = deque()
         self._running: dict[int, Sequence] = {}
@@ -176,18 +176,6 @@ class Scheduler:
         """Return how much of a prompt is in the cells, or offloaded."""
         return self._cache.cached_length(sequence.prompt_keys, sequence.num_matchable_tokens)
 
-    def adopt(self, tokens: tuple[int, ...]) -> int:
-        """Enter a prefix that comes from the disk; return the key for the copy of its state."""
-        return self._cache.adopt(tokens)
-
-    def copy_key(self, tokens: tuple[int, ...]) -> int | None:
-        """Return the key of the offloaded copy of just these tokens, if there is one."""
-        return self._cache.copy_key(tokens)
-
-    def is_idle(self, slot: int, tokens: tuple[int, ...]) -> bool:
-        """Whether ``slot`` holds just these tokens, and no sequence runs in it."""
-        return self._cache.is_idle(slot, tokens)
-
     def take_ended(self) -> tuple[Sequence, ...]:
         """Return the sequences that have ended and left their tokens in the cache, the last ones of many."""
         ended = tuple(sequence for sequence in self._ended if sequence.status is SequenceStatus.FINISHED)
@@ -205,15 +193,21 @@ class Scheduler:
         """
         self._preempted.clear()
         admitted = list(iter(self._admit, None))
-        self._cache.trim_idle()
+        repeatable = any(sequence.repeatable for sequence in self._running.values())
+        if not repeatable:
+            self._cache.trim_idle()
         decoding, catching_up, tokens = pace.share(self._turns.next_of(self._wanted()))
         decoding = self._in_turn(decoding)
+        tokens = min(tokens, MAX_REPEATABLE_ROWS) if repeatable else tokens
         room = max(0, tokens - len(decoding))
         spare = 0 if catching_up else min(room, self._config.decoding_limit - len(decoding))
-        drafts = self._speculation.propose(decoding, spare, seconds) if self._speculation else {}
+        drafting = self._speculation if not repeatable or len(self._running) == 1 else None
+        drafts = drafting.propose(decoding, spare, seconds) if drafting else {}
         items = [item_of(sequence, 1, drafts.get(sequence.request_id, ())) for sequence in decoding]
         items += self._prompt_turns.pieces(catching_up, room)
         self._cache.make_room(sum(len(item.ids) for item in items))
+        for sequence in self._running.values() if self._cache.has_holes else ():
+            sequence.disturbed = sequence.repeatable
         return Batch(self.take_ops(), tuple(admitted), tuple(items), tuple(self._preempted))
 
     def update(
@@ -293,6 +287,8 @@ class Scheduler:
                 break
             if has_prefix_owner(sequence, self._running.values(), self.cached_length):
                 continue
+            if sequence.repeatable and not self._running:
+                self._cache.evict_idle()
             match = self._match(sequence)
             if self._cache.fits(match, sequence.cells_to_come, self._reserved()):
                 self._start(sequence, match)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from glmserve.engine.child_process import about
 from glmserve.engine.kv_cache.ops import IDLE_CELLS, CacheOp
-from glmserve.engine.kv_cache.prefix_keys import PLAIN, PrefixKeys
+from glmserve.engine.kv_cache.prefix_keys import PLAIN, PrefixKeys, repeatable_scope
 from glmserve.engine.kv_cache.prompt_files import PromptFiles
 from glmserve.engine.messages import (
     GRAMMAR_FAILED,
@@ -84,11 +84,12 @@ class EngineCore:
         states: States | None = None,
         prompts: PromptFiles | None = None,
         idle_cells: int = IDLE_CELLS,
+        deterministic: bool = False,
     ) -> None:
         """Drive ``backend``; ``clock`` gives seconds.
 
         ``states`` keeps pinned prefixes, and ``prompts`` all others, from one start to the next. Without
-        ``speculation`` nothing is drafted.
+        ``speculation`` nothing is drafted. ``deterministic``: answers without a seed are repeatable, too.
         """
         info = backend.info
         self._backend = backend
@@ -107,6 +108,7 @@ class EngineCore:
             speculation,
         )
         self._speculation = speculation
+        self._deterministic = deterministic
         self._prefix_keys = PrefixKeys(prompts.secret if prompts else secrets.token_bytes(32))
         for name, variant in backend.variants.items():
             if variant.prefix_length:
@@ -167,7 +169,10 @@ class EngineCore:
             error = f"a prompt of {len(prompt)} tokens in a context of {self._context_length}"
             return StepOutput(message.request_id, finish_reason=FinishReason.ERROR, error=error)
         max_tokens = min(message.params.max_tokens, room)
-        keys, key_salt = self._prefix_keys.of(prompt, message.scope, variant.prefix_length)
+        wanted = self._deterministic or message.params.seed is not None
+        repeatable = wanted and self._backend.repeats
+        scope = repeatable_scope(message.scope) if repeatable else message.scope
+        keys, key_salt = self._prefix_keys.of(prompt, scope, variant.prefix_length)
         sequence = Sequence(
             message.request_id,
             prompt,
@@ -180,6 +185,8 @@ class EngineCore:
             key_salt=key_salt,
             num_answered_tokens=message.answered,
             submitted_at=self._clock(),
+            repeatable=repeatable,
+            disturbed=wanted and not repeatable,
             background=message.background,
             num_common_tokens=variant.prefix_length + message.scope.common if message.scope.common else 0,
         )

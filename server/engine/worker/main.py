@@ -108,7 +108,14 @@ def _core(backend: ModelRunner, config: EngineConfig) -> EngineCore:
     pacer = TokenBudgetPolicy(config.step_seconds, config.batch_size, backend.attention_tile)
     speculates = config.speculation and backend.cache_traits.undoes
     speculation = SpeculativeController(backend.stop_ids) if speculates else None
-    return EngineCore(backend, pacer, speculation=speculation, states=_states(config), prompts=_prompts(config))
+    return EngineCore(
+        backend,
+        pacer,
+        speculation=speculation,
+        states=_states(config),
+        prompts=_prompts(config),
+        deterministic=config.deterministic,
+    )
 
 
 def _states(config: EngineConfig) -> StateStore | None:

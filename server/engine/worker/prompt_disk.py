@@ -104,7 +104,7 @@ class PromptDisk:
         if self._scheduler.cached_length(sequence) >= found.shared:  # a prompt with the same beginning was first
             return
         tokens = sequence.prompt_keys[: found.shared] + (UNKNOWN,) * (found.length - found.shared)
-        self._backend.put_copy(self._scheduler.adopt(tokens), found.state)
+        self._backend.put_copy(self._scheduler.cache.adopt(tokens), found.state)
         self.restored += 1
 
     def forget(self, request_id: int) -> None:
@@ -123,7 +123,7 @@ class PromptDisk:
         if time.monotonic() < self._retry_at:
             return False
         for ended in reversed(tuple(self._ended)):  # newest first: a conversation that goes on is there
-            key = self._scheduler.copy_key(ended.keys)
+            key = self._scheduler.cache.copy_key(ended.keys)
             if key is None and not idle:
                 continue
             self._ended.remove(ended)
@@ -161,7 +161,7 @@ class PromptDisk:
 
     def _state(self, ended: _Ended, key: int | None) -> bytearray | None:
         """Return the state of ``ended``, from its copy or its slot, where it is there yet and worth saving."""
-        if key is None and not self._scheduler.is_idle(ended.slot, ended.keys):
+        if key is None and not self._scheduler.cache.is_idle(ended.slot, ended.keys):
             return None
         if len(ended.keys) * self._bytes_per_token > self._files.most_state_bytes:
             return None

@@ -54,6 +54,7 @@ ENGINE_FIELDS = {
     "step_seconds": "step_seconds", "device": "device", "gpu_layers": "gpu_layers", "load_timeout": "load_timeout",
     "step_timeout": "step_timeout", "restart_wait": "restart_wait",
     "max_restarts": "max_restarts", "resume": "resume", "speculation": "speculation",
+    "deterministic": "deterministic",
 }  # fmt: skip
 POLICY_FIELDS = {"load": "on_first_use", "idle_seconds": "idle_seconds", "load_timeout": "load_timeout"}
 CARD_FIELDS = {"model_name": "name", "alias": "aliases", "default_max_tokens": "default_max_tokens",

@@ -37,6 +37,7 @@ SAMPLES = {
     "batch_size": Sample("64", "64", 64),
     "step_seconds": Sample("0.5", "0.5", 0.5),
     "speculation": Sample("false", "false", False),
+    "deterministic": Sample("true", "true", True),
     "device": Sample("cpu", '"cpu"', Device.CPU),
     "engines": Sample("2", "2", "2"),
     "gpu_layers": Sample("7", "7", 7),

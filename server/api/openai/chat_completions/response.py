@@ -179,7 +179,7 @@ def chat_completion(
         "object": "chat.completion",
         "created": head.created,
         "model": head.model,
-        "system_fingerprint": head.fingerprint,
+        "system_fingerprint": head.fingerprint_of(disturbed=completion.usage.disturbed),
         "choices": [_choice(index, answer, calls) for index, answer in enumerate(completion.answers)],
         "usage": usage_object(completion.usage),
     }
@@ -211,6 +211,7 @@ class ChunkWriter:
         self._head = head
         self._calls = calls
         self._called: set[int] = set()
+        self._disturbed = False
         self._timings = timings
         self._include_usage = include_usage
 
@@ -221,6 +222,7 @@ class ChunkWriter:
     def delta(self, delta: TextDelta) -> list[ChatChunk]:
         """Return the chunks of one delta: its reasoning, text, each piece of a call, and the end, if it has them."""
         chunks = []
+        self._disturbed |= delta.disturbed
         if delta.reasoning:
             chunks.append(self._chunk([_delta(delta.index, {"reasoning_content": delta.reasoning})]))
         if delta.text or delta.tokens:
@@ -255,7 +257,7 @@ class ChunkWriter:
             "object": "chat.completion.chunk",
             "created": self._head.created,
             "model": self._head.model,
-            "system_fingerprint": self._head.fingerprint,
+            "system_fingerprint": self._head.fingerprint_of(disturbed=self._disturbed),
             "choices": choices,
         }
         return {**chunk, "usage": None} if self._include_usage else chunk

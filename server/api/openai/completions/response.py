@@ -109,7 +109,8 @@ class CompletionWriter:
     def whole(self, completion: Completion) -> TextCompletion:
         """Return the whole reply."""
         choices = [self._whole_choice(index, answer, completion) for index, answer in enumerate(completion.answers)]
-        return {**self._object(choices), "usage": self._usage(completion.usage)}
+        reply = self._object(choices, disturbed=completion.usage.disturbed)
+        return {**reply, "usage": self._usage(completion.usage)}
 
     def prompt_of(self, index: int) -> int:
         """Return the number of the prompt that answer ``index`` is to."""
@@ -130,11 +131,11 @@ class CompletionWriter:
             return self._chunk([_choice(delta.index, "", None, "length")])
         job = self.jobs[self.prompt_of(delta.index)]
         logprobs = self._answer_logprobs(job, delta.tokens) if delta.tokens else None
-        return self._chunk([_choice(delta.index, delta.text, logprobs, reason)])
+        return self._chunk([_choice(delta.index, delta.text, logprobs, reason)], disturbed=delta.disturbed)
 
     def usage(self, usage: Usage) -> TextCompletion:
         """Return the chunk with the counts, which has no choices."""
-        return {**self._object([]), "usage": self._usage(usage)}
+        return {**self._object([], disturbed=usage.disturbed), "usage": self._usage(usage)}
 
     def _whole_choice(self, index: int, answer: Answer, completion: Completion) -> CompletionChoice:
         prompt = self.prompt_of(index)
@@ -157,17 +158,17 @@ class CompletionWriter:
         top = self.body.logprobs
         return None if top is None else legacy_logprobs(tokens, self.tokenizer, top=top, offset=offset)
 
-    def _chunk(self, choices: list[CompletionChoice]) -> TextCompletion:
-        chunk = self._object(choices)
+    def _chunk(self, choices: list[CompletionChoice], *, disturbed: bool = False) -> TextCompletion:
+        chunk = self._object(choices, disturbed=disturbed)
         return {**chunk, "usage": None} if self.include_usage else chunk
 
-    def _object(self, choices: list[CompletionChoice]) -> TextCompletion:
+    def _object(self, choices: list[CompletionChoice], *, disturbed: bool = False) -> TextCompletion:
         return {
             "id": self.head.id,
             "object": "text_completion",
             "created": self.head.created,
             "model": self.head.model,
-            "system_fingerprint": self.head.fingerprint,
+            "system_fingerprint": self.head.fingerprint_of(disturbed=disturbed),
             "choices": choices,
         }
 
