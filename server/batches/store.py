@@ -1,9 +1,8 @@
 """The files and batches of a server on its disk: whose they are, how much they take, and when they go."""
 
-import json
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from sqlite3 import Row
@@ -21,6 +20,7 @@ from glmserve.batches.records import (
     StoredFile,
     Usage,
 )
+from glmserve.batches.rows import batch_of, facts_of, file_of
 from glmserve.http.errors import (
     BatchConflict,
     BatchNotFound,
@@ -113,7 +113,7 @@ class BatchStore:
         """Return a file that has come to its end, under its name; it is kept for ``seconds``."""
         changed = "UPDATE files SET state = ?, name = ?, created = ?, expires = ? WHERE number = ?"
         self._db.run(changed, _READY, name, self.now, self.now + seconds, file)
-        return _file(self._db.rows("SELECT * FROM files WHERE number = ? AND owner = ?", file, owner)[0])
+        return file_of(self._db.rows("SELECT * FROM files WHERE number = ? AND owner = ?", file, owner)[0])
 
     def file(self, owner: str, file_id: str, *, param: str | None = None) -> StoredFile:
         """Return a file of ``owner``. Raises StoredFileNotFound, for ``param``."""
@@ -121,14 +121,14 @@ class BatchStore:
         rows = self._db.rows(sql, file_id, owner, _READY, self.now)
         if not rows:
             raise StoredFileNotFound(file_id, param=param)
-        return _file(rows[0])
+        return file_of(rows[0])
 
     def input(self, batch: Batch) -> StoredFile:
         """Return the input of a batch, which is kept until that has ended. Raises StoredFileNotFound."""
         rows = self._db.rows("SELECT * FROM files WHERE id = ?", batch.input_id)
         if not rows:
             raise StoredFileNotFound(batch.input_id, param="input_file_id")
-        return _file(rows[0])
+        return file_of(rows[0])
 
     def files(self, owner: str, purpose: Purpose | None, page: Page) -> list[StoredFile]:
         """Return a part of the owner's files, and one more where there are any. Raises InvalidRequest."""
@@ -140,7 +140,7 @@ class BatchStore:
             f"SELECT * FROM files WHERE {where} ORDER BY number {order} LIMIT ?",
             owner, _READY, self.now, kind, kind, after, page.limit + 1,
         )  # fmt: skip
-        return [_file(row) for row in rows]
+        return [file_of(row) for row in rows]
 
     def delete_file(self, owner: str, file_id: str) -> None:
         """Delete a file. Raises StoredFileNotFound, or BatchConflict where a batch still reads it."""
@@ -184,7 +184,7 @@ class BatchStore:
             raise TooManyBatches("unfinished batches of this key", MOST_UNFINISHED)
         made = replace(batch, id=f"batch_{secrets.token_hex(16)}")
         sql = "INSERT INTO batches (id, owner, status, created, expires, input, facts) VALUES (?, ?, ?, ?, ?, ?, ?)"
-        values = (made.id, made.owner, made.status.value, made.created, made.expires, made.input_id, _facts(made))
+        values = (made.id, made.owner, made.status.value, made.created, made.expires, made.input_id, facts_of(made))
         with self._db.change():
             ended = (
                 f"SELECT number FROM batches WHERE owner = ? AND status NOT IN {_IN_UNFINISHED} ORDER BY number DESC"
@@ -199,22 +199,22 @@ class BatchStore:
         rows = self._db.rows(f"{_SELECT} WHERE b.id = ? AND b.owner = ?", batch_id, owner)
         if not rows:
             raise BatchNotFound(batch_id)
-        return _batch(rows[0])
+        return batch_of(rows[0])
 
     def batches(self, owner: str, page: Page) -> list[Batch]:
         """Return a part of the owner's batches, the newest first, and one more where there are any."""
         after = self._number("batches", owner, page)
         sql = f"{_SELECT} WHERE b.owner = ? AND b.number < ? ORDER BY b.number DESC LIMIT ?"
-        return [_batch(row) for row in self._db.rows(sql, owner, after, page.limit + 1)]
+        return [batch_of(row) for row in self._db.rows(sql, owner, after, page.limit + 1)]
 
     def unfinished(self) -> list[Batch]:
         """Return the batches that have not ended, the oldest first."""
         sql = f"{_SELECT} WHERE b.status IN {_IN_UNFINISHED} ORDER BY b.number"
-        return [_batch(row) for row in self._db.rows(sql, *_UNFINISHED)]
+        return [batch_of(row) for row in self._db.rows(sql, *_UNFINISHED)]
 
     def current(self, number: int) -> Batch:
         """Return a batch by its number."""
-        return _batch(self._db.rows(f"{_SELECT} WHERE b.number = ?", number)[0])
+        return batch_of(self._db.rows(f"{_SELECT} WHERE b.number = ?", number)[0])
 
     def move(self, number: int, status: BatchStatus, problems: tuple[LineProblem, ...] = ()) -> Batch:
         """Change the state of a batch, and return it. Raises WrongState."""
@@ -340,7 +340,7 @@ class BatchStore:
 
     def _save(self, batch: Batch) -> None:
         sql = "UPDATE batches SET status = ?, facts = ? WHERE number = ?"
-        self._db.run(sql, batch.status.value, _facts(batch), batch.number)
+        self._db.run(sql, batch.status.value, facts_of(batch), batch.number)
 
     def _number(self, table: str, owner: str, page: Page) -> int:
         """Return the number of the item that a page comes after. Raises InvalidRequest."""
@@ -355,48 +355,3 @@ class BatchStore:
 def new_line_id() -> str:
     """Return an id for a line of an output file."""
     return f"batch_req_{secrets.token_hex(16)}"
-
-
-def _file(row: Row) -> StoredFile:
-    return StoredFile(
-        row["number"], row["id"], row["owner"], row["name"], Purpose(row["purpose"]), row["size"], row["created"],
-        row["expires"],
-    )  # fmt: skip
-
-
-def _facts(batch: Batch) -> str:
-    facts: Mapping[str, object] = {
-        "endpoint": batch.endpoint,
-        "window": batch.window,
-        "file_seconds": batch.file_seconds,
-        "times": {status.value: time for status, time in batch.times.items()},
-        "metadata": batch.metadata,
-        "problems": [[one.code, one.message, one.line, one.param] for one in batch.problems],
-    }
-    return json.dumps(facts)
-
-
-def _batch(row: Row) -> Batch:
-    facts = json.loads(row["facts"])
-    return Batch(
-        number=row["number"],
-        id=row["id"],
-        owner=row["owner"],
-        endpoint=facts["endpoint"],
-        input_id=row["input"],
-        window=facts["window"],
-        created=row["created"],
-        expires=row["expires"],
-        file_seconds=facts["file_seconds"],
-        status=BatchStatus(row["status"]),
-        times={BatchStatus(name): time for name, time in facts["times"].items()},
-        metadata=facts["metadata"],
-        problems=tuple(LineProblem(*one) for one in facts["problems"]),
-        model=row["model"],
-        total=row["total"],
-        completed=row["completed"],
-        failed=row["failed"],
-        usage=Usage(row["prompt_tokens"], row["cached_tokens"], row["completion_tokens"]),
-        output_id=row["output_id"],
-        error_id=row["error_id"],
-    )
