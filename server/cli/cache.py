@@ -5,9 +5,9 @@ from pathlib import Path
 import click
 
 from glmserve.bootstrap.engine_config import PREFIX_FOLDER, PROMPT_FOLDER
-from glmserve.cli.chinese import say
 from glmserve.cli.machine import in_units
 from glmserve.cli.options import cache_options, read_settings
+from glmserve.cli.texts.chinese import say
 from glmserve.engine.kv_cache.prompt_files import SUFFIX, clear
 from glmserve.engine.kv_cache.state_store import STATE_SUFFIX
 

@@ -12,8 +12,6 @@ from rich.table import Table
 
 from glmserve.bootstrap.engine_config import MODE_FOLDER, ModelPlan, engine_config
 from glmserve.bootstrap.model_source import ModelSource, UnknownModelError, check_model, check_variants, find_source
-from glmserve.cli.chinese import say
-from glmserve.cli.chinese_errors import told
 from glmserve.cli.machine import (
     CachedFile,
     Machine,
@@ -26,6 +24,8 @@ from glmserve.cli.machine import (
     probe,
 )
 from glmserve.cli.options import complete_model, output, read_settings, settings_options
+from glmserve.cli.texts.chinese import say
+from glmserve.cli.texts.chinese_errors import told
 from glmserve.cli.trial import self_test
 from glmserve.config.schema import ModelSettings, Settings
 from glmserve.convert.errors import ConvertError

@@ -13,11 +13,11 @@ from rich.markup import escape
 
 from glmserve.bootstrap.engine_config import ModelPlan, engine_config
 from glmserve.bootstrap.model_source import ModelSource, UnknownModelError, find_source
-from glmserve.cli.chinese import say
-from glmserve.cli.chinese_errors import told
 from glmserve.cli.doctor import print_rows
 from glmserve.cli.machine import in_units
 from glmserve.cli.options import UsageProblem, cache_options, complete_model, output, read_settings
+from glmserve.cli.texts.chinese import say
+from glmserve.cli.texts.chinese_errors import told
 from glmserve.cli.trial import PromptTrial, Token, TrialFault, try_prompt, try_reading
 from glmserve.config.schema import ModelSettings
 from glmserve.convert.errors import ConvertError

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from glmserve.bootstrap.hubs.huggingface import local_checkpoints
-from glmserve.cli.chinese import say
 from glmserve.cli.machine import find_cached, in_units
 from glmserve.cli.options import cache_options, output, read_settings
+from glmserve.cli.texts.chinese import say
 from glmserve.engine.gguf.gguf_header import HeaderError, Metadata, read_header
 from glmserve.engine.gguf.prompt_format import infer_prompt_format
 

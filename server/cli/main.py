@@ -8,8 +8,8 @@ from types import MappingProxyType
 
 import click
 
-from glmserve.cli.chinese import COMMANDS, formatter, localized
-from glmserve.cli.short_help import with_short_help
+from glmserve.cli.texts.chinese import COMMANDS, formatter, localized
+from glmserve.cli.texts.short_help import with_short_help
 from glmserve.config.chinese import speaks_chinese
 
 _COMMANDS: Mapping[str, str] = MappingProxyType(
@@ -19,7 +19,7 @@ _COMMANDS: Mapping[str, str] = MappingProxyType(
         "pull": "glmserve.cli.pull:pull",
         "list": "glmserve.cli.list:list_models",
         "chat": "glmserve.cli.chat.command:chat",
-        "task": "glmserve.cli.task:task",
+        "task": "glmserve.cli.tasks.command:task",
         "batch": "glmserve.cli.batch:batch",
         "bench": "glmserve.cli.bench.command:bench",
         "inspect": "glmserve.cli.inspect:inspect",
@@ -100,7 +100,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
-            from glmserve.cli.chinese_errors import show_in_chinese  # noqa: PLC0415 - only where there is one
+            from glmserve.cli.texts.chinese_errors import show_in_chinese  # noqa: PLC0415 - only where there is one
 
             show_in_chinese(error)
             ctx.exit(error.exit_code)

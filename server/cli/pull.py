@@ -24,9 +24,9 @@ from glmserve.bootstrap.hubs.huggingface import HuggingFace
 from glmserve.bootstrap.hubs.modelscope import ModelScope
 from glmserve.bootstrap.hubs.remote import DownloadSink, HubError, ModelHub, check_space
 from glmserve.bootstrap.model_source import make_folder
-from glmserve.cli.chinese import say
 from glmserve.cli.list import describe_file, json_list, show
 from glmserve.cli.options import UsageProblem, cache_options, complete_known, output, read_settings
+from glmserve.cli.texts.chinese import say
 from glmserve.config.values import Hub
 from glmserve.convert.cli import DEFAULT_QUANT, QuantChoice, progress_bar
 from glmserve.convert.errors import ConvertError

@@ -40,8 +40,8 @@ from glmserve.bootstrap.uvicorn_server import (
     waiting_room,
 )
 from glmserve.chat.tasks.loader import TaskFileError, load_tasks
-from glmserve.cli.chinese import say
 from glmserve.cli.options import UsageProblem, read_settings
+from glmserve.cli.texts.chinese import say
 from glmserve.compat.legacy import BAICHUAN, CHATGLM, Contract
 from glmserve.config.schema import ModelSettings, Settings
 from glmserve.config.values import LogFormat

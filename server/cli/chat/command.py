@@ -12,7 +12,6 @@ from rich.console import Console
 
 from glmserve.cli.chat.session import Session, Terminal
 from glmserve.cli.chat.slash_commands import COMMANDS, ChatConversation
-from glmserve.cli.chinese import say
 from glmserve.cli.client import ServerCallError, ServerClient
 from glmserve.cli.options import (
     DEFAULT_URL,
@@ -22,6 +21,7 @@ from glmserve.cli.options import (
     reject_settings,
     settings_options,
 )
+from glmserve.cli.texts.chinese import say
 from glmserve.config.loader import chat_history
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

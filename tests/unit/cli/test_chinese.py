@@ -13,11 +13,11 @@ from click.testing import CliRunner
 from rich.cells import cell_len
 
 from glmserve import cli
-from glmserve.cli.chinese import COMMANDS, say, translated, wrapped
-from glmserve.cli.chinese_errors import ERRORS, in_chinese
 from glmserve.cli.main import main
-from glmserve.cli.phrases import SAID
 from glmserve.cli.run_server import Access, Announced, ready_banner
+from glmserve.cli.texts.chinese import COMMANDS, say, translated, wrapped
+from glmserve.cli.texts.chinese_errors import ERRORS, in_chinese
+from glmserve.cli.texts.phrases import SAID
 from glmserve.config.chinese import MODEL_KEYS, SETTINGS, VARIANT_KEYS, speaks_chinese
 from glmserve.config.schema import FLAGS, SHARED, ModelSettings, VariantSettings
 from tests.support.minimal_gguf import write_gguf

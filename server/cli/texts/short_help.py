@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import click
 
-from glmserve.cli.chinese import say, translated
+from glmserve.cli.texts.chinese import say, translated
 from glmserve.config.chinese import speaks_chinese
 
 LINES = 24

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import click
 
-from glmserve.cli.phrases import SAID
+from glmserve.cli.texts.phrases import SAID
 from glmserve.config.chinese import SETTINGS, speaks_chinese
 
 COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from glmserve.chat.tasks.task import task_card
-from glmserve.cli import task_check, task_lines
 from glmserve.cli.client import ServedTask, ServerCallError, ServerClient, TaskCard
 from glmserve.cli.options import DEFAULT_URL, UsageProblem, client_key, read_settings, reject_settings, settings_options
+from glmserve.cli.tasks import check, lines
 from glmserve.config.schema import Settings
 
 
@@ -89,7 +89,7 @@ def task(
                 _check(client, found, min_accuracy or 0.0, as_json=as_json)
                 return
             if as_lines:
-                task_lines.run(address, key, found, again=again)
+                lines.run(address, key, found, again=again)
                 return
             values = _filled(found.card, text, given)
             _print(found, client.perform(found, values), as_json=as_json)
@@ -98,12 +98,12 @@ def task(
 
 
 def _check(client: ServerClient, task: ServedTask, least: float, *, as_json: bool) -> None:
-    checked = task_check.check(client, task)
+    checked = check.check(client, task)
     if as_json:
-        click.echo(task_check.to_json(checked))
+        click.echo(check.to_json(checked))
     else:
-        task_check.show(checked)
-    task_check.require(checked, least)
+        check.show(checked)
+    check.require(checked, least)
 
 
 def show(tasks: Sequence[TaskCard], *, as_json: bool) -> None:

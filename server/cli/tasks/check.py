@@ -13,9 +13,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from glmserve.cli.chinese import say
 from glmserve.cli.client import ServedTask, ServerClient
 from glmserve.cli.options import UsageProblem, output
+from glmserve.cli.texts.chinese import say
 
 _AT_ONCE = 4
 _SEED = 1

@@ -1,0 +1,1 @@
+"""``glmserve task``: runs tasks, on many lines too, and checks them by their examples."""

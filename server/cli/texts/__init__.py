@@ -1,0 +1,1 @@
+"""Texts of the commands: help on one screen, and everything in Chinese."""
