@@ -62,4 +62,3 @@ def test_thirty_answers_are_one(tiny_gguf: Path, tmp_path: Path, beside: int) ->
     print(found.values(), fingerprints)
     assert len(found) == 1
     assert sum(found.values()) == TIMES or beside
-    assert sum(found.values()) > TIMES // 2
