@@ -90,14 +90,17 @@ def _operation(method: str, path: str, operation: Json) -> str:
 
 def _example(method: str, path: str, body: Json) -> str:
     """Return a command for the address, with a body that the server answers."""
-    command = f"curl -s http://127.0.0.1:8000{path}"
+    command = f"curl -s http://127.0.0.1:8000{path.replace('{task_id}', 'review')}"
     if method != "GET":
         command = command.replace("curl -s", f"curl -s -X {method}", 1) if not body else command
     if body:
         command += f" -d '{json.dumps(_EXAMPLES.get(path, {}), ensure_ascii=False)}'"
+    elif path == _FILES and method == "POST":
+        command += " -F purpose=batch -F file=@requests.jsonl"
     return f"<pre><code>{escape(command)}</code></pre>"
 
 
+_FILES = "/v1/files"
 _GREETING = [{"role": "user", "content": "你好"}]
 _EXAMPLES: Mapping[str, Json] = {
     "/v1/chat/completions": {"messages": _GREETING},
@@ -112,6 +115,8 @@ _EXAMPLES: Mapping[str, Json] = {
     "/v1/responses/input_tokens": {"input": "你好"},
     "/v1/messages": {"max_tokens": 60, "messages": _GREETING},
     "/v1/messages/count_tokens": {"messages": _GREETING},
+    "/v1/tasks/{task_id}/judge": {"answers": ["正面", "负面"]},
+    "/v1/batches": {"input_file_id": "file-…", "endpoint": "/v1/chat/completions", "completion_window": "24h"},
     "/chatglm": {"prompt": "你好", "history": []},
     "/": {"prompt": "你好", "history": []},
     "/baichuan": {"prompt": "你好"},

@@ -36,7 +36,8 @@ def check_cost(target: Target, costly: Costly) -> str:
 def test_every_address_that_takes_a_body_is_tried(target: Target) -> None:
     paths = target.http.get("/openapi.json").json()["paths"]
     taking = {path for path, methods in paths.items() if "requestBody" in methods.get("post", {})}
-    assert taking == set(PLAIN)
+    # Files are no JSON: see test_batch_files.
+    assert {path.replace("{task_id}", "review") for path in taking} - {"/v1/files"} == set(PLAIN)
 
 
 @pytest.mark.parametrize("path", PLAIN)

@@ -48,7 +48,7 @@ class _AlwaysWorthIt(SpeculativeController):
 
 
 def _answers(path: Path, drafting: bool, temperature: float) -> tuple[dict[int, list[int]], EngineStats]:
-    backend = LlamaModelRunner(EngineConfig(path, context_length=1024, parallel=2, threads=1), check_gguf(path))
+    backend = LlamaModelRunner(EngineConfig(path, context_length=1024, parallel=1, threads=1), check_gguf(path))
     speculation = _AlwaysWorthIt(backend.stop_ids) if drafting else None
     core = EngineCore(backend, TokenBudgetPolicy(0.25, 512), speculation=speculation)
     params = SamplingParams(max_tokens=80, temperature=temperature, seed=7)

@@ -16,6 +16,7 @@ COUNT_RESPONSES, MESSAGES, COUNT_MESSAGES = "/v1/responses/input_tokens", "/v1/m
 TOKENIZE, DETOKENIZE, EMBEDDINGS = "/tokenize", "/detokenize", "/v1/embeddings"
 RERANK = ("/v1/rerank", "/v2/rerank")
 SCORE = "/v1/score"
+BATCHES, JUDGE = "/v1/batches", "/v1/tasks/review/judge"
 LEGACY = ("/chatglm", "/baichuan", "/")
 
 _SAID = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
@@ -32,10 +33,12 @@ PLAIN: Mapping[str, dict[str, object]] = MappingProxyType(
         EMBEDDINGS: {"model": "vectors", "input": "mat"},
         **{path: {"model": "scores", "query": "hi", "documents": ["mat"]} for path in RERANK},
         SCORE: {"model": "scores", "text_1": "hi", "text_2": "mat"},
+        BATCHES: {"input_file_id": "file-none", "endpoint": CHAT, "completion_window": "24h"},
+        JUDGE: {"answers": ["hi"]},
         **{path: {"prompt": "hi", "max_length": 20} for path in LEGACY},
     }
 )
-"""A good request to each address."""
+"""A request to each address that fits its schema."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,10 @@ def known() -> Iterator[Costly]:
         for path in (CHAT, COMPLETIONS, RESPONSES, MESSAGES, TOKENIZE, DETOKENIZE, EMBEDDINGS, "/chatglm"):
             if path in (CHAT, MESSAGES) or field in PLAIN[path]:
                 yield _with(path, field, "zeros", _array("0", 0))
-    for path, field in (*((path, "documents") for path in RERANK), (SCORE, "text_2")):
+    of_one = (*((path, "documents") for path in RERANK), (SCORE, "text_2"), (JUDGE, "answers"), (BATCHES, "metadata"))
+    for path, field in of_one:
         yield _with(path, field, "zeros", _array("0", 0))
+    yield _with(JUDGE, "answers", "texts", _array('"hi"', 0))
 
 
 def valid(documents: int = 10_000) -> Iterator[Costly]:

@@ -122,7 +122,6 @@ than twice as fast by it."""
 _DECODE_ERRORS = {1: "no free cells in the KV cache", 2: "aborted", -1: "the batch was invalid"}
 
 _FLASH_ATTENTION = {
-    FlashAttention.AUTO: llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO,
     FlashAttention.ON: llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
     FlashAttention.OFF: llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
 }
@@ -151,7 +150,7 @@ class LlamaModelRunner:
         self.variants = self._tuned.loaded
         cells = placement.cache_cells + self._tuned.prefix_cells + config.pinned_cells
         params = _context_params(config, placement, self.slots + spare, cells + spare)
-        self._context = _open(self._model, params)
+        self._context = _open(self._model, params, cells)
         placement = settle_threads(self._context, placement)
         self._threads = AdaptiveThreads(self._context, placement)
         computed_by = (build.version, build.system_info, str(placement.gpu_layers), *_layout(params))
@@ -346,7 +345,8 @@ def _context_params(
     params.n_threads = placement.threads
     params.n_threads_batch = placement.threads_batch
     params.no_perf = True
-    params.flash_attn_type = _FLASH_ATTENTION[config.flash_attn]
+    if config.flash_attn is not FlashAttention.AUTO:
+        params.flash_attn_type = _FLASH_ATTENTION[config.flash_attn]
     if config.kv_type.is_quantised:
         params.type_k = params.type_v = _KV_TYPES[config.kv_type]
         params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED  # or llama.cpp refuses such values
@@ -364,13 +364,13 @@ def _cache_traits(model: llama_cpp.llama_model_p, facts: ModelFacts) -> CacheTra
     return CacheTraits(cuts=not llama_cpp.llama_model_n_swa(model))
 
 
-def _open(model: llama_cpp.llama_model_p, params: llama_cpp.llama_context_params) -> llama_cpp.llama_context_p:
+def _open(
+    model: llama_cpp.llama_model_p, params: llama_cpp.llama_context_params, cells: int
+) -> llama_cpp.llama_context_p:
     with zeros_released():
         context = llama_cpp.llama_init_from_model(model, params)
     if not context:
-        raise ModelLoadError(
-            f"no memory for a cache of {params.n_ctx} tokens; lower --context, --parallel or --cache-tokens"
-        )
+        raise ModelLoadError(f"no memory for a cache of {cells} tokens; lower --context, --parallel or --cache-tokens")
     return context
 
 
