@@ -1,6 +1,7 @@
 """Model files and other files of an engine: identified without reading gigabytes, and written whole or not at all."""
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -61,6 +62,28 @@ def _spread(size: int) -> Iterator[int]:
         yield from (_HEAD + room * block // (_BLOCKS - 1) for block in range(_BLOCKS))
     elif size > _HEAD:
         yield _HEAD
+
+
+_MOST_JSON_BYTES = 65536
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """Return the object in a small file of this server's.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or is something else.
+    """
+    with path.open("rb") as file:
+        kept = json.loads(file.read(_MOST_JSON_BYTES))
+    if not isinstance(kept, dict):
+        raise ValueError(f"{path.name} holds no object")
+    return kept
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write ``content`` to ``path``, for its owner alone; a missing folder is made. Raises OSError."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    replace_file(path, (json.dumps(content, ensure_ascii=False, indent=2).encode(),))
 
 
 UNFINISHED = ".part"

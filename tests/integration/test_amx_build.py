@@ -49,7 +49,6 @@ def test_stores_that_are_missing_are_seen() -> None:
     assert missing_stores(AFTER) == [set()]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_build_stores_all_of_the_tile_configuration(tmp_path: Path) -> None:
     """As in an image, whose plug-in for such CPUs is the same on every machine that compiles it."""

@@ -27,7 +27,7 @@ LOSSES = ("review", "intent", "chat", "echo", "verdict")
 
 @dataclass(frozen=True)
 class Settings:
-    """What a training run depends on besides data and code."""
+    """The options of a training run, besides data and code."""
 
     seconds: float
     seed: int = 1

@@ -90,7 +90,7 @@ class CountedTokens(TypedDict):
 
 
 class FaultDetails(TypedDict):
-    """What a client decides by."""
+    """The kind of an error, by which a client decides."""
 
     error_code: str
 

@@ -14,7 +14,7 @@ class PromptError(ValueError):
 
 
 class Role(str, Enum):
-    """Who speaks. A developer's message is a system message; a tool's is the result of a call."""
+    """The speaker of a message. A developer's message is a system message; a tool's is the result of a call."""
 
     SYSTEM = "system"
     USER = "user"

@@ -78,10 +78,7 @@ def task(
         raise UsageProblem("give a TASK; glmserve task --list shows them")
     given = _variables(variables)
     as_check = as_check or min_accuracy is not None
-    if as_check and (text is not None or given):
-        raise UsageProblem("--check runs the examples of the task; leave out TEXT and --var")
-    if as_lines and (text is not None or given or as_check):
-        raise UsageProblem("--lines reads standard input; leave out TEXT, --var and --check")
+    _require_one_input(has_text=text is not None or bool(given), as_check=as_check, as_lines=as_lines)
     with _server(url, model, config, flags) as address, closing(ServerClient(address, key)) as client:
         try:
             found = _find(client.tasks(model or "" if url else ""), task_id)
@@ -95,6 +92,14 @@ def task(
             _print(found, client.perform(found, values), as_json=as_json)
         except ServerCallError as error:
             raise click.ClickException(str(error)) from None
+
+
+def _require_one_input(*, has_text: bool, as_check: bool, as_lines: bool) -> None:
+    """Raise UsageProblem where the flags name more than one input."""
+    if as_check and has_text:
+        raise UsageProblem("--check runs the examples of the task; leave out TEXT and --var")
+    if as_lines and (has_text or as_check):
+        raise UsageProblem("--lines reads standard input; leave out TEXT, --var and --check")
 
 
 def _check(client: ServerClient, task: ServedTask, least: float, *, as_json: bool) -> None:

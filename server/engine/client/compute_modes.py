@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import json
 import logging
 import platform
 import signal
@@ -13,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from glmserve.engine.config import ComputeMode, EngineConfig
-from glmserve.engine.files import identify_content, replace_file
+from glmserve.engine.files import identify_content, read_json, write_json
 from glmserve.engine.kernel_timing import KernelChoice
 from glmserve.engine.messages import EngineInfo
 
@@ -104,7 +103,6 @@ class ComputeFallback:
 log = logging.getLogger(__name__)
 
 _CPU_FIELDS = ("vendor_id", "model name", "flags", "Features", "CPU part")
-_MOST_BYTES = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +130,7 @@ class ModeMemory:
             path = self._path()
             if path is None or not path.is_file():
                 return None
-            with path.open("rb") as file:
-                kept = json.loads(file.read(_MOST_BYTES))
+            kept = read_json(path)
             return Remembered(ComputeMode(kept["mode"]), str(kept["reason"]), path)
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("the remembered compute mode of %s cannot be read: %s", self._model.name, error)
@@ -145,9 +142,7 @@ class ModeMemory:
             path = self._path()
             if path is None:
                 return None
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            content = {"mode": mode.value, "reason": reason, "model": str(self._model)}
-            replace_file(path, (json.dumps(content, ensure_ascii=False, indent=2).encode(),))
+            write_json(path, {"mode": mode.value, "reason": reason, "model": str(self._model)})
         except OSError as error:
             log.warning("the compute mode of %s could not be saved: %s", self._model.name, error.strerror or error)
             return None

@@ -1,7 +1,6 @@
 """Whether an engine repacks weights: asked for, remembered, or measured at the first load of such a file."""
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from glmserve.engine.child_process import HelperProcess, start_helper
 from glmserve.engine.client.compute_modes import build_identity, cpu_identity, how_ended
 from glmserve.engine.config import EngineConfig, Repack
-from glmserve.engine.files import replace_file
+from glmserve.engine.files import read_json, write_json
 from glmserve.engine.gguf.first_layers import type_mix
 from glmserve.engine.gguf.gguf_header import HeaderError, read_header
 from glmserve.engine.kernel_timing import KernelChoice, Measured, RowTiming, Trying, Unmeasured, choose, struck_off
@@ -22,7 +21,6 @@ LEAST_BYTES = 256 * 2**20
 """Size of a file below which nothing is measured: there is little to gain."""
 _SECONDS = 60.0
 """Most time between two messages of the trial, which takes two to five seconds in all."""
-_MOST_BYTES = 65536
 _GPU = Path("/dev/nvidiactl")
 """There where the driver of a GPU is loaded."""
 
@@ -40,9 +38,8 @@ class KernelMemory:
             path = self._path()
             if path is None or not path.is_file():
                 return None
-            with path.open("rb") as file:
-                kept = json.loads(file.read(_MOST_BYTES))
-            timings = tuple(RowTiming(**timing) for timing in kept["timings"])
+            kept = read_json(path)
+            timings = tuple(RowTiming(**timing) for timing in kept["timings"])  # type: ignore[attr-defined]
             return KernelChoice(bool(kept["repack"]), str(kept["reason"]), timings)
         except (OSError, ValueError, KeyError, TypeError, HeaderError) as error:
             log.warning("the measured kernels of %s cannot be read: %s", self._config.model_path.name, error)
@@ -53,8 +50,7 @@ class KernelMemory:
         try:
             path = self._path()
             if path is not None:
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                replace_file(path, (json.dumps(asdict(choice), ensure_ascii=False, indent=2).encode(),))
+                write_json(path, asdict(choice))
         except (OSError, HeaderError) as error:
             log.warning("the measured kernels of %s could not be saved: %s", self._config.model_path.name, error)
 
