@@ -16,14 +16,14 @@ from pathlib import Path
 
 from bench.compare import page, results, run
 from bench.compare.build import build, remembered_cmake_args
-from bench.compare.servers import KINDS
+from bench.compare.servers import BASELINE, KINDS
 from bench.compare.suites import SUITES, prepare
 from glmserve.cli.bench.client import BenchError
 
 _LEFT = 75
 """Exit code where ``--limit`` left something to do: EX_TEMPFAIL of sysexits.h."""
 
-_SERVERS = (*(kind.name for kind in KINDS), run.FLOOR)
+_SERVERS = (*(kind.name for kind in KINDS if kind is not BASELINE), run.FLOOR)
 
 
 def main() -> None:
@@ -31,17 +31,20 @@ def main() -> None:
     options = _options()
     names = ["quick"] if options.quick else options.suite
     rounds = 1 if options.quick else options.rounds
-    built = build(options.work, options.source, options.cmake_args)
+    built = replace(build(options.work, options.source, options.cmake_args), baseline=options.baseline)
     if options.quick:
         built = replace(built, results=options.work / "quick.jsonl")
         built.results.unlink(missing_ok=True)
     loads = {name: prepare(SUITES[name], options.work, options.threads) for name in names}
-    tasks = run.tasks_of([SUITES[name] for name in names], rounds, options.server)
+    servers = [*options.server, *([BASELINE.name] if options.baseline else [])]
+    tasks = run.tasks_of([SUITES[name] for name in names], rounds, servers)
     try:
         for line in run.run_all(run.outstanding(tasks, built), loads, built, options.limit):
             print(line, flush=True)
     except (BenchError, RuntimeError, subprocess.CalledProcessError) as error:
         raise SystemExit(str(error)) from None
+    if options.baseline:
+        print("\n".join(page.beside_baseline(results.load(built.results))))
     if options.page:
         page.write(options.page, results.load(built.results), "python -m bench.compare --work FOLDER")
     if left := len(run.outstanding(tasks, built)):
@@ -55,6 +58,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--source", type=Path, help="unpacked sdist of llama-cpp-python, unless downloaded")
     parser.add_argument("--suite", nargs="+", choices=SUITES, default=["0.9b", "tiny"])
     parser.add_argument("--server", nargs="+", choices=_SERVERS, default=_SERVERS)
+    parser.add_argument("--baseline", type=Path, metavar="PROGRAM", help="glmserve of another installation, beside it")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--limit", type=float, default=float("inf"), help="seconds after which nothing is begun")

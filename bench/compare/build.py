@@ -44,6 +44,8 @@ class Built:
     example_script: Path
     results: Path
     """What was measured, a line of JSON for each task."""
+    baseline: Path | None = None
+    """The program ``glmserve`` of another installation."""
 
 
 def build(work: Path, source: Path | None, cmake_args: tuple[str, ...]) -> Built:

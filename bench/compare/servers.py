@@ -52,10 +52,12 @@ class Kind:
 
 
 OURS = Kind("glmserve")
+BASELINE = Kind("baseline")
+"""Another installation of this server, such as an older commit's."""
 LLAMA_SERVER = Kind("llama-server")
 # It has no ignore_eos. 2 is the end token of ChatGLM2's vocabularies, the tiny model's too.
 EXAMPLE = Kind("examples/server", "/healthz", {"logit_bias": {"2": -100.0}})
-KINDS = (OURS, LLAMA_SERVER, EXAMPLE)
+KINDS = (OURS, LLAMA_SERVER, EXAMPLE, BASELINE)
 
 
 def command(kind: Kind, built: Built, load: Load, port: int) -> list[str]:
@@ -66,9 +68,10 @@ def command(kind: Kind, built: Built, load: Load, port: int) -> list[str]:
     memory, which are its defaults.
     """
     sizes = {"model": str(load.model), "port": str(port), "parallel": str(load.parallel), "threads": str(load.threads)}
-    if kind is OURS:
+    if kind in (OURS, BASELINE):
+        program = [sys.executable, "-m", "glmserve.cli.main"] if kind is OURS else [str(built.baseline)]
         return [
-            *(sys.executable, "-m", "glmserve.cli.main", "serve", sizes["model"], "--port", sizes["port"]),
+            *(*program, "serve", sizes["model"], "--port", sizes["port"]),
             *("--model-name", MODEL_NAME, "--parallel", sizes["parallel"]),
             *("--context", str(load.context), "--cache-tokens", str(load.cells), "--batch-size", "512"),
         ]
@@ -130,7 +133,7 @@ def running(kind: Kind, built: Built, load: Load) -> Iterator[Running]:
     log = built.work / f"{kind.name.replace('/', '-')}.log"
     with log.open("wb") as sink:
         # The example needs libmtmd, which the wheel here is built without; llama-server's build has it.
-        environment = os.environ | ({} if kind is OURS else dict.fromkeys(_LIBRARIES, str(built.programs)))
+        environment = os.environ | ({} if kind in (OURS, BASELINE) else dict.fromkeys(_LIBRARIES, str(built.programs)))
         process = subprocess.Popen(
             command(kind, built, load, port), stdout=sink, stderr=subprocess.STDOUT, env=environment
         )
@@ -166,7 +169,7 @@ def _free_port() -> int:
 
 
 def _role(kind: Kind, index: int, pid: int) -> str:
-    if kind is not OURS:
+    if kind not in (OURS, BASELINE):
         return "all" if index == 0 else str(index)
     if index == 0:
         return "API"

@@ -25,7 +25,7 @@ class Suite:
     name: str
     title: str
     workloads: tuple[str, ...]
-    quant: QuantType = QuantType.Q4_0
+    quant: QuantType = QuantType.Q4_K_M
     parallel: int = 8
     cells: int = 16384
     context: int = 8192
@@ -40,13 +40,23 @@ SUITES: Mapping[str, Suite] = MappingProxyType(
     {
         suite.name: suite
         for suite in (
-            Suite("0.9b", "0.9B, q4_0", _ALL),
-            Suite("6b", "ChatGLM2-6B, q4_0", _ALL),
+            Suite("0.9b", "0.9B, q4_k_m", _ALL),
+            Suite("0.9b-q4_0", "0.9B, q4_0", _ALL, QuantType.Q4_0),
+            Suite("6b", "ChatGLM2-6B, q4_k_m", _ALL),
+            Suite("6b-q4_0", "ChatGLM2-6B, q4_0", _ALL, QuantType.Q4_0),
             # A cache for each of 64 slots halves llama-server's time, and has to be large enough for each request.
             Suite("tiny", "the embedded model, q8_0", ("many",), QuantType.Q8_0, 64, 32768, 4096, apart=True),
             # One prompt that fills a batch of 512, so that every buffer has been used.
-            Suite("memory", "ChatGLM2-6B, q4_0, 8K context", ("own",), cells=8192, context=8192, size=_LONG),
-            Suite("memory-32k", "ChatGLM2-6B, q4_0, 32K context", ("own",), cells=32768, context=32768, size=_LONG),
+            Suite("memory", "ChatGLM2-6B, 8K context", ("own",), QuantType.Q4_0, cells=8192, context=8192, size=_LONG),
+            Suite(
+                "memory-32k",
+                "ChatGLM2-6B, 32K context",
+                ("own",),
+                QuantType.Q4_0,
+                cells=32768,
+                context=32768,
+                size=_LONG,
+            ),
             Suite(
                 "quick",
                 "the embedded model, q8_0",
@@ -61,7 +71,9 @@ SUITES: Mapping[str, Suite] = MappingProxyType(
     }
 )
 
-_SHAPE_OF = MappingProxyType({"0.9b": "0.9b", "6b": "6b", "memory": "6b", "memory-32k": "6b"})
+_SHAPE_OF = MappingProxyType(
+    {"0.9b": "0.9b", "0.9b-q4_0": "0.9b", "6b": "6b", "6b-q4_0": "6b", "memory": "6b", "memory-32k": "6b"}
+)
 
 
 def prepare(suite: Suite, work: Path, threads: int) -> Load:

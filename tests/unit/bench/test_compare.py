@@ -52,8 +52,15 @@ def test_the_page_keeps_its_words_and_gets_new_figures(tmp_path: Path) -> None:
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
-    assert "| a prompt of its own for each client | 2 s | 3 s | – | 1.5 (1.5–1.5) | 1.0 | – |" in text
+    assert "| a prompt of its own for each client | 2 s | 3 s | – | 1.5 (1.5–1.5) | 1.25 | – |" in text
     ElementTree.fromstring((tmp_path / "benchmarks.svg").read_text(encoding="utf-8"))
+
+
+def test_an_older_installation_is_compared_figure_by_figure() -> None:
+    units = [_unit("glmserve", 1, 2.0), _unit("baseline", 1, 3.0), _unit("glmserve", 2, 4.0), _unit("baseline", 2, 2.0)]
+    assert list(page.beside_baseline(units))[-1] == (
+        "| 0.9B, q4_k_m | a prompt of its own for each client | 1 (0.5–1.5) |"
+    )
 
 
 def test_a_page_without_a_place_for_figures_is_left_alone(tmp_path: Path) -> None:
