@@ -9,6 +9,7 @@ from glmserve.convert.errors import CorruptFileError, MissingFileError, Unsuppor
 
 _MODULES = "modules.json"
 _CONFIG = "config.json"
+_PLACE = "1_Pooling"
 
 
 class Pooling(IntEnum):
@@ -48,7 +49,15 @@ def read_recipe(folder: Path) -> VectorRecipe:
         UnsupportedModelError: the vectors take steps that llama.cpp does not have.
     """
     modules = _modules(folder)
-    pooling_folder = next((path for kind, path in modules if kind == "Pooling"), "1_Pooling")
+    if not modules and not (folder / _PLACE / _CONFIG).exists():
+        # As sentence-transformers takes a folder without its files, such as that of text2vec-large-chinese.
+        return VectorRecipe(
+            Pooling.MEAN,
+            False,
+            f"vectors: mean pooling, not normalised: the folder has no {_MODULES}, and sentence-transformers does so "
+            "then; download it if the model has one",
+        )
+    pooling_folder = next((path for kind, path in modules if kind == "Pooling"), _PLACE)
     pooling = _pooling(folder / pooling_folder / _CONFIG)
     if unknown := [kind for kind, _ in modules if kind not in ("Transformer", "Pooling", "Normalize")]:
         raise UnsupportedModelError(

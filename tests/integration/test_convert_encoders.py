@@ -90,6 +90,19 @@ def test_without_pooling_nobody_can_tell_what_a_vector_is(tmp_path: Path) -> Non
         convert_checkpoint(folder, tmp_path / "m.gguf", QuantType.F32)
 
 
+def test_a_folder_without_the_files_of_sentence_transformers_is_taken_as_it_takes_it(tmp_path: Path) -> None:
+    """Such as that of text2vec-large-chinese."""
+    made = random_encoder("bert", normalize=False)
+    folder = write_encoder(tmp_path / "checkpoint", made)
+    (folder / "1_Pooling" / "config.json").unlink()
+    (folder / "modules.json").unlink()
+    convert_checkpoint(folder, tmp_path / "m.gguf", QuantType.F32)
+    assert not check_gguf(tmp_path / "m.gguf").normalizes
+    expected = made.compute(INPUTS[0])
+    (vector,) = computed(tmp_path / "m.gguf", INPUTS[:1])
+    np.testing.assert_allclose(vector / np.linalg.norm(expected), expected / np.linalg.norm(expected), atol=NOISE)
+
+
 def edited(folder: Path, name: str, **values: object) -> None:
     path = folder / name
     path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **values}), "utf-8")

