@@ -83,6 +83,11 @@ class KvCacheManager:
         """Tokens of these prefixes."""
 
     @property
+    def cuts(self) -> bool:
+        """Whether a sequence may start from any length of a cached prefix, not from its checkpoints alone."""
+        return self._traits.cuts
+
+    @property
     def cells_used(self) -> int:
         """Cells that hold a running sequence or a cached prefix."""
         return self._index.cells_used

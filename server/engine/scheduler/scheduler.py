@@ -5,31 +5,26 @@ pieces of prompts; where long prompts are cheaper alone, both take turns (``step
 ``num_computed_tokens`` catches up with ``tokens``. A sequence waits for a prefix that a running one is computing
 (``shared_prefix``). Cells are reserved at admission for prompt and answer, so a running sequence is never evicted.
 Sequences in the background have turns only while no other one runs, and give up their place to one that lacks room.
-``waiting_queue`` decides which sequence is next, ``kv_cache.manager`` which cells it gets.
+``waiting_queue`` decides which sequence is next, ``prefill_adder`` whether it starts, ``kv_cache.manager`` which cells
+it gets.
 
 Some prefixes are *pinned*: never evicted. They are loaded into the cells, or computed while no request runs, or as
 soon as a request waits for them.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 
-from glmserve.engine.kv_cache.manager import KvCacheManager, checkpoints
+from glmserve.engine.kv_cache.manager import KvCacheManager
 from glmserve.engine.kv_cache.ops import EACH_TOKEN, IDLE_CELLS, CacheOp, CacheSnapshot, CacheTraits
-from glmserve.engine.kv_cache.prefix_cache import Match
 from glmserve.engine.messages import EngineStats, FinishReason, SampledToken, StepOutput
 from glmserve.engine.scheduler.batch import AdapterRotation, Batch, BatchItem, ChunkedPrefill, StepBudget, item_of
-from glmserve.engine.scheduler.waiting_queue import WaitingQueue, by_caller, has_prefix_owner
+from glmserve.engine.scheduler.prefill_adder import PrefillAdder
+from glmserve.engine.scheduler.waiting_queue import WaitingQueue, by_caller
 from glmserve.engine.sequence import MAX_REPEATABLE_ROWS, Sequence, SequenceStatus
 from glmserve.engine.speculative import SpeculativeController
-
-MAX_BYPASSES = 32
-"""Sequences that may start before one that lacks room: short ones need not wait, and it is not starved."""
-
-_LOOK_AHEAD = 8
-"""Sequences without room that are passed in a step: a look at the cache for each."""
 
 MAX_ENDED = 64
 """Sequences that have ended and are remembered, until somebody asks for them."""
@@ -64,22 +59,19 @@ class Scheduler:
         self._config = config
         self.cache = self._cache = KvCacheManager(config.cells, config.slots, config.idle_cells, config.traits)
         self._waiting = WaitingQueue()
-        self._to_pin: deque[Sequence] = deque()
         self._running: dict[int, Sequence] = {}
+        self._adder = PrefillAdder(self._cache, self._waiting, self._running, config.parallel, self._finish)
         self._ended: deque[Sequence] = deque(maxlen=MAX_ENDED)
-        self._prompt_tokens = 0
-        self._cached_tokens = 0
         self._generated_tokens = 0
         self.steps = 0
         self._prompt_turns = ChunkedPrefill()
         self._turns = AdapterRotation()
         self._speculation = speculation
-        self._preempted: list[Sequence] = []
 
     @property
     def has_work(self) -> bool:
         """Whether a step would compute anything."""
-        return bool(self._waiting or self._to_pin or self._running)
+        return bool(self._waiting or self._adder.to_pin or self._running)
 
     @property
     def is_unhurried(self) -> bool:
@@ -113,14 +105,14 @@ class Scheduler:
     def stats(self) -> EngineStats:
         """A snapshot."""
         return EngineStats(
-            running=self._num_answering,
+            running=self._adder.num_answering,
             waiting=len(self._waiting),
             cells_used=self._cache.cells_used,
             tokens_parked=self._cache.tokens_offloaded,
-            cells_running=self._cache.cells_pinned + self._reserved(),
+            cells_running=self._cache.cells_pinned + self._adder.reserved,
             cells_held=self._cache.tokens_pinned,
-            prompt_tokens=self._prompt_tokens,
-            cached_tokens=self._cached_tokens,
+            prompt_tokens=self._adder.prompt_tokens,
+            cached_tokens=self._adder.cached_tokens,
             generated_tokens=self._generated_tokens,
             steps=self.steps,
             drafted_tokens=self._speculation.drafted_tokens if self._speculation else 0,
@@ -156,7 +148,7 @@ class Scheduler:
 
     def pin_computed(self, sequence: Sequence) -> None:
         """Compute the prompt of ``sequence``, which is ``pinned``, when there is time, and keep it for ever."""
-        self._to_pin.append(sequence)
+        self._adder.to_pin.append(sequence)
         self._cache.promise_pin(sequence.num_prompt_tokens)
 
     def unpin(self, slot: int) -> None:
@@ -169,12 +161,12 @@ class Scheduler:
         With ``now``: and all that run.
         """
         config = self._config
-        beside = self._cache.cells_pinned + self._reserved() if now else self._cache.tokens_pinned + config.longest
+        beside = self._cache.cells_pinned + self._adder.reserved if now else self._cache.tokens_pinned + config.longest
         return tokens < config.longest and self._cache.can_pin(tokens, config.slots - config.parallel, beside)
 
     def cached_length(self, sequence: Sequence) -> int:
         """Return how much of a prompt is in the cells, or offloaded."""
-        return self._cache.cached_length(sequence.prompt_keys, sequence.num_matchable_tokens)
+        return self._adder.cached_length(sequence)
 
     def take_ended(self) -> tuple[Sequence, ...]:
         """Return the sequences that have ended and left their tokens in the cache, the last ones of many."""
@@ -191,8 +183,7 @@ class Scheduler:
 
         A step without prompts gets drafts, as far as it stays under ``seconds``.
         """
-        self._preempted.clear()
-        admitted = list(iter(self._admit, None))
+        admitted, preempted = self._adder.admit()
         repeatable = any(sequence.repeatable for sequence in self._running.values())
         if not repeatable:
             self._cache.trim_idle()
@@ -208,7 +199,7 @@ class Scheduler:
         self._cache.make_room(sum(len(item.ids) for item in items))
         for sequence in self._running.values() if self._cache.has_holes else ():
             sequence.disturbed = sequence.repeatable
-        return Batch(self.take_ops(), tuple(admitted), tuple(items), tuple(self._preempted))
+        return Batch(self.take_ops(), admitted, tuple(items), preempted)
 
     def update(
         self,
@@ -239,93 +230,12 @@ class Scheduler:
 
     def check_integrity(self) -> None:
         """Check the indexes. Raises AssertionError where they are wrong."""
-        self._cache.check_integrity(self._reserved())
+        self._cache.check_integrity(self._adder.reserved)
         for sequence in self._running.values():
             computed = list(sequence.keys(0, sequence.tokens[: sequence.num_computed_tokens]))
             assert self._cache.tokens(sequence.slot) == computed, "a slot holds other tokens than its sequence"
         if self._speculation is not None:
             assert self._speculation.request_ids <= self._running.keys(), "drafts for a sequence that has ended"
-
-    def _admit(self) -> Sequence | None:
-        """Start the next prefix to pin or waiting sequence that fits and need not wait for another one."""
-        started = self._admit_from(self._to_pin) or self._admit_from(self._waiting.in_turn())
-        if started is not None or not self._has_background:
-            return started
-        while self._lacks_room():
-            if not self._preempt():
-                return None
-            if (started := self._admit_from(self._waiting.in_turn())) is not None:
-                return started
-        return self._admit_from(self._waiting.in_turn(background=True))
-
-    @property
-    def _has_background(self) -> bool:
-        running = any(sequence.background for sequence in self._running.values())
-        return running or next(self._waiting.in_turn(background=True), None) is not None
-
-    def _lacks_room(self) -> bool:
-        """Return whether a sequence of the foreground waits for more than a prefix that is being computed."""
-        running = self._running.values()
-        return any(not has_prefix_owner(waiting, running, self.cached_length) for waiting in self._waiting.in_turn())
-
-    def _preempt(self) -> bool:
-        """Take the place of the sequence in the background that began last. False where none has one."""
-        for sequence in reversed(self._running.values()):
-            scores = sequence.params.prompt_logprobs is not None and not sequence.is_decoding
-            if sequence.background and not scores:
-                self._finish(sequence, FinishReason.ABORT)
-                sequence.finish_reason = None
-                sequence.wait_again()
-                self._preempted.append(sequence)
-                return True
-        return False
-
-    def _admit_from(self, queue: Iterable[Sequence]) -> Sequence | None:
-        passed: list[Sequence] = []
-        for sequence in queue:
-            if not sequence.pinned and self._num_answering >= self._config.parallel:
-                break
-            if has_prefix_owner(sequence, self._running.values(), self.cached_length):
-                continue
-            if sequence.repeatable and not self._running:
-                self._cache.evict_idle()
-            match = self._match(sequence)
-            if self._cache.fits(match, sequence.cells_to_come, self._reserved()):
-                self._start(sequence, match)
-                for other in passed:
-                    other.bypass_count += 1
-                return sequence
-            passed.append(sequence)
-            if sequence.pinned or sequence.bypass_count >= MAX_BYPASSES or len(passed) >= _LOOK_AHEAD:
-                break
-        return None
-
-    def _match(self, sequence: Sequence) -> Match | None:
-        prompt, limit = sequence.prompt_keys, sequence.num_matchable_tokens
-        return self._cache.match(prompt, limit, sequence.cells_to_come, self._reserved(), len(self._running))
-
-    def _start(self, sequence: Sequence, match: Match | None) -> None:
-        slot, shared = self._cache.allocate(sequence.prompt_keys, sequence.num_matchable_tokens, match)
-        sequence.num_computed_tokens = shared
-        if shared and not sequence.was_preempted:
-            sequence.cached_tokens = shared - sequence.num_prefix_tokens
-        if not self._config.traits.cuts:
-            sequence.checkpoints = self._checkpoints(sequence)
-        sequence.slot, sequence.status, sequence.prefix_owner = slot, SequenceStatus.RUNNING, None
-        self._running[sequence.request_id] = sequence
-        if sequence.pinned:
-            self._to_pin.remove(sequence)
-            return
-        self._waiting.take(sequence, sequence.num_uncomputed_tokens)
-        if not sequence.was_preempted:
-            self._prompt_tokens += sequence.num_prompt_tokens - sequence.num_prefix_tokens
-            self._cached_tokens += sequence.cached_tokens
-
-    @staticmethod
-    def _checkpoints(sequence: Sequence) -> tuple[int, ...]:
-        if sequence.pinned:
-            return (sequence.num_prompt_tokens,)
-        return checkpoints(sequence.num_prompt_tokens, sequence.num_common_tokens, sequence.num_computed_tokens)
 
     def _enter(self, item: BatchItem, computed: tuple[int, ...]) -> None:
         """Account for computed tokens; rejected drafts are removed from the cells."""
@@ -385,10 +295,3 @@ class Scheduler:
             if wanted:
                 return wanted
         return running
-
-    @property
-    def _num_answering(self) -> int:
-        return sum(not sequence.pinned for sequence in self._running.values())
-
-    def _reserved(self) -> int:
-        return sum(sequence.cells_to_come for sequence in self._running.values())

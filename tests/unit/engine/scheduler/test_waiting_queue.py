@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from glmserve.engine.messages import Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import TokenBudgetPolicy
-from glmserve.engine.scheduler.scheduler import MAX_BYPASSES
+from glmserve.engine.scheduler.prefill_adder import MAX_BYPASSES
 from glmserve.engine.scheduler.waiting_queue import GENERATED, WaitingQueue, by_caller, has_prefix_owner
 from glmserve.engine.sequence import Sequence
 from glmserve.engine.worker.core import EngineCore
