@@ -62,6 +62,8 @@ class ApiOptions:
     """It listens on this machine alone, so that it has no other names unless they were allowed."""
     share_prefixes: bool = False
     """Let callers with different keys share the whole prefix cache."""
+    public_metrics: bool = False
+    """Answer /metrics without a key."""
     max_responses: int = 1000
     """Number of stored responses usable as previous_response_id."""
     max_response_bytes: int = 64 * 10**6
@@ -204,9 +206,12 @@ def _surround(app: FastAPI, options: ApiOptions, renderer: ErrorRenderer) -> Non
         app.add_middleware(TimeLimit, seconds=options.request_timeout, renderer=renderer)
     app.add_middleware(RateLimit, limits=options.limits, renderer=renderer)
     if options.keys:
-        public = page.is_page if options.page else _nothing
         app.add_middleware(
-            Authorization, keys=options.keys, renderer=renderer, public=public, share_prefixes=options.share_prefixes
+            Authorization,
+            keys=options.keys,
+            renderer=renderer,
+            public=partial(_needs_no_key, options),
+            share_prefixes=options.share_prefixes,
         )
     origins = Origins(options.cors_origins, options.allowed_hosts)
     if not options.keys:
@@ -221,8 +226,11 @@ def _surround(app: FastAPI, options: ApiOptions, renderer: ErrorRenderer) -> Non
     app.add_middleware(CrossOrigin, origins=origins)
 
 
-def _nothing(_: Scope) -> bool:
-    return False
+def _needs_no_key(options: ApiOptions, scope: Scope) -> bool:
+    """Return whether a request is answered without a key, because nothing that it gets is a secret here."""
+    if options.public_metrics and scope["path"] == "/metrics":
+        return True
+    return options.page and page.is_page(scope)
 
 
 def _check_room(registry: ModelRegistry) -> None:

@@ -213,6 +213,7 @@ def api_options(settings: Settings, tasks: Mapping[str, Task] = _NO_TASKS) -> Ap
         allowed_hosts=settings.allowed_host,
         on_loopback=is_loopback_host(settings.host.lower()),
         share_prefixes=settings.share_prefixes,
+        public_metrics=settings.public_metrics,
         max_responses=settings.response_store_max,
         max_response_bytes=int(settings.response_store_mb * 1e6),
         tasks=tasks,

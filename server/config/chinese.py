@@ -60,6 +60,7 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
         "allowed_host": "没有密钥、只监听本机的服务接受的主机名，例如反向代理的；其网页也可以调用 API；"
         "* 接受任何名字；可重复。",
         "share_prefixes": "不同的 API 密钥共用整个前缀缓存；cached_tokens 会向一个密钥透露另一个发过的提示词。",
+        "public_metrics": "没有 API 密钥也回答 /metrics，用于没有密钥的读取者，例如 endpoint picker。",
         "prompts": "你自己的任务所在的目录，每个任务一个 TOML 文件。",
         "builtin_tasks": "同时提供软件包里的任务。",
         "pin_task": "TASK 或 MODEL:TASK，其提示词开头在模型加载时固定；可重复。",

@@ -7,6 +7,7 @@ that model alone. This is the only module that reads the environment.
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -100,6 +101,9 @@ else:
 
 PREFIX = "GLMSERVE_"
 CONFIG_VARIABLE = "GLMSERVE_CONFIG"
+_PROTOCOLS = "TCP|UDP|SCTP"
+_OF_A_SERVICE = re.compile(rf"\w+_SERVICE_(HOST|PORT(_\w+)?)|\w+_PORT_\d+_({_PROTOCOLS})(_(PROTO|PORT|ADDR))?")
+_ADDRESS = re.compile(rf"({_PROTOCOLS})://", re.IGNORECASE)
 DEFAULT_FILE = Path("glmserve.toml")
 
 
@@ -215,11 +219,16 @@ def _environment_layer(environ: Mapping[str, str]) -> _Layer:
     given = {
         name.removeprefix(PREFIX).lower(): value
         for name, value in environ.items()
-        if name.startswith(PREFIX) and name != CONFIG_VARIABLE
+        if name.startswith(PREFIX) and name != CONFIG_VARIABLE and not _is_of_a_service(name, value)
     }
     # An empty variable counts as unset: that is what a compose file makes of a variable nobody has set. Not where
     # that would let in everybody.
     return _Layer({name: value for name, value in given.items() if value or name in MUST_SAY_SOMETHING}, variable_name)
+
+
+def _is_of_a_service(name: str, value: str) -> bool:
+    """Return whether Kubernetes wrote a variable, which tells of a service with a name that begins with ours."""
+    return bool(_OF_A_SERVICE.fullmatch(name)) or (name.endswith("_PORT") and bool(_ADDRESS.match(value)))
 
 
 def _check_given(values: Mapping[str, object], layers: "tuple[_Layer, ...]") -> None:

@@ -233,6 +233,9 @@ class Settings(ModelDefaults):
         description="Share the whole prefix cache between API keys; cached_tokens then reveals to one key which "
         "prompts another has sent.",
     )
+    public_metrics: bool = Field(
+        False, description="Answer /metrics without an API key, for a reader that has none, such as an endpoint picker."
+    )
     prompts: Path | None = Field(None, description="Folder with your own tasks, one TOML file per task.")
     builtin_tasks: bool = Field(True, description="Also serve the tasks of the package.")
     pin_task: Names = Field(

@@ -87,6 +87,15 @@ async def test_without_a_key_there_is_nothing(http: httpx.AsyncClient, method: s
         assert reply.headers["x-request-id"]
 
 
+async def test_metrics_may_be_read_without_a_key_and_nothing_else(engine: ScriptedEngine) -> None:
+    """llm-d's endpoint picker sends no key with its requests for metrics."""
+    keys = ApiKeyStore(parse_keys(KEYS, Limits(), "test"))
+    async with connect(make_app(engine, ApiOptions(keys=keys, public_metrics=True))) as http:
+        assert "glmserve:num_requests_waiting" in (await http.get("/metrics")).text
+        for path in ("/metrics/x", "/v1/models", "/v1/loads", "/openapi.json"):
+            assert (await http.get(path)).status_code == 401, path
+
+
 @pytest.mark.parametrize("path", ["/", "/chatglm", "/baichuan"])
 async def test_a_legacy_address_says_it_in_its_own_shape(http: httpx.AsyncClient, path: str) -> None:
     reply = await http.post(path, json={"prompt": "hi"})

@@ -63,6 +63,7 @@ API_FIELDS = {
     "cors_origin": "cors_origins",
     "allowed_host": "allowed_hosts",
     "share_prefixes": "share_prefixes",
+    "public_metrics": "public_metrics",
     "page": "page",
     "strict_fields": "strict_fields",
     "request_timeout": "request_timeout",

@@ -69,6 +69,7 @@ SAMPLES = {
     ),
     "allowed_host": Sample("a.example, ::1", '["a.example", "::1"]', ("a.example", "::1")),
     "share_prefixes": Sample("true", "true", True),
+    "public_metrics": Sample("true", "true", True),
     "strict_fields": Sample("true", "true", True),
     "prompts": Sample("/prompts", '"/prompts"', Path("/prompts")),
     "builtin_tasks": Sample("false", "false", False),

@@ -131,6 +131,24 @@ def test_a_user_without_a_home_must_name_the_cache(monkeypatch: pytest.MonkeyPat
         load_settings({}, {})
 
 
+@pytest.mark.parametrize("service", ["GLMSERVE", "GLMSERVE_EPP"])
+def test_what_kubernetes_tells_of_a_service_is_no_setting(service: str) -> None:
+    """A pod beside a service named glmserve got GLMSERVE_PORT=tcp://10.96.0.7:8000, and did not start."""
+    environ = {
+        f"{service}_SERVICE_HOST": "10.96.0.7",
+        f"{service}_SERVICE_PORT": "8000",
+        f"{service}_SERVICE_PORT_HTTP": "8000",
+        f"{service}_PORT": "tcp://10.96.0.7:8000",
+        f"{service}_PORT_8000_TCP": "tcp://10.96.0.7:8000",
+        f"{service}_PORT_8000_TCP_PROTO": "tcp",
+        f"{service}_PORT_8000_TCP_PORT": "8000",
+        f"{service}_PORT_8000_TCP_ADDR": "10.96.0.7",
+    }
+    assert load_settings({}, environ).port == load_settings({}, {}).port
+    with pytest.raises(SettingsError, match="GLMSERVE_PORT: Input should be a valid integer"):
+        load_settings({}, {"GLMSERVE_PORT": "http://10.96.0.7:8000"})
+
+
 @pytest.mark.parametrize(
     ("flags", "environ", "expected"),
     [
