@@ -77,7 +77,7 @@ def check_regular(path: Path) -> None:
         raise OutputError(f"{path} is a symbolic link to {path.readlink()}; give the name of the file itself")
     if not stat.S_ISREG(mode):
         kind = next((kind for is_kind, kind in _KINDS if is_kind(mode)), "no regular file")
-        raise OutputError(f"{path} is {kind}; give the name of a file, or - for the standard output")
+        raise OutputError(f"{path} is {kind}; give the name of a file")
 
 
 def _check_target(path: Path, part: Path, expected_bytes: int) -> None:
@@ -87,10 +87,7 @@ def _check_target(path: Path, part: Path, expected_bytes: int) -> None:
     left_over = part.lstat().st_size if os.path.lexists(part) else 0
     free = shutil.disk_usage(path.parent).free + left_over
     if free < expected_bytes:
-        raise OutputError(
-            f"{path} needs {expected_bytes:,} bytes and its disk has {free:,} left; free some space or "
-            "choose a smaller --quant"
-        )
+        raise OutputError(f"{path} needs {expected_bytes:,} bytes and its disk has {free:,} left; free some space")
 
 
 def _open_locked(part: Path) -> BufferedWriter:
@@ -171,7 +168,6 @@ def _as_output_error(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise OutputError(
-                f"the disk (or a size limit) was full before {path} was complete; free some space or "
-                "choose a smaller --quant"
+                f"the disk (or a size limit) was full before {path} was complete; free some space"
             ) from error
         raise OutputError(f"{path} cannot be written: {error.strerror}") from error

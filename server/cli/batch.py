@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-import os
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +17,9 @@ from rich.text import Text
 
 from glmserve.cli.client import ServerCallError, checked, server_client
 from glmserve.cli.options import DEFAULT_URL, UsageProblem, client_key
+from glmserve.convert.atomic_file import check_regular, complete_file, is_stdout, is_stream, stream
+from glmserve.convert.cli import output_path
+from glmserve.convert.errors import OutputError
 
 _DIGEST = "input_sha256"
 """Field of the metadata by which a batch is found again."""
@@ -210,8 +211,8 @@ def answered(client: BatchClient, name: str, content: bytes, endpoint: str, wind
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=None, metavar="FILE",
-    help="Where to write the output; - is standard output.  [default: FILE with .output.jsonl]")  # fmt: skip
+@click.option("-o", "--output", type=click.Path(), default=None,
+    help="File to write, folder for it, or - for standard output.  [default: FILE with .output.jsonl]")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace output files that exist.")
 @click.option("--again", is_flag=True, help="Begin a new batch, although there is one of the same input.")
 @click.option("--cancel", is_flag=True, help="Cancel the batch of FILE, and keep what was answered.")
@@ -221,7 +222,7 @@ def answered(client: BatchClient, name: str, content: bytes, endpoint: str, wind
 def batch(
     *,
     file: Path,
-    output: Path | None,
+    output: str | None,
     force: bool,
     again: bool,
     cancel: bool,
@@ -236,11 +237,9 @@ def batch(
     """
     content = file.read_bytes()
     endpoint = _endpoint(content, file)
-    target = output or file.with_suffix(".output.jsonl")
-    errors = (file if str(target) == "-" else target.with_suffix("")).with_suffix(".errors.jsonl")
-    for path in (target, errors):
-        if str(path) != "-" and path.exists() and not force and not cancel:
-            raise UsageProblem(f"{path} exists; remove it, or give --force")
+    target, errors = _outputs(file, output)
+    if not cancel:
+        _check_outputs((target, errors), file, force=force)
     with closing(BatchClient(url, client_key(api_key))) as client:
         try:
             if cancel:
@@ -250,7 +249,9 @@ def batch(
             _write(client.lines(ended.output_file_id), target)
             if ended.error_file_id is not None:
                 _write(client.lines(ended.error_file_id), errors)
-        except ServerCallError as error:
+            else:
+                errors.unlink(missing_ok=True)  # of an earlier call
+        except (ServerCallError, OutputError) as error:
             raise click.ClickException(str(error)) from None
     counts = ended.request_counts
     click.echo(f"{ended.status}: {counts.completed} answered, {counts.failed} failed, of {counts.total}", err=True)
@@ -273,25 +274,43 @@ def _cancel(client: BatchClient, content: bytes, endpoint: str) -> None:
     click.echo(f"{client.cancel(found.id).id} is being cancelled", err=True)
 
 
+def _outputs(file: Path, given: str | None) -> tuple[Path, Path]:
+    """Return the files of the answers and of the requests that failed. Raises UsageError."""
+    beside = file.with_suffix(".output.jsonl")
+    target = output_path(given, beside.name) if given else beside
+    named = file if is_stream(target) else target
+    errors = named.with_name(f"{named.name.removesuffix('.jsonl').removesuffix('.output')}.errors.jsonl")
+    return target, errors
+
+
+def _check_outputs(paths: Iterable[Path], file: Path, *, force: bool) -> None:
+    """Refuse, before the work, what may not be replaced: no file but an earlier output, and that with --force.
+
+    Raises:
+        UsageProblem: one of them may not; the message says why.
+    """
+    for path in paths:
+        if is_stream(path):
+            continue
+        try:
+            check_regular(path)
+            if not path.parent.is_dir():
+                raise UsageProblem(f"{path.parent} is not a folder; create it first")
+            if path.exists() and path.samefile(file):
+                raise UsageProblem(f"{path} is the input; choose another name")
+            if path.exists() and not force:
+                raise UsageProblem(f"{path} exists; remove it, or give --force")
+        except OutputError as error:
+            raise UsageProblem(str(error)) from None
+        except OSError as error:
+            raise UsageProblem(f"{path} cannot be written: {error.strerror}") from None
+
+
 def _write(lines: Iterator[bytes], target: Path) -> None:
-    """Write a file that is there whole or not at all."""
-    if str(target) == "-":
+    """Write a file that is there whole or not at all, or a stream. Raises OutputError."""
+    if is_stdout(target):
         for line in lines:
             click.echo(line, nl=False)
         return
-    with _new_file(target) as temporary, temporary.open("wb") as sink:
+    with stream(target) if is_stream(target) else complete_file(target, 0) as sink:
         sink.writelines(lines)
-
-
-@contextmanager
-def _new_file(target: Path) -> Iterator[Path]:
-    """Yield a file that takes the place of ``target`` at the end. Raises UsageProblem where that is no regular file."""
-    if target.exists() and not target.is_file():
-        raise UsageProblem(f"{target} is no regular file; give - for standard output")
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    os.close(handle)
-    try:
-        yield Path(name)
-        Path(name).replace(target)
-    finally:
-        Path(name).unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """``glmserve batch`` and ``glmserve task --lines`` against the application on a scripted engine."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +88,70 @@ def test_a_file_is_answered_into_two_files(url: str, tmp_path: Path) -> None:
     assert "continuing" in call("batch", str(file), "--url", url, "--force").stderr
     printed = call("batch", str(file), "--url", url, "-o", "-", "--force")
     assert [json.loads(text)["custom_id"] for text in printed.stdout.splitlines()] == ["1", "3"]
+
+
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_only_an_earlier_output_is_replaced_and_what_cannot_be_written_is_told_before_the_work(
+    url: str, engine: ScriptedEngine, tmp_path: Path, force: tuple[str, ...]
+) -> None:
+    file = tmp_path / "in.errors.jsonl"
+    file.write_text(line(1))
+    (tmp_path / "kept.jsonl").write_text("kept")
+    (tmp_path / "link").symlink_to("kept.jsonl")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    for name, told in {
+        "in.errors.jsonl": "is the input",
+        "in.jsonl": "in.errors.jsonl is the input",
+        "link": "is a symbolic link to kept.jsonl",
+        "dangling": "is a symbolic link to nowhere",
+        "pipe": "is a named pipe",
+        "nowhere/out": "nowhere is not a folder; create it first",
+        "new/": "the folder does not exist; create it first",
+        "kept.jsonl/out": "kept.jsonl/out cannot be written: Not a directory",
+    }.items():
+        before = sorted((path, path.lstat().st_mode) for path in tmp_path.iterdir())
+        refused = call("batch", str(file), "--url", url, "-o", f"{tmp_path}/{name}", *force)
+        assert refused.exit_code == 2, refused.output
+        assert told in refused.stderr
+        assert sorted((path, path.lstat().st_mode) for path in tmp_path.iterdir()) == before
+    assert not engine.submissions
+    assert (tmp_path / "kept.jsonl").read_text() == "kept"
+    assert file.read_text() == line(1)
+
+
+def test_a_folder_gets_the_usual_name_and_the_null_device_stays_one(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_text("\n".join([line(1), line(2, temperature=9)]))
+    (tmp_path / "sub").mkdir()
+    call("batch", str(file), "--url", url, "-o", f"{tmp_path}/sub/")
+    assert sorted(path.name for path in (tmp_path / "sub").iterdir()) == ["in.errors.jsonl", "in.output.jsonl"]
+    assert (tmp_path / "sub" / "in.output.jsonl").stat().st_mode & 0o777 == 0o666 & ~umask()
+    monkeypatch.chdir(tmp_path / "sub")
+    assert "in.output.jsonl exists" in call("batch", str(file), "--url", url, "-o", ".").stderr
+    for _ in range(2):
+        timed = call("batch", str(file), "--url", url, "-o", os.devnull, "--force")
+        assert "1 answered, 1 failed" in timed.stderr
+    assert Path(os.devnull).is_char_device()
+    assert (tmp_path / "in.errors.jsonl").exists()
+
+
+def test_errors_of_an_earlier_call_do_not_stay_beside_its_output(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_text(line(1, temperature=9))
+    call("batch", str(file), "--url", url)
+    assert (tmp_path / "in.errors.jsonl").exists()
+    file.write_text(line(1))
+    assert call("batch", str(file), "--url", url, "--force").exit_code == 0
+    assert not (tmp_path / "in.errors.jsonl").exists()
+
+
+def umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def test_an_interrupted_command_leaves_its_batch_running(

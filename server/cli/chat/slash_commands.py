@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import click
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from glmserve.cli.client import AnswerStats, SentMessage
 from glmserve.convert.atomic_file import complete_file
@@ -48,6 +48,8 @@ COMMANDS = (
     Command("/help", "", "show this"),
     Command("/exit", "", "leave, as Ctrl-D does"),
 )
+_MOST_BYTES = 64 << 20
+"""Of a conversation; a larger file is none."""
 _KEYS = '''\
 Enter sends. A line that ends with \\ goes on in the next one, as does what begins with """ until """ ends it; in a \
 terminal Alt-Enter begins a new line, and the arrows find what was asked before. Ctrl-C stops an answer.'''
@@ -163,7 +165,7 @@ class Commands:
     def _load(self, name: str) -> str:
         path = _path(name, "/load")
         try:
-            saved = TypeAdapter(_Saved).validate_json(path.read_bytes())
+            saved = _Saved.model_validate_json(_content(path))
         except OSError as error:
             raise CommandProblem(f"{path}: cannot be read ({error.strerror})") from None
         except ValidationError:
@@ -181,8 +183,16 @@ def help_text() -> str:
     return page.getvalue().rstrip()
 
 
+def _content(path: Path) -> bytes:
+    """Return the content of a file, or the part of it that shows it to be no conversation. Raises OSError."""
+    if path.exists() and not path.is_file():
+        return b""  # a device or a pipe may never end
+    with path.open("rb") as file:
+        return file.read(_MOST_BYTES)
+
+
 def _path(name: str, command: str) -> Path:
-    if not name:
+    if not name or name == "-":
         raise CommandProblem(f"{command} needs a file name")
     return Path(name).expanduser()
 
@@ -192,7 +202,7 @@ def _check_own(path: Path) -> None:
     if not path.is_file():
         return  # nothing, or what ``complete_file`` refuses
     try:
-        _Saved.model_validate_json(path.read_bytes())
+        _Saved.model_validate_json(_content(path))
     except ValidationError:
         raise CommandProblem(f"{path} exists and is not a conversation that /save wrote; choose another name") from None
 

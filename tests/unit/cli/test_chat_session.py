@@ -167,6 +167,8 @@ def test_what_is_set_goes_along_until_it_is_taken_back() -> None:
         ("/model huge", "there is no model huge; the models are tiny, large"),
         ("/sysem x", "is /system meant?"),
         ("/save", "/save needs a file name"),
+        ("/save -", "/save needs a file name"),
+        ("/load /dev/zero", "/dev/zero is not a conversation that /save wrote"),
         ("/load /nowhere/at/all", "/nowhere/at/all: cannot be read (No such file"),
         ("/save /nowhere/at/all", "/nowhere/at is not a folder; create it first"),
     ],
