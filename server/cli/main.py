@@ -2,9 +2,11 @@
 
 import errno
 import signal
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from types import MappingProxyType
+from typing import Any
 
 import click
 
@@ -78,21 +80,23 @@ class LazyGroup(click.Group):
             summaries = {name: chinese for name, (chinese, _) in COMMANDS.items()} if speaks_chinese() else _SUMMARIES
             formatter.write_dl([(name, summaries[name]) for name in _COMMANDS])
 
-    def invoke(self, ctx: click.Context) -> object:
-        """Run the command; after Ctrl-C the exit status is 130, as shells expect.
+    def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - click's signature
+        """Run the program; a full disk is an error in one line, as of its output."""
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            click.echo(f"Error: {error.filename or 'the output'}: {error.strerror}", err=True)
+            sys.exit(1)
 
-        Raises:
-            ClickException: the disk was full.
-        """
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; after Ctrl-C the exit status is 130, as shells expect."""
         try:
             return self._invoke(ctx)
         except KeyboardInterrupt:
             click.echo(err=True)
             ctx.exit(_INTERRUPTED)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            raise click.ClickException(f"{error.filename or 'the output'}: {error.strerror}") from None
 
     def _invoke(self, ctx: click.Context) -> object:
         if not speaks_chinese():

@@ -133,6 +133,15 @@ def test_an_error_ends_with_one_line_and_no_traceback(tmp_path: Path) -> None:
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize("command", [("--help",), ("--version",), ("convert", "--help"), ("list",)])
+def test_a_full_disk_under_the_output_is_told_in_one_line(command: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [GLMSERVE, *command], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, "Error: the output: No space left on device\n")
+
+
 def test_bench_measures_a_running_server_and_finds_the_shared_prompt_cached(server_url: str) -> None:
     done = call("bench", "--url", server_url, "--clients", "4", "--max-tokens", "4", "--workload", "shared", "--json")
     new, known = json.loads(done.stdout)
