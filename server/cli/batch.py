@@ -284,7 +284,7 @@ def _outputs(file: Path, given: str | None) -> tuple[Path, Path]:
 
 
 def _check_outputs(paths: Iterable[Path], file: Path, *, force: bool) -> None:
-    """Refuse, before the work, what may not be replaced: no file but an earlier output, and that with --force.
+    """Check, before the work, that nothing but an earlier output is replaced, and that with --force only.
 
     Raises:
         UsageProblem: one of them may not; the message says why.
