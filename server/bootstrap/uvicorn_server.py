@@ -164,9 +164,21 @@ class Server(uvicorn.Server):
         if self._watching is not None:
             await cancel_all((self._watching,))
         await self._drain()
+        self._say_what_it_waits_for()
         ending = asyncio.create_task(self._end_late_ones())
         await super().shutdown(sockets)
         await cancel_all((ending,))
+        if self.force_exit:
+            # Uvicorn leaves it out; the application would then be cancelled, which is logged as a fault.
+            await self.lifespan.shutdown()
+
+    def _say_what_it_waits_for(self) -> None:
+        running, seconds = len(self.server_state.tasks), self._settings.shutdown_seconds
+        if running and seconds and not self.force_exit:
+            log.info(
+                "stopping; %d request%s may run for %d s more (--shutdown-seconds), a second Ctrl-C ends them now",
+                running, "" if running == 1 else "s", seconds,
+            )  # fmt: skip
 
     async def _drain(self) -> None:
         """Answer on while the load balancer notices that this server ends."""

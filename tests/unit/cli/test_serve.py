@@ -2,6 +2,7 @@ import json
 import logging
 import shlex
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from glmserve.__main__ import run
 from glmserve.bootstrap.uvicorn_server import AddressError, base_url, bind, is_public, lan_url
 from glmserve.cli.main import main
 from glmserve.cli.run_server import KEY_PLACEHOLDER, Access, Announced, ready_banner
@@ -216,3 +218,16 @@ def test_no_help_shows_how_it_is_laid_out(words: tuple[str, ...], tmp_path: Path
 
 def test_examples_in_a_help_text_have_a_line_each(tmp_path: Path) -> None:
     assert "\n  glmserve task news - < item.txt\n" in call("task", "--help", cache=tmp_path).output
+
+
+def test_ctrl_c_while_the_code_is_read_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted:
+        def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+            if name == "glmserve.cli.main":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "glmserve.cli.main")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        run()
+    assert ended.value.code == 130
