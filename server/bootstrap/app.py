@@ -116,15 +116,15 @@ def create_app(
     request_metrics = RequestMetrics(metrics)
     renderer = _renderer(clock)
     metrics.register(EngineMetrics(registry))
-    document = partial(openapi_of, app, needs_key=bool(options.keys))
-    pages = (page.create_router(document),) if options.page else ()
+    app.openapi = lambda: openapi_of(app, _routes(routers), needs_key=bool(options.keys))  # type: ignore[method-assign]
+    pages = (page.create_router(app.openapi),) if options.page else ()
     answering = _answering(registry, options)
     service = _batches(options, answering, renderer, request_metrics)
     routers = (*_routers(registry, options, clock, metrics), *answering, *_batch_routers(service), *pages)
     app.router.lifespan_context = _lifespan(registry, options.spans, service)
     for router in routers:
         app.include_router(router)
-    app.add_api_route("/openapi.json", lambda: JSONResponse(document()), include_in_schema=False)
+    app.add_api_route("/openapi.json", lambda: JSONResponse(app.openapi()), include_in_schema=False)
     addresses = Addresses(("/openapi.json", *(route.path for route in _routes(routers))))
     _handle_errors(app, renderer, addresses)
     generating = _generating(routers)

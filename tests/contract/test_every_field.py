@@ -9,7 +9,6 @@ import pytest
 from glmserve.api.common.fields import SamplingFields
 from glmserve.bootstrap.app import ApiOptions, create_app
 from glmserve.chat.tasks.task import Task
-from glmserve.http.openapi import openapi_of
 from glmserve.model_pool.host import ModelHost
 from glmserve.model_pool.registry import ModelRegistry
 from glmserve.model_pool.served_model import EmbeddingModel, ModelCard, RerankModel
@@ -131,7 +130,7 @@ def app_of(engine: ScriptedEngine, *, strict: bool = False):  # type: ignore[no-
     return create_app(registry, ApiOptions(tasks=tasks, strict_fields=strict), clock=lambda: NOW)
 
 
-PAGE: Any = openapi_of(app_of(ScriptedEngine()))
+PAGE: Any = app_of(ScriptedEngine()).openapi()
 SCHEMAS = PAGE["components"]["schemas"]
 
 

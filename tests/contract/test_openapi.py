@@ -24,11 +24,11 @@ class Reply(TypedDict):
     length: int
 
 
-def app_with(*routes: tuple[str, object, object]) -> FastAPI:
+def page_of(*routes: tuple[str, object, object]) -> dict[str, object]:
     app = FastAPI(openapi_url=None)
     for path, reply, body in routes:
         app.add_api_route(path, lambda: None, methods=["POST"], **documented(reply, body, errors=(ModelNotFound,)))
-    return app
+    return openapi_of(app, app.routes)
 
 
 async def test_the_page_is_served_and_every_reference_leads_somewhere(http: httpx.AsyncClient) -> None:
@@ -39,7 +39,7 @@ async def test_the_page_is_served_and_every_reference_leads_somewhere(http: http
 
 
 def test_every_route_says_what_it_gives_and_every_posted_body_what_it_is() -> None:
-    page = openapi_of(make_app(ScriptedEngine()))
+    page = make_app(ScriptedEngine()).openapi()
     for path, operations in page["paths"].items():  # type: ignore[attr-defined]
         for method, operation in operations.items():
             what = f"{method} {path}: documented(…) is missing"
@@ -50,7 +50,7 @@ def test_every_route_says_what_it_gives_and_every_posted_body_what_it_is() -> No
 
 
 def test_a_route_is_documented_by_its_types_and_errors() -> None:
-    page = openapi_of(app_with(("/measure", Reply, Body)))
+    page = page_of(("/measure", Reply, Body))
     operation = page["paths"]["/measure"]["post"]  # type: ignore[index]
     assert operation["requestBody"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Body"}
     assert set(operation["responses"]) == {"200", "400", "401", "404", "413", "429", "431", "500", "503", "504"}
@@ -61,7 +61,7 @@ def test_a_route_is_documented_by_its_types_and_errors() -> None:
 def test_two_types_of_one_name_are_a_mistake() -> None:
     other = create_model("Body", number=(int, ...))
     with pytest.raises(ValueError, match="two schemas have the name Body"):
-        openapi_of(app_with(("/one", Reply, Body), ("/two", Reply, other)))
+        page_of(("/one", Reply, Body), ("/two", Reply, other))
 
 
 async def test_a_chat_request_is_described_with_the_fields_that_are_not_honoured(http: httpx.AsyncClient) -> None:

@@ -21,7 +21,6 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from glmserve.http.openapi import openapi_of
 from tests.conftest import running_server
 from tests.support.api import make_app
 from tests.support.scripted_engine import ScriptedEngine
@@ -40,7 +39,7 @@ QUICK = settings(
 )
 OPERATIONS = [
     (path, method, "requestBody" in operation)
-    for path, methods in openapi_of(make_app(ScriptedEngine()))["paths"].items()  # type: ignore[attr-defined]
+    for path, methods in make_app(ScriptedEngine()).openapi()["paths"].items()  # type: ignore[attr-defined]
     for method, operation in methods.items()
 ]
 
