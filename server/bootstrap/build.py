@@ -19,6 +19,7 @@ from glmserve.batches.service import BatchOptions
 from glmserve.bootstrap.app import ApiOptions, create_app
 from glmserve.bootstrap.engine_config import MODE_FOLDER, PREFIX_FOLDER, ModelPlan, engine_config, saved_prompts
 from glmserve.bootstrap.model_source import ModelSource
+from glmserve.bootstrap.plans import AssemblyError
 from glmserve.chat.prompts.formats import PromptFormat, prompt_format
 from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.prompts.template.format import TemplateFormat
@@ -26,7 +27,7 @@ from glmserve.chat.prompts.template.marks import TemplateFault
 from glmserve.chat.prompts.template.probe import find_traits
 from glmserve.chat.prompts.template.rendering import TemplateSource
 from glmserve.chat.renderer import TemplateRenderer
-from glmserve.chat.tasks.task import Task, task_name
+from glmserve.chat.tasks.task import Task
 from glmserve.chat.tokenizer.encoder_tokenizer import load_encoder_tokenizer
 from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
 from glmserve.config.loader import SettingsError, upstream_key
@@ -124,10 +125,6 @@ log = logging.getLogger(__name__)
 _NO_TASKS: Mapping[str, Task] = MappingProxyType({})
 
 
-class AssemblyError(Exception):
-    """The settings do not fit the models."""
-
-
 @dataclass(frozen=True, slots=True)
 class Assembly:
     """The models and the application that serves them."""
@@ -136,13 +133,32 @@ class Assembly:
     app: FastAPI
 
 
-def assemble(settings: Settings, plans: Sequence[ModelPlan], tasks: Mapping[str, Task] = _NO_TASKS) -> Assembly:
+EngineFactory = Callable[[EngineConfig, ModelPlan], Engine]
+"""Makes the engine of a model, which is not started."""
+
+
+def local_engine(config: EngineConfig, plan: ModelPlan) -> Engine:
+    """Return one engine on this machine, or several behind one."""
+    gpus = config.gpus or list_gpus()
+    count = count_engines(plan.settings.engines, config.device, gpus)
+    if count == 1:
+        return EngineClient(config)
+    return EngineGroup(divide(config, count, list_processors(), gpus))
+
+
+def assemble(
+    settings: Settings,
+    plans: Sequence[ModelPlan],
+    tasks: Mapping[str, Task] = _NO_TASKS,
+    make_engine: EngineFactory = local_engine,
+) -> Assembly:
     """Put the parts together; nothing is loaded yet.
 
     Args:
         settings: all of them.
         plans: one for each model that this server runs itself.
         tasks: the stored prompts.
+        make_engine: makes the engines of these models.
 
     Raises:
         AssemblyError: a prompt format is unknown or not said at all, or a name is there twice or not at all.
@@ -153,49 +169,15 @@ def assemble(settings: Settings, plans: Sequence[ModelPlan], tasks: Mapping[str,
         models = [
             served
             for model in settings.models
-            for served in ((_upstream(model),) if model.upstream else _served(settings, next(local), turn))
+            for served in (
+                (_upstream(model),) if model.upstream else served_models(settings, next(local), turn, make_engine)
+            )
         ]
         registry = ModelRegistry(models, settings.default_model, task_models(models, tasks.values()))
     except (ValueError, EngineUnavailable) as error:
         raise AssemblyError(str(error)) from None
     spans = _span_maker()() if settings.tracing else None
     return Assembly(registry, create_app(registry, replace(api_options(settings, tasks), spans=spans)))
-
-
-def check_names(settings: Settings, sources: Sequence[ModelSource]) -> None:
-    """Check, before anything is converted, that each name means one model.
-
-    Raises:
-        AssemblyError: one means two, or the default model none.
-    """
-    names: set[str] = set()
-    local = zip(settings.local_models, sources, strict=True)
-    each = [(*_own_names(model, source), *model.alias) for model, source in local]
-    each += [(model.public_name, *model.alias) for model in settings.models if model.upstream]
-    for model in each:
-        for name in model:
-            if name in names:
-                raise AssemblyError(f"two served models have the name {name!r}; rename one of them")
-            names.add(name)
-    if settings.default_model and settings.default_model not in names:
-        raise AssemblyError(
-            f"no served model has the name {settings.default_model!r}; served models: {', '.join(sorted(names))}"
-        )
-
-
-def check_pinned_tasks(settings: Settings, sources: Sequence[ModelSource], tasks: Mapping[str, Task]) -> None:
-    """Check that each task that is to be pinned is there. Raises AssemblyError."""
-    each = zip(settings.local_models, sources, strict=True)
-    names = [name for model, source in each for name in _own_names(model, source)]
-    names += [model.public_name for model in settings.models if model.upstream]
-    known = {*tasks, *(task_name(name, task_id) for name in names for task_id in tasks)}
-    for name in settings.pin_task:
-        if name not in known:
-            raise AssemblyError(f"--pin-task {name}: there is no such task; there are: {', '.join(tasks) or 'none'}")
-
-
-def _own_names(model: ModelSettings, source: ModelSource) -> tuple[str, ...]:
-    return (model.name or source.name, *(variant.name for variant in model.variants))
 
 
 def api_options(settings: Settings, tasks: Mapping[str, Task] = _NO_TASKS) -> ApiOptions:
@@ -293,17 +275,25 @@ def load_fitting(path: Path, prompt_format: PromptFormat, name: str) -> LlamaTok
     return tokenizer
 
 
-def _served(settings: Settings, plan: ModelPlan, turn: asyncio.Lock) -> Iterator[NamedModel]:
-    """Yield the model and its variants, which share one engine."""
+def served_models(
+    settings: Settings, plan: ModelPlan, turn: asyncio.Lock, make_engine: EngineFactory
+) -> Iterator[NamedModel]:
+    """Yield the model and its variants, which share one engine.
+
+    Raises:
+        AssemblyError: a setting does not fit the model.
+        ValueError: its prompt format cannot be used.
+        EngineUnavailable: no process that renders templates can be started.
+    """
     if plan.facts.embeds:
-        yield _encoder(plan, turn, settings.cache_dir / MODE_FOLDER)
+        yield _encoder(plan, turn, settings.cache_dir / MODE_FOLDER, make_engine)
         return
     card = _card(plan)
     prompt_format = make_prompt_format(plan)
     state_bytes = int(settings.pinned_disk_mb * 1e6)
     states = settings.cache_dir / PREFIX_FOLDER
     config = engine_config(plan, states, state_bytes, settings.cache_dir / MODE_FOLDER, saved_prompts(settings))
-    engine = _engine(replace(config, end_tokens=prompt_format.end_tokens), plan.settings.engines)
+    engine = make_engine(replace(config, end_tokens=prompt_format.end_tokens), plan)
     host = ModelHost(
         engine,
         partial(load_fitting, plan.facts.path, prompt_format, card.prompt_format),
@@ -338,23 +328,16 @@ def _upstream(model: ModelSettings) -> UpstreamModel:
     return UpstreamModel(card, Upstream(place))
 
 
-def _engine(config: EngineConfig, engines: str) -> Engine:
-    """Return one engine, or several behind one."""
-    gpus = config.gpus or list_gpus()
-    count = count_engines(engines, config.device, gpus)
-    if count == 1:
-        return EngineClient(config)
-    return EngineGroup(divide(config, count, list_processors(), gpus))
-
-
-def _encoder(plan: ModelPlan, turn: asyncio.Lock, mode_dir: Path) -> EmbeddingModel | RerankModel:
+def _encoder(
+    plan: ModelPlan, turn: asyncio.Lock, mode_dir: Path, make_engine: EngineFactory
+) -> EmbeddingModel | RerankModel:
     """Return an embedding model or a reranker. Raises AssemblyError where variants of it are asked for."""
     if plan.settings.variants:
         raise AssemblyError(f"{plan.facts.path.name} is an embedding model or reranker, which cannot have variants")
     name = plan.settings.name or plan.source.name
     card = ModelCard(name, int(time.time()), plan.settings.alias, prompt_format="")
     load = partial(load_encoder_tokenizer, plan.facts.path)
-    engine = _engine(engine_config(plan, mode_dir=mode_dir), plan.settings.engines)
+    engine = make_engine(engine_config(plan, mode_dir=mode_dir), plan)
     host = ModelHost(engine, load, load_policy(plan.settings), turn=turn)
     return RerankModel(card, host) if plan.facts.ranks else EmbeddingModel(card, host)
 

@@ -17,6 +17,7 @@ from glmserve.config.chinese import speaks_chinese
 _COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "serve": "glmserve.cli.serve:serve",
+        "cluster": "glmserve.cli.cluster:cluster",
         "convert": "glmserve.convert.cli:convert",
         "pull": "glmserve.cli.pull:pull",
         "list": "glmserve.cli.list:list_models",
@@ -35,6 +36,7 @@ _COMMANDS: Mapping[str, str] = MappingProxyType(
 _SUMMARIES: Mapping[str, str] = MappingProxyType(
     {
         "serve": "Serve models over HTTP.",
+        "cluster": "Serve models on a Ray cluster.",
         "convert": "Convert a checkpoint folder to a GGUF file.",
         "pull": "Download a model and convert it for serve.",
         "list": "List the models on this machine.",

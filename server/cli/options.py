@@ -1,6 +1,6 @@
 """Options of the commands, made from the fields of ``Settings``; completion in a shell; the output of tables."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from rich.console import Console
 
 from glmserve.config.loader import SettingsError, flag_name, key_variable, load_settings, variable_name
-from glmserve.config.schema import FLAGS, OF_PULL, Settings
+from glmserve.config.schema import FLAGS, OF_CLUSTER, OF_ONE_SERVER, OF_PULL, Settings
 from glmserve.convert.type_names import usual_name
 from glmserve.models.catalog import CATALOG
 
@@ -54,9 +54,18 @@ def client_key(given: Sequence[str]) -> str:
 
 
 def settings_options(command: _Command) -> _Command:
-    """Give ``command`` a flag for each setting, and ``--config``."""
+    """Give ``command`` a flag for each setting of a server, and ``--config``."""
+    return _with_flags(command, without=("model", *OF_PULL, *OF_CLUSTER))  # the first is the argument MODEL
+
+
+def cluster_options(command: _Command) -> _Command:
+    """Give ``command`` a flag for each setting of a cluster, and ``--config``."""
+    return _with_flags(command, without=("model", *OF_PULL, *OF_ONE_SERVER))
+
+
+def _with_flags(command: _Command, without: Collection[str]) -> _Command:
     for name in reversed(FLAGS):
-        if name not in ("model", *OF_PULL):  # the first is the argument MODEL
+        if name not in without:
             command = _option(name, Settings.model_fields[name])(command)
     return _config_option(command)
 

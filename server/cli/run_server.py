@@ -19,16 +19,16 @@ from queue import Queue
 import click
 from rich.console import Console
 
-from glmserve.bootstrap.build import Assembly, AssemblyError, api_options, assemble, check_names, check_pinned_tasks
-from glmserve.bootstrap.engine_config import ModelPlan, PinnedFileError, pinned_prompts, pinned_tasks
+from glmserve.bootstrap.build import Assembly, api_options, assemble
+from glmserve.bootstrap.engine_config import PinnedFileError
 from glmserve.bootstrap.model_source import (
     ModelSource,
     UnknownModelError,
-    check_model,
     check_variants,
     convert_source,
     find_source,
 )
+from glmserve.bootstrap.plans import AssemblyError, plan_models
 from glmserve.bootstrap.uvicorn_server import (
     AddressError,
     Progress,
@@ -39,7 +39,7 @@ from glmserve.bootstrap.uvicorn_server import (
     lan_url,
     waiting_room,
 )
-from glmserve.chat.tasks.loader import TaskFileError, load_tasks
+from glmserve.chat.tasks.loader import TaskFileError
 from glmserve.cli.options import UsageProblem, read_settings
 from glmserve.cli.texts.chinese import say
 from glmserve.compat.legacy import BAICHUAN, CHATGLM, Contract
@@ -256,19 +256,14 @@ def prepare(settings: Settings, listener: socket.socket | None = None) -> Assemb
         ClickException: it cannot be converted, which may work at another time.
     """
     sources = [locate(model, settings.cache_dir) for model in settings.local_models]
-    try:
-        check_names(settings, sources)
-        tasks = load_tasks(settings.prompts, builtin=settings.builtin_tasks)
-        check_pinned_tasks(settings, sources, tasks)
-        pinned = [
-            (*pinned_prompts(model), *pinned_tasks(model, model.name or source.name, tasks.values(), settings.pin_task))
-            for model, source in zip(settings.local_models, sources, strict=True)
-        ]
+
+    def convert(missing: Sequence[ModelSource]) -> None:
         api_options(settings)  # a faulty key should show before a model is converted
-        _convert_all([source for source in sources if source.needs_conversion], listener, tell=not settings.needs_key)
-        each = zip(settings.local_models, sources, pinned, strict=True)
-        plans = [ModelPlan(model, source, check_model(model, source), pin) for model, source, pin in each]
-        return assemble(settings, plans, tasks)
+        _convert_all(missing, listener, tell=not settings.needs_key)
+
+    try:
+        plans = plan_models(settings, sources, convert)
+        return assemble(settings, plans.models, plans.tasks)
     except (AssemblyError, PinnedFileError, TaskFileError) as error:
         raise UsageProblem(str(error)) from None
     except (CheckpointError, UnsupportedModelError, VocabularyError, AdapterError, ModelLoadError) as error:

@@ -19,6 +19,7 @@ from glmserve.config.values import (
     as_engines,
     as_list,
     as_quant,
+    as_replicas,
     check_hosts,
     check_origins,
     check_upstream,
@@ -131,6 +132,20 @@ class ModelDefaults(_Checked):
     )
     max_restarts: int = Field(
         5, ge=0, description="Maximum number of restarts in a row; after that the engine is failed."
+    )
+    replicas: Annotated[str, BeforeValidator(as_replicas)] = Field(
+        "1",
+        description="Number of engine replicas of the model in a cluster, or the least and the most of them, such as "
+        "1-4.",
+    )
+    replica_cpus: float = Field(
+        0.0, ge=0, description="Cores of each replica in a cluster; 0 asks for as many as threads says, or for one."
+    )
+    replica_gpus: float = Field(
+        0.0, ge=0, description="GPUs of each replica in a cluster; 0 asks for those that device names."
+    )
+    replica_memory_mb: float = Field(
+        0.0, ge=0, description="Memory of each replica in a cluster in MB; 0 goes by the size of the model file."
     )
     max_output_tokens: int = Field(
         0, ge=0, description="Upper limit of an answer's tokens for all requests; 0 sets none but the context."
@@ -290,6 +305,19 @@ class Settings(ModelDefaults):
     drain_seconds: float = Field(
         0.0, ge=0, description="Seconds before that in which /health returns 503 and requests are still accepted."
     )
+    api_replicas: int = Field(
+        1,
+        ge=1,
+        description="Number of API replicas in a cluster. With several there are no batches and no stored responses, "
+        "and the limits of keys are for each.",
+    )
+    api_cpus: float = Field(1.0, ge=0, description="Cores of each API replica in a cluster.")
+    scale_up_seconds: float = Field(
+        10.0, ge=0, description="Seconds of more requests than places after which a cluster starts another replica."
+    )
+    scale_down_seconds: float = Field(
+        300.0, ge=0, description="Seconds of fewer requests after which a cluster stops a replica."
+    )
     log_level: LogLevel = Field(LogLevel.INFO, description="Lowest level that is logged.")
     log_format: LogFormat = Field(LogFormat.TEXT, description="Format of the log: text for people, JSON for programs.")
     log_prompts: bool = Field(
@@ -324,3 +352,12 @@ FLAGS = tuple(name for name in Settings.model_fields if name != "models")
 
 OF_PULL = ("hub",)
 """Settings that `pull` alone has a flag for."""
+
+OF_CLUSTER = (
+    "replicas", "replica_cpus", "replica_gpus", "replica_memory_mb", "api_replicas", "api_cpus", "scale_up_seconds",
+    "scale_down_seconds",
+)  # fmt: skip
+"""Settings that `cluster` alone has flags for."""
+
+OF_ONE_SERVER = ("load", "idle_seconds", "stall_seconds")
+"""Settings that mean nothing in a cluster, which loads the models and has the connections."""

@@ -137,3 +137,20 @@ def as_engines(value: object) -> object:
 
 
 _MOST_ENGINES = 64
+_REPLICAS = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?")
+
+
+def as_replicas(value: object) -> object:
+    """Return the usual form of a number of replicas. Raises PydanticCustomError."""
+    text = str(value).replace(" ", "")
+    if not _REPLICAS.fullmatch(text) or not 1 <= replica_bounds(text)[0] <= replica_bounds(text)[1]:
+        raise PydanticCustomError(
+            "replicas", "Input should be a number such as 2, or the least and the most such as 1-4"
+        )
+    return text
+
+
+def replica_bounds(replicas: str) -> tuple[int, int]:
+    """Return the least and the most of a number of replicas in its usual form."""
+    least, _, most = replicas.partition("-")
+    return int(least), int(most or least)

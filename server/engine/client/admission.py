@@ -77,6 +77,10 @@ class AdmissionController:
     def __len__(self) -> int:
         return len(self._inside)
 
+    def resize(self, running: int, waiting: int) -> None:
+        """Allow so many from now on; nobody has to leave."""
+        self._running, self._waiting = running, waiting
+
     def enter(self, request_id: int, caller: Caller, now: float) -> None:
         """Let a request in, until it leaves. Raises QueueFull, as ``check`` does."""
         self.check(caller, now)

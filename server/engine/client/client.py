@@ -15,13 +15,12 @@ from glmserve.engine.client.admission import check_fit
 from glmserve.engine.client.compute_modes import EngineModes
 from glmserve.engine.client.grammar_validator import GrammarValidator
 from glmserve.engine.client.kernel_choice import KernelTrial
-from glmserve.engine.client.output_stream import OutputStream, RequestOutputQueue
+from glmserve.engine.client.output_stream import OutputStream, RequestOutputQueue, vectors_of
 from glmserve.engine.client.process import WorkerProcess
 from glmserve.engine.client.request_tracker import RequestTracker, Siblings
 from glmserve.engine.client.supervision import FileWatch, Restarts, StatusBoard, Watchdog
 from glmserve.engine.config import EngineConfig
 from glmserve.engine.errors import (
-    DecodeFailed,
     EngineDied,
     EngineError,
     EngineUnavailable,
@@ -31,7 +30,6 @@ from glmserve.engine.interface import ANYBODY, Caller, EngineState, EngineStatus
 from glmserve.engine.messages import (
     Abort,
     Embed,
-    Embedded,
     EngineInfo,
     EngineStats,
     FromWorker,
@@ -147,18 +145,7 @@ class EngineClient:
         with self._requests.let_in(caller) as request_id:
             process = await self._ready_process()
             outcomes = self._enter(Embed(request_id, inputs, caller.id, caller.background), process)
-        finished = False
-        try:
-            outcome = await outcomes.get()
-            finished = True
-        finally:
-            outcomes.on_end(finished)
-        if isinstance(outcome, EngineError):
-            raise outcome
-        assert isinstance(outcome, Embedded), outcome
-        if outcome.error:
-            raise DecodeFailed(f"this request failed in the engine: {outcome.error}")
-        return outcome.vectors
+        return await vectors_of(outcomes)
 
     async def _ready_process(self) -> WorkerProcess:
         """Return the process, waiting for one that restarts. Raises EngineUnavailable."""

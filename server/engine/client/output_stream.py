@@ -1,7 +1,7 @@
 """The outputs of requests, joined over the processes that computed them, on their way to readers who may be slower."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextvars import copy_context
 from dataclasses import replace
 
@@ -51,7 +51,7 @@ class AnswerSoFar:
         self._scores_to_skip = 0 if self.token_ids else self._scores
         prompt = (*request.prompt_ids, *self.token_ids)
         params = params_after(request.params, len(self.token_ids))
-        return replace(request, prompt_ids=prompt, params=params, answered=len(self.token_ids))
+        return replace(request, prompt_ids=prompt, params=params, answered=request.answered + len(self.token_ids))
 
     def _joined(self, output: StepOutput, before: StepOutput) -> StepOutput:
         return replace(
@@ -117,6 +117,11 @@ class RequestOutputQueue:
         """Wait for the next one."""
         return await self._queue.get()
 
+    def ready(self) -> Iterator[Outcome]:
+        """Yield the ones that are there already."""
+        while not self._queue.empty():
+            yield self._queue.get_nowait()
+
 
 class OutputStream(AsyncGenerator[StepOutput, None]):
     """The outputs of one sequence. Not a generator function: an unstarted generator cannot be closed."""
@@ -159,3 +164,19 @@ def _checked(outcome: Outcome) -> StepOutput:
     if outcome.finish_reason is FinishReason.ERROR:
         raise DecodeFailed(f"this request failed in the engine: {outcome.error}")
     return outcome
+
+
+async def vectors_of(outcomes: RequestOutputQueue) -> tuple[bytes, ...]:
+    """Wait for the vectors of a request. Raises EngineError."""
+    finished = False
+    try:
+        outcome = await outcomes.get()
+        finished = True
+    finally:
+        outcomes.on_end(finished)
+    if isinstance(outcome, EngineError):
+        raise outcome
+    assert isinstance(outcome, Embedded), outcome
+    if outcome.error:
+        raise DecodeFailed(f"this request failed in the engine: {outcome.error}")
+    return outcome.vectors

@@ -67,6 +67,11 @@ class RequestTracker:
         """How many there are."""
         return len(self._open)
 
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Of the requests."""
+        return tuple(self._open)
+
     def check_room(self, caller: Caller) -> None:
         """Raise QueueFull where a request of ``caller`` would be rejected."""
         self._admission_of(caller).check(caller, self._clock())
@@ -177,6 +182,27 @@ class RequestTracker:
         """Send all open requests to a fresh process."""
         for outcomes in self._open.values():
             self._send(outcomes, send)
+
+    def send_again(
+        self, request_id: int, error: EngineError, send: Callable[[ToWorker], None], *, refused: bool = False
+    ) -> None:
+        """Send one request to another engine, as its own has lost it, or end it with ``error`` where it may not go on.
+
+        ``refused``: its engine did not take it at all, so that this was no try.
+        """
+        if (outcomes := self._open.get(request_id)) is None:
+            return
+        outcomes.sent -= refused
+        if not self._may_go_on(outcomes):
+            self.end(error, (request_id,))
+            return
+        outcomes.lost_at = self._clock() if outcomes.lost_at is None else outcomes.lost_at
+        self._send(outcomes, send)
+
+    def resize(self, parallel: int, max_waiting: int) -> None:
+        """Change how many requests may run and wait; none that was let in has to leave."""
+        self._admission.resize(parallel, max_waiting)
+        self._background.resize(parallel, max(parallel, max_waiting))
 
     def spend(self) -> None:
         """Exclude the present requests from being sent again."""

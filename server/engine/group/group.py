@@ -38,7 +38,7 @@ class EngineGroup:
         self.members = tuple(
             EngineClient(config, load, _Siblings(self, number)) for number, config in enumerate(configs)
         )
-        self._router = PrefixRouter(len(configs))
+        self._router = PrefixRouter(range(len(configs)))
 
     @property
     def status(self) -> EngineStatus:
@@ -82,7 +82,7 @@ class EngineGroup:
 
     async def start(self) -> None:
         """Start loading; returns at once."""
-        self._router = PrefixRouter(len(self.members))
+        self._router = PrefixRouter(range(len(self.members)))
         for member in self.members:
             await member.start()
 
@@ -160,6 +160,16 @@ class EngineGroup:
                 return True
         return False
 
+    def adopt(self, outcomes: RequestOutputQueue) -> bool:
+        """Compute a request that was admitted elsewhere; False where no engine takes one now."""
+        request = outcomes.request
+        key = _key(request) if isinstance(request, Submit) else PromptKey(())
+        for number in self._order(key):
+            if self.members[number].adopt(outcomes):
+                self.note(number, key)
+                return True
+        return False
+
     def note(self, number: int, key: PromptKey) -> None:
         """Note that this engine has computed ``key``, or is to."""
         self._router.resize(number, self.members[number].info.cache_cells)
@@ -197,5 +207,5 @@ class _Siblings:
 _FIGURES = fields(EngineStats)
 
 
-def _key(request: Submit, token_ids: Sequence[int]) -> PromptKey:
+def _key(request: Submit, token_ids: Sequence[int] = ()) -> PromptKey:
     return PromptKey((*request.prompt_ids, *token_ids), request.variant, request.scope)

@@ -7,8 +7,9 @@ nothing else: the engine's own cache decides what is reused.
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from glmserve.engine.messages import EVERYBODY, PrefixScope
 
@@ -58,22 +59,30 @@ class _Engine:
         return next((index for index, block in enumerate(blocks) if block not in self.blocks), len(blocks))
 
 
-class PrefixRouter:
-    """Remembers the prompts of each engine, by its number."""
+EngineKey = TypeVar("EngineKey", bound=Hashable)
+"""What tells engines apart: a number, or a name."""
 
-    def __init__(self, engines: int) -> None:
-        """Know ``engines`` of them; nothing was sent to any."""
-        self._engines = [_Engine() for _ in range(engines)]
 
-    def resize(self, engine: int, cache_cells: int) -> None:
+class PrefixRouter(Generic[EngineKey]):
+    """Remembers the prompts of each engine."""
+
+    def __init__(self, engines: Iterable[EngineKey] = ()) -> None:
+        """Know ``engines``; nothing was sent to any."""
+        self._engines = {engine: _Engine() for engine in engines}
+
+    def keep(self, engines: Collection[EngineKey]) -> None:
+        """Know these ``engines`` from now on: new ones have nothing cached, and all others are gone."""
+        self._engines = {engine: self._engines.get(engine) or _Engine() for engine in engines}
+
+    def resize(self, engine: EngineKey, cache_cells: int) -> None:
         """Note the size of an engine's cache."""
         self._engines[engine].room = cache_cells // BLOCK
 
-    def forget(self, engine: int) -> None:
+    def forget(self, engine: EngineKey) -> None:
         """The cache of an engine is empty: its process ended."""
         self._engines[engine].blocks.clear()
 
-    def note(self, engine: int, key: PromptKey) -> None:
+    def note(self, engine: EngineKey, key: PromptKey) -> None:
         """An engine computes a prompt, or has computed an answer to it, which ``key`` then has at its end."""
         known = self._engines[engine]
         # A beginning is used whenever what follows it is, so it stays for longer.
@@ -83,12 +92,14 @@ class PrefixRouter:
         while len(known.blocks) > known.room:
             known.blocks.popitem(last=False)
 
-    def order(self, key: PromptKey, loads: Mapping[int, int]) -> list[int]:
+    def order(self, key: PromptKey, loads: Mapping[EngineKey, int]) -> list[EngineKey]:
         """Return the engines for a prompt, the best one first; ``loads`` has the requests of each that may be asked."""
         blocks = key.blocks()
         limit = math.ceil(BOUND * (sum(loads.values()) + 1) / max(1, len(loads))) + SLACK
         return sorted(loads, key=lambda engine: (loads[engine] >= limit, *self._cost(engine, blocks, key, loads)))
 
-    def _cost(self, engine: int, blocks: Sequence[int], key: PromptKey, loads: Mapping[int, int]) -> tuple[int, int]:
+    def _cost(
+        self, engine: EngineKey, blocks: Sequence[int], key: PromptKey, loads: Mapping[EngineKey, int]
+    ) -> tuple[int, int]:
         uncached = len(key.prompt_ids) - BLOCK * self._engines[engine].match(blocks)
         return uncached + TOKENS_OF_A_REQUEST * loads[engine], loads[engine]

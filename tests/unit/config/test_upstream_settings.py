@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from glmserve.bootstrap.build import AssemblyError, assemble, check_names
+from glmserve.bootstrap.build import assemble
+from glmserve.bootstrap.plans import AssemblyError, check_names
 from glmserve.config.loader import SettingsError, load_settings, upstream_key
 from glmserve.config.schema import Settings
 from glmserve.model_pool.upstream_model import UpstreamModel

@@ -7,8 +7,8 @@ SYSTEM = tuple(range(1000, 1000 + 20 * BLOCK))
 IDLE = {0: 0, 1: 0}
 
 
-def router(cells: int = 100_000, engines: int = 2) -> PrefixRouter:
-    made = PrefixRouter(engines)
+def router(cells: int = 100_000, engines: int = 2) -> PrefixRouter[int]:
+    made = PrefixRouter(range(engines))
     for engine in range(engines):
         made.resize(engine, cells)
     return made

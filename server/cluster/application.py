@@ -1,0 +1,163 @@
+"""The application for Ray Serve: a deployment of the API, and one of engine replicas for each model."""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from pathlib import Path
+
+from fastapi import FastAPI
+from ray import serve
+from ray.serve import Application
+from ray.serve.config import RequestRouterConfig
+from ray.serve.handle import DeploymentHandle
+
+from glmserve.bootstrap.build import assemble
+from glmserve.bootstrap.engine_config import ModelPlan
+from glmserve.bootstrap.model_source import UnknownModelError, find_source
+from glmserve.cluster.engine import ClusterEngine
+from glmserve.cluster.files import plan_here
+from glmserve.cluster.handle import RayReplicas
+from glmserve.cluster.messages import Answer, Ask, Report
+from glmserve.cluster.placement import as_placed, place, scaling
+from glmserve.cluster.ray_router import CELLS, TokenRouter
+from glmserve.cluster.replica import EngineReplica
+from glmserve.config.loader import load_settings
+from glmserve.config.schema import ModelSettings, Settings
+from glmserve.config.values import Load
+from glmserve.engine.config import EngineConfig
+from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.gguf.gguf_check import check_gguf
+from glmserve.engine.interface import Engine
+from glmserve.engine.messages import Pin
+from glmserve.observability.logging import configure_logging
+
+_API = "api"
+_CHARACTERS = re.compile(r"[^A-Za-z0-9_.-]+")
+
+
+class EngineDeployment:
+    """``EngineReplica`` with the methods that Ray Serve calls."""
+
+    async def __init__(self, settings: Settings, model: ModelSettings) -> None:  # type: ignore[misc]  # Ray awaits it
+        """Load the model: a replica is there once it takes requests."""
+        self._replica = EngineReplica(settings, model, serve.get_replica_context().replica_id.unique_id)
+        await self._replica.load()
+
+    async def answer(self, ask: Ask) -> AsyncGenerator[Answer, None]:
+        """See ``EngineReplica.answer``."""
+        answers = self._replica.answer(ask)
+        try:
+            async for answer in answers:
+                yield answer
+        finally:
+            await answers.aclose()
+
+    async def report(self) -> Report:
+        """See ``EngineReplica.report``."""
+        return self._replica.report()
+
+    async def pin(self, pins: Sequence[Pin]) -> None:
+        """See ``EngineReplica.pin``."""
+        self._replica.pin(pins)
+
+    async def check_health(self) -> None:
+        """Raise where the cluster should replace the replica."""
+        self._replica.check_health()
+
+    async def record_replica_metadata(self) -> Mapping[str, int]:
+        """Tell the routers how much this replica can have cached."""
+        return {CELLS: self._replica.info.cache_cells}
+
+    async def __del__(self) -> None:
+        """End the engine process."""
+        await self._replica.stop()
+
+
+class ApiDeployment:
+    """The application with all dialects, on engines of the cluster."""
+
+    async def __init__(  # type: ignore[misc]  # Ray awaits it
+        self, settings: Settings, engines: Sequence[DeploymentHandle]
+    ) -> None:
+        """Find the files, which the tokenizers need, and put the application together."""
+        configure_logging(settings.log_level, settings.log_format, with_texts=settings.log_prompts)
+        self._settings = settings
+        self._engines = dict(zip(settings.local_models, engines, strict=True))
+        plans = await asyncio.to_thread(plan_here, settings)
+        self._app = assemble(settings, plans.models, plans.tasks, self._engine).app
+
+    def _engine(self, config: EngineConfig, plan: ModelPlan) -> Engine:
+        replicas = RayReplicas(self._engines[plan.settings], serve.get_replica_context().app_name)
+        return ClusterEngine(replicas, config, self._settings.api_replicas)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return self._app
+
+
+def build(settings: Settings) -> Application:
+    """Return the application that serves ``settings``. Reads the headers of the model files that are here already."""
+    settings = _for_cluster(settings)
+    engines = [
+        _engines(settings, model, name) for model, name in zip(settings.local_models, _names(settings), strict=True)
+    ]
+    api = serve.deployment(serve.ingress()(ApiDeployment)).options(
+        name=_API,
+        num_replicas=settings.api_replicas,
+        max_ongoing_requests=settings.max_connections,
+        ray_actor_options={"num_cpus": settings.api_cpus},
+        graceful_shutdown_timeout_s=settings.drain_seconds + settings.shutdown_seconds,
+    )
+    return api.bind(settings, engines)
+
+
+def application(arguments: Mapping[str, str]) -> Application:
+    """Return the application for a config file of `serve`: ``arguments`` are settings, and ``config`` a TOML file.
+
+    Raises:
+        SettingsError: a setting is unknown or has a value that it cannot have.
+    """
+    given = dict(arguments)
+    config = given.pop("config", None)
+    return build(load_settings(given, config_file=Path(config) if config else None))
+
+
+def _for_cluster(settings: Settings) -> Settings:
+    """Return the settings of the API: models are loaded and unloaded by the cluster."""
+    always = {"load": Load.START, "idle_seconds": 0.0}
+    models = tuple(as_placed(model).model_copy(update=always) for model in settings.models)
+    alone = {} if settings.api_replicas == 1 else {"batch_store_mb": 0.0, "response_store_mb": 0.0}
+    return settings.model_copy(update={"models": models, **alone})
+
+
+def _engines(settings: Settings, model: ModelSettings, name: str) -> Application:
+    scaled = scaling(settings, model)
+    return (
+        serve.deployment(EngineDeployment)
+        .options(
+            name=name,
+            ray_actor_options=dict(_placement(settings, model)),
+            request_router_config=RequestRouterConfig(request_router_class=TokenRouter),
+            graceful_shutdown_timeout_s=settings.request_timeout or 3600.0,
+            health_check_period_s=5.0,
+            **scaled.options,
+        )
+        .bind(settings, model)
+    )
+
+
+def _placement(settings: Settings, model: ModelSettings) -> Mapping[str, float]:
+    """Return what a replica asks for; by the model's file, where it is here already."""
+    try:
+        facts = check_gguf(find_source(model.model, model.quant, settings.cache_dir).gguf)
+    except (UnknownModelError, ModelLoadError):
+        return place(model, 0, 0, 0).actor_options
+    return place(model, facts.size_bytes, facts.kv_bytes_per_token, facts.context_train).actor_options
+
+
+def _names(settings: Settings) -> Sequence[str]:
+    """Return a name for each deployment."""
+    names: list[str] = []
+    for number, model in enumerate(settings.local_models, 1):
+        wanted = _CHARACTERS.sub("-", model.name or Path(model.model or "embedded").name).strip("-") or "model"
+        names.append(wanted if wanted not in (*names, _API) else f"{wanted}-{number}")
+    return names

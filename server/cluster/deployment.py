@@ -1,0 +1,48 @@
+"""Brings the application onto a cluster, for the command ``glmserve cluster``."""
+
+import click
+import ray
+from ray import serve
+
+from glmserve.bootstrap.build import api_options
+from glmserve.cluster.application import build
+from glmserve.config.schema import Settings
+from glmserve.observability.logging import configure_logging
+
+NAME = "glmserve"
+"""Of the application."""
+
+
+class Cluster:
+    """A Ray cluster, and the application on it."""
+
+    def __init__(self, settings: Settings, address: str | None) -> None:
+        """Connect to the cluster at ``address``, to the one of this machine, or start one here.
+
+        Raises:
+            ClickException: there is none at that address, or none could be started.
+        """
+        configure_logging(settings.log_level, settings.log_format, with_texts=settings.log_prompts)
+        self._settings = settings
+        try:
+            ray.init(address=address, namespace="serve", log_to_driver=True, ignore_reinit_error=True)
+        except Exception as error:  # a plain one, where it could not be started
+            what = f"the Ray cluster {address} cannot be reached" if address else "no Ray cluster could be started here"
+            raise click.ClickException(f"{what}: {error}") from None
+
+    def deploy(self) -> None:
+        """Deploy the application, in place of an older one, and wait until it is ready.
+
+        Raises:
+            ClickException: it cannot be deployed.
+        """
+        api_options(self._settings)  # a faulty key should show before anything is started
+        serve.start(proxy_location="EveryNode", http_options={"host": self._settings.host, "port": self._settings.port})
+        try:
+            serve.run(build(self._settings), name=NAME, route_prefix="/")
+        except RuntimeError as error:
+            raise click.ClickException(str(error)) from None
+
+    def delete(self) -> None:
+        """End the application."""
+        serve.delete(NAME)

@@ -1,0 +1,296 @@
+"""The engine replicas of one model behind the interface of one engine. Belongs to one event loop.
+
+A request is admitted here and sent to a replica. When that ends, the request goes to another one: a waiting one from
+its beginning, an answer from where it was.
+"""
+
+import asyncio
+import contextvars
+import logging
+import math
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from dataclasses import fields, replace
+from typing import Protocol
+
+from glmserve.cluster.messages import Answer, Ask, Begun, Ended, Outputs, ReplicaLost, Report
+from glmserve.engine.client.admission import check_fit
+from glmserve.engine.client.grammar_validator import GrammarValidator
+from glmserve.engine.client.output_stream import OutputStream, vectors_of
+from glmserve.engine.client.request_tracker import RequestTracker
+from glmserve.engine.client.supervision import StatusBoard
+from glmserve.engine.config import EngineConfig
+from glmserve.engine.errors import EngineDied, EngineUnavailable, GrammarRejected
+from glmserve.engine.interface import ANYBODY, Caller, EngineState, EngineStatus
+from glmserve.engine.messages import Embed, EngineInfo, EngineStats, Pin, StepOutput, Submit, ToWorker
+from glmserve.engine.params import Grammar, SamplingParams
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
+"""Between two looks at the replicas."""
+_FIGURES = fields(EngineStats)
+
+
+class Replicas(Protocol):
+    """The engine replicas of one model, wherever they are."""
+
+    def ask(self, ask: Ask) -> AsyncGenerator[Answer, None]:
+        """Yield the answers of the replica that is chosen for a request. Raises ReplicaLost. Closing it aborts."""
+
+    async def reports(self) -> Sequence[Report] | None:
+        """Return a report of each replica that answers; None where that could not be found out."""
+
+    async def failure(self) -> str:
+        """Return why no replica can be started; empty where that is still being tried."""
+
+    async def pin(self, pins: Sequence[Pin]) -> None:
+        """Have each replica keep these beginnings of prompts in its cache."""
+
+
+class ClusterEngine:
+    """Implements ``glmserve.engine.interface.Engine`` over replicas."""
+
+    def __init__(self, replicas: Replicas, config: EngineConfig, sharers: int = 1) -> None:
+        """Nothing is asked yet.
+
+        Args:
+            replicas: of the model.
+            config: what each of them gets.
+            sharers: how many API replicas send requests to them: each admits its share.
+        """
+        self._replicas = replicas
+        self._config = config
+        self._sharers = sharers
+        self._life = StatusBoard()
+        self._reports: dict[str, Report] = {}
+        self._info: EngineInfo | None = None
+        self._requests = RequestTracker(config.parallel, config.max_waiting, self._forget, resume=config.resume)
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._refused_by: dict[int, set[str]] = {}
+        self._lost: set[str] = set()
+        self._pins: dict[Pin, None] = {}
+        self._checker: GrammarValidator | None = None
+        self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def status(self) -> EngineStatus:
+        """READY where any replica is."""
+        return self._life.status
+
+    @property
+    def info(self) -> EngineInfo:
+        """Capabilities of all replicas together. Raises EngineUnavailable before the first one has loaded."""
+        if self._info is None:
+            raise EngineUnavailable(self._life.unavailable())
+        return self._info
+
+    @property
+    def stats(self) -> EngineStats:
+        """The sums of the latest reports."""
+        each = [report.stats for report in self._reports.values()]
+        return EngineStats(**{field.name: sum(getattr(stats, field.name) for stats in each) for field in _FIGURES})
+
+    @property
+    def restarts_total(self) -> int:
+        """Number of replicas that were lost while they had requests, and of restarts within the present ones."""
+        return len(self._lost) + sum(report.restarts_total for report in self._reports.values())
+
+    @property
+    def resumed_total(self) -> int:
+        """How many answers another process went on with."""
+        return self._requests.resumed_total + sum(report.resumed_total for report in self._reports.values())
+
+    async def start(self) -> None:
+        """Begin to look at the replicas; the cluster starts them."""
+        if self._life.status.state is EngineState.STOPPED:
+            await self._life.set(EngineState.LOADING, "its replicas are starting")
+            self._watching = asyncio.create_task(self._watch())
+
+    async def wait_ready(self, timeout: float) -> None:
+        """Wait until READY, at most ``timeout`` seconds. Raises EngineUnavailable or ModelLoadError."""
+        await self._life.wait_ready(timeout)
+
+    async def submit(
+        self, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str = "", caller: Caller = ANYBODY
+    ) -> AsyncGenerator[StepOutput, None]:
+        """Queue a sequence; see ``Engine.submit``."""
+        with self._requests.let_in(caller) as request_id:
+            if params.grammar is not None:
+                await self.check_grammar(params.grammar, caller)
+            await self._wait_for_replica()
+            check_fit(self.info, prompt_ids, params, variant)
+            request = Submit(
+                request_id, prompt_ids, params, variant, caller.id, caller.scope, background=caller.background
+            )
+            outcomes = self._requests.enter(request, self._send)
+        return OutputStream(outcomes)
+
+    async def embed(self, inputs: tuple[tuple[int, ...], ...], caller: Caller = ANYBODY) -> tuple[bytes, ...]:
+        """Return a vector for each input; see ``Engine.embed``."""
+        with self._requests.let_in(caller) as request_id:
+            await self._wait_for_replica()
+            outcomes = self._requests.enter(Embed(request_id, inputs, caller.id, caller.background), self._send)
+        return await vectors_of(outcomes)
+
+    async def check_grammar(self, grammar: Grammar, caller: Caller) -> None:
+        """Find out, on this machine, whether the grammar can be used; see ``Engine.check_grammar``."""
+        if self._checker is None:
+            self._checker = GrammarValidator(self._config.model_path, self._config.end_tokens)
+        if refusal := await self._checker.refusal(grammar, caller.id):
+            raise GrammarRejected(refusal)
+
+    def check_room(self, caller: Caller) -> None:
+        """Raise QueueFull where a request would be rejected; see ``Engine.check_room``."""
+        self._requests.check_room(caller)
+
+    def pin(self, pin: Pin) -> None:
+        """Keep a beginning of prompts in the cache of every replica; see ``Engine.pin``."""
+        if pin.prompt_ids and pin not in self._pins:
+            self._pins[pin] = None
+            _detached(self._tell_pins((pin,)))
+
+    async def stop(self) -> None:
+        """Stop asking; every open stream ends with EngineUnavailable. The replicas are the cluster's to stop."""
+        if self._watching is not None:
+            self._watching.cancel()
+        checker, self._checker = self._checker, None
+        if checker is not None:
+            checker.close()
+        await self._life.set(EngineState.STOPPED, "the server is shutting down")
+        self._requests.end(
+            EngineUnavailable("the server is shutting down and did not finish this request; send it again")
+        )
+        for task in tuple(self._running.values()):
+            task.cancel()
+
+    async def _wait_for_replica(self) -> None:
+        if self._life.status.state is EngineState.RESTARTING:
+            await self.wait_ready(self._config.restart_wait)
+        if self._life.status.state is not EngineState.READY:
+            raise EngineUnavailable(self._life.unavailable())
+
+    def _send(self, message: ToWorker) -> None:
+        assert isinstance(message, Submit | Embed), message
+        # Without the context of the HTTP request, whose id Ray would take for that of each of its sequences.
+        self._running[message.request_id] = _detached(self._run(message))
+
+    async def _run(self, request: Submit | Embed) -> None:
+        """Have a request computed, by the replica that the router chooses."""
+        request_id, replica = request.request_id, ""
+        refused_by = self._refused_by.get(request_id, set())
+        answers = self._replicas.ask(
+            Ask(request, frozenset(refused_by), others=len(self._reports.keys() - refused_by) > 1)
+        )
+        try:
+            async for answer in answers:
+                if isinstance(answer, Begun):
+                    replica = answer.replica
+                elif isinstance(answer, Ended):
+                    return self._ended(request_id, replica, answer)
+                else:
+                    self._deliver(request_id, answer)
+        except ReplicaLost as error:
+            self._replica_lost(request_id, replica, str(error))
+        except Exception as error:
+            log.exception("asking a replica of %s failed", self._config.model_path.name)
+            self._requests.end(EngineDied(f"this request could not be computed: {error}"), (request_id,))
+        finally:
+            await answers.aclose()
+        return None
+
+    def _deliver(self, request_id: int, answer: Outputs) -> None:
+        for output in answer.outputs:
+            if not self._requests.put(replace(output, request_id=request_id)):
+                self._forget(request_id, False)
+
+    def _ended(self, request_id: int, replica: str, answer: Ended) -> None:
+        error = EngineUnavailable(answer.reason) if answer.refused else EngineDied(answer.reason)
+        if answer.elsewhere:
+            self._refused_by.setdefault(request_id, set()).add(replica)
+            self._requests.send_again(request_id, error, self._send, refused=answer.refused)
+        else:
+            self._requests.end(error, (request_id,))
+
+    def _replica_lost(self, request_id: int, replica: str, reason: str) -> None:
+        name = self._config.model_path.name
+        if replica and replica not in self._lost:
+            self._lost.add(replica)
+            log.error("the replica %s of %s is lost (%s); its requests go to others", replica, name, reason)
+        died = EngineDied(f"the engine of {name} was lost while this request ran ({reason}); try again")
+        self._requests.send_again(request_id, died, self._send, refused=not replica)
+
+    def _forget(self, request_id: int, finished: bool) -> None:  # noqa: ARG002 - the signature of ``on_end``
+        """Drop a stream without a reader, and abort its sequence if it still runs."""
+        self._requests.drop(request_id)
+        self._refused_by.pop(request_id, None)
+        task = self._running.pop(request_id, None)
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+
+    async def _tell_pins(self, pins: Sequence[Pin]) -> None:
+        try:
+            await self._replicas.pin(pins)
+        except Exception as error:  # the next new replica has them told again, to all
+            log.warning("pinned prefixes could not be told to the replicas: %s", error)
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                await self._look()
+            except Exception:
+                log.exception("looking at the replicas of %s failed", self._config.model_path.name)
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _look(self) -> None:
+        reports = await self._replicas.reports()
+        if reports is None:
+            return
+        known = self._reports.keys()
+        self._reports = {report.replica: report for report in reports if report.state is EngineState.READY}
+        if self._pins and self._reports.keys() - known:
+            _detached(self._tell_pins(tuple(self._pins)))
+        if self._reports:
+            self._take_size()
+            await self._turn(EngineState.READY, "")
+        elif failure := await self._replicas.failure():
+            await self._turn(EngineState.FAILED, failure)
+            self._requests.end(EngineDied(f"{failure}; this request was not answered"))
+        elif self._info is None:
+            await self._turn(EngineState.LOADING, "its replicas are starting")
+        else:
+            await self._turn(EngineState.RESTARTING, "no replica is left; they are being started again")
+
+    def _take_size(self) -> None:
+        each = [report.info for report in self._reports.values()]
+        self._info = replace(
+            each[0],
+            context_length=min(info.context_length for info in each),
+            cache_cells=sum(info.cache_cells for info in each),
+            parallel=sum(info.parallel for info in each),
+            max_waiting=sum(info.max_waiting for info in each),
+            device=each[0].device if len(each) == 1 else f"{len(each)} replicas, each on {each[0].device}",
+        )
+        self._requests.resize(
+            math.ceil(self._info.parallel / self._sharers), math.ceil(self._info.max_waiting / self._sharers)
+        )
+
+    async def _turn(self, state: EngineState, reason: str) -> None:
+        before = self._life.status
+        if before.state is EngineState.STOPPED or before == EngineStatus(state, reason):
+            return
+        if state is not before.state:
+            log.info("%s is %s%s", self._config.model_path.name, state.value, f": {reason}" if reason else "")
+        await self._life.set(state, reason)
+        if state is EngineState.RESTARTING:
+            died = EngineDied("no engine of this model is left; try again")
+            kept = self._requests.ids
+            asyncio.get_running_loop().call_later(self._config.restart_wait, self._end_unsent, kept, died)
+
+    def _end_unsent(self, request_ids: Sequence[int], error: EngineDied) -> None:
+        if self._life.status.state is not EngineState.READY:
+            self._requests.end_unanswered(error, request_ids)
+
+
+def _detached(work: Coroutine[None, None, None]) -> "asyncio.Task[None]":
+    """Start ``work`` without the context of the present task."""
+    return contextvars.Context().run(asyncio.get_running_loop().create_task, work)
