@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from glmserve.config.chinese import MODEL_KEYS, SETTINGS, VARIANT_KEYS
 from glmserve.config.loader import flag_name, variable_name
-from glmserve.config.schema import FLAGS, SHARED, ModelSettings, Settings, VariantSettings
+from glmserve.config.schema import FLAGS, OF_CLUSTER, SHARED, ModelSettings, Settings, VariantSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,11 @@ _ENGLISH = _Words(
     _HEAD, _COLUMNS, _SHARED, _TABLES, _VARIANTS, "| key | what it sets |\n| --- | --- |\n", " One of {}.",
     _described(Settings.model_fields), _described(ModelSettings.model_fields), _described(VariantSettings.model_fields),
 )  # fmt: skip
-_OWN_FLAGS = {"model": "MODEL", "hub": "pull --from"}
+_OWN_FLAGS = {
+    "model": "MODEL",
+    "hub": "pull --from",
+    **{name: f"cluster {flag_name(name)}" for name in OF_CLUSTER},
+}
 
 
 _CHINESE = _Words(

@@ -15,14 +15,14 @@ log = logging.getLogger(__name__)
 @click.command()
 @click.argument("model", nargs=-1, shell_complete=complete_model)
 @click.option("--ray-address", metavar="ADDRESS", default=None,
-              help="Address of the cluster.  [RAY_ADDRESS; default: the cluster of this machine, or else a new one]",
+              help="Address of the cluster; without one the cluster of this machine, or a new one.  [RAY_ADDRESS]",
 )  # fmt: skip
 @click.option("--detach", is_flag=True, help="Return once it is ready, and leave it running.")
 @cluster_options
 def cluster(
     model: tuple[str, ...], ray_address: str | None, detach: bool, config: Path | None, **flags: object
 ) -> None:
-    """Serve each MODEL on a Ray cluster: an API on each machine, and engine replicas where there is room.
+    """Serve each MODEL on a Ray cluster: the API and engine replicas, on machines that have room.
 
     It needs the extra ray: pip install 'glmserve[ray]', on each machine. MODEL and the settings are those of `serve`.
     Paths in them must mean the same files on each machine. Without --detach, Ctrl-C ends the application.

@@ -116,9 +116,8 @@ class LazyGroup(click.Group):
 @click.version_option(package_name="glmserve", prog_name="glmserve")
 def main() -> None:
     """Serve ChatGLM2-6B and its relatives to clients of OpenAI and /chatglm.
-
     Exit status: 0 success, 1 failure, 2 wrong usage, 130 interrupted by Ctrl-C.
-    """
+    """  # noqa: D205 - one paragraph less, so that the help fits a screen
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from glmserve.engine.params import Grammar, SamplingParams
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0
+LOOK_SECONDS = 1.0
 """Between two looks at the replicas."""
 _FIGURES = fields(EngineStats)
 
@@ -50,17 +50,21 @@ class Replicas(Protocol):
 class ClusterEngine:
     """Implements ``glmserve.engine.interface.Engine`` over replicas."""
 
-    def __init__(self, replicas: Replicas, config: EngineConfig, sharers: int = 1) -> None:
+    def __init__(
+        self, replicas: Replicas, config: EngineConfig, sharers: int = 1, *, look_seconds: float = LOOK_SECONDS
+    ) -> None:
         """Nothing is asked yet.
 
         Args:
             replicas: of the model.
             config: what each of them gets.
             sharers: how many API replicas send requests to them: each admits its share.
+            look_seconds: between two looks at them.
         """
         self._replicas = replicas
         self._config = config
         self._sharers = sharers
+        self._look_seconds = look_seconds
         self._life = StatusBoard()
         self._reports: dict[str, Report] = {}
         self._info: EngineInfo | None = None
@@ -239,7 +243,7 @@ class ClusterEngine:
                 await self._look()
             except Exception:
                 log.exception("looking at the replicas of %s failed", self._config.model_path.name)
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(self._look_seconds)
 
     async def _look(self) -> None:
         reports = await self._replicas.reports()

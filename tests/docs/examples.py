@@ -29,6 +29,10 @@ NOT_RUN_HERE = {
     "systemctl": "changes the machine",
     "sudo": "changes the machine",
     "kubectl": "there is no cluster",
+    "ray": "there is no cluster; tests/soak/test_cluster.py starts one",
+    "RAY_AUTH_MODE=token ray": "the same",
+    "serve": "the same",
+    "pip install 'glmserve[ray]'": "the same",
     "CMAKE_ARGS=": "compiles for minutes and needs the network; tests/soak/test_installs.py installs in each way",
     ".venv/bin/pip": "needs the network, and the environment that is running now",
     "make": "its targets are what is running now; that they exist is checked",
@@ -40,6 +44,7 @@ NOT_RUN_HERE = {
 
 GLMSERVE_NOT_RUN = {
     "serve": "runs until it is stopped; the server that answers the other examples is one",
+    "cluster": "needs Ray; tests/soak/test_cluster.py deploys on one",
     "chat": "needs somebody at the keyboard; tests/contract/test_chat_command.py is one",
     "pull": "needs the network; tests/integration/test_pull.py pulls from a hub of its own",
     "build-llama": "compiles for minutes, in the environment that is running now; tests/soak/test_installs.py does it",

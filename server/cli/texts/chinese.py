@@ -20,6 +20,12 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "每个设置可以是命令行参数、方括号里的环境变量，或 TOML 文件的键"
             "（参数名，用下划线）；取其中第一个写了的。",
         ),
+        "cluster": (
+            "在 Ray 集群上提供模型。",
+            "在 Ray 集群上提供每个 MODEL：API 加上引擎副本，放在有位置的机器上。\n\n"
+            "需要每台机器上都有附加组件 ray：pip install 'glmserve[ray]'。MODEL 和设置与 `serve` 相同。"
+            "其中的路径在每台机器上必须是同样的文件。没有 --detach 时，按 Ctrl-C 结束应用。",
+        ),
         "convert": (
             "把检查点目录转换成 GGUF 文件。",
             "把检查点目录 SOURCE 转换成 GGUF 文件。\n\n"
@@ -99,13 +105,16 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
 """The summary and the help of each command."""
 
 GROUP = (
-    "向 OpenAI 客户端和 /chatglm 的客户端提供 ChatGLM2-6B 及其同系列模型。\n\n"
+    "向 OpenAI 客户端和 /chatglm 的客户端提供 ChatGLM2-6B 及其同系列模型。"
     "各命令的退出状态：0 成功，1 失败，2 用法错误，130 被 Ctrl-C 中断。"
 )
 
 OPTIONS: Mapping[str, str] = MappingProxyType(
     {
         "TOML file with settings.": "设置的 TOML 文件。",
+        "Address of the cluster; without one the cluster of this machine, or a new one.":
+            "集群的地址；不写时用本机的集群，没有就新建一个。",
+        "Return once it is ready, and leave it running.": "就绪后返回，让它继续运行。",
         "File to write, folder for it, or - for standard output.": "要写的文件、放它的目录，或 -（标准输出）。",
         "Replace a file that was converted from another source.": "替换由别的来源转换的文件。",
         "Type of the weights.": "权重的类型。",

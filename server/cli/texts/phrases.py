@@ -13,6 +13,9 @@ SAID: Mapping[str, str] = MappingProxyType(
         "cannot be served: {reason}": "不能提供：{reason}",
         "a variant of {parent}": "{parent} 的适配器",
         "In a browser:": "在浏览器里：",
+        "glmserve is ready on {url}": "glmserve 已就绪：{url}",
+        "`serve status` shows it; `serve shutdown -y` ends it.":
+            "`serve status` 显示状态；`serve shutdown -y` 结束它。",
         "Ctrl-C stops the server.": "按 Ctrl-C 停止服务。",
         "Other machines reach it on {url}": "其他机器的访问地址：{url}",
         "{address}, for everybody who can reach it: there are no API keys (--api-key-file)":

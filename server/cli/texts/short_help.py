@@ -18,6 +18,8 @@ _COMMON: Mapping[str, Sequence[str]] = MappingProxyType(
     {
         "serve": ("host", "port", "api_key_file", "quant", "context", "parallel", "device", "model_name", "alias",
                   "lora", "prompts", "config", "cache_dir"),
+        "cluster": ("ray_address", "detach", "host", "port", "api_key_file", "replicas", "replica_cpus", "replica_gpus",
+                    "parallel", "device", "config", "cache_dir"),
         "chat": ("url", "stats", "history", "quant", "context", "device", "lora", "api_key", "config", "cache_dir"),
         "task": ("variables", "as_list", "as_check", "as_lines", "as_json", "url", "model"),
         "doctor": ("as_json", "tests", "quant", "context", "parallel", "device", "config", "cache_dir"),

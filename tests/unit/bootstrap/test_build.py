@@ -20,7 +20,7 @@ from glmserve.bootstrap.model_source import ModelSource
 from glmserve.chat.prompts.formats import prompt_format
 from glmserve.chat.prompts.messages import Message, Role
 from glmserve.config.loader import load_settings
-from glmserve.config.schema import FLAGS, Settings
+from glmserve.config.schema import FLAGS, OF_CLUSTER, Settings
 from glmserve.engine.config import EngineConfig
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.gguf.gguf_check import ModelFacts, RopeFacts
@@ -104,7 +104,7 @@ def card(of: Settings, source: ModelSource = SOURCE, facts: ModelFacts = FACTS) 
 
 
 def test_every_setting_has_a_place() -> None:
-    assert set(FLAGS) == {*ENGINE_FIELDS, *POLICY_FIELDS, *CARD_FIELDS, *API_FIELDS, *ELSEWHERE}
+    assert set(FLAGS) == {*ENGINE_FIELDS, *POLICY_FIELDS, *CARD_FIELDS, *API_FIELDS, *ELSEWHERE, *OF_CLUSTER}
 
 
 def test_every_figure_of_the_engine_can_be_set() -> None:

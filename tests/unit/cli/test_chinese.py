@@ -19,7 +19,7 @@ from glmserve.cli.texts.chinese import COMMANDS, say, translated, wrapped
 from glmserve.cli.texts.chinese_errors import ERRORS, in_chinese
 from glmserve.cli.texts.phrases import SAID
 from glmserve.config.chinese import MODEL_KEYS, SETTINGS, VARIANT_KEYS, speaks_chinese
-from glmserve.config.schema import FLAGS, SHARED, ModelSettings, VariantSettings
+from glmserve.config.schema import FLAGS, OF_CLUSTER, SHARED, ModelSettings, VariantSettings
 from tests.support.minimal_gguf import write_gguf
 
 NAMES = main.list_commands(click.Context(main))
@@ -93,7 +93,7 @@ def test_the_short_help_has_the_common_settings_and_the_long_one_all() -> None:
     short, full = (CliRunner().invoke(main, ["serve", flag], env=ENGLISH).output for flag in ("-h", "--help-all"))
     assert "  --port INTEGER       Port to listen on; 0 chooses a free port.  [8000]\n" in short
     assert "--step-timeout" not in short
-    assert all(f"--{name.replace('_', '-')}" in full for name in FLAGS if name not in ("model", "hub"))
+    assert all(f"--{name.replace('_', '-')}" in full for name in FLAGS if name not in ("model", "hub", *OF_CLUSTER))
     assert re.findall(r"all (\d+) options", short) == [str(len(re.findall(r"^  -", full, re.MULTILINE)))]
 
 

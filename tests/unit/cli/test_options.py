@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import click
@@ -5,10 +6,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from docs.generate.settings_page import settings_page
+from glmserve.cli.cluster import cluster
 from glmserve.cli.options import read_settings, settings_options
 from glmserve.cli.serve import serve
 from glmserve.config.loader import flag_name, variable_name
-from glmserve.config.schema import OF_PULL, Settings
+from glmserve.config.schema import OF_CLUSTER, OF_ONE_SERVER, OF_PULL, Settings
 from tests.unit.cli.samples import SAMPLES
 
 
@@ -39,12 +41,24 @@ def arguments(name: str) -> list[str]:
     return [flag_name(name), SAMPLES[name].text]
 
 
-OF_SERVE = [name for name in SAMPLES if name not in OF_PULL]
+OF_SERVE = [name for name in SAMPLES if name not in (*OF_PULL, *OF_CLUSTER)]
 
 
 @pytest.mark.parametrize("name", OF_SERVE)
 def test_a_setting_is_read_from_the_command_line(name: str) -> None:
     assert getattr(settings_of(call(*arguments(name))), name) == SAMPLES[name].value
+
+
+def test_a_cluster_has_its_settings_and_those_of_a_server_but_for_some() -> None:
+    text = CliRunner().invoke(cluster, ["--help"]).output
+    assert all(f"{flag_name(name)} " in text for name in OF_CLUSTER)
+    named = {name for name in SAMPLES if re.search(rf"{flag_name(name)}[ /,]", text)}
+    assert {name for name in OF_SERVE if name != "model"} - named == set(OF_ONE_SERVER)
+
+
+def test_a_cluster_without_its_extra_says_what_to_install() -> None:
+    result = CliRunner().invoke(cluster, ["--port", "0"])
+    assert (result.exit_code, "pip install 'glmserve[ray]'" in result.output) == (2, True), result.output
 
 
 def test_a_flag_wins_over_the_environment() -> None:
