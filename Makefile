@@ -135,6 +135,7 @@ lock: $(VENV)/.made ## resolve the locked requirements again (LOCK_ARGS=--upgrad
 	$(LOCK) requirements/build.in -o requirements/build.txt
 	$(LOCK) pyproject.toml -o requirements/run.txt
 	$(LOCK) pyproject.toml --extra otel -c requirements/run.txt -o requirements/otel.txt
+	$(LOCK) pyproject.toml --extra ray -c requirements/run.txt -o requirements/ray.txt
 	$(LOCK) pyproject.toml --extra test --extra otel -c requirements/run.txt -o requirements/test.txt
 	$(LOCK) requirements/docs.in -o requirements/docs.txt
 	$(LOCK) requirements/audit.in -o requirements/audit.txt
