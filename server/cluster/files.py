@@ -1,4 +1,4 @@
-"""The files of the models, found, downloaded and converted by whichever machine needs them first."""
+"""The files of the models, found and converted on the machine that needs them first."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from glmserve.config.schema import ModelSettings, Settings
 def plan_here(settings: Settings) -> Plans:
     """Return what is to be served, with all files on this machine. Blocks.
 
-    A checkpoint is converted once: whoever comes second waits, also on another machine where they share the folder.
+    A checkpoint is converted once: a second process waits, also on another machine where they share the folder.
 
     Raises what ``find_sources`` and ``plan_models`` do, and ConvertError.
     """

@@ -1,4 +1,4 @@
-"""What the API and its engine replicas say to each other. Pickled, so plain and frozen."""
+"""Messages between the API and its engine replicas. Pickled, so plain and frozen."""
 
 from dataclasses import dataclass
 

@@ -30,11 +30,11 @@ class AdoptingEngine(Engine, Protocol):
 
 
 class GivenBack(EngineError):
-    """The engine process ended, and the request is for another replica to go on with."""
+    """The engine process ended, and another replica is to continue the request."""
 
 
 class Elsewhere:
-    """The other replicas, as the engine of this one knows them: they go on with what its process has lost."""
+    """The other replicas, as the engine of this one knows them: they continue the requests that its process has lost."""
 
     def __init__(self) -> None:
         """No request says that there are others."""
@@ -54,7 +54,7 @@ class Elsewhere:
 
 
 class EngineReplica:
-    """What the cluster runs for a model, as often as it has replicas. Belongs to one event loop."""
+    """A replica of a model: its host with an engine. Belongs to one event loop."""
 
     def __init__(self, settings: Settings, model: ModelSettings, name: str) -> None:
         """Nothing is loaded yet.

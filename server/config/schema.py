@@ -142,7 +142,7 @@ class ModelDefaults(_Checked):
         0.0, ge=0, description="Cores of each replica in a cluster; 0 asks for as many as threads says, or for one."
     )
     replica_gpus: float = Field(
-        0.0, ge=0, description="GPUs of each replica in a cluster; 0 asks for those that device names."
+        0.0, ge=0, description="GPUs of each replica in a cluster; 0 asks for the GPUs of device."
     )
     replica_memory_mb: float = Field(
         0.0, ge=0, description="Memory of each replica in a cluster in MB; 0 goes by the size of the model file."

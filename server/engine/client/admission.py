@@ -78,7 +78,7 @@ class AdmissionController:
         return len(self._inside)
 
     def resize(self, running: int, waiting: int) -> None:
-        """Allow so many from now on; nobody has to leave."""
+        """Change the bounds; requests that were admitted stay."""
         self._running, self._waiting = running, waiting
 
     def enter(self, request_id: int, caller: Caller, now: float) -> None:

@@ -200,7 +200,7 @@ class RequestTracker:
         self._send(outcomes, send)
 
     def resize(self, parallel: int, max_waiting: int) -> None:
-        """Change how many requests may run and wait; none that was let in has to leave."""
+        """Change how many requests may run and wait; requests that were admitted stay."""
         self._admission.resize(parallel, max_waiting)
         self._background.resize(parallel, max(parallel, max_waiting))
 
