@@ -34,7 +34,7 @@ class GivenBack(EngineError):
 
 
 class Elsewhere:
-    """The other replicas, as the engine of this one knows them: they continue the requests that its process has lost."""
+    """The other replicas, as the engine of this one knows them: they continue the requests that it has lost."""
 
     def __init__(self) -> None:
         """No request says that there are others."""
