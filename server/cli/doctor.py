@@ -23,7 +23,7 @@ from glmserve.cli.machine import (
     in_units,
     probe,
 )
-from glmserve.cli.options import complete_model, output, read_settings, settings_options
+from glmserve.cli.options import complete_model, output, printable, read_settings, settings_options
 from glmserve.cli.texts.chinese import say
 from glmserve.cli.texts.chinese_errors import told
 from glmserve.cli.trial import self_test
@@ -201,7 +201,7 @@ def print_rows(console: Console, title: str, rows: list[tuple[str, str]]) -> Non
     table.add_column(style="cyan", no_wrap=True, min_width=18)
     table.add_column(overflow="fold")
     for key, value in rows:
-        table.add_row(escape(key), escape(value))
+        table.add_row(escape(key), escape(printable(value)))
     console.print(table)
     console.print()
 

@@ -25,7 +25,7 @@ _COMMANDS: Mapping[str, str] = MappingProxyType(
         "task": "glmserve.cli.tasks.command:task",
         "batch": "glmserve.cli.batch:batch",
         "bench": "glmserve.cli.bench.command:bench",
-        "inspect": "glmserve.cli.inspect:inspect",
+        "inspect": "glmserve.cli.inspect.command:inspect",
         "doctor": "glmserve.cli.doctor:doctor",
         "cache": "glmserve.cli.cache:cache",
         "build-llama": "glmserve.cli.build_llama:build_llama",

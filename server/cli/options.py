@@ -192,6 +192,11 @@ _PLAIN_WIDTH = 1000
 """Columns where the output is no terminal: each row stays on one line."""
 
 
+def printable(text: str) -> str:
+    """Return ``text`` without control characters, which may come from a file and would act in a terminal."""
+    return "".join(c if c.isprintable() or c == "\u3000" else c.encode("unicode_escape").decode() for c in text)
+
+
 def output() -> Console:
     """Return the standard output; in colour in a terminal alone, and there unless NO_COLOR is set."""
     screen = Console()

@@ -1,5 +1,6 @@
 """A model file tried out in llama.cpp, in a process of its own: its prompt, its end tokens, and how well it reads."""
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -11,12 +12,15 @@ from glmserve.bootstrap.engine_config import ModelPlan
 from glmserve.chat.prompts.formats import prefix_ids
 from glmserve.chat.prompts.messages import Message, Role
 from glmserve.engine.config import EngineConfig
-from glmserve.engine.errors import EngineError
+from glmserve.engine.errors import SEE_LOG, EngineError
+from glmserve.engine.gguf.chat_template import is_marker
 from glmserve.engine.gguf.soundness import ParagraphScore
 
 _Given = TypeVar("_Given")
 _Result = TypeVar("_Result")
 _TEST_CONTEXT = 512
+_LOAD_ERROR = "error loading model: "
+"""Before the reason in llama.cpp's message."""
 GREETING = "你好"
 
 
@@ -37,6 +41,8 @@ class PromptTrial:
     """With the names of special tokens."""
     prompt: tuple[Token, ...] = ()
     stops: tuple[Token, ...] = ()
+    ordinary_stops: tuple[Token, ...] = ()
+    """Those of ``stops`` that are text, and no marks."""
     wanted_stops: tuple[str, ...] = ()
     """End tokens of the prompt format, whether the vocabulary has them or not."""
 
@@ -75,11 +81,25 @@ def _apart(work: Callable[[_Given], _Result], given: _Given) -> _Result:
             raise TrialFault(f"llama.cpp cannot be used: {error}") from None
 
 
+class _LoadErrors(logging.Handler):
+    """Keeps why llama.cpp did not load a file; its other messages are not for the report."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reason = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.reason = record.getMessage().partition(_LOAD_ERROR)[2] or self.reason
+
+
 def _as_trial_fault(work: Callable[[_Given], _Result], given: _Given) -> _Result:
+    errors = _LoadErrors()
+    logging.basicConfig(handlers=[errors])
     try:
         return work(given)
     except (EngineError, ValueError) as error:
-        raise TrialFault(str(error)) from None
+        said = str(error).removesuffix(SEE_LOG) if errors.reason else str(error)
+        raise TrialFault(": ".join(filter(None, (said, errors.reason)))) from None
 
 
 def _self_test(config: EngineConfig) -> str:
@@ -107,7 +127,8 @@ def _try_prompt(plan: ModelPlan) -> PromptTrial:
     ids = prompt_format.encode((Message(Role.USER, GREETING),), tokenizer)
     text = b"".join(tokenizer.piece(i) or tokenizer.name(i).encode() for i in ids).decode("utf-8", "replace")
     stops = tuple(token(i) for i in sorted(tokenizer.stop_ids(prompt_format.end_tokens)))
-    return PromptTrial(text, tuple(map(token, ids)), stops, prompt_format.end_tokens)
+    ordinary = tuple(stop for stop in stops if tokenizer.piece(stop.id) and not is_marker(tokenizer.name(stop.id)))
+    return PromptTrial(text, tuple(map(token, ids)), stops, ordinary, prompt_format.end_tokens)
 
 
 def _try_reading(plan: ModelPlan) -> tuple[ParagraphScore, ...]:

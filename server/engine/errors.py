@@ -102,6 +102,10 @@ class SlowConsumer(EngineError):
         self.unread = unread
 
 
+SEE_LOG = "; its messages in the log say why"
+"""Ends a message about a file that llama.cpp does not load."""
+
+
 class ModelLoadError(EngineError):
     """The model file could not be loaded; the message has the reason and the remedy."""
 

@@ -9,6 +9,8 @@ from click.testing import CliRunner, Result
 
 from glmserve.cli.main import main
 from glmserve.convert.gguf_format import FamilyName
+from glmserve.convert.pipeline import convert_checkpoint
+from glmserve.convert.quantize.recipes import QuantType
 from glmserve.engine.gguf.gguf_check import ModelFacts, RopeFacts, check_gguf, open_header
 from glmserve.engine.gguf.soundness import (
     ParagraphScore,
@@ -18,6 +20,7 @@ from glmserve.engine.gguf.soundness import (
     perplexity_findings,
     rotary_findings,
 )
+from tests.support.encoders import random_encoder, write_encoder
 from tests.support.foreign_gguf import foreign_chatglm
 from tests.support.gguf_file import Entry, GgufFile, read_gguf
 from tests.support.llama_sources import template, vocabulary, with_template, with_weights
@@ -84,6 +87,70 @@ def test_a_checkpoint_is_told_by_the_file_that_would_be_made_of_it(tmp_path: Pat
     done = inspect(tmp_path, "--cache-dir", tmp_path / "cache")
     assert done.exit_code == 1
     assert "git lfs" in done.output.lower()
+
+
+@pytest.mark.parametrize(
+    ("kind", "pooling", "served"),
+    [
+        ("bert", "cls", ["an embedding model, 48 tokens", "256 numbers, cls pooling, scaled to length 1"]),
+        ("xlm-roberta", "rank", ["a reranker, 48 tokens"]),
+    ],
+)
+def test_an_encoder_is_told_as_a_folder_and_as_a_file_and_is_tried(
+    kind: str, pooling: str, served: list[str], tmp_path: Path
+) -> None:
+    folder = write_encoder(tmp_path / "some", random_encoder(kind, pooling))
+    file = tmp_path / "some.gguf"
+    convert_checkpoint(folder, file, QuantType.F16)
+    for model in (folder, file):
+        done = inspect(model, "--cache-dir", tmp_path / "cache")
+        assert (done.exit_code, [text for text in served if text not in done.output]) == (0, []), done.output
+    report = json.loads(inspect(file, "--no-run", "--json").output)
+    assert report["kind"] == ("rerank" if pooling == "rank" else "embedding")
+    assert report["vectors"]["dimensions"] == (0 if pooling == "rank" else 256)
+    content = bytearray(file.read_bytes())
+    content[-4096:] = b"\xff" * 4096  # not numbers
+    file.write_bytes(content)
+    done = inspect(file)
+    assert done.exit_code == 1
+    assert "no numbers" in done.output or "not finite" in done.output
+
+
+def test_a_vocabulary_alone_is_told_in_one_line(tmp_path: Path) -> None:
+    done = inspect(vocabulary("qwen2").write(tmp_path / "vocab.gguf"))
+    assert done.exit_code == 1
+    assert "a vocabulary" in done.output
+    assert [line for line in done.output.splitlines() if line.startswith("error:")] == [
+        "error: it has no weights, and can be used for tests of a tokenizer only; get the file of the model"
+    ]
+
+
+def test_an_end_token_that_is_ordinary_text_is_wrong(tiny: GgufFile, tmp_path: Path) -> None:
+    done = inspect(tiny.put(Entry.scalar("tokenizer.ggml.eos_token_id", UINT32, 300)).write(tmp_path / "x.gguf"))
+    assert done.exit_code == 1
+    assert "(300) ends an answer and is ordinary text" in done.output
+
+
+def test_outputs_that_are_no_numbers_are_wrong_in_the_embedded_model_too(tiny: GgufFile, tmp_path: Path) -> None:
+    file = replace(tiny, data=tiny.data[: -(2**20)] + b"\xff" * 2**20).write(tmp_path / "x.gguf")
+    done = inspect(file)
+    assert done.exit_code == 1
+    assert "the perplexity of the Chinese paragraph is nan" in done.output
+
+
+def test_the_reason_of_llama_cpp_is_in_the_report(tiny: GgufFile, tmp_path: Path) -> None:
+    file = tiny.put(Entry.scalar("chatglm.attention.head_count_kv", UINT32, 1)).write(tmp_path / "x.gguf")
+    report = json.loads(inspect(file, "--json").output)
+    (fault,) = (one["text"] for one in report["findings"])
+    assert fault.startswith("llama.cpp does not load the file: check_tensor_dims: tensor 'blk.0.attn_qkv.weight'")
+
+
+def test_what_a_file_says_does_nothing_in_a_terminal(tmp_path: Path) -> None:
+    text = "\x1b]0;title\x07\x1b[2J{% for one in messages %}{{ one.content }}{% endfor %}"
+    file = with_weights(with_template(vocabulary("qwen2"), text), width=32)
+    done = inspect(file.write(tmp_path / "x.gguf"), "--no-run")
+    assert "\\x1b]0;title\\x07\\x1b[2J你好" in done.output
+    assert "\x1b" not in done.output
 
 
 @pytest.mark.parametrize(

@@ -138,9 +138,10 @@ ERRORS: Mapping[str, str] = MappingProxyType(
         "a GGUF file made by {program}": "{program} 制作的 GGUF 文件",
         "a LoRA adapter, served with its model by --lora": "LoRA 适配器，用 --lora 与其模型一起提供",
         "a P-Tuning prefix, served with its model by --prefix": "P-Tuning 前缀，用 --prefix 与其模型一起提供",
-        "cannot be served": "不能提供",
+        "cannot be served": "不能提供", "a vocabulary": "词表",
         "its weights are not tried before they are converted": "权重在转换之前不检查",
-        "it makes vectors of texts, and has no prompt": "它把文本变成向量，没有提示词",
+        "it was trained on its examples alone, so the perplexity of other texts says nothing about it":
+            "它只用自己的示例训练过，其他文本的困惑度说明不了什么",
         "prompt format inferred from {reason}": "提示词格式由 {reason} 推断",
         "CPU, {count} threads": "CPU，{count} 个线程",
         "the vocabulary has {tokens} tokens and {name} {rows} rows; convert it again":
@@ -150,6 +151,37 @@ ERRORS: Mapping[str, str] = MappingProxyType(
             "{language} 段落的困惑度是 {found}，正常的至多 {limit}：权重、旋转位置或词表有误",
         "no token ends an answer, so that each runs to its token limit; convert the model again":
             "没有使回答结束的 token，回答都会写到上限；请重新转换模型",
+        "{text} ({number}) ends an answer and is ordinary text, which cuts answers off; convert it again":
+            "{text}（{number}）使回答结束，但它是普通文本，会截断回答；请重新转换",
+        "{missing} should end an answer and is no special token of the vocabulary":
+            "{missing} 应使回答结束，但不是词表里的特殊 token",
+        "it has no weights, and can be used for tests of a tokenizer only; get the file of the model":
+            "它没有权重，只能用来测试分词器；请取得模型的文件",
+        "it has no matrix token_embd.weight; convert it again": "它没有矩阵 token_embd.weight；请重新转换",
+        "block_count is {count}, and layer {number} has no weights; copy or convert it again":
+            "block_count 是 {count}，第 {number} 层没有权重；请重新复制或转换",
+        "block_count is {count}, and there are weights of layer {number}; convert it again":
+            "block_count 是 {count}，却有第 {number} 层的权重；请重新转换",
+        "embedding_length is {width} and token_embd.weight has {columns} columns; convert it again":
+            "embedding_length 是 {width}，token_embd.weight 有 {columns} 列；请重新转换",
+        "feed_forward_length is {width} and blk.0.ffn_down.weight has {columns} columns":
+            "feed_forward_length 是 {width}，blk.0.ffn_down.weight 有 {columns} 列",
+        "{key} is {number}, and the vocabulary ends at {last}; convert it again":
+            "{key} 是 {number}，词表到 {last} 为止；请重新转换",
+        "general.file_type says {type}, and no weights have it ({types})":
+            "general.file_type 写的是 {type}，但没有这种权重（{types}）",
+        "{model} is a model for long texts, and its rotary positions are those of the model for 8192 tokens; "
+        "convert it again":
+            "{model} 是长文本模型，它的旋转位置却是 8192 token 模型的；请重新转换",
+        "{model} is a model for long texts of ChatGLM2, which divides its positions, and the file has another base "
+        "instead (rope.freq_base {base}); convert it with glmserve convert":
+            "{model} 是 ChatGLM2 的长文本模型，位置应按比例缩小，文件却改了基数（rope.freq_base {base}）；"
+            "请用 glmserve convert 转换",
+        "{model} is a model for long texts of {format}, which changes its rotary base, and the file divides positions":
+            "{model} 是 {format} 的长文本模型，应改旋转基数，文件却缩小了位置",
+        "{model} has plain rotary positions, and the file has base {base} and factor {factor}":
+            "{model} 用普通的旋转位置，文件里的基数是 {base}，倍数是 {factor}",
+        "llama.cpp does not load the file: {reason}": "llama.cpp 不能加载这个文件：{reason}",
         "llama.cpp ends the process that loads the file; convert the model again":
             "llama.cpp 加载这个文件时进程终止；请重新转换模型",
         # how a command is called
@@ -192,7 +224,7 @@ _PARTS: Mapping[str, str] = MappingProxyType(
         "it is a zip archive, as torch.save writes it": "是 torch.save 写的 zip 文件",
         "give the folder of the checkpoint, which is converted": "请写检查点的目录，它会被转换",
         "download the file again": "请重新下载这个文件",
-        "another program": "别的程序", "model": "模型", "variant": "适配器",
+        "another program": "别的程序", "Chinese": "中文", "English": "英文", "model": "模型", "variant": "适配器",
         "SOURCE must be the folder of a checkpoint in Hugging Face's layout":
             "SOURCE 必须是 Hugging Face 布局的检查点目录",
         "Directory {name} does not exist.": "目录 {name} 不存在。",

@@ -89,18 +89,28 @@ def rotary_findings(facts: ModelFacts, prompt_format: str, names: Iterable[str],
     name = next((name for name in names if _LONG.search(name)), "")
     is_long = bool(name) or context >= _LONG_CONTEXT
     plain = facts.rope.base == _PLAIN_BASE and facts.rope.scale == 1.0
-    who = f"{name or facts.name} is a model for long texts"
+    who = name or facts.name
     if is_long and plain:
-        return (error(f"{who}, and its rotary positions are those of the model for 8192 tokens; convert it again"),)
+        return (
+            error(
+                f"{who} is a model for long texts, and its rotary positions are those of the model for 8192 tokens; "
+                "convert it again"
+            ),
+        )
     if is_long and prompt_format == "chatglm2" and facts.rope.scale == 1.0:
         return (
             error(
-                f"{who} of ChatGLM2, which divides its positions, and the file has another base instead "
-                f"(rope.freq_base {facts.rope.base:g}); convert it with glmserve convert"
+                f"{who} is a model for long texts of ChatGLM2, which divides its positions, and the file has another "
+                f"base instead (rope.freq_base {facts.rope.base:g}); convert it with glmserve convert"
             ),
         )
     if is_long and prompt_format in ("chatglm3", "glm4") and facts.rope.scale != 1.0:
-        return (error(f"{who} of {prompt_format}, which changes its rotary base, and the file divides positions"),)
+        return (
+            error(
+                f"{who} is a model for long texts of {prompt_format}, which changes its rotary base, and the file "
+                "divides positions"
+            ),
+        )
     if 0 < context < _LONG_CONTEXT and not is_long and not plain:
         return (
             error(
@@ -120,6 +130,14 @@ def end_findings(stops: Sequence[str], wanted: Sequence[str]) -> tuple[Finding, 
         missing = " and ".join(roles)
         return (error(f"{missing} should end an answer and is no special token of the vocabulary"),)
     return ()
+
+
+def ordinary_end_findings(tokens: Iterable[tuple[int, str]]) -> tuple[Finding, ...]:
+    """Return a finding for each end token, with its id, that is a piece of ordinary text."""
+    return tuple(
+        error(f"{text!r} ({number}) ends an answer and is ordinary text, which cuts answers off; convert it again")
+        for number, text in tokens
+    )
 
 
 def perplexity_findings(scores: Sequence[ParagraphScore], vocab_size: int, parameters: int) -> tuple[Finding, ...]:

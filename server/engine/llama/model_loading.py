@@ -22,7 +22,7 @@ import llama_cpp
 import numpy as np
 
 from glmserve.engine.config import Device, EngineConfig
-from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.errors import SEE_LOG, ModelLoadError
 from glmserve.engine.gguf.gguf_check import ModelFacts, check_gguf
 from glmserve.engine.llama.placement import Placement, place, probe
 
@@ -178,4 +178,4 @@ def load_weights(
         log.warning("the GPU could not load %s; running on the CPU", facts.path.name)
         cpu = replace(config, device=Device.CPU)
         return load_weights(cpu, facts, place(cpu, facts, probe()))
-    raise ModelLoadError(f"{facts.path.name}: llama.cpp could not load it; its messages in the log say why")
+    raise ModelLoadError(f"{facts.path.name}: llama.cpp could not load it{SEE_LOG}")

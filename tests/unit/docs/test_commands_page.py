@@ -15,7 +15,7 @@ from glmserve.cli import list as listing
 from glmserve.cli.bench.command import BenchReport
 from glmserve.cli.chat.slash_commands import COMMANDS, SAMPLING
 from glmserve.cli.doctor import DoctorReport
-from glmserve.cli.inspect import InspectReport
+from glmserve.cli.inspect.report import InspectReport
 from glmserve.cli.list import ListedModel
 from glmserve.cli.main import main
 from glmserve.convert.pipeline import ConversionReport

@@ -1,0 +1,1 @@
+"""``glmserve inspect``: the description of a model file, and a verdict."""
