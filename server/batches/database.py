@@ -131,7 +131,7 @@ def _locked(folder: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(lock)
-        log.error("another server uses %s for its batches", folder)
+        log.warning("another server uses %s, so this one has no batches; --batch-dir gives it a folder", folder)
         raise BatchesUnavailable(
             "another server uses the folder of batches; give each server its own with --batch-dir"
         ) from None

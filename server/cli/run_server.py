@@ -64,6 +64,8 @@ from glmserve.observability.logging import configure_logging
 _GREETING = "你好"
 _LINE_SECONDS = 10.0
 """Between two lines of the log about a conversion."""
+_OWN_BATCHES = "batches-of-commands"
+"""Folder in the cache."""
 KEY_PLACEHOLDER = "YOUR_API_KEY"
 _LEGACY: tuple[tuple[Contract, Mapping[str, object]], ...] = (
     (CHATGLM, {"prompt": _GREETING, "history": []}),
@@ -314,8 +316,10 @@ def _convert(source: ModelSource, progress: Progress) -> None:
 
 
 @contextmanager
-def own_server(model: str, config: Path | None, flags: Mapping[str, object]) -> Iterator[str]:
+def own_server(model: str, config: Path | None, flags: Mapping[str, object], *, batches: bool = False) -> Iterator[str]:
     """Serve ``model`` on a free port while the block runs; yields the address. ``flags`` are the settings.
+
+    With ``batches`` it has some of its own: those of other servers are for the models of those.
 
     Raises:
         UsageProblem: a setting is unknown or cannot have its value.
@@ -323,7 +327,8 @@ def own_server(model: str, config: Path | None, flags: Mapping[str, object]) -> 
     """
     settings = read_settings((model,), config, {**flags, "log_level": flags["log_level"] or "warning"})
     # Only this command calls the server, so it needs none of the keys of others.
-    settings = settings.model_copy(update={"api_key": (), "api_key_file": None})
+    kept = {"batch_dir": settings.batch_dir or settings.cache_dir / _OWN_BATCHES} if batches else {"batch_store_mb": 0}
+    settings = settings.model_copy(update={"api_key": (), "api_key_file": None, **kept})
     configure_logging(settings.log_level, settings.log_format, with_texts=settings.log_prompts)
     settled: Queue[EngineStatus] = Queue()
     with closing(bind("127.0.0.1", 0)) as listener:

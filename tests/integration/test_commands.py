@@ -1,5 +1,6 @@
 """The commands as a user runs them: processes, exit statuses, signals, and what is printed."""
 
+import fcntl
 import json
 import re
 import shlex
@@ -84,11 +85,26 @@ def test_chat_answers_from_a_pipe(server_url: str) -> None:
     assert len(done.stdout.splitlines()) >= 2
 
 
-def test_chat_starts_a_model_for_itself(tiny_gguf: Path) -> None:
-    done = call("chat", str(tiny_gguf), "--default-max-tokens", "5", text="你好\n")
+def test_chat_starts_a_model_for_itself_and_leaves_the_batches_of_servers_alone(
+    tiny_gguf: Path, tmp_path: Path
+) -> None:
+    """It took them up: each of their lines that named another model failed."""
+    done = call("chat", str(tiny_gguf), "--default-max-tokens", "5", "--cache-dir", str(tmp_path), text="你好\n")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
     assert "Traceback" not in done.stderr
+    assert not (tmp_path / "batches").exists()
+
+
+def test_a_task_runs_lines_on_a_model_of_its_own_beside_a_server(tiny_gguf: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "batches"
+    kept.mkdir()
+    command = ("task", "review", "--lines", "--model", str(tiny_gguf), "--cache-dir", str(tmp_path))
+    with (kept / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = call(*command, text='"好看"\n')
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["answer"]
 
 
 def test_doctor_says_what_a_model_would_get(tiny_gguf: Path) -> None:

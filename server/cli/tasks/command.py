@@ -79,7 +79,7 @@ def task(
     given = _variables(variables)
     as_check = as_check or min_accuracy is not None
     _require_one_input(has_text=text is not None or bool(given), as_check=as_check, as_lines=as_lines)
-    with _server(url, model, config, flags) as address, closing(ServerClient(address, key)) as client:
+    with _server(url, model, config, flags, batches=as_lines) as address, closing(ServerClient(address, key)) as client:
         try:
             found = _find(client.tasks(model or "" if url else ""), task_id)
             if as_check:
@@ -146,12 +146,14 @@ def _served(url: str, key: str, model: str | None) -> tuple[TaskCard, ...]:
 
 
 @contextmanager
-def _server(url: str | None, model: str | None, config: Path | None, flags: Mapping[str, object]) -> Iterator[str]:
+def _server(
+    url: str | None, model: str | None, config: Path | None, flags: Mapping[str, object], *, batches: bool
+) -> Iterator[str]:
     """Yield the address of the server that does the task: one that runs, or one for the time of the block."""
     if url is None and model is not None:
         from glmserve.cli.run_server import own_server  # noqa: PLC0415
 
-        with own_server(model, config, flags) as own:
+        with own_server(model, config, flags, batches=batches) as own:
             yield own
         return
     reject_settings(flags, "--model")
