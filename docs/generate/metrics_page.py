@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import click
 
-from glmserve.observability.metric_definitions import ENGINE_METRICS, REQUEST_METRICS, MetricSpec
+from glmserve.observability.metric_definitions import BATCH_METRICS, ENGINE_METRICS, REQUEST_METRICS, MetricSpec
 
 _HEAD = """\
 # Metrics
@@ -28,6 +28,13 @@ plus the running ones. All tokens except the wasted ones equal the sum of `usage
 engine admitted has an empty `model_name`.
 
 """
+_BATCHES = """
+## Batches
+
+These are read at each scrape, on a server that takes [batches](batches.md). `batch_lines_total` above counts their
+lines.
+
+"""
 _ENGINES = """
 ## Engines
 
@@ -40,7 +47,8 @@ _COLUMNS = "| name | kind | labels | what it says |\n| --- | --- | --- | --- |\n
 
 def metrics_page() -> str:
     """Return the page."""
-    return f"{_HEAD}{_COLUMNS}{_rows(REQUEST_METRICS)}{_ENGINES}{_COLUMNS}{_rows(ENGINE_METRICS)}"
+    parts = ((_HEAD, REQUEST_METRICS), (_BATCHES, BATCH_METRICS), (_ENGINES, ENGINE_METRICS))
+    return "".join(f"{introduction}{_COLUMNS}{_rows(metrics)}" for introduction, metrics in parts)
 
 
 def _rows(metrics: Iterable[MetricSpec]) -> str:

@@ -121,6 +121,11 @@ class Batch:
     error_id: str | None = None
 
     @property
+    def left(self) -> int:
+        """Lines that are not done."""
+        return self.total - self.completed - self.failed
+
+    @property
     def is_final(self) -> bool:
         """Whether it has ended."""
         return self.status not in _NEXT
@@ -134,6 +139,18 @@ class Batch:
         if status not in _NEXT.get(self.status, ()):
             raise WrongState(f"a batch that is {self.status.value} cannot become {status.value}")
         return replace(self, status=status, times={**self.times, status: now})
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What the batches of a server still have to do."""
+
+    running: int
+    """Batches whose input is checked, or whose lines are answered."""
+    waiting: int
+    """Batches whose turn has not come."""
+    lines: int
+    """Lines of both that are not done; those of an input that is not checked are not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import anyio
 from glmserve.batches.answering import LineAnswers
 from glmserve.batches.database import StoreThread
 from glmserve.batches.input_lines import InputCheck
-from glmserve.batches.records import Batch, BatchStatus, Line, LineProblem, WrongState
+from glmserve.batches.records import Backlog, Batch, BatchStatus, Line, LineProblem, WrongState
 from glmserve.batches.store import BatchStore
 from glmserve.http.errors import BatchesUnavailable, StoredFileNotFound
 from glmserve.http.offload import off_loop
@@ -56,7 +56,16 @@ class BatchRunner:
         self._is_known = is_known
         self._changed = asyncio.Event()
         self._running: dict[tuple[str, str], tuple[Batch, asyncio.Task[None]]] = {}
+        self._waiting: tuple[Batch, ...] = ()
+        self._lines_left: dict[int, int] = {}
+        """Of the batches that are answered, by number: counted here, as lines end between two looks at the store."""
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def backlog(self) -> Backlog:
+        """What is still to do."""
+        lines = sum(self._lines_left.values()) + sum(batch.left for batch in self._waiting)
+        return Backlog(len(self._running), len(self._waiting), lines)
 
     def start(self) -> None:
         """Continue the batches that an earlier server has left."""
@@ -92,7 +101,8 @@ class BatchRunner:
     async def _start_batches(self) -> None:
         """Start the batches whose turn it is, and stop the cancelled ones."""
         self._changed.clear()
-        for batch in await self._thread.do(lambda store: store.unfinished()):
+        unfinished = await self._thread.do(lambda store: store.unfinished())
+        for batch in unfinished:
             if not self._is_known(batch.owner):
                 continue
             running = next((task for one, task in self._running.values() if one.number == batch.number), None)
@@ -103,6 +113,8 @@ class BatchRunner:
                 task = asyncio.create_task(self._take(batch))
                 self._running[lane] = (batch, task)
                 task.add_done_callback(partial(self._ended, lane))
+        begun = {batch.number for batch, _ in self._running.values()}
+        self._waiting = tuple(batch for batch in unfinished if batch.number not in begun)
 
     def _ended(self, lane: tuple[str, str], task: asyncio.Task[None]) -> None:
         self._running.pop(lane, None)
@@ -160,10 +172,12 @@ class BatchRunner:
     async def _answer_lines(self, batch: Batch, file: int) -> None:
         """Answer all lines, ``lines_at_once`` of them at a time."""
         todo = LineSource(self._thread, batch.number)
+        self._lines_left[batch.number] = batch.left
         workers = [asyncio.create_task(self._work(batch, file, todo)) for _ in range(self._options.lines_at_once)]
         try:
             await asyncio.gather(*workers)
         finally:
+            del self._lines_left[batch.number]
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
@@ -178,6 +192,7 @@ class BatchRunner:
             )  # fmt: skip
             # A reply that is there is kept, even where the batch is being cancelled.
             await asyncio.shield(self._thread.do(finish))
+            self._lines_left[batch.number] -= 1
 
     async def _finalize(self, batch: Batch) -> None:
         def rest(store: BatchStore) -> bool:

@@ -45,7 +45,7 @@ from glmserve.http.openapi import Tag, openapi_of
 from glmserve.http.origins import LOCAL, Origins
 from glmserve.http.request_record import Limits, RequestIds, RequestRecord, current_request
 from glmserve.model_pool.registry import ModelRegistry
-from glmserve.observability.collectors import EngineMetrics, MetricsMiddleware, RequestMetrics
+from glmserve.observability.collectors import BatchMetrics, EngineMetrics, MetricsMiddleware, RequestMetrics
 from glmserve.page import router as page
 
 
@@ -120,6 +120,8 @@ def create_app(
     pages = (page.create_router(app.openapi),) if options.page else ()
     answering = _answering(registry, options)
     service = _batches(options, answering, renderer, request_metrics)
+    if service is not None:
+        metrics.register(BatchMetrics(lambda: service.runner.backlog))
     routers = (*_routers(registry, options, clock, metrics), *answering, *_batch_routers(service), *pages)
     app.router.lifespan_context = _lifespan(registry, options.spans, service)
     for router in routers:

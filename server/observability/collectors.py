@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from glmserve.batches.records import Backlog
 from glmserve.engine.errors import EngineUnavailable
 from glmserve.http.request_context import RequestProgress
 from glmserve.http.request_record import CLIENT_CLOSED, RequestRecord, current_request
@@ -65,6 +66,21 @@ _READ: Mapping[MetricSpec, Callable[[ModelHost], float]] = MappingProxyType(
 )
 
 
+class BatchMetrics(Collector):
+    """Reads what the batches of a server still have to do."""
+
+    def __init__(self, backlog: Callable[[], Backlog]) -> None:
+        """Report what ``backlog`` tells."""
+        self._backlog = backlog
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield all figures."""
+        backlog = self._backlog()
+        figures = (backlog.running, backlog.waiting, backlog.lines)
+        for metric, figure in zip(metrics.BATCH_METRICS, figures, strict=True):
+            yield GaugeMetricFamily(metric.full_name, metric.help, value=figure)
+
+
 class OutcomeKind(str, Enum):
     """The four ends of a request."""
 
@@ -96,6 +112,9 @@ def outcome_of(record: RequestRecord) -> RequestOutcome:
     return RequestOutcome(OutcomeKind.SUCCESS, "length" if cut else "stop")
 
 
+_LINE_OUTCOMES = ("completed", "failed")
+
+
 class RequestMetrics(Collector):
     """Request metrics of one server: received requests, outcomes, times.
 
@@ -113,6 +132,8 @@ class RequestMetrics(Collector):
             metrics.WASTED_TOKENS, metrics.KEY_REQUESTS, metrics.KEY_TOKENS, metrics.BATCH_LINES, metrics.HTTP,
         )  # fmt: skip
         self._counters = {metric: _counter(metric, registry) for metric in counters}
+        for outcome in _LINE_OUTCOMES:  # rates need the zero before the first line
+            self._counters[metrics.BATCH_LINES].labels(outcome)
         histograms = (metrics.TTFT, metrics.INTER_TOKEN, metrics.END_TO_END, metrics.QUEUE)
         self._histograms = {metric: _histogram(metric, registry) for metric in histograms}
         registry.register(self)
@@ -142,7 +163,7 @@ class RequestMetrics(Collector):
         for generation in record.generations:
             self._prompt_tokens[generation.model] += generation.prompt_tokens
             self._generation_tokens[generation.model] += generation.completion_tokens
-        self._counters[metrics.BATCH_LINES].labels("failed" if status >= 400 else "completed").inc()
+        self._counters[metrics.BATCH_LINES].labels(_LINE_OUTCOMES[status >= 400]).inc()
         if record.key:
             self._counters[metrics.KEY_TOKENS].labels(record.key).inc(record.tokens)
 

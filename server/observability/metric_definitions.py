@@ -135,3 +135,12 @@ REQUEST_METRICS = (
     TTFT, INTER_TOKEN, END_TO_END, QUEUE, KEY_REQUESTS, KEY_TOKENS, BATCH_LINES, HTTP,
 )  # fmt: skip
 """Metrics counted per request in the API process."""
+
+BATCHES_RUNNING = MetricSpec(
+    "num_batches_running", MetricKind.GAUGE, "Batches whose input is checked, or whose lines are answered.", ()
+)
+BATCHES_WAITING = MetricSpec("num_batches_waiting", MetricKind.GAUGE, "Batches that wait for their turn.", ())
+BATCH_LINES_LEFT = MetricSpec("num_batch_lines_waiting", MetricKind.GAUGE, "Lines of both that have no answer yet.", ())
+
+BATCH_METRICS = (BATCHES_RUNNING, BATCHES_WAITING, BATCH_LINES_LEFT)
+"""Metrics of the batches, collected at a scrape."""

@@ -182,6 +182,36 @@ async def test_a_batch_is_cancelled_and_keeps_what_was_answered(openai: AsyncOpe
     assert (await openai.batches.cancel(batch.id)).status == "cancelled"
 
 
+async def test_metrics_tell_how_many_batches_run_and_wait(
+    openai: AsyncOpenAI, http: httpx.AsyncClient, engine: ScriptedEngine
+) -> None:
+    async def figures() -> dict[str, float]:
+        text = (await http.get("/metrics")).text
+        samples = (
+            one.rsplit(" ", 1) for one in text.splitlines() if one.startswith(("glmserve:num_batch", "glmserve:batch"))
+        )
+        return {name.removeprefix("glmserve:"): float(value) for name, value in samples}
+
+    async def become(**expected: float) -> None:
+        deadline = time.monotonic() + 20
+        while not expected.items() <= (seen := await figures()).items():
+            assert time.monotonic() < deadline, seen
+            await asyncio.sleep(0.01)
+
+    idle = {"num_batches_running": 0, "num_batches_waiting": 0, "num_batch_lines_waiting": 0}
+    lines = [f'batch_lines_total{{outcome="{outcome}"}}' for outcome in ("completed", "failed")]
+    assert await figures() == {**dict.fromkeys(lines, 0), **idle}
+    engine.endless = True
+    first = await run(openai, jsonl(*(line(str(n)) for n in range(5)), line("wrong", temperature=9)))
+    second = await run(openai, jsonl(line("a"), line("b")))
+    await become(num_batches_running=1, num_batches_waiting=1, num_batch_lines_waiting=7)
+    engine.endless = False
+    await ended(openai, first)
+    await ended(openai, second)
+    await become(**idle)
+    assert list((await figures()).values()) == [7, 1, 0, 0, 0]
+
+
 async def test_what_was_not_answered_in_time_is_in_the_error_file(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:
     engine.reply = lambda asked: "x" * (100_000 if "slow" in asked.prompt else 1)
     engine.step_seconds = 0.01

@@ -8,9 +8,11 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from glmserve.batches.service import BatchOptions
+from glmserve.bootstrap.app import ApiOptions
 from glmserve.engine.errors import EngineDied, QueueFull
 from glmserve.http.error_replies import describe
-from glmserve.observability.metric_definitions import ENGINE_METRICS, REQUEST_METRICS, MetricKind
+from glmserve.observability.metric_definitions import BATCH_METRICS, ENGINE_METRICS, REQUEST_METRICS, MetricKind
 from tests.support.api import connect, make_app
 from tests.support.scripted_engine import ScriptedEngine
 
@@ -34,7 +36,7 @@ OF_PROMETHEUS = {"instance", "job"}
 def labels_by_name() -> dict[str, set[str]]:
     """Every name that a sample can have, with its labels."""
     found: dict[str, set[str]] = {}
-    for metric in (*ENGINE_METRICS, *REQUEST_METRICS):
+    for metric in (*ENGINE_METRICS, *REQUEST_METRICS, *BATCH_METRICS):
         labels = set(metric.labels) | OF_PROMETHEUS
         found[metric.exposed_name] = labels
         if metric.kind is MetricKind.HISTOGRAM:
@@ -63,10 +65,10 @@ def test_an_expression_asks_for_what_there_is(title: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_real_server_has_every_sample_that_is_asked_for() -> None:
+async def test_a_real_server_has_every_sample_that_is_asked_for(tmp_path: Path) -> None:
     engine = ScriptedEngine()
     body = {"messages": [{"role": "user", "content": "hi"}]}
-    async with connect(make_app(engine)) as http:
+    async with connect(make_app(engine, ApiOptions(batches=BatchOptions(tmp_path)))) as http:
         await http.post("/v1/chat/completions", json=body)
         engine.reject = QueueFull(1)
         await http.post("/v1/chat/completions", json=body)

@@ -7,10 +7,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from docs.generate.metrics_page import metrics_page
+from glmserve.batches.service import BatchOptions
+from glmserve.bootstrap.app import ApiOptions
 from glmserve.http.request_context import RequestProgress
 from glmserve.http.request_record import RequestRecord
 from glmserve.observability.collectors import OutcomeKind, RequestOutcome, outcome_of
-from glmserve.observability.metric_definitions import ENGINE_METRICS, REQUEST_METRICS
+from glmserve.observability.metric_definitions import BATCH_METRICS, ENGINE_METRICS, REQUEST_METRICS
 from tests.support.api import connect, make_app
 from tests.support.scripted_engine import ScriptedEngine
 
@@ -50,12 +52,13 @@ def test_the_page_is_made_from_the_list() -> None:
 
 
 @pytest.mark.anyio
-async def test_every_figure_of_the_list_is_served_and_no_other() -> None:
-    async with connect(make_app(ScriptedEngine())) as http:
+async def test_every_figure_of_the_list_is_served_and_no_other(tmp_path: Path) -> None:
+    options = ApiOptions(batches=BatchOptions(tmp_path))
+    async with connect(make_app(ScriptedEngine(), options)) as http:
         reply: httpx.Response = await http.get("/metrics")
     assert reply.headers["content-type"].startswith("text/plain")
     families = {family.name: family for family in text_string_to_metric_families(reply.text)}
-    metrics = {metric.full_name: metric for metric in (*ENGINE_METRICS, *REQUEST_METRICS)}
+    metrics = {metric.full_name: metric for metric in (*ENGINE_METRICS, *REQUEST_METRICS, *BATCH_METRICS)}
     assert {name: family.type for name, family in families.items()} == {
         name: metric.kind.value for name, metric in metrics.items()
     }
