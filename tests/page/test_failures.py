@@ -45,7 +45,7 @@ def test_an_engine_that_dies_leaves_the_text_to_be_gone_on_with(visit: Visit, ur
     expect(chat.failure).to_contain_text("the engine process ended")
     expect(chat.answer).to_have_text("abcdefg")
     engine.fail, engine.reply = None, lambda _: "and the rest"
-    chat.button("Go on").click()
+    chat.button("Continue").click()
     expect(chat.answer).to_have_text("abcdefg and the rest")
     expect(chat.field).to_be_focused()
     assert engine.submissions[-1].prompt.endswith("答：abcdefg")
@@ -58,9 +58,9 @@ def test_a_connection_that_breaks_keeps_what_had_come(visit: Visit, url: str, en
         chat.send("word ")
         expect(chat.answer).to_contain_text("word")
         proxy.cut()
-        expect(chat.failure).to_contain_text("The connection broke off. What had come is kept.")
+        expect(chat.failure).to_contain_text("The connection was lost. What was received is kept.")
         expect(chat.answer).to_contain_text("word")
-        expect(chat.button("Go on")).to_be_visible()
+        expect(chat.button("Continue")).to_be_visible()
         chat.complaints.clear()
 
 
@@ -90,6 +90,7 @@ def test_a_message_that_is_too_long_by_itself_says_so_and_offers_nothing_that_fa
     chat.send("x" * 5000)
     expect(chat.failure).to_contain_text("The message is too long for the model.")
     expect(chat.failure.get_by_role("button")).to_have_count(0)
+    expect(chat.button("Regenerate")).to_have_count(0)
 
 
 def test_a_long_conversation_goes_on_without_its_oldest_messages(
@@ -100,7 +101,7 @@ def test_a_long_conversation_goes_on_without_its_oldest_messages(
     for name in ("alpha", "beta", "gamma", "delta"):
         chat.ask(f"{name} " * 14)
     expect(chat.failure).to_have_count(0)
-    expect(chat.page.locator(".cut:visible")).to_contain_text("it is not sent the")
+    expect(chat.page.locator(".cut:visible")).to_contain_text("messages above are not sent")
     assert "alpha" not in engine.submissions[-1].prompt
     assert "gamma" in engine.submissions[-1].prompt
     assert "delta" in engine.submissions[-1].prompt

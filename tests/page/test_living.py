@@ -7,6 +7,7 @@ from playwright.sync_api import expect
 
 from tests.page.chat import Chat
 from tests.page.conftest import Visit
+from tests.page.test_use import PHONE
 from tests.support.scripted_engine import ScriptedEngine, never
 
 SEED = """count => {
@@ -68,7 +69,7 @@ def test_200_conversations_are_one_stop_of_the_tab_key_and_are_searched(visit: V
 def test_everything_is_exported_deleted_and_imported_again(visit: Visit, url: str) -> None:
     chat = visit(url)
     chat.ask("kept question")
-    chat.button("Answer again").click()
+    chat.button("Regenerate").click()
     expect(chat.page.locator(".place")).to_have_text("2/2")
     menu = chat.button("More")
 
@@ -83,11 +84,13 @@ def test_everything_is_exported_deleted_and_imported_again(visit: Visit, url: st
     choose("Delete all conversations")
     chat.button("Delete all conversations", chat.page.get_by_role("dialog")).click()
     expect(chat.titles).to_have_count(0)
-    for told in ("1 of 1 conversations were taken over", "0 of 1 conversations were taken over"):
+    for told in ("Conversations imported: 1.", "Conversations imported: 0 of 1."):
         with chat.page.expect_file_chooser() as chooser:
             choose("Import conversations")
         chooser.value.set_files({"name": "all.json", "mimeType": "application/json", "buffer": file.read_bytes()})
-        expect(chat.page.get_by_role("alert")).to_contain_text(told)
+        notice = chat.page.get_by_role("alert")
+        expect(notice).to_contain_text(told)
+        assert "news" in str(notice.get_attribute("class")), "it looks like a failure"
     chat.titles.click()
     expect(chat.page.locator(".place")).to_have_text("2/2")
 
@@ -99,7 +102,7 @@ def test_text_files_are_attached_dropped_and_pasted(visit: Visit, url: str, engi
         chat.button("Attach text files").click()
     files = [("old.txt", "你好".encode("gb18030")), ("picture.png", b"\x89PNG\r\n\x1a\n\x00\x00")]
     chooser.value.set_files([{"name": name, "mimeType": "", "buffer": data} for name, data in files])
-    expect(chat.page.get_by_role("alert")).to_contain_text("picture.png is no text file.")
+    expect(chat.page.get_by_role("alert")).to_contain_text("picture.png is not a text file.")
     chat.page.evaluate(
         """() => {
             const dropped = new DataTransfer();
@@ -160,13 +163,20 @@ def test_the_samplers_belong_to_the_conversation(visit: Visit, url: str, engine:
     chat.page.get_by_label("Seed").fill("7")
     chat.page.get_by_label("Stop strings").fill("END")
     chat.page.get_by_label("JSON schema of the answer").fill("{")
-    expect(chat.page.locator("#options").get_by_role("alert")).to_contain_text("no JSON object")
+    expect(chat.page.locator("#options").get_by_role("alert")).to_contain_text("not a JSON object")
     chat.page.get_by_label("JSON schema of the answer").fill("")
+    chat.button("Use for new conversations").click()
+    expect(chat.button("Used for new conversations")).to_be_visible()
+    chat.page.get_by_label("Seed").fill("8")
     chat.ask("abc END def")
     params = engine.submissions[-1].params
-    assert (params.top_k, params.seed) == (40, 7)
+    assert (params.top_k, params.seed) == (40, 8)
     expect(chat.answer).to_have_text("abc")
     chat.page.keyboard.press("Control+Shift+o")
+    chat.ask("abc END def")
+    assert engine.submissions[-1].params.seed == 7
+    chat.page.evaluate("localStorage.clear()")
+    chat.page.reload()
     chat.ask("abc END def")
     assert engine.submissions[-1].params.seed is None
     expect(chat.answer).to_have_text("abc END def")
@@ -196,3 +206,40 @@ def test_nothing_lies_on_anything_else(visit: Visit, url: str, engine: ScriptedE
     assert 0 <= gap < 30
     assert chat.page.evaluate("document.querySelector('.cursor').parentElement.tagName") == "P"
     chat.button("Stop").click()
+
+
+def test_on_a_phone_the_list_does_not_cover_what_is_told(visit: Visit, url: str) -> None:
+    chat = visit(url, **PHONE)
+    chat.button("Conversations").click()
+    chat.button("More").click()
+    with chat.page.expect_file_chooser() as chooser:
+        chat.page.get_by_role("menuitem", name="Import conversations").click()
+    chooser.value.set_files({"name": "all.json", "mimeType": "application/json", "buffer": b"{}"})
+    expect(chat.page.get_by_role("alert")).to_contain_text("all.json has no conversations")
+    expect(chat.page.locator("#sidebar")).to_be_hidden()
+    chat.ask("what was told is read by now")
+    expect(chat.page.get_by_role("alert")).to_be_hidden()
+
+
+def test_icons_keep_their_size_and_versions_stand_in_line(visit: Visit, url: str) -> None:
+    """An icon beside a long name, and ‹ 2/2 › under a question whose other buttons are not to be seen."""
+    chat = visit(url, viewport={"width": 500, "height": 700})
+    with chat.page.expect_file_chooser() as chooser:
+        chat.button("Attach text files").click()
+    chooser.value.set_files({"name": f"{'long-name-' * 12}.txt", "mimeType": "", "buffer": b"text"})
+    widths = "[...document.querySelectorAll('.chip > svg')].map(one => one.getBoundingClientRect().width)"
+    chat.page.wait_for_function(f"{widths}.length === 1")
+    assert chat.page.evaluate(widths)[0] > 18
+    chat.ask("question")
+    chat.page.locator(".message.user").hover()
+    chat.button("Edit").click()
+    chat.page.get_by_label("Edit your message").fill("another")
+    chat.button("Send again").click()
+    chat.wait()
+    gap = chat.page.evaluate(
+        """() => {
+            const right = (name) => document.querySelector(`.message.user ${name}`).getBoundingClientRect().right;
+            return Math.abs(right(".body") - right(".versions"));
+        }"""
+    )
+    assert gap < 10

@@ -48,6 +48,7 @@ def test_a_task_of_the_gallery_is_filled_field_by_field(visit: Visit, server_url
     chat = visit(server_url, locale="zh-CN")
     chat.page.locator(".card", has_text="风格写作").click()
     form = chat.page.get_by_role("dialog")
+    expect(form.locator("textarea").last).to_be_focused()
     chat.button("填入示例", form).click()
     for field in form.locator("textarea").all():
         expect(field).not_to_have_value("")
@@ -67,9 +68,9 @@ def test_who_waits_sees_the_place_in_the_queue_and_how_much_of_the_prompt_is_rea
     chat = visit(url)
     chat.send("question")
     waiting = chat.page.locator(".waiting")
-    expect(waiting).to_have_text("Number 3 in the queue · it begins in about 20 s")
+    expect(waiting).to_have_text("Number 3 in the queue · starts in about 20 s")
     engine.holds = lambda number: number > 1
-    expect(waiting).to_have_text("Reads the prompt: 1000 of 4000 tokens · about 30 s left")
+    expect(waiting).to_have_text("Reading the prompt: 1000 of 4000 tokens · about 30 s left")
     expect(chat.page.get_by_role("progressbar")).to_have_attribute("value", "1000")
     engine.holds = never
     expect(chat.answer).to_have_text("question")
@@ -99,7 +100,7 @@ def test_an_answer_that_a_reload_cut_off_is_gone_on_with(visit: Visit, url: str,
     expect(chat.answer).to_contain_text("abc")
     chat.page.reload()
     engine.holds, engine.reply = never, lambda _: "and the rest"
-    chat.button("Go on").click()
+    chat.button("Continue").click()
     expect(chat.answer).to_have_text(re.compile("^abc.* and the rest"))
 
 
@@ -127,11 +128,11 @@ def test_an_answer_is_asked_for_again_and_the_first_one_is_kept(visit: Visit, ur
     chat = visit(url)
     chat.ask("甲")
     engine.reply = lambda _: "another"
-    chat.button("Answer again").click()
+    chat.button("Regenerate").click()
     expect(chat.answers).to_have_text(["another"])
     assert engine.submissions[0].prompt == engine.submissions[1].prompt
     expect(chat.page.locator(".place")).to_have_text("2/2")
-    chat.button("Version before").click()
+    chat.button("Previous version").click()
     expect(chat.answers).to_have_text(["甲"])
     chat.page.reload()
     expect(chat.page.locator(".place")).to_have_text("1/2")
@@ -149,9 +150,9 @@ def test_an_edited_message_keeps_what_followed_it_as_another_version(
     expect(chat.answers).to_have_text(["three"])
     expect(chat.questions).to_have_text(["three"])
     assert "one" not in engine.submissions[-1].prompt
-    chat.button("Version before").click()
+    chat.button("Previous version").click()
     expect(chat.questions).to_have_text(["one", "two"])
-    expect(chat.button("Version after")).to_be_focused()
+    expect(chat.button("Next version")).to_be_focused()
 
 
 def test_an_edit_can_be_called_off(visit: Visit, url: str) -> None:
@@ -168,11 +169,11 @@ def test_an_answer_that_reached_its_length_is_gone_on_with(visit: Visit, url: st
     chat.button("Options").click()
     chat.page.get_by_label("Maximum length").fill("4")
     chat.send("abcdefgh")
-    expect(chat.page.locator(".end")).to_have_text("The answer reached its greatest length.")
+    expect(chat.page.locator(".end")).to_have_text("The answer reached the maximum length.")
     expect(chat.answer).to_have_text("abc")
     engine.reply = lambda _: "and more"
-    chat.button("As the model has it").click()
-    chat.button("Go on").click()
+    chat.button("Back to the default").click()
+    chat.button("Continue").click()
     expect(chat.answer).to_have_text("abc and more")
     assert engine.submissions[-1].prompt.endswith("问：abcdefgh\n\n答：abc")
 

@@ -72,8 +72,8 @@ def test_everything_is_done_by_keyboard(visit: Visit, url: str) -> None:
         name = chat.page.evaluate("document.activeElement.getAttribute('aria-label') || document.activeElement.id")
         if name:
             seen.append(name)
-    assert set(seen) >= {"Messages", "Answer again", "Edit", "Copy", "Options", "Model", "language", "theme"}
-    chat.button("Answer again").focus()
+    assert set(seen) >= {"Messages", "Regenerate", "Edit", "Copy", "Options", "Model", "language", "theme"}
+    chat.button("Regenerate").focus()
     keys.press("Enter")
     chat.wait()
     expect(chat.field).to_be_focused()
@@ -187,6 +187,7 @@ def test_code_and_answers_are_copied_also_without_https(visit: Visit, url: str) 
     chat.page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
     chat.button("Copy", chat.page.locator(".message.assistant")).click()
     expect(chat.page.get_by_role("status")).to_have_text("Copied")
+    assert violations(chat.page) == []
     assert chat.page.evaluate("read => read()", read) == RICH
 
 

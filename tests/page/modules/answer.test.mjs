@@ -79,7 +79,7 @@ test("a reply that is no JSON of ours is told by its status", () => {
 
 test("a line of figures leaves out what is not known", () => {
   const figures = { tokens: 1, rate: 0, first: null, prompt: 0, cached: 0, exact: false };
-  assert.equal(figuresLine(figures, textIn("en")), "≈ 1 tokens");
+  assert.equal(figuresLine(figures, textIn("en")), "≈ 1 token");
   assert.equal(figuresLine({ ...figures, tokens: 0 }, textIn("en")), "");
 });
 

@@ -28,6 +28,11 @@ test("a version keeps what followed it, with the versions in there", () => {
   assert.equal(shown(switched(first, 0, 1)), "q1b");
 });
 
+test("an answer of which nothing came is not kept as a version", () => {
+  const failed = { ...conversation, messages: [user("q1"), model("")] };
+  assert.deepEqual(placeOf(branched(failed, 1, model("a1b")).messages[1]), { at: 0, of: 1 });
+});
+
 test("no version is lost, whichever way one goes", () => {
   let now = branched(branched(conversation, 0, user("q1b")), 0, user("q1c"));
   for (const to of [0, 2, 1, 0, 1, 2]) {

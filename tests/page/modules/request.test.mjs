@@ -77,10 +77,10 @@ test("two files have different names", () => {
 test("waiting is told in words", () => {
   const english = textIn("en");
   const line = (told) => progressLine(progressOf({ total: 4000, cache: 0, processed: 0, time_ms: 0, ...told }), english);
-  assert.equal(line({ queue_position: 3, expected_wait_ms: 20_400 }), "Number 3 in the queue · it begins in about 20 s");
+  assert.equal(line({ queue_position: 3, expected_wait_ms: 20_400 }), "Number 3 in the queue · starts in about 20 s");
   assert.equal(line({ queue_position: 1, expected_wait_ms: null }), "Number 1 in the queue");
-  assert.equal(line({ cache: 1000, processed: 2000, time_ms: 60_000 }), "Reads the prompt: 2000 of 4000 tokens · about 2 min left");
-  assert.equal(line({ processed: 3999, time_ms: 1000 }), "Reads the prompt: 3999 of 4000 tokens");
+  assert.equal(line({ cache: 1000, processed: 2000, time_ms: 60_000 }), "Reading the prompt: 2000 of 4000 tokens · about 2 min left");
+  assert.equal(line({ processed: 3999, time_ms: 1000 }), "Reading the prompt: 3999 of 4000 tokens");
 });
 
 test("no two shortcuts are the same, and each is found by its keys", () => {

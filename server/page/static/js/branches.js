@@ -10,14 +10,14 @@
  */
 
 /**
- * Put `message` where one is, as a new version; the old one is kept with all that followed it.
+ * Put `message` where one is, as a new version; the old one is kept with all that followed it, unless it says nothing.
  * @param {Conversation} conversation
  * @param {number} index of the message
  * @param {Message} message
  * @returns {Conversation}
  */
 export function branched(conversation, index, message) {
-  const tails = allTails(conversation.messages, index);
+  const tails = allTails(conversation.messages, index).filter(([{ content, reasoning, files }]) => content !== "" || reasoning || files?.length);
   const versions = tails.length ? { versions: { tails, at: tails.length } } : {};
   return { ...conversation, messages: [...conversation.messages.slice(0, index), { ...message, ...versions }] };
 }

@@ -50,6 +50,15 @@ function errorIn(body) {
 }
 
 /**
+ * Whether an answer can be regenerated: not where nothing came and the same would only fail again, or is offered already.
+ * What was refused may be right with other options.
+ * @param {import("./conversation.js").Message} message
+ */
+export function canRegenerate({ content, failure }) {
+  return !failure || content !== "" || failure.kind === "refused";
+}
+
+/**
  * What may help against a failure; nothing, where the same would only fail again.
  * @param {import("./conversation.js").Message | undefined} message
  * @param {boolean} isTask a task begins its answers itself, and cannot go on with what there is

@@ -16,6 +16,9 @@
  * @property {{ predicted_per_second?: number }} [timings]
  */
 
+/** Seconds in which pieces must have come before a rate says anything. */
+const LEAST_SPENT = 0.25;
+
 export class Meter {
   /** @param {number} now milliseconds */
   constructor(now) {
@@ -36,7 +39,7 @@ export class Meter {
   /** @param {Told} [told] @returns {Figures} */
   figures(told = {}) {
     const spent = this.first === null ? 0 : (this.last - this.first) / 1000;
-    const measured = this.pieces > 1 && spent > 0 ? (this.pieces - 1) / spent : 0;
+    const measured = this.pieces > 1 && spent >= LEAST_SPENT ? (this.pieces - 1) / spent : 0;
     return {
       tokens: told.usage?.completion_tokens ?? this.pieces,
       rate: told.timings?.predicted_per_second || measured,
@@ -55,7 +58,7 @@ export class Meter {
 export function figuresLine(figures, text) {
   if (figures.tokens === 0) return "";
   const rate = figures.rate >= 100 ? figures.rate.toFixed(0) : figures.rate.toFixed(1);
-  const parts = [text("tokens", { count: figures.exact ? figures.tokens : `≈ ${figures.tokens}` })];
+  const parts = [text(figures.tokens === 1 ? "token" : "tokens", { count: figures.exact ? figures.tokens : `≈ ${figures.tokens}` })];
   if (figures.rate > 0) parts.push(text("rate", { rate }));
   if (figures.first !== null) parts.push(text("first", { seconds: figures.first.toFixed(2) }));
   if (figures.exact) parts.push(text("cached", { cached: figures.cached, prompt: figures.prompt }));

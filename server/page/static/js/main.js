@@ -18,7 +18,7 @@ import { storageOf } from "./storage.js";
 import { Tasks } from "./tasks.js";
 import { announcer } from "./view/announcer.js";
 import { Composer } from "./view/composer.js";
-import { copy } from "./view/copy.js";
+import { copy, saidOn } from "./view/copy.js";
 import { showShortcuts } from "./view/dialogs.js";
 import { byId } from "./view/dom.js";
 import { Notice } from "./view/notice.js";
@@ -69,7 +69,7 @@ class Page {
     newId,
     keep: (conversation) => this.#keep(conversation),
     removed: (ids) => this.#removed(ids),
-    notice: (message) => this.#notice.show(message),
+    notice: (...told) => this.#notice.show(...told),
   });
   #composer = new Composer({
     send: (content, files) => this.#ask(question(content, Date.now(), { files })),
@@ -97,9 +97,9 @@ class Page {
   #options = new Options({
     system: (system) => this.#keep({ ...this.#current, system }),
     sampling: (change) => this.#keep({ ...this.#current, sampling: samplingOf({ ...this.#sampling, ...change }) }),
-    forNew: () => {
+    forNew: (button) => {
       this.#preferences.sampling = this.#sampling;
-      this.#announce(this.#text("forNewDone"));
+      this.#announce(saidOn(button, this.#text("forNewDone"), true));
     },
     changeKey: () => this.#access.ask(false),
     forgetKey: () => this.#access.forget(),
@@ -249,6 +249,8 @@ class Page {
 
   /** @param {Message} message */
   #ask(message) {
+    // What was told of the page is read by now.
+    this.#notice.hide("");
     this.#keep(asked(this.#current, message, Date.now()));
     this.#answer();
     this.#thread.scrollToEnd();

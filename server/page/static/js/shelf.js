@@ -12,7 +12,7 @@ import { askTitle, confirmRemoval, confirmRemovalOfAll } from "./view/dialogs.js
  * @property {() => string} newId
  * @property {(conversation: Conversation) => boolean} keep whether there was room
  * @property {(ids: string[]) => void} removed
- * @property {(message: string) => void} notice
+ * @property {(message: string, options?: import("./view/notice.js").NoticeOptions) => void} notice
  */
 
 export class Shelf {
@@ -55,7 +55,8 @@ export class Shelf {
         continue;
       }
       const fresh = newer(read, (id) => this.#library.get(id));
-      if (fresh.every(this.#actions.keep)) this.#actions.notice(text("imported", { count: fresh.length, all: read.length }));
+      const told = text(fresh.length < read.length ? "importedSome" : "imported", { count: fresh.length, all: read.length });
+      if (fresh.every(this.#actions.keep)) this.#actions.notice(told, { news: true });
     }
   }
 

@@ -22,15 +22,21 @@ export async function copy(content) {
  */
 export async function copied(content, button, text) {
   const done = await copy(content);
-  const said = text(done ? "copied" : "notCopied");
+  return saidOn(button, text(done ? "copied" : "notCopied"), done);
+}
+
+/** Say for a moment on a button how it went. @param {HTMLElement} button @param {string} said @param {boolean} done */
+export function saidOn(button, said, done) {
   if (button.classList.contains("said")) return said;
-  const before = [...button.childNodes];
+  const [before, label] = [[...button.childNodes], button.getAttribute("aria-label")];
   button.classList.add("said");
   button.classList.toggle("done", done);
+  button.removeAttribute("aria-label");
   button.replaceChildren(icon(done ? "check" : "close"), el("span", { text: said }));
   setTimeout(() => {
     button.classList.remove("said", "done");
     button.replaceChildren(...before);
+    if (label) button.setAttribute("aria-label", label);
   }, SHOWN_MS);
   return said;
 }

@@ -20,13 +20,13 @@ const ELSEWHERE = [
  */
 export async function confirmRemoval(text, title) {
   const body = [el("p", { text: text("removeText", { title }) })];
-  return (await ask(text, text("removeTitle"), body, text("remove"))) !== null;
+  return (await ask(text, text("removeTitle"), body, text("remove"), { danger: true })) !== null;
 }
 
 /** @param {Text} text @param {number} count @returns {Promise<boolean>} whether all conversations are to go */
 export async function confirmRemovalOfAll(text, count) {
   const body = [el("p", { text: text("removeAllText", { count }) })];
-  return (await ask(text, text("removeAllTitle"), body, text("removeAll"))) !== null;
+  return (await ask(text, text("removeAllTitle"), body, text("removeAll"), { danger: true })) !== null;
 }
 
 /** The list of keys. @param {Text} text @param {boolean} mac */
@@ -35,7 +35,7 @@ export function showShortcuts(text, mac) {
     el("tr", {}, el("th", { scope: "row" }, ...keys.map((key) => el("kbd", { text: key }))), el("td", { text: text(`does.${does}`) })),
   );
   const table = el("table", { class: "shortcuts" }, el("tbody", {}, ...rows));
-  return ask(text, text("shortcuts"), [table], text("close"), false);
+  return ask(text, text("shortcuts"), [table], text("close"), { cancels: false });
 }
 
 /** @param {Text} text @param {string} title @returns {Promise<string>} the new one, or nothing */
@@ -68,16 +68,16 @@ export function labelled(label, field) {
  * @param {string} title
  * @param {HTMLElement[]} body
  * @param {string} yes
- * @param {boolean} [cancels] whether it can be called off by a button
+ * @param {{ cancels?: boolean, danger?: boolean }} [options] whether it can be called off by a button, or cannot be undone
  * @returns {Promise<FormData | null>} null where it was called off
  */
-export function ask(text, title, body, yes, cancels = true) {
+export function ask(text, title, body, yes, { cancels = true, danger = false } = {}) {
   const dialog = /** @type {HTMLDialogElement} */ (byId("dialog"));
   const buttons = el(
     "p",
     { class: "row" },
     ...(cancels ? [el("button", { type: "button", class: "small", text: text("cancel"), click: () => dialog.close() })] : []),
-    el("button", { type: "submit", class: "small primary", text: yes }),
+    el("button", { type: "submit", class: `small primary ${danger ? "danger" : ""}`, text: yes }),
   );
   const form = /** @type {HTMLFormElement} */ (
     el("form", {}, el("h2", { id: "dialog-title", text: title }), ...body, buttons)

@@ -3,6 +3,7 @@
 import { placeOf } from "../branches.js";
 import { withFiles } from "../attachments.js";
 import { moment } from "../dates.js";
+import { canRegenerate } from "../failure.js";
 import { split } from "../thinking.js";
 import { AnswerView } from "./answer.js";
 import { copied } from "./copy.js";
@@ -99,7 +100,7 @@ export class MessageView {
     if (message.role === "user") {
       if (!message.variables) buttons.push(iconButton("edit", text("edit"), () => this.#edit(message, index)));
     } else {
-      buttons.push(iconButton("regenerate", text("regenerate"), () => this.#actions.regenerate(index)));
+      if (canRegenerate(message)) buttons.push(iconButton("regenerate", text("regenerate"), () => this.#actions.regenerate(index)));
       const open = last && message.content && message.end && message.end !== "stop" && !this.#actions.isTask(message);
       if (open && !message.failure) buttons.push(iconButton("goOn", text("goOn"), this.#actions.goOn));
     }

@@ -2,7 +2,10 @@
 
 import { byId, el, iconButton } from "./dom.js";
 
-/** @typedef {{ about?: string, label?: string, click?: () => void }} NoticeOptions `about`: what it is hidden with */
+/**
+ * @typedef {{ about?: string, news?: boolean, label?: string, click?: () => void }} NoticeOptions
+ *   `about`: what it is hidden with; `news`: nothing went wrong
+ */
 
 export class Notice {
   #root = byId("notice");
@@ -15,13 +18,14 @@ export class Notice {
   }
 
   /** @param {string} message @param {NoticeOptions} [options] */
-  show(message, { about = "", label, click } = {}) {
+  show(message, { about = "", news = false, label, click } = {}) {
     const act = () => {
       this.#root.hidden = true;
       click?.();
     };
     const button = label && click ? [el("button", { type: "button", class: "small", text: label, click: act })] : [];
     this.#about = about;
+    this.#root.classList.toggle("news", news);
     this.#root.replaceChildren(el("span", { text: message }), ...button, iconButton("close", this.#close(), () => this.hide(this.#about)));
     this.#root.hidden = false;
   }

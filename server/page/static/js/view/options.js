@@ -18,7 +18,7 @@ import { byId, el, iconButton } from "./dom.js";
  * @typedef {object} OptionActions
  * @property {(system: string) => void} system
  * @property {(sampling: Partial<Sampling>) => void} sampling
- * @property {() => void} forNew takes what is chosen as what new conversations begin with
+ * @property {(button: HTMLElement) => void} forNew takes what is chosen as what new conversations begin with
  * @property {() => void} changeKey
  * @property {() => void} forgetKey
  * @property {(open: boolean) => void} toggled
@@ -62,13 +62,14 @@ export class Options {
       this.toggle(false);
       this.#button.focus();
     });
+    const forNew = el("button", { type: "button", class: "small", text: text("forNew"), click: () => this.#actions.forNew(forNew) });
     const sliders = shown.sliders.map((slider) => this.#slider(slider, shown.sampling[slider.name] ?? null, text));
     this.#root.replaceChildren(
       el("header", {}, el("h2", { text: text("options") }), close),
       this.#system(shown.system, text),
       ...sliders.slice(0, FIRST),
       this.#rest(shown.sampling, sliders.slice(FIRST), text),
-      el("button", { type: "button", class: "small", text: text("forNew"), click: this.#actions.forNew }),
+      forNew,
       this.#key(shown.hasKey, text),
     );
   }

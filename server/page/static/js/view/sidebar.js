@@ -145,7 +145,12 @@ export class Sidebar {
   /** @param {HTMLElement} button */
   #openListMenu(button) {
     const { text } = /** @type {Shown} */ (this.#shown);
-    openMenu(button, text("moreActions"), LIST_DEEDS.map((deed) => ({ label: text(deed), danger: deed === "removeAll", act: () => this.#actions.actOnAll(deed) })));
+    // What is told of it then stands where the list covered it.
+    const act = (/** @type {ListDeed} */ deed) => () => {
+      this.close();
+      this.#actions.actOnAll(deed);
+    };
+    openMenu(button, text("moreActions"), LIST_DEEDS.map((deed) => ({ label: text(deed), danger: deed === "removeAll", act: act(deed) })));
   }
 
   /** @param {KeyboardEvent} event */

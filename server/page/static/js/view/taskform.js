@@ -24,8 +24,11 @@ export async function fillTask(text, title, description, fields) {
     const rows = String(Math.min(6, Math.max(2, Math.ceil((value || example).length / 40))));
     const area = /** @type {HTMLTextAreaElement} */ (el("textarea", { name, rows, placeholder: example, required }));
     area.value = value;
+    // Read from its beginning.
+    area.setSelectionRange(0, 0);
     return area;
   });
+  areas.find((area) => !area.value)?.setAttribute("autofocus", "");
   const insert = () => fields.forEach(({ example, value }, index) => (areas[index].value = example || value));
   const example = el("button", { type: "button", class: "small", text: text("example"), click: insert });
   const body = [
