@@ -143,7 +143,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What the batches of a server still have to do."""
+    """Work that the batches of a server still have to do."""
 
     running: int
     """Batches whose input is checked, or whose lines are answered."""
