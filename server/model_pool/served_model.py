@@ -36,6 +36,9 @@ CHARACTERS_PER_TOKEN = 64
 
 NO_OPTIONS: Mapping[str, object] = MappingProxyType({})
 
+_SWITCHES = frozenset({"enable_thinking", "thinking", "reasoning_effort"})
+"""Variables that programs set for each model, whether it can think or not."""
+
 _T = TypeVar("_T")
 
 
@@ -227,7 +230,7 @@ class ServedModel(NamedModel):
         """Return the prompt format with variables of its template. Raises InvalidRequest where it has none."""
         if isinstance(self.prompt_format, TemplateFormat):
             return self.prompt_format.with_options(options) if options else self.prompt_format
-        if any(options.values()):
+        if any(value for name, value in options.items() if name not in _SWITCHES):
             raise InvalidRequest(
                 f"chat_template_kwargs is not supported by the model {self.card.name}: its prompts are made without a "
                 "chat template; leave it out",

@@ -90,6 +90,7 @@ NEUTRAL = [
     (CHAT, {"reasoning": {"effort": None}}),
     (CHAT, {"reasoning": {"effort": "none", "summary": None}}),
     (CHAT, {"chat_template_kwargs": {"thinking": False, "enable_thinking": False}}),
+    (CHAT, {"chat_template_kwargs": {"thinking": True, "enable_thinking": True, "reasoning_effort": "high"}}),
     (CHAT, {"thinking": {"type": "disabled", "budget_tokens": 0}}),
     (CHAT, {"web_search_options": {}}),
     (CHAT, {"web_search_options": {"user_location": {"city": None}}}),
