@@ -1,7 +1,6 @@
 """The application for Ray Serve: a deployment of the API, and one of engine replicas for each model."""
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 
@@ -14,25 +13,22 @@ from ray.serve.handle import DeploymentHandle
 from glmserve.bootstrap.build import assemble
 from glmserve.bootstrap.engine_config import ModelPlan
 from glmserve.bootstrap.model_source import UnknownModelError, find_source
+from glmserve.cluster.deployed_settings import API, cluster_settings, deployment_names, without_keys
 from glmserve.cluster.engine import ClusterEngine
 from glmserve.cluster.files import plan_here
 from glmserve.cluster.handle import RayReplicas
 from glmserve.cluster.messages import Answer, Ask, Report
-from glmserve.cluster.placement import as_placed, place, scaling
+from glmserve.cluster.placement import place, scaling
 from glmserve.cluster.ray_router import CELLS, TokenRouter
 from glmserve.cluster.replica import EngineReplica
 from glmserve.config.loader import load_settings
 from glmserve.config.schema import ModelSettings, Settings
-from glmserve.config.values import Load
 from glmserve.engine.config import EngineConfig
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.gguf.gguf_check import check_gguf
 from glmserve.engine.interface import Engine
 from glmserve.engine.messages import Pin
 from glmserve.observability.logging import configure_logging
-
-_API = "api"
-_CHARACTERS = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
 class EngineDeployment:
@@ -96,12 +92,13 @@ class ApiDeployment:
 
 def build(settings: Settings) -> Application:
     """Return the application that serves ``settings``. Reads the headers of the model files that are here already."""
-    settings = _for_cluster(settings)
+    settings = cluster_settings(settings)
     engines = [
-        _engines(settings, model, name) for model, name in zip(settings.local_models, _names(settings), strict=True)
+        _engines(settings, model, name)
+        for model, name in zip(settings.local_models, deployment_names(settings), strict=True)
     ]
     api = serve.deployment(serve.ingress()(ApiDeployment)).options(
-        name=_API,
+        name=API,
         num_replicas=settings.api_replicas,
         max_ongoing_requests=settings.max_connections,
         ray_actor_options={"num_cpus": settings.api_cpus},
@@ -121,14 +118,6 @@ def application(arguments: Mapping[str, str]) -> Application:
     return build(load_settings(given, config_file=Path(config) if config else None))
 
 
-def _for_cluster(settings: Settings) -> Settings:
-    """Return the settings of the API: models are loaded and unloaded by the cluster."""
-    always = {"load": Load.START, "idle_seconds": 0.0}
-    models = tuple(as_placed(model).model_copy(update=always) for model in settings.models)
-    alone = {} if settings.api_replicas == 1 else {"batch_store_mb": 0.0, "response_store_mb": 0.0}
-    return settings.model_copy(update={"models": models, **alone})
-
-
 def _engines(settings: Settings, model: ModelSettings, name: str) -> Application:
     scaled = scaling(settings, model)
     return (
@@ -141,7 +130,7 @@ def _engines(settings: Settings, model: ModelSettings, name: str) -> Application
             health_check_period_s=5.0,
             **scaled.options,
         )
-        .bind(settings, model)
+        .bind(without_keys(settings), model)
     )
 
 
@@ -152,12 +141,3 @@ def _placement(settings: Settings, model: ModelSettings) -> Mapping[str, float]:
     except (UnknownModelError, ModelLoadError):
         return place(model, 0, 0, 0).actor_options
     return place(model, facts.size_bytes, facts.kv_bytes_per_token, facts.context_train).actor_options
-
-
-def _names(settings: Settings) -> Sequence[str]:
-    """Return a name for each deployment."""
-    names: list[str] = []
-    for number, model in enumerate(settings.local_models, 1):
-        wanted = _CHARACTERS.sub("-", model.name or Path(model.model or "embedded").name).strip("-") or "model"
-        names.append(wanted if wanted not in (*names, _API) else f"{wanted}-{number}")
-    return names

@@ -59,7 +59,9 @@ class Deployed:
     def replicas(self) -> list[int]:
         """The processes of the engine replicas."""
         return [
-            pid for pid in descendants(self.cluster.pid) if command(pid).startswith("ray::ServeReplica:glmserve:mod")
+            pid
+            for pid in descendants(self.cluster.pid)
+            if command(pid).startswith(f"ray::ServeReplica:glmserve:{MODEL}")
         ]
 
     def engine(self, replica: int) -> int:
