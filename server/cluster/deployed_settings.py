@@ -37,7 +37,7 @@ def deployment_names(settings: Settings) -> Sequence[str]:
 
 
 def _absolute(settings: Settings) -> Settings:
-    """Return the settings with paths that mean the same in every process, whatever folder it is started in."""
+    """Return the settings with paths that mean the same in every process, in any folder."""
 
     def here(model: ModelSettings) -> ModelSettings:
         variants = tuple(
