@@ -178,6 +178,8 @@ endif
 $(VENV)/.installed: requirements/run.txt pyproject.toml $(LLAMA_STAMP)
 	$(INSTALL) --quiet -r requirements/run.txt
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@# Or each start compiles them, where Python may not write (PYTHONDONTWRITEBYTECODE): 0.5 s of processor time.
+	$(BIN)/python -m compileall -q server convert compat models
 	@touch $@
 
 # Client libraries that cannot share an environment with each other. By uv, as pip refuses hashes where one package

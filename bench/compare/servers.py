@@ -129,7 +129,7 @@ def running(kind: Kind, built: Built, load: Load) -> Iterator[Running]:
     Raises:
         RuntimeError: it does not answer; its log says why.
     """
-    port = _free_port()
+    port = free_port()
     log = built.work / f"{kind.name.replace('/', '-')}.log"
     with log.open("wb") as sink:
         # The example needs libmtmd, which the wheel here is built without; llama-server's build has it.
@@ -162,7 +162,8 @@ def _wait(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     raise RuntimeError(f"{url} does not answer; {log} says why")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -103,7 +103,7 @@ def _as_trial_fault(work: Callable[[_Given], _Result], given: _Given) -> _Result
 
 
 def _self_test(config: EngineConfig) -> str:
-    from glmserve.engine.worker.main import load_llama  # noqa: PLC0415
+    from glmserve.engine.worker.entry import load_llama  # noqa: PLC0415
 
     backend = load_llama(config)
     try:

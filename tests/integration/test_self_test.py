@@ -11,7 +11,7 @@ from glmserve.engine.embedding.llama_embedder import LlamaEmbedder
 from glmserve.engine.errors import SelfTestFailed
 from glmserve.engine.kv_cache.ops import CacheSnapshot
 from glmserve.engine.llama.runner import LlamaModelRunner
-from glmserve.engine.worker.main import load_llama
+from glmserve.engine.worker.entry import load_llama
 from tests.support.bert import random_bert
 
 TINY = Path(__file__).parents[2] / "models" / "tiny"

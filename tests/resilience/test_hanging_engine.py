@@ -16,7 +16,7 @@ from glmserve.engine.errors import EngineDied
 from glmserve.engine.model_runner import ModelRunner
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import BatchItem
-from glmserve.engine.worker.main import load_llama
+from glmserve.engine.worker.entry import load_llama
 from tests.conftest import running_server
 from tests.support.processes import engine_pid
 

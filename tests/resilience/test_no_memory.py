@@ -10,7 +10,7 @@ from glmserve.engine.config import Device, EngineConfig
 from glmserve.engine.embedding.core import EmbeddingBackend
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.model_runner import ModelRunner
-from glmserve.engine.worker.main import BackendFactory, load_llama
+from glmserve.engine.worker.entry import BackendFactory, load_llama
 
 CACHE = 1 << 20
 """Tokens, which take 512 MB."""

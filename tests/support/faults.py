@@ -37,7 +37,7 @@ from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.messages import FromWorker, StepReport
 from glmserve.engine.model_runner import DecodeError, ModelRunner
 from glmserve.engine.scheduler.batch import BatchItem
-from glmserve.engine.worker.main import load_llama
+from glmserve.engine.worker.entry import load_llama
 
 VARIABLE = "FAULT_PLAN"
 FAULTY_SERVER = (sys.executable, "-m", "tests.support.faulty_server")

@@ -16,12 +16,12 @@ def _silent(level: int, text: bytes, user_data: object) -> None:
 
 
 @contextmanager
-def loaded(path: Path, *, vocab_only: bool = False) -> Iterator[llama_cpp.llama_model_p]:
-    """Load a GGUF on the CPU."""
+def loaded(path: Path, *, vocab_only: bool = False, gpu_layers: int = 0) -> Iterator[llama_cpp.llama_model_p]:
+    """Load a GGUF, on the CPU unless layers are asked for on a GPU."""
     llama_cpp.llama_log_set(_silent, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
     params = llama_cpp.llama_model_default_params()
-    params.n_gpu_layers = 0
+    params.n_gpu_layers = gpu_layers
     params.vocab_only = vocab_only
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
     if not model:

@@ -15,7 +15,7 @@ from glmserve.engine.config import ComputeMode, EngineConfig
 from glmserve.engine.kernel_timing import Trying
 from glmserve.engine.llama.runner import LlamaModelRunner
 from glmserve.engine.model_runner import ModelRunner
-from glmserve.engine.worker.main import load_llama
+from glmserve.engine.worker.entry import load_llama
 
 Rows = NDArray[np.float32]
 

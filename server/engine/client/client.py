@@ -44,7 +44,7 @@ from glmserve.engine.messages import (
     is_answer,
 )
 from glmserve.engine.params import Grammar, SamplingParams
-from glmserve.engine.worker.main import BackendFactory, load_llama
+from glmserve.engine.worker.entry import BackendFactory, load_llama
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from glmserve.engine.child_process import start_shielded
 from glmserve.engine.client.compute_modes import how_ended, is_crash
 from glmserve.engine.config import EngineConfig
 from glmserve.engine.messages import FromWorker, Shutdown, ToWorker
-from glmserve.engine.worker.main import BackendFactory, run_worker
+from glmserve.engine.worker.entry import BackendFactory, run_engine
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class WorkerProcess:
         self._connection, self._theirs = context.Pipe()
         level = logging.getLogger().getEffectiveLevel()
         self._process = context.Process(
-            target=run_worker, args=(self._theirs, config, load, level), name="glmserve-engine", daemon=True
+            target=run_engine, args=(self._theirs, config, load, level), name="glmserve-engine", daemon=True
         )
         self._outbox: queue.SimpleQueue[ToWorker | None] = queue.SimpleQueue()
         self._on_message = on_message

@@ -17,7 +17,7 @@ from glmserve.engine.group.prefix_router import PrefixRouter, PromptKey
 from glmserve.engine.interface import ANYBODY, Caller, EngineState, EngineStatus
 from glmserve.engine.messages import EngineInfo, EngineStats, Pin, StepOutput, Submit
 from glmserve.engine.params import Grammar, SamplingParams
-from glmserve.engine.worker.main import BackendFactory, load_llama
+from glmserve.engine.worker.entry import BackendFactory, load_llama
 
 log = logging.getLogger(__name__)
 

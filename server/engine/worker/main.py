@@ -1,10 +1,9 @@
 """The child process: receive messages, step, send the outputs."""
 
 import logging
-import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 
 from glmserve.engine.child_process import ENDING_SIGNALS, LogPipe, Outgoing, end_with_parent
@@ -30,6 +29,7 @@ from glmserve.engine.model_runner import ModelRunner, StateLost
 from glmserve.engine.scheduler.batch import TokenBudgetPolicy
 from glmserve.engine.speculative import SpeculativeController
 from glmserve.engine.worker.core import EngineCore, EngineCorrupted
+from glmserve.engine.worker.entry import BackendFactory
 
 log = logging.getLogger(__name__)
 
@@ -41,25 +41,6 @@ _SAVING_SECONDS = 0.1
 
 IDLE_SECONDS = 1.0
 """Idle seconds before the integrity check, which takes a millisecond."""
-
-BackendFactory = Callable[[EngineConfig], ModelRunner | EmbeddingBackend]
-
-
-def load_llama(config: EngineConfig) -> ModelRunner | EmbeddingBackend:
-    """The real backend. Imports llama.cpp here, so that only the child process has it in memory."""
-    os.environ.update(config.compute_mode.environment)
-    if config.cpus:
-        os.sched_setaffinity(0, config.cpus)  # ahead of llama.cpp, whose threads inherit it
-    if config.gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, config.gpus))
-    from glmserve.engine.embedding.llama_embedder import LlamaEmbedder  # noqa: PLC0415
-    from glmserve.engine.gguf.gguf_check import check_gguf  # noqa: PLC0415
-    from glmserve.engine.llama.model_loading import route_log  # noqa: PLC0415
-    from glmserve.engine.llama.runner import LlamaModelRunner  # noqa: PLC0415
-
-    route_log()
-    facts = check_gguf(config.model_path)
-    return LlamaEmbedder(config, facts) if facts.embeds else LlamaModelRunner(config, facts)
 
 
 def run_worker(connection: Connection, config: EngineConfig, load: BackendFactory, log_level: int) -> None:

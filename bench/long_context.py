@@ -1,0 +1,241 @@
+"""Measures long contexts: ``python -m bench.long_context MODEL.gguf --work FOLDER [--page docs/performance.md]``.
+
+For each depth N, in turn and round after round: llama-bench reads a prompt of N tokens and generates at ``-d N``; this
+server does the same with one request, while eight other sequences are cached. Nothing is drafted, as llama-bench
+drafts nothing. Results gather in FOLDER/long-context.jsonl, so a run that was cut short goes on where it was;
+``--limit SECONDS`` begins nothing after that time and ends with exit code 75.
+
+A depth of ``--target`` that is not measured is extrapolated, and says so: the time of a prompt is ``a N + b N²``, that
+of a token ``c + d N``, fitted to at least two measured depths. That is what attention over N cells and matrices of a
+fixed size cost, but nobody has seen it at that depth. For a 6B on two cores::
+
+    python -m bench.long_context 6b.gguf --work FOLDER --depth 1024 2048 4096 --target 8192 32768 --rounds 1
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+from bench.compare.build import build, remembered_cmake_args
+from bench.served import running
+from bench.tables import markdown, spread, write_between
+
+OURS, FLOOR = "glmserve", "llama-bench"
+MARK = "long contexts"
+ANSWER = 32
+"""Tokens that are generated at each depth."""
+OTHERS = 8
+_OTHER_TOKENS = 512
+_PATIENCE = 7200.0
+_LEFT = 75
+_DOCUMENTS = (8_000, 30_000)
+"""Characters of the documents in the second table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One server at one depth."""
+
+    model: str
+    server: str
+    depth: int
+    round: int
+    prompt: float
+    """Seconds for the prompt."""
+    token: float
+    """Seconds for a token behind it."""
+    cells: int = 0
+    """Cells in use after the prompt, with those of other sequences."""
+
+
+def main() -> None:
+    """Measure what is left, print the tables, and write them into the page."""
+    options = _options()
+    programs = build(options.work, None, remembered_cmake_args()).programs
+    file = options.work / "long-context.jsonl"
+    left = run_all(options, programs, file)
+    units = [unit for unit in load(file) if unit.model == options.model.name]
+    text = report(units, options.target or options.depth, options.tokens_per_character)
+    print("\n" + text)
+    if options.page:
+        write_between(options.page, MARK, text)
+    if left:
+        print(f"{left} measurements are left: run the same command again")
+        raise SystemExit(_LEFT)
+
+
+def run_all(options: argparse.Namespace, programs: Path, file: Path) -> int:
+    """Measure what ``file`` does not have; return how many measurements ``--limit`` left."""
+    known = {(unit.model, unit.server, unit.depth, unit.round) for unit in load(file)}
+    name = options.model.name
+    tasks = [
+        (server, depth, number)
+        for number in range(1, options.rounds + 1)
+        for depth in options.depth
+        for server in (OURS, FLOOR)
+        if (name, server, depth, number) not in known
+    ]
+    started = time.monotonic()
+    for done, (server, depth, number) in enumerate(tasks):
+        if time.monotonic() - started > options.limit:
+            return len(tasks) - done
+        if server == OURS:
+            prompt, token, cached = ours(options.model, depth, number)
+        else:
+            prompt, token, cached = *floor(programs, options.model, depth, options.threads), 0
+        unit = Measured(name, server, depth, number, prompt, token, cached)
+        with file.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(asdict(unit)) + "\n")
+        print(f"{server}, {depth} tokens: {depth / prompt:.1f} and {1 / token:.2f} tokens/s", flush=True)
+    return 0
+
+
+def ours(model: Path, depth: int, number: int) -> tuple[float, float, int]:
+    """Return the seconds for the prompt and for a token behind it, and the cells in use after the prompt.
+
+    The prompt is asked for once more, from the cache, with one token and with some: the difference is theirs alone.
+    """
+    size = depth + ANSWER + 64
+    arguments = [str(model), "--context", str(size), "--parallel", str(OTHERS), "--no-speculation"]
+    arguments += ["--cache-tokens", str(size + OTHERS * (_OTHER_TOKENS + 64)), "--no-prompt-disk"]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running(arguments, Path(folder)) as (url, _),
+        httpx.Client(base_url=url, timeout=_PATIENCE) as http,
+    ):
+        for other in range(OTHERS):
+            _seconds(http, _ids(1000 * number + other, _OTHER_TOKENS), 1)
+        prompt = _ids(1000 * number + 999, depth)
+        first = _seconds(http, prompt, 1)
+        cached = http.get("/health").json()["models"][0]["stats"]["cells_used"]
+        again, answer = (_seconds(http, prompt, tokens) for tokens in (1, 1 + ANSWER))
+    return first, (answer - again) / ANSWER, cached
+
+
+def floor(programs: Path, model: Path, depth: int, threads: int) -> tuple[float, float]:
+    """Return the same of llama-bench: it computes the prompt twice, as the depth of the answer is not timed."""
+    command = [str(programs / "llama-bench"), "-m", str(model), "-t", str(threads), "-r", "1", "-o", "json"]
+    prompt = _rate([*command, "-p", str(depth), "-n", "0"])
+    answer = _rate([*command, "-p", "0", "-n", str(ANSWER), "-d", str(depth)])
+    return depth / prompt, 1 / answer
+
+
+def _rate(command: Sequence[str]) -> float:
+    done = subprocess.run(command, check=True, capture_output=True)
+    return float(json.loads(done.stdout)[0]["avg_ts"])
+
+
+def _ids(seed: int, count: int) -> list[int]:
+    """Return a prompt that begins like no other one: ids of ordinary tokens in each of the models."""
+    return [200 + seed % 50] + [100 + (seed * 61 + i * 7919) % 150 for i in range(count - 1)]
+
+
+def _seconds(http: httpx.Client, ids: Sequence[int], tokens: int) -> float:
+    """Return the seconds until an answer of so many tokens is there."""
+    body = {"prompt": ids, "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
+    started = time.monotonic()
+    reply = http.post("/v1/completions", json=body)
+    if not reply.is_success or reply.json()["usage"]["completion_tokens"] != tokens:
+        raise SystemExit(f"the server did not answer as expected: {reply.text[:500]}")
+    return time.monotonic() - started
+
+
+def load(file: Path) -> list[Measured]:
+    """Return what was measured; nothing where there is no file."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    return [Measured(**json.loads(line)) for line in lines]
+
+
+def fit(points: Mapping[int, float], powers: tuple[int, int]) -> tuple[float, float] | None:
+    """Return the factors of two powers of the depth that meet the points best, relative to each; None below two."""
+    if len(points) < 2:
+        return None
+    depths = np.array(list(points), dtype=float)
+    seconds = np.array(list(points.values()))
+    rows = np.stack([depths ** powers[0], depths ** powers[1]], axis=1) / seconds[:, None]
+    factors = np.linalg.lstsq(rows, np.ones(len(points)), rcond=None)[0]
+    return max(0.0, float(factors[0])), max(0.0, float(factors[1]))
+
+
+def medians(units: Iterable[Measured], server: str, what: str) -> dict[int, float]:
+    """Return the median seconds of a server by depth; ``what`` is prompt or token."""
+    found: dict[int, list[float]] = {}
+    for unit in units:
+        if unit.server == server:
+            found.setdefault(unit.depth, []).append(getattr(unit, what))
+    return {depth: float(np.median(values)) for depth, values in sorted(found.items())}
+
+
+def report(units: Sequence[Measured], targets: Sequence[int], tokens_per_character: float) -> str:
+    """Return both tables: rates against llama-bench, and what documents cost."""
+    head = ("tokens", "prompt, tokens/s", "of llama-bench", "generated, tokens/s", "of llama-bench", "cells in use")
+    measured = sorted({unit.depth for unit in units if unit.server == OURS})
+    rows = [_measured_row(units, depth) for depth in measured]
+    rows += [_fitted_row(units, depth) for depth in targets if depth not in measured]
+    rate = f"{tokens_per_character:g} tokens a character"
+    documents = markdown(
+        (f"a document of ({rate})", "tokens", "s to the first token", "s for an answer of 200 tokens behind it"),
+        [_document_row(units, count, round(count * tokens_per_character)) for count in _DOCUMENTS],
+    )
+    return f"{markdown(head, rows)}\n\n{documents}"
+
+
+def _measured_row(units: Sequence[Measured], depth: int) -> list[str]:
+    cells = [f"{depth:,}"]
+    own = [unit for unit in units if unit.server == OURS and unit.depth == depth]
+    for what, tokens in (("prompt", depth), ("token", 1)):
+        cells.append(spread([tokens / getattr(unit, what) for unit in own], 1))
+        floors = {unit.round: getattr(unit, what) for unit in units if unit.server == FLOOR and unit.depth == depth}
+        cells.append(spread([floors[u.round] / getattr(u, what) for u in own if u.round in floors]))
+    return [*cells, f"{max(unit.cells for unit in own):,}"]
+
+
+def _fitted_row(units: Sequence[Measured], depth: int) -> list[str]:
+    cells = [f"{depth:,} (extrapolated)"]
+    for what, powers, tokens in (("prompt", (1, 2), depth), ("token", (0, 1), 1)):
+        seconds, floors = (_at(medians(units, server, what), powers, depth) for server in (OURS, FLOOR))
+        cells += [spread([tokens / seconds if seconds else 0], 1), spread([floors / seconds if seconds else 0])]
+    return [*cells, "–"]
+
+
+def _document_row(units: Sequence[Measured], characters: int, tokens: int) -> list[str]:
+    first = _at(medians(units, OURS, "prompt"), (1, 2), tokens)
+    each = _at(medians(units, OURS, "token"), (0, 1), tokens)
+    beyond = tokens > max((unit.depth for unit in units if unit.server == OURS), default=0)
+    title = f"{characters:,} characters{' (extrapolated)' if beyond else ''}"
+    return [title, f"{tokens:,}", spread([first], 0), spread([200 * each], 0)]
+
+
+def _at(points: Mapping[int, float], powers: tuple[int, int], depth: int) -> float:
+    """Return the seconds at a depth: as measured there, or by the fit; 0 where there are too few points."""
+    if depth in points:
+        return points[depth]
+    factors = fit(points, powers)
+    return 0.0 if factors is None else factors[0] * depth ** powers[0] + factors[1] * depth ** powers[1]
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--work", type=Path, required=True, help="folder of bench.compare, for programs and results")
+    parser.add_argument("--depth", type=int, nargs="+", default=[2048, 8192, 32768])
+    parser.add_argument("--target", type=int, nargs="*", default=(), help="depths that are told, measured or not")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--limit", type=float, default=float("inf"), help="seconds after which nothing is begun")
+    parser.add_argument("--tokens-per-character", type=float, default=0.65, help="of Chinese text, in the vocabulary")
+    parser.add_argument("--page", type=Path, help=f"page with the mark <!-- {MARK} -->, such as docs/performance.md")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Long contexts: what is extrapolated from measured depths, and the tables."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.long_context import FLOOR, OURS, Measured, fit, report
+from bench.tables import spread, write_between
+
+
+def _units(depths: tuple[int, ...], server: str, slower: float) -> list[Measured]:
+    """Prompts that take 10 ms and 1 µs a cell for each token; tokens that take 20 ms and 2 µs a cell."""
+    return [
+        Measured("m", server, depth, number, slower * (0.01 * depth + 5e-7 * depth**2), slower * (0.02 + 2e-6 * depth))
+        for depth in depths
+        for number in (1, 2)
+    ]
+
+
+def test_a_fit_finds_the_cost_of_a_token_and_of_a_cell_and_needs_two_depths() -> None:
+    points = {unit.depth: unit.prompt for unit in _units((1024, 2048, 4096), OURS, 1.0)}
+    assert fit(points, (1, 2)) == (pytest.approx(0.01), pytest.approx(5e-7))
+    assert fit({1024: 1.0}, (1, 2)) is None
+
+
+def test_measured_depths_are_compared_by_round_and_others_are_said_to_be_extrapolated() -> None:
+    units = _units((1024, 2048, 4096), OURS, 1.0) + _units((1024, 2048, 4096), FLOOR, 1.1)
+    text = report(units, targets=(4096, 32768), tokens_per_character=0.5)
+    assert "| 4,096 | 83.0 (83.0 to 83.0) | 1.10 (1.10 to 1.10) | 35.5 (35.5 to 35.5) | 1.10 (1.10 to 1.10) |" in text
+    assert "| 32,768 (extrapolated) | 37.9 | 1.10 | 11.7 | 1.10 | – |" in text
+    assert "| 8,000 characters | 4,000 | 48 | 6 |" in text
+    assert "| 30,000 characters (extrapolated) | 15,000 | 262 | 10 |" in text
+
+
+def test_a_depth_that_cannot_be_told_has_dashes() -> None:
+    assert "| 8,192 (extrapolated) | – | – | – | – | – |" in report(_units((1024,), OURS, 1.0), (8192,), 0.5)
+
+
+def test_a_table_replaces_what_is_between_its_marks(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- x -->\nold\n<!-- /x -->\nb\n", encoding="utf-8")
+    write_between(page, "x", "new")
+    assert page.read_text("utf-8") == "a\n<!-- x -->\nnew\n<!-- /x -->\nb\n"
+    with pytest.raises(ValueError, match="no <!-- y -->"):
+        write_between(page, "y", "new")
+
+
+def test_a_spread_has_brackets_only_where_there_are_several_values() -> None:
+    assert spread([2.0, 1.0, 4.0]) == "2.00 (1.00 to 4.00)"
+    assert spread([2.0], 0) == "2"
+    assert spread([]) == spread([0.0]) == "–"
