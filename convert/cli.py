@@ -142,12 +142,16 @@ def convert(
             with console.status("checking the file…"):
                 plan = plan_conversion(source, kind, member, merge_lora=merge_lora, imatrix=imatrix)
                 verdict = str(verify_file(out, plan))
-        if as_json:
-            click.echo(json.dumps(_as_json(report, verdict), ensure_ascii=False, indent=2, default=str), err=to_stderr)
-        elif verify:
-            click.echo(f"  {verdict}")
+        _print_verdict(report, verdict, as_json=as_json, err=to_stderr)
     except ConvertError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _print_verdict(report: ConversionReport, verdict: str, *, as_json: bool, err: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_as_json(report, verdict), ensure_ascii=False, indent=2, default=str), err=err)
+    elif verdict:
+        click.echo(f"  {verdict}")
 
 
 def output_path(given: str | None, name: str) -> Path:

@@ -105,13 +105,7 @@ def create_app(
     """
     options = options or ApiOptions()
     # FastAPI's own documentation pages load their scripts from elsewhere.
-    app = FastAPI(
-        title="glmserve",
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
-        redirect_slashes=False,
-    )
+    app = FastAPI(title="glmserve", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     metrics = CollectorRegistry()
     request_metrics = RequestMetrics(metrics)
     renderer = _renderer(clock)
@@ -124,27 +118,40 @@ def create_app(
         metrics.register(BatchMetrics(lambda: service.runner.backlog))
     routers = (*_routers(registry, options, clock, metrics), *answering, *_batch_routers(service), *pages)
     app.router.lifespan_context = _lifespan(registry, options.spans, service)
-    for router in routers:
-        app.include_router(router)
-    app.add_api_route("/openapi.json", lambda: JSONResponse(app.openapi()), include_in_schema=False)
+    _include(app, routers)
     addresses = Addresses(("/openapi.json", *(route.path for route in _routes(routers))))
     _handle_errors(app, renderer, addresses)
     generating = _generating(routers)
-    app.add_middleware(BodyLimit, limit=options.max_body_bytes, applies=lambda path: path != files.PATH)
-    if options.batches is not None:
-        most = options.batches.most_file_bytes + options.max_body_bytes
-        app.add_middleware(BodyLimit, limit=most, applies=lambda path: path == files.PATH)
+    _limit_bodies(app, options)
     app.add_middleware(Shedding, paths=generating, check_room=partial(_check_room, registry), renderer=renderer)
     app.add_middleware(IgnoredFields, strict=options.strict_fields)
-    _surround(app, options, renderer)
+    _protect(app, options, renderer)
     app.add_middleware(MetricsMiddleware, request_metrics=request_metrics, generating=generating)
     if options.spans is not None:
         app.add_middleware(Spans, writer=options.spans, generating=generating)
     app.add_middleware(ResolveAddress, addresses=addresses)
+    _identify(app, options)
+    return app
+
+
+def _include(app: FastAPI, routers: Iterable[APIRouter]) -> None:
+    for router in routers:
+        app.include_router(router)
+    app.add_api_route("/openapi.json", lambda: JSONResponse(app.openapi()), include_in_schema=False)
+
+
+def _identify(app: FastAPI, options: ApiOptions) -> None:
+    """Add the outermost middleware: each request gets an id, and a line in the log if wanted."""
     if options.access_log:
         app.add_middleware(AccessLog)
     app.add_middleware(RequestIds, log_texts=options.log_prompts)
-    return app
+
+
+def _limit_bodies(app: FastAPI, options: ApiOptions) -> None:
+    app.add_middleware(BodyLimit, limit=options.max_body_bytes, applies=lambda path: path != files.PATH)
+    if options.batches is not None:
+        most = options.batches.most_file_bytes + options.max_body_bytes
+        app.add_middleware(BodyLimit, limit=most, applies=lambda path: path == files.PATH)
 
 
 def _routers(
@@ -202,8 +209,8 @@ def _batch_routers(service: BatchService | None) -> tuple[APIRouter, ...]:
     return () if service is None else (files.create_router(service), batches.create_router(service))
 
 
-def _surround(app: FastAPI, options: ApiOptions, renderer: ErrorRenderer) -> None:
-    """Wrap all routes in middleware that may end a request early, the innermost first."""
+def _protect(app: FastAPI, options: ApiOptions, renderer: ErrorRenderer) -> None:
+    """Add the middleware that may reject or end a request early, the innermost first."""
     if options.request_timeout:
         app.add_middleware(TimeLimit, seconds=options.request_timeout, renderer=renderer)
     app.add_middleware(RateLimit, limits=options.limits, renderer=renderer)

@@ -89,6 +89,19 @@ def engine_config(
     Several engines share the cores of the machine: each has as many threads as there are cores, as a model that
     answers alone should be as fast as the machine is, and threads that wait for work sleep.
     """
+    return replace(
+        _computing(plan),
+        pinned_cells=sum(prompt.most_tokens for prompt in plan.pinned if not prompt.if_saved),
+        state_dir=state_dir if plan.pinned else None,
+        state_bytes=state_bytes,
+        mode_dir=mode_dir,
+        prompt_dir=prompts.folder if prompts else None,
+        prompt_bytes=prompts.most_bytes if prompts else 0,
+    )
+
+
+def _computing(plan: ModelPlan) -> EngineConfig:
+    """Return the configuration of an engine that keeps nothing on the disk."""
     settings = plan.settings
     device, gpus = parse_device(settings.device)
     return EngineConfig(
@@ -116,12 +129,6 @@ def engine_config(
         max_restarts=settings.max_restarts,
         variants=tuple(Variant(v.name, v.lora, v.prefix) for v in settings.variants),
         end_tokens=end_tokens(plan.prompt_format),
-        pinned_cells=sum(prompt.most_tokens for prompt in plan.pinned if not prompt.if_saved),
-        state_dir=state_dir if plan.pinned else None,
-        state_bytes=state_bytes,
-        mode_dir=mode_dir,
-        prompt_dir=prompts.folder if prompts else None,
-        prompt_bytes=prompts.most_bytes if prompts else 0,
     )
 
 

@@ -202,3 +202,16 @@ def slowly(parts: Iterable[bytes], seconds: float) -> Iterator[bytes]:
     for part in parts:
         time.sleep(seconds)
         yield part
+
+
+def chunks_of(text: str) -> list[dict[str, object]]:
+    """Return the chunks of a stream, which must end with [DONE]."""
+    data = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
+    assert data[-1] == "[DONE]"
+    return [json.loads(line) for line in data[:-1]]
+
+
+def said(text: str) -> str:
+    """Return the text of a stream."""
+    choices = [choice for one in chunks_of(text) for choice in one["choices"]]  # type: ignore[attr-defined]
+    return "".join(choice["delta"].get("content") or "" for choice in choices)

@@ -128,13 +128,13 @@ def to_messages(given: MessageParam, path: str) -> Iterator[Message]:
         elif _is_dropped(kind):
             dropped = True
         else:
-            raise InvalidRequest(
-                f"{at} has the type {shown(kind)}, which is not supported in messages of the role {given.role}",
-                param=f"{at}.type",
-                code="unsupported_parameter",
-            )
+            raise _unsupported(f"{at} has the type {shown(kind)}", f"in messages of the role {given.role}", at)
     if gathered.texts or gathered.calls or not (results or dropped):
         yield gathered.take()
+
+
+def _unsupported(what: str, where: str, at: str) -> InvalidRequest:
+    return InvalidRequest(f"{what}, which is not supported {where}", param=f"{at}.type", code="unsupported_parameter")
 
 
 def _is_dropped(kind: object) -> bool:

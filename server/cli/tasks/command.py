@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -76,30 +77,47 @@ def task(
         return
     if task_id is None:
         raise UsageProblem("give a TASK; glmserve task --list shows them")
-    given = _variables(variables)
     as_check = as_check or min_accuracy is not None
-    _require_one_input(has_text=text is not None or bool(given), as_check=as_check, as_lines=as_lines)
-    with _server(url, model, config, flags, batches=as_lines) as address, closing(ServerClient(address, key)) as client:
+    call = _Call(text, _variables(variables), as_check, min_accuracy or 0.0, as_lines, again, as_json)
+    call.require_one_input()
+    with _server(url, model, config, flags, batches=as_lines) as address:
+        _perform(address, key, model or "" if url else "", task_id, call)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """The input of one call of the command, and its mode."""
+
+    text: str | None
+    variables: Mapping[str, str]
+    as_check: bool
+    min_accuracy: float
+    as_lines: bool
+    again: bool
+    as_json: bool
+
+    def require_one_input(self) -> None:
+        """Raise UsageProblem where the flags name more than one input."""
+        has_text = self.text is not None or bool(self.variables)
+        if self.as_check and has_text:
+            raise UsageProblem("--check runs the examples of the task; leave out TEXT and --var")
+        if self.as_lines and (has_text or self.as_check):
+            raise UsageProblem("--lines reads standard input; leave out TEXT, --var and --check")
+
+
+def _perform(address: str, key: str, model: str, task_id: str, call: _Call) -> None:
+    with closing(ServerClient(address, key)) as client:
         try:
-            found = _find(client.tasks(model or "" if url else ""), task_id)
-            if as_check:
-                _check(client, found, min_accuracy or 0.0, as_json=as_json)
-                return
-            if as_lines:
-                lines.run(address, key, found, again=again)
-                return
-            values = _filled(found.card, text, given)
-            _print(found, client.perform(found, values), as_json=as_json)
+            found = _find(client.tasks(model), task_id)
+            if call.as_check:
+                _check(client, found, call.min_accuracy, as_json=call.as_json)
+            elif call.as_lines:
+                lines.run(address, key, found, again=call.again)
+            else:
+                values = _filled(found.card, call.text, call.variables)
+                _print(found, client.perform(found, values), as_json=call.as_json)
         except ServerCallError as error:
             raise click.ClickException(str(error)) from None
-
-
-def _require_one_input(*, has_text: bool, as_check: bool, as_lines: bool) -> None:
-    """Raise UsageProblem where the flags name more than one input."""
-    if as_check and has_text:
-        raise UsageProblem("--check runs the examples of the task; leave out TEXT and --var")
-    if as_lines and (has_text or as_check):
-        raise UsageProblem("--lines reads standard input; leave out TEXT, --var and --check")
 
 
 def _check(client: ServerClient, task: ServedTask, least: float, *, as_json: bool) -> None:

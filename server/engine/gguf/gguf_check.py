@@ -19,7 +19,7 @@ from glmserve.engine.gguf.gguf_header import (
     TensorEntry,
     read_header,
 )
-from glmserve.engine.gguf.memory_facts import attention_heads, find_state_lie, state_bytes
+from glmserve.engine.gguf.memory_facts import attention_heads, find_state_lie, layer_bytes_of, state_bytes
 from glmserve.engine.gguf.prompt_format import FormatInference, infer_prompt_format
 
 # llama.cpp checks some figures by assertions, which end the process: when it loads, or at the first token. The bounds
@@ -226,27 +226,13 @@ def open_header(path: Path) -> GgufHeader:
 def _facts(path: Path, header: GgufHeader) -> ModelFacts:
     metadata = header.metadata
     architecture = _text(metadata, "general.architecture")
+    _check(path, header, architecture)
     embeds = architecture in EMBEDDING_ARCHITECTURES
-    if reason := not_served(architecture):
-        raise ModelLoadError(f"{path.name}: architecture {architecture!r} is not served here: {reason}")
-    if (kind := metadata.get("general.type")) in _BESIDE:
-        raise ModelLoadError(f"{path.name}: is {_BESIDE[str(kind)]}; serve it together with its model")
-    vocab_size = _check_vocabulary(path, metadata)
     layers = metadata_number(path, metadata, f"{architecture}.block_count")
     heads, kv_heads = _heads(path, header, architecture)
-    width = metadata_number(path, metadata, f"{architecture}.embedding_length")
-    if lie := find_lie(metadata, architecture) or find_state_lie(header, architecture):
-        raise ModelLoadError(f"{path.name}: {lie}; convert the model again")
-    if architecture in OURS and f"{architecture}.rope.dimension_sections" in metadata:
-        raise ModelLoadError(f"{path.name}: is the language part of a model that sees images, which is not served here")
-    if embeds:
-        _check_pooling(path, header, architecture, width)
-    _check_tensors(path, header.tensors)
-    layer_bytes = _layer_bytes(header.tensors, layers)
+    head_size, value_size = _head_sizes(path, metadata, architecture, heads)
+    layer_bytes = layer_bytes_of(header.tensors, layers)
     inference = FormatInference() if embeds else infer_prompt_format(metadata)
-    plain_size = width // heads if heads else 0
-    head_size = int(_real(metadata, f"{architecture}.attention.key_length", plain_size))
-    value_size = int(_real(metadata, f"{architecture}.attention.value_length", plain_size))
     kv_values = attention_heads(header, architecture, layers, kv_heads) * (head_size + value_size)
     return ModelFacts(
         path=path,
@@ -254,7 +240,7 @@ def _facts(path: Path, header: GgufHeader) -> ModelFacts:
         architecture=architecture,
         prompt_format=inference.name,
         context_train=metadata_number(path, metadata, f"{architecture}.context_length"),
-        vocab_size=vocab_size,
+        vocab_size=len(_pieces(metadata)),
         size_bytes=path.stat().st_size,
         layer_bytes=layer_bytes,
         other_bytes=sum(tensor.nbytes for tensor in header.tensors) - sum(layer_bytes),
@@ -268,6 +254,33 @@ def _facts(path: Path, header: GgufHeader) -> ModelFacts:
         format_inference=inference,
         template=file_template(header),
     )
+
+
+def _check(path: Path, header: GgufHeader, architecture: str) -> None:
+    """Raise ModelLoadError where the model is not served here, or its figures contradict each other."""
+    metadata = header.metadata
+    if reason := not_served(architecture):
+        raise ModelLoadError(f"{path.name}: architecture {architecture!r} is not served here: {reason}")
+    if (kind := metadata.get("general.type")) in _BESIDE:
+        raise ModelLoadError(f"{path.name}: is {_BESIDE[str(kind)]}; serve it together with its model")
+    _check_vocabulary(path, metadata)
+    metadata_number(path, metadata, f"{architecture}.block_count")
+    _heads(path, header, architecture)
+    width = metadata_number(path, metadata, f"{architecture}.embedding_length")
+    if lie := find_lie(metadata, architecture) or find_state_lie(header, architecture):
+        raise ModelLoadError(f"{path.name}: {lie}; convert the model again")
+    if architecture in OURS and f"{architecture}.rope.dimension_sections" in metadata:
+        raise ModelLoadError(f"{path.name}: is the language part of a model that sees images, which is not served here")
+    if architecture in EMBEDDING_ARCHITECTURES:
+        _check_pooling(path, header, architecture, width)
+    _check_tensors(path, header.tensors)
+
+
+def _head_sizes(path: Path, metadata: Metadata, architecture: str, heads: int) -> tuple[int, int]:
+    """Return the values of a head's key, and of its value."""
+    plain = metadata_number(path, metadata, f"{architecture}.embedding_length") // heads if heads else 0
+    key, value = (_real(metadata, f"{architecture}.attention.{part}_length", plain) for part in ("key", "value"))
+    return int(key), int(value)
 
 
 def _heads(path: Path, header: GgufHeader, architecture: str) -> tuple[int, int]:
@@ -346,10 +359,15 @@ def metadata_number(path: Path, metadata: Metadata, key: str, *, per_layer: bool
     return value
 
 
-def _check_vocabulary(path: Path, metadata: Metadata) -> int:
-    """Return the number of tokens; llama.cpp aborts where two are equal, as it reads them."""
+def _pieces(metadata: Metadata) -> tuple[bytes, ...]:
     pieces = metadata.get("tokenizer.ggml.tokens")
-    if not isinstance(pieces, tuple) or not pieces:
+    return pieces if isinstance(pieces, tuple) else ()
+
+
+def _check_vocabulary(path: Path, metadata: Metadata) -> None:
+    """Raise ModelLoadError where two tokens are equal as llama.cpp reads them: it would abort."""
+    pieces = _pieces(metadata)
+    if not pieces:
         raise ModelLoadError(f"{path.name}: has no vocabulary; convert the model again")
     seen: set[bytes] = set()
     for number, stored in enumerate(pieces):
@@ -364,7 +382,6 @@ def _check_vocabulary(path: Path, metadata: Metadata) -> int:
                 f"{path.name}: the token {piece!r} stands twice in the vocabulary; convert the model again"
             )
         seen.add(piece)
-    return len(seen)
 
 
 def _check_tensors(path: Path, tensors: Sequence[TensorEntry]) -> None:
@@ -378,12 +395,3 @@ def _check_tensors(path: Path, tensors: Sequence[TensorEntry]) -> None:
             )
         if tensor.offset + tensor.nbytes > size:
             raise ModelLoadError(f"{path.name}: cut off inside tensor {tensor.name}; copy or convert it again")
-
-
-def _layer_bytes(tensors: Sequence[TensorEntry], layers: int) -> tuple[int, ...]:
-    totals = [0] * layers
-    for tensor in tensors:
-        parts = tensor.name.split(".")
-        if parts[0] == "blk" and len(parts) > 1 and parts[1].isdigit() and int(parts[1]) < layers:
-            totals[int(parts[1])] += tensor.nbytes
-    return tuple(totals)

@@ -4,7 +4,9 @@ llama.cpp decides both by architecture (n_embd_r and n_embd_s of llama-hparams.c
 where the file does not say which layers keep a state.
 """
 
-from glmserve.engine.gguf.gguf_header import HEADS_PER_LAYER, ROTARY_SECTIONS, GgufHeader, Metadata
+from collections.abc import Sequence
+
+from glmserve.engine.gguf.gguf_header import HEADS_PER_LAYER, ROTARY_SECTIONS, GgufHeader, Metadata, TensorEntry
 
 _F32_BYTES = 4
 _INTERVAL = "full_attention_interval"
@@ -77,3 +79,13 @@ def _values(metadata: Metadata, architecture: str, heads: int) -> int:
 def _number(metadata: Metadata, key: str) -> int:
     value = metadata.get(key)
     return value if isinstance(value, int) and value > 0 else 0
+
+
+def layer_bytes_of(tensors: Sequence[TensorEntry], layers: int) -> tuple[int, ...]:
+    """Return the size of each layer's weights."""
+    totals = [0] * layers
+    for tensor in tensors:
+        parts = tensor.name.split(".")
+        if parts[0] == "blk" and len(parts) > 1 and parts[1].isdigit() and int(parts[1]) < layers:
+            totals[int(parts[1])] += tensor.nbytes
+    return tuple(totals)

@@ -84,41 +84,36 @@ def rotary_findings(facts: ModelFacts, prompt_format: str, names: Iterable[str],
         names: what the file is called, inside and outside.
         context: tokens that the known model was trained to chat with; 0 of an unknown one.
     """
-    if facts.architecture != "chatglm":
-        return ()
+    fault = _rotary_fault(facts, prompt_format, names, context) if facts.architecture == "chatglm" else ""
+    return (error(fault),) if fault else ()
+
+
+def _rotary_fault(facts: ModelFacts, prompt_format: str, names: Iterable[str], context: int) -> str:
     name = next((name for name in names if _LONG.search(name)), "")
     is_long = bool(name) or context >= _LONG_CONTEXT
     plain = facts.rope.base == _PLAIN_BASE and facts.rope.scale == 1.0
     who = name or facts.name
     if is_long and plain:
         return (
-            error(
-                f"{who} is a model for long texts, and its rotary positions are those of the model for 8192 tokens; "
-                "convert it again"
-            ),
+            f"{who} is a model for long texts, and its rotary positions are those of the model for 8192 tokens; "
+            "convert it again"
         )
     if is_long and prompt_format == "chatglm2" and facts.rope.scale == 1.0:
         return (
-            error(
-                f"{who} is a model for long texts of ChatGLM2, which divides its positions, and the file has another "
-                f"base instead (rope.freq_base {facts.rope.base:g}); convert it with glmserve convert"
-            ),
+            f"{who} is a model for long texts of ChatGLM2, which divides its positions, and the file has another "
+            f"base instead (rope.freq_base {facts.rope.base:g}); convert it with glmserve convert"
         )
     if is_long and prompt_format in ("chatglm3", "glm4") and facts.rope.scale != 1.0:
         return (
-            error(
-                f"{who} is a model for long texts of {prompt_format}, which changes its rotary base, and the file "
-                "divides positions"
-            ),
+            f"{who} is a model for long texts of {prompt_format}, which changes its rotary base, and the file "
+            "divides positions"
         )
     if 0 < context < _LONG_CONTEXT and not is_long and not plain:
         return (
-            error(
-                f"{facts.name or facts.path.name} has plain rotary positions, and the file has base "
-                f"{facts.rope.base:g} and factor {1 / facts.rope.scale:g}"
-            ),
+            f"{facts.name or facts.path.name} has plain rotary positions, and the file has base "
+            f"{facts.rope.base:g} and factor {1 / facts.rope.scale:g}"
         )
-    return ()
+    return ""
 
 
 def end_findings(stops: Sequence[str], wanted: Sequence[str]) -> tuple[Finding, ...]:

@@ -140,15 +140,10 @@ def place(config: EngineConfig, facts: ModelFacts, build: BuildFacts) -> Placeme
     Raises:
         ModelLoadError: CUDA is demanded and there is none, or the context is longer than the model's.
     """
-    context_length = config.context_length or facts.context_train
     if facts.embeds:  # settings of the cache, which it has not, are meant for the models beside it
-        config = replace(config, cache_cells=0, kv_type=KvType.F16)
-        context_length = min(context_length, facts.context_train)
-    if context_length > facts.context_train:
-        raise ModelLoadError(
-            f"a context of {context_length} tokens was asked for; "
-            f"{facts.path.name} was trained for {facts.context_train}"
-        )
+        context = min(config.context_length, facts.context_train)
+        config = replace(config, cache_cells=0, kv_type=KvType.F16, context_length=context)
+    context_length = _context_length(config, facts)
     _check_kv_type(config, facts)
     kv_bytes = config.kv_type.bytes_for(facts.kv_bytes_per_token)
     cells = config.cache_cells or auto_cells(context_length, config.parallel, kv_bytes)
@@ -174,6 +169,16 @@ def place(config: EngineConfig, facts: ModelFacts, build: BuildFacts) -> Placeme
         device=_in_words(gpu_layers, facts, build),
         on_cpu=on_cpu,
     )
+
+
+def _context_length(config: EngineConfig, facts: ModelFacts) -> int:
+    """Return the tokens of a context. Raises ModelLoadError where more are demanded than the model was trained for."""
+    if config.context_length > facts.context_train:
+        raise ModelLoadError(
+            f"a context of {config.context_length} tokens was asked for; "
+            f"{facts.path.name} was trained for {facts.context_train}"
+        )
+    return config.context_length or facts.context_train
 
 
 def _check_kv_type(config: EngineConfig, facts: ModelFacts) -> None:

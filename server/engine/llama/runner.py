@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import time
+from collections.abc import Mapping
 from collections.abc import Sequence as Ordered
 from contextlib import nullcontext
 from itertools import chain
@@ -32,7 +33,7 @@ from glmserve.engine.kv_cache.ops import (
 )
 from glmserve.engine.llama.adapters import Adapters
 from glmserve.engine.llama.model_loading import load_weights, ordinary_tokens, stop_ids, zeros_released
-from glmserve.engine.llama.placement import MAX_SLOTS, MEASURED_BYTES, Placement, cached_slots, place, probe
+from glmserve.engine.llama.placement import MAX_SLOTS, MEASURED_BYTES, BuildFacts, Placement, cached_slots, place, probe
 from glmserve.engine.llama.sampler import Sampler, logits_at, score
 from glmserve.engine.llama.self_test import MOST_ROWS, check_batches
 from glmserve.engine.llama.threads import AdaptiveThreads, settle_threads
@@ -153,26 +154,31 @@ class LlamaModelRunner:
         self._context = _open(self._model, params, cells)
         placement = settle_threads(self._context, placement)
         self._threads = AdaptiveThreads(self._context, placement)
-        computed_by = (build.version, build.system_info, str(placement.gpu_layers), *_layout(params))
-        self._identities = {name: " ".join([identity, *computed_by]) for name, identity in identities.items()}
+        self._identities = _with_build(identities, build, placement, params)
         self._is_small = facts.size_bytes < MEASURED_BYTES
         self._memory = llama_cpp.llama_get_memory(self._context)
-        vocab = llama_cpp.llama_model_get_vocab(self._model)
-        self._vocab_size = int(llama_cpp.llama_vocab_n_tokens(vocab))
-        self.stop_ids = stop_ids(vocab, config.end_tokens)
-        self._constraints = PreparedConstraints(ConstraintFactory(vocab, self.stop_ids))
+        self._read_vocabulary(config.end_tokens)
         self._batch_size = config.batch_size
         self._batch = TokenBatch(config.batch_size + config.parallel)
         self._samplers: dict[int, Sampler] = {}
         self._offloaded: dict[int, bytearray] = {}
         self._starts: dict[int, int] = {}
-        self.info = EngineInfo(
+        self.info = self._info(config, placement, cells, time.monotonic() - started)
+
+    def _read_vocabulary(self, end_tokens: tuple[str, ...]) -> None:
+        vocab = llama_cpp.llama_model_get_vocab(self._model)
+        self._vocab_size = int(llama_cpp.llama_vocab_n_tokens(vocab))
+        self.stop_ids = stop_ids(vocab, end_tokens)
+        self._constraints = PreparedConstraints(ConstraintFactory(vocab, self.stop_ids))
+
+    def _info(self, config: EngineConfig, placement: Placement, cells: int, seconds: float) -> EngineInfo:
+        return EngineInfo(
             context_length=placement.context_length,
             cache_cells=cells,
             parallel=config.parallel,
             vocab_size=self._vocab_size,
             device=placement.in_words,
-            load_seconds=time.monotonic() - started,
+            load_seconds=seconds,
             prefix_tokens={name: variant.prefix_length for name, variant in self.variants.items()},
             max_waiting=config.max_waiting,
         )
@@ -379,3 +385,11 @@ def _layout(params: llama_cpp.llama_context_params) -> list[str]:
     storage = ("type_k", "type_v", "flash_attn_type", "offload_kqv", "swa_full", "kv_unified")
     positions = ("rope_scaling_type", "rope_freq_base", "rope_freq_scale", "yarn_orig_ctx")
     return [f"{name}={getattr(params, name)}" for name in storage + positions]
+
+
+def _with_build(
+    identities: Mapping[str, str], build: BuildFacts, placement: Placement, params: llama_cpp.llama_context_params
+) -> dict[str, str]:
+    """Return the identities of files with all else that the content of the KV cache depends on."""
+    computed_by = (build.version, build.system_info, str(placement.gpu_layers), *_layout(params))
+    return {name: " ".join([identity, *computed_by]) for name, identity in identities.items()}

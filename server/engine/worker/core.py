@@ -91,22 +91,9 @@ class EngineCore:
         ``states`` keeps pinned prefixes, and ``prompts`` all others, from one start to the next. Without
         ``speculation`` nothing is drafted. ``deterministic``: answers without a seed are repeatable, too.
         """
-        info = backend.info
         self._backend = backend
-        self._context_length = info.context_length
-        self._scheduler = Scheduler(
-            SchedulerConfig(
-                parallel=info.parallel,
-                slots=backend.slots,
-                cells=info.cache_cells,
-                longest=info.context_length,
-                stop_ids=backend.stop_ids,
-                decoding_limit=backend.decoding_limit,
-                idle_cells=idle_cells,
-                traits=backend.cache_traits,
-            ),
-            speculation,
-        )
+        self._context_length = backend.info.context_length
+        self._scheduler = Scheduler(_scheduler_config(backend, idle_cells), speculation)
         self._speculation = speculation
         self._deterministic = deterministic
         self._prefix_keys = PrefixKeys(prompts.secret if prompts else secrets.token_bytes(32))
@@ -380,6 +367,20 @@ class EngineCore:
                 break
             sampled.append(self._backend.sample(item, len(sampled)))
         return tuple(sampled)
+
+
+def _scheduler_config(backend: ModelRunner, idle_cells: int) -> SchedulerConfig:
+    info = backend.info
+    return SchedulerConfig(
+        parallel=info.parallel,
+        slots=backend.slots,
+        cells=info.cache_cells,
+        longest=info.context_length,
+        stop_ids=backend.stop_ids,
+        decoding_limit=backend.decoding_limit,
+        idle_cells=idle_cells,
+        traits=backend.cache_traits,
+    )
 
 
 def _reason(error: Exception, sequence: Sequence) -> str:

@@ -1,6 +1,6 @@
 """Measures what the scheduler's own Python costs for a generated token, with and without speculation.
 
-    python -m bench.step_calls [--tokens 1000]
+    python -m bench.engine.step_calls [--tokens 1000]
 
 No model is loaded: the model runner is a script, so that nothing but this server's Python is counted and timed. Three
 kinds of answers: `new`, in which no three tokens stand twice, so nothing is ever drafted; `broken`, in which every

@@ -1,6 +1,6 @@
 """Cost of long prompts to streams and of streams to long prompts, in common steps and in turns.
 
-python -m bench.beside_streams MODEL.gguf
+python -m bench.engine.beside_streams MODEL.gguf
 
 Four streams are running when four prompts of a thousand tokens come, each another. Both ways are measured in turn, each
 time with a model that is loaded anew. A pause is of tokens; text waits longer where it takes several.

@@ -1,6 +1,6 @@
 """How fast one stream is while another program uses the cores, with all threads and with those that have a core.
 
-python -m bench.crowded_cores MODEL.gguf
+python -m bench.engine.crowded_cores MODEL.gguf
 
 The other program computes for a share of each 20 ms and sleeps for the rest; there is one of it. Both ways are measured
 in turn, each time with a model that is loaded anew.

@@ -1,6 +1,6 @@
 """Measures what constrained decoding costs on a vocabulary: the tokenizer, compiling, the mask of each token.
 
-    python -m bench.grammar_cost MODEL.gguf [--answers 20]
+    python -m bench.engine.grammar_cost MODEL.gguf [--answers 20]
 
 The answers are random walks: at each place any allowed token, up to 200 of them. That is harder than what a model
 writes, as it visits more of the grammar. Times are of the processor, so that other work beside does not count. Prints

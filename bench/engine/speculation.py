@@ -1,6 +1,6 @@
 """Measures what drafts save and cost: the time of the same greedy answers with and without them.
 
-    python -m bench.speculation MODEL.gguf [--repeat 3] [--clients 1]
+    python -m bench.engine.speculation MODEL.gguf [--repeat 3] [--clients 1]
 
 The prompts are the embedded model's, so a file of it is meant, best a widened one (``synthetic.make_widened``), whose
 steps cost what a large model's do. Workloads: `repeat`, asked to repeat a text; `again`, a chat in which a question
@@ -30,7 +30,7 @@ from glmserve.engine.scheduler.batch import TokenBudgetPolicy
 from glmserve.engine.speculative import SpeculativeController
 from glmserve.engine.worker.core import EngineCore
 
-TINY = Path(__file__).parents[1] / "models" / "tiny"
+TINY = Path(__file__).parents[2] / "models" / "tiny"
 QUESTIONS = ("你是谁？", "who are you?", "你能做什么？", "What can you do?")
 _MAX_TOKENS = 100
 

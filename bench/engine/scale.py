@@ -1,6 +1,6 @@
 """Measures how the scheduler's own step grows with what runs and with what is cached.
 
-    python -m bench.scale [--tokens 50] [--prefixes 0 1000 10000]
+    python -m bench.engine.scale [--tokens 50] [--prefixes 0 1000 10000]
 
 No model is loaded: the model runner is a script that costs next to nothing. Microseconds are CPU time of the engine's
 Python, the least of three runs: of a decoding step, for each of its tokens, and of the admission of a request whose

@@ -1,7 +1,7 @@
 """Measures what the type of the KV cache costs, and what idle cells in it do.
 
-    python -m bench.kv_cache MODEL.gguf [--cells 256 1024 4096 16384] [--types f16 q8_0] [--flash off]
-    python -m bench.kv_cache --answers
+    python -m bench.engine.kv_cache MODEL.gguf [--cells 256 1024 4096 16384] [--types f16 q8_0] [--flash off]
+    python -m bench.engine.kv_cache --answers
 
 The first prints, for each type, the rates of reading prompts and of generating in a cache where other sequences hold
 so many cells. It counts the processor's time on one thread, so that other work on the machine disturbs it little.
