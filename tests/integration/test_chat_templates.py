@@ -156,6 +156,10 @@ def check_calls(url: str) -> None:
         ("{{ raise_exception('never') }}", "a question alone: the model's chat template rejects it: never"),
         ("{{ messages[7].content.x }}", "a question alone"),
         ("nothing", "a question does not appear in its prompt"),
+        (
+            "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|done|>\n{% endfor %}",
+            "it ends an answer with <|done|>, which is no special token of the vocabulary",
+        ),
         ("{{ messages[0].content }}{{ '<|im_' ~ 'end|>' }}", "puts the special token <|im_end|> together from parts"),
     ],
 )
@@ -196,6 +200,7 @@ CODER = TaggedCalls(
         ("microsoft-Phi-3.5-mini-instruct", TemplateTraits(("<|end|>",))),
         ("openai-gpt-oss-120b", TemplateTraits()),
         ("unsloth-Apriel-1.5", TemplateTraits(("<|end|>",))),
+        ("fireworks-ai-llama-3-firefunction-v2", TemplateTraits(("<|eot_id|>",))),
     ],
 )
 def test_a_real_template_shows_its_end_tokens_its_calls_and_its_thinking(name: str, expected: TemplateTraits) -> None:

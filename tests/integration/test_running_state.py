@@ -24,7 +24,7 @@ from tests.support.faults import VARIABLE, load_faulty
 from tests.support.gguf_file import Entry
 from tests.support.greedy import greedy_answers
 from tests.support.llama_sources import template, vocabulary, with_template
-from tests.support.random_models import ARCHITECTURES, WINDOW, random_model
+from tests.support.random_models import ARCHITECTURES, MORE_ARCHITECTURES, WINDOW, random_model
 from tests.support.stepping import drain, tokens_of
 
 RUNNING = ("mamba", "lfm2", "qwen35")
@@ -71,6 +71,18 @@ def test_answers_are_those_of_a_plain_loop_alone_together_and_again(model: Path)
         again = ask(core, *reversed(PROMPTS))
         check(again, expected[::-1])
         assert all(cached == 82 + n for (_, cached), n in zip(again, reversed(range(8)), strict=True))
+
+
+@pytest.mark.parametrize("architecture", MORE_ARCHITECTURES)
+def test_other_architectures_answer_as_a_plain_loop_does(architecture: str, tmp_path: Path) -> None:
+    model = random_model(vocabulary("phi-3"), architecture).write(tmp_path / "m.gguf")
+    expected = greedy_answers(model, PROMPTS[:4], COUNT)
+    assert sum(map(len, expected)) > 15
+    with engine(model) as core:
+        check(ask(core, *PROMPTS[:4]), expected)
+        again = ask(core, *reversed(PROMPTS[:4]))
+    check(again, expected[::-1])
+    assert all(cached == 82 + n for (_, cached), n in zip(again, reversed(range(4)), strict=True))
 
 
 def test_a_chat_that_goes_on_and_one_that_branches_start_from_what_is_cached(model: Path) -> None:

@@ -18,18 +18,19 @@ import pytest
 from bench.compare.build import build, remembered_cmake_args
 from glmserve.bootstrap.build import template_format
 from glmserve.chat.prompts.messages import Message
-from glmserve.chat.tokenizer.llama_tokenizer import load_tokenizer
+from glmserve.chat.prompts.template.marks import TemplateFault
+from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
 from glmserve.engine.gguf.chat_template import file_template
 from glmserve.engine.gguf.gguf_check import open_header
-from tests.support.conversations import ordinary_conversation
-from tests.support.llama_sources import template, vocabulary, with_template, with_weights
+from tests.support.conversations import hostile_conversation, ordinary_conversation
+from tests.support.llama_sources import with_weights
+from tests.support.real_templates import template_model, template_names, with_specials
 
 COUNT = int(os.environ.get("SOAK_CONVERSATIONS", "1000"))
-PAIRS = [
-    ("qwen2", "Qwen-Qwen3-0.6B"),
-    ("llama-bpe", "meta-llama-Llama-3.1-8B-Instruct"),
-    ("phi-3", "microsoft-Phi-3.5-mini-instruct"),
-]
+ASSEMBLED = ("tencent-Hy3",)
+"""Templates that put the names of their special tokens together from parts: a server refuses them."""
+THINK = ("Bielik-11B-v3.0-Instruct",)
+"""Templates whose models think only if asked to: llama-server asks by default, this server as their authors do not."""
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +55,9 @@ def peer(llama_server: Path, model: Path) -> Iterator[str]:
             process.terminate()
 
 
-@pytest.fixture(params=PAIRS, ids=lambda pair: pair[1])
+@pytest.fixture(params=[name for name in template_names() if name not in ASSEMBLED])
 def model(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    which, name = request.param
-    return with_template(with_weights(vocabulary(which)), template(name)).write(tmp_path / "m.gguf")
+    return with_weights(template_model(request.param)).write(tmp_path / f"{request.param}.gguf")
 
 
 def _wait(url: str) -> None:
@@ -79,6 +79,7 @@ def _ask(url: str, body: Mapping[str, object]) -> dict[str, object]:
 
 def test_ordinary_conversations_have_the_ids_of_llama_server(model: Path, peer: str) -> None:
     form, tokenizer = template_format(file_template(open_header(model))), load_tokenizer(model)
+    form = form.with_options({"enable_thinking": True} if model.stem in THINK else {})
     numbers = random.Random(5)
     for _ in range(COUNT):
         # llama.cpp's own Jinja trims blanks of ASCII alone; transformers and this server trim this one, too.
@@ -88,3 +89,32 @@ def test_ordinary_conversations_have_the_ids_of_llama_server(model: Path, peer: 
         prompt = _ask(f"{peer}/apply-template", {"messages": told})["prompt"]
         theirs = _ask(f"{peer}/tokenize", {"content": prompt, "add_special": True, "parse_special": True})["tokens"]
         assert list(form.encode(messages, tokenizer)) == theirs, messages
+
+
+def test_no_hostile_conversation_has_a_special_token_but_the_templates_own(model: Path) -> None:
+    file, tokenizer = file_template(open_header(model)), load_tokenizer(model)
+    form = template_format(file)
+    controls = {tokenizer.special_id(name) for name in file.specials if _is_special(tokenizer, name)}
+    names = [tokenizer.name(i) for i in sorted(controls)]
+    numbers, compared = random.Random(17), 0
+    for _ in range(COUNT):
+        messages = hostile_conversation(numbers, names)
+        harmless = [Message(one.role, "x" if one.content.strip() else "") for one in messages]
+        expected, found = ([i for i in form.encode(m, tokenizer) if i in controls] for m in (harmless, messages))
+        assert found == expected, messages
+        compared += len(found)
+    assert compared > COUNT
+
+
+def _is_special(tokenizer: LlamaTokenizer, name: str) -> bool:
+    try:
+        return tokenizer.special_id(name) >= 0
+    except KeyError:
+        return False
+
+
+@pytest.mark.parametrize("name", ASSEMBLED)
+def test_a_template_that_assembles_special_tokens_is_refused(name: str, tmp_path: Path) -> None:
+    hostile = with_specials(template_model(name), ["<｜hy_User:opensource｜>", "<｜hy_eos:opensource｜>"])
+    with pytest.raises(TemplateFault, match="together from parts"):
+        template_format(file_template(open_header(hostile.write(tmp_path / "m.gguf"))))

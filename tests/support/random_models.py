@@ -8,7 +8,7 @@ import numpy as np
 from tests.support.gguf_file import ARRAY, Described, Entry, GgufFile
 
 _F32, _F16, _UINT32, _INT32, _FLOAT = 0, 1, 4, 5, 6
-_AS_F32 = ("ssm_conv1d", "shortconv.conv", "ssm_a", "ssm_d")
+_AS_F32 = ("ssm_conv1d", "shortconv.conv", "ssm_a", "ssm_d", "ssm_norm")
 WIDTH, INNER, STATE = 64, 128, 16
 WINDOW = 32
 """Of the model with a sliding window, in tokens."""
@@ -73,6 +73,59 @@ _GEMMA3: Shapes = {
     }.items()
 }  # fmt: skip
 
+_PLAIN_ATTENTION = {
+    "attn_q": (WIDTH, WIDTH),
+    "attn_k": (32, WIDTH),
+    "attn_v": (32, WIDTH),
+    "attn_output": (WIDTH, WIDTH),
+}
+_SSM_HEADS, _CONVOLVED = 4, INNER + 2 * STATE
+_MAMBA2 = {
+    "ssm_in.weight": (INNER + _CONVOLVED + _SSM_HEADS, WIDTH), "ssm_conv1d.weight": (_CONVOLVED, 4),
+    "ssm_conv1d.bias": (_CONVOLVED,), "ssm_dt.bias": (_SSM_HEADS,), "ssm_a": (_SSM_HEADS, 1),
+    "ssm_d": (_SSM_HEADS, 1), "ssm_norm.weight": (1, INNER), "ssm_out.weight": (WIDTH, INNER),
+}  # fmt: skip
+
+
+def _block(layer: int, **shapes: tuple[int, ...]) -> Shapes:
+    return {f"blk.{layer}.{name}": shape for name, shape in shapes.items()}
+
+
+def _weights(shapes: Shapes) -> Shapes:
+    return {f"{name}.weight": shape for name, shape in shapes.items()}
+
+
+_NORMS: Shapes = {f"blk.{i}.{name}.weight": (WIDTH,) for i in range(2) for name in ("attn_norm", "ffn_norm")}
+_MIXED: Shapes = {"output_norm.weight": (WIDTH,), **_NORMS, **_feed_forward(0), **_feed_forward(1)}
+
+_JAMBA: Shapes = {
+    **_MIXED,
+    **{name: shape for name, shape in _MAMBA.items() if name.startswith("blk.0.")},
+    **_block(0, **_weights({"ssm_dt_norm": (8,), "ssm_b_norm": (STATE,), "ssm_c_norm": (STATE,)})),
+    **_block(1, **_weights(_PLAIN_ATTENTION)),
+}
+_GRANITE: Shapes = {**_MIXED, **_block(0, **_MAMBA2), **_block(1, **_weights(_PLAIN_ATTENTION))}
+_FALCON: Shapes = {
+    **{name.removesuffix(".weight") if "ffn_norm" in name else name: shape for name, shape in _MIXED.items()},
+    **{name: shape for i in range(2) for name, shape in _block(i, **_MAMBA2, **_weights(_PLAIN_ATTENTION)).items()},
+}
+_RWKV_NORMS = (*(f"blk.{i}.{name}" for i in range(2) for name in ("attn_norm", "attn_norm_2", "time_mix_ln")),)
+_RWKV7: Shapes = {
+    f"{name}.{part}": (WIDTH,)
+    for name in ("token_embd_norm", "output_norm", *_RWKV_NORMS)
+    for part in ("weight", "bias")
+} | {
+    f"blk.{i}.{name}.weight": shape
+    for i in range(2)
+    for name, shape in {
+        **{f"time_mix_{part}": (WIDTH,) for part in ("w0", "a0", "v0", "k_k", "k_a", "r_k")},
+        **{f"time_mix_{part}1": (8, WIDTH) for part in "wavg"}, **{f"time_mix_{part}2": (WIDTH, 8) for part in "wavg"},
+        **{f"time_mix_{part}": (WIDTH, WIDTH) for part in ("key", "value", "receptance", "output")},
+        "time_mix_lerp_fused": (6, 1, 1, WIDTH), "channel_mix_lerp_k": (1, 1, WIDTH),
+        "channel_mix_key": (128, WIDTH), "channel_mix_value": (WIDTH, 128),
+    }.items()
+}  # fmt: skip
+
 _HEADS: Figures = {"attention.head_count": 2, "attention.head_count_kv": 1, "feed_forward_length": 128}
 _SSM: Figures = {"ssm.conv_kernel": 4, "ssm.inner_size": INNER, "ssm.state_size": STATE, "ssm.time_step_rank": 8}
 
@@ -100,10 +153,26 @@ ARCHITECTURES: Mapping[str, tuple[Figures, Shapes]] = {
 }  # fmt: skip
 """Recurrent, two hybrids, and attention with a window in every other layer."""
 
+_SSM_2: Figures = {**_SSM, "ssm.time_step_rank": _SSM_HEADS, "ssm.group_count": 1}
+_RANKS = ("decay", "iclr", "value_residual_mix", "gate")
+MORE_ARCHITECTURES: Mapping[str, tuple[Figures, Shapes]] = {
+    "jamba": ({**_HEADS, **_SSM, "attention.head_count_kv": [0, 1]}, _JAMBA),
+    "granitehybrid": ({**_HEADS, **_SSM_2, "attention.head_count_kv": [0, 1], "rope.dimension_count": 32}, _GRANITE),
+    "falcon-h1": ({**_HEADS, **_SSM_2}, _FALCON),
+    "rwkv7": (
+        {
+            **{f"attention.{name}_lora_rank": 8 for name in _RANKS}, "attention.head_count": 0, "wkv.head_size": 32,
+            "attention.layer_norm_epsilon": 1e-5, "feed_forward_length": 128, "token_shift_count": 2,
+        },
+        {"output.weight": (0, WIDTH), **_RWKV7},
+    ),
+}  # fmt: skip
+"""Further ones that people have, which differ in how the state is laid out; 0 rows are those of the vocabulary."""
+
 
 def random_model(file: GgufFile, architecture: str, seed: int = 1) -> GgufFile:
     """Return a whole model of the vocabulary ``file``, of two layers."""
-    figures, shapes = ARCHITECTURES[architecture]
+    figures, shapes = {**ARCHITECTURES, **MORE_ARCHITECTURES}[architecture]
     figures = {"block_count": 2, "context_length": 4096, "embedding_length": WIDTH, **figures}
     size = len(file.find("tokenizer.ggml.tokens").items())
     entries = [Entry.text("general.architecture", architecture.encode())]
@@ -112,7 +181,8 @@ def random_model(file: GgufFile, architecture: str, seed: int = 1) -> GgufFile:
     numbers = np.random.default_rng(seed)
     tensors: list[Described] = []
     data = bytearray()
-    for name, shape in {"token_embd.weight": (size, WIDTH), **shapes}.items():
+    for name, rows in {"token_embd.weight": (size, WIDTH), **shapes}.items():
+        shape = tuple(count or size for count in rows)
         kind = _F16 if len(shape) == 2 and not any(part in name for part in _AS_F32) else _F32
         tensors.append(Described(name.encode(), tuple(reversed(shape)), kind, len(data)))
         data += _values(numbers, name, shape).astype(np.float16 if kind == _F16 else np.float32).tobytes()

@@ -21,11 +21,13 @@ _FAMILIES = {
     "llama-cpp-deepseek": "deepseek-llm",
     "Cohere": "command-r", "google-gemma-4": "gemma-4", "google-gemma-2": "llama-spm", "microsoft-Phi": "phi-3",
     "meta-llama": "llama-bpe", "meetkai": "llama-bpe", "fireworks": "llama-bpe", "NousResearch": "llama-bpe",
-    "Bielik": "llama-spm", "ibm-granite": "refact", "Apriel": "starcoder", "unsloth-Apriel": "gpt-2", "MiMo": "qwen2",
-    "GLM-4.6": "aquila", "Kimi-K3": "deepseek-coder", "LFM2-8B": "falcon", "LFM2.5-8B": "mpt", "Reka": "gpt-neox",
-    "MiniMax-M1": "baichuan", "openbmb": "baichuan", "Spark": "deepseek-coder", "mistralai-Mistral-Nemo": "llama-spm",
+    "Bielik": "llama-spm", "ibm-granite": "refact", "MiMo": "qwen2", "MiniMax-M1": "baichuan", "openbmb": "baichuan",
+    "GLM-4.6": "aquila",
 }  # fmt: skip
-"""A vocabulary by the beginning of a template's name: the model's own where there is one, and each one somewhere."""
+"""A vocabulary by the beginning of a template's name: the model's own where there is one."""
+
+_OTHERS = ("deepseek-coder", "starcoder", "gpt-2", "refact", "phi-3", "llama-spm", "gpt-neox", "mpt", "falcon")
+"""Vocabularies for the templates of models whose own is not there."""
 
 
 def template_names() -> list[str]:
@@ -36,8 +38,9 @@ def template_names() -> list[str]:
 def template_model(name: str) -> GgufFile:
     """Return a vocabulary under the template ``name``, with all special tokens that the template may write."""
     family = max((start for start in _FAMILIES if name.startswith(start)), key=len, default="")
+    other = _OTHERS[template_names().index(name) % len(_OTHERS)]
     text = template(name)
-    return with_template(with_specials(vocabulary(_FAMILIES.get(family, "llama-bpe")), special_names(text)), text)
+    return with_template(with_specials(vocabulary(_FAMILIES.get(family, other)), special_names(text)), text)
 
 
 def special_names(text: str) -> Sequence[str]:

@@ -27,13 +27,14 @@ def _input(content: str) -> TemplateInput:
         "{{ 'x' * 10**11 }}",
         "{{ 10 ** (messages | length * 10 ** 9) }}",
         "{{ 'x' | center(10**11) }}",
+        "{% for a in range(90000) %}{{ 'y' * 1000 }}{% endfor %}",
     ],
 )
 def test_a_template_that_explodes_is_stopped_and_the_next_conversation_is_rendered(bad: str) -> None:
     renderer = TemplateRenderer(TemplateSource(IF_ASKED.replace("BAD", bad), ("<|user|>",)), seconds=1.0)
     try:
         assert renderer.render(_input("good")) == (Special("<|user|>"), "good")
-        with pytest.raises(PromptError, match=r"does not end|too much memory"):
+        with pytest.raises(PromptError, match=r"does not end|too much memory|makes more than"):
             renderer.render(_input("bad"))
         assert renderer.render(_input("<|user|>")) == (Special("<|user|>"), "<|user|>")
     finally:

@@ -1,5 +1,6 @@
 """The abilities of a chat template, found out by a few conversations. Pure."""
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -11,6 +12,8 @@ from glmserve.chat.prompts.template.tool_calls import find_calls
 
 _QUESTION, _ANSWER, _NEXT, _SYSTEM = "zqQuestionqz", "zqAnswerqz", "zqNextqz", "zqSystemqz"
 _ENDS_OF_ALL = frozenset({"<|return|>", "<|call|>", "<|calls|>", "<|flush|>"})
+_END = re.compile(r"\s*(<[|｜][^\s<>|｜]+[|｜]>|<end_of_turn>)")
+"""The word after an answer that ends it: in every known vocabulary a token of its own."""
 _ASKED = Message(Role.USER, _QUESTION)
 _ROUND = (_ASKED, Message(Role.ASSISTANT, _ANSWER), Message(Role.USER, _NEXT))
 
@@ -19,8 +22,8 @@ def find_traits(renderer: Renderer, source: TemplateSource) -> TemplateTraits:
     """Return the traits of the template ``source``.
 
     Raises:
-        TemplateFault: it cannot be compiled or render a question, or makes special tokens that cannot be told from a
-            caller's text.
+        TemplateFault: it cannot be compiled or render a question, makes special tokens that cannot be told from a
+            caller's text, or ends answers with one that the vocabulary does not have.
     """
     try:
         asked = _render(renderer, _ASKED)
@@ -31,6 +34,7 @@ def find_traits(renderer: Renderer, source: TemplateSource) -> TemplateTraits:
     with_round = _tried(renderer, *_ROUND)
     for pieces in (asked, with_round):
         _check_told_apart(pieces, source)
+    _check_ends(with_round)
     calls = find_calls(renderer)
     with_system = _tried(renderer, Message(Role.SYSTEM, _SYSTEM), _ASKED)
     return TemplateTraits(
@@ -72,4 +76,14 @@ def _check_told_apart(pieces: Sequence[Piece], source: TemplateSource) -> None:
         if isinstance(piece, str) and (found := next((name for name in names if name in piece), "")):
             raise TemplateFault(
                 f"it puts the special token {found} together from parts, so that it cannot be told from a caller's text"
+            )
+
+
+def _check_ends(pieces: Sequence[Piece]) -> None:
+    """Raise TemplateFault where an answer is ended by a word that is no token: no answer would end there."""
+    for piece in pieces:
+        if isinstance(piece, str) and (found := _END.match(piece.partition(_ANSWER)[2])):
+            raise TemplateFault(
+                f"it ends an answer with {found[1]}, which is no special token of the vocabulary; the template is of "
+                "another model"
             )

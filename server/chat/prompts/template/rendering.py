@@ -88,6 +88,8 @@ class Template:
             return self._with_tools.render(given)
         context = {
             "date_string": self._now().strftime("%d %b %Y"),  # what Llama 3 is told of the day
+            "datetime": self._now().strftime("%b %d %Y"),  # firefunction, which has its tools as text besides
+            "functions": json.dumps(given.tools, ensure_ascii=False, indent=2) if given.tools else "",
             **given.options,
             "messages": [_with_role(message) for message in given.messages],
             "add_generation_prompt": given.asks,
