@@ -61,7 +61,7 @@ class PublishedEncoder:
             "num_hidden_layers": self.layers,
             "num_attention_heads": self.width // 64,
             "max_position_embeddings": self.positions if is_bert else self.positions + 2,
-            "initializer_range": 0.05,
+            "initializer_range": 0.02,
             "layer_norm_eps": 1e-12 if is_bert else 1e-5,
             "pad_token_id": 0 if is_bert else 1,
             "type_vocab_size": 2 if is_bert else 1,
