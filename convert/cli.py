@@ -44,12 +44,14 @@ DEFAULT_QUANT = QuantType.Q4_K_M
 _EPILOG = """\
 \b
 Types, with the size of ChatGLM2-6B in GB:
-  f32 25.0    f16 12.5    bf16 12.5               not quantised
-  q8_0 6.6    q6_k 5.5                            close to f16
-  q5_k_m 4.7  q5_k_s 4.4  q5_1 4.7    q5_0 4.3
-  q4_k_m 4.1  q4_k_s 3.8  q4_1 4.0    q4_0 3.6    q4_0 converts fastest
-  q3_k_m 3.3  q2_k 2.7                            smallest, and worse
-"""
+  f32 25.0, f16 12.5, bf16 12.5     not quantised
+  q8_0 6.6, q6_k 5.5                close to f16
+  q5_k_m 4.7, q5_k_s 4.4, q5_1 4.7, q5_0 4.3
+  q4_k_m 4.1, q4_k_s 3.8, q4_1 4.0
+  q4_0 3.6                          converts fastest
+  q3_k_m 3.3, q2_k 2.7              smallest, and worse
+
+Families: """ + ", ".join(FamilyName)
 
 
 class QuantChoice(click.Choice):  # type: ignore[type-arg] # generic since click 8.2 only
@@ -73,7 +75,7 @@ class QuantChoice(click.Choice):  # type: ignore[type-arg] # generic since click
 )  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace a file that was converted from another source.")
 @click.option(
-    "-q", "--quant", type=QuantChoice(), default=None,
+    "-q", "--quant", type=QuantChoice(), default=None, metavar="TYPE",
     help="Type of the weights.  [default: q4_k_m; q8_0 for embedding models and rerankers]",
 )  # fmt: skip
 @click.option(
@@ -83,7 +85,7 @@ class QuantChoice(click.Choice):  # type: ignore[type-arg] # generic since click
     help="Threads for quantisation.  [default: all cores]",
 )
 @click.option(
-    "--family", type=click.Choice([f.value for f in FamilyName], case_sensitive=False), default=None,
+    "--family", type=click.Choice([f.value for f in FamilyName], case_sensitive=False), default=None, metavar="FAMILY",
     help="Model family of the checkpoint.  [default: detected from the folder]",
 )  # fmt: skip
 @click.option(

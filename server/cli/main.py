@@ -1,6 +1,7 @@
 """``glmserve``: the command group."""
 
 import errno
+import shutil
 import signal
 import sys
 from collections.abc import Mapping
@@ -52,6 +53,8 @@ _SUMMARIES: Mapping[str, str] = MappingProxyType(
     }
 )
 
+_MAX_COLUMNS, _MIN_COLUMNS = 110, 30
+"""Of help."""
 _INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -84,8 +87,10 @@ class LazyGroup(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - click's signature
         """Run the program; a full disk is an error in one line, as of its output."""
+        # Click's own width is 50 at least, which narrower windows cut off.
+        columns = min(shutil.get_terminal_size().columns, _MAX_COLUMNS) - 2
         try:
-            return super().main(*args, **kwargs)
+            return super().main(*args, **{"terminal_width": max(columns, _MIN_COLUMNS), **kwargs})
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
@@ -112,12 +117,10 @@ class LazyGroup(click.Group):
             ctx.exit(error.exit_code)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _MAX_COLUMNS})
 @click.version_option(package_name="glmserve", prog_name="glmserve")
 def main() -> None:
-    """Serve ChatGLM2-6B and its relatives to clients of OpenAI and /chatglm.
-    Exit status: 0 success, 1 failure, 2 wrong usage, 130 interrupted by Ctrl-C.
-    """  # noqa: D205 - one paragraph less, so that the help fits a screen
+    """Serve ChatGLM2-6B and its relatives to clients of OpenAI and /chatglm."""
 
 
 if __name__ == "__main__":

@@ -153,9 +153,12 @@ def completion(ctx: click.Context, shell: str) -> None:
     """Print the shell code for completion of commands, flags and model names.
 
     \b
-    bash:  eval "$(glmserve completion bash)"        in ~/.bashrc
-    zsh:   eval "$(glmserve completion zsh)"         in ~/.zshrc, after compinit
-    fish:  glmserve completion fish | source         in ~/.config/fish/config.fish
+    ~/.bashrc:
+      eval "$(glmserve completion bash)"
+    ~/.zshrc, after compinit:
+      eval "$(glmserve completion zsh)"
+    ~/.config/fish/config.fish:
+      glmserve completion fish | source
     """  # noqa: D301 - click reads the character
     kind = get_completion_class(shell)
     assert kind is not None, shell

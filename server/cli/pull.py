@@ -110,7 +110,7 @@ _PART = re.compile(r"\w[\w.-]*")
 
 @click.command()
 @click.argument("model", shell_complete=complete_known)
-@click.option("-q", "--quant", type=QuantChoice(), default=None,
+@click.option("-q", "--quant", type=QuantChoice(), default=None, metavar="TYPE",
               help="Type of the weights.  [default: q4_k_m; q8_0 for embedding models and rerankers]",
 )  # fmt: skip
 @click.option("--from", "hub", type=click.Choice([hub.value for hub in Hub], case_sensitive=False), default=None,

@@ -62,7 +62,7 @@ def task(
     \b
     glmserve task intent 明天妈妈过生日
     glmserve task news - < item.txt
-    glmserve task style 雨天的咖啡馆 --var examples="$(cat examples.txt)"
+    glmserve task style 雨天 --var examples="$(cat e.txt)"
     glmserve task review --check --min-accuracy 0.9
     glmserve task review --lines < in.jsonl > out.jsonl
 

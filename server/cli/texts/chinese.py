@@ -51,7 +51,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "对一段文本运行任务（存好的提示词）。",
             "对 TEXT 运行 TASK；- 表示从标准输入读 TEXT。\n\n"
             "\b\nglmserve task intent 明天妈妈过生日\nglmserve task news - < item.txt\n"
-            'glmserve task style 雨天的咖啡馆 --var examples="$(cat examples.txt)"\n'
+            'glmserve task style 雨天 --var examples="$(cat e.txt)"\n'
             "glmserve task review --check --min-accuracy 0.9\n"
             "glmserve task review --lines < in.jsonl > out.jsonl\n\n"
             "任务在正在运行的服务上运行，或在 --model 上运行，它只为这次调用加载。设置与 `serve` 相同；--api-key 是"
@@ -96,18 +96,24 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "completion": (
             "打印 shell 的补全脚本。",
             "打印补全命令、参数和模型名的 shell 代码。\n\n"
-            '\b\nbash:  eval "$(glmserve completion bash)"        ~/.bashrc\n'
-            'zsh:   eval "$(glmserve completion zsh)"         ~/.zshrc，compinit 后\n'
-            "fish:  glmserve completion fish | source         ~/.config/fish/config.fish",
+            '\b\n~/.bashrc：\n  eval "$(glmserve completion bash)"\n'
+            '~/.zshrc，compinit 后：\n  eval "$(glmserve completion zsh)"\n'
+            "~/.config/fish/config.fish：\n  glmserve completion fish | source",
         ),
     }
 )
 """The summary and the help of each command."""
 
-GROUP = (
-    "向 OpenAI 客户端和 /chatglm 的客户端提供 ChatGLM2-6B 及其同系列模型。"
-    "各命令的退出状态：0 成功，1 失败，2 用法错误，130 被 Ctrl-C 中断。"
-)
+GROUP = "向 OpenAI 客户端和 /chatglm 的客户端提供 ChatGLM2-6B 及其同系列模型。"
+
+EPILOGS: Mapping[str, str] = MappingProxyType(
+    {
+        "Types, with the size of ChatGLM2-6B in GB:": "类型，以及 ChatGLM2-6B 的大小（GB）：",
+        "not quantised": "不量化", "close to f16": "接近 f16", "converts fastest": "转换最快",
+        "smallest, and worse": "最小，也更差", "Families: ": "系列：",
+    }
+)  # fmt: skip
+"""Parts of the text below the options."""
 
 OPTIONS: Mapping[str, str] = MappingProxyType(
     {
@@ -191,6 +197,8 @@ def localized(command: click.Command) -> click.Command:
     command.params = [copy(parameter) for parameter in command.params]
     command.context_class = _Context
     command.help = COMMANDS[command.name][1] if command.name and command.name in COMMANDS else GROUP
+    for english, chinese in EPILOGS.items():
+        command.epilog = command.epilog and command.epilog.replace(english, chinese)
     for parameter in command.params:
         if isinstance(parameter, click.Option) and parameter.help:
             parameter.help = translated(parameter.name or "", parameter.help)
@@ -239,17 +247,17 @@ def wrapped(text: str, columns: int) -> str:
     lines, line, taken = [], "", 0
     for word in _WORDS.findall(text):
         size = cell_len(word)
-        if taken + size > columns and line.strip() and word not in _STAY:
+        if taken + size > columns and line.strip():
             lines.append(line.rstrip())
             line, taken = "", 0
         line, taken = (line + word, taken + size) if line or word != " " else ("", 0)
     return "\n".join([*lines, line.rstrip()])
 
 
-_WORDS = re.compile(r"[!-~]+|.")
-_STAY = "，。；：、）"
-"""Marks that begin no line: one of them may stand outside of the columns."""
-_MARK = 2
+_WORDS = re.compile(r"（?(?:[!-~]+|.)[，。；：、）]*")
+"""With the marks that end or begin no line."""
+_NARROWEST = 32
+"""Columns for the longest name of a variable in the second column, with its indent."""
 
 
 class _Formatter(click.HelpFormatter):
@@ -265,15 +273,16 @@ class _Formatter(click.HelpFormatter):
 
     def write_text(self, text: str) -> None:
         """Write paragraphs."""
-        columns = self.width - self.current_indent - _MARK
+        columns = self.width - self.current_indent
         paragraphs = (part if part.startswith("\b") else f"\b\n{wrapped(part, columns)}" for part in text.split("\n\n"))
         super().write_text("\n\n".join(paragraphs))
 
     def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
         """Write a list of options or commands."""
         given = [(name, OPTIONS.get(text, text)) for name, text in rows]
+        col_max = max(10, min(col_max, self.width - self.current_indent - col_spacing - _NARROWEST))
         first = min(max(len(name) for name, _ in given), col_max) + col_spacing
-        columns = max(self.width - first - self.current_indent - _MARK, 10)
+        columns = max(self.width - first - self.current_indent, 10)
         super().write_dl([(name, f"\b\n{wrapped(text, columns)}") for name, text in given], col_max, col_spacing)
 
 
