@@ -11,7 +11,8 @@ from gguf import LlamaFileType
 from rich.console import Console
 from rich.table import Table
 
-from glmserve.bootstrap.hubs.huggingface import local_checkpoints
+from glmserve.bootstrap.hubs.huggingface import HuggingFace
+from glmserve.bootstrap.hubs.modelscope import ModelScope
 from glmserve.cli.machine import find_cached, in_units
 from glmserve.cli.options import cache_options, output, read_settings
 from glmserve.cli.texts.chinese import say
@@ -57,7 +58,8 @@ def find_models(cache_dir: Path) -> tuple[ListedModel, ...]:
     converted = tuple(describe_file(file.path) for file in find_cached(cache_dir))
     checkpoints = tuple(
         ListedModel(found.entry.name, _CHECKPOINT, found.size_bytes, found.entry.prompt_format, found.path)
-        for found in local_checkpoints()
+        for hub in (HuggingFace(), ModelScope())
+        for found in hub.local_checkpoints()
     )
     return converted + checkpoints
 

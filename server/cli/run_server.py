@@ -56,8 +56,9 @@ from glmserve.convert.errors import (
 from glmserve.convert.pipeline import Progress as Step
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.interface import EngineState, EngineStatus
+from glmserve.engine.messages import EngineInfo
 from glmserve.model_pool.registry import ModelRegistry
-from glmserve.model_pool.served_model import NamedModel
+from glmserve.model_pool.served_model import NamedModel, RerankModel
 from glmserve.model_pool.upstream_model import UpstreamModel
 from glmserve.observability.logging import configure_logging
 
@@ -93,33 +94,38 @@ class Announced:
 
     name: str
     prompt_format: str
-    """Empty of an embedding model."""
+    """Empty of an embedding model or a reranker."""
     note: str
+    ranks: bool = False
+    """Whether it is a reranker."""
 
 
 def announced(model: NamedModel) -> Announced:
     """Return the banner's lines about ``model``."""
-    card, status = model.card, model.status
+    card, status, ranks = model.card, model.status, isinstance(model, RerankModel)
     if isinstance(model, UpstreamModel):
         state = status.reason or say("it answers")
         return Announced(card.name, _ANY_FORMAT, f"{model.upstream.place.url}; {state}")
     if status.state is EngineState.READY:
         info = model.host.info
-        answers = say(
-            "up to {answers} answers at once, {tokens} tokens each", answers=info.parallel, tokens=model.context_length
-        )
-        vectors = say(
-            "vectors of {numbers} numbers, of texts of {tokens} tokens at most",
-            numbers=info.embedding_size, tokens=model.context_length,
-        )  # fmt: skip
-        note = f"{info.device}; {vectors if info.embedding_size else answers}"
+        note = f"{info.device}; {_work(info, model.context_length)}"
     elif status.state is EngineState.IDLE:
         note = say("is loaded by the first request for it")
     else:
         note = say("cannot be served: {reason}", reason=status.reason)
     if card.parent:
         note = f"{note} ({say('a variant of {parent}', parent=card.parent)})"
-    return Announced(card.name, card.prompt_format, note)
+    return Announced(card.name, card.prompt_format, note, ranks)
+
+
+def _work(info: EngineInfo, tokens: int) -> str:
+    """Return what an engine does, in words."""
+    if info.ranks:
+        return say("scores of pairs of texts, of {tokens} tokens at most", tokens=tokens)
+    if info.embedding_size:
+        numbers = info.embedding_size
+        return say("vectors of {numbers} numbers, of texts of {tokens} tokens at most", numbers=numbers, tokens=tokens)
+    return say("up to {answers} answers at once, {tokens} tokens each", answers=info.parallel, tokens=tokens)
 
 
 def ready_banner(url: str, models: Sequence[Announced], access: Access = OPEN, *, page: bool = True) -> str:
@@ -157,9 +163,13 @@ def _examples(url: str, models: Sequence[Announced], access: Access) -> Iterator
         yield "  " + curl(f"{url}/v1/chat/completions", chat)
         yield say("The same, streamed:")
         yield "  " + curl(f"{url}/v1/chat/completions", {**chat, "stream": True}, "-N")
-    embedding = [model for model in models if not model.prompt_format]
-    if embedding:
-        yield "  " + curl(f"{url}/v1/embeddings", {"model": embedding[0].name, "input": _GREETING})
+    for ranks in (False, True):
+        encoders = [model.name for model in models if not model.prompt_format and model.ranks is ranks]
+        if encoders and ranks:
+            pair = {"query": _GREETING, "documents": [_GREETING]}
+            yield "  " + curl(f"{url}/v1/rerank", {"model": encoders[0], **pair})
+        elif encoders:
+            yield "  " + curl(f"{url}/v1/embeddings", {"model": encoders[0], "input": _GREETING})
     formats = {model.prompt_format for model in models}
     legacy = [(contract, body) for contract, body in _LEGACY if formats & {*contract.formats, _ANY_FORMAT}]
     if legacy:

@@ -191,6 +191,17 @@ def test_what_was_downloaded_under_a_former_name_is_used(tmp_path: Path, monkeyp
         assert stand_in.downloaded() == []
 
 
+def test_a_known_model_of_modelscope_is_listed_once_it_is_complete(tmp_path: Path) -> None:
+    repository = "ZhipuAI/chatglm2-6b"
+    with hub.running(StandIn(repository, dict(FILES))) as stand_in:
+        chosen = modelscope(stand_in.url, tmp_path)
+        folder = pull(chosen, repository)
+    (found,) = chosen.local_checkpoints()
+    assert (found.entry.name, found.path, found.size_bytes) == ("chatglm2-6b", folder, len(DATA) + 2)
+    (folder / WEIGHTS).rename(folder / f"{WEIGHTS}{transfer.PART_SUFFIX}")
+    assert chosen.local_checkpoints() == ()
+
+
 @pytest.mark.parametrize(
     ("repository", "revision", "told"),
     [("no/such", None, "there is no model no/such on "), (REPOSITORY, "v9", f"{REPOSITORY} has no revision v9")],

@@ -29,22 +29,21 @@ from huggingface_hub.errors import (
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from glmserve.bootstrap.hubs.remote import DownloadSink, HubError, RemoteFile, RemoteModel, checked_hash, needed_files
+from glmserve.bootstrap.hubs.remote import (
+    DownloadSink,
+    HubError,
+    LocalCheckpoint,
+    RemoteFile,
+    RemoteModel,
+    checked_hash,
+    needed_files,
+)
 from glmserve.bootstrap.hubs.transfer import Transfer, download_all
-from glmserve.models.catalog import CatalogEntry, find
+from glmserve.models.catalog import find
 
 _UNAUTHORIZED = 401
 _SECONDS = 30.0
 """For the hub's list of files."""
-
-
-@dataclass(frozen=True, slots=True)
-class LocalCheckpoint:
-    """A checkpoint of a known model in the hub's cache."""
-
-    entry: CatalogEntry
-    path: Path
-    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +95,20 @@ class HuggingFace:
             )
         return Path(folder)
 
+    def local_checkpoints(self) -> tuple[LocalCheckpoint, ...]:
+        """Return the checkpoints of known models in the hub's cache, the latest revision of each."""
+        try:
+            repositories = scan_cache_dir(self.folder).repos
+        except CacheNotFound:
+            return ()
+        found = []
+        for repository in sorted(repositories, key=lambda one: one.repo_id):
+            entry = find(repository.repo_id)
+            if repository.repo_type == "model" and entry is not None and repository.revisions:
+                latest = max(repository.revisions, key=lambda one: one.last_modified)
+                found.append(LocalCheckpoint(entry, latest.snapshot_path, latest.size_on_disk))
+        return tuple(found)
+
     def _kept_under(self, repository: str) -> str:
         """Return the former name of a repository where it was downloaded under that; the hub redirects it."""
         entry = find(repository)
@@ -105,21 +118,6 @@ class HuggingFace:
 
     def _has(self, repository: str) -> bool:
         return (self.folder / repo_folder_name(repo_id=repository, repo_type="model") / "snapshots").is_dir()
-
-
-def local_checkpoints() -> tuple[LocalCheckpoint, ...]:
-    """Return the checkpoints of known models in the hub's cache, the latest revision of each."""
-    try:
-        repositories = scan_cache_dir(HuggingFace().folder).repos
-    except CacheNotFound:
-        return ()
-    found = []
-    for repository in sorted(repositories, key=lambda one: one.repo_id):
-        entry = find(repository.repo_id)
-        if repository.repo_type == "model" and entry is not None and repository.revisions:
-            latest = max(repository.revisions, key=lambda one: one.last_modified)
-            found.append(LocalCheckpoint(entry, latest.snapshot_path, latest.size_on_disk))
-    return tuple(found)
 
 
 def _is_here(repository: str, commit: str, file: RemoteFile) -> bool:

@@ -12,8 +12,17 @@ from pathlib import Path
 
 import httpx
 
-from glmserve.bootstrap.hubs.remote import DownloadSink, HubError, RemoteFile, RemoteModel, checked_hash, needed_files
-from glmserve.bootstrap.hubs.transfer import Transfer, download_all, sha256_of
+from glmserve.bootstrap.hubs.remote import (
+    DownloadSink,
+    HubError,
+    LocalCheckpoint,
+    RemoteFile,
+    RemoteModel,
+    checked_hash,
+    needed_files,
+)
+from glmserve.bootstrap.hubs.transfer import PART_SUFFIX, Transfer, download_all, sha256_of
+from glmserve.models.catalog import CATALOG
 
 _ENDPOINT = "https://modelscope.cn"
 _MAIN = "master"
@@ -67,6 +76,16 @@ class ModelScope:
         if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
             raise HubError(f"{repository} is not in {self.folder}; pull it without --local-files-only")
         return folder
+
+    def local_checkpoints(self) -> tuple[LocalCheckpoint, ...]:
+        """Return the complete checkpoints of known models in the cache of the hub, at the main branch."""
+        known = ((entry, self._folder_of(entry.modelscope, None)) for entry in CATALOG if entry.modelscope)
+        found = []
+        for entry, folder in known:
+            files = [path for path in folder.rglob("*") if path.is_file()]
+            if (folder / "config.json").is_file() and not any(path.name.endswith(PART_SUFFIX) for path in files):
+                found.append(LocalCheckpoint(entry, folder, sum(path.stat().st_size for path in files)))
+        return tuple(sorted(found, key=lambda one: one.entry.name))
 
     def _transfer(self, model: RemoteModel, file: RemoteFile, folder: Path) -> Transfer:
         query = httpx.QueryParams({"Revision": model.revision or _MAIN, "FilePath": file.name})

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from glmserve.models.catalog import CatalogEntry
+
 _SMALL = re.compile(
     r"(config|generation_config|tokenizer_config|tokenizer|added_tokens|adapter_config|modules)\.json|tokenizer\.model"
     r"|chat_template\.jinja"
@@ -37,6 +39,15 @@ class RemoteFile:
     def is_weights(self) -> bool:
         """Whether it is one of the large files."""
         return not _SMALL.fullmatch(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCheckpoint:
+    """A checkpoint of a known model in a hub's cache."""
+
+    entry: CatalogEntry
+    path: Path
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +93,9 @@ class ModelHub(Protocol):
 
     def find_local(self, repository: str, revision: str | None) -> Path:
         """Return the folder of an earlier download without asking the hub. Raises HubError: there is none."""
+
+    def local_checkpoints(self) -> tuple[LocalCheckpoint, ...]:
+        """Return the checkpoints of known models that were downloaded."""
 
 
 def needed_files(repository: str, files: Sequence[RemoteFile]) -> tuple[RemoteFile, ...]:

@@ -8,6 +8,7 @@ SAID: Mapping[str, str] = MappingProxyType(
         "up to {answers} answers at once, {tokens} tokens each": "最多同时 {answers} 个回答，每个 {tokens} token",
         "vectors of {numbers} numbers, of texts of {tokens} tokens at most":
             "{numbers} 维向量，文本至多 {tokens} token",
+        "scores of pairs of texts, of {tokens} tokens at most": "给文本对打分，每对至多 {tokens} token",
         "is loaded by the first request for it": "由第一个用它的请求加载",
         "it answers": "有应答",
         "cannot be served: {reason}": "不能提供：{reason}",

@@ -147,6 +147,14 @@ def test_the_banner_has_a_line_for_each_kind_of_caller() -> None:
     assert "In a browser:\n  http://h:1/\n" in banner
 
 
+def test_the_banner_asks_each_kind_of_model_for_what_it_does() -> None:
+    models = [Announced("a", "chatglm2", "CPU"), Announced("r", "", "CPU", ranks=True), Announced("v", "", "CPU")]
+    lines = [shlex.split(line) for line in ready_banner("http://h:1", models).splitlines() if "  curl" in line]
+    bodies = {next(part for part in line if part.startswith("http")): line[-1] for line in lines}
+    assert json.loads(bodies["http://h:1/v1/embeddings"])["model"] == "v"
+    assert json.loads(bodies["http://h:1/v1/rerank"]) == {"model": "r", "query": "你好", "documents": ["你好"]}
+
+
 def test_the_banner_has_room_for_a_key_where_one_is_needed() -> None:
     banner = ready_banner("http://h:1", [Announced("a", "chatglm2", "CPU")], Access(needs_key=True))
     lines = [shlex.split(line) for line in banner.splitlines() if "  curl" in line]
