@@ -22,7 +22,7 @@ from glmserve.api.openai.chat_completions import router as chat
 from glmserve.api.openai.completions import router as completions
 from glmserve.api.openai.rerank import router as rerank
 from glmserve.api.openai.responses import router as responses
-from glmserve.api.openai.responses.conversation import ResponseStore
+from glmserve.api.openai.responses.response_store import ResponseStore
 from glmserve.api.openai.responses.router import ResponsesService
 from glmserve.batches.answering import LineAnswers
 from glmserve.batches.input_lines import ENDPOINTS

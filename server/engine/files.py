@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import math
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +17,8 @@ _HEAD = 4 * 2**20
 _BLOCK = 4096
 _BLOCKS = 64
 """Blocks read of the rest, evenly spread."""
+_ABANDONED_S = 3600.0
+"""Age of an unfinished file that no process writes any more."""
 
 
 def identify_file(path: Path) -> str:
@@ -106,3 +110,36 @@ def replace_file(path: Path, parts: Iterable[bytes | bytearray | memoryview]) ->
         with suppress(OSError):
             Path(name).unlink()
         raise
+
+
+def remove_oldest(folder: Path, suffix: str, most_bytes: int, most_files: float = math.inf, *, keep: str) -> None:
+    """Remove files with ``suffix``, the one that was used longest ago first, and abandoned unfinished ones.
+
+    Args:
+        folder: of the files.
+        suffix: of their names.
+        most_bytes: what stays has no more bytes.
+        most_files: what stays has no more files.
+        keep: name of a file that stays and is not counted, as it is about to be replaced.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    found = []
+    for entry in os.scandir(folder):
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:  # another engine has just removed it
+            continue
+        if entry.name.endswith(UNFINISHED) and time.time() - status.st_mtime > _ABANDONED_S:
+            with suppress(OSError):
+                Path(entry.path).unlink(missing_ok=True)
+        elif entry.name.endswith(suffix) and entry.name != keep:
+            found.append((status.st_mtime, status.st_size, Path(entry.path)))
+    total = sum(size for _, size, _ in found)
+    for index, (_, size, path) in enumerate(sorted(found)):
+        if total <= most_bytes and len(found) - index <= most_files:
+            break
+        with suppress(OSError):  # one that cannot be removed counts on, and others go
+            path.unlink(missing_ok=True)
+            total -= size

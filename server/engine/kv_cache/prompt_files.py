@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 
-from glmserve.engine.files import UNFINISHED, replace_file
+from glmserve.engine.files import UNFINISHED, remove_oldest, replace_file
 from glmserve.engine.kv_cache.prompt_index import BLOCK, HASH_BYTES, MARK_BYTES, SavedPrompt, TokenHashes
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,6 @@ _SECRET_BYTES = 32
 SUFFIX = ".prompt"
 _PIECE = 2**18
 """Bytes that are hashed or written between two looks at the clock."""
-_ABANDONED_SECONDS = 3600.0
 MAX_FILES = 4096
 
 Pause = Callable[[float], None]
@@ -185,22 +184,7 @@ class PromptFiles:
         """Remove files of all models, the one that was used longest ago first, until ``needed`` bytes fit."""
         if needed > self.most_state_bytes:
             return False
-        found = []
-        for entry in os.scandir(self._folder):
-            try:
-                status = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:  # another engine has just removed it
-                continue
-            if entry.name.endswith(UNFINISHED) and time.time() - status.st_mtime > _ABANDONED_SECONDS:
-                self.remove((entry.name,))
-            elif entry.name.endswith(SUFFIX) and entry.name != name:
-                found.append((status.st_mtime, status.st_size, entry.name))
-        total = sum(size for _, size, _ in found)
-        for index, (_, size, other) in enumerate(sorted(found)):
-            if total + needed <= self._most_bytes and len(found) - index < MAX_FILES:
-                break
-            self.remove((other,))
-            total -= size
+        remove_oldest(self._folder, SUFFIX, self._most_bytes - needed, MAX_FILES - 1, keep=name)
         return True
 
 

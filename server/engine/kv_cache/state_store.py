@@ -9,13 +9,12 @@ import logging
 import os
 import struct
 import threading
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from glmserve.engine.files import UNFINISHED, replace_file
+from glmserve.engine.files import remove_oldest, replace_file
 
 MAGIC = b"glmstate"
 FORMAT = 1
@@ -81,7 +80,6 @@ def _digest(state: bytearray) -> bytes:
 log = logging.getLogger(__name__)
 
 STATE_SUFFIX = ".state"
-_ABANDONED_SECONDS = 3600.0
 
 
 class StateStore:
@@ -133,20 +131,5 @@ class StateStore:
         if needed > self._most_bytes:
             log.warning("a pinned prefix has %.0f MB and is not saved (--pinned-disk-mb)", needed / 1e6)
             return False
-        states = []
-        for entry in os.scandir(self._path):
-            try:
-                status = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:  # another engine has just removed it
-                continue
-            if entry.name.endswith(UNFINISHED) and time.time() - status.st_mtime > _ABANDONED_SECONDS:
-                Path(entry.path).unlink(missing_ok=True)
-            elif entry.name.endswith(STATE_SUFFIX) and entry.name != key.file_name:
-                states.append((status.st_mtime, status.st_size, Path(entry.path)))
-        total = sum(size for _, size, _ in states)
-        for _, size, path in sorted(states):
-            if total + needed <= self._most_bytes:
-                break
-            path.unlink(missing_ok=True)
-            total -= size
+        remove_oldest(self._path, STATE_SUFFIX, self._most_bytes - needed, keep=key.file_name)
         return True

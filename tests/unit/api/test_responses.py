@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glmserve.api.openai.responses.conversation import Item, ResponseStore, StoredResponse, parse_item, user_item
+from glmserve.api.openai.responses.conversation import Item, parse_item, user_item
 from glmserve.api.openai.responses.request import latest
+from glmserve.api.openai.responses.response_store import ResponseStore, StoredResponse
 
 
 def said(text: str) -> Item:

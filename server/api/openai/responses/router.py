@@ -15,8 +15,6 @@ from fastapi.responses import JSONResponse
 from glmserve.api.common.progress import progress_comment, streamed
 from glmserve.api.openai.responses.conversation import (
     Item,
-    ResponseStore,
-    StoredResponse,
     conversation,
     stored_response,
 )
@@ -39,6 +37,7 @@ from glmserve.api.openai.responses.response import (
     page,
     response_head,
 )
+from glmserve.api.openai.responses.response_store import ResponseStore, StoredResponse
 from glmserve.api.openai.responses.stream import ResponseWriter
 from glmserve.chat.tasks.task import Task, task_name
 from glmserve.engine.errors import PromptTooLong

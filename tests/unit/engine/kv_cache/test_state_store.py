@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glmserve.engine.files import identify_file
+from glmserve.engine.files import identify_file, remove_oldest
 from glmserve.engine.kv_cache.state_store import (
     HEADER_BYTES,
     BadState,
@@ -199,3 +199,13 @@ def test_a_file_is_told_from_a_changed_one(tmp_path: Path) -> None:
     file.write_bytes(content[:-1])
     seen.add(identify_file(file))
     assert len(seen) == 6
+
+
+def test_what_cannot_be_removed_counts_on_and_others_go(tmp_path: Path) -> None:
+    stuck, other = tmp_path / "stuck.state", tmp_path / "other.state"
+    stuck.mkdir()
+    other.write_bytes(b"x" * 10)
+    os.utime(stuck, (1, 1))
+    remove_oldest(tmp_path, ".state", stuck.stat().st_size + 9, keep="")
+    assert stuck.is_dir()
+    assert not other.exists()
