@@ -186,7 +186,7 @@ class Scheduler:
         admitted, preempted = self._adder.admit()
         repeatable = any(sequence.repeatable for sequence in self._running.values())
         if not repeatable:
-            self._cache.trim_idle()
+            self._cache.trim_idle(max((s.num_uncomputed_tokens for s in self._running.values()), default=0))
         decoding, catching_up, tokens = pace.share(self._turns.next_of(self._wanted()))
         decoding = self._in_turn(decoding)
         tokens = min(tokens, MAX_REPEATABLE_ROWS) if repeatable else tokens

@@ -1,5 +1,6 @@
 """Cached prefixes outside the cells: what is kept, what is found, and that a prompt starts from it."""
 
+from glmserve.engine.kv_cache.manager import LONG_PROMPT
 from glmserve.engine.kv_cache.ops import MAX_OFFLOADED, Drop, OffloadedMatch, OffloadedPrefixes, is_worth_offloading
 from glmserve.engine.messages import StepOutput, Submit
 from glmserve.engine.params import SamplingParams
@@ -78,6 +79,31 @@ def test_a_prefix_that_was_just_used_needs_no_copy() -> None:
     core, backend = engine(idle_cells=200)
     run(core, 1, prompt_of(1))
     assert run(core, 2, prompt_of(1)).cached_tokens == 99
+    assert backend.copies == {}
+
+
+def test_beside_a_long_prompt_no_idle_prefix_stays_in_the_cells_and_none_is_forgotten() -> None:
+    backend = ScriptedBackend(cells=4 * LONG_PROMPT, slots=12, context_length=2 * LONG_PROMPT)
+    core = EngineCore(backend, TokenBudgetPolicy(1e9, 64), clock=lambda: 0.0)
+    for number in range(8):
+        run(core, number, prompt_of(number))
+    assert backend.copies == {}
+    core.submit(Submit(50, prompt_of(50, LONG_PROMPT + 64), SamplingParams(max_tokens=1)))
+    core.step()
+    assert backend.cells_used == 64
+    while core.has_work:
+        core.step()
+    for number in range(8):
+        assert run(core, 100 + number, prompt_of(number)).cached_tokens == 99
+
+
+def test_a_known_long_prompt_moves_no_idle_prefix() -> None:
+    backend = ScriptedBackend(cells=4 * LONG_PROMPT, slots=12, context_length=2 * LONG_PROMPT)
+    core = EngineCore(backend, TokenBudgetPolicy(1e9, 64), clock=lambda: 0.0, idle_cells=4 * LONG_PROMPT)
+    run(core, 1, prompt_of(1, LONG_PROMPT + 64))
+    run(core, 2, prompt_of(2))
+    core.submit(Submit(3, prompt_of(1, LONG_PROMPT + 64), SamplingParams(max_tokens=1)))
+    core.step()
     assert backend.copies == {}
 
 
