@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SamplingDefaults:
-    """Sampling of a request that sets none. The figures of a family are those of its authors' ``chat()``."""
+    """Sampling of a request that sets none. The figures of a family are from its authors' ``chat()``."""
 
     temperature: float = 0.8
     top_p: float = 0.8

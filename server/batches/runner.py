@@ -63,7 +63,7 @@ class BatchRunner:
 
     @property
     def backlog(self) -> Backlog:
-        """What is still to do."""
+        """The work still to do."""
         lines = sum(self._lines_left.values()) + sum(batch.left for batch in self._waiting)
         return Backlog(len(self._running), len(self._waiting), lines)
 

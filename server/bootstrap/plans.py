@@ -16,7 +16,7 @@ class AssemblyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Plans:
-    """What is to be served."""
+    """The models to be served."""
 
     models: tuple[ModelPlan, ...]
     tasks: Mapping[str, Task]

@@ -14,7 +14,7 @@ _PROCESS_BYTES = 512 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What one replica asks for."""
+    """The resources of one replica."""
 
     cpus: float
     gpus: float

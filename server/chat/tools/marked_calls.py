@@ -24,7 +24,7 @@ from glmserve.engine.params import Grammar, GrammarKind
 
 @dataclass(frozen=True, slots=True)
 class CallFrame:
-    """What stands around each call."""
+    """The text around each call."""
 
     start: str
     """In front of the tool's name."""
