@@ -41,7 +41,8 @@ def states(bench: Bench) -> Iterator[Row]:
         with running(arguments, folder) as (url, pid):
             _wait(lambda: list((folder / "prefixes").glob("*.state")))
             before = [_ask(url, messages) for messages in (ask, chat)]
-            _wait(lambda: list((folder / "prompts").glob("*.prompt")))
+            answered = time.time()
+            _wait(lambda: _saved(folder / "prompts", answered))
             os.kill(pid, signal.SIGKILL)
         with running(arguments, folder) as (url, _):
             after = [_ask(url, messages) for messages in (ask, chat)]
@@ -176,6 +177,11 @@ def _wait(holds: Callable[[], object]) -> None:
         if time.monotonic() > deadline:
             raise RuntimeError("what was waited for did not come")
         time.sleep(0.02)
+
+
+def _saved(folder: Path, since: float) -> bool:
+    """Return whether a prompt was saved since then: an idle engine saves the last one."""
+    return any(file.stat().st_mtime >= since for file in folder.glob("*.prompt"))
 
 
 def _body(messages: Sequence[dict[str, str]], tokens: int) -> dict[str, object]:
