@@ -1,5 +1,6 @@
 """The other servers, built from the source that llama-cpp-python vendors: the very llama.cpp that this server runs."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -62,7 +63,7 @@ def build(work: Path, source: Path | None, cmake_args: tuple[str, ...]) -> Built
     if not all((tree / "bin" / name).exists() for name in _TARGETS):
         cmake = shutil.which("cmake") or str(Path(sysconfig.get_path("scripts")) / "cmake")
         _run(cmake, "-S", str(source / "vendor" / "llama.cpp"), "-B", str(tree), *_OPTIONS, *cmake_args)
-        _run(cmake, "--build", str(tree), "--parallel", "--target", *_TARGETS)
+        _run(cmake, "--build", str(tree), "--parallel", str(os.cpu_count() or 1), "--target", *_TARGETS)
     return Built(
         work, tree / "bin", _example_python(work), source / "examples" / "server" / "server.py", work / "results.jsonl"
     )

@@ -286,7 +286,7 @@ def _lifespan(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(registry.start())
+        loading = registry.begin()
         if service is not None:
             service.start()
         try:

@@ -8,17 +8,20 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from glmserve import convert, models
 from glmserve.config.schema import ModelSettings
 from glmserve.config.values import Quant
 from glmserve.convert.checkpoint.config import find_checkpoint, is_checkpoint, model_name
 from glmserve.convert.errors import OutputBusyError, OutputError, UnsupportedModelError
-from glmserve.convert.pipeline import ProgressSink, convert_checkpoint, usual_quant
 from glmserve.convert.quantize.recipes import QuantType
 from glmserve.engine.gguf.gguf_check import ModelFacts, check_gguf
 from glmserve.engine.gguf.variant_check import check_adapter, check_prefix
 from glmserve.models.catalog import EMBEDDED, CatalogEntry, find, why_not
+
+if TYPE_CHECKING:
+    from glmserve.convert.pipeline import ProgressSink
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +107,7 @@ def _of_folder(folder: Path, quant: Quant, cache_dir: Path) -> ModelSource:
     return _of_file(files[0])
 
 
-def convert_source(source: ModelSource, progress: ProgressSink | None = None) -> None:
+def convert_source(source: ModelSource, progress: "ProgressSink | None" = None) -> None:
     """Convert the checkpoint of ``source`` unless that has been done, and delete the conversion that it replaces.
 
     Where another process converts it just now, that is waited for.
@@ -114,6 +117,8 @@ def convert_source(source: ModelSource, progress: ProgressSink | None = None) ->
     """
     if source.checkpoint is None or source.quant is None or not source.needs_conversion:
         return
+    from glmserve.convert.pipeline import convert_checkpoint  # noqa: PLC0415 - most starts convert nothing
+
     make_folder(source.gguf.parent)
     waiting = False
     while source.needs_conversion:
@@ -149,10 +154,16 @@ def _embedded(quant: Quant, cache_dir: Path) -> ModelSource:
 
 
 def _checkpoint(folder: Path, name: str, quant: Quant, cache_dir: Path, entry: CatalogEntry | None) -> ModelSource:
-    kind = usual_quant(folder) if quant is Quant.AUTO else QuantType(quant.value)
+    kind = _usual_quant(folder) if quant is Quant.AUTO else QuantType(quant.value)
     where = _digest([str(folder)])
     file = f"{name}-{kind.value}-{where}-{_digest(_state(folder))}.gguf"
     return ModelSource(name=name, gguf=cache_dir / "converted" / file, entry=entry, checkpoint=folder, quant=kind)
+
+
+def _usual_quant(folder: Path) -> QuantType:
+    from glmserve.convert.pipeline import usual_quant  # noqa: PLC0415 - see above
+
+    return usual_quant(folder)
 
 
 def _without_type(stem: str) -> str:

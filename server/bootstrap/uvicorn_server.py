@@ -1,97 +1,34 @@
-"""Running the application: the socket, uvicorn, and the moment when the model is ready."""
+"""Running the application: uvicorn, and the moment when the model is ready."""
 
 import asyncio
 import gc
-import json
 import logging
-import os
 import resource
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from types import FrameType, MappingProxyType
-from urllib.parse import urlsplit
+from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 from sse_starlette.sse import AppStatus
 
-from glmserve.bootstrap.build import Assembly
 from glmserve.config.schema import Settings
 from glmserve.engine.interface import EngineState
 from glmserve.generation.generation import cancel_all
 from glmserve.http.framing.uvicorn_protocol import bounded_protocol
-from glmserve.http.origins import is_loopback_host
+from glmserve.model_pool.registry import ModelRegistry
 
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.1
-_SEND_BYTES = 256 * 1024
-"""Of a reply that the system may hold for a caller who reads slowly (Linux takes it times two). It would take 4 MB."""
 _LAST_WORDS_SECONDS = 2
 """For the ends of requests that did not end by themselves to reach their callers."""
 _OTHER_FILES = 64
 """Files and pipes that are open besides connections: some 30 with one model, and 5 for each further one."""
-_UNSPECIFIED = MappingProxyType({"0.0.0.0": "127.0.0.1", "::": "::1"})
-"""Addresses that mean all of the machine's, and the one to call it by from itself."""
-_ELSEWHERE = ("192.0.2.1", 9)
-"""An address reserved for documentation (RFC 5737)."""
 _SETTLED = (EngineState.READY, EngineState.FAILED, EngineState.IDLE, EngineState.UNREACHABLE)
-
-
-class AddressError(Exception):
-    """The server cannot listen on the configured address."""
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Return a bound socket, made before anything else so that a taken port shows at once.
-
-    It does not listen yet: while a checkpoint is converted, callers are turned away rather than kept waiting.
-
-    Raises:
-        AddressError: the port is taken, or the address is not one of this machine.
-    """
-    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)  # connections inherit it
-        bound.bind((host, port))
-    except OSError as error:
-        bound.close()
-        # A name that cannot be resolved has no errno of its own.
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-        raise AddressError(
-            f"cannot listen on {host} port {port}: {reason}; choose another with --port or --host"
-        ) from None
-    return bound
-
-
-def base_url(listener: socket.socket) -> str:
-    """Return the address a caller on this machine uses."""
-    host, port = listener.getsockname()[:2]
-    host = _UNSPECIFIED.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def is_public(listener: socket.socket) -> bool:
-    """Return whether other machines can reach it."""
-    return not is_loopback_host(listener.getsockname()[0])
-
-
-def lan_url(listener: socket.socket) -> str:
-    """Return the address for other machines where it listens on all addresses; "" where that is not known."""
-    host, port = listener.getsockname()[:2]
-    if host not in _UNSPECIFIED:
-        return ""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(_ELSEWHERE)  # sends nothing: it only chooses the way out, and with it the address
-        except OSError:
-            return ""
-        return f"http://{probe.getsockname()[0]}:{port}"
 
 
 def room_for(connections: int) -> int:
@@ -109,12 +46,13 @@ def room_for(connections: int) -> int:
 class Server(uvicorn.Server):
     """Uvicorn, telling when each model takes requests, and ending so that every caller gets an end."""
 
-    def __init__(self, assembly: Assembly, settings: Settings, on_settled: Callable[[], None]) -> None:
+    def __init__(
+        self, app: FastAPI, registry: ModelRegistry, settings: Settings, on_settled: Callable[[], None]
+    ) -> None:
         """``on_settled`` is called once: each model takes requests, waits for its first one or cannot be served."""
-        registry = assembly.registry
         super().__init__(
             uvicorn.Config(
-                assembly.app,
+                app,
                 log_config=None,
                 access_log=False,  # ours says more: server/http/middleware/request_log.py
                 server_header=False,
@@ -208,78 +146,3 @@ class Server(uvicorn.Server):
         while not self._registry.has_given_up:
             await asyncio.sleep(_POLL_SECONDS)
         self.has_given_up = self.should_exit = True
-
-
-_SECONDS = 2.0
-"""For the request of a caller; one is answered at a time."""
-_RETRY_AFTER = 30
-
-
-class Progress:
-    """The models in conversion and their progress; written by one thread and read by another."""
-
-    def __init__(self, *, tell: bool) -> None:
-        """``tell``: callers may know more than that something is converted."""
-        self._tell = tell
-        self.text = "a checkpoint is being converted"
-
-    @property
-    def reason(self) -> str:
-        """For callers; empty where they need a key for it."""
-        return self.text if self._tell else ""
-
-
-@contextmanager
-def waiting_room(listener: socket.socket, progress: Progress) -> Iterator[None]:
-    """Answer on ``listener`` while the block runs; connections that wait at its end are left to the server."""
-    server = HTTPServer(listener.getsockname()[:2], _handler(progress), bind_and_activate=False)
-    server.socket.close()
-    server.socket = listener.dup()
-    server.server_activate()
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        thread.join(_SECONDS)
-        server.server_close()
-
-
-def _handler(progress: Progress) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        timeout = _SECONDS
-        server_version, sys_version = "glmserve", ""
-
-        def do_GET(self) -> None:
-            self._refuse()
-
-        def do_HEAD(self) -> None:
-            self._refuse()
-
-        def do_POST(self) -> None:
-            self._refuse()
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-        def _refuse(self) -> None:
-            body = json.dumps(_reply(urlsplit(self.path).path, progress.reason), ensure_ascii=False).encode()
-            self.send_response(503)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("Retry-After", str(_RETRY_AFTER))
-            self.send_header("Connection", "close")
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-            self.close_connection = True
-
-    return Handler
-
-
-def _reply(path: str, reason: str) -> dict[str, object]:
-    if path == "/health":
-        return {"status": "converting", **({"reason": reason} if reason else {})}
-    message = f"the server is not ready: {reason or 'a checkpoint is being converted'}; try again later"
-    return {"error": {"message": message, "type": "server_error", "param": None, "code": "engine_unavailable"}}

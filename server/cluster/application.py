@@ -10,7 +10,8 @@ from ray.serve import Application
 from ray.serve.config import RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
 
-from glmserve.bootstrap.build import assemble
+from glmserve.bootstrap.app_settings import make_app
+from glmserve.bootstrap.build import build_registry
 from glmserve.bootstrap.engine_config import ModelPlan
 from glmserve.bootstrap.model_source import UnknownModelError, find_source
 from glmserve.cluster.deployed_settings import API, cluster_settings, deployment_names, without_keys
@@ -80,7 +81,8 @@ class ApiDeployment:
         self._settings = settings
         self._engines = dict(zip(settings.local_models, engines, strict=True))
         plans = await asyncio.to_thread(plan_here, settings)
-        self._app = assemble(settings, plans.models, plans.tasks, self._engine).app
+        registry = build_registry(settings, plans.models, plans.tasks, self._engine)
+        self._app = make_app(registry, settings, plans.tasks)
 
     def _engine(self, config: EngineConfig, plan: ModelPlan) -> Engine:
         replicas = RayReplicas(self._engines[plan.settings], serve.get_replica_context().app_name)

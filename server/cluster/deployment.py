@@ -4,7 +4,7 @@ import click
 import ray
 from ray import serve
 
-from glmserve.bootstrap.build import api_options
+from glmserve.bootstrap.app_settings import api_options
 from glmserve.cluster.application import build
 from glmserve.config.schema import Settings
 from glmserve.observability.logging import configure_logging

@@ -12,8 +12,7 @@ from contextvars import copy_context
 from functools import cache, partial
 from typing import TypeVar
 
-from fastapi import Request
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 
 from glmserve.http.errors import ClientDisconnected, ServerBusy
 from glmserve.http.json_body import parse_object

@@ -46,6 +46,7 @@ class ModelRegistry:
         self._models = (first, *(model for model in models if model is not first))
         self.tasks = tuple(sorted(tasks, key=lambda task: task.card.parent != first.card.name))
         """The default model's first."""
+        self._loading: asyncio.Task[None] | None = None
         self.stopping = False
         """The server is about to end: the load balancer should send requests elsewhere."""
 
@@ -164,7 +165,13 @@ class ModelRegistry:
             raise RouteNotServed(route, self._names())
         return found
 
-    async def start(self) -> None:
+    def begin(self) -> asyncio.Task[None]:
+        """Begin to load the models, unless that was begun; the task ends when each is loaded or has failed."""
+        if self._loading is None:
+            self._loading = asyncio.create_task(self._start())
+        return self._loading
+
+    async def _start(self) -> None:
         """Load the models, one after the other: loading is bound by the disk. A failure leaves the others.
 
         Those that generate come last: the layers and the cache of such a model take what memory a GPU has left.

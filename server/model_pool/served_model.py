@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from glmserve.chat.prompts.formats import PromptFormat, prefix_ids, prompt_format
 from glmserve.chat.prompts.messages import Message, PromptError, check_results
@@ -23,7 +23,9 @@ from glmserve.model_pool.host import ModelHost, Tokenizer
 from glmserve.model_pool.prefixes import SystemLengths
 from glmserve.models.catalog import SamplingDefaults
 from glmserve.upstream.chat import RemotePrompt
-from glmserve.upstream.engine import Upstream
+
+if TYPE_CHECKING:
+    from glmserve.upstream.engine import Upstream
 
 _INLINE_CHARACTERS = 2000
 """Below this, tokenising is quicker than going to a thread and back."""
@@ -174,7 +176,7 @@ class ServedModel(NamedModel):
         return self.card.name if self.card.parent else ""
 
     @property
-    def upstream(self) -> Upstream | None:
+    def upstream(self) -> "Upstream | None":
         """The server that runs the model; None where this one does."""
         return None
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from glmserve.chat.prompts.messages import Message, PromptError, Role
 from glmserve.chat.tasks.task import OutputConstraint, Task, TaskSampling, VariableError, task_name
@@ -11,7 +12,9 @@ from glmserve.http.request_context import RequestContext
 from glmserve.model_pool.prefixes import pins, task_prompt
 from glmserve.model_pool.served_model import NO_OPTIONS, EncodedPrompt, ModelCard, NamedModel, ServedModel
 from glmserve.models.catalog import SamplingDefaults
-from glmserve.upstream.engine import Upstream
+
+if TYPE_CHECKING:
+    from glmserve.upstream.engine import Upstream
 
 
 class TaskModel(ServedModel):
@@ -34,7 +37,7 @@ class TaskModel(ServedModel):
         return self.base.variant
 
     @property
-    def upstream(self) -> Upstream | None:
+    def upstream(self) -> "Upstream | None":
         """The server that runs the model."""
         return self.base.upstream
 

@@ -1,7 +1,7 @@
 """A model that an upstream runs, under the names of this server."""
 
 from collections.abc import Mapping, Sequence
-from typing import NoReturn, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from glmserve.chat.prompts.formats import prompt_format
 from glmserve.chat.prompts.messages import Message, check_results
@@ -11,7 +11,9 @@ from glmserve.http.request_context import RequestContext
 from glmserve.model_pool.host import ModelHost, Tokenizer
 from glmserve.model_pool.served_model import CHARACTERS_PER_TOKEN, NO_OPTIONS, EncodedPrompt, ModelCard, ServedModel
 from glmserve.upstream.chat import RemotePrompt
-from glmserve.upstream.engine import Upstream
+
+if TYPE_CHECKING:
+    from glmserve.upstream.engine import Upstream
 
 _CHOICES_AT_MOST = 128
 _UNUSED = "chatglm2"
@@ -27,13 +29,13 @@ class UpstreamModel(ServedModel):
 
     does = "is on another server, whose kind of model is not known here,"
 
-    def __init__(self, card: ModelCard, upstream: Upstream) -> None:
+    def __init__(self, card: ModelCard, upstream: "Upstream") -> None:
         """Serve the model of ``upstream`` as ``card`` says; its prompt format tells the legacy address it answers."""
         super().__init__(card, ModelHost(upstream, _no_tokenizer), prompt_format(_UNUSED))
         self._upstream = upstream
 
     @property
-    def upstream(self) -> Upstream:
+    def upstream(self) -> "Upstream":
         """The server that runs it."""
         return self._upstream
 

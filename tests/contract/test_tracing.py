@@ -91,7 +91,7 @@ async def test_no_text_is_in_a_span() -> None:
 
 def test_nothing_of_it_is_imported_where_it_is_not_needed() -> None:
     found = "any(name.startswith('opentelemetry.sdk') for name in sys.modules)"
-    code = f"import sys, glmserve.bootstrap.build; sys.exit({found})"
+    code = f"import sys, glmserve.bootstrap.app_settings; sys.exit({found})"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from glmserve.bootstrap.model_source import make_folder
-from glmserve.bootstrap.uvicorn_server import Progress, waiting_room
+from glmserve.cli.conversion import Progress, waiting_room
 from glmserve.cli.main import main
 from glmserve.convert.errors import OutputError
 from glmserve.convert.type_names import usual_name

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from glmserve.bootstrap.app_settings import api_options, batch_options
 from glmserve.bootstrap.build import (
-    Assembly,
     AssemblyError,
-    api_options,
-    assemble,
-    batch_options,
+    build_registry,
     load_fitting,
     load_policy,
     sampling_defaults,
@@ -27,6 +25,7 @@ from glmserve.engine.gguf.gguf_check import ModelFacts, RopeFacts
 from glmserve.http.request_record import Limits
 from glmserve.model_pool.host import LoadPolicy
 from glmserve.model_pool.prefixes import PinnedPrompt
+from glmserve.model_pool.registry import ModelRegistry
 from glmserve.model_pool.served_model import ModelCard
 from glmserve.models.catalog import CATALOG, EMBEDDED, SamplingDefaults
 from tests.unit.cli.samples import SAMPLES
@@ -95,12 +94,12 @@ def plan(of: Settings, source: ModelSource = SOURCE, facts: ModelFacts = FACTS) 
     return ModelPlan(of.models[0], source, facts)
 
 
-def assembled(of: Settings, source: ModelSource = SOURCE, facts: ModelFacts = FACTS) -> Assembly:
-    return assemble(of, [plan(of, source, facts)])
+def assembled(of: Settings, source: ModelSource = SOURCE, facts: ModelFacts = FACTS) -> ModelRegistry:
+    return build_registry(of, [plan(of, source, facts)])
 
 
 def card(of: Settings, source: ModelSource = SOURCE, facts: ModelFacts = FACTS) -> ModelCard:
-    return assembled(of, source, facts).registry.get(None).card
+    return assembled(of, source, facts).get(None).card
 
 
 def test_every_setting_has_a_place() -> None:
@@ -260,7 +259,7 @@ def test_the_sampling_of_one_known_model_with_a_template_is_not_that_of_others()
     assert sampling_defaults(SOURCE, "template") == SamplingDefaults()
 
 
-def refusal(build: Callable[[], Assembly]) -> str:
+def refusal(build: Callable[[], ModelRegistry]) -> str:
     with pytest.raises(AssemblyError) as caught:
         build()
     return str(caught.value)

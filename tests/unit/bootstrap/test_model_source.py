@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from glmserve.bootstrap import model_source as sources
 from glmserve.bootstrap.model_source import ModelSource, UnknownModelError, convert_source, find_source
 from glmserve.config.values import Quant
+from glmserve.convert import pipeline
 from glmserve.convert.quantize.recipes import QuantType
 from glmserve.models.catalog import EMBEDDED
 
@@ -74,7 +74,7 @@ def test_changed_weights_another_type_or_another_folder_are_another_file(checkpo
 def test_a_new_conversion_replaces_the_old_one_of_its_folder_and_type(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "convert_checkpoint", lambda _s, out, *_: out.write_bytes(b"GGUF"))
+    monkeypatch.setattr(pipeline, "convert_checkpoint", lambda _s, out, *_: out.write_bytes(b"GGUF"))
     old, kept = find(checkpoint, tmp_path), find(checkpoint, tmp_path, Quant.Q4_0)
     convert_source(old)
     convert_source(kept)

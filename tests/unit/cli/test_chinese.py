@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from rich.cells import cell_len
 
 from glmserve import cli
+from glmserve.cli.banner import Access, Announced, ready_banner
 from glmserve.cli.main import main
-from glmserve.cli.run_server import Access, Announced, ready_banner
 from glmserve.cli.texts.chinese import COMMANDS, say, translated, wrapped
 from glmserve.cli.texts.chinese_errors import ERRORS, in_chinese
 from glmserve.cli.texts.phrases import SAID

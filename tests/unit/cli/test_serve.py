@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from glmserve.__main__ import run
-from glmserve.bootstrap.uvicorn_server import AddressError, base_url, bind, is_public, lan_url
+from glmserve.bootstrap.listener import AddressError, base_url, bind, is_public, lan_url
+from glmserve.cli.banner import KEY_PLACEHOLDER, Access, Announced, ready_banner
 from glmserve.cli.main import main
-from glmserve.cli.run_server import KEY_PLACEHOLDER, Access, Announced, ready_banner
 from glmserve.config.values import LogLevel
 from glmserve.observability.logging import configure_logging
 from tests.support.minimal_gguf import write_gguf

@@ -304,7 +304,7 @@ def test_variants_come_from_flags_and_from_tables_and_one_name_may_have_both_kin
 
 
 def test_a_variant_is_a_model_of_its_own_on_the_engine_of_its_parent() -> None:
-    registry = assembled(load_settings({"prefix": ("tuned=p.gguf",), "model_name": "base"}, {})).registry
+    registry = assembled(load_settings({"prefix": ("tuned=p.gguf",), "model_name": "base"}, {}))
     base, tuned = registry.models
     assert (base.variant, tuned.variant, tuned.card.parent) == ("", "tuned", "base")
     assert (tuned.host, len(registry.hosts)) == (base.host, 1)

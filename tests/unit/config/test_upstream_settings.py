@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from glmserve.bootstrap.build import assemble
+from glmserve.bootstrap.build import build_registry
 from glmserve.bootstrap.plans import AssemblyError, check_names
 from glmserve.config.loader import SettingsError, load_settings, upstream_key
 from glmserve.config.schema import Settings
@@ -27,7 +27,7 @@ def test_a_server_may_have_nothing_but_upstreams(tmp_path: Path) -> None:
     settings = loaded(tmp_path, table('name = "big"', 'upstream_model = "zai-org/GLM-4.5"', 'alias = ["gpt-4o"]'))
     assert not settings.local_models
     check_names(settings, [])
-    registry = assemble(settings, []).registry
+    registry = build_registry(settings, [])
     model = registry.get("gpt-4o")
     assert isinstance(model, UpstreamModel)
     assert (model.upstream.place.url, model.upstream.place.model, model.card.name) == (URL, "zai-org/GLM-4.5", "big")
@@ -92,12 +92,12 @@ def test_a_key_that_no_header_can_carry(tmp_path: Path, value: str) -> None:
 def test_a_key_file_that_is_not_there(tmp_path: Path) -> None:
     settings = loaded(tmp_path, table('name = "a"', 'upstream_key_file = "/nowhere/key"'))
     with pytest.raises(AssemblyError, match="/nowhere/key: cannot be read"):
-        assemble(settings, [])
+        build_registry(settings, [])
 
 
 def test_the_key_is_in_no_text_of_the_objects(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("sk-secret-of-upstream")
-    model = assemble(loaded(tmp_path, table('name = "a"', f'upstream_key_file = "{key}"')), []).registry.get(None)
+    model = build_registry(loaded(tmp_path, table('name = "a"', f'upstream_key_file = "{key}"')), []).get(None)
     assert model.upstream is not None
     assert "sk-secret" not in repr(model.upstream.place)
