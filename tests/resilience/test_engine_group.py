@@ -179,3 +179,23 @@ async def test_a_full_engine_is_not_the_end(start: Start) -> None:
         for stream in streams:
             await stream.aclose()
         assert not any(member.load for member in group.members)
+
+
+async def test_a_caller_with_few_requests_does_not_wait_for_all_of_one_with_many(start: Start) -> None:
+    """In turn, each engine would answer the other caller's last."""
+    numbers = random.Random(7)
+    params = replace(GREEDY, max_tokens=64)
+
+    async def answer(group: EngineGroup, name: str) -> None:
+        prompt = tuple(numbers.choices(range(300, 1300), k=30))
+        async for _ in await group.submit(prompt, params, caller=Caller(name)):
+            pass
+
+    async with start(parallel=2) as group:
+        many = [asyncio.create_task(answer(group, "many")) for _ in range(8)]
+        while sum(member.load for member in group.members) < 8:
+            await asyncio.sleep(0.001)
+        few = [asyncio.create_task(answer(group, "few")) for _ in range(2)]
+        await asyncio.gather(*few)
+        assert sum(not task.done() for task in many) >= 2
+        await asyncio.gather(*many)

@@ -1,124 +1,52 @@
 """Two servers behind smg, from PyPI, as deploy/gateway sets it up: the share of cached tokens, death, draining."""
 
-import contextlib
-import itertools
-import json
-import os
-import re
-import signal
-import socket
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.conftest import running_server
-from tests.support.slow_callers import wait_until
+from tests.support.fleet import (
+    GATEWAY,
+    MODEL,
+    Fleet,
+    behind,
+    cached_share,
+    drain_one,
+    flags_of,
+    installed,
+    kill_one,
+    package_of,
+    two_servers,
+)
+from tests.support.proxies import running_proxy
 
-ROOT = Path(__file__).resolve().parents[2]
-UNIT = (ROOT / "deploy" / "gateway" / "smg.service").read_text("utf-8")
-PACKAGE = re.search(r"smg==[\d.]+", UNIT)
-MODEL = "chatglm2-tiny"
-CONVERSATIONS, TURNS = 5, 4
-_DRAIN_S = 8
-wait = partial(wait_until, seconds=90)
+UNIT = (GATEWAY / "smg.service").read_text("utf-8")
+NGINX = """
+daemon off; worker_processes 1; pid nginx.pid; error_log stderr;
+events {}
+http {
+  access_log off; client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
+  SAMPLE
+}
+"""
 
 
 @pytest.fixture(scope="module")
 def smg(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The gateway in an environment of its own."""
-    folder = tmp_path_factory.mktemp("smg")
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    assert PACKAGE is not None
-    subprocess.run([folder / "bin" / "pip", "install", "-q", PACKAGE[0]], check=True)
-    return folder / "bin" / "smg"
-
-
-@dataclass
-class Fleet:
-    """The gateway, and what is behind it."""
-
-    url: str
-    servers: list[tuple[str, subprocess.Popen[bytes]]]
-
-    def post(self, path: str, body: dict[str, object]) -> httpx.Response:
-        return httpx.post(self.url + path, json={"model": MODEL, **body}, timeout=120)
-
-
-def flags_of(unit: str) -> list[str]:
-    """Return what the unit sets besides addresses."""
-    words = unit.partition("ExecStart=")[2].partition("\nRestart")[0].replace("\\\n", " ").split()
-    return words[words.index("--policy") : words.index("--prometheus-host")]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        return int(one.getsockname()[1])
+    return installed(package_of(UNIT), "smg", tmp_path_factory.mktemp("smg"))
 
 
 @pytest.fixture
 def fleet(smg: Path, tiny_gguf: Path, tmp_path: Path) -> Iterator[Fleet]:
-    with contextlib.ExitStack() as stack:
-        servers = []
-        for name in "ab":
-            (tmp_path / name).mkdir()
-            flags = ("--threads", "1", "--drain-seconds", str(_DRAIN_S))
-            servers.append(stack.enter_context(running_server(str(tiny_gguf), *flags, log=tmp_path / name / "log")))
-        port = free_port()
-        command = [
-            smg,
-            "launch",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--worker-urls",
-            *(url for url, _ in servers),
-        ]
-        command += [*flags_of(UNIT), "--prometheus-host", "127.0.0.1", "--prometheus-port", str(free_port())]
-        log = stack.enter_context((tmp_path / "smg.log").open("wb"))
-        gateway = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "HOME": str(tmp_path)})
-        stack.callback(gateway.wait)
-        stack.callback(gateway.terminate)
-        url = f"http://127.0.0.1:{port}"
-        wait(lambda: healthy(url) == 2, "the gateway does not find both servers")
-        yield Fleet(url, servers)
-
-
-def healthy(url: str) -> int:
-    with contextlib.suppress(httpx.TransportError, ValueError):
-        return int(httpx.get(f"{url}/readiness").json().get("healthy_workers", 0))
-    return 0
-
-
-def talk(post, number: int) -> list[tuple[int, int]]:  # type: ignore[no-untyped-def]
-    """Return the prompt tokens of each turn of a conversation, and the cached ones among them."""
-    opening = f"第{number}个人说：" + "".join(f"今天是{number}月{day}日，天气很好。" for day in range(1, 29))
-    messages = [{"role": "user", "content": opening}]
-    counts = []
-    for turn in range(TURNS):
-        answer = post("/v1/chat/completions", {"messages": messages, "max_tokens": 24, "temperature": 0}).json()
-        usage = answer["usage"]
-        counts.append((usage["prompt_tokens"], usage["prompt_tokens_details"]["cached_tokens"]))
-        messages += [answer["choices"][0]["message"], {"role": "user", "content": f"那么第{turn}天呢？请说明。"}]
-        messages = [{"role": one["role"], "content": one["content"]} for one in messages]
-    return counts
+    with behind([smg, "launch", *flags_of(UNIT)], tiny_gguf, tmp_path) as found:
+        yield found
 
 
 def test_the_share_of_cached_tokens(fleet: Fleet) -> None:
-    with ThreadPoolExecutor(CONVERSATIONS) as pool:
-        counts = [
-            one for turns in pool.map(lambda number: talk(fleet.post, number), range(CONVERSATIONS)) for one in turns
-        ]
-    share = sum(cached for _, cached in counts) / sum(prompt for prompt, _ in counts)
+    share = cached_share(lambda _: fleet.post)
     print(f"share of cached prompt tokens behind smg: {share:.3f}")
     assert share >= 0.72
     served = [httpx.get(f"{url}/v1/loads").json()["loads"][0] for url, _ in fleet.servers]
@@ -139,59 +67,29 @@ def test_all_dialects_pass(fleet: Fleet) -> None:
         assert '"error":{' not in streamed.text, path
 
 
-def ask(fleet: Fleet, number: int) -> str:
-    """Return how a streamed request ended."""
-    body = {"messages": [{"role": "user", "content": f"{number}：你好"}], "max_tokens": 40, "stream": True}
-    body |= {"ignore_eos": True}
-    answer = fleet.post("/v1/chat/completions", body)
-    if answer.status_code != 200:
-        return f"{answer.status_code}"
-    data = [line[6:] for line in answer.text.splitlines() if line.startswith("data: ")]
-    if not data or data[-1] != "[DONE]":
-        return "cut"
-    errors = [one for one in map(json.loads, data[:-1]) if "error" in one]
-    return str(errors[0]["error"].get("code", "error")) if errors else "whole"
-
-
-@contextlib.contextmanager
-def asking(fleet: Fleet, ends: list[str]) -> Iterator[None]:
-    """Keep four callers asking while the block runs; their ends go to ``ends``."""
-    stop, numbers = threading.Event(), itertools.count()
-
-    def keep_asking() -> None:
-        while not stop.is_set():
-            ends.append(ask(fleet, next(numbers)))
-
-    with ThreadPoolExecutor(4) as pool:
-        callers = [pool.submit(keep_asking) for _ in range(4)]
-        try:
-            yield
-        finally:
-            stop.set()
-            for caller in callers:
-                caller.result()
-
-
 def test_a_drained_server_loses_nothing(fleet: Fleet) -> None:
-    ends: list[str] = []
-    with asking(fleet, ends):
-        wait(lambda: len(ends) >= 8, "nothing is answered")
-        fleet.servers[0][1].send_signal(signal.SIGTERM)
-        assert fleet.servers[0][1].wait(60) == 0
-        so_far = len(ends)
-        wait(lambda: len(ends) >= so_far + 8, "nothing is answered after the end of one server")
-    assert set(ends) == {"whole"}
+    assert set(drain_one(fleet)) == {"whole"}
 
 
 def test_a_killed_server_costs_the_answers_that_it_wrote(fleet: Fleet) -> None:
-    ends: list[str] = []
-    with asking(fleet, ends):
-        wait(lambda: len(ends) >= 8, "nothing is answered")
-        fleet.servers[0][1].kill()
-        killed = len(ends)
-        wait(lambda: healthy(fleet.url) == 1, "the gateway does not notice the death")
-        time.sleep(0.5)
-        noticed = len(ends)
-        wait(lambda: len(ends) >= noticed + 12, "nothing is answered after the death")
-    assert set(ends[:killed]) == {"whole"}
-    assert set(ends[noticed + 4 :]) == {"whole"}
+    before, after = kill_one(fleet)
+    assert set(before) == set(after) == {"whole"}
+
+
+def test_nginx_alone_keeps_each_caller_at_one_server(tiny_gguf: Path, tmp_path: Path) -> None:
+    """The hash of deploy/gateway/nginx.conf for all addresses, as a service with session affinity does it."""
+    with two_servers(tiny_gguf, tmp_path) as servers:
+        sample = (GATEWAY / "nginx.conf").read_text("utf-8").replace("http://gateway", "http://replicas")
+        for name, (url, _) in zip(("10.0.0.11:8000", "10.0.0.12:8000"), servers, strict=True):
+            sample = sample.replace(name, url.removeprefix("http://"))
+        sample = sample.replace("listen 80", "listen 127.0.0.1:{port}")
+        command = ["nginx", "-p", ".", "-c", "conf"]
+        with running_proxy("nginx", command, NGINX.replace("SAMPLE", sample), tmp_path) as url:
+
+            def post(number: int, path: str, body: dict[str, object]) -> httpx.Response:
+                headers = {"Authorization": f"Bearer caller-{number}"}
+                return httpx.post(url + path, json={"model": MODEL, **body}, headers=headers, timeout=120)
+
+            share = cached_share(lambda number: partial(post, number))
+        print(f"share of cached prompt tokens behind nginx with hash: {share:.3f}")
+        assert share >= 0.72
