@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from glmserve.chat.tools.schema import embedded
 from glmserve.chat.tools.types import Tool, ToolChoice, ToolConfig
@@ -24,8 +24,10 @@ from glmserve.http.offload import off_loop
 from glmserve.http.request_context import RequestContext, RequestObserver, RequestProgress
 from glmserve.model_pool.served_model import ServedModel
 from glmserve.upstream.chat import CHAT_PATH, ChatReader, RemotePrompt, chat_body
-from glmserve.upstream.engine import Upstream
 from glmserve.upstream.passing import salt
+
+if TYPE_CHECKING:
+    from glmserve.upstream.engine import Upstream
 
 _ANY_ARGUMENTS = MappingProxyType({"type": "object"})
 
@@ -179,7 +181,7 @@ async def _open(
 
 
 def _remote_body(
-    prompt: RemotePrompt, request: GenerationRequest, upstream: Upstream, context: RequestContext
+    prompt: RemotePrompt, request: GenerationRequest, upstream: "Upstream", context: RequestContext
 ) -> dict[str, object]:
     own, owner = request.salts.salt, context.prefix_owner
     body = chat_body(prompt, request.params, request.stop, request.tools, upstream.place.model)

@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from typing import TYPE_CHECKING
 
 from glmserve.engine.messages import FinishReason, SampledToken
 from glmserve.generation.detokenizer import TokenLogprob
@@ -10,9 +11,11 @@ from glmserve.generation.output_processor import TextDelta
 from glmserve.http.errors import UpstreamDied, UpstreamError
 from glmserve.http.request_context import RequestProgress
 from glmserve.upstream.chat import ChatReader, RemotePiece, RemotePrompt, RemoteToken
-from glmserve.upstream.connection import EventSource
-from glmserve.upstream.engine import Upstream
 from glmserve.upstream.replies import Counts, counts_in
+
+if TYPE_CHECKING:
+    from glmserve.upstream.connection import EventSource
+    from glmserve.upstream.engine import Upstream
 
 _BYTES_PER_TOKEN = 4
 """Of a prompt whose tokens were never told, as its answer was broken off: about right in Chinese and English."""
@@ -24,7 +27,7 @@ class RemoteTally:
     To the upstream it is a running request from here until ``close``.
     """
 
-    def __init__(self, upstream: Upstream, progress: RequestProgress, body_bytes: int) -> None:
+    def __init__(self, upstream: "Upstream", progress: RequestProgress, body_bytes: int) -> None:
         """``body_bytes`` is the size of the request, for a prompt whose tokens are never told."""
         self._upstream = upstream
         self._progress = progress
@@ -83,7 +86,7 @@ class RemoteTally:
 class RemoteOutput:
     """One answer of an upstream's chat API; see ``AnswerOutput``."""
 
-    def __init__(self, index: int, source: EventSource, tally: RemoteTally, reader: ChatReader) -> None:
+    def __init__(self, index: int, source: "EventSource", tally: RemoteTally, reader: ChatReader) -> None:
         """Take over ``source`` and ``tally``; the owner must close this object."""
         self._index = index
         self._source = source

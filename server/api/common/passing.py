@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
@@ -21,9 +21,11 @@ from glmserve.http.sse import Event, EventStream
 from glmserve.model_pool.registry import ModelRegistry
 from glmserve.model_pool.served_model import NamedModel, ServedModel
 from glmserve.model_pool.upstream_model import UpstreamModel
-from glmserve.upstream.connection import EventSource
 from glmserve.upstream.passing import passed_body, shown_chunk, streams, wants_usage
 from glmserve.upstream.replies import choices_in, counts_in
+
+if TYPE_CHECKING:
+    from glmserve.upstream.connection import EventSource
 
 _T = TypeVar("_T")
 
@@ -132,7 +134,7 @@ async def _stream(
 class PassedStream:
     """A stream of an upstream that is passed on."""
 
-    def __init__(self, source: EventSource, tally: RemoteTally, deadline: Deadline) -> None:
+    def __init__(self, source: "EventSource", tally: RemoteTally, deadline: Deadline) -> None:
         """Take over all of them."""
         self._source = source
         self._tally = tally
