@@ -17,6 +17,7 @@ from rich.text import Text
 
 from glmserve.cli.client import ServerCallError, checked, server_client
 from glmserve.cli.options import DEFAULT_URL, UsageProblem, client_key
+from glmserve.cli.texts.chinese import say
 from glmserve.convert.atomic_file import check_regular, complete_file, is_stdout, is_stream, stream
 from glmserve.convert.cli import output_path
 from glmserve.convert.errors import OutputError
@@ -175,14 +176,14 @@ def wait(client: BatchClient, batch: BatchState) -> BatchState:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        shown = progress.add_task(batch.status, total=None)
+        shown = progress.add_task(say(batch.status), total=None)
         pause, longest = _POLL_S
         while batch.status not in _ENDED:
             time.sleep(pause)
             pause = min(longest, pause * 1.2)
             batch = client.state(batch.id)
             total = batch.request_counts.total or None
-            progress.update(shown, description=batch.status, completed=batch.done, total=total)
+            progress.update(shown, description=say(batch.status), completed=batch.done, total=total)
     return batch
 
 
@@ -194,13 +195,14 @@ def answered(client: BatchClient, name: str, content: bytes, endpoint: str, wind
     """
     batch = None if again else client.find(digest_of(content), endpoint)
     if batch is not None:
-        click.echo(f"continuing {batch.id}, which this input has already", err=True)
+        click.echo(say("continuing {batch}, which this input has already", batch=batch.id), err=True)
     else:
         batch = client.create(name, content, endpoint, window)
     try:
         batch = wait(client, batch)
     except KeyboardInterrupt:
-        click.echo(f"\n{batch.id} continues on the server; the same command waits for it again", err=True)
+        told = say("{batch} continues on the server; the same command waits for it again", batch=batch.id)
+        click.echo(f"\n{told}", err=True)
         raise
     if batch.status == "failed":
         problems = batch.errors.data if batch.errors else []
@@ -254,7 +256,9 @@ def batch(
         except (ServerCallError, OutputError) as error:
             raise click.ClickException(str(error)) from None
     counts = ended.request_counts
-    click.echo(f"{ended.status}: {counts.completed} answered, {counts.failed} failed, of {counts.total}", err=True)
+    told = say("{status}: {answered} answered, {failed} failed, of {total}", status=say(ended.status),
+               answered=counts.completed, failed=counts.failed, total=counts.total)  # fmt: skip
+    click.echo(told, err=True)
     if ended.status != "completed" or counts.failed:
         raise click.ClickException(f"some lines have no answer; {errors} has them")
 
@@ -271,7 +275,7 @@ def _cancel(client: BatchClient, content: bytes, endpoint: str) -> None:
     found = client.find(digest_of(content), endpoint)
     if found is None or found.status in _ENDED:
         raise ServerCallError("no batch of this input is running")
-    click.echo(f"{client.cancel(found.id).id} is being cancelled", err=True)
+    click.echo(say("{batch} is being cancelled", batch=client.cancel(found.id).id), err=True)
 
 
 def _outputs(file: Path, given: str | None) -> tuple[Path, Path]:

@@ -202,3 +202,15 @@ def test_a_server_without_batches_is_told(engine: ScriptedEngine, tmp_path: Path
         done = call("batch", str(file), "--url", address)
     assert done.exit_code == 1
     assert "HTTP 404" in done.stderr
+
+
+def test_a_batch_is_told_in_chinese(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    file = tmp_path / "in.jsonl"
+    file.write_text("\n".join([line(1), line(2, temperature=9)]))
+    done = call("batch", str(file), "--url", url)
+    assert "已完成：共 2 行，已回答 1 行，失败 1 行" in done.stderr
+    assert "错误：有些行没有回答，见" in done.stderr
+    assert "已存在；请删除它，或加上 --force" in call("batch", str(file), "--url", url).stderr
+    assert "这个输入已有的批量任务" in call("batch", str(file), "--url", url, "--force").stderr
+    assert "这个输入没有正在运行的批量任务" in call("batch", str(file), "--url", url, "--cancel").stderr

@@ -88,6 +88,15 @@ ERRORS: Mapping[str, str] = MappingProxyType(
         "MODELSCOPE_CACHE, and --cache-dir":
             "{folder} 需要 {needed} GB，空闲 {free} GB；请腾出空间，或用 HF_HOME、"
             "MODELSCOPE_CACHE 和 --cache-dir 换目录",
+        # batches
+        "{file} exists; remove it, or give --force": "{file} 已存在；请删除它，或加上 --force",
+        "no batch of this input is running": "这个输入没有正在运行的批量任务",
+        "some lines have no answer; {file} has them": "有些行没有回答，见 {file}",
+        "{count} of {total} lines have no answer": "{total} 行里有 {count} 行没有回答",
+        "{file}: the first line is no request with a url, as batches have them":
+            "{file}：第一行不是批量任务的请求，没有 url",
+        "line {number} is not JSON: give a string, or an object of variables":
+            "第 {number} 行不是 JSON：请写一个字符串，或一个变量的对象",
         # checkpoints
         "{file} exists and was not made from this source; choose another name, or replace it with --force":
             "{file} 已存在，而且不是由这个来源制作的；换一个名字，或用 --force 替换",

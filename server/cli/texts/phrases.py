@@ -90,6 +90,14 @@ SAID: Mapping[str, str] = MappingProxyType(
         "some text": "一些文字",
         "accuracy {accuracy}; right in all fields: {right} of {count} ({share})":
             "准确率 {accuracy}；所有字段都对的：{count} 个里 {right} 个（{share}）",
+        "validating": "正在检查", "failed": "失败", "in_progress": "正在回答", "finalizing": "正在收尾",
+        "completed": "已完成", "expired": "已过期", "cancelling": "正在取消", "cancelled": "已取消",
+        "continuing {batch}, which this input has already": "继续 {batch}，这个输入已有的批量任务",
+        "{batch} continues on the server; the same command waits for it again":
+            "{batch} 在服务上继续；再次运行同一命令就继续等它",
+        "{status}: {answered} answered, {failed} failed, of {total}":
+            "{status}：共 {total} 行，已回答 {answered} 行，失败 {failed} 行",
+        "{batch} is being cancelled": "正在取消 {batch}",
         "the accuracy {accuracy} is below --min-accuracy {least}": "准确率 {accuracy} 低于 --min-accuracy {least}",
     }
 )  # fmt: skip

@@ -153,7 +153,7 @@ export const english = {
   temperatureNote: "0 always takes the likeliest token",
   moreOptions: "More",
   topK: "Top K",
-  topKNote: "draws from this many of the likeliest tokens; 0: all",
+  topKNote: "draws from this many of the likeliest tokens; 0 is all",
   minP: "Min P",
   minPNote: "drops tokens below this share of the likeliest one's probability",
   repetitionPenalty: "Repetition penalty",
