@@ -9,7 +9,7 @@ import socket
 import sys
 
 os.environ.update(
-    RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0", RAY_raylet_start_wait_time_s="300",
+    RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0", RAY_raylet_start_wait_time_s="60",
     RAY_health_check_failure_threshold="3", RAY_health_check_period_ms="1000",
 )  # fmt: skip
 
@@ -20,8 +20,22 @@ from ray.cluster_utils import Cluster as Nodes
 from glmserve.cluster.deployment import Cluster
 from glmserve.config.loader import load_settings
 
-# Known beforehand: a node whose agent does not tell them within 15 s ends itself.
+_TRIES = 5
+"""On a busy machine a node ends itself where its helpers take more than 15 s to start."""
 _PORTS = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
+
+
+def start(first: int, others: list[int]) -> tuple[Nodes, list[object]]:
+    for left in reversed(range(_TRIES)):
+        nodes = Nodes()
+        try:
+            nodes.add_node(**node(first), include_dashboard=False)
+            return nodes, [nodes.add_node(**node(count)) for count in others]
+        except Exception:
+            nodes.shutdown()
+            if not left:
+                raise
+    raise AssertionError
 
 
 def node(cores: int) -> dict[str, object]:
@@ -36,8 +50,7 @@ def free_port() -> int:
 def main() -> None:
     cores, *given = sys.argv[1:]
     first, *others = map(int, cores.split(","))
-    nodes = Nodes(initialize_head=True, head_node_args={**node(first), "include_dashboard": False})
-    added = [nodes.add_node(**node(count)) for count in others]
+    nodes, added = start(first, others)
     values = dict(pair.split("=", 1) for pair in given)
     deploy(nodes.address, values)
     for line in sys.stdin:
@@ -51,7 +64,11 @@ def main() -> None:
 
 
 def deploy(address: str, values: dict[str, str]) -> None:
-    Cluster(load_settings(values, environ={}), address).deploy()
+    settings = load_settings(values, environ={})
+    cluster = Cluster(settings, address)
+    # The nodes would share the port here, so that a lost one takes connections along.
+    serve.start(proxy_location="HeadOnly", http_options={"host": settings.host, "port": settings.port})
+    cluster.deploy()
     print("ready", flush=True)
 
 

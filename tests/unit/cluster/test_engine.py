@@ -238,6 +238,18 @@ async def test_without_a_replica_requests_wait_for_a_while_and_then_end() -> Non
         assert await late == whole_answer()
 
 
+async def test_an_answer_that_has_begun_waits_for_longer_and_goes_on() -> None:
+    replicas = ScriptedReplicas(OneReplica("a", dies_after=5))
+    async with engine_on(replicas) as engine:
+        begun = asyncio.create_task(answer(engine))
+        await until(lambda: engine.status.state is EngineState.RESTARTING)
+        with pytest.raises(EngineUnavailable):
+            await answer(engine)  # after restart_wait
+        assert not begun.done()
+        replicas.there.append(OneReplica("b"))
+        assert await begun == whole_answer()
+
+
 async def test_replicas_that_were_not_heard_in_time_are_not_gone() -> None:
     replicas = ScriptedReplicas(OneReplica("a"))
     async with engine_on(replicas) as engine:
