@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.soak.test_gateway import CONVERSATIONS, free_port, talk
+from tests.support.fleet import CONVERSATIONS, free_port, talk
 from tests.support.slow_callers import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
