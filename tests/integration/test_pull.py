@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -127,7 +128,10 @@ def test_a_pull_that_is_stopped_ends_at_once_and_is_continued(sent: int, tmp_pat
     args = [GLMSERVE, "pull", "chatglm2-6b"]
     with hub.running(StandIn("ZhipuAI/chatglm2-6b", files, held={weights: half})) as stand_in:
         environ = {**environment(tmp_path, stand_in.url), "GLMSERVE_HUB": "modelscope"}
-        running = subprocess.Popen(args, env=environ, stderr=subprocess.PIPE)
+        # A shell starts what it puts into the background with SIGINT ignored, and its children inherit that.
+        heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        pipe = subprocess.PIPE
+        running = subprocess.Popen(args, env=environ, stderr=pipe, preexec_fn=heeding)  # noqa: PLW1509 - calls C alone
         part = tmp_path / "ms/models/ZhipuAI--chatglm2-6b/snapshots/master" / f"{weights}.incomplete"
         wait_until(lambda: part.is_file() and part.stat().st_size >= half - 2**20, "half of the file", 90)
         running.send_signal(sent)

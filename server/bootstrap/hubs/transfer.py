@@ -27,7 +27,6 @@ _RANGE_START = re.compile(r"bytes (\d+)-")
 _NO_SUCH_RANGE = 416
 _BUSY = 429
 _FIRST_WAIT = 0.25
-_TURN_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +61,10 @@ def download_all(transfers: Sequence[Transfer], sink: DownloadSink) -> None:
             threading.Thread(target=_work, args=(waiting, ended, client, sink, stop), daemon=True).start()
         try:
             for _ in transfers:
-                if (error := _next_end(ended)) is not None:
+                if (error := ended.get()) is not None:
                     raise error
         finally:
             stop.set()
-
-
-def _next_end(ended: "SimpleQueue[BaseException | None]") -> BaseException | None:
-    """Wait in turns: a Ctrl-C that comes just as Python begins a wait without end is not seen before that ends."""
-    while True:
-        try:
-            return ended.get(timeout=_TURN_SECONDS)
-        except Empty:
-            continue
 
 
 def sha256_of(path: Path, sink: DownloadSink | None = None) -> str:

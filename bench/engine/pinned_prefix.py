@@ -1,4 +1,4 @@
-"""Measures what a pinned prompt is worth: ``python -m bench.pinned_prefix [MODEL]``.
+"""Measures what a pinned prompt is worth: ``python -m bench.engine.pinned_prefix [MODEL]``.
 
 A few-shot prompt of some 800 tokens is pinned, and a request that ends it with a line of its own is timed from being
 sent to its first token: with the prompt in the cache, with another prompt of the same length that is not, right after
