@@ -34,7 +34,7 @@ class TaskTokens:
 
     @property
     def new(self) -> int:
-        """Those that are computed where the beginning is cached."""
+        """Prompt tokens that are computed where the beginning is cached."""
         return self.prompt - self.beginning if self.beginning >= _PINNED else self.prompt
 
 

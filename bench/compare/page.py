@@ -10,8 +10,10 @@ from bench.compare.results import Metric, Spread, Unit, figures, ratios, spread
 from bench.compare.run import FLOOR
 from bench.compare.servers import BASELINE, EXAMPLE, LLAMA_SERVER, OURS
 from bench.compare.suites import SUITES, Suite
+from bench.tables import write_between
 
-BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
+MARK = "measured"
+"""Of the place in the page."""
 
 _PEERS = (LLAMA_SERVER.name, EXAMPLE.name)
 
@@ -44,15 +46,9 @@ _ROWS = (
 
 def write(page: Path, units: Sequence[Unit], command: str) -> None:
     """Replace the text between the marks of ``page``, and the plot beside it. Raises ValueError without the marks."""
-    text = page.read_text(encoding="utf-8")
-    before, found, rest = text.partition(BEGIN)
-    _, closed, after = rest.partition(END)
-    if not (found and closed):
-        raise ValueError(f"{page} has no {BEGIN} and {END}")
     plot = page.with_suffix(".svg")
+    write_between(page, MARK, "\n".join(_measured(units, command, plot.name)))
     plot.write_text(draw(list(_bars(units))), encoding="utf-8")
-    lines = "\n".join(_measured(units, command, plot.name))
-    page.write_text(f"{before}{BEGIN}\n{lines}\n{END}{after}", encoding="utf-8")
 
 
 def _measured(units: Sequence[Unit], command: str, plot: str) -> Iterator[str]:

@@ -7,7 +7,6 @@ time with a model that is loaded anew. A pause is of tokens; text waits longer w
 """
 
 import argparse
-import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,10 +77,6 @@ def measure(model: Path, *, in_turn: bool) -> Run:
     return run
 
 
-def _cell(values: list[float]) -> str:
-    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
-
-
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -95,7 +90,7 @@ def main() -> None:
     print("| | s until all is answered | longest pause, s | s a token of a stream |\n|---|---|---|---|")
     for in_turn, of in runs.items():
         figures = ([run.seconds for run in of], [run.pause for run in of], [run.per_token for run in of])
-        print(f"| {'in turn' if in_turn else 'in common steps'} | {' | '.join(map(_cell, figures))} |", flush=True)
+        print(f"| {'in turn' if in_turn else 'in common steps'} | {' | '.join(map(spread, figures))} |", flush=True)
 
 
 if __name__ == "__main__":

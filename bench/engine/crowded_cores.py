@@ -8,12 +8,12 @@ in turn, each time with a model that is loaded anew.
 
 import argparse
 import multiprocessing
-import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.tables import spread
 from glmserve.engine.config import Device, EngineConfig
 from glmserve.engine.gguf.gguf_check import check_gguf
 from glmserve.engine.llama.cpu_topology import find_cores
@@ -68,10 +68,6 @@ def rate(model: Path, threads: int) -> float:
     return TOKENS / seconds
 
 
-def _cell(rates: list[float]) -> str:
-    return f"{statistics.median(rates):.1f} ({min(rates):.1f} to {max(rates):.1f})"
-
-
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -86,7 +82,7 @@ def main() -> None:
             for threads in ways:
                 with crowd(share):
                     rates[threads].append(rate(arguments.model, threads))
-        print(f"| {share:.0%} of a core | {' | '.join(_cell(rates[threads]) for threads in ways)} |", flush=True)
+        print(f"| {share:.0%} of a core | {' | '.join(spread(rates[threads], 1) for threads in ways)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class State(str, Enum):
-    """What became of a step."""
+    """End of a step."""
 
     DONE = "done"
     FAILED = "failed"
@@ -52,7 +52,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a step, with its findings so far."""
+    """Result of a step, with its findings so far."""
 
     name: str
     state: State

@@ -42,7 +42,7 @@ class PromptTrial:
     prompt: tuple[Token, ...] = ()
     stops: tuple[Token, ...] = ()
     ordinary_stops: tuple[Token, ...] = ()
-    """Those of ``stops`` that are text, and no marks."""
+    """Ends among ``stops`` that are text, and no marks."""
     wanted_stops: tuple[str, ...] = ()
     """End tokens of the prompt format, whether the vocabulary has them or not."""
 

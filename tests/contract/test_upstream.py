@@ -8,15 +8,16 @@ import httpx
 import pytest
 
 from glmserve.bootstrap.app import ApiOptions
-from glmserve.chat.tasks.task import Task, TaskSampling
 from glmserve.http.middleware.auth import ApiKeyStore, parse_keys
 from glmserve.http.request_record import Limits
 from tests.support.api import connect, served_model
 from tests.support.scripted_engine import ScriptedEngine
 from tests.support.scripted_upstream import (
+    CHAT,
     KEY,
     LAST,
     NAME,
+    TASK,
     THERE,
     ScriptedUpstream,
     chunk,
@@ -34,9 +35,6 @@ from tests.support.scripted_upstream import (
 )
 
 pytestmark = pytest.mark.anyio
-
-CHAT = {"model": NAME, "messages": [{"role": "user", "content": "你好"}]}
-TASK = Task("shout", "大声说：{{text}}", sampling=TaskSampling(temperature=0.25, max_tokens=7), stop=("。",))
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ import httpx
 import pytest
 
 from glmserve.bootstrap.app import ApiOptions
-from glmserve.chat.tasks.task import Task, TaskSampling
 from tests.support.api import connect
 from tests.support.scripted_upstream import (
+    CHAT,
     NAME,
+    TASK,
     THERE,
     ScriptedUpstream,
     chunk,
@@ -21,9 +22,6 @@ from tests.support.scripted_upstream import (
 )
 
 pytestmark = pytest.mark.anyio
-
-CHAT = {"model": NAME, "messages": [{"role": "user", "content": "你好"}]}
-TASK = Task("shout", "大声说：{{text}}", sampling=TaskSampling(temperature=0.25, max_tokens=7), stop=("。",))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from types import TracebackType
 from fastapi import FastAPI
 
 from glmserve.bootstrap.app import ApiOptions, create_app
+from glmserve.chat.tasks.task import Task, TaskSampling
 from glmserve.engine.params import MAX_TOKENS
 from glmserve.model_pool.registry import ModelRegistry
 from glmserve.model_pool.served_model import ModelCard, NamedModel
@@ -23,6 +24,8 @@ from glmserve.upstream.connection import Place
 from glmserve.upstream.engine import Upstream
 
 NAME, THERE = "glm-big", "zai-org/GLM-4.5"
+CHAT = {"model": NAME, "messages": [{"role": "user", "content": "你好"}]}
+TASK = Task("shout", "大声说：{{text}}", sampling=TaskSampling(temperature=0.25, max_tokens=7), stop=("。",))
 KEY = "sk-of-the-upstream"
 USAGE = {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14, "prompt_tokens_details": {"cached_tokens": 8}}
 HEAD = {"id": "chatcmpl-7", "object": "chat.completion.chunk", "created": 1, "model": THERE}

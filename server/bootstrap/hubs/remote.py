@@ -61,7 +61,7 @@ class RemoteModel:
     """The commit of that revision now; empty where the hub does not tell it."""
     files: tuple[RemoteFile, ...]
     missing: tuple[RemoteFile, ...]
-    """Those that are not on this machine yet."""
+    """Files that are not on this machine yet."""
 
     @property
     def missing_bytes(self) -> int:

@@ -46,7 +46,7 @@ def test_results_come_back_as_they_were_written(tmp_path: Path) -> None:
 
 def test_the_page_keeps_its_words_and_gets_new_figures(tmp_path: Path) -> None:
     target = tmp_path / "benchmarks.md"
-    target.write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n", encoding="utf-8")
+    target.write_text(f"before\n<!-- {page.MARK} -->\nold\n<!-- /{page.MARK} -->\nafter\n", encoding="utf-8")
     page.write(target, [_unit("glmserve", 1, 2.0), _unit("llama-server", 1, 3.0)], "the command")
     text = target.read_text(encoding="utf-8")
     assert text.startswith("before\n")
