@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.tables import spread
 from glmserve.engine.config import Device, EngineConfig
 from glmserve.engine.gguf.gguf_check import check_gguf
 from glmserve.engine.llama.runner import LlamaModelRunner
