@@ -82,7 +82,7 @@ test: install-test ## run every check and every test
 	$(BIN)/pytest tests $(PARALLEL) $(PYTEST_ARGS) || [ $$? = $(NO_TESTS) ]
 
 soak: install-test ## run the long tests of tests/soak, which print what they measure, and what is marked as slow
-	$(BIN)/pytest tests/soak -v -s --timeout 3600 $(SOAK_ARGS) || [ $$? = $(NO_TESTS) ]
+	$(BIN)/pytest tests/soak -v -s -rs --timeout 3600 $(SOAK_ARGS) || [ $$? = $(NO_TESTS) ]
 	$(BIN)/pytest tests -m slow $(PARALLEL) $(SOAK_ARGS) || [ $$? = $(NO_TESTS) ]
 
 # Strict: a package that the service does not know of is a failure, and so is a machine that cannot ask it.
@@ -126,7 +126,7 @@ dist: install-test $(VENV_DIST)/.installed ## build wheel and sdist into dist; c
 	rm -rf dist
 	$(BIN)/uv build --quiet --python $(VENV)/bin/python --out-dir dist
 	$(VENV_DIST)/bin/twine check --strict dist/*.whl dist/*.tar.gz
-	$(BIN)/pytest tests/soak/test_installs.py -v --timeout 3600 --packages dist -k "pip and not build_llama"
+	$(BIN)/pytest tests/soak/test_installs.py -v -rs --timeout 3600 --packages dist -k "pip and not build_llama"
 
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	--no-annotate --custom-compile-command "make lock" $(LOCK_ARGS)

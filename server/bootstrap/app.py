@@ -33,10 +33,11 @@ from glmserve.chat.tools.types import ToolError
 from glmserve.compat import legacy
 from glmserve.engine.errors import EngineError
 from glmserve.engine.interface import Caller
+from glmserve.http.api_keys import ApiKeyStore
 from glmserve.http.error_replies import ErrorRenderer, ServerErrorMiddleware
 from glmserve.http.errors import AddressNotFound, ApiError
 from glmserve.http.middleware.addresses import Addresses, ResolveAddress
-from glmserve.http.middleware.auth import ApiKeyStore, Authorization
+from glmserve.http.middleware.auth import Authorization
 from glmserve.http.middleware.cross_origin import CrossOrigin, CrossSiteGuard
 from glmserve.http.middleware.rate_limit import RateLimit
 from glmserve.http.middleware.request_limits import BodyLimit, Shedding, TimeLimit

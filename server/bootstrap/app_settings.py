@@ -1,8 +1,7 @@
-"""From settings to the application: its options, and its parts that an extra brings."""
+"""From settings to the application and its options."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from importlib.metadata import version
 from types import MappingProxyType
 
 from fastapi import FastAPI
@@ -11,13 +10,10 @@ from glmserve.batches.records import DAY_S
 from glmserve.batches.runner import RunnerOptions
 from glmserve.batches.service import BatchOptions
 from glmserve.bootstrap.app import ApiOptions, create_app
-from glmserve.bootstrap.plans import AssemblyError
+from glmserve.bootstrap.prerequisites import limits_of, read_keys, span_maker
 from glmserve.chat.tasks.task import Task
 from glmserve.config.schema import Settings
-from glmserve.http.middleware.auth import ApiKeyStore, parse_keys
-from glmserve.http.middleware.request_log import SpanWriter
 from glmserve.http.origins import is_loopback_host
-from glmserve.http.request_record import Limits
 from glmserve.model_pool.registry import ModelRegistry
 
 LINES_PER_PLACE = 2
@@ -28,7 +24,7 @@ _NO_TASKS: Mapping[str, Task] = MappingProxyType({})
 
 def make_app(registry: ModelRegistry, settings: Settings, tasks: Mapping[str, Task]) -> FastAPI:
     """Return the application that serves ``registry``; ``tasks`` are the stored prompts. Raises AssemblyError."""
-    spans = _span_maker()() if settings.tracing else None
+    spans = span_maker()() if settings.tracing else None
     return create_app(registry, replace(api_options(settings, tasks), spans=spans))
 
 
@@ -36,11 +32,8 @@ def api_options(settings: Settings, tasks: Mapping[str, Task] = _NO_TASKS) -> Ap
     """Return the options of the API; ``tasks`` are the stored prompts.
 
     Raises:
-        AssemblyError: a key is not written as one, their file cannot be read, or what traces need is not installed.
+        AssemblyError: a key is not written as one, or their file cannot be read.
     """
-    if settings.tracing:
-        _span_maker()
-    limits = Limits(settings.key_requests, settings.key_tokens, settings.key_concurrent)
     return ApiOptions(
         max_body_bytes=int(settings.max_body_mb * 1e6),
         cors_origins=settings.cors_origin,
@@ -51,8 +44,8 @@ def api_options(settings: Settings, tasks: Mapping[str, Task] = _NO_TASKS) -> Ap
         max_responses=settings.response_store_max,
         max_response_bytes=int(settings.response_store_mb * 1e6),
         tasks=tasks,
-        keys=_keys(settings, limits),
-        limits=limits,
+        keys=read_keys(settings),
+        limits=limits_of(settings),
         request_timeout=settings.request_timeout,
         access_log=settings.access_log,
         log_prompts=settings.log_prompts,
@@ -75,31 +68,3 @@ def batch_options(settings: Settings) -> BatchOptions | None:
         file_seconds=int(settings.batch_file_days * DAY_S),
         runner=RunnerOptions(lines_at_once=at_once, most_line_bytes=int(settings.max_body_mb * 1e6)),
     )
-
-
-def _span_maker() -> Callable[[], SpanWriter]:
-    """Return the factory of span writers.
-
-    Raises AssemblyError where the extra is not installed.
-    """
-    try:
-        from glmserve.observability.otel import RequestSpans, exporter  # noqa: PLC0415 - not even imported where nobody asks for it
-    except ImportError as error:
-        raise AssemblyError(f"--tracing needs the extra otel: pip install 'glmserve[otel]' ({error})") from None
-    return lambda: RequestSpans(exporter(), version("glmserve"))
-
-
-def _keys(settings: Settings, limits: Limits) -> ApiKeyStore:
-    file = settings.api_key_file
-    try:
-        lines = [] if file is None else file.read_text("utf-8").splitlines()
-        given, in_file = parse_keys(settings.api_key, limits, "--api-key"), parse_keys(lines, limits, str(file))
-        if file is not None and not in_file:
-            raise AssemblyError(f"{file}: there is no key in it")
-        if settings.api_key and not given:
-            raise AssemblyError("--api-key: there is no key in it")
-        return ApiKeyStore(given + in_file)
-    except OSError as error:
-        raise AssemblyError(f"{file}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise AssemblyError(str(error)) from None

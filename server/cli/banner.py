@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from glmserve.cli.texts.chinese import say
+from glmserve.cli.texts.chinese_errors import told
 from glmserve.compat.legacy import BAICHUAN, CHATGLM, Contract
 from glmserve.engine.interface import EngineState
 from glmserve.engine.messages import EngineInfo
@@ -55,11 +56,11 @@ def announced(model: NamedModel) -> Announced:
         return Announced(card.name, _ANY_FORMAT, f"{model.upstream.place.url}; {state}")
     if status.state is EngineState.READY:
         info = model.host.info
-        note = f"{info.device}; {_work(info, model.context_length)}"
+        note = say("{device}; {work}", device=told(info.device), work=_work(info, model.context_length))
     elif status.state is EngineState.IDLE:
         note = say("is loaded by the first request for it")
     else:
-        note = say("cannot be served: {reason}", reason=status.reason)
+        note = say("cannot be served: {reason}", reason=told(status.reason))
     if card.parent:
         note = f"{note} ({say('a variant of {parent}', parent=card.parent)})"
     return Announced(card.name, card.prompt_format, note, ranks)

@@ -21,6 +21,7 @@ from glmserve.bootstrap.engine_config import PinnedFileError
 from glmserve.bootstrap.listener import AddressError, base_url, bind, is_public, lan_url
 from glmserve.bootstrap.model_source import ModelSource, UnknownModelError, check_variants, find_source
 from glmserve.bootstrap.plans import AssemblyError, plan_models
+from glmserve.bootstrap.prerequisites import check_prerequisites
 from glmserve.chat.tasks.loader import TaskFileError
 from glmserve.chat.tasks.task import Task
 from glmserve.cli.options import UsageProblem, read_settings
@@ -169,12 +170,13 @@ def prepare(settings: Settings, listener: socket.socket | None = None) -> tuple[
         NothingLoadedError: its file cannot be served.
         ClickException: it cannot be converted, which may work at another time.
     """
-    sources = [locate(model, settings.cache_dir) for model in settings.local_models]
 
     def convert(missing: Sequence[ModelSource]) -> None:
         _convert(settings, missing, listener)
 
     try:
+        check_prerequisites(settings)
+        sources = [locate(model, settings.cache_dir) for model in settings.local_models]
         plans = plan_models(settings, sources, convert)
         return build_registry(settings, plans.models, plans.tasks), plans.tasks
     except (AssemblyError, PinnedFileError, TaskFileError) as error:
@@ -199,12 +201,10 @@ def locate(model: ModelSettings, cache_dir: Path) -> ModelSource:
 
 
 def _convert(settings: Settings, sources: Sequence[ModelSource], listener: socket.socket | None) -> None:
-    """Convert checkpoints. Raises ConvertError, and ahead of it AssemblyError for what would show only afterwards."""
+    """Convert checkpoints. Raises ConvertError."""
     if sources:
-        from glmserve.bootstrap.app_settings import api_options  # noqa: PLC0415 - see above
         from glmserve.cli.conversion import convert_all  # noqa: PLC0415
 
-        api_options(settings)
         convert_all(sources, listener, tell=not settings.needs_key)
 
 

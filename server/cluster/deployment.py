@@ -4,7 +4,7 @@ import click
 import ray
 from ray import serve
 
-from glmserve.bootstrap.app_settings import api_options
+from glmserve.bootstrap.prerequisites import check_prerequisites
 from glmserve.cluster.application import build
 from glmserve.config.schema import Settings
 from glmserve.observability.logging import configure_logging
@@ -36,7 +36,7 @@ class Cluster:
         Raises:
             ClickException: it cannot be deployed.
         """
-        api_options(self._settings)  # a faulty key should show before anything is started
+        check_prerequisites(self._settings)  # a faulty key should show before anything is started
         serve.start(proxy_location="EveryNode", http_options={"host": self._settings.host, "port": self._settings.port})
         try:
             serve.run(build(self._settings), name=NAME, route_prefix="/")

@@ -187,7 +187,10 @@ class ModelRegistry:
                 log.exception("model %s cannot be served", self._name_of(host))
 
     async def stop(self) -> None:
-        """Stop all engines."""
+        """Stop all engines, and loading before: a load that ends by this is no failure to report."""
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.gather(self._loading, return_exceptions=True)
         await asyncio.gather(*(host.stop() for host in self.hosts))
 
     def _first(self, kind: type[_Kind], route: str) -> _Kind:

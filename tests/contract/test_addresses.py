@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from glmserve.bootstrap.app import ApiOptions
-from glmserve.http.middleware.auth import ApiKeyStore, parse_keys
+from glmserve.http.api_keys import ApiKeyStore, parse_keys
 from glmserve.http.request_record import Limits
 from tests.support.api import connect, make_app, serve
 from tests.support.raw_http import exchange

@@ -9,7 +9,7 @@ from openai import APIStatusError, AsyncOpenAI, BadRequestError, ConflictError, 
 
 from glmserve.batches.service import BatchOptions
 from glmserve.bootstrap.app import ApiOptions
-from glmserve.http.middleware.auth import ApiKeyStore, parse_keys
+from glmserve.http.api_keys import ApiKeyStore, parse_keys
 from glmserve.http.request_record import Limits
 from tests.support.api import connect, make_app
 from tests.support.batches import CHAT, ended, jsonl, line, lines_of, run

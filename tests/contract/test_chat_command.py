@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from glmserve.bootstrap.app import ApiOptions
 from glmserve.cli.main import main
 from glmserve.engine.errors import EngineDied, QueueFull
-from glmserve.http.middleware.auth import ApiKeyStore, parse_keys
+from glmserve.http.api_keys import ApiKeyStore, parse_keys
 from glmserve.http.request_record import Limits
 from tests.support.api import make_app, serve
 from tests.support.scripted_engine import ScriptedEngine

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from glmserve.bootstrap.app import ApiOptions
-from glmserve.http.middleware.auth import ApiKeyStore, parse_keys
+from glmserve.http.api_keys import ApiKeyStore, parse_keys
 from glmserve.http.origins import host_of, is_local_host, is_loopback_host
 from glmserve.http.request_record import Limits
 from tests.support.api import connect, make_app, serve

@@ -10,7 +10,7 @@ from openai import AsyncOpenAI, AuthenticationError, RateLimitError
 
 from glmserve.bootstrap.app import ApiOptions
 from glmserve.engine.interface import EngineState
-from glmserve.http.middleware.auth import ApiKeyStore, parse_keys
+from glmserve.http.api_keys import ApiKeyStore, parse_keys
 from glmserve.http.request_record import Limits
 from tests.support.api import MODEL, connect, make_app
 from tests.support.scripted_engine import ScriptedEngine
@@ -54,7 +54,7 @@ def test_each_key_is_compared_in_constant_time_whichever_was_sent(monkeypatch: p
         return secrets.compare_digest(one, other)
 
     ring = ApiKeyStore(parse_keys(KEYS, Limits(), "test"))
-    monkeypatch.setattr("glmserve.http.middleware.auth.hmac.compare_digest", compare)
+    monkeypatch.setattr("glmserve.http.api_keys.hmac.compare_digest", compare)
     for secret in (b"secret-of-ann", b"secret-of-bob", b"wrong", b"", b"x" * 10_000):
         compared.clear()
         ring.find(secret)

@@ -1,6 +1,7 @@
 """From loading to stopped, as seen from outside."""
 
 import asyncio
+import logging
 
 import httpx
 import pytest
@@ -102,6 +103,18 @@ async def test_the_end_of_the_application_stops_the_engines_even_while_loading()
         async with connect(make_app(engine), loaded=loaded is None):
             pass
         assert engine.state is EngineState.STOPPED
+
+
+async def test_a_server_that_is_stopped_while_it_loads_reports_no_model_as_faulty(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nor does one that was stopped before it answered: the registry alone ends what it began."""
+    registry = ModelRegistry([served_model(ScriptedEngine(loaded=asyncio.Event()))])
+    loading = registry.begin()
+    await asyncio.sleep(0)
+    await registry.stop()
+    assert loading.done()
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 async def test_the_first_model_is_the_default_and_each_is_found_by_its_name() -> None:

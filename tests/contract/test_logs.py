@@ -9,7 +9,7 @@ import pytest
 
 from glmserve.bootstrap.app import ApiOptions
 from glmserve.engine.errors import EngineDied
-from glmserve.http.middleware.auth import ApiKeyStore, parse_keys
+from glmserve.http.api_keys import ApiKeyStore, parse_keys
 from glmserve.http.request_record import Limits
 from glmserve.observability.logging import JsonFormatter, RequestIdFilter
 from tests.support.api import connect, make_app

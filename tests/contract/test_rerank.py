@@ -8,7 +8,7 @@ import pytest
 
 from glmserve.bootstrap.app import ApiOptions, create_app
 from glmserve.engine.errors import QueueFull
-from glmserve.http.middleware.auth import ApiKeyStore, parse_keys
+from glmserve.http.api_keys import ApiKeyStore, parse_keys
 from glmserve.http.request_record import Limits
 from glmserve.model_pool.host import ModelHost
 from glmserve.model_pool.registry import ModelRegistry

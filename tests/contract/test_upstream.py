@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from glmserve.bootstrap.app import ApiOptions
-from glmserve.http.middleware.auth import ApiKeyStore, parse_keys
+from glmserve.http.api_keys import ApiKeyStore, parse_keys
 from glmserve.http.request_record import Limits
 from tests.support.api import connect, served_model
 from tests.support.scripted_engine import ScriptedEngine

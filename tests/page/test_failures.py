@@ -3,7 +3,7 @@
 from playwright.sync_api import Browser, Route, expect
 
 from glmserve.engine.errors import DecodeFailed, EngineDied, EngineUnavailable, QueueFull
-from glmserve.http.middleware.auth import ApiKeyStore, parse_keys
+from glmserve.http.api_keys import ApiKeyStore, parse_keys
 from glmserve.http.request_record import Limits
 from tests.page.chat import Chat
 from tests.page.conftest import Serve, Visit

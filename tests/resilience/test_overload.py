@@ -13,7 +13,7 @@ import pytest
 
 from glmserve.bootstrap.app import ApiOptions
 from glmserve.engine.errors import QueueFull
-from glmserve.http.middleware.auth import ApiKeyStore, parse_keys
+from glmserve.http.api_keys import ApiKeyStore, parse_keys
 from glmserve.http.request_record import Limits
 from tests.conftest import running_server
 from tests.support.api import connect, make_app

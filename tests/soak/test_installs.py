@@ -64,12 +64,28 @@ def built() -> str:
     return " ".join(str(wheel.parent) for wheel in sorted(cache.glob("*/*.whl")))
 
 
+def is_python(program: Path | str, version: str) -> bool:
+    """It runs, is of this version and can make environments: pyenv's shims and Debian's parts of Python fail here."""
+    code = "import ensurepip, sys, venv; print('%d.%d' % sys.version_info[:2])"
+    try:
+        done = subprocess.run([program, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    except OSError:
+        return False
+    return done.stdout.strip() == version
+
+
 def python(version: str) -> str:
-    return run([UV, "python", "find", "--no-project", version], ROOT).strip()
-
-
-def found(version: str) -> bool:
-    return subprocess.run([UV, "python", "find", version], capture_output=True, check=False).returncode == 0
+    """A Python of this version, on the PATH, of pyenv or of uv; the test is skipped by name where there is none."""
+    folders = [Path(folder) for folder in os.environ["PATH"].split(os.pathsep)]
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    folders += sorted(each / "bin" for each in (pyenv / "versions").glob(f"{version}.*"))
+    programs = [sys.executable, *(str(folder / f"python{version}") for folder in folders)]
+    managed = [UV, "python", "find", "--no-project", "--python-preference", "only-managed", version]
+    programs.append(subprocess.run(managed, capture_output=True, text=True, check=False).stdout.strip())
+    for program in filter(None, programs):
+        if is_python(program, version):
+            return program
+    pytest.skip(f"NOT TESTED: no Python {version} with venv and ensurepip on the PATH, of pyenv or of uv")
 
 
 def answers(glmserve: Path, home: Path) -> None:
@@ -83,7 +99,7 @@ def answers(glmserve: Path, home: Path) -> None:
         assert httpx.get(f"{url}/v1/models?kind=task").json()["data"]
 
 
-@pytest.mark.parametrize("version", [each for each in PYTHONS if found(each)])
+@pytest.mark.parametrize("version", PYTHONS)
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
 def test_pip_installs_it(package: Package, home: Path, version: str, kind: str) -> None:
     run([python(version), "-m", "venv", str(home / "venv")], home)

@@ -9,6 +9,7 @@ SAID: Mapping[str, str] = MappingProxyType(
         "vectors of {numbers} numbers, of texts of {tokens} tokens at most":
             "{numbers} 维向量，文本至多 {tokens} token",
         "scores of pairs of texts, of {tokens} tokens at most": "给文本对打分，每对至多 {tokens} token",
+        "{device}; {work}": "{device}；{work}",
         "is loaded by the first request for it": "由第一个用它的请求加载",
         "it answers": "有应答",
         "cannot be served: {reason}": "不能提供：{reason}",

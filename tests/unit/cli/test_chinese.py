@@ -5,6 +5,7 @@ import re
 import string
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -13,14 +14,18 @@ from click.testing import CliRunner
 from rich.cells import cell_len
 
 from glmserve import cli
-from glmserve.cli.banner import Access, Announced, ready_banner
+from glmserve.cli.banner import Access, Announced, announced, ready_banner
 from glmserve.cli.main import main
 from glmserve.cli.texts.chinese import COMMANDS, say, translated, wrapped
 from glmserve.cli.texts.chinese_errors import ERRORS, in_chinese
 from glmserve.cli.texts.phrases import SAID
 from glmserve.config.chinese import MODEL_KEYS, SETTINGS, VARIANT_KEYS, speaks_chinese
 from glmserve.config.schema import FLAGS, OF_CLUSTER, SHARED, ModelSettings, VariantSettings
+from glmserve.engine.interface import EngineState
+from glmserve.model_pool.host import ModelHost
+from glmserve.model_pool.served_model import ModelCard, ServedModel
 from tests.support.minimal_gguf import write_gguf
+from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 
 NAMES = main.list_commands(click.Context(main))
 SOURCES = re.sub(
@@ -123,6 +128,17 @@ def test_the_banner_is_in_chinese(monkeypatch: pytest.MonkeyPatch) -> None:
     assert banner.endswith("按 Ctrl-C 停止服务。")
     monkeypatch.setenv("LC_ALL", "C")
     assert ready_banner("http://x", [Announced("glm", "chatglm2", "CPU")]).startswith("glm is ready on http://x\n")
+
+
+def test_the_banner_says_in_chinese_what_the_engine_runs_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = ScriptedEngine()
+    engine.starts, engine.state = 1, EngineState.READY
+    on_cpu = replace(engine.info, device="CPU, 2 threads", embedding_size=0)
+    monkeypatch.setattr(ScriptedEngine, "info", property(lambda _: on_cpu))
+    model = ServedModel(ModelCard("glm", 0), ModelHost(engine, ByteTokenizer))
+    model.host._life.loaded(0.0)
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    assert announced(model).note.startswith("CPU，2 个线程；最多同时 ")
 
 
 @pytest.mark.parametrize(

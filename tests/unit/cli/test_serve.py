@@ -62,6 +62,21 @@ def test_a_stored_prompt_that_cannot_be_used_is_a_usage_error(tmp_path: Path) ->
     assert "some.toml:" in line
 
 
+@pytest.mark.parametrize("source", ["checkpoint", "file"])
+def test_a_faulty_key_is_told_before_anything_is_converted_or_loaded(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def touched(*_: object) -> None:
+        raise AssertionError("a model was touched")
+
+    monkeypatch.setattr("glmserve.cli.run_server.plan_models", touched)
+    monkeypatch.setattr("glmserve.cli.run_server.build_registry", touched)
+    (tmp_path / "keys").write_text("short\n", "utf-8")
+    model = () if source == "checkpoint" else (str(write_gguf(tmp_path / "some.gguf", "llama")),)
+    line = refused(call("serve", *model, "--api-key-file", str(tmp_path / "keys"), "--port", "0", cache=tmp_path), 2)
+    assert "keys, line 1: a key has 8 to 256" in line
+
+
 def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "some.gguf"
     file.write_bytes(b"not a model" * 100)
