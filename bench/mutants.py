@@ -7,11 +7,13 @@ Works in a copy of the tree. Each line is a mutant that survived: file, line, an
 
 import argparse
 import ast
+import itertools
 import random
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +25,7 @@ _OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.FloorDiv, ast.FloorDiv: ast.Mult, ast.Div: ast.Mult,
     ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr,
 }  # fmt: skip
+_WITHOUT = ("-p", "no:cacheprovider", "-p", "no:schemathesis")
 _FUNCTIONS = {"min": "max", "max": "min", "any": "all", "all": "any"}
 
 Change = tuple[ast.AST, str, object]
@@ -67,7 +70,7 @@ def _mutant(source: str, index: int) -> tuple[int, str, str]:
 
 
 def _passes(tree: Path, tests: list[str], seconds: float) -> bool:
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--assert=plain", *tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", *_WITHOUT, "--assert=plain", *tests]
     environment = {"PYTHONPATH": f"{tree / 'src'}:{tree}", "PATH": "/usr/bin:/bin"}
     try:
         return (
@@ -88,17 +91,20 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=100, help="mutants, drawn at random")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds of one run; a longer one is noticed")
+    parser.add_argument("--bound", type=float, default=3600.0, help="seconds after which no other mutant is tried")
     given = parser.parse_args()
     files = [file for path in given.modules for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])]
     pool = [(file, index) for file in files for index, _ in enumerate(changes(ast.parse(file.read_text())))]
     sample = random.Random(given.seed).sample(pool, min(given.sample, len(pool)))
-    survived = 0
+    tried = survived = 0
+    end = time.monotonic() + given.bound
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder, "tree")
         shutil.copytree(".", tree, symlinks=True, ignore=shutil.ignore_patterns(".venv*", ".git", "node_modules"))
         if not _passes(tree, given.tests, given.timeout):
             sys.exit("the tests fail without a change")
-        for file, index in sample:
+        for file, index in itertools.takewhile(lambda _: time.monotonic() < end, sample):
+            tried += 1
             source = file.read_text()
             line, code, mutant = _mutant(source, index)
             (tree / file).write_text(mutant)
@@ -106,7 +112,7 @@ def main() -> None:
                 survived += 1
                 print(f"{file}:{line}: {code}", flush=True)
             (tree / file).write_text(source)
-    print(f"{survived} of {len(sample)} mutants survived; there are {len(pool)}")
+    print(f"{survived} of {tried} mutants survived; there are {len(pool)}")
 
 
 if __name__ == "__main__":

@@ -115,8 +115,8 @@ def _parse_piece(data: bytes) -> Piece:
 
 
 def _fields(data: bytes) -> Iterator[Field]:
-    position = 0
-    while position < len(data):
+    position, end = 0, len(data)
+    while position < end:
         key, position = _varint(data, position)
         number, wire_type = key >> 3, key & 7
         if wire_type == 0:
@@ -129,15 +129,19 @@ def _fields(data: bytes) -> Iterator[Field]:
             length = 8 if wire_type == 1 else 4
         else:
             raise ValueError(f"wire type {wire_type} at byte {position}")
-        if position + length > len(data):
+        start, position = position, position + length
+        if position > end:
             raise ValueError(f"it ends inside field {number}")
-        yield number, data[position : position + length]
-        position += length
+        yield number, data[start:position]
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 64, 7):
+    value = data[position]
+    position += 1
+    if value < 0x80:  # nearly all
+        return value, position
+    value &= 0x7F
+    for shift in range(7, 64, 7):
         byte = data[position]
         position += 1
         value |= (byte & 0x7F) << shift

@@ -39,7 +39,9 @@ def test_functions_are_short() -> None:
         f"{path.relative_to(ROOT)}: {node.name}": lines
         for path in sources(*PRODUCT)
         for node in ast.walk(ast.parse(path.read_bytes()))
-        if isinstance(node, Function) and (lines := body_lines(node)) > MOST_BODY_LINES
+        if isinstance(node, Function)
+        and node.end_lineno - node.lineno >= MOST_BODY_LINES  # its signature has a line at least
+        and (lines := body_lines(node)) > MOST_BODY_LINES
     }
     assert not long, "cut them where a part has a name of its own"
 

@@ -4,12 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-from anthropic.types import message_count_tokens_params as count_params
-from anthropic.types import message_create_params as message_params
-from openai.types import EmbeddingCreateParams
-from openai.types import completion_create_params as text_params
-from openai.types.chat import completion_create_params as chat_params
-from openai.types.responses import response_create_params as response_params
 
 from docs.generate.fields_page import ENDPOINTS, fields_page
 from docs.generate.schema_text import value_text
@@ -28,19 +22,30 @@ def test_nothing_on_the_chinese_page_is_in_english() -> None:
     assert [row for row in rows if re.search(r"[a-z]+ [a-z]+ [a-z]+", row.rpartition(" | ")[2])] == []
 
 
-@pytest.mark.parametrize(
-    ("path", "official"),
-    [
-        ("/v1/chat/completions", {*chat_params.CompletionCreateParamsBase.__annotations__, "stream"}),
-        ("/v1/embeddings", {*EmbeddingCreateParams.__annotations__}),
-        ("/v1/completions", {*text_params.CompletionCreateParamsBase.__annotations__, "stream"}),
-        ("/v1/responses", {*response_params.ResponseCreateParamsBase.__annotations__, "stream"}),
-        ("/v1/messages", {*message_params.MessageCreateParamsBase.__annotations__, "stream"}),
-        ("/v1/messages/count_tokens", {*count_params.MessageCountTokensParams.__annotations__}),
-    ],
-)
-def test_every_field_of_the_official_client_is_known(path: str, official: set[str]) -> None:
-    assert official <= ENDPOINTS[path].known_fields()
+def official_fields() -> dict[str, set[str]]:
+    """The fields of each endpoint in the official clients, which take seconds to import."""
+    from anthropic.types import message_count_tokens_params, message_create_params
+    from openai.types import completion_create_params, embedding_create_params
+    from openai.types.chat import completion_create_params as chat_create_params
+    from openai.types.responses import response_create_params
+
+    parameters = {
+        "/v1/chat/completions": chat_create_params.CompletionCreateParamsBase,
+        "/v1/embeddings": embedding_create_params.EmbeddingCreateParams,
+        "/v1/completions": completion_create_params.CompletionCreateParamsBase,
+        "/v1/responses": response_create_params.ResponseCreateParamsBase,
+        "/v1/messages": message_create_params.MessageCreateParamsBase,
+        "/v1/messages/count_tokens": message_count_tokens_params.MessageCountTokensParams,
+    }
+    streamed = {path for path, one in parameters.items() if one.__name__.endswith("Base")}
+    return {path: {*one.__annotations__, *(["stream"] if path in streamed else ())} for path, one in parameters.items()}
+
+
+def test_every_field_of_the_official_clients_is_known() -> None:
+    official = official_fields()
+    assert len(official) == 6
+    unknown = {path: fields - ENDPOINTS[path].known_fields() for path, fields in official.items()}
+    assert not any(unknown.values()), unknown
 
 
 def test_counting_tokens_ignores_every_field_about_the_answer() -> None:
