@@ -87,7 +87,7 @@ class LegacyRequest:
 
 
 def parse_legacy_request(body: Mapping[str, object]) -> LegacyRequest:
-    """Return the body as a checked request. Numbers that the original took are cut to what is sensible.
+    """Return the body as a checked request. Numbers that the original took are cut to sensible bounds.
 
     Raises:
         InvalidRequest: the original would have failed with a bare 500.

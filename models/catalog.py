@@ -1,4 +1,4 @@
-"""Known models: where they come from, how they are prompted, and what they default to."""
+"""Known models: their origin, prompt format and defaults."""
 
 from dataclasses import dataclass
 

@@ -82,7 +82,7 @@ def named_tensors(source: TensorSource, config: BertConfig) -> TensorSource:
 
 
 class _Selected(ViewedTensors):
-    """Views, and nothing of what they are not made of."""
+    """Views, without the tensors that none of them uses."""
 
     def __init__(self, source: TensorSource, views: Mapping[str, View]) -> None:
         super().__init__(source, views)
@@ -148,7 +148,7 @@ class Bert:
 
     @property
     def ignored(self) -> frozenset[str]:
-        """None: ``prepare`` leaves out what is not needed."""
+        """None: ``prepare`` leaves out the tensors that are not needed."""
         return frozenset()
 
     @property

@@ -129,7 +129,7 @@ def _architecture(file: ConfigFile) -> str:
 
 
 def _rope(file: ConfigFile) -> Mapping[str, object]:
-    """Return what is said of positions: in one object since transformers 5, in two keys and an object before."""
+    """Return the entries about positions: in one object since transformers 5, in two keys and an object before."""
     found: dict[str, object] = {}
     for key in ("rope_scaling", "rope_parameters"):
         value = file.raw.get(key)

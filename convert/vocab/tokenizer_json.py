@@ -114,7 +114,7 @@ def _object(path: Path, raw: Mapping[str, object], key: str) -> Mapping[str, obj
 
 
 def _check_meaning(path: Path, raw: Mapping[str, object], model: Mapping[str, object]) -> None:
-    """Reject what llama.cpp's tokenizer for GLM-4 does not do."""
+    """Reject steps that llama.cpp's tokenizer for GLM-4 does not do."""
     used = [key for key, off in _OFF.items() if model.get(key) not in off]
     problems = (
         (model.get("type", "BPE") != "BPE", f"its model is {model.get('type')!r}"),

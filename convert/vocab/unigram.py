@@ -115,7 +115,7 @@ def _kind(special: str) -> PieceType:
 
 
 def _pipeline(path: Path, raw: Mapping[str, object]) -> tuple[bytes, tuple[str, ...]]:
-    """Return the normalisation table, and what happens to white space. Raises VocabularyError for other steps."""
+    """Return the normalisation table, and the rules for white space. Raises VocabularyError for other steps."""
     charsmap, spaces = b"", set()
     for step in (*_steps(raw.get("normalizer"), "normalizers"), *_steps(raw.get("pre_tokenizer"), "pretokenizers")):
         match step:

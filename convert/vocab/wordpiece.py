@@ -144,7 +144,7 @@ def _check_fixed(path: Path, model: Mapping[str, object], normalizer: Mapping[st
 
 
 def _with_config(path: Path, found: _WordPiece) -> _WordPiece:
-    """Return what transformers makes of it: tokenizer_config.json has the last word."""
+    """Return the rules that transformers applies: tokenizer_config.json has the last word."""
     config = path.with_name(_CONFIG)
     raw = read_json_object(config, "") if config.exists() else {}
     lowercase, accents = raw.get("do_lower_case"), raw.get("strip_accents")

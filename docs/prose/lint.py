@@ -33,11 +33,12 @@ class Text(NamedTuple):
     path: Path
     line: int
     text: str
+    is_summary: bool = False
 
 
 @dataclass(frozen=True)
 class Rules:
-    """The patterns of one language, each with its replacement, and the longest sentence in words."""
+    """The patterns of one kind of text, each with its replacement, and the longest sentence in words."""
 
     patterns: dict[str, str]
     max_words: int | None = None
@@ -58,12 +59,16 @@ class Rules:
                 yield f'{words} words in a sentence, at most {self.max_words}: "{sentence[:60]}…"'
 
 
-def load_rules(file: Path = HERE / "rules.toml") -> tuple[Rules, Rules]:
-    """Read the rules for English and for Chinese."""
+def load_rules(file: Path = HERE / "rules.toml") -> tuple[Rules, Rules, Rules]:
+    """Read the rules for English, for the summaries of docstrings, and for Chinese."""
     data = tomllib.loads(file.read_text("utf-8"))
-    listed = {**data["terms"], **data["hanging"]}
-    english = {rf"(?:^|\b)(?:{pattern})(?:\b|(?<= ))": advice for pattern, advice in listed.items()}
-    return Rules(english, data["max_words"]), Rules(data["chinese"])
+    english = _bounded({**data["terms"], **data["hanging"]})
+    summaries = {**english, **_bounded(data["summaries"])}
+    return Rules(english, data["max_words"]), Rules(summaries, data["max_words"]), Rules(data["chinese"])
+
+
+def _bounded(patterns: dict[str, str]) -> dict[str, str]:
+    return {rf"(?:^|\b)(?:{pattern})(?:\b|(?<= ))": advice for pattern, advice in patterns.items()}
 
 
 def markdown_texts(path: Path) -> Iterator[Text]:
@@ -86,7 +91,7 @@ def python_texts(path: Path) -> Iterator[Text]:
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             summary = (ast.get_docstring(node) or "").split("\n\n")[0]
-            yield Text(path, getattr(node, "lineno", 1), _without_code(summary))
+            yield Text(path, getattr(node, "lineno", 1), _without_code(summary), is_summary=True)
         elif isinstance(node, ast.keyword) and node.arg in HELP_ARGUMENTS and isinstance(node.value, ast.Constant):
             yield Text(path, node.value.lineno, _without_code(str(node.value.value)))
 
@@ -117,11 +122,11 @@ def default_files() -> Iterator[Path]:
 
 def check(files: list[Path]) -> Iterator[tuple[Text, str]]:
     """Yield each finding with its place."""
-    english, chinese = load_rules()
+    english, summaries, chinese = load_rules()
     for path in files:
         is_chinese = "zh" in path.parts or path.name.endswith(".zh.md")
-        rules = chinese if is_chinese else english
         for text in python_texts(path) if path.suffix == ".py" else markdown_texts(path):
+            rules = chinese if is_chinese else summaries if text.is_summary else english
             yield from ((text, message) for message in rules.findings(text.text))
 
 

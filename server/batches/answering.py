@@ -27,7 +27,7 @@ _RETRIED = frozenset({"engine_died", "engine_unavailable", "model_load_failed", 
 
 @dataclass(frozen=True, slots=True)
 class LineReply:
-    """The line of the output or error file, and what it took."""
+    """The line of the output or error file, and its usage."""
 
     text: bytes
     failed: bool

@@ -90,7 +90,7 @@ class Database:
         return int(row[0] or 0) if row is not None else 0
 
     def rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
-        """Return what a query finds."""
+        """Return the rows that a query finds."""
         return self._connection.execute(sql, values).fetchall()
 
     def run(self, sql: str, *values: object) -> sqlite3.Cursor:
@@ -114,7 +114,7 @@ class Database:
             raise
 
     def free_pages(self) -> None:
-        """Give the space of what was deleted back to the disk."""
+        """Give the space of deleted rows back to the disk."""
         # As a script: a step of this statement frees one page, and execute() makes one step.
         self._connection.executescript("PRAGMA incremental_vacuum;")
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

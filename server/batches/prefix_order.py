@@ -22,7 +22,7 @@ Key = tuple[bytes, ...]
 
 
 def prefix_key(body: Mapping[str, object]) -> Key:
-    """Return what stands for the beginning of the prompt of a request."""
+    """Return a key for the beginning of the prompt of a request."""
     texts = [text for name in _FIELDS for text in islice(_texts(body.get(name)), _MOST_TEXTS)]
     *whole, last = texts[:_MOST_TEXTS] or [""]
     blocks = [last[start : start + _BLOCK] for start in range(0, min(len(last), _BLOCK * _BLOCKS), _BLOCK)]

@@ -16,7 +16,7 @@ def file_of(row: Row) -> StoredFile:
 
 
 def facts_of(batch: Batch) -> str:
-    """Return what of a batch has no column of its own."""
+    """Return the facts of a batch that have no column of their own."""
     facts: Mapping[str, object] = {
         "endpoint": batch.endpoint,
         "window": batch.window,

@@ -212,7 +212,7 @@ class BatchRunner:
 
 
 def _lane(batch: Batch) -> tuple[str, str]:
-    """Return what only one batch at a time may have."""
+    """Return the lane of a batch: only one batch at a time may have it."""
     if batch.status is BatchStatus.VALIDATING:
         return "", "validating"
     if batch.status is BatchStatus.CANCELLING:

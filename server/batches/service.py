@@ -81,7 +81,7 @@ class BatchService:
         await self._thread.close()
 
     async def do(self, work: Callable[[BatchStore], _T]) -> _T:
-        """Return the result of work with the store. Raises BatchesUnavailable, and what ``work`` raises."""
+        """Return the result of work with the store. Raises BatchesUnavailable, and the errors of ``work``."""
         return await self._thread.do(work)
 
     async def create(self, batch: Batch) -> Batch:
@@ -152,7 +152,7 @@ class Upload:
         return await self._service.do(lambda store: store.finish_file(self._owner, self._number, name, seconds))
 
     async def drop(self) -> None:
-        """Forget what has come."""
+        """Drop the received part."""
         await self._service.do(lambda store: store.drop_file(self._number))
 
     async def _write(self, size: int) -> None:

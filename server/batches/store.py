@@ -278,7 +278,7 @@ class BatchStore:
             self._db.run("UPDATE lines SET done = 1 WHERE batch = ?", number)
 
     def sweep(self) -> None:
-        """Delete what is expired."""
+        """Delete all expired files and batches."""
         old = [row["number"] for row in self._db.rows(
             "SELECT number, id FROM files WHERE expires <= ? AND state = ?", self.now, _READY
         ) if not self._is_read(row["id"])]  # fmt: skip

@@ -1,4 +1,4 @@
-"""From settings to what is served: files that are found, converted where they have to be, and checked."""
+"""From settings to the models that are served: files are found, converted where they have to be, and checked."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ def find_sources(settings: Settings) -> tuple[ModelSource, ...]:
 def plan_models(
     settings: Settings, sources: Sequence[ModelSource], convert: Callable[[Sequence[ModelSource]], None]
 ) -> Plans:
-    """Check names and tasks, convert what has to be by ``convert``, and check the files.
+    """Check names and tasks, convert models where they have to be by ``convert``, and check the files.
 
     Raises:
         AssemblyError, PinnedFileError, TaskFileError: the settings do not fit the models, or each other.

@@ -1,4 +1,4 @@
-"""What settings only refer to: the file of API keys, and the extra that traces need.
+"""Things that settings only refer to: the file of API keys, and the extra that traces need.
 
 A fault there should show before anything is loaded or converted, so this is quick to import.
 """

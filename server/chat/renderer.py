@@ -31,7 +31,7 @@ MEMORY_BYTES = 512 << 20
 
 
 def run_renderer(connection: Connection, source: TemplateSource) -> None:
-    """Entry point of the process: answer each conversation with its prompt, or with what is wrong."""
+    """Entry point of the process: answer each conversation with its prompt, or with its fault."""
     for number in ENDING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     end_with_parent()
@@ -148,7 +148,7 @@ class TemplateRenderer:
 
     @staticmethod
     def _answer(connection: Connection, seconds: float) -> Mapping[str, object] | None:
-        """Return what the process says; None where it says nothing in time."""
+        """Return the reply of the process; None where there is none in time."""
         if not connection.poll(seconds):
             return None
         said = json.loads(connection.recv_bytes())

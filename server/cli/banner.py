@@ -67,7 +67,7 @@ def announced(model: NamedModel) -> Announced:
 
 
 def _work(info: EngineInfo, tokens: int) -> str:
-    """Return what an engine does, in words."""
+    """Return the current work of an engine, in words."""
     if info.ranks:
         return say("scores of pairs of texts, of {tokens} tokens at most", tokens=tokens)
     if info.embedding_size:

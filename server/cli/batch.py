@@ -159,7 +159,7 @@ def _parsed(kind: type[_Model], text: bytes) -> _Model:
 
 
 def digest_of(content: bytes) -> str:
-    """Return by what an input is known."""
+    """Return the name by which an input is known."""
     return hashlib.sha256(content).hexdigest()
 
 

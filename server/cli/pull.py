@@ -183,7 +183,7 @@ def repository_of(model: str, hub: Hub = Hub.HUGGINGFACE) -> tuple[str, str]:
 def _fetch(
     hub: ModelHub, repository: str, revision: str | None, kind: QuantType, output_dir: Path, *, local_only: bool
 ) -> Path:
-    """Return the folder of a checkpoint, after downloading what is missing of it. Raises HubError."""
+    """Return the folder of a checkpoint, after downloading its missing files. Raises HubError."""
     if local_only:
         return hub.find_local(repository, revision)
     make_folder(output_dir)

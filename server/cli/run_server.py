@@ -122,7 +122,7 @@ async def _load_and_serve(registry: ModelRegistry, make: Callable[[], "Server"],
 def _server(
     registry: ModelRegistry, settings: Settings, tasks: Mapping[str, Task], on_settled: Callable[[], None]
 ) -> "Server":
-    """Import and assemble what serves HTTP. Raises UsageProblem: the settings do not fit."""
+    """Import and assemble the HTTP server. Raises UsageProblem: the settings do not fit."""
     from glmserve.bootstrap.app_settings import make_app  # noqa: PLC0415 - see above
     from glmserve.bootstrap.uvicorn_server import Server  # noqa: PLC0415
 

@@ -137,7 +137,7 @@ def _engines(settings: Settings, model: ModelSettings, name: str) -> Application
 
 
 def _placement(settings: Settings, model: ModelSettings) -> Mapping[str, float]:
-    """Return what a replica asks for; by the model's file, where it is here already."""
+    """Return the resources that a replica asks for; by the model's file, where it is here already."""
     try:
         facts = check_gguf(find_source(model.model, model.quant, settings.cache_dir).gguf)
     except (UnknownModelError, ModelLoadError):

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def plan_here(settings: Settings) -> Plans:
-    """Return what is to be served, with all files on this machine. Blocks.
+    """Return the models to be served, with all files on this machine. Blocks.
 
     A known model is downloaded and a checkpoint converted once: a second process waits, also on another machine where
     they share the folder.

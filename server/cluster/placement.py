@@ -1,4 +1,4 @@
-"""How many replicas a model has, and what each of them asks of a machine. Pure."""
+"""How many replicas a model has, and the part of a machine that each of them asks for. Pure."""
 
 import math
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class Placement:
 
 
 def place(model: ModelSettings, size_bytes: int, kv_bytes_per_token: int, context: int) -> Placement:
-    """Return what a replica of ``model`` asks for.
+    """Return the part of a machine that a replica of ``model`` asks for.
 
     Args:
         model: its settings.

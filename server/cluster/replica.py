@@ -73,7 +73,7 @@ class EngineReplica:
         self._host: ModelHost | None = None
 
     async def load(self) -> None:
-        """Find, convert and load the model. Raises EngineError, or what says that the files cannot be served."""
+        """Find, convert and load the model. Raises EngineError, or the error of files that cannot be served."""
         plan = await asyncio.to_thread(plan_one, self._settings, self._model)
         turn = asyncio.Lock()
         models = await asyncio.to_thread(lambda: list(served_models(self._settings, plan, turn, self._factory())))

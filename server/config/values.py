@@ -33,7 +33,7 @@ def empty_ones(values: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def check_origins(values: tuple[str, ...]) -> tuple[str, ...]:
-    """Return origins as browsers write them. Raises PydanticCustomError over what is none."""
+    """Return origins as browsers write them. Raises PydanticCustomError for any other text."""
     origins = tuple(value.lower().rstrip("/") for value in values)
     for origin in origins:
         if origin not in _ORIGIN_WORDS and not _ORIGIN.fullmatch(origin):
@@ -42,7 +42,7 @@ def check_origins(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def check_hosts(values: tuple[str, ...]) -> tuple[str, ...]:
-    """Return host names in lower case. Raises PydanticCustomError over what is none, as one with a port."""
+    """Return host names in lower case. Raises PydanticCustomError for any other text, such as one with a port."""
     hosts = tuple(value.lower().strip("[]").rstrip(".") for value in values)
     for host in hosts:
         if not _HOST.fullmatch(host):

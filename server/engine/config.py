@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 
 class ComputeMode(str, Enum):
-    """From the fastest to the safest. Each one leaves out what the ones before it leave out."""
+    """From the fastest to the safest. Each one leaves out all that the ones before it leave out."""
 
     STANDARD = "standard"
     """As llama.cpp decides."""

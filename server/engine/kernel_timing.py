@@ -27,7 +27,7 @@ class RowTiming:
 
 @dataclass(frozen=True, slots=True)
 class Trying:
-    """From the trial's process: what it computes next. It is what ended the process where nothing follows."""
+    """From the trial's process: the way it computes next, which ended the process where nothing follows."""
 
     repack: bool
 

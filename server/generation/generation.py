@@ -152,7 +152,7 @@ class PromptOutputs:
 
 
 class Generation:
-    """An admitted request. Iterate once for its deltas; close it on every path, which aborts what still runs.
+    """An admitted request. Iterate once for its deltas; close it on every path, which aborts unfinished answers.
 
     The deltas of answer ``i`` to prompt ``p`` have the index ``p * n + i``.
     """

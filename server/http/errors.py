@@ -195,9 +195,9 @@ class StorageFull(ApiError):
 class TooManyBatches(ApiError):
     """The caller has as many files or unfinished batches as it may."""
 
-    def __init__(self, what: str, most: int) -> None:
-        """``what`` there are ``most`` of."""
-        super().__init__(f"there are {most} {what}, which is the limit; delete some, or wait until some have ended")
+    def __init__(self, things: str, most: int) -> None:
+        """There are ``most`` of these ``things``."""
+        super().__init__(f"there are {most} {things}, which is the limit; delete some, or wait until some have ended")
 
 
 class BatchesUnavailable(ApiError):

@@ -41,7 +41,7 @@ FormEvent = Field | FileStart | FileData
 
 
 def boundary_of(content_type: str) -> bytes:
-    """Return what separates the parts. Raises InvalidRequest."""
+    """Return the text that separates the parts. Raises InvalidRequest."""
     header = Message()
     header["content-type"] = content_type
     boundary = header.get_param("boundary")
@@ -67,7 +67,7 @@ class FormParser:
         """The last boundary has come."""
 
     def feed(self, data: bytes) -> Iterator[FormEvent]:
-        """Yield what ``data`` completes. Raises InvalidRequest where it is no form."""
+        """Yield the parts that ``data`` completes. Raises InvalidRequest where it is no form."""
         self._buffer += data
         while not self.is_complete:
             before = self._state, len(self._buffer)

@@ -133,7 +133,7 @@ def documented(
 
 
 def _operation(route: _Described) -> dict[str, object]:
-    """Return what the document says of a route beyond its parameters, and its schemas."""
+    """Return the entry of a route in the document, without its parameters, and its schemas."""
     schemas: dict[str, object] = {}
     success: dict[str, object] = {route.media_type: {"schema": _refer(route.reply, "serialization", schemas)}}
     if route.events is not None:

@@ -1,4 +1,4 @@
-"""The facts of a request that its generations need, as an argument, and what they note of their progress.
+"""The facts of a request that its generations need, as an argument, and the progress that they note.
 
 Nothing below the routers looks a request up.
 """

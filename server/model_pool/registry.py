@@ -18,7 +18,7 @@ _Kind = TypeVar("_Kind", bound=NamedModel)
 
 
 class ModelRegistry:
-    """The served models by name and alias. The default one is what a request gets that names none.
+    """The served models by name and alias. A request that names none gets the default one.
 
     It answers, where any does: callers that take the first model of the list mean to talk to it.
     """

@@ -150,7 +150,7 @@ class RerankModel(NamedModel):
         return await _tokenised(sum(map(len, texts)), lambda: list(map(tokenizer.encode, texts)), context)
 
     async def score(self, pairs: tuple[tuple[int, ...], ...], caller: Caller) -> tuple[float, ...]:
-        """Return what the model's head says of each pair, framed by ``Tokenizer.framed``; see ``Engine.embed``."""
+        """Return the output of the model's head for each pair, framed by ``Tokenizer.framed``; see ``Engine.embed``."""
         scores = await self.host.engine.embed(pairs, caller)
         return tuple(struct.unpack("=f", score[:4])[0] for score in scores)
 

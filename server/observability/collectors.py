@@ -67,10 +67,10 @@ _READ: Mapping[MetricSpec, Callable[[ModelHost], float]] = MappingProxyType(
 
 
 class BatchMetrics(Collector):
-    """Reads what the batches of a server still have to do."""
+    """Reads the work that the batches of a server still have to do."""
 
     def __init__(self, backlog: Callable[[], Backlog]) -> None:
-        """Report what ``backlog`` tells."""
+        """Report the figures of ``backlog``."""
         self._backlog = backlog
 
     def collect(self) -> Iterator[GaugeMetricFamily]:

@@ -157,7 +157,7 @@ def _details(name: str, head: str, content: str) -> str:
 
 
 def _kind(schema: Json) -> str:
-    """Return what values a schema takes, in a few words."""
+    """Return the values that a schema takes, in a few words."""
     if isinstance(reference := schema.get("$ref"), str):
         name = reference.rpartition("/")[2]
         return f'<a href="#{_anchor(name)}">{escape(name)}</a>'

@@ -78,7 +78,7 @@ class Connection:
             self._client = None
 
     async def get(self, path: str, seconds: float) -> bytes:
-        """Return what is at ``path``. Raises UpstreamError."""
+        """Return the object at ``path``. Raises UpstreamError."""
         request = self.client.build_request("GET", self.place.url + path, timeout=seconds)
         async with self._reply(request) as response:
             return await _whole(response, _MOST_ERROR_BYTES * 16)
@@ -221,7 +221,7 @@ class EventSource:
             await asyncio.wait_for(anext(self._chunks), _LAST_BYTES_S)
 
     async def aclose(self) -> None:
-        """Close the stream; the upstream aborts what still runs. May be called again."""
+        """Close the stream; the upstream aborts an unfinished answer. May be called again."""
         with CancelScope(shield=True):
             await self._response.aclose()
 

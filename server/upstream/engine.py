@@ -1,4 +1,4 @@
-"""A model that another server runs, in the place of an engine: whether it answers, and what it has done."""
+"""A model that another server runs, in the place of an engine: whether it answers, and its totals."""
 
 import asyncio
 import logging

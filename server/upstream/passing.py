@@ -1,4 +1,4 @@
-"""Requests that are passed to an upstream as they are, and its replies: what is changed in them. Pure."""
+"""Requests that are passed to an upstream as they are, and its replies: the changes that are made in them. Pure."""
 
 import hashlib
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ def streams(body: Json) -> bool:
 
 
 def salt(owner: str, own: object) -> str:
-    """Return the salt of a prompt that ``owner`` alone may find, among those with the same salt of the owner's."""
+    """Return the salt of a prompt that only ``owner`` may find, among the owner's prompts of the same salt."""
     return hashlib.sha256(f"{owner}\0{own if isinstance(own, str) else ''}".encode()).hexdigest()[:32]
 
 

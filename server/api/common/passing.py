@@ -159,7 +159,7 @@ class PassedStream:
         return event
 
     async def aclose(self) -> None:
-        """Close the connection; the upstream aborts what still runs."""
+        """Close the connection; the upstream aborts an unfinished answer."""
         self._deadline.close()
         self._tally.close()
         await self._source.aclose()

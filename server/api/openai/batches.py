@@ -187,7 +187,7 @@ def create_router(service: BatchService) -> APIRouter:
         f"{_ONE}/cancel", **documented(BatchObject, errors=(BatchNotFound, BatchConflict, *_STORE), tag=Tag.BATCHES)
     )
     async def cancel_batch(batch_id: str) -> Response:
-        """Stop a batch; what was answered stays."""
+        """Stop a batch; its answers so far stay."""
         return JSONResponse(batch_object(await service.cancel(current_request().key, batch_id)))
 
     return router

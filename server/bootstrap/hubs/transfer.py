@@ -138,7 +138,7 @@ class _Download:
         return target.is_file() and target.stat().st_size == self._it.size and sha256_of(target) == self._it.sha256
 
     def _fill_checked(self, file: BufferedRandom) -> None:
-        """Download what is missing in ``file``. Raises HubError where the outcome is wrong twice."""
+        """Download the missing rest of ``file``. Raises HubError where the outcome is wrong twice."""
         try:
             self._fill(file)
         except _DamagedError:
@@ -174,7 +174,7 @@ class _Download:
             raise _DamagedError(f"its SHA-256 is {found} and not {self._it.sha256}")
 
     def _take_over(self, file: BufferedRandom) -> None:
-        """Read what is there already."""
+        """Read the part that is there already."""
         self._digest = hashlib.sha256()
         file.seek(0)
         while block := file.read(_CHUNK):

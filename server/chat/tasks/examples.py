@@ -56,7 +56,7 @@ class ExampleTable(BaseModel):
 def answer_fields(
     declared: Mapping[str, FieldKind], grammar: Grammar | None, choice: Sequence[str] | None
 ) -> tuple[AnswerField, ...]:
-    """Return the fields of the answers: those ``declared``, or else what the grammar says of them."""
+    """Return the fields of the answers: the ``declared`` ones, or else the ones of the grammar."""
     if declared:
         return tuple(AnswerField(name, kind) for name, kind in declared.items())
     if choice is not None:
@@ -115,7 +115,7 @@ def _right(task: Task, table: ExampleTable) -> Mapping[str, Values]:
 
 
 def _problem(task: Task, right: Mapping[str, Values]) -> str:
-    """Return what is wrong with a right answer, or nothing."""
+    """Return the fault of a right answer, or nothing."""
     kinds = {field.name: field.kind for field in task.fields}
     unknown = next((name for name in right if name not in kinds), None)
     if unknown is not None or not right:

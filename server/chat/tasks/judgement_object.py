@@ -99,7 +99,7 @@ def _field(field: AnswerField) -> JudgedField:
 
 
 def judgement_object(task: Task, judgement: Judgement) -> JudgementObject:
-    """Return what was judged of the answers to the examples of ``task``."""
+    """Return the judgement of the answers to the examples of ``task``."""
     return {
         "object": "task.judgement",
         "task": task.id,

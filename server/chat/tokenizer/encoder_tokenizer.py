@@ -45,7 +45,7 @@ class EncoderTokenizer:
     strips_leading_space = False
 
     def __init__(self, names: tuple[str, ...], model: Model, frame: Frame, control: frozenset[int]) -> None:
-        """Make one of the names of all tokens, what cuts a text into pieces, and the tokens that are no text."""
+        """Make one of the names of all tokens, the model that cuts a text, and the tokens that are no text."""
         self._names = names
         self._model = model
         self._frame = frame
@@ -140,7 +140,7 @@ def _unigram(path: Path, names: tuple[str, ...], ordinary: set[int], unknown: in
 
 
 def _special_ids(path: Path, metadata: Mapping[str, object], size: int) -> dict[str, int]:
-    """Return the ids of the special tokens, by what they are for. Raises ModelLoadError where one is missing."""
+    """Return the ids of the special tokens, by their purpose. Raises ModelLoadError where one is missing."""
     found = {}
     for use, keys in (("first", ("bos", "cls")), ("last", ("eos", "seperator")), ("unknown", ("unknown",))):
         value = next((value for key in keys if (value := metadata.get(f"{_PREFIX}{key}_token_id")) is not None), None)

@@ -105,7 +105,7 @@ def _set_of(characters: Collection[str]) -> str:
 
 
 class Unigram:
-    """The pieces of a vocabulary with their scores, and what happens to text before."""
+    """The pieces of a vocabulary with their scores, and the changes of a text before."""
 
     def __init__(
         self,

@@ -124,7 +124,7 @@ def _is_punctuation(character: str) -> bool:
 
 
 class WordPiece:
-    """The pieces of a vocabulary, and what text becomes before it is cut into them."""
+    """The pieces of a vocabulary, and the changes of a text before it is cut into them."""
 
     def __init__(
         self,

@@ -39,7 +39,7 @@ class CallFrame:
         return self.start[:1] in "<["
 
     def grammar(self, config: ToolConfig, calls: Mapping[str, str], rules: str) -> Grammar:
-        """Return the grammar of an answer; ``calls`` are expressions for what follows each name, up to the end.
+        """Return the grammar of an answer; ``calls`` are expressions for the text after each name, up to the end.
 
         Raises:
             ToolError: its calls could not be told from its texts.
@@ -63,7 +63,7 @@ class CallFrame:
         return Grammar(GrammarKind.LARK, f"{start}{first}call: ({named}) {_quoted(self.end)}\n{rules}")
 
     def parser(self, config: ToolConfig, new_id: NewId, after: str, body: Callable[[Tool], Body]) -> MarkedParser:
-        """Return a parser; ``after`` is what always follows the name, and ``body`` reads what comes then."""
+        """Return a parser; ``after`` is the text that always follows the name, and ``body`` reads the rest."""
         alone = not self.is_mark or config.text_format is not None
         return MarkedParser(config, new_id, (self.start.lstrip(), after), body, only_first=alone)
 

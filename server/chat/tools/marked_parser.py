@@ -8,7 +8,7 @@ from glmserve.chat.tools.types import AnswerPiece, CallDelta, NewId, Tool, ToolC
 
 
 class Body(Protocol):
-    """Reads what follows the head of a call."""
+    """Reads the rest of a call after its head."""
 
     @property
     def is_done(self) -> bool:

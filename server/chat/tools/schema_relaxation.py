@@ -258,7 +258,7 @@ def _references(work: _Relaxation, schema: dict[str, object], path: str) -> None
 
 
 def _identify(schema: dict[str, object]) -> None:
-    """Escape what URIs do not have, such as Chinese, and remove what nothing refers to any more.
+    """Escape characters that URIs do not have, such as Chinese, and remove definitions without a reference.
 
     An anchor of such a name is found by its pointer. A dialect that the engine does not know is read as JSON schema.
     """

@@ -1,4 +1,4 @@
-"""Tools in a request and calls in an answer, independent of dialect and family; what a family's format does."""
+"""Tools in a request and calls in an answer, independent of dialect and family; the interface of a family's format."""
 
 import json
 import re

@@ -35,7 +35,7 @@ def inspect(
     cache_dir: str | None,
     config: Path | None,
 ) -> None:
-    """Show what MODEL is, how it would be served, and whether the file is right.
+    """Describe MODEL, how it would be served, and whether the file is right.
 
     MODEL is a GGUF file, a checkpoint folder or a name, as for `serve`. The report has the prompt of a greeting with
     its token ids, the tokens that end an answer, and the perplexity of a paragraph in Chinese and one in English. Exit

@@ -1,4 +1,4 @@
-"""The commands in Chinese, where the user's locale is: help texts, and what the commands say."""
+"""The commands in Chinese, where the user's locale is: help texts, and the messages of the commands."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -235,7 +235,7 @@ _BRACKETS = (
 
 
 def formatter(ctx: click.Context) -> click.HelpFormatter:
-    """Return what formats help in the user's language."""
+    """Return the formatter of help in the user's language."""
     kind = _Formatter if speaks_chinese() else click.HelpFormatter
     return kind(width=ctx.terminal_width, max_width=ctx.max_content_width)
 

@@ -121,7 +121,7 @@ def _lines(page: click.HelpFormatter) -> int:
 
 
 def _name(option: click.Option) -> str:
-    """Return the flags and what follows them; of a choice or a range no more than its kind."""
+    """Return the flags and their values; of a choice or a range no more than its kind."""
     names = [*option.opts, *option.secondary_opts]
     flags = ", ".join(sorted(names, key=lambda name: name.startswith("--"))) if not option.secondary_opts else names[0]
     if option.is_flag or option.count:

@@ -113,7 +113,7 @@ class KernelTrial:
 
 
 def _outcome(helper: HelperProcess) -> KernelChoice:
-    """Follow what the process says, to its end."""
+    """Follow the messages of the process, to its end."""
     trying: Trying | None = None
     try:
         while helper.connection.poll(_SECONDS):

@@ -131,7 +131,7 @@ class GgufHeader:
 
 
 def read_header(path: Path, arrays: Collection[str] = ()) -> GgufHeader:
-    """Read the header of ``path``; of its arrays of numbers, those whose keys are in ``arrays``.
+    """Read the header of ``path``; of its arrays of numbers, only the ones whose keys are in ``arrays``.
 
     Raises:
         HeaderError: in words that follow the file's name.

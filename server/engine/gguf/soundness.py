@@ -117,7 +117,7 @@ def _rotary_fault(facts: ModelFacts, prompt_format: str, names: Iterable[str], c
 
 
 def end_findings(stops: Sequence[str], wanted: Sequence[str]) -> tuple[Finding, ...]:
-    """Return what is missing of the end tokens: ``stops`` are there, and the prompt format wants ``wanted``."""
+    """Return a finding for missing end tokens: ``stops`` are there, and the prompt format wants ``wanted``."""
     if not stops:
         return (error("no token ends an answer, so that each runs to its token limit; convert the model again"),)
     roles = [name for name in _NEXT_SPEAKER if name in wanted and name not in stops]

@@ -39,7 +39,7 @@ class PrefixCache:
     """The book of cells. Names no sequence and evicts nothing by itself."""
 
     def __init__(self, *, cuts: bool = True) -> None:
-        """``cuts``: whether a prompt may start from a part of what a slot holds, or only from all of it."""
+        """``cuts``: whether a prompt may start from a part of a slot's tokens, or only from all of them."""
         self._cuts = cuts
         self._root = _Segment([], None)
         self._tails: dict[int, _Segment] = {}

@@ -48,7 +48,7 @@ class Cancelled(Exception):
 
 
 class BadPrompt(Exception):
-    """The file is not what it should be; the text follows its name."""
+    """The file is damaged or not ours; the text follows its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class PromptFiles:
         return frozenset(name for name in entries if name.startswith(prefix) and name.endswith(SUFFIX))
 
     def describe(self, name: str) -> SavedPrompt | None:
-        """Return what the header of a file says; a file that is damaged, or not ours, is removed."""
+        """Return the facts in the header of a file; a file that is damaged, or not ours, is removed."""
         with _opened(self._folder / name) as file:
             try:
                 return None if file is None else self._header(file, name).saved
@@ -229,7 +229,7 @@ def _secret_of(folder: Path) -> bytes:
 
 
 def clear(folder: Path, suffix: str = SUFFIX) -> int:
-    """Remove all files with ``suffix`` in ``folder``, and what is half written; return how many. Raises OSError."""
+    """Remove all files with ``suffix`` in ``folder``, and half-written ones; return how many. Raises OSError."""
     removed = 0
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.suffix in (suffix, UNFINISHED):

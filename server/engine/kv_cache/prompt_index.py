@@ -150,7 +150,7 @@ class PromptIndex:
         return None
 
     def start(self, prompt: TokenHashes, cached: int, cells: int) -> SavedMatch | None:
-        """Return what ``prompt`` should start from, ``cached`` tokens of which are in memory; None if nothing.
+        """Return the file that ``prompt`` should start from, ``cached`` tokens of which are in memory, or None.
 
         ``cells`` is the size of the cache.
         """

@@ -39,7 +39,7 @@ _SECONDS = 2.0
 
 
 def run(connection: Connection, config: EngineConfig) -> None:
-    """Entry point of the process: says what is tried, then ``Measured`` or ``Unmeasured``."""
+    """Entry point of the process: sends ``Trying``, then ``Measured`` or ``Unmeasured``."""
     end_with_parent()
     route_log()
     try:

@@ -360,7 +360,7 @@ def _context_params(
 
 
 def _cache_traits(model: llama_cpp.llama_model_p, facts: ModelFacts) -> CacheTraits:
-    """Return what llama.cpp's memory of ``model`` allows.
+    """Return the operations that llama.cpp's memory of ``model`` allows.
 
     With a sliding window, cells behind the window of the longest sequence that has them are used for others, so the
     middle of a slot is not all there; the last tokens are.

@@ -181,7 +181,7 @@ class EngineCore:
         return None
 
     def _queue(self, sequence: Sequence) -> None:
-        """Have ``sequence`` wait, once its grammar is compiled and what it begins with is read from the disk."""
+        """Have ``sequence`` wait, once its grammar is compiled and its saved prefix is read from the disk."""
         grammar: Preparation | None = None
         if sequence.params.grammar is not None:
             grammar = self._backend.prepare(sequence.request_id, sequence.params, sequence.answered_ids)
@@ -241,7 +241,7 @@ class EngineCore:
             self._backend.apply(op)
 
     def _add_prepared(self) -> list[StepOutput]:
-        """Queue the sequences that are prepared; return the last outputs of those whose grammar failed."""
+        """Queue the sequences that are prepared; return the last outputs of sequences whose grammar failed."""
         done = [waiting for waiting in self._preparing.values() if waiting.is_done]
         refused = []
         for waiting in done:
@@ -290,7 +290,7 @@ class EngineCore:
                     self._unsampled[sequence.request_id] = _reason(error, sequence)
 
     def _compute(self, batch: Batch) -> _Outcome:
-        """Decode and sample. A part that cannot be decoded is halved until what is to blame fails alone."""
+        """Decode and sample. A part that cannot be decoded is halved until the cause fails alone."""
         outcome = _Outcome()
         started = self._clock()
         items = self._sampled_ones(batch.items, outcome)

@@ -79,7 +79,7 @@ class PromptDisk:
         self.restored = 0
 
     def restore(self, sequence: Sequence) -> "Future[_Restored | None] | None":
-        """Begin to read what the prompt of ``sequence`` begins with; None if that is not on the disk."""
+        """Begin to read the saved prefix of ``sequence``; None if the disk has none."""
         self._is_busy = True
         cached, limit = self._scheduler.cached_length(sequence), sequence.num_matchable_tokens
         if limit < cached + MIN_NEW or (self._scanned.done() and not len(self._index)):
@@ -97,7 +97,7 @@ class PromptDisk:
         return future
 
     def adopt(self, sequence: Sequence) -> None:
-        """Put what was read for ``sequence`` beside the offloaded prefixes, from where it starts."""
+        """Put the prefix that was read for ``sequence`` beside the offloaded prefixes, from where it starts."""
         future = self._restoring.pop(sequence.request_id, None)
         if future is None or _log_failure(future) or (found := future.result()) is None:
             return
@@ -133,7 +133,7 @@ class PromptDisk:
         return False
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
-        """Save what is not saved yet, newest first, as far as ``seconds`` go; end the threads."""
+        """Save all prefixes that are not saved yet, newest first, as far as ``seconds`` go; end the threads."""
         deadline = time.monotonic() + seconds
         self._closing.set()
         while (left := deadline - time.monotonic()) > 0 and self.save(idle=True):

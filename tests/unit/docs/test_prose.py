@@ -74,6 +74,17 @@ options(description="so many")
     assert [found.split(":")[0] for found in messages(tmp_path / "module.py", code)] == ["1", "12", "13"]
 
 
+@pytest.mark.parametrize("summary", ["Return what follows.", "The tokens of those below.", "A thing; nobody reads it."])
+def test_a_summary_names_its_noun(tmp_path: Path, summary: str) -> None:
+    code = f'"""Reads a file."""\n\n\ndef read():\n    """{summary}\n\n    Details may say what they like.\n    """\n'
+    (found,) = messages(tmp_path / "module.py", code)
+    assert found.startswith("4: ")
+
+
+def test_a_page_may_ask_what_something_is(tmp_path: Path) -> None:
+    assert messages(tmp_path / "page.md", "The report tells what a file is.\n") == []
+
+
 def test_a_chinese_page_has_the_words_of_the_glossary(tmp_path: Path) -> None:
     (tmp_path / "zh").mkdir()
     (found,) = messages(tmp_path / "zh" / "page.md", "模型的令牌。\n\nNobody reads whoever.\n")

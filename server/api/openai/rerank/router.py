@@ -48,7 +48,7 @@ class Limits:
 async def score_pairs(
     pairs: Sequence[tuple[str, str]], model: RerankModel, context: RequestContext, limits: Limits, *, activate: bool
 ) -> Scores:
-    """Return the score of each pair; the sigmoid of what the model's head says where ``activate`` is true.
+    """Return the score of each pair; the sigmoid of the output of the model's head where ``activate`` is true.
 
     A first text of more than three quarters of the context, and then the second one, lose what is too long at the
     end.

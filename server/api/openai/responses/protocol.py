@@ -48,7 +48,7 @@ RESPONSES = FieldPolicy(
 
 
 class TextFormat(RequestObject):
-    """``text.format``. Unless it is ``strict``, what cannot be held of a schema is left out, and told."""
+    """``text.format``. Unless it is ``strict``, parts of a schema that cannot be held are left out, and told."""
 
     path = "text.format"
 

@@ -41,7 +41,7 @@ class _Generation(Extension):
 
 
 def make_environment(now: Callable[[], datetime]) -> ImmutableSandboxedEnvironment:
-    """Return an environment; ``now`` is what ``strftime_now`` shows."""
+    """Return an environment; ``strftime_now`` shows ``now``."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
     )

@@ -80,7 +80,7 @@ class TemplateTraits:
 
 @dataclass(frozen=True, slots=True)
 class TemplateFormat:
-    """See ``PromptFormat``. Only what the template writes becomes a special token."""
+    """See ``PromptFormat``. Only text of the template itself becomes a special token."""
 
     renderer: Renderer
     traits: TemplateTraits

@@ -51,7 +51,7 @@ class TemplateInput:
 
     @classmethod
     def unpacked(cls, data: bytes) -> "TemplateInput":
-        """Return what was packed."""
+        """Return the input that was packed."""
         messages, tools, options, asks = json.loads(data)
         return cls(tuple(messages), tuple(tools), options, asks)
 
@@ -122,7 +122,7 @@ def packed_pieces(pieces: Sequence[Piece]) -> list[list[str]]:
 
 
 def unpacked_pieces(packed: Sequence[Sequence[str]]) -> tuple[Piece, ...]:
-    """Return what was packed."""
+    """Return the pieces that were packed."""
     return tuple(Special(text) if kind == "special" else text for kind, text in packed)
 
 

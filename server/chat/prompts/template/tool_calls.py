@@ -75,7 +75,7 @@ def _header(renderer: Renderer) -> tuple[Piece, str]:
 
 
 def _text_of_call(pieces: Sequence[Piece], header: tuple[Piece, str]) -> str | None:
-    """Return the call as the template writes it, without what stands in front of every answer; None if it is apart."""
+    """Return the call as the template writes it, without the text in front of every answer; None if it is apart."""
     seen = False
     for before, piece in pairwise(("", *pieces)):
         if not isinstance(piece, str):
@@ -117,7 +117,7 @@ def _common_end(one: str, other: str) -> str:
 
 
 def _separator(start: str, end: str, two: Sequence[Piece]) -> str | None:
-    """Return what stands between two calls of one answer; None where the template cannot have two."""
+    """Return the text between two calls of one answer; None where the template cannot have two."""
     for piece in two:
         if isinstance(piece, str) and (last := piece.rfind(_OTHER)) >= 0 and piece.rfind(_NAME, 0, last) >= 0:
             between = piece[piece.rfind(_NAME, 0, last) : last]
