@@ -21,6 +21,9 @@ from glmserve.chat.tools.schema import embedded
 from glmserve.chat.tools.types import NewId, Tool, ToolChoice, ToolConfig, ToolError
 from glmserve.engine.params import Grammar, GrammarKind
 
+_BLANKS = r"[ \n]{0,4}"
+"""In front of a call that has to come: without a bound, a weak model may write nothing else."""
+
 
 @dataclass(frozen=True, slots=True)
 class CallFrame:
@@ -52,9 +55,9 @@ class CallFrame:
             )
         most = 1 if self.separator is None else config.max_calls
         more = f" ({_quoted(f'{self.separator}{self.start}')} call){{0,{most - 1}}}" if most > 1 else ""
-        before = r"((.|\n)*)" if self.is_mark and config.text_format is None else r"[ \n]*"
+        before = r"((.|\n)*)" if self.is_mark and config.text_format is None else _BLANKS
         if config.choice is ToolChoice.REQUIRED:
-            before = r"[ \n]*"
+            before = _BLANKS
             start = f"start: first call{more}\n"
         else:
             start = f"start: text | first call{more}\n{text_rule(config.text_format)}"

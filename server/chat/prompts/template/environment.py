@@ -15,6 +15,8 @@ from jinja2.visitor import NodeTransformer
 
 from glmserve.chat.prompts.template.marks import Marks, TemplateFault
 
+THINKING = "enable_thinking"
+"""The variable by which callers turn thinking on and off."""
 _JOIN = "_glmserve_role_token"
 _BY_NUMBER = ("%c", "c}")
 """Formats that make a character of a number, which might be one of ours."""
@@ -67,6 +69,19 @@ def parse(environment: ImmutableSandboxedEnvironment, source: str, marks: Marks)
     marked = _Marker(marks).visit(tree)
     assert isinstance(marked, nodes.Template)
     return marked
+
+
+def thinks_unless_told(tree: nodes.Template) -> bool:
+    """Tell whether a template takes ``enable_thinking`` for given, and reads it to leave thinking out.
+
+    Such a template was made for llama-server, which always gives it, as true. Where it is undefined, the template would
+    do the opposite of what its model does.
+    """
+    read = [name for name in tree.find_all(nodes.Name) if name.name == THINKING]
+    negated = [
+        one for one in tree.find_all(nodes.Not) if isinstance(one.node, nodes.Name) and one.node.name == THINKING
+    ]
+    return bool(read) and len(read) == len(negated)
 
 
 def _tojson(value: object, ensure_ascii: bool = False, **options: object) -> str:

@@ -24,7 +24,7 @@ def template_tools(tools: Sequence[Tool]) -> tuple[Mapping[str, object], ...]:
 
 
 def with_system_in_question(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Return ``messages`` for a template without system messages: their text begins the next question."""
+    """Return ``messages`` for a template without system messages: as in llama.cpp, they begin the next question."""
     found: list[Message] = []
     system: list[str] = []
     for message in messages:
@@ -32,11 +32,11 @@ def with_system_in_question(messages: Sequence[Message]) -> tuple[Message, ...]:
             system.append(message.content)
             continue
         if message.role is Role.USER and system:
-            found.append(Message(Role.USER, "\n\n".join([*system, message.content])))
+            found.append(Message(Role.USER, "\n".join([*system, message.content])))
             system = []
             continue
         found.append(message)
-    return (*found, Message(Role.USER, "\n\n".join(system))) if system else tuple(found)
+    return (*found, Message(Role.USER, "\n".join(system))) if system else tuple(found)
 
 
 def _message(message: Message, names: Mapping[str, str], *, as_text: bool) -> Mapping[str, object]:

@@ -11,11 +11,13 @@ from glmserve.chat.prompts.template.rendering import Renderer, TemplateInput, Te
 from glmserve.chat.prompts.template.tool_calls import find_calls
 
 _QUESTION, _ANSWER, _NEXT, _SYSTEM = "zqQuestionqz", "zqAnswerqz", "zqNextqz", "zqSystemqz"
+_REASONING = "zqReasoningqz"
 _ENDS_OF_ALL = frozenset({"<|return|>", "<|call|>", "<|calls|>", "<|flush|>"})
 _END = re.compile(r"\s*(<[|｜][^\s<>|｜]+[|｜]>|<end_of_turn>)")
 """The word after an answer that ends it: in every known vocabulary a token of its own."""
 _ASKED = Message(Role.USER, _QUESTION)
 _ROUND = (_ASKED, Message(Role.ASSISTANT, _ANSWER), Message(Role.USER, _NEXT))
+_REASONED = (_ASKED, Message(Role.ASSISTANT, _ANSWER, reasoning=_REASONING))
 
 
 def find_traits(renderer: Renderer, source: TemplateSource) -> TemplateTraits:
@@ -36,9 +38,10 @@ def find_traits(renderer: Renderer, source: TemplateSource) -> TemplateTraits:
         _check_told_apart(pieces, source)
     _check_ends(with_round)
     calls = find_calls(renderer)
+    parts = _between_parts(_tried(renderer, *_REASONED))
     with_system = _tried(renderer, Message(Role.SYSTEM, _SYSTEM), _ASKED)
     return TemplateTraits(
-        end_tokens=(*_after_answer(with_round, source), *calls.end_tokens),
+        end_tokens=(*(name for name in _after_answer(with_round, source) if name not in parts), *calls.end_tokens),
         takes_system=any(_SYSTEM in piece for piece in with_system if isinstance(piece, str)),
         calls=calls.form,
         arguments_as_text=calls.as_text,
@@ -68,6 +71,20 @@ def _after_answer(pieces: Sequence[Piece], source: TemplateSource) -> tuple[str,
             is_between = following.name == "<|end|>" and not _ENDS_OF_ALL.isdisjoint(source.specials)
             return () if is_between else (following.name,)
     return ()
+
+
+def _between_parts(pieces: Sequence[Piece]) -> frozenset[str]:
+    """Return the special tokens between the reasoning of an answer and its text: they end a part of an answer."""
+    found: set[str] = set()
+    is_between = False
+    for piece in pieces:
+        if isinstance(piece, Special):
+            found |= {piece.name} if is_between else set()
+        elif _ANSWER in piece:
+            return frozenset(found)
+        else:
+            is_between = is_between or _REASONING in piece
+    return frozenset()
 
 
 def _check_told_apart(pieces: Sequence[Piece], source: TemplateSource) -> None:

@@ -9,7 +9,14 @@ from typing import Protocol
 from jinja2 import TemplateError
 
 from glmserve.chat.prompts.messages import PromptError
-from glmserve.chat.prompts.template.environment import RaisedByTemplate, TemplateRole, make_environment, parse
+from glmserve.chat.prompts.template.environment import (
+    THINKING,
+    RaisedByTemplate,
+    TemplateRole,
+    make_environment,
+    parse,
+    thinks_unless_told,
+)
 from glmserve.chat.prompts.template.marks import Marks, Piece, Special, TemplateFault
 
 MAX_CHARACTERS = 1 << 20
@@ -74,7 +81,9 @@ class Template:
         self._now = now
         environment = make_environment(now)
         try:
-            self._template = environment.from_string(parse(environment, source.text, self._marks))
+            tree = parse(environment, source.text, self._marks)
+            self._assumed: dict[str, object] = {THINKING: True} if thinks_unless_told(tree) else {}
+            self._template = environment.from_string(tree)
         except (TemplateError, SyntaxError, RecursionError, ValueError) as error:
             raise error if isinstance(error, TemplateFault) else TemplateFault(_shown(error)) from None
         self._with_tools = None
@@ -86,21 +95,10 @@ class Template:
         """Return the prompt. Raises PromptError where the template fails on, or rejects, the conversation."""
         if given.tools and self._with_tools is not None:
             return self._with_tools.render(given)
-        context = {
-            "date_string": self._now().strftime("%d %b %Y"),  # what Llama 3 is told of the day
-            "datetime": self._now().strftime("%b %d %Y"),  # firefunction, which has its tools as text besides
-            "functions": json.dumps(given.tools, ensure_ascii=False, indent=2) if given.tools else "",
-            **given.options,
-            "messages": [_with_role(message) for message in given.messages],
-            "add_generation_prompt": given.asks,
-            **self._tokens,
-        }
-        if given.tools:
-            context["tools"] = list(given.tools)
         parts: list[str] = []
         size = 0
         try:
-            for part in self._template.generate(context):
+            for part in self._template.generate(self._variables(given)):
                 parts.append(part)
                 size += len(part)
                 if size > MAX_RENDERED:
@@ -114,6 +112,19 @@ class Template:
             raise PromptError("the model's chat template needs too much memory for it") from None
         except Exception as error:  # whatever Python raises inside of a template
             raise PromptError(f"the model's chat template cannot render it ({_shown(error)})") from None
+
+    def _variables(self, given: TemplateInput) -> Mapping[str, object]:
+        found = {
+            "date_string": self._now().strftime("%d %b %Y"),  # what Llama 3 is told of the day
+            "datetime": self._now().strftime("%b %d %Y"),  # firefunction, which has its tools as text besides
+            "functions": json.dumps(given.tools, ensure_ascii=False, indent=2) if given.tools else "",
+            **self._assumed,
+            **given.options,
+            "messages": [_with_role(message) for message in given.messages],
+            "add_generation_prompt": given.asks,
+            **self._tokens,
+        }
+        return {**found, "tools": list(given.tools)} if given.tools else found
 
 
 def packed_pieces(pieces: Sequence[Piece]) -> list[list[str]]:

@@ -94,6 +94,20 @@ def takes(grammar: Grammar, text: str) -> bool:
     return bool(walk.validate_tokens(tokens) == len(tokens) and walk.consume_tokens(tokens) and walk.is_accepting())
 
 
+def stubborn(grammar: Grammar, byte: int, most: int = 300) -> str:
+    """What a model writes that picks the same byte wherever the grammar lets it; it ends as soon as it may."""
+    walk, mask, data = matcher(grammar), allocate_token_bitmask(1, _TOKENIZER.vocab_size), bytearray()
+    while len(data) < most:
+        fill_next_token_bitmask(walk, mask)
+        allowed = np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little")[: _TOKENIZER.vocab_size])
+        if _TOKENIZER.eos_token in allowed:
+            return data.decode()
+        token = byte if byte in allowed else int(allowed[0])
+        walk.consume_token(token)
+        data.append(token)
+    raise AssertionError(f"no end after {most} bytes: {bytes(data[:200])!r}")
+
+
 def babble(grammar: Grammar, seed: int, most: int = 3000) -> str:
     """What a model writes that picks any byte that the grammar leaves; it ends where it may and luck will."""
     pick = random.Random(seed)

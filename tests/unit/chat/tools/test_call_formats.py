@@ -6,7 +6,7 @@ import jsonschema_rs
 import pytest
 
 from glmserve.chat.tools.types import Tool, ToolCall, ToolChoice, ToolConfig
-from tests.unit.chat.tools.samples import AUTO, CLOCK, FORMS, REQUIRED, WEATHER, babble, ids, read, takes
+from tests.unit.chat.tools.samples import AUTO, CLOCK, FORMS, REQUIRED, WEATHER, babble, ids, read, stubborn, takes
 
 CALLS = {
     "text": '调用工具：get_weather\n参数：{"city": "北京", "days": 3}',
@@ -93,6 +93,17 @@ def test_where_calls_are_required_any_model_makes_valid_ones(family: str, seed: 
     schemas = {tool.name: dict(tool.parameters) for tool in (WEATHER, CLOCK)}
     for call in calls:
         assert jsonschema_rs.is_valid(schemas[call.name], json.loads(call.arguments)), call
+
+
+@families
+@pytest.mark.parametrize("byte", b"\n 0x")
+def test_a_call_that_has_to_come_comes_whatever_the_model_would_rather_write(family: str, byte: int) -> None:
+    """A model that liked line breaks wrote nothing else up to its limit, in place of the call."""
+    properties = {"unit": {"enum": ["celsius", "kelvin"]}, "days": {"type": "integer", "minimum": 1, "maximum": 7}}
+    tool = Tool("get_weather", "", {"type": "object", "properties": properties, "required": ["unit", "days"]})
+    config = ToolConfig((tool,), ToolChoice.REQUIRED)
+    text, calls = read(FORMS[family].parser(config, ids()), [stubborn(FORMS[family].grammar(config), byte)])
+    assert (text, [call.name for call in calls]) == ("", ["get_weather"])
 
 
 @pytest.mark.parametrize("family", ["glm4.5", "qwen3-coder"])
