@@ -71,6 +71,11 @@ def parse(environment: ImmutableSandboxedEnvironment, source: str, marks: Marks)
     return marked
 
 
+def can_think(text: str) -> bool:
+    """Tell whether a template knows of reasoning that can be told from an answer: between these two marks."""
+    return "<think>" in text and "</think>" in text
+
+
 def thinks_unless_told(tree: nodes.Template) -> bool:
     """Tell whether a template takes ``enable_thinking`` for given, and reads it to leave thinking out.
 

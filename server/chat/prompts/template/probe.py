@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from glmserve.chat.prompts.messages import Message, PromptError, Role
+from glmserve.chat.prompts.template.environment import can_think
 from glmserve.chat.prompts.template.format import TemplateTraits, template_messages
 from glmserve.chat.prompts.template.marks import Piece, Special, TemplateFault
 from glmserve.chat.prompts.template.rendering import Renderer, TemplateInput, TemplateSource
@@ -45,7 +46,7 @@ def find_traits(renderer: Renderer, source: TemplateSource) -> TemplateTraits:
         takes_system=any(_SYSTEM in piece for piece in with_system if isinstance(piece, str)),
         calls=calls.form,
         arguments_as_text=calls.as_text,
-        thinks=any("<think>" in text and "</think>" in text for text in (source.text, source.with_tools)),
+        thinks=can_think(source.text) or can_think(source.with_tools),
     )
 
 

@@ -13,6 +13,7 @@ from glmserve.chat.prompts.template.environment import (
     THINKING,
     RaisedByTemplate,
     TemplateRole,
+    can_think,
     make_environment,
     parse,
     thinks_unless_told,
@@ -82,7 +83,8 @@ class Template:
         environment = make_environment(now)
         try:
             tree = parse(environment, source.text, self._marks)
-            self._assumed: dict[str, object] = {THINKING: True} if thinks_unless_told(tree) else {}
+            thinks = can_think(source.text) and thinks_unless_told(tree)
+            self._assumed: dict[str, object] = {THINKING: True} if thinks else {}
             self._template = environment.from_string(tree)
         except (TemplateError, SyntaxError, RecursionError, ValueError) as error:
             raise error if isinstance(error, TemplateFault) else TemplateFault(_shown(error)) from None

@@ -62,10 +62,12 @@ def test_where_there_are_no_system_messages_they_begin_the_next_question_as_in_l
         ("{% set enable_thinking = enable_thinking | default(false) %}{% if not enable_thinking %}</think>{% endif %}",
          False),
         ("{% if enable_thinking %}{% else %}</think>{% endif %}", False),
+        ("{% if not enable_thinking %}<|close|>{% endif %}", False),
     ],
 )  # fmt: skip
 def test_a_template_that_takes_the_variable_for_given_thinks_unless_told(closing: str, thinks: bool) -> None:
-    """As that of QwQ for llama-server, which always gives it. One that says what it means undefined is believed."""
+    """As that of QwQ for llama-server, which always gives it. One that says what it means undefined is believed.
+    Reasoning between other marks could not be told from the answer."""
     source = "{{ messages[0].content }}<think>" + closing
     template = Template(TemplateSource(source), lambda: datetime(2026, 1, 1, tzinfo=timezone.utc))
 
