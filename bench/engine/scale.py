@@ -1,17 +1,34 @@
 """Measures how the scheduler's own step grows with what runs and with what is cached.
 
     python -m bench.engine.scale [--tokens 50] [--prefixes 0 1000 10000]
+    python -m bench.engine.scale --model MODEL.gguf [--streams 1 8 64 256]
 
-No model is loaded: the model runner is a script that costs next to nothing. Microseconds are CPU time of the engine's
-Python, the least of three runs: of a decoding step, for each of its tokens, and of the admission of a request whose
-prompt has a cached beginning among that many others. A share of 3 % at 8 streams of a model means that its step takes
-33 times as long as 8 tokens do here.
+Without ``--model`` no model is loaded: the model runner is a script that costs next to nothing. Microseconds are CPU
+time of the engine's Python, the least of three runs: of a decoding step, for each of its tokens, and of the admission
+of a request whose prompt has a cached beginning among that many others.
+
+With a model, streams generate through it. The wall time of their steps is divided into llama.cpp's functions and all
+else: this engine's Python, ctypes, and the stopwatch itself.
 """
 
 import argparse
+import statistics
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+from unittest.mock import patch
 
+import llama_cpp
+
+from bench.tables import spread
+from glmserve.engine.config import Device, EngineConfig
+from glmserve.engine.gguf.gguf_check import check_gguf
 from glmserve.engine.kv_cache.ops import CacheOp
+from glmserve.engine.llama.model_loading import route_log
+from glmserve.engine.llama.runner import LlamaModelRunner
+from glmserve.engine.llama.threads import AdaptiveThreads
 from glmserve.engine.messages import SampledToken, Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import BatchItem, TokenBudgetPolicy
@@ -23,6 +40,16 @@ RUNNING = (1, 8, 64, 256)
 PROMPT = 64
 _CACHED_SLOTS = 64
 _RUNS = 3
+_TIMED = (
+    (AdaptiveThreads, "decode"),
+    (llama_cpp, "llama_sampler_sample"),
+    (llama_cpp, "llama_get_logits_ith"),
+)
+"""What a step of plain answers calls; the first one adds some microseconds of Python to ``llama_decode``."""
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class _Runner(ScriptedBackend):
@@ -91,19 +118,82 @@ def _measured(running: int, prefixes: int, tokens: int) -> tuple[float, float]:
     return 1e6 * (admitted - started) / running, 1e6 * token
 
 
+class Stopwatch:
+    """Seconds that are spent within llama.cpp."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Time the functions of ``_TIMED``."""
+        with ExitStack() as stack:
+            for place, name in _TIMED:
+                stack.enter_context(patch.object(place, name, self._timed(getattr(place, name))))
+            yield
+
+    def _timed(self, function: Callable[P, R]) -> Callable[P, R]:
+        def timed(*args: P.args, **kwargs: P.kwargs) -> R:
+            started = time.perf_counter()
+            result = function(*args, **kwargs)
+            self.seconds += time.perf_counter() - started
+            return result
+
+        return timed
+
+
+def outside(model: Path, running: int, tokens: int) -> list[tuple[float, float]]:
+    """Return the milliseconds of each decoding step of so many streams, and the share of them outside llama.cpp."""
+    watch, steps = Stopwatch(), []
+    config = EngineConfig(model, context_length=PROMPT + tokens, parallel=running, device=Device.CPU)
+    with watch.running():
+        runner = LlamaModelRunner(config, check_gguf(model))
+        core = EngineCore(runner, TokenBudgetPolicy(config.step_seconds, config.batch_size, runner.attention_tile))
+        for number in range(running):
+            _submit(core, number, tokens)
+        while core.has_work:
+            before, started = watch.seconds, time.perf_counter()
+            report = core.step()
+            step = time.perf_counter() - started
+            if len(report.outputs) == running:
+                steps.append((1e3 * step, 100 * (1 - (watch.seconds - before) / step)))
+        runner.close()
+    return steps
+
+
+def _with_model(model: Path, streams: list[int], tokens: int) -> None:
+    route_log()
+    print("| streams | ms of a step | % of it outside llama.cpp |\n|---|---|---|")
+    for running in streams:
+        steps = outside(model, running, tokens)
+        milliseconds, shares = (sorted(column) for column in zip(*steps, strict=True))
+        tenth = len(steps) // 10
+        middles = (spread([statistics.median(each), each[tenth], each[-1 - tenth]]) for each in (milliseconds, shares))
+        print(f"| {running} | {' | '.join(middles)} |", flush=True)
+
+
+def _alone(prefixes: list[int], tokens: int) -> None:
+    print("| cached prefixes | sequences | µs for an admission | µs for a token | µs for a step |")
+    print("|---|---|---|---|---|")
+    for cached in prefixes:
+        for running in RUNNING:
+            runs = [_measured(running, cached, tokens) for _ in range(_RUNS)]
+            admission, token = (min(figures) for figures in zip(*runs, strict=True))
+            print(f"| {cached} | {running} | {admission:.0f} | {token:.1f} | {token * running:.0f} |", flush=True)
+
+
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=50)
     parser.add_argument("--prefixes", type=int, nargs="*", default=[0, 1000, 10_000])
+    parser.add_argument("--model", type=Path, help="a model to generate with")
+    parser.add_argument("--streams", type=int, nargs="+", default=RUNNING, help="of the model")
     options = parser.parse_args()
-    print("| cached prefixes | sequences | µs for an admission | µs for a token | µs for a step |")
-    print("|---|---|---|---|---|")
-    for prefixes in options.prefixes:
-        for running in RUNNING:
-            runs = [_measured(running, prefixes, options.tokens) for _ in range(_RUNS)]
-            admission, token = (min(figures) for figures in zip(*runs, strict=True))
-            print(f"| {prefixes} | {running} | {admission:.0f} | {token:.1f} | {token * running:.0f} |", flush=True)
+    if options.model:
+        _with_model(options.model, options.streams, options.tokens)
+    else:
+        _alone(options.prefixes, options.tokens)
 
 
 if __name__ == "__main__":
