@@ -93,3 +93,20 @@ def test_a_prefix_is_refused_with_a_quantised_cache_before_anything_is_loaded(ti
     config = EngineConfig(tiny_gguf, device=Device.CPU, variants=(Variant("adgen", prefix=Path("no.gguf")),))
     with pytest.raises(ModelLoadError, match="the prefix of adgen needs --kv-type f16"):
         place(replace(config, kv_type=KvType.Q4_0), check_gguf(tiny_gguf), probe())
+
+
+def test_256_requests_at_once_are_answered_though_one_slot_is_for_the_row_that_pads(
+    tiny_gguf: Path, tokenizer: LlamaTokenizer
+) -> None:
+    config = EngineConfig(tiny_gguf, context_length=64, parallel=256, device=Device.CPU)
+    backend = LlamaModelRunner(config, check_gguf(tiny_gguf))
+    assert backend.slots < config.parallel
+    core = EngineCore(backend, TokenBudgetPolicy(1e9, 512))
+    for number in range(config.parallel):
+        params = SamplingParams(max_tokens=2, temperature=0.0)
+        core.submit(Submit(number, prompt(tokenizer, f"你好 {number}"), params))
+    ended: list[int] = []
+    while core.has_work:
+        ended += [output.request_id for output in core.step().outputs if output.finish_reason]
+    backend.close()
+    assert sorted(ended) == list(range(config.parallel))

@@ -92,6 +92,11 @@ class KvCacheManager:
         return self._traits.cuts
 
     @property
+    def slots_to_run(self) -> int:
+        """Slots that sequences can run in: pinned prefixes take the others, and llama.cpp has no more than 256."""
+        return self._slots - self.pinned_slots
+
+    @property
     def cells_used(self) -> int:
         """Cells that hold a running sequence or a cached prefix."""
         return self._index.cells_used
@@ -142,7 +147,7 @@ class KvCacheManager:
         if offloaded is None or offloaded.shared < (match.length if match else 0) + MIN_SHARED:
             return match
         needed = self.cells_pinned + reserved + max(offloaded.length, to_come)
-        if needed > self._cells or self._slots - running - self.pinned_slots < 2:  # its own and the sequence's
+        if needed > self._cells or self.slots_to_run - running < 2:  # its own and the sequence's
             return match
         slot = self._fill(self._offloaded.take(offloaded.key))
         self._index.unpin(slot)

@@ -109,7 +109,7 @@ class PrefillAdder:
     def _admit_from(self, queue: Iterable[Sequence]) -> Sequence | None:
         passed: list[Sequence] = []
         for sequence in queue:
-            if not sequence.pinned and self.num_answering >= self._parallel:
+            if not sequence.pinned and self.num_answering >= min(self._parallel, self._cache.slots_to_run):
                 break
             if self._awaits_prefix(sequence):
                 continue

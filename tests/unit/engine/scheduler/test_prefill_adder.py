@@ -16,8 +16,8 @@ ANSWER = 11
 class Setup:
     """A cache, a queue and the adder between them; ``finish`` does what the scheduler would."""
 
-    def __init__(self, cells: int = 100, parallel: int = 4) -> None:
-        self.cache = KvCacheManager(cells, parallel + 4)
+    def __init__(self, cells: int = 100, parallel: int = 4, spare_slots: int = 4) -> None:
+        self.cache = KvCacheManager(cells, parallel + spare_slots)
         self.waiting = WaitingQueue()
         self.running: dict[int, Sequence] = {}
         self.adder = PrefillAdder(self.cache, self.waiting, self.running, parallel, self.finish)
@@ -55,6 +55,18 @@ def test_sequences_start_until_all_places_are_taken() -> None:
     assert all(s.status is SequenceStatus.RUNNING and s.slot >= 0 for s in setup.running.values())
     setup.finish(setup.running[0], FinishReason.STOP)
     assert setup.admit() == ([2], [])
+
+
+@pytest.mark.parametrize(("spare_slots", "pinned", "started"), [(-1, 0, 3), (0, 0, 4), (0, 1, 3), (1, 2, 3), (2, 2, 4)])
+def test_no_more_start_than_there_are_slots_beside_pinned_prefixes(spare_slots: int, pinned: int, started: int) -> None:
+    setup = Setup(cells=1000, parallel=4, spare_slots=spare_slots)
+    for number in range(pinned):
+        setup.cache.pin((9000 + number, 9000))
+    for number in range(5):
+        setup.add(number)
+    assert setup.admit() == (list(range(started)), [])
+    setup.finish(setup.running[0], FinishReason.STOP)
+    assert setup.admit() == ([started], [])
 
 
 def test_room_is_for_the_prompt_and_the_whole_answer() -> None:

@@ -34,7 +34,7 @@ _PROMPT = st.lists(st.integers(1, 3), min_size=1, max_size=40).map(tuple)
 @settings(max_examples=200, deadline=None)
 @given(
     requests=st.lists(st.tuples(_PROMPT, st.integers(1, 30)), min_size=1, max_size=14),
-    bounds=st.tuples(st.integers(70, 300), st.integers(1, 5), st.integers(0, 4), st.integers(1, 40)),
+    bounds=st.tuples(st.integers(70, 300), st.integers(1, 5), st.integers(-1, 4), st.integers(1, 40)),
     idle_cells=st.sampled_from([0, 20, 1000]),
     tile=st.sampled_from([0, 4]),
     traits=st.sampled_from([EACH_TOKEN, CacheTraits(cuts=False), CacheTraits(cuts=False, undoes=False, copies=2)]),
@@ -42,7 +42,7 @@ _PROMPT = st.lists(st.integers(1, 3), min_size=1, max_size=40).map(tuple)
 )
 def test_every_request_ends_once_with_the_answer_it_gets_alone(*, requests, bounds, idle_cells, tile, traits, data):
     cells, parallel, spare_slots, budget = bounds
-    backend = ScriptedBackend(cells, parallel + spare_slots, parallel, context_length=70, traits=traits)
+    backend = ScriptedBackend(cells, max(1, parallel + spare_slots), parallel, context_length=70, traits=traits)
     pacer = TokenBudgetPolicy(1e9, budget, tile)
     core = EngineCore(backend, pacer, clock=count().__next__, idle_cells=idle_cells)
     aborted, outputs = set(), defaultdict(list)
