@@ -214,7 +214,8 @@ def _protect(app: FastAPI, options: ApiOptions, renderer: ErrorRenderer) -> None
     """Add the middleware that may reject or end a request early, the innermost first."""
     if options.request_timeout:
         app.add_middleware(TimeLimit, seconds=options.request_timeout, renderer=renderer)
-    app.add_middleware(RateLimit, limits=options.limits, renderer=renderer)
+    if options.keys or options.limits != Limits():
+        app.add_middleware(RateLimit, limits=options.limits, renderer=renderer)
     if options.keys:
         app.add_middleware(
             Authorization,

@@ -1,6 +1,6 @@
 """Files of batches as the official client uses them: whose they are, how long they stay, how large they may be."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -21,12 +21,6 @@ FILE: Mapping[str, tuple[str, bytes]] = {"file": ("x.jsonl", b"{}")}
 @pytest.fixture
 def options(tmp_path: Path) -> ApiOptions:
     return ApiOptions(batches=BatchOptions(tmp_path / "batches"))
-
-
-@pytest.fixture
-async def http(engine: ScriptedEngine, options: ApiOptions) -> AsyncIterator[httpx.AsyncClient]:
-    async with connect(make_app(engine, options)) as client:
-        yield client
 
 
 async def test_lists_have_cursors(openai: AsyncOpenAI) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -20,12 +20,6 @@ from tests.support.scripted_engine import ScriptedEngine
 @pytest.fixture
 def options(tmp_path: Path) -> ApiOptions:
     return ApiOptions(batches=BatchOptions(tmp_path / "batches"))
-
-
-@pytest.fixture
-async def http(engine: ScriptedEngine, options: ApiOptions) -> AsyncIterator[httpx.AsyncClient]:
-    async with connect(make_app(engine, options)) as client:
-        yield client
 
 
 async def test_a_batch_from_its_file_to_its_output(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import secrets
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -39,10 +38,8 @@ NO_KEYS: tuple[dict[str, str], ...] = (
 
 
 @pytest.fixture
-async def http(engine: ScriptedEngine) -> AsyncIterator[httpx.AsyncClient]:
-    app = make_app(engine, ApiOptions(keys=ApiKeyStore(parse_keys(KEYS, Limits(), "test"))))
-    async with connect(app) as client:
-        yield client
+def options() -> ApiOptions:
+    return ApiOptions(keys=ApiKeyStore(parse_keys(KEYS, Limits(), "test")))
 
 
 def test_each_key_is_compared_in_constant_time_whichever_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,12 @@
 """Responses that go on from one another for ever: what each costs depends on the context, not on their number."""
 
-from collections.abc import AsyncIterator
-
 import httpx
 import pytest
 
 from glmserve.api.openai.responses.router import ResponsesService
 from glmserve.bootstrap.app import ApiOptions
 from glmserve.chat.tasks.task import Task
-from tests.support.api import MODEL, connect, make_app
+from tests.support.api import MODEL
 from tests.support.response_events import URL, check_order, create, events
 from tests.support.scripted_engine import ScriptedEngine
 
@@ -25,9 +23,8 @@ def engine() -> ScriptedEngine:
 
 
 @pytest.fixture
-async def http(engine: ScriptedEngine) -> AsyncIterator[httpx.AsyncClient]:
-    async with connect(make_app(engine, ApiOptions(tasks=TASKS))) as client:
-        yield client
+def options() -> ApiOptions:
+    return ApiOptions(tasks=TASKS)
 
 
 async def made_from(http: httpx.AsyncClient, response_id: str) -> int:

@@ -1,7 +1,5 @@
 """Anthropic's Messages API, through its official client and as it goes over the wire."""
 
-from collections.abc import AsyncIterator
-
 import httpx
 import httpx2
 import pytest
@@ -19,7 +17,7 @@ from anthropic.types.shared import ErrorResponse
 from fastapi import FastAPI
 
 from glmserve.engine.errors import EngineDied, QueueFull
-from tests.support.api import ALIAS, MODEL, connect, make_app
+from tests.support.api import ALIAS, MODEL
 from tests.support.message_events import Json, check_message, gather, read_message_events
 from tests.support.scripted_engine import ScriptedEngine
 from tests.support.wire_models import checked
@@ -35,17 +33,6 @@ WEATHER = {
     "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}},
 }
 CALL = '调用工具：get_weather\n参数：{"city": "北京"}'
-
-
-@pytest.fixture
-def app(engine: ScriptedEngine) -> FastAPI:
-    return make_app(engine)
-
-
-@pytest.fixture
-async def http(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    async with connect(app) as client:
-        yield client
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The Responses API, through the official client and as it goes over the wire."""
 
 import json
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -14,7 +13,7 @@ from glmserve.bootstrap.app import ApiOptions
 from glmserve.chat.tasks.task import Task, TaskSampling
 from glmserve.engine.errors import EngineDied, QueueFull
 from glmserve.engine.params import Grammar, GrammarKind
-from tests.support.api import ALIAS, MODEL, connect, make_app
+from tests.support.api import ALIAS, MODEL
 from tests.support.response_events import URL, check_order, create, events, refusal
 from tests.support.scripted_engine import ScriptedEngine
 from tests.support.wire_models import checked
@@ -30,9 +29,8 @@ TASKS = {
 
 
 @pytest.fixture
-async def http(engine: ScriptedEngine) -> AsyncIterator[httpx.AsyncClient]:
-    async with connect(make_app(engine, ApiOptions(tasks=TASKS, max_responses=4))) as client:
-        yield client
+def options() -> ApiOptions:
+    return ApiOptions(tasks=TASKS, max_responses=4)
 
 
 def question(engine: ScriptedEngine) -> str:

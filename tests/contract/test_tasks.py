@@ -1,7 +1,5 @@
 """Tasks as models: what an unmodified client gets that asks for ``MODEL:TASK``."""
 
-from collections.abc import AsyncIterator
-
 import httpx
 import pytest
 from openai import AsyncOpenAI, BadRequestError, NotFoundError
@@ -11,7 +9,7 @@ from glmserve.chat.tasks.task import Task, TaskSampling, Variable, Words
 from glmserve.engine.params import Grammar, GrammarKind
 from glmserve.model_pool.registry import ModelRegistry
 from glmserve.model_pool.task_model import task_models
-from tests.support.api import ALIAS, MODEL, connect, make_app, served_model
+from tests.support.api import ALIAS, MODEL, served_model
 from tests.support.scripted_engine import ScriptedEngine
 
 pytestmark = pytest.mark.anyio
@@ -35,9 +33,8 @@ REVIEW = f"{MODEL}:review"
 
 
 @pytest.fixture
-async def http(engine: ScriptedEngine) -> AsyncIterator[httpx.AsyncClient]:
-    async with connect(make_app(engine, ApiOptions(tasks=TASKS))) as client:
-        yield client
+def options() -> ApiOptions:
+    return ApiOptions(tasks=TASKS)
 
 
 async def ask(openai: AsyncOpenAI, *texts: str, model: str = REVIEW, **fields: object) -> str:

@@ -2,10 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from glmserve.bootstrap.app import ApiOptions
 from glmserve.http.api_keys import ApiKeyStore, parse_keys
@@ -38,15 +38,8 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def upstream() -> Iterator[ScriptedUpstream]:
-    with ScriptedUpstream() as server:
-        yield server
-
-
-@pytest.fixture
-async def http(upstream: ScriptedUpstream) -> AsyncIterator[httpx.AsyncClient]:
-    async with connect(upstream.app(options=ApiOptions(tasks={TASK.id: TASK}))) as client:
-        yield client
+def app(upstream: ScriptedUpstream) -> FastAPI:
+    return upstream.app(options=ApiOptions(tasks={TASK.id: TASK}))
 
 
 async def test_a_chat_is_passed_on_as_it_is(http: httpx.AsyncClient, upstream: ScriptedUpstream) -> None:

@@ -1,13 +1,12 @@
 """Other dialects, and tasks, of a model that another server runs: translated to its chat API and back."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from glmserve.bootstrap.app import ApiOptions
-from tests.support.api import connect
 from tests.support.scripted_upstream import (
     CHAT,
     NAME,
@@ -25,15 +24,8 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def upstream() -> Iterator[ScriptedUpstream]:
-    with ScriptedUpstream() as server:
-        yield server
-
-
-@pytest.fixture
-async def http(upstream: ScriptedUpstream) -> AsyncIterator[httpx.AsyncClient]:
-    async with connect(upstream.app(options=ApiOptions(tasks={TASK.id: TASK}))) as client:
-        yield client
+def app(upstream: ScriptedUpstream) -> FastAPI:
+    return upstream.app(options=ApiOptions(tasks={TASK.id: TASK}))
 
 
 async def test_messages_are_translated(http: httpx.AsyncClient, upstream: ScriptedUpstream) -> None:

@@ -6,43 +6,29 @@ import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from glmserve.engine.client import supervision
 from glmserve.engine.client.client import EngineClient
-from glmserve.engine.config import Device, EngineConfig
 from glmserve.engine.errors import EngineDied, EngineError, EngineUnavailable
 from glmserve.engine.interface import EngineState
 from glmserve.engine.params import SamplingParams
-from tests.support.faults import VARIABLE, load_faulty
+from tests.support.faults import VARIABLE
+from tests.support.faulty_engine import Start, faulty_engine
 from tests.support.sure_prompts import SURE
 
 PROMPT, POISON = SURE, 9
 TEN = SamplingParams(max_tokens=10, ignore_eos=True, temperature=0.0)
 ENDLESS = SamplingParams(max_tokens=1900, ignore_eos=True)
 
-Start = Callable[..., AbstractAsyncContextManager[EngineClient]]
-
 
 @pytest.fixture
 def start(tiny_gguf: Path) -> Start:
     """Starts an engine on the embedded model, or another one."""
 
-    @asynccontextmanager
-    async def start(path: Path = tiny_gguf, **changes: object) -> AsyncIterator[EngineClient]:
-        options = {"context_length": 2048, "device": Device.CPU, "max_restarts": 2, "restart_wait": 60.0, **changes}
-        engine = EngineClient(EngineConfig(path, **options), load_faulty)
-        await engine.start()
-        try:
-            await engine.wait_ready(60)
-            yield engine
-        finally:
-            await engine.stop()
-
-    return start
+    return lambda path=tiny_gguf, **changes: faulty_engine(path, **{"max_restarts": 2, **changes})
 
 
 @pytest.fixture

@@ -3,42 +3,28 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer
 from glmserve.engine.client.client import EngineClient
-from glmserve.engine.config import Device, EngineConfig
 from glmserve.engine.errors import EngineDied
 from glmserve.engine.interface import EngineState
 from glmserve.engine.messages import FinishReason, StepOutput
 from glmserve.engine.params import Grammar, GrammarKind, SamplingParams
-from tests.support.faults import VARIABLE, load_faulty
+from tests.support.faults import VARIABLE
+from tests.support.faulty_engine import Start, faulty_engine
 
 GREEDY = SamplingParams(max_tokens=200, ignore_eos=True, temperature=0.0)
 ROUNDS = Grammar(GrammarKind.REGEX, "(ab|cd|efg){60}")
 
-Start = Callable[..., AbstractAsyncContextManager[EngineClient]]
-
 
 @pytest.fixture
 def start(exact_gguf: Path) -> Start:
-    @asynccontextmanager
-    async def start(**changes: object) -> AsyncIterator[EngineClient]:
-        options = {"context_length": 2048, "device": Device.CPU, "restart_wait": 60.0, **changes}
-        engine = EngineClient(EngineConfig(exact_gguf, **options), load_faulty)
-        await engine.start()
-        try:
-            await engine.wait_ready(60)
-            yield engine
-        finally:
-            await engine.stop()
-
-    return start
+    return partial(faulty_engine, exact_gguf)
 
 
 @pytest.fixture

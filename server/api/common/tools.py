@@ -208,6 +208,8 @@ def tool_config(
         InvalidRequest: the choice asks for what is not there.
         ToolError: a tool is not acceptable.
     """
+    if not functions and choice is None:
+        return None
     requested = choice or RequestedChoice(mode="auto")
     if requested.mode == "none":
         functions = [one.model_copy(update={"parameters": None}) for one in functions]

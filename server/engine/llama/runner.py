@@ -277,22 +277,24 @@ class LlamaModelRunner:
     ) -> None:
         """Make the sampler of a sequence that was admitted; the last ``answered`` of its prompt are of its answer."""
         window = self.info.context_length
-        constraint = self._constraints.take(request_id)
+        constraint = self._constraints.take(request_id) if params.grammar is not None else None
         self._samplers[request_id] = Sampler(
             params, prompt_ids, self._vocab_size, self.stop_ids, window, answered=answered, constraint=constraint
         )
 
     def close_sampler(self, request_id: int) -> None:
         """Free it, if there is one."""
-        self._constraints.drop(request_id)
         sampler = self._samplers.pop(request_id, None)
         if sampler is not None:
             sampler.close()
+        else:
+            self._constraints.drop(request_id)
 
     def decode(self, items: tuple[BatchItem, ...]) -> None:
         """Compute the tokens of ``items`` in one batch. Raises DecodeError."""
         self._starts = self._batch.fill(items)
-        self._tuned.use_adapter(self._context, items[0].sequence.salt)
+        if self.variants:
+            self._tuned.use_adapter(self._context, items[0].sequence.salt)
         pads = self._batch.native.n_tokens == 1 and items[0].sequence.repeatable
         if pads:
             self._batch.pad(self.slots)

@@ -215,7 +215,8 @@ class EngineCore:
         ended = [output.request_id for output in outputs if output.finish_reason is not None]
         for request_id in ended:
             self._backend.close_sampler(request_id)
-        self._pins.after_step(batch)
+        if self._pins.computing:
+            self._pins.after_step(batch)
         is_time = self._scheduler.steps % _STATS_STEPS == 0
         if self._prompts and is_time:
             self._prompts.save(idle=False)

@@ -36,7 +36,8 @@ class PinnedPrefixes:
         self._states = states
         self._prefix_keys = keys
         self._ids = itertools.count(-1, -1)  # requests count upwards
-        self._keys: dict[int, Fingerprint] = {}
+        self.computing: dict[int, Fingerprint] = {}
+        """By request id of the sequences that compute a pin: the key of its state."""
         self._pinned: set[tuple[int, ...]] = set()
         self.restored = 0
         self.computed = 0
@@ -60,7 +61,7 @@ class PinnedPrefixes:
             return False
         self._pinned.add(tokens)
         request_id = next(self._ids)
-        self._keys[request_id] = key
+        self.computing[request_id] = key
         params, salt = SamplingParams(max_tokens=1), variant.salt
         self._scheduler.pin_computed(Sequence(request_id, tokens, params, 1, salt, variant.prefix_length, pinned=True))
         return True
@@ -71,7 +72,7 @@ class PinnedPrefixes:
             sequence = item.sequence
             if not sequence.pinned or sequence.status is not SequenceStatus.FINISHED:
                 continue
-            key = self._keys.pop(sequence.request_id)
+            key = self.computing.pop(sequence.request_id)
             if sequence.finish_reason is FinishReason.ERROR:
                 log.warning("a prefix of %d tokens could not be computed and is not pinned", len(sequence.prompt_ids))
                 self._pinned.discard(sequence.prompt_ids)
