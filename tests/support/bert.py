@@ -1,5 +1,6 @@
 """A small random BERT as GGUF, and what it computes, in numpy."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ VOCABULARY = (*_SPECIAL, *_WORDS)
 UNKNOWN, CLS, SEP = 1, 2, 3
 
 Array = NDArray[np.float32]
+_erf = np.vectorize(math.erf, otypes=[np.float32])
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class RandomBert:
             block = f"blk.{layer}"
             x = self._norm(f"{block}.attn_output_norm", x + self._attention(block, x))
             inner = self._linear(f"{block}.ffn_up", x)
-            inner = 0.5 * inner * (1 + np.tanh(np.sqrt(2 / np.pi) * (inner + 0.044715 * inner**3)))
+            inner = 0.5 * inner * (1 + _erf(inner / np.sqrt(2)))
             x = self._norm(f"{block}.layer_output_norm", x + self._linear(f"{block}.ffn_down", inner))
         pooled = x.mean(0) if self.pooling == MEAN else x[0]
         return (pooled / np.linalg.norm(pooled)).astype(np.float32)  # type: ignore[no-any-return]

@@ -112,11 +112,11 @@ class TokenBatch:
 
 log = logging.getLogger(__name__)
 
-_ATTENTION_TILE_CPU = 64
+ATTENTION_TILE_CPU = 64
 """From this number of rows on, llama.cpp's attention on the CPU reads the cells of all sequences for each
 (GGML_FA_TILE_Q of ggml-cpu/common.h); in a smaller batch it skips cells of others."""
 
-_DECODING_LIMIT_CPU = _ATTENTION_TILE_CPU - 4
+_DECODING_LIMIT_CPU = ATTENTION_TILE_CPU - 4
 """A multiple of four, as the kernels for matrices take four rows at a time. 64 streams of the embedded model are more
 than twice as fast by it."""
 
@@ -145,7 +145,7 @@ class LlamaModelRunner:
         self.repeats = not placement.gpu_layers and self.cache_traits == EACH_TOKEN
         spare = int(self.repeats)  # a slot and a cell for the row that pads a step
         self.slots = min(MAX_SLOTS - spare, placement.slots)
-        self.attention_tile = 0 if placement.gpu_layers else _ATTENTION_TILE_CPU
+        self.attention_tile = 0 if placement.gpu_layers else ATTENTION_TILE_CPU
         self.decoding_limit = MAX_SLOTS if placement.gpu_layers else _DECODING_LIMIT_CPU
         self._tuned = Adapters(config.variants, facts, self._model)
         self.variants = self._tuned.loaded
