@@ -92,7 +92,7 @@ def _rows(report: InspectReport) -> list[tuple[str, str]]:
         (say("prompt"), report.prompt.text),
         (say("ids"), " ".join(str(token.id) for token in report.prompt.prompt)),
         (say("stops at"), ", ".join(map(_named, report.prompt.stops))),
-        (say("perplexity"), ", ".join(f"{score.language} {score.perplexity:,.1f}" for score in report.perplexity)),
+        (say("perplexity"), ", ".join(f"{say(score.language)} {score.perplexity:,.1f}" for score in report.perplexity)),
     ]
 
 

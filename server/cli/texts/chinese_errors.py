@@ -193,6 +193,26 @@ ERRORS: Mapping[str, str] = MappingProxyType(
         "llama.cpp does not load the file: {reason}": "llama.cpp 不能加载这个文件：{reason}",
         "llama.cpp ends the process that loads the file; convert the model again":
             "llama.cpp 加载这个文件时进程终止；请重新转换模型",
+        # what a conversion decided
+        "family: {name}, because {reason}": "系列：{name}，因为{reason}",
+        "rope: positions are divided by {ratio}, because {reason}": "旋转位置：位置除以 {ratio}，因为{reason}",
+        "rope: the base is {base}, multiplied by {ratio}, because {reason}":
+            "旋转位置：基数乘以 {ratio}，为 {base}，因为{reason}",
+        "rope: {kind} scaling by {factor}, because config.json has it":
+            "旋转位置：按 config.json 用 {kind} 缩放，倍数 {factor}",
+        "weights: packed int{bits}, unpacked; the checkpoint they were made from gives a better file":
+            "权重：打包的 int{bits}，已解开；用制作它的原检查点转换，文件更好",
+        "weights: safetensors, because the folder has them beside .bin files of the same model":
+            "权重：safetensors，因为目录里除了同一模型的 .bin 文件还有它们",
+        "vectors: mean pooling, not normalised: the folder has no {file}, and sentence-transformers does so then; "
+        "download it if the model has one":
+            "向量：mean 池化，不归一：目录里没有 {file}，这时 sentence-transformers 这样做；模型有这个文件的话请下载",
+        "vectors: {pooling} pooling, {length}": "向量：{pooling} 池化，{length}",
+        "reranker: a score for each pair of texts": "重排模型：给每个文本对一个分数",
+        "Baichuan2 ({reason}): the rows of lm_head are normalised": "Baichuan2（{reason}）：lm_head 的行归一化",
+        "the first Baichuan ({reason}): lm_head stays as it is": "第一代 Baichuan（{reason}）：lm_head 不变",
+        "{count} layers: rotated positions, as in the 7B models": "{count} 层：旋转位置，与 7B 模型相同",
+        "{count} layers: ALiBi, as in the 13B models": "{count} 层：ALiBi，与 13B 模型相同",
         # how a command is called
         "No such option {name}. (Did you mean one of: {other}?)": "没有选项 {name}；可能是：{other}",
         "No such option {name}. Did you mean {other}?": "没有选项 {name}；是不是 {other}？",
@@ -241,6 +261,18 @@ _PARTS: Mapping[str, str] = MappingProxyType(
         "[Errno 111] Connection refused": "拒绝连接",
         "it is empty": "是空的", "it is cut off inside its header": "在文件头处截断",
         "it is not a GGUF file of version 2 or 3": "不是版本 2 或 3 的 GGUF 文件",
+        "normalised to length 1": "长度归一", "not normalised": "不归一",
+        "that was asked for": "指定了它", "as asked": "指定了它",
+        "nothing in the folder says otherwise": "目录里没有别的说明",
+        "tokenizer.model is a byte-level vocabulary": " tokenizer.model 是字节级词表",
+        "tokenizer.model puts no space before a text": " tokenizer.model 不在文本前加空格",
+        "{file} has role tokens": " {file} 里有角色 token", "the folder is called {name}": "目录名是 {name}",
+        "{file} has rounds of question and answer": " {file} 里有问答轮次",
+        "seq_length is {value}": " seq_length 是 {value}",
+        "model_type is {value}": " model_type 是 {value}", "{file} names {name}": " {file} 写的是 {name}",
+        "{name} does so ({reason})": " {name} 这样做（{reason}）", "{name} does so": " {name} 这样做",
+        "by vocab_size {count}": "vocab_size 是 {count}", "by {key}": "由 {key} 判断",
+        "its own chat template": "自己的对话模板",
     }
 )  # fmt: skip
 """What may stand for a name in the messages."""

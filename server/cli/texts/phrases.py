@@ -64,7 +64,7 @@ SAID: Mapping[str, str] = MappingProxyType(
         "vectors": "向量", "scaled to length 1": "长度归一", "not scaled": "不归一",
         "{numbers} numbers, {pooling} pooling, {scaled}": "{numbers} 维，{pooling} 池化，{scaled}",
         "shape": "形状", "served as": "提供为", "prompt": "提示词", "ids": "编号", "stops at": "结束于",
-        "perplexity": "困惑度",
+        "perplexity": "困惑度", "Chinese": "中文", "English": "英文",
         "{count} billion parameters": "{count} × 10⁹ 个参数", "{count} million parameters": "{count} × 10⁶ 个参数",
         "{command} --help-all has all {count} options in full.":
             "{command} --help-all 列出全部 {count} 个选项和完整的说明。",

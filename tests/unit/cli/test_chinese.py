@@ -1,6 +1,7 @@
 """The commands speak Chinese where the locale does, and every text that they have is translated."""
 
 import ast
+import json
 import re
 import string
 import subprocess
@@ -24,6 +25,9 @@ from glmserve.config.schema import FLAGS, OF_CLUSTER, SHARED, ModelSettings, Var
 from glmserve.engine.interface import EngineState
 from glmserve.model_pool.host import ModelHost
 from glmserve.model_pool.served_model import ModelCard, ServedModel
+from tests.support.byte_pairs import byte_pairs, tokenizer_json
+from tests.support.encoders import random_encoder, write_encoder
+from tests.support.glm_checkpoint import GLM4, make_glm_weights, write_glm_checkpoint
 from tests.support.minimal_gguf import write_gguf
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
 
@@ -39,6 +43,8 @@ SOURCES = re.sub(
     ),
 )
 """With the texts of several lines in one."""
+YARN = replace(GLM4, yarn=4.0, context=1024)
+TOKENIZER = json.dumps(tokenizer_json(byte_pairs(440)), ensure_ascii=False)
 CHINESE = {"LC_ALL": "zh_CN.UTF-8", "COLUMNS": "80"}
 ENGLISH = {"LC_ALL": "en_US.UTF-8", "COLUMNS": "80"}
 
@@ -200,6 +206,26 @@ def test_tables_are_in_chinese(command: str, tmp_path: Path) -> None:
     names = [re.split(r"  +", line.strip())[0] for line in page.splitlines() if line.strip()]
     kept = {"glmserve", "Python", "llama-cpp-python", "llama.cpp", "some"}
     assert [name for name in names if name not in kept and re.fullmatch(r"[a-z ]+", name, re.IGNORECASE)] == []
+
+
+def test_what_a_conversion_decided_is_in_chinese(tmp_path: Path) -> None:
+    """Of each family that is converted: nothing of the report but names is English."""
+    made = {
+        "glm": write_glm_checkpoint(tmp_path / "glm", YARN, make_glm_weights(YARN, 1), TOKENIZER),
+        "m3e": write_encoder(tmp_path / "m3e", random_encoder("bert", normalize=False)),
+        "bge-m3": write_encoder(tmp_path / "bge-m3", random_encoder("xlm-roberta", "cls")),
+        "reranker": write_encoder(tmp_path / "reranker", random_encoder("xlm-roberta", "rank")),
+        "text2vec": write_encoder(tmp_path / "text2vec", random_encoder("bert")),
+        "chatglm2-tiny": "chatglm2-tiny",
+    }
+    for name in ("modules.json", "1_Pooling/config.json"):
+        (tmp_path / "text2vec" / name).unlink()
+    environ = {**CHINESE, "GLMSERVE_CACHE_DIR": str(tmp_path / "cache")}
+    for model in made.values():
+        page = CliRunner().invoke(main, ["inspect", "--no-run", str(model)], env=environ).stdout
+        notes = [line.removeprefix("说明：") for line in page.splitlines() if line.startswith("说明：")]
+        assert len(notes) > 1, page
+        assert [note for note in notes if re.search(r"[A-Za-z]+ [A-Za-z]+ [A-Za-z]+", note)] == []
 
 
 @pytest.mark.parametrize("text", SAID)
