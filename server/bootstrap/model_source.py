@@ -139,11 +139,25 @@ def make_folder(folder: Path) -> None:
     """Make a folder for converted models, or one inside of it. Raises OutputError: it cannot be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        reason = "" if os.access(folder, os.W_OK | os.X_OK) else "not writable"
     except OSError as error:
-        reason = error.strerror or str(error)
-    if reason:
-        raise OutputError(f"{folder}: {reason}; name a folder for converted models with --cache-dir") from None
+        raise _unusable(folder, error.strerror or str(error)) from None
+    check_folder(folder)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise OutputError where a folder for converted models cannot be written to, or not be made; nothing is made."""
+    try:
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+    except OSError as error:
+        raise _unusable(folder, error.strerror or str(error)) from None
+    if not there.is_dir():
+        raise _unusable(folder, f"{there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise _unusable(folder, "not writable" if there == folder else f"{there} is not writable")
+
+
+def _unusable(folder: Path, reason: str) -> OutputError:
+    return OutputError(f"{folder}: {reason}; name a folder for converted models with --cache-dir")
 
 
 def _embedded(quant: Quant, cache_dir: Path) -> ModelSource:

@@ -11,7 +11,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from glmserve.bootstrap.engine_config import MODE_FOLDER, ModelPlan, engine_config
-from glmserve.bootstrap.model_source import ModelSource, UnknownModelError, check_model, check_variants, find_source
+from glmserve.bootstrap.model_source import (
+    ModelSource,
+    UnknownModelError,
+    check_folder,
+    check_model,
+    check_variants,
+    find_source,
+)
+from glmserve.bootstrap.plans import AssemblyError
+from glmserve.bootstrap.prerequisites import check_prerequisites
 from glmserve.cli.machine import (
     CachedFile,
     Machine,
@@ -23,7 +32,7 @@ from glmserve.cli.machine import (
     in_units,
     probe,
 )
-from glmserve.cli.options import complete_model, output, printable, read_settings, settings_options
+from glmserve.cli.options import UsageProblem, complete_model, output, printable, read_settings, settings_options
 from glmserve.cli.texts.chinese import say
 from glmserve.cli.texts.chinese_errors import told
 from glmserve.cli.trial import self_test
@@ -100,6 +109,10 @@ def doctor(*, model: tuple[str, ...], as_json: bool, tests: bool, config: Path |
     the embedded one.
     """
     settings = read_settings(model, config, flags)
+    try:
+        check_prerequisites(settings)
+    except AssemblyError as error:
+        raise UsageProblem(str(error)) from None
     with Console(stderr=True).status(say("looking at the machine and the models…")):
         report = examine(settings, tests=tests)
     if as_json:
@@ -150,9 +163,10 @@ def to_json(report: DoctorReport) -> dict[str, object]:
 
 
 def _of_checkpoint(name: str, source: ModelSource, folder: Path, quant: QuantType) -> DoctorModel:
-    """Check a checkpoint as its conversion would: configuration, every shard, tokenizer."""
+    """Check a checkpoint as its conversion would: configuration, every shard, tokenizer, the place of the file."""
     try:
         plan_conversion(folder, quant)
+        check_folder(source.gguf.parent)
     except ConvertError as error:
         return DoctorModel(name, source.gguf, str(error), usable=False)
     return DoctorModel(name, source.gguf, f"{folder} is converted to {quant.value} when it is served first")
@@ -163,6 +177,7 @@ def _look_at(model: ModelSettings, cache_dir: Path) -> tuple[ModelPlan | None, D
     if model.upstream:
         return None, DoctorModel(model.public_name, state=f"runs on {model.upstream}; /health tells whether it answers")
     try:
+        check_variants(model)
         source = find_source(model.model, model.quant, cache_dir)
     except UnknownModelError as error:
         return None, DoctorModel(model.name or model.model, state=str(error), usable=False)
@@ -170,9 +185,8 @@ def _look_at(model: ModelSettings, cache_dir: Path) -> tuple[ModelPlan | None, D
     if source.checkpoint is not None and source.quant is not None and source.needs_conversion:
         return None, _of_checkpoint(name, source, source.checkpoint, source.quant)
     try:
-        check_variants(model)
         facts = check_model(model, source)
-    except (ModelLoadError, UnknownModelError) as error:
+    except ModelLoadError as error:
         return None, DoctorModel(name, source.gguf, str(error), usable=False)
     plan = ModelPlan(model, source, facts)
     if plan.format_problem:

@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
+from glmserve import models
 from glmserve.cli.doctor import DoctorModel, DoctorReport, show, to_json
 from glmserve.cli.machine import CachedFile, Machine, Placed, Versions, find_cached, in_units
 from glmserve.cli.main import main
@@ -96,6 +97,33 @@ def test_a_model_that_cannot_be_served_ends_with_status_1(
     result = call(model, "--json", cache=tmp_path)
     assert result.exit_code == 1
     assert model in json.loads(result.stdout)["models"][0]["state"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "fault"),
+    [
+        (("--cache-dir", "file"), "file is not a folder; name a folder for converted models with --cache-dir"),
+        (("--lora", "law=none.gguf"), "none.gguf: no such file; the variant law needs it"),
+    ],
+)
+def test_it_finds_what_would_keep_a_checkpoint_from_being_served(
+    flags: tuple[str, ...], fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    checkpoint = Path(models.__file__).parent / "tiny"
+    result = call(str(checkpoint), "--json", *flags, cache=tmp_path / "cache")
+    (model,) = json.loads(result.stdout)["models"]
+    assert (result.exit_code, model["usable"]) == (1, False)
+    assert model["state"].endswith(fault)
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "file"], "it made something"
+
+
+def test_a_faulty_key_is_told_as_serve_tells_it(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("short\n", "utf-8")
+    result = call("--api-key-file", str(tmp_path / "keys"), cache=tmp_path)
+    assert result.exit_code == 2
+    assert "keys, line 1: a key has 8 to 256" in result.stderr
 
 
 def test_it_finds_the_files_of_the_cache(tmp_path: Path) -> None:
