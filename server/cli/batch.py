@@ -206,8 +206,8 @@ def answered(client: BatchClient, name: str, content: bytes, endpoint: str, wind
         raise
     if batch.status == "failed":
         problems = batch.errors.data if batch.errors else []
-        lines = "".join(f"\n  line {one.line}: {one.message}" for one in problems[:10])
-        raise ServerCallError(f"the input has faults:{lines}")
+        faults = (f"  line {one.line}: {one.message}" if one.line else f"  {one.message}" for one in problems[:10])
+        raise ServerCallError("\n".join(("the input has faults:", *faults)))
     return batch
 
 

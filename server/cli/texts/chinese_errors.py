@@ -43,6 +43,10 @@ ERRORS: Mapping[str, str] = MappingProxyType(
         "{file}: cannot be read ({reason})": "{file}：不能读取（{reason}）",
         "{file}: not a TOML file ({reason})": "{file}：不是 TOML 文件（{reason}）",
         "{file}: there is no key in it": "{file}：里面没有密钥",
+        "--api-key: a key may have printable ASCII characters only": "--api-key：密钥只能含有可打印的 ASCII 字符",
+        "glmserve cluster needs the extra ray: pip install 'glmserve[ray]' ({reason})":
+            "glmserve cluster 需要附加组件 ray：pip install 'glmserve[ray]'（{reason}）",
+        "the build failed with status {status}:": "编译失败，状态 {status}：",
         "this user has no home folder for converted models; set a folder with --cache-dir":
             "这个用户没有主目录来放转换好的模型；用 --cache-dir 指定目录",
         "{folder}: {reason}; name a folder for converted models with --cache-dir":
@@ -93,6 +97,23 @@ ERRORS: Mapping[str, str] = MappingProxyType(
         "no batch of this input is running": "这个输入没有正在运行的批量任务",
         "some lines have no answer; {file} has them": "有些行没有回答，见 {file}",
         "{count} of {total} lines have no answer": "{total} 行里有 {count} 行没有回答",
+        "line {number} must be an object of {names}": "第 {number} 行必须是对象，含有 {names}",
+        "line {number} has no {name}, which {task} needs": "第 {number} 行没有 {name}，{task} 需要它",
+        "line {number}: {name} must be a string": "第 {number} 行：{name} 必须是字符串",
+        "--lines reads standard input; leave out TEXT, --var and --check":
+            "--lines 从标准输入读取；请不要写 TEXT、--var 和 --check",
+        "standard input is not valid UTF-8 ({reason} at byte {place})":
+            "标准输入不是有效的 UTF-8（第 {place} 个字节：{reason}）",
+        "{folder} is not a folder; create it first": "{folder} 不是目录；请先建立它",
+        "{file} is the input; choose another name": "{file} 是输入；请换一个名字",
+        "{file} cannot be written: {reason}": "不能写 {file}：{reason}",
+        "the server has no batches: no glmserve server, or an older version":
+            "这个服务没有批量任务：不是 glmserve，或版本较旧",
+        "{url} lists no tasks: no glmserve server, or an older version":
+            "{url} 没有任务列表：不是 glmserve，或版本较旧",
+        "the input has faults:": "输入有错误：",
+        "  line {number}: {fault}": "  第 {number} 行：{fault}",
+        "  the input file has no line": "  输入文件没有任何一行",
         "{file}: the first line is no request with a url, as batches have them":
             "{file}：第一行不是批量任务的请求，没有 url",
         "line {number} is not JSON: give a string, or an object of variables":
@@ -259,6 +280,20 @@ _PARTS: Mapping[str, str] = MappingProxyType(
         "Directory {name} does not exist.": "目录 {name} 不存在。",
         "File {name} does not exist.": "文件 {name} 不存在。",
         "[Errno 111] Connection refused": "拒绝连接",
+        # lines of a batch
+        "the line is not valid JSON: {reason}": "不是有效的 JSON：{reason}",
+        "the line must be a JSON object, not {type}": "必须是 JSON 对象，不能是 {type}",
+        "the line is not valid UTF-8: {reason}": "不是有效的 UTF-8：{reason}",
+        "the line is nested too deeply": "嵌套太深",
+        "the line has more than {count} bytes": "超过 {count} 字节",
+        "custom_id must be a string of 1 to {count} characters": "custom_id 必须是 1 到 {count} 个字符的字符串",
+        "custom_id is the one of line {number}; each line needs its own":
+            "custom_id 与第 {number} 行相同；每行要有自己的 custom_id",
+        "method must be POST": "method 必须是 POST",
+        "url is {url} and must be the endpoint of the batch, {endpoint}":
+            "url 是 {url}，必须是批量任务的 endpoint {endpoint}",
+        "body must be an object": "body 必须是对象",
+        "a batch has at most {count} requests": "一个批量任务至多有 {count} 个请求",
         "it is empty": "是空的", "it is cut off inside its header": "在文件头处截断",
         "it is not a GGUF file of version 2 or 3": "不是版本 2 或 3 的 GGUF 文件",
         "normalised to length 1": "长度归一", "not normalised": "不归一",

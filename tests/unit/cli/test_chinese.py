@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from rich.cells import cell_len
 
 from glmserve import cli
+from glmserve.batches.input_lines import InputCheck
 from glmserve.cli.banner import Access, Announced, announced, ready_banner
 from glmserve.cli.main import main
 from glmserve.cli.texts.chinese import COMMANDS, say, translated, wrapped
@@ -186,6 +187,54 @@ def test_errors_at_the_start_are_in_chinese(
 
 def test_an_error_without_a_translation_stays_as_it_is() -> None:
     assert in_chinese("something else\nnix: there is no such file") == "something else\nnix：没有这个文件"
+
+
+def _said_in(node: ast.AST) -> str:
+    """The text of a string, with 7 for each value in it; empty for anything else."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "7" for part in node.values)
+    return str(node.value) if isinstance(node, ast.Constant) else ""
+
+
+RAISED = [
+    text
+    for path in sorted(Path(cli.__file__).parent.rglob("*.py"))
+    for node in ast.walk(ast.parse(path.read_text("utf-8")))
+    if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args
+    if ast.unparse(node.exc.func).rpartition(".")[2] in ("UsageProblem", "ServerCallError", "ClickException")
+    if re.search(r"[a-z]{2} [a-z]{2}", text := _said_in(node.exc.args[0]))
+]
+"""Messages that the commands themselves end with."""
+
+
+def test_each_message_that_a_command_ends_with_is_translated() -> None:
+    assert len(RAISED) > 30
+    assert [text for text in RAISED if in_chinese(text) == text] == []
+
+
+FAULTS = {
+    '{"custom_id": "1", oops': "第 2 行：不是有效的 JSON：",
+    "[]": "第 2 行：必须是 JSON 对象，不能是 an array",
+    '{"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {}}': (
+        "第 2 行：custom_id 与第 1 行相同；每行要有自己的 custom_id"
+    ),
+    '{"custom_id": "2", "method": "GET"}': "第 2 行：method 必须是 POST",
+    '{"custom_id": "2", "method": "POST", "url": "/v1/nope"}': "第 2 行：url 是 '/v1/nope'，必须是批量任务的 endpoint",
+    '{"custom_id": "2", "method": "POST", "url": "/v1/chat/completions"}': "第 2 行：body 必须是对象",
+    '{"custom_id": ""}': "第 2 行：custom_id 必须是 1 到 ",
+    '"' + "x" * 2000 + '"': "第 2 行：超过 1000 字节",
+}
+
+
+@pytest.mark.parametrize("line", FAULTS, ids=range(len(FAULTS)))
+def test_faults_of_the_lines_of_a_batch_are_in_chinese(line: str) -> None:
+    good = '{"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {}}'
+    check = InputCheck("/v1/chat/completions", 1000)
+    check.feed(f"{good}\n{line}\n".encode())
+    check.finish()
+    (problem,) = check.problems
+    told = in_chinese(f"the input has faults:\n  line {problem.line}: {problem.message}")
+    assert told.startswith(f"输入有错误：\n  {FAULTS[line]}"), told
 
 
 @pytest.mark.parametrize("text", ERRORS)
