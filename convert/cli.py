@@ -43,13 +43,17 @@ DEFAULT_QUANT = QuantType.Q4_K_M
 # Sizes by arithmetic from the tensor table of the real model; see docs/conversion.md.
 _EPILOG = """\
 \b
-Types, with the size of ChatGLM2-6B in GB:
-  f32 25.0, f16 12.5, bf16 12.5     not quantised
-  q8_0 6.6, q6_k 5.5                close to f16
-  q5_k_m 4.7, q5_k_s 4.4, q5_1 4.7, q5_0 4.3
+Types, with GB of ChatGLM2-6B:
+  not quantised:
+    f32 25.0, f16 12.5, bf16 12.5
+  close to f16:
+    q8_0 6.6, q6_k 5.5
+  q5_k_m 4.7, q5_k_s 4.4
+  q5_1 4.7, q5_0 4.3
   q4_k_m 4.1, q4_k_s 3.8, q4_1 4.0
-  q4_0 3.6                          converts fastest
-  q3_k_m 3.3, q2_k 2.7              smallest, and worse
+  q4_0 3.6, converts fastest
+  smallest, and worse:
+    q3_k_m 3.3, q2_k 2.7
 
 Families: """ + ", ".join(FamilyName)
 

@@ -1,12 +1,12 @@
 """The commands in Chinese, where the user's locale is: help texts, and the messages of the commands."""
 
-import re
 from collections.abc import Iterable, Mapping
 from copy import copy
 from types import MappingProxyType
 
 import click
 
+from glmserve.cli.texts.formatter import WORDS, Bounded, cells
 from glmserve.cli.texts.phrases import SAID
 from glmserve.config.chinese import SETTINGS, speaks_chinese
 
@@ -108,7 +108,7 @@ GROUP = "向 OpenAI 客户端和 /chatglm 的客户端提供 ChatGLM2-6B 及其�
 
 EPILOGS: Mapping[str, str] = MappingProxyType(
     {
-        "Types, with the size of ChatGLM2-6B in GB:": "类型，以及 ChatGLM2-6B 的大小（GB）：",
+        "Types, with GB of ChatGLM2-6B:": "类型，以及 ChatGLM2-6B 的 GB：",
         "not quantised": "不量化", "close to f16": "接近 f16", "converts fastest": "转换最快",
         "smallest, and worse": "最小，也更差", "Families: ": "系列：",
     }
@@ -190,12 +190,12 @@ def say(text: str, **values: object) -> str:
 
 
 def localized(command: click.Command) -> click.Command:
-    """Return ``command`` with its help in Chinese, where that is the user's language."""
+    """Return ``command`` with its help for any window, in Chinese where that is the user's language."""
+    command = copy(command)
+    command.context_class = _Chinese if speaks_chinese() else _English
     if not speaks_chinese():
         return command
-    command = copy(command)
     command.params = [copy(parameter) for parameter in command.params]
-    command.context_class = _Context
     command.help = COMMANDS[command.name][1] if command.name and command.name in COMMANDS else GROUP
     for english, chinese in EPILOGS.items():
         command.epilog = command.epilog and command.epilog.replace(english, chinese)
@@ -236,17 +236,15 @@ _BRACKETS = (
 
 def formatter(ctx: click.Context) -> click.HelpFormatter:
     """Return the formatter of help in the user's language."""
-    kind = _Formatter if speaks_chinese() else click.HelpFormatter
+    kind = _Formatter if speaks_chinese() else Bounded
     return kind(width=ctx.terminal_width, max_width=ctx.max_content_width)
 
 
 def wrapped(text: str, columns: int) -> str:
     """Break lines where the terminal would: a Chinese character is two columns wide, and needs no blank to break."""
-    from rich.cells import cell_len  # noqa: PLC0415 - as above
-
     lines, line, taken = [], "", 0
-    for word in _WORDS.findall(text):
-        size = cell_len(word)
+    for word in WORDS.findall(text):
+        size = cells(word)
         if taken + size > columns and line.strip():
             lines.append(line.rstrip())
             line, taken = "", 0
@@ -254,18 +252,16 @@ def wrapped(text: str, columns: int) -> str:
     return "\n".join([*lines, line.rstrip()])
 
 
-_WORDS = re.compile(r"（?(?:[!-~]+|.)[，。；：、）]*")
-"""With the marks that end or begin no line."""
-_NARROWEST = 32
-"""Columns for the longest name of a variable in the second column, with its indent."""
-
-
-class _Formatter(click.HelpFormatter):
+class _Formatter(Bounded):
     """click's help in Chinese."""
 
     def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
         """Write the line of the usage."""
-        super().write_usage(prog, args, prefix or "用法：")
+        prefix = prefix or "用法："
+        wider = cells(prefix) - len(prefix)
+        self.width -= wider
+        super().write_usage(prog, args, prefix)
+        self.width += wider
 
     def write_heading(self, heading: str) -> None:
         """Write a heading."""
@@ -279,12 +275,16 @@ class _Formatter(click.HelpFormatter):
 
     def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
         """Write a list of options or commands."""
-        given = [(name, OPTIONS.get(text, text)) for name, text in rows]
-        col_max = max(10, min(col_max, self.width - self.current_indent - col_spacing - _NARROWEST))
-        first = min(max(len(name) for name, _ in given), col_max) + col_spacing
-        columns = max(self.width - first - self.current_indent, 10)
-        super().write_dl([(name, f"\b\n{wrapped(text, columns)}") for name, text in given], col_max, col_spacing)
+        super().write_dl([(name, OPTIONS.get(text, text)) for name, text in rows], col_max, col_spacing)
+
+    def described(self, text: str, columns: int) -> str:
+        """Return a description in lines of at most ``columns``."""
+        return f"\b\n{wrapped(text, columns)}"
 
 
-class _Context(click.Context):
+class _English(click.Context):
+    formatter_class = Bounded
+
+
+class _Chinese(click.Context):
     formatter_class = _Formatter
