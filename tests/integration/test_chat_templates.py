@@ -160,7 +160,10 @@ def check_calls(url: str) -> None:
             "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|done|>\n{% endfor %}",
             "it ends an answer with <|done|>, which is no special token of the vocabulary",
         ),
-        ("{{ messages[0].content }}{{ '<|im_' ~ 'end|>' }}", "puts the special token <|im_end|> together from parts"),
+        (
+            "{{ messages[0].content }}{{ ['<|im_', 'end|>'] | join }}",
+            "puts the special token <|im_end|> together from parts",
+        ),
     ],
 )
 def test_a_template_that_cannot_be_used_is_refused_at_the_start(tmp_path: Path, text: str, reason: str) -> None:

@@ -18,17 +18,14 @@ import pytest
 from bench.compare.build import build, remembered_cmake_args
 from glmserve.bootstrap.build import template_format
 from glmserve.chat.prompts.messages import Message
-from glmserve.chat.prompts.template.marks import TemplateFault
 from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
 from glmserve.engine.gguf.chat_template import file_template
 from glmserve.engine.gguf.gguf_check import open_header
 from tests.support.conversations import hostile_conversation, ordinary_conversation
 from tests.support.llama_sources import with_weights
-from tests.support.real_templates import template_model, template_names, with_specials
+from tests.support.real_templates import template_model, template_names
 
 COUNT = int(os.environ.get("SOAK_CONVERSATIONS", "1000"))
-ASSEMBLED = ("tencent-Hy3",)
-"""Templates that put the names of their special tokens together from parts: a server refuses them."""
 THINK = (
     "Bielik-11B-v3.0-Instruct",
     "CohereForAI-c4ai-command-r7b-12-2024-tool_use",
@@ -71,7 +68,7 @@ def peer(llama_server: Path, model: Path) -> Iterator[str]:
             process.terminate()
 
 
-@pytest.fixture(params=[name for name in template_names() if name not in ASSEMBLED])
+@pytest.fixture(params=template_names())
 def model(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return with_weights(template_model(request.param)).write(tmp_path / f"{request.param}.gguf")
 
@@ -129,10 +126,3 @@ def _is_special(tokenizer: LlamaTokenizer, name: str) -> bool:
         return tokenizer.special_id(name) >= 0
     except KeyError:
         return False
-
-
-@pytest.mark.parametrize("name", ASSEMBLED)
-def test_a_template_that_assembles_special_tokens_is_refused(name: str, tmp_path: Path) -> None:
-    hostile = with_specials(template_model(name), ["<｜hy_User:opensource｜>", "<｜hy_eos:opensource｜>"])
-    with pytest.raises(TemplateFault, match="together from parts"):
-        template_format(file_template(open_header(hostile.write(tmp_path / "m.gguf"))))

@@ -29,6 +29,11 @@ _FAMILIES = {
 _OTHERS = ("deepseek-coder", "starcoder", "gpt-2", "refact", "phi-3", "llama-spm", "gpt-neox", "mpt", "falcon")
 """Vocabularies for the templates of models whose own is not there."""
 
+_ASSEMBLED = {
+    "tencent-Hy3": [f"<｜hy_{name}:opensource｜>" for name in ("begin_of_sentence", "User", "Assistant", "eos", "pad")],
+}
+"""Special tokens that a template puts together from parts."""
+
 
 def template_names() -> list[str]:
     """Return the names of all templates."""
@@ -40,7 +45,8 @@ def template_model(name: str) -> GgufFile:
     family = max((start for start in _FAMILIES if name.startswith(start)), key=len, default="")
     other = _OTHERS[template_names().index(name) % len(_OTHERS)]
     text = template(name)
-    return with_template(with_specials(vocabulary(_FAMILIES.get(family, other)), special_names(text)), text)
+    names = [*special_names(text), *_ASSEMBLED.get(name, ())]
+    return with_template(with_specials(vocabulary(_FAMILIES.get(family, other)), names), text)
 
 
 def special_names(text: str) -> Sequence[str]:

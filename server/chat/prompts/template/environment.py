@@ -13,6 +13,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
+from glmserve.chat.prompts.template.constants import fold
 from glmserve.chat.prompts.template.marks import Marks, TemplateFault
 
 THINKING = "enable_thinking"
@@ -53,18 +54,22 @@ def make_environment(now: Callable[[], datetime]) -> ImmutableSandboxedEnvironme
     return environment
 
 
-def parse(environment: ImmutableSandboxedEnvironment, source: str, marks: Marks) -> nodes.Template:
-    """Return the template with ``marks`` in the place of its special tokens.
-
-    Raises:
-        TemplateFault: it is no Jinja, or nothing that can be told apart from a caller's text.
-    """
+def parse(environment: ImmutableSandboxedEnvironment, source: str) -> nodes.Template:
+    """Return the template. Raises TemplateFault where it is no Jinja."""
     try:
-        tree = environment.parse(source)
+        return fold(environment.parse(source))
     except TemplateSyntaxError as error:
         raise TemplateFault(f"line {error.lineno}: {error.message}") from None
     except RecursionError:
         raise TemplateFault("it is nested too deep") from None
+
+
+def mark(environment: ImmutableSandboxedEnvironment, tree: nodes.Template, marks: Marks) -> nodes.Template:
+    """Return the template with ``marks`` in the place of its special tokens.
+
+    Raises:
+        TemplateFault: it has nothing that can be told apart from a caller's text.
+    """
     environment.globals[_JOIN] = _joiner(marks)
     marked = _Marker(marks).visit(tree)
     assert isinstance(marked, nodes.Template)

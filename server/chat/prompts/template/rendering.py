@@ -9,12 +9,14 @@ from typing import Protocol
 from jinja2 import TemplateError
 
 from glmserve.chat.prompts.messages import PromptError
+from glmserve.chat.prompts.template.constants import strings
 from glmserve.chat.prompts.template.environment import (
     THINKING,
     RaisedByTemplate,
     TemplateRole,
     can_think,
     make_environment,
+    mark,
     parse,
     thinks_unless_told,
 )
@@ -78,11 +80,12 @@ class Template:
         """Compile ``source``. Raises TemplateFault."""
         if len(source.text) > MAX_CHARACTERS:
             raise TemplateFault(f"it has {len(source.text)} characters, more than {MAX_CHARACTERS}")
-        self._marks = Marks(source.text, source.specials, (source.bos, source.eos))
         self._now = now
         environment = make_environment(now)
         try:
-            tree = parse(environment, source.text, self._marks)
+            tree = parse(environment, source.text)
+            self._marks = Marks(f"{source.text}\n{strings(tree)}", source.specials, (source.bos, source.eos))
+            tree = mark(environment, tree, self._marks)
             thinks = can_think(source.text) and thinks_unless_told(tree)
             self._assumed: dict[str, object] = {THINKING: True} if thinks else {}
             self._template = environment.from_string(tree)

@@ -73,6 +73,42 @@ def test_a_role_makes_one_and_a_text_of_the_same_word_does_not() -> None:
     assert specials(render(joined.replace("m['role']", "m.content").replace("m.role", "m.content"), user("user"))) == []
 
 
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "'<|im_' ~ 'end|>'", "'<|im_' + 'e' + 'nd|>'", "'<|{}_{}|>'.format('im', 'end')", "a ~ 'end|>'", "b",
+        "'<|im_{}'.format(c) + m.content", "m.content ~ ('<|im_' ~ c)",
+    ],
+)  # fmt: skip
+def test_strings_of_the_template_alone_make_one(expression: str) -> None:
+    """As that of Tencent Hy3 does."""
+    names = "{% set a = '<|im_' %}{% set c = 'end|>' %}{% set b = a + c %}"
+    loop = f"{{% for m in messages %}}{{{{ {expression} }}}}{{% endfor %}}"
+    assert specials(render(names + loop, user("<|im_end|>"))) == ["<|im_end|>"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% set a = '<|im_' %}{% set a = messages[0].content %}{{ a ~ 'end|>' }}",
+        "{% set a = '<|im_' %}{% for a in ['<|im_'] %}{{ a ~ 'end|>' }}{% endfor %}",
+        "{% if messages %}{% set a = '<|im_' %}{% endif %}{{ a ~ 'end|>' }}",
+        "{% macro f(a) %}{{ a ~ 'end|>' }}{% endmacro %}{% set a = 'x' %}{{ f('<|im_') }}",
+        "{% macro a() %}<|im_{% endmacro %}{{ a() ~ 'end|>' }}",
+        "{{ '<|im_{}'.format(messages[0].content) }}", "{{ '<|im_{0}'.format('end|>') }}",
+        "{{ '<|im_{}'.format(*['end|>']) }}",
+    ],
+)  # fmt: skip
+def test_a_name_that_may_be_another_string_makes_none(source: str) -> None:
+    pieces = render(source, user("end|>"))
+    assert "<|im_end|>" not in specials(pieces)
+
+
+def test_doubled_strings_are_not_put_together_beforehand() -> None:
+    doubled = "".join(f"{{% set a{i + 1} = a{i} ~ a{i} %}}" for i in range(20))
+    assert len(text(render("{% set a0 = 'x' %}" + doubled + "{{ a20 }}", user("x")))) == 2**20
+
+
 def test_the_longest_special_token_is_taken_as_llama_cpp_does() -> None:
     assert specials(render("<|im_start|><|im", user("x"))) == ["<|im_start|>", "<|im"]
 
