@@ -193,17 +193,18 @@ class TokenBudgetPolicy:
     at 80.
     """
 
-    def __init__(self, target_seconds: float, max_tokens: int, tile: int = 0) -> None:
+    def __init__(self, target_seconds: float, max_tokens: int, tile: int = 0, *, unwatched: int = 0) -> None:
         """Keep steps near ``target_seconds`` while a client streams; never plan above ``max_tokens``.
 
-        ``tile`` is the backend's ``attention_tile``.
+        ``tile`` is the backend's ``attention_tile``, and ``unwatched`` the room of the first step where nobody streams;
+        0 is ``max_tokens``. A large first step takes a minute on a slow machine, and tells no progress till then.
         """
         self.target_seconds = target_seconds
         self._max_tokens = max_tokens
         self._tile = tile
         self._per_token = 0.0
         self._per_tiled_token = 0.0
-        self._unwatched = max_tokens
+        self._unwatched = min(max_tokens, unwatched or max_tokens)
         self._answer_steps = 0
         self._answer_seconds = 0.0
 

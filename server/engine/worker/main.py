@@ -26,7 +26,7 @@ from glmserve.engine.messages import (
     ToWorker,
 )
 from glmserve.engine.model_runner import ModelRunner, StateLost
-from glmserve.engine.scheduler.batch import TokenBudgetPolicy
+from glmserve.engine.scheduler.batch import LEAST_UNWATCHED, TokenBudgetPolicy
 from glmserve.engine.speculative import SpeculativeController
 from glmserve.engine.worker.core import EngineCore, EngineCorrupted
 from glmserve.engine.worker.entry import BackendFactory
@@ -86,7 +86,7 @@ def _run(connection: Connection, outgoing: Outgoing, config: EngineConfig, load:
 
 
 def _core(backend: ModelRunner, config: EngineConfig) -> EngineCore:
-    pacer = TokenBudgetPolicy(config.step_seconds, config.batch_size, backend.attention_tile)
+    pacer = TokenBudgetPolicy(config.step_seconds, config.batch_size, backend.attention_tile, unwatched=LEAST_UNWATCHED)
     speculates = config.speculation and backend.cache_traits.undoes
     speculation = SpeculativeController(backend.stop_ids) if speculates else None
     return EngineCore(

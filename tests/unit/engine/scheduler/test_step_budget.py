@@ -57,6 +57,22 @@ def test_where_nobody_streams_a_step_is_longer_but_not_as_long_as_a_batch_may_ta
     assert run(0.0001) == 512
 
 
+def test_before_anything_is_known_a_step_is_short_and_doubles_where_that_is_cheap() -> None:
+    """The first prompt of a slow machine was one step of a minute, which told no progress and held up all others."""
+
+    def sizes(per_token: float) -> list[int]:
+        pacer = TokenBudgetPolicy(0.25, 512, unwatched=64)
+        found = []
+        for _ in range(5):
+            found.append(pacer.pace(decoding=0).budget)
+            pacer.observe(found[-1] * per_token, found[-1], 0)
+        return found
+
+    assert sizes(0.1) == [64] * 5
+    assert sizes(0.0001) == [64, 128, 256, 512, 512]
+    assert TokenBudgetPolicy(0.25, 32, unwatched=64).pace(decoding=0).budget == 32
+
+
 def test_a_piece_of_prompts_alone_is_as_few_tiles_as_fill_the_time_and_none_where_one_is_too_long() -> None:
     def apart(seconds: float, max_tokens: int = 512, tile: int = 64) -> int:
         pacer = TokenBudgetPolicy(0.25, max_tokens, tile)
