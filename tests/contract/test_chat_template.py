@@ -12,6 +12,7 @@ from glmserve.bootstrap.app import create_app
 from glmserve.chat.prompts.template.format import TemplateFormat
 from glmserve.chat.prompts.template.probe import find_traits
 from glmserve.chat.prompts.template.rendering import Template, TemplateSource
+from glmserve.chat.renderer import TemplateRenderer
 from glmserve.model_pool.host import ModelHost
 from glmserve.model_pool.registry import ModelRegistry
 from glmserve.model_pool.served_model import ModelCard, ServedModel
@@ -215,3 +216,30 @@ async def test_a_response_that_goes_on_has_the_reasoning_before_it(
     first = await create(http, input="2+2?")
     await create(http, input="3+3?", previous_response_id=first["id"])
     assert "(Two and two.)Four. 3+3?" in engine.submissions[1].prompt
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "does not end within 1 s"),
+        ("{{ 'x' * 10**11 }}", "too much memory"),
+        ("{{ raise_exception('no such turn') }}", "no such turn"),
+    ],
+)
+async def test_a_template_that_loops_explodes_or_raises_costs_its_request_a_400(bad: str, reason: str) -> None:
+    text = (
+        f"{{% if messages[0].content == 'bad' %}}{bad}{{% endif %}}<|user|>{{{{ messages[0].content }}}}<|assistant|>"
+    )
+    source = TemplateSource(text, SOURCE.specials)
+    renderer = TemplateRenderer(source, seconds=1.0)
+    form = TemplateFormat(renderer, find_traits(renderer, source))
+    engine = ScriptedEngine()
+    served = ServedModel(ModelCard("m", 0, prompt_format="template"), ModelHost(engine, ByteTokenizer), form)
+    try:
+        async with connect(create_app(ModelRegistry([served]))) as client:
+            for content, status in (("good", 200), ("bad", 400), ("good", 200)):
+                reply = await client.post(CHAT, json={"messages": [{"role": "user", "content": content}]})
+                assert reply.status_code == status, reply.text
+                assert status == 200 or reason in reply.json()["error"]["message"]
+    finally:
+        renderer.close()

@@ -38,9 +38,14 @@ THINK = (
     "google-gemma-4-31B-it-interleaved",
     "llama-cpp-rwkv-world",
     "openbmb-MiniCPM5-1B",
+    "poolside-Laguna-XS-2.1",
+    "poolside-Laguna-XS.2",
 )
 """Templates whose models think only if asked to, or as they choose: llama-server asks by default, this server as their
 authors do not. They are compared with ``enable_thinking`` set."""
+KEEP = ("deepseek-ai-DeepSeek-V4", "deepseek-ai-DeepSeek-V4-Flash-0731")
+"""Templates that leave out the reasoning of earlier answers unless told: llama-server tells every template to keep it.
+They are compared with ``drop_thinking`` unset."""
 TRIMMED = ("StepFun3.5-Flash",)
 """Templates for which llama-server itself trims all texts, against loops in the reasoning: neither the template nor
 transformers does. They are compared with texts that have no blanks around them."""
@@ -93,6 +98,7 @@ def _ask(url: str, body: Mapping[str, object]) -> dict[str, object]:
 def test_ordinary_conversations_have_the_ids_of_llama_server(model: Path, peer: str) -> None:
     form, tokenizer = template_format(file_template(open_header(model))), load_tokenizer(model)
     form = form.with_options({"enable_thinking": True} if model.stem in THINK else {})
+    form = form.with_options({"drop_thinking": False} if model.stem in KEEP else {})
     numbers = random.Random(5)
     for _ in range(COUNT):
         # llama.cpp's own Jinja trims blanks of ASCII alone; transformers and this server trim this one, too.
