@@ -102,7 +102,7 @@ def main() -> None:
         tree = Path(folder, "tree")
         shutil.copytree(".", tree, symlinks=True, ignore=shutil.ignore_patterns(".venv*", ".git", "node_modules"))
         if not _passes(tree, given.tests, given.timeout):
-            sys.exit("the tests fail without a change")
+            sys.exit(f"without a change the tests fail, or take more than {given.timeout:g} s")
         for file, index in itertools.takewhile(lambda _: time.monotonic() < end, sample):
             tried += 1
             source = file.read_text()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from glmserve.engine.kv_cache.manager import KvCacheManager
+from glmserve.engine.kv_cache.manager import AFTER_CHECKPOINT, MIN_CHECKPOINT, KvCacheManager, checkpoints
 from glmserve.engine.kv_cache.ops import Load
 
 CELLS = 300
@@ -35,3 +35,22 @@ def test_the_longest_of_several_offloaded_prefixes_is_loaded() -> None:
     assert match is not None
     assert match.length == len(PREFIX) - 1
     assert [op.key for op in cache.take_ops() if isinstance(op, Load)] == [longest]
+
+
+def test_the_states_of_a_prompt_are_kept_where_enough_tokens_lie_between_them() -> None:
+    end = 2 * MIN_CHECKPOINT + AFTER_CHECKPOINT
+    assert checkpoints(end, MIN_CHECKPOINT, 0) == (MIN_CHECKPOINT, 2 * MIN_CHECKPOINT)
+    assert checkpoints(end, MIN_CHECKPOINT - 1, 0) == (2 * MIN_CHECKPOINT,)
+    assert checkpoints(end, MIN_CHECKPOINT + 1, 0) == (MIN_CHECKPOINT + 1,)
+    assert checkpoints(end, MIN_CHECKPOINT, MIN_CHECKPOINT + 1) == ()
+
+
+def test_an_ended_sequence_frees_the_slot_of_a_shorter_prefix_that_it_covers() -> None:
+    cache = KvCacheManager(CELLS, 6, CELLS)
+    for tokens in (PREFIX[:50], PREFIX):
+        match = cache.match(tokens, len(tokens) - 1, to_come=len(tokens), reserved=0, running=0)
+        slot, shared = cache.allocate(tokens, len(tokens) - 1, match)
+        cache.extend(slot, tokens[shared:], end=len(tokens), drafted=False)
+        cache.keep(slot)
+    assert cache.lengths == {slot: len(PREFIX)}
+    cache.check_integrity(0)
