@@ -128,6 +128,8 @@ def build_registry(
     plans: Sequence[ModelPlan],
     tasks: Mapping[str, Task] = _NO_TASKS,
     make_engine: EngineFactory = local_engine,
+    *,
+    in_turn: bool = True,
 ) -> ModelRegistry:
     """Return the models; nothing is loaded yet.
 
@@ -136,6 +138,7 @@ def build_registry(
         plans: one for each model that this server runs itself.
         tasks: the stored prompts.
         make_engine: makes the engines of these models.
+        in_turn: whether one loads after the other, as on one machine; else one that does not load holds up none.
 
     Raises:
         AssemblyError: a prompt format is unknown or not said at all, or a name is there twice or not at all.
@@ -143,13 +146,13 @@ def build_registry(
     try:
         turn = asyncio.Lock()
         local = iter(plans)
-        models = [
-            served
-            for model in settings.models
-            for served in (
-                (_upstream(model),) if model.upstream else served_models(settings, next(local), turn, make_engine)
-            )
-        ]
+        models: list[NamedModel] = []
+        for model in settings.models:
+            if model.upstream:
+                models.append(_upstream(model))
+            else:
+                own = turn if in_turn else asyncio.Lock()
+                models += served_models(settings, next(local), own, make_engine)
         return ModelRegistry(models, settings.default_model, task_models(models, tasks.values()))
     except (ValueError, EngineUnavailable) as error:
         raise AssemblyError(str(error)) from None

@@ -76,17 +76,28 @@ class ApiDeployment:
     async def __init__(  # type: ignore[misc]  # Ray awaits it
         self, settings: Settings, engines: Sequence[DeploymentHandle]
     ) -> None:
-        """Find the files, which the tokenizers need, and put the application together."""
+        """Find the files, which the tokenizers need, put the application together, and wait for the models.
+
+        Requests come once this has ended, and in an update the older replica goes then. A model that none of the
+        engines has by then is waited for no longer: the others are answered.
+        """
         configure_logging(settings.log_level, settings.log_format, with_texts=settings.log_prompts)
         self._settings = settings
         self._engines = dict(zip(settings.local_models, engines, strict=True))
         plans = await asyncio.to_thread(plan_here, settings)
-        registry = build_registry(settings, plans.models, plans.tasks, self._engine)
-        self._app = make_app(registry, settings, plans.tasks)
+        self._registry = build_registry(settings, plans.models, plans.tasks, self._engine, in_turn=False)
+        self._app = make_app(self._registry, settings, plans.tasks)
+        patience = max((model.restart_wait for model in settings.local_models), default=0.0)
+        await asyncio.wait({self._registry.begin()}, timeout=patience)
 
     def _engine(self, config: EngineConfig, plan: ModelPlan) -> Engine:
         replicas = RayReplicas(self._engines[plan.settings], serve.get_replica_context().app_name)
         return ClusterEngine(replicas, config, self._settings.api_replicas)
+
+    async def end_answers(self) -> None:
+        """Give open requests the time that a server gives them when it stops, and then end them."""
+        await asyncio.sleep(self._settings.drain_seconds + self._settings.shutdown_seconds)
+        await self._registry.stop()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._app
@@ -104,7 +115,7 @@ def build(settings: Settings) -> Application:
         num_replicas=settings.api_replicas,
         max_ongoing_requests=settings.max_connections,
         ray_actor_options={"num_cpus": settings.api_cpus},
-        graceful_shutdown_timeout_s=settings.drain_seconds + settings.shutdown_seconds,
+        **_update(settings),
     )
     return api.bind(settings, engines)
 
@@ -128,12 +139,17 @@ def _engines(settings: Settings, model: ModelSettings, name: str) -> Application
             name=name,
             ray_actor_options=dict(_placement(settings, model)),
             request_router_config=RequestRouterConfig(request_router_class=TokenRouter),
-            graceful_shutdown_timeout_s=settings.request_timeout or 3600.0,
             health_check_period_s=5.0,
+            **_update(settings),
             **scaled.options,
         )
         .bind(without_keys(settings), model)
     )
+
+
+def _update(settings: Settings) -> Mapping[str, float]:
+    """Return how replicas are replaced: one after the other, the new one first, and the old one ends its requests."""
+    return {"max_surge_percent": 1, "graceful_shutdown_timeout_s": settings.request_timeout or 3600.0}
 
 
 def _placement(settings: Settings, model: ModelSettings) -> Mapping[str, float]:

@@ -1,5 +1,7 @@
 """Brings the application onto a cluster, for the command ``glmserve cluster``."""
 
+import logging
+
 import click
 import ray
 from ray import serve
@@ -8,6 +10,8 @@ from glmserve.bootstrap.prerequisites import check_prerequisites
 from glmserve.cluster.application import build
 from glmserve.config.schema import Settings
 from glmserve.observability.logging import configure_logging
+
+log = logging.getLogger(__name__)
 
 NAME = "glmserve"
 """Of the application."""
@@ -44,5 +48,9 @@ class Cluster:
             raise click.ClickException(str(error)) from None
 
     def delete(self) -> None:
-        """End the application."""
-        serve.delete(NAME)
+        """End the application. Its answers get the time that they get when a server stops."""
+        serve.get_app_handle(NAME).broadcast("end_answers")
+        try:
+            serve.delete(NAME)
+        except TimeoutError:
+            log.warning("the application has not ended yet; `serve status` shows it")

@@ -172,19 +172,21 @@ class ModelRegistry:
         return self._loading
 
     async def _start(self) -> None:
-        """Load the models, one after the other: loading is bound by the disk. A failure leaves the others.
+        """Load the models, each when its host has its turn. A failure leaves the others.
 
         Those that generate come last: the layers and the cache of such a model take what memory a GPU has left.
         """
         encoders = {model.host for model in self._models if isinstance(model, EmbeddingModel | RerankModel)}
-        for host in sorted(self.hosts, key=lambda host: host not in encoders):
-            try:
-                await host.start()
-            except EngineError as error:
-                # The reason stays in the host's status; the server keeps answering /health with it.
-                log.error("model %s cannot be served: %s", self._name_of(host), error)
-            except Exception:
-                log.exception("model %s cannot be served", self._name_of(host))
+        await asyncio.gather(*map(self._start_one, sorted(self.hosts, key=lambda host: host not in encoders)))
+
+    async def _start_one(self, host: ModelHost) -> None:
+        try:
+            await host.start()
+        except EngineError as error:
+            # The reason stays in the host's status; the server keeps answering /health with it.
+            log.error("model %s cannot be served: %s", self._name_of(host), error)
+        except Exception:
+            log.exception("model %s cannot be served", self._name_of(host))
 
     async def stop(self) -> None:
         """Stop all engines, and loading before: a load that ends by this is no failure to report."""

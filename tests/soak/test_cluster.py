@@ -157,7 +157,9 @@ def stream(deployed: Deployed, number: int, told: Stream) -> None:
         "temperature": 0, "ignore_eos": True, "stream": True,
     }  # fmt: skip
     with httpx.stream("POST", f"{deployed.url}/v1/chat/completions", json=body, timeout=600) as reply:
-        told.end = f"status {reply.status_code}"
+        told.end = "cut off"
+        if reply.status_code != 200:
+            told.end = f"status {reply.status_code}: {reply.read().decode()}"
         for line in reply.iter_lines():
             if line == "data: [DONE]":
                 told.end = "done"
