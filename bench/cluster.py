@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,9 +108,14 @@ def main() -> None:
         measure(urls, 1, given.tokens, given.concurrency)  # unmeasured
         answers = measure(urls, given.rounds, given.tokens, given.concurrency)
     for server, each in answers.items():
-        first = statistics.median(answer.first for answer in each) * 1e3
-        token = statistics.median(answer.each for answer in each) * 1e3
-        print(f"{server:8} first token {first:7.1f} ms, each further token {token:6.2f} ms")
+        first, token = (_spread(times) for times in zip(*((a.first, a.each) for a in each), strict=True))
+        print(f"{server:8} first token {first} ms, each further token {token} ms")
+
+
+def _spread(seconds: Sequence[float]) -> str:
+    """Return the median and the quartiles in milliseconds."""
+    low, middle, high = (1e3 * each for each in statistics.quantiles(seconds, n=4, method="inclusive"))
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 if __name__ == "__main__":

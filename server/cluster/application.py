@@ -95,7 +95,10 @@ class ApiDeployment:
         return ClusterEngine(replicas, config, self._settings.api_replicas)
 
     async def end_answers(self) -> None:
-        """Give open requests the time that a server gives them when it stops, and then end them."""
+        """Begin to end: open requests get the time that a server gives them when it stops."""
+        self._ending = asyncio.create_task(self._end_late())
+
+    async def _end_late(self) -> None:
         await asyncio.sleep(self._settings.drain_seconds + self._settings.shutdown_seconds)
         await self._registry.stop()
 

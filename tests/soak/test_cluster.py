@@ -239,19 +239,20 @@ def test_a_node_dies(deploy: Deploy) -> None:
 
 
 def test_scaling_and_an_update_lose_nothing(deploy: Deploy) -> None:
-    settings = {"replicas": "1-2", "parallel": 2, "scale_up_seconds": 2, "scale_down_seconds": 4}
+    settings = {"replicas": "1-2", "parallel": 2, "scale_up_seconds": 2, "scale_down_seconds": 4, "shutdown_seconds": 0}
     with deploy("4", **settings, speculation=False) as deployed:
         assert deployed.places == 2
         with callers(deployed, 6) as answers:
             wait(lambda: deployed.places == 4, "it does not scale up")
-        with callers(deployed, 1) as more:
+        with callers(deployed, 1) as fewer:
             wait(lambda: deployed.places == 2, "it does not scale down")
             wait(lambda: len(deployed.replicas) == 1, "the replica does not end")
+        with callers(deployed, 2) as more:
             deployed.tell("deploy parallel=3")
             wait(lambda: deployed.places == 3, "the update does not arrive")
             wait(lambda: deployed.lines.count("ready\n") == 2, "the update does not end")
-        assert set(answers) | set(more) == {"done"}, [end for end in (*answers, *more) if end != "done"]
-        print(f"{len(answers) + len(more)} answers while it scaled and was updated")
+        assert {*answers, *fewer, *more} == {"done"}, [end for end in (*answers, *fewer, *more) if end != "done"]
+        print(f"{len(answers)} answers while it scaled up, {len(fewer)} down, {len(more)} while it was updated")
 
 
 @contextlib.contextmanager
