@@ -1,6 +1,7 @@
 """Brings the application onto a cluster, for the command ``glmserve cluster``."""
 
 import logging
+import os
 
 import click
 import ray
@@ -15,6 +16,8 @@ log = logging.getLogger(__name__)
 
 NAME = "glmserve"
 """Of the application."""
+NICENESS = "RAY_worker_niceness"
+"""Variable with the niceness of the processes of a machine, which Ray reads where it is started."""
 
 
 class Cluster:
@@ -28,6 +31,7 @@ class Cluster:
         """
         configure_logging(settings.log_level, settings.log_format, with_texts=settings.log_prompts)
         self._settings = settings
+        os.environ.setdefault(NICENESS, "0")  # of a cluster that is started here; Ray's own is 15
         try:
             ray.init(address=address, namespace="serve", log_to_driver=True, ignore_reinit_error=True)
         except Exception as error:  # a plain one, where it could not be started

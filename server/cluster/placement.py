@@ -56,13 +56,13 @@ def as_placed(model: ModelSettings) -> ModelSettings:
     """Return the settings of the engine in a replica, which sees the processors and GPUs that the cluster gives it."""
     device, _ = parse_device(model.device)
     cores = math.floor(model.replica_cpus)
+    if device is Device.AUTO:  # it would take any GPU that it sees, which may be another replica's
+        device = Device.CUDA if model.replica_gpus else Device.CPU
     changes: dict[str, object] = {"device": device.value}
     if cores and not model.threads:
         changes["threads"] = cores
     if cores and not model.threads_batch:
         changes["threads_batch"] = cores
-    if model.replica_gpus and device is Device.AUTO:
-        changes["device"] = Device.CUDA.value
     return model.model_copy(update=changes)
 
 

@@ -9,7 +9,7 @@ import socket
 import sys
 
 os.environ.update(
-    RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0", RAY_raylet_start_wait_time_s="60",
+    RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0", RAY_raylet_start_wait_time_s="60",
     RAY_health_check_failure_threshold="3", RAY_health_check_period_ms="1000",
 )  # fmt: skip
 

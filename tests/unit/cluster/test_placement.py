@@ -62,6 +62,7 @@ def test_the_engine_uses_what_the_cluster_gives_it() -> None:
     # Ray numbers the devices of a replica from 0.
     assert (placed.device, placed.threads, placed.threads_batch) == ("cuda", 4, 4)
     assert as_placed(model(replica_gpus=1)).device == "cuda"
+    assert as_placed(model()).device == "cpu"
     assert as_placed(model(threads=3, replica_cpus=4)).threads == 3
 
 
