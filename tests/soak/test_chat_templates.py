@@ -96,20 +96,25 @@ def _ask(url: str, body: Mapping[str, object]) -> dict[str, object]:
 
 
 def test_ordinary_conversations_have_the_ids_of_llama_server(model: Path, peer: str) -> None:
-    form, tokenizer = template_format(file_template(open_header(model))), load_tokenizer(model)
+    file, tokenizer = file_template(open_header(model)), load_tokenizer(model)
+    form = template_format(file)
     form = form.with_options({"enable_thinking": True} if model.stem in THINK else {})
     form = form.with_options({"drop_thinking": False} if model.stem in KEEP else {})
-    numbers = random.Random(5)
+    numbers, compared = random.Random(5), 0
     for _ in range(COUNT):
         # llama.cpp's own Jinja trims blanks of ASCII alone; transformers and this server trim this one, too.
         given = ordinary_conversation(numbers)
         messages = [Message(one.role, one.content.replace("\u3000", " ")) for one in given]
         if model.stem in TRIMMED:
             messages = [Message(one.role, one.content.strip()) for one in messages]
+        if any(name in message.content for message in messages for name in file.specials if len(name) > 2):
+            continue  # such as <|"|>, which llama-server takes for Gemma's special token
         told = [{"role": message.role.value, "content": message.content} for message in messages]
         prompt = _ask(f"{peer}/apply-template", {"messages": told})["prompt"]
         theirs = _ask(f"{peer}/tokenize", {"content": prompt, "add_special": True, "parse_special": True})["tokens"]
         assert list(form.encode(messages, tokenizer)) == theirs, messages
+        compared += 1
+    assert compared >= COUNT * 0.99
 
 
 def test_no_hostile_conversation_has_a_special_token_but_the_templates_own(model: Path) -> None:
@@ -120,11 +125,11 @@ def test_no_hostile_conversation_has_a_special_token_but_the_templates_own(model
     numbers, compared = random.Random(17), 0
     for _ in range(COUNT):
         messages = hostile_conversation(numbers, names)
-        harmless = [Message(one.role, "x" if one.content.strip() else "") for one in messages]
+        harmless = [Message(one.role, "x" if one.content.strip() else one.content) for one in messages]
         expected, found = ([i for i in form.encode(m, tokenizer) if i in controls] for m in (harmless, messages))
         assert found == expected, messages
         compared += len(found)
-    assert compared > COUNT
+    assert compared >= COUNT  # RWKV has one in each prompt
 
 
 def _is_special(tokenizer: LlamaTokenizer, name: str) -> bool:

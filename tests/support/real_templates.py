@@ -10,7 +10,7 @@ from tests.support.llama_sources import llama_models, template, vocabulary, with
 _MARKER = re.compile(
     r"<[|｜][^\s<>|｜'\"{}]+[|｜]>|<\|[a-z_]+>|<[a-z_]+\|>|<(?:start|end)_of_turn>|\[gMASK\]|<sop>|<sep>|</?role>"
     r"|<seed:(?:bos|eos)>|<(?:begin|beginning|end)_of_(?:document|sentence)>|</?(?:assistant|user|system)>"
-    r"|\]~!?b\[|\]~b\]|\[e~\[|\[/?[A-Z_]{3,}\]"
+    r"|<SPECIAL_\d+>|\]~!?b\[|\]~b\]|\[e~\[|\[/?[A-Z_]{3,}\]"
 )
 _ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
 _INT32, _FLOAT, _CONTROL = 5, 6, 3
