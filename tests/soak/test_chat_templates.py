@@ -124,7 +124,9 @@ def test_no_hostile_conversation_has_a_special_token_but_the_templates_own(model
     names = [tokenizer.name(i) for i in sorted(controls)]
     numbers, compared = random.Random(17), 0
     for _ in range(COUNT):
-        messages = hostile_conversation(numbers, names)
+        given = hostile_conversation(numbers, names)
+        # Ministral 3 rejects an answer without any text.
+        messages = [one if one.content else Message(one.role, " ") for one in given]
         harmless = [Message(one.role, "x" if one.content.strip() else one.content) for one in messages]
         expected, found = ([i for i in form.encode(m, tokenizer) if i in controls] for m in (harmless, messages))
         assert found == expected, messages
