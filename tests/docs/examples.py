@@ -30,7 +30,7 @@ NOT_RUN_HERE = {
     "sudo": "changes the machine",
     "kubectl": "there is no cluster",
     "ray": "there is no cluster; tests/soak/test_cluster.py starts one",
-    "RAY_AUTH_MODE=token ray": "the same",
+    "RAY_AUTH_MODE=token RAY_worker_niceness=0 ray": "the same",
     "serve": "the same",
     "pip install 'glmserve[ray]'": "the same",
     "CMAKE_ARGS=": "compiles for minutes and needs the network; tests/soak/test_installs.py installs in each way",
