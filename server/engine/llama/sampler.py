@@ -108,8 +108,8 @@ class Sampler:
     def _most_likely(self, context: llama_cpp.llama_context_p, index: int) -> int:
         """The result of a greedy chain without a copy of the vocabulary: 0.4 ms for ChatGLM2's, 2 % of a fast step."""
         logits = logits_at(context, index, self._vocab_size)
-        if self._banned:
-            logits[self._stop_ids] = -np.inf
+        for stop in self._stop_ids if self._banned else ():  # an index of a list takes four times as long
+            logits[stop] = -np.inf
         return int(logits.argmax())
 
     def _sample_within(self, constraint: Constraint, context: llama_cpp.llama_context_p, index: int) -> SampledToken:

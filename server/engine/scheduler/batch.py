@@ -28,6 +28,11 @@ class BatchItem:
     token, and only where the item samples."""
 
     @property
+    def num_tokens(self) -> int:
+        """Tokens and drafts. Asked several times for each step, so nothing is put together for it."""
+        return len(self.tokens) + len(self.drafts)
+
+    @property
     def ids(self) -> tuple[int, ...]:
         """The tokens and drafts as the model's vocabulary has them."""
         salt, tokens = self.sequence.salt, self.tokens + self.drafts

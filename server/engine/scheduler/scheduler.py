@@ -196,7 +196,7 @@ class Scheduler:
         drafts = drafting.propose(decoding, spare, seconds) if drafting else {}
         items = [item_of(sequence, 1, drafts.get(sequence.request_id, ())) for sequence in decoding]
         items += self._prompt_turns.pieces(catching_up, room)
-        self._cache.make_room(sum(len(item.ids) for item in items))
+        self._cache.make_room(sum(item.num_tokens for item in items))
         for sequence in self._running.values() if self._cache.has_holes else ():
             sequence.disturbed = sequence.repeatable
         return Batch(self.take_ops(), admitted, tuple(items), preempted)
@@ -240,7 +240,7 @@ class Scheduler:
     def _enter(self, item: BatchItem, computed: tuple[int, ...]) -> None:
         """Account for computed tokens; rejected drafts are removed from the cells."""
         item.sequence.num_computed_tokens += len(computed)
-        end, drafted = item.start + len(computed), len(computed) < len(item.ids)
+        end, drafted = item.start + len(computed), len(computed) < item.num_tokens
         self._cache.extend(item.slot, item.sequence.keys(item.start, computed), end=end, drafted=drafted)
         if not item.sequence.pinned and end in (item.sequence.checkpoints or ()):
             self._cache.checkpoint(item.slot)

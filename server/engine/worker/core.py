@@ -345,7 +345,7 @@ class EngineCore:
         """Report the step's duration to the planners."""
         decoding = [item.sequence for item in batch.items if item.sequence.is_decoding]
         prompt = sum(len(item.tokens) for item in batch.items) - len(decoding)
-        self._pacer.observe(seconds, prompt, sum(len(item.ids) for item in batch.items) - prompt)
+        self._pacer.observe(seconds, prompt, sum(item.num_tokens for item in batch.items) - prompt)
         if self._speculation is None:
             return
         if not prompt:
