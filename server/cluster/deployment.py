@@ -6,6 +6,7 @@ import os
 import click
 import ray
 from ray import serve
+from ray.serve.exceptions import DeploymentUnavailableError
 
 from glmserve.bootstrap.prerequisites import check_prerequisites
 from glmserve.cluster.application import build
@@ -14,6 +15,7 @@ from glmserve.observability.logging import configure_logging
 
 log = logging.getLogger(__name__)
 
+_PATIENCE_S = 10.0
 NAME = "glmserve"
 """Of the application."""
 NICENESS = "RAY_worker_niceness"
@@ -53,7 +55,10 @@ class Cluster:
 
     def delete(self) -> None:
         """End the application. Its answers get the time that they get when a server stops."""
-        serve.get_app_handle(NAME).broadcast("end_answers")
+        try:  # nothing is sent before the results are asked for
+            serve.get_app_handle(NAME).broadcast("end_answers").results(timeout_s=_PATIENCE_S, return_exceptions=True)
+        except (DeploymentUnavailableError, TimeoutError) as error:
+            log.warning("the API could not be told to end its answers: %s", error)
         try:
             serve.delete(NAME)
         except TimeoutError:

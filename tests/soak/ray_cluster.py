@@ -1,7 +1,8 @@
 """A Ray cluster on this machine with the application on it, for test_cluster.py. Runs in an environment with Ray.
 
 Called with the cores of each node, separated by commas, and then settings as NAME=VALUE. It says "ready", obeys lines
-from standard input ("lose" kills the last node, "deploy NAME=VALUE …" deploys again), and ends with the input.
+from standard input ("lose" kills the last node, "deploy NAME=VALUE …" deploys again, "delete" ends the application),
+and ends with the input.
 """
 
 import os
@@ -52,24 +53,27 @@ def main() -> None:
     first, *others = map(int, cores.split(","))
     nodes, added = start(first, others)
     values = dict(pair.split("=", 1) for pair in given)
-    deploy(nodes.address, values)
+    cluster = deploy(nodes.address, values)
     for line in sys.stdin:
         if line.strip() == "lose":
             nodes.remove_node(added.pop(), allow_graceful=False)
+        elif line.strip() == "delete":
+            cluster.delete()
         else:
-            deploy(nodes.address, {**values, **dict(pair.split("=", 1) for pair in line.split()[1:])})
+            cluster = deploy(nodes.address, {**values, **dict(pair.split("=", 1) for pair in line.split()[1:])})
     serve.shutdown()
     ray.shutdown()
     nodes.shutdown()
 
 
-def deploy(address: str, values: dict[str, str]) -> None:
+def deploy(address: str, values: dict[str, str]) -> Cluster:
     settings = load_settings(values, environ={})
     cluster = Cluster(settings, address)
     # The nodes would share the port here, so that a lost one takes connections along.
     serve.start(proxy_location="HeadOnly", http_options={"host": settings.host, "port": settings.port})
     cluster.deploy()
     print("ready", flush=True)
+    return cluster
 
 
 if __name__ == "__main__":

@@ -150,10 +150,10 @@ class Stream:
     end: str = ""
 
 
-def stream(deployed: Deployed, number: int, told: Stream) -> None:
+def stream(deployed: Deployed, number: int, told: Stream, tokens: int = 150) -> None:
     """Ask for an answer and note what comes of it."""
     body = {
-        "model": MODEL, "messages": [{"role": "user", "content": f"{number}：你好"}], "max_tokens": 150,
+        "model": MODEL, "messages": [{"role": "user", "content": f"{number}：你好"}], "max_tokens": tokens,
         "temperature": 0, "ignore_eos": True, "stream": True,
     }  # fmt: skip
     with httpx.stream("POST", f"{deployed.url}/v1/chat/completions", json=body, timeout=600) as reply:
@@ -172,11 +172,11 @@ def stream(deployed: Deployed, number: int, told: Stream) -> None:
                 told.pieces += 1
 
 
-def streams(deployed: Deployed, then: Callable[[], object] = lambda: None) -> list[Stream]:
+def streams(deployed: Deployed, then: Callable[[], object] = lambda: None, tokens: int = 150) -> list[Stream]:
     """Return 16 answers at once; ``then`` is called in their middle."""
     each = [Stream() for _ in range(STREAMS)]
     with ThreadPoolExecutor(STREAMS) as pool:
-        asked = [pool.submit(stream, deployed, number, told) for number, told in enumerate(each)]
+        asked = [pool.submit(stream, deployed, number, told, tokens) for number, told in enumerate(each)]
         wait(lambda: sum(told.pieces > 10 for told in each) >= STREAMS * 3 // 4, "the answers do not begin")
         then()
         for one in asked:
@@ -236,6 +236,13 @@ def test_a_node_dies(deploy: Deploy) -> None:
         assert streams(deployed, lambda: deployed.tell("lose")) == undisturbed
         wait(lambda: deployed.places == 8, "the lost replica is still counted")
         assert deployed.post("/v1/completions", {"prompt": "你好", "max_tokens": 5}).status_code == 200
+
+
+def test_answers_of_an_application_that_ends_get_as_long_as_settings_say(deploy: Deploy) -> None:
+    with deploy("3", parallel=STREAMS, shutdown_seconds=1, speculation=False) as deployed:
+        ends = [told.end for told in streams(deployed, lambda: deployed.tell("delete"), tokens=3900)]
+    assert any("shutting down" in end for end in ends), ends
+    assert all("shutting down" in end or end == "done" for end in ends), ends
 
 
 def test_scaling_and_an_update_lose_nothing(deploy: Deploy) -> None:
