@@ -1,4 +1,4 @@
-"""What the other steps need: llama.cpp for the device, the machine's facts, and the models."""
+"""Set-up of the other steps: llama.cpp for the device, the facts of the machine, and the models."""
 
 import importlib.util
 import os
@@ -22,7 +22,7 @@ _LEAN = Path(__file__).parents[2] / "cmake" / "lean.cmake"
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What the command line says."""
+    """The options of the command line."""
 
     work: Path
     device: str
