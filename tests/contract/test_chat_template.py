@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import AsyncIterator
-from datetime import datetime, timezone
 from typing import Any
 
 import httpx
@@ -11,7 +10,7 @@ import pytest
 from glmserve.bootstrap.app import create_app
 from glmserve.chat.prompts.template.format import TemplateFormat
 from glmserve.chat.prompts.template.probe import find_traits
-from glmserve.chat.prompts.template.rendering import Template, TemplateSource
+from glmserve.chat.prompts.template.rendering import TemplateSource
 from glmserve.chat.renderer import TemplateRenderer
 from glmserve.model_pool.host import ModelHost
 from glmserve.model_pool.registry import ModelRegistry
@@ -20,6 +19,7 @@ from tests.support.api import connect
 from tests.support.message_events import check_message, gather, read_message_events
 from tests.support.response_events import check_order, create, events
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
+from tests.support.served_template import served_template
 
 pytestmark = pytest.mark.anyio
 
@@ -42,10 +42,7 @@ def engine() -> ScriptedEngine:
 
 @pytest.fixture
 async def http(engine: ScriptedEngine) -> AsyncIterator[httpx.AsyncClient]:
-    renderer = Template(SOURCE, lambda: datetime(2026, 1, 1, tzinfo=timezone.utc))
-    form = TemplateFormat(renderer, find_traits(renderer, SOURCE))
-    served = ServedModel(ModelCard("m", 0, prompt_format="template"), ModelHost(engine, ByteTokenizer), form)
-    async with connect(create_app(ModelRegistry([served]))) as client:
+    async with served_template(SOURCE, engine) as client:
         yield client
 
 

@@ -4,22 +4,15 @@ import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any
 
 import httpx
 import pytest
 
-from glmserve.bootstrap.app import create_app
-from glmserve.chat.prompts.template.format import TemplateFormat
-from glmserve.chat.prompts.template.probe import find_traits
-from glmserve.chat.prompts.template.rendering import Template, TemplateSource
-from glmserve.model_pool.host import ModelHost
-from glmserve.model_pool.registry import ModelRegistry
-from glmserve.model_pool.served_model import ModelCard, ServedModel
-from tests.support.api import connect
+from glmserve.chat.prompts.template.rendering import TemplateSource
 from tests.support.llama_sources import template
-from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
+from tests.support.scripted_engine import ScriptedEngine
+from tests.support.served_template import served_template
 
 pytestmark = pytest.mark.anyio
 
@@ -83,10 +76,7 @@ def engine(name: str) -> ScriptedEngine:
 async def http(name: str, engine: ScriptedEngine) -> AsyncIterator[httpx.AsyncClient]:
     text = template(name)
     source = TemplateSource(text, tuple(set(re.findall(r"<\|[^\s|<>]+\|>|<(?:start|end)_of_turn>", text))))
-    renderer = Template(source, lambda: datetime(2026, 1, 1, tzinfo=timezone.utc))
-    form = TemplateFormat(renderer, find_traits(renderer, source))
-    served = ServedModel(ModelCard("m", 0, prompt_format="template"), ModelHost(engine, ByteTokenizer), form)
-    async with connect(create_app(ModelRegistry([served]))) as client:
+    async with served_template(source, engine) as client:
         yield client
 
 
