@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Generic, TypeVar
 
 from glmserve.engine.params import SamplingParams
 
@@ -240,11 +241,14 @@ class Embedded:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class StepReport:
-    """Worker to parent: all outputs of one step, in one message."""
+OutputT_co = TypeVar("OutputT_co", bound=StepOutput | Embedded, covariant=True)
 
-    outputs: tuple[StepOutput | Embedded, ...]
+
+@dataclass(frozen=True, slots=True)
+class StepReport(Generic[OutputT_co]):
+    """Worker to parent: all outputs of one step, in one message. Each core has one type of output."""
+
+    outputs: tuple[OutputT_co, ...]
     stats: EngineStats | None = None
     """None where the last ones still tell enough: nothing came or ended, and they are a few steps old."""
 
@@ -264,7 +268,7 @@ class Logged:
 
 
 ToWorker = Submit | Embed | Abort | Pin | Shutdown
-FromWorker = SelfTesting | Ready | LoadFailed | StepReport | Logged
+FromWorker = SelfTesting | Ready | LoadFailed | StepReport[StepOutput | Embedded] | Logged
 
 
 def is_answer(output: StepOutput | Embedded) -> bool:

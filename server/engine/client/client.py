@@ -30,6 +30,7 @@ from glmserve.engine.interface import ANYBODY, Caller, EngineState, EngineStatus
 from glmserve.engine.messages import (
     Abort,
     Embed,
+    Embedded,
     EngineInfo,
     EngineStats,
     FromWorker,
@@ -311,7 +312,7 @@ class EngineClient:
         context = copy_context() if outcomes is None else outcomes.context
         context.run(logging.getLogger(line.logger).handle, record)
 
-    def _deliver(self, report: StepReport) -> None:
+    def _deliver(self, report: StepReport[StepOutput | Embedded]) -> None:
         self._watchdog.heard()
         self._stats = report.stats or self._stats
         for output in report.outputs:

@@ -83,7 +83,7 @@ class EmbeddingCore:
         """Drop a request, if it is still there."""
         self._jobs = deque(job for job in self._jobs if job.request.request_id != request_id)
 
-    def step(self) -> StepReport:
+    def step(self) -> StepReport[Embedded]:
         """Compute one batch."""
         batch = self._next_batch()
         self._steps += 1

@@ -199,7 +199,7 @@ class EngineCore:
         if self._scheduler.abort(request_id) or self._preparing.pop(request_id, None) is not None:
             self._backend.close_sampler(request_id)
 
-    def step(self) -> StepReport:
+    def step(self) -> StepReport[StepOutput]:
         """Compute one batch."""
         refused = self._add_prepared()
         batch = self._schedule()

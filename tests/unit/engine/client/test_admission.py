@@ -152,9 +152,12 @@ def test_what_was_not_taken_in_the_end_does_not_count_as_served() -> None:
         st.tuples(st.booleans(), st.integers(0, 30), st.sampled_from("abcd"), st.floats(0, 5)), max_size=80
     ),
 )
-def test_the_books_hold_whoever_comes_and_goes(bounds, events) -> None:
+def test_the_books_hold_whoever_comes_and_goes(
+    bounds: tuple[int, int], events: list[tuple[bool, int, str, float]]
+) -> None:
     running, waiting = bounds
-    door, inside, now = AdmissionController(running, waiting), {}, 0.0
+    door, now = AdmissionController(running, waiting), 0.0
+    inside: dict[int, str] = {}
     for enters, request_id, name, seconds in events:
         now += seconds
         if not enters:

@@ -21,8 +21,9 @@ def test_it_finds_what_the_gguf_package_finds(tiny_gguf: Path) -> None:
     for key, value in header.metadata.items():
         if not isinstance(value, tuple):
             assert value == reader.get_field(key).contents(), key
-    tokens = reader.get_field("tokenizer.ggml.tokens").contents()
-    assert [piece.decode() for piece in header.metadata["tokenizer.ggml.tokens"]] == tokens
+    tokens, pieces = reader.get_field("tokenizer.ggml.tokens").contents(), header.metadata["tokenizer.ggml.tokens"]
+    assert isinstance(pieces, tuple)
+    assert [piece.decode() for piece in pieces] == tokens
 
 
 @pytest.mark.parametrize(

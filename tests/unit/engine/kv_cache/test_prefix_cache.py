@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glmserve.engine.kv_cache.prefix_cache import PrefixCache, common_prefix
+from glmserve.engine.kv_cache.prefix_cache import Match, PrefixCache, common_prefix
 
 
 def _with(*prompts: list[int]) -> PrefixCache:
@@ -21,18 +21,24 @@ def _with(*prompts: list[int]) -> PrefixCache:
     return cache
 
 
+def _match(cache: PrefixCache, prompt: list[int], limit: int) -> Match:
+    match = cache.match(prompt, limit)
+    assert match is not None
+    return match
+
+
 def test_an_empty_cache_matches_nothing() -> None:
     assert PrefixCache().match([1, 2, 3], 3) is None
 
 
 def test_the_longest_cached_prefix_is_found_in_the_middle_of_a_segment() -> None:
     cache = _with([1, 2, 3, 4, 5])
-    match = cache.match([1, 2, 3, 9], 3)
+    match = _match(cache, [1, 2, 3, 9], 3)
     assert (match.slot, match.length) == (0, 3)
 
 
 def test_a_match_stops_at_its_limit_so_that_one_token_is_left_to_compute() -> None:
-    assert _with([1, 2, 3]).match([1, 2, 3], 2).length == 2
+    assert _match(_with([1, 2, 3]), [1, 2, 3], 2).length == 2
 
 
 def test_shared_cells_are_counted_once() -> None:
@@ -84,9 +90,9 @@ def test_pinned_cells_are_those_that_running_slots_pass_through() -> None:
 
 def test_a_match_says_how_many_of_its_cells_no_running_sequence_keeps() -> None:
     cache = _with([1, 2, 3, 4])
-    assert cache.match([1, 2, 3, 4], 4).unpinned == 4
+    assert _match(cache, [1, 2, 3, 4], 4).unpinned == 4
     cache.open(1, cache.match([1, 2, 9], 2))
-    assert cache.match([1, 2, 3, 4], 4).unpinned == 2
+    assert _match(cache, [1, 2, 3, 4], 4).unpinned == 2
 
 
 @given(st.lists(st.integers(0, 2), max_size=40), st.lists(st.integers(0, 2), max_size=40))

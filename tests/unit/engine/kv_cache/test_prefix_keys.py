@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 
 import pytest
@@ -72,7 +73,7 @@ def test_where_owners_are_apart_nobody_can_tell_whether_another_asked_anything(i
         probe = Probe(idle_cells, variant)
         if asked:
             probe.ask((*TEXT, *SECRET, 60, 61), ANN)
-        known, found = probes(lambda prompt, probe=probe: probe.ask(prompt, BOB))  # type: ignore[misc]
+        known, found = probes(partial(probe.ask, scope=BOB))
         assert known != SECRET
         figures.append([*found, probe.ask((*TEXT, *SECRET, 60, 61), BOB)])
     assert figures[0] == figures[1]

@@ -5,6 +5,7 @@ import resource
 import signal
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,11 @@ def test_any_changed_bit_shows_and_the_file_goes(files: PromptFiles, folder: Pat
     assert not path.exists()
 
 
+def _make_pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -86,14 +92,14 @@ def test_any_changed_bit_shows_and_the_file_goes(files: PromptFiles, folder: Pat
         lambda file: file.write_bytes(file.read_bytes()[:-1]),
         lambda file: file.write_bytes(file.read_bytes() + b"x"),
         lambda file: file.write_bytes(os.urandom(5000)),
-        lambda file: (file.unlink(), os.mkfifo(file)),
+        _make_pipe,
         lambda file: (file.unlink(), file.mkdir()),
         lambda file: (file.rename(file.with_suffix(".x")), file.symlink_to(file.with_suffix(".x"))),
         lambda file: file.unlink(),
     ],
     ids=["empty", "cut", "cut header", "cut state", "longer", "foreign", "pipe", "folder", "link", "gone"],
 )
-def test_a_spoiled_file_is_not_used(files: PromptFiles, folder: Path, spoil) -> None:
+def test_a_spoiled_file_is_not_used(files: PromptFiles, folder: Path, spoil: Callable[[Path], object]) -> None:
     saved = _write(files)
     spoil(folder / saved.name)
     assert files.describe(saved.name) is None or files.read(saved) is None

@@ -1,5 +1,7 @@
 """Which saved prompt another one starts from, and which are worth saving."""
 
+from itertools import chain
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -60,9 +62,11 @@ def test_nothing_is_found_with_another_secret_model_build_or_caller() -> None:
     prompts=st.lists(st.lists(st.sampled_from([LONG[:40], LONG[:70], LONG[3:9], LONG[:1]]), min_size=1, max_size=5)),
     asked=st.lists(st.sampled_from([LONG[:40], LONG[:70], LONG[3:9]]), max_size=6),
 )
-def test_a_match_is_never_longer_than_what_is_common_and_at_most_a_block_shorter(prompts, asked):
-    kept = [tokens for parts in prompts if len(tokens := sum(parts, ())) >= BLOCK]
-    prompt = sum(asked, ())
+def test_a_match_is_never_longer_than_what_is_common_and_at_most_a_block_shorter(
+    prompts: list[list[tuple[int, ...]]], asked: list[tuple[int, ...]]
+) -> None:
+    kept = [tokens for parts in prompts if len(tokens := tuple(chain(*parts))) >= BLOCK]
+    prompt = tuple(chain(*asked))
     best = max((common_prefix(tokens, prompt) for tokens in kept), default=0)
     match = index_of(*kept).match(hashes(prompt))
     if match is None:

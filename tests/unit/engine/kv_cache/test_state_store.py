@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,7 @@ def test_a_state_is_kept_for_its_owner_alone(folder: StateStore, tmp_path: Path)
     ],
     ids=["empty", "cut", "cut header", "longer", "changed", "foreign", "another's", "folder"],
 )
-def test_a_spoiled_file_is_not_used(folder: StateStore, tmp_path: Path, spoil) -> None:
+def test_a_spoiled_file_is_not_used(folder: StateStore, tmp_path: Path, spoil: Callable[[Path], object]) -> None:
     folder.write(KEY, STATE)
     spoil(_file(tmp_path))
     assert folder.load(KEY) is None
@@ -128,7 +129,9 @@ def test_what_was_used_longest_ago_makes_room(tmp_path: Path) -> None:
     assert [folder.load(key) is not None for key in keys] == [True, False, True, True]
 
 
-def test_a_state_that_is_too_large_is_not_kept_and_drives_nothing_out(tmp_path: Path, caplog) -> None:
+def test_a_state_that_is_too_large_is_not_kept_and_drives_nothing_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = StateStore(tmp_path / "prefixes", HEADER_BYTES + len(STATE))
     folder.write(KEY, STATE)
     folder.write(OTHER, STATE * 2)
@@ -158,7 +161,7 @@ def test_what_an_interrupted_write_left_is_cleared_after_a_while(folder: StateSt
     assert (abandoned.exists(), current.exists()) == (False, True)
 
 
-def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog) -> None:
+def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "prefixes").write_text("a file where the folder should be")
     folder = StateStore(tmp_path / "prefixes", 10**6)
     folder.write(KEY, STATE)
@@ -166,7 +169,9 @@ def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog) ->
     assert "could not be saved" in caplog.text
 
 
-def test_a_full_disk_is_a_warning_and_leaves_nothing_behind(folder: StateStore, tmp_path: Path, caplog) -> None:
+def test_a_full_disk_is_a_warning_and_leaves_nothing_behind(
+    folder: StateStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """A limit on the size of files fails a write as a full disk does: in the middle of it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -103,12 +103,15 @@ def test_the_cache_holds_every_slots_context_within_its_bytes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
-    [({"context_length": 40000}, "trained for 32768"), ({"cache_cells": 8000}, "smaller than one context of 8192")],
+    ("config", "says"),
+    [
+        (replace(CONFIG, context_length=40000), "trained for 32768"),
+        (replace(CONFIG, cache_cells=8000), "smaller than one context of 8192"),
+    ],
 )
-def test_a_context_that_cannot_be_is_refused_with_the_numbers(changes: dict[str, int], says: str) -> None:
+def test_a_context_that_cannot_be_is_refused_with_the_numbers(config: EngineConfig, says: str) -> None:
     with pytest.raises(ModelLoadError, match=says):
-        place(replace(CONFIG, **changes), SIX_B, CPU_ONLY)
+        place(config, SIX_B, CPU_ONLY)
 
 
 def test_the_real_build_names_its_version_and_at_least_a_cpu() -> None:

@@ -1,14 +1,17 @@
 """Log-probabilities out of logits."""
 
+import math
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from glmserve.engine.llama.sampler import score
 
 
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
+def _log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     exact = logits.astype(np.float64) - float(logits.max())
-    return exact - np.log(np.exp(exact).sum())
+    return exact - float(np.log(np.exp(exact).sum()))
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 30.0])
@@ -20,7 +23,7 @@ def test_scores_are_the_log_softmax_of_a_whole_vocabulary(scale: float) -> None:
     assert scored.logprob == pytest.approx(expected[77], abs=1e-4)
     assert [rival.logprob for rival in scored.top] == pytest.approx(np.sort(expected)[::-1][:20], abs=1e-4)
     assert all(rival.logprob == pytest.approx(expected[rival.token_id], abs=1e-4) for rival in scored.top)
-    assert sum(np.exp(rival.logprob) for rival in scored.top) <= 1 + 1e-9
+    assert sum(math.exp(rival.logprob or 0.0) for rival in scored.top) <= 1 + 1e-9
     assert (logits == before).all()
 
 

@@ -1,6 +1,7 @@
 """Sequences in the background have the turns that nobody else needs, and lose nothing by giving them up."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -153,8 +154,8 @@ class _Vectors(EmbeddingBackend):
     def __init__(self) -> None:
         self.batches: list[list[tuple[int, ...]]] = []
 
-    def embed(self, inputs: object) -> tuple[bytes, ...]:
-        self.batches.append(list(inputs))  # type: ignore[call-overload]
+    def embed(self, inputs: Sequence[tuple[int, ...]]) -> tuple[bytes, ...]:
+        self.batches.append(list(inputs))
         return tuple(b"" for _ in self.batches[-1])
 
     def self_test(self) -> None: ...

@@ -55,7 +55,9 @@ def _expected(variant: str, prompt: tuple[int, ...], max_tokens: int) -> list[in
     st.integers(130, 300),
     st.integers(1, 30),
 )
-def test_each_request_gets_what_its_variant_gives_it_alone(requests, cells, budget):
+def test_each_request_gets_what_its_variant_gives_it_alone(
+    requests: list[tuple[str, tuple[int, ...], int]], cells: int, budget: int
+) -> None:
     core, _ = _core(cells, budget=budget)
     outputs = _run(core, requests)
     for request_id, request in enumerate(requests):
@@ -91,6 +93,7 @@ def _lanes(backend: ScriptedBackend) -> list[list[int]]:
 def test_a_prompt_that_fits_only_without_its_prefix_is_refused() -> None:
     core, _ = _core()
     refused = core.submit(Submit(0, (1,) * 85, SamplingParams(max_tokens=1), "prefix"))
+    assert refused is not None
     assert refused.finish_reason is FinishReason.ERROR
     assert core.submit(Submit(1, (1,) * 85, SamplingParams(max_tokens=1))) is None
 

@@ -118,7 +118,8 @@ def test_a_sequence_waits_for_a_prefix_that_a_running_one_computes() -> None:
     follower = setup.add(1, prompt=90, own=False)
     setup.add(2)
     assert setup.admit() == ([0, 2], [])
-    assert follower.prefix_owner is owner
+    awaited = follower.prefix_owner
+    assert awaited is owner
     assert follower.bypass_count == 0, "it does not lack room"
     setup.compute(owner, 80)
     assert setup.admit() == ([1], [])

@@ -91,7 +91,9 @@ def test_the_first_ones_of_each_come_first() -> None:
     ends=st.lists(st.booleans(), min_size=60, max_size=60),
     dropped=st.sets(st.integers(0, 59)),
 )
-def test_between_two_who_wait_neither_gets_more_than_one_request_ahead(callers, costs, ends, dropped) -> None:
+def test_between_two_who_wait_neither_gets_more_than_one_request_ahead(
+    callers: str, costs: list[int], ends: list[bool], dropped: set[int]
+) -> None:
     queue = queue_of(callers)
     for number in dropped:
         found = queue.drop(number)
@@ -153,7 +155,7 @@ def test_short_requests_begin_before_one_for_which_there_is_no_room() -> None:
     core.step()
     submit(core, 1, "b", prompt=150)
     submit(core, 2, "c")
-    ends = []
+    ends: list[int] = []
     while core.has_work:
         ends += (output.request_id for output in core.step().outputs if output.finish_reason)
     assert ends == [2, 0, 1]

@@ -40,12 +40,20 @@ _PROMPT = st.lists(st.integers(1, 3), min_size=1, max_size=40).map(tuple)
     traits=st.sampled_from([EACH_TOKEN, CacheTraits(cuts=False), CacheTraits(cuts=False, undoes=False, copies=2)]),
     data=st.data(),
 )
-def test_every_request_ends_once_with_the_answer_it_gets_alone(*, requests, bounds, idle_cells, tile, traits, data):
+def test_every_request_ends_once_with_the_answer_it_gets_alone(
+    *,
+    requests: list[tuple[tuple[int, ...], int]],
+    bounds: tuple[int, int, int, int],
+    idle_cells: int,
+    tile: int,
+    traits: CacheTraits,
+    data: st.DataObject,
+) -> None:
     cells, parallel, spare_slots, budget = bounds
     backend = ScriptedBackend(cells, max(1, parallel + spare_slots), parallel, context_length=70, traits=traits)
     pacer = TokenBudgetPolicy(1e9, budget, tile)
     core = EngineCore(backend, pacer, clock=count().__next__, idle_cells=idle_cells)
-    aborted, outputs = set(), defaultdict(list)
+    aborted, outputs = set[int](), defaultdict[int, list[StepOutput]](list)
 
     def step() -> None:
         for output in core.step().outputs:
@@ -183,7 +191,9 @@ def test_a_long_prompt_is_not_starved_by_short_ones() -> None:
 @pytest.mark.parametrize("prompt", [(), tuple([1] * 128)])
 def test_a_prompt_that_can_never_run_is_refused_at_once(prompt: tuple[int, ...]) -> None:
     core = _core(ScriptedBackend(context_length=128))
-    assert _submit(core, 0, prompt, 1).finish_reason is FinishReason.ERROR
+    refused = _submit(core, 0, prompt, 1)
+    assert refused is not None
+    assert refused.finish_reason is FinishReason.ERROR
     assert not core.has_work
 
 
@@ -231,7 +241,7 @@ def _submit_constrained(core: EngineCore, request_id: int) -> None:
     assert core.submit(Submit(request_id, (1, 2), SamplingParams(max_tokens=5, grammar=_GRAMMAR))) is None
 
 
-def test_a_request_waits_for_its_grammar_while_others_go_on():
+def test_a_request_waits_for_its_grammar_while_others_go_on() -> None:
     backend = _Constrained()
     core = _core(backend)
     _submit_constrained(core, 1)
@@ -244,7 +254,7 @@ def test_a_request_waits_for_its_grammar_while_others_go_on():
     assert not core.is_preparing
 
 
-def test_a_grammar_that_fails_ends_its_request_and_an_aborted_one_never_starts():
+def test_a_grammar_that_fails_ends_its_request_and_an_aborted_one_never_starts() -> None:
     backend = _Constrained()
     core = _core(backend)
     _submit_constrained(core, 1)
@@ -257,7 +267,7 @@ def test_a_grammar_that_fails_ends_its_request_and_an_aborted_one_never_starts()
     assert "too large" in only.error
 
 
-def test_a_sequence_that_cannot_be_sampled_fails_alone_and_leaves_no_cells():
+def test_a_sequence_that_cannot_be_sampled_fails_alone_and_leaves_no_cells() -> None:
     backend = _Constrained()
     backend.broken.add(1)
     core = _core(backend)
@@ -269,7 +279,7 @@ def test_a_sequence_that_cannot_be_sampled_fails_alone_and_leaves_no_cells():
     assert not backend.samplers
 
 
-def test_a_final_token_ends_an_answer_whatever_it_was_told():
+def test_a_final_token_ends_an_answer_whatever_it_was_told() -> None:
     backend = _Constrained()
     backend.final.add(1)
     core = _core(backend)
@@ -278,7 +288,7 @@ def test_a_final_token_ends_an_answer_whatever_it_was_told():
     assert (len(output.token_ids), output.finish_reason) == (1, FinishReason.STOP)
 
 
-def test_a_scored_prompt_is_computed_anew_in_small_pieces_and_told_once():
+def test_a_scored_prompt_is_computed_anew_in_small_pieces_and_told_once() -> None:
     backend = ScriptedBackend(cells=600, context_length=300)
     core = _core(backend, budget=200)
     prompt = tuple(1 + i % 3 for i in range(150))

@@ -7,7 +7,7 @@ from multiprocessing.connection import Connection
 import pytest
 
 from glmserve.engine.child_process import Outgoing
-from glmserve.engine.messages import Shutdown, StepReport, Submit
+from glmserve.engine.messages import Shutdown, StepOutput, StepReport, Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import TokenBudgetPolicy
 from glmserve.engine.worker import main as worker
@@ -41,9 +41,9 @@ class Loop:
     def ask(self, request_id: int) -> None:
         self.connection.send(Submit(request_id, (5, 6, 7), SamplingParams(max_tokens=2)))
 
-    def report(self) -> StepReport:
+    def report(self) -> StepReport[StepOutput]:
         assert self.connection.poll(10), "it says nothing"
-        report = self.connection.recv()
+        report: object = self.connection.recv()
         assert isinstance(report, StepReport)
         return report
 
@@ -61,7 +61,7 @@ def test_books_are_checked_once_whenever_there_is_nothing_to_do() -> None:
     loop = Loop(ScriptedBackend())
     for turn in (1, 2):
         loop.ask(turn)
-        while (report := loop.report()).stats.checks < turn:
+        while (report := loop.report()).stats is None or report.stats.checks < turn:
             pass
         assert not report.outputs
         assert not loop.connection.poll(0.1), "it checks again what has not changed"

@@ -178,7 +178,9 @@ _NAMES = st.sampled_from(["", "lora", "prefix"])
     budget=st.integers(1, 30),
     kept=st.booleans(),
 )
-def test_pins_and_requests_in_any_order_end_with_right_answers_and_every_pin_in_the_cache(work, cells, budget, kept):
+def test_pins_and_requests_in_any_order_end_with_right_answers_and_every_pin_in_the_cache(
+    work: list[tuple[bool, str, tuple[int, ...], int, int]], cells: int, budget: int, kept: bool
+) -> None:
     states = _Memory() if kept else None
     for _ in range(2):  # the second time from what was saved
         core, backend = _core(states, cells=cells, budget=budget)
@@ -205,7 +207,8 @@ def test_pins_and_requests_in_any_order_end_with_right_answers_and_every_pin_in_
 
 
 def _expected(variant: LoadedVariant, prompt: tuple[int, ...], max_tokens: int) -> list[int]:
-    tokens, answer = list(variant.key(prompt)), []
+    tokens = list(variant.key(prompt))
+    answer: list[int] = []
     while len(answer) < max_tokens and (not answer or answer[-1]):
         answer.append(lone_run(tuple(tokens), 1)[0])
         tokens.append(answer[-1] + variant.salt)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from glmserve.engine.messages import EVERYBODY, PrefixScope, StepOutput, Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore
+from glmserve.engine.worker.prompt_disk import PromptDisk
 from tests.support.scripted_backend import ScriptedBackend, lone_run
 from tests.support.stepping import drain, tokens_of
 
@@ -35,6 +37,11 @@ class Engine:
             idle_cells=idle_cells,
         )
         self._ids = iter(range(1000))
+
+    @property
+    def disk(self) -> PromptDisk:
+        assert self.core._prompts is not None
+        return self.core._prompts
 
     def ask(
         self, prompt: tuple[int, ...], max_tokens: int = 5, variant: str = "", scope: PrefixScope = EVERYBODY
@@ -114,13 +121,13 @@ def test_each_caller_finds_its_own_prompts_alone(tmp_path: Path) -> None:
 def test_while_something_runs_only_offloaded_prompts_are_saved(tmp_path: Path) -> None:
     engine = Engine(tmp_path, cells=2000)
     engine.ask(PROMPT)
-    assert not engine.core._prompts.save(idle=False)
+    assert not engine.disk.save(idle=False)
     parking = Engine(tmp_path, idle_cells=0)
     parking.ask(PROMPT)
     parking.core.submit(Submit(500, (5,) * 70, SamplingParams(max_tokens=200)))
     while parking.core.has_work:
         parking.core.step()
-        parking.core._prompts.save(idle=False)
+        parking.disk.save(idle=False)
     wait_until(lambda: parking.core.stats.prompts_saved >= 1)
     assert len(list(tmp_path.glob(f"*{SUFFIX}"))) == 1
 
@@ -137,14 +144,14 @@ def test_of_a_long_conversation_one_file_stays(tmp_path: Path) -> None:
 
 def test_files_of_another_process_are_seen_after_a_while_and_a_removed_one_is_computed(tmp_path: Path) -> None:
     one, other = Engine(tmp_path), Engine(tmp_path)
-    wait_until(other.core._prompts._scanned.done)
+    wait_until(other.disk._scanned.done)
     one.ask(PROMPT)
     one.save_all()
     other.ask((9,) * 100)
     other.save_all()  # and looks round
     assert cached(other.ask((*PROMPT, 4))) >= len(PROMPT)
     third = Engine(tmp_path)
-    wait_until(third.core._prompts._scanned.done)
+    wait_until(third.disk._scanned.done)
     for file in tmp_path.glob(f"*{SUFFIX}"):
         file.unlink()
     outputs = third.ask((*PROMPT, 4), 9)
@@ -162,7 +169,9 @@ def test_a_damaged_file_is_computed_again(tmp_path: Path, caplog: pytest.LogCapt
     assert "is damaged" in caplog.text
 
 
-def test_a_folder_that_cannot_be_written_any_more_is_a_warning(tmp_path: Path, caplog) -> None:
+def test_a_folder_that_cannot_be_written_any_more_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     engine = Engine(tmp_path / "prompts")
     engine.ask(PROMPT)
     (tmp_path / "prompts" / "secret").unlink()
@@ -197,13 +206,16 @@ _OWNERS = st.sampled_from([EVERYBODY, PrefixScope("ann"), PrefixScope("bob")])
     idle_cells=st.sampled_from([0, 200, 1000]),
 )
 def test_whatever_is_saved_and_restored_every_answer_is_the_one_of_a_request_alone(
-    runs, cells, idle_cells, tmp_path_factory
-):
+    runs: list[list[tuple[list[tuple[int, ...]], int, PrefixScope, bool]]],
+    cells: int,
+    idle_cells: int,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     folder = tmp_path_factory.mktemp("prompts")
     for work in runs:
         engine = Engine(folder, cells=cells, idle_cells=idle_cells)
         for parts, max_tokens, scope, saves in work:
-            prompt = sum(parts, ())
+            prompt = tuple(chain(*parts))
             assert tokens_of(engine.ask(prompt, max_tokens, scope=scope)) == lone_run(prompt, max_tokens)
             if saves:
                 engine.save_all()
