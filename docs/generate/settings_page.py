@@ -8,9 +8,9 @@ from enum import Enum
 import click
 from pydantic.fields import FieldInfo
 
-from glmserve.config.chinese import MODEL_KEYS, SETTINGS, VARIANT_KEYS
+from glmserve.config.chinese import ADAPTER_KEYS, MODEL_KEYS, SETTINGS
 from glmserve.config.loader import flag_name, variable_name
-from glmserve.config.schema import FLAGS, OF_CLUSTER, SHARED, ModelSettings, Settings, VariantSettings
+from glmserve.config.schema import FLAGS, OF_CLUSTER, SHARED, AdapterSettings, ModelSettings, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +21,12 @@ class _Words:
     columns: str
     shared: str
     tables: str
-    variants: str
+    adapters: str
     table_columns: str
     one_of: str
     settings: Mapping[str, str]
     model_keys: Mapping[str, str]
-    variant_keys: Mapping[str, str]
+    adapter_keys: Mapping[str, str]
 
 
 def _described(fields: Mapping[str, FieldInfo]) -> Mapping[str, str]:
@@ -69,13 +69,13 @@ _TABLES = """
 examples.
 
 """
-_VARIANTS = """
+_ADAPTERS = """
 `[[models.variants]]`, one for each adapter of the model above it:
 
 """
 _ENGLISH = _Words(
-    _HEAD, _COLUMNS, _SHARED, _TABLES, _VARIANTS, "| key | what it sets |\n| --- | --- |\n", " One of {}.",
-    _described(Settings.model_fields), _described(ModelSettings.model_fields), _described(VariantSettings.model_fields),
+    _HEAD, _COLUMNS, _SHARED, _TABLES, _ADAPTERS, "| key | what it sets |\n| --- | --- |\n", " One of {}.",
+    _described(Settings.model_fields), _described(ModelSettings.model_fields), _described(AdapterSettings.model_fields),
 )  # fmt: skip
 _OWN_FLAGS = {
     "model": "MODEL",
@@ -126,7 +126,7 @@ _CHINESE = _Words(
     "可取 {}。",
     SETTINGS,
     MODEL_KEYS,
-    VARIANT_KEYS,
+    ADAPTER_KEYS,
 )
 
 
@@ -139,8 +139,8 @@ def settings_page(language: str = "en") -> str:
     return "".join(
         (
             words.head, words.columns, _rows(own, words), words.shared, words.columns, _rows(shared, words),
-            words.tables, words.table_columns, _keys(table, words.model_keys), words.variants, words.table_columns,
-            _keys(VariantSettings.model_fields, words.variant_keys),
+            words.tables, words.table_columns, _keys(table, words.model_keys), words.adapters, words.table_columns,
+            _keys(AdapterSettings.model_fields, words.adapter_keys),
         )
     )  # fmt: skip
 

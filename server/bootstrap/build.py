@@ -183,7 +183,7 @@ def load_fitting(path: Path, prompt_format: PromptFormat, name: str) -> LlamaTok
 def served_models(
     settings: Settings, plan: ModelPlan, turn: asyncio.Lock, make_engine: EngineFactory
 ) -> Iterator[NamedModel]:
-    """Yield the model and its variants, which share one engine.
+    """Yield the model and its adapters, which share one engine.
 
     Raises:
         AssemblyError: a setting does not fit the model.
@@ -207,10 +207,10 @@ def served_models(
         pins=partial(pins, plan.pinned, prompt_format),
     )
     yield ServedModel(card, host, prompt_format)
-    for variant in plan.settings.variants:
-        files = [plan.facts.path, *(file for file in (variant.lora, variant.prefix) if file)]
+    for adapter in plan.settings.variants:
+        files = [plan.facts.path, *(file for file in (adapter.lora, adapter.prefix) if file)]
         print_of = system_fingerprint(*files)
-        tuned = replace(card, name=variant.name, aliases=(), parent=card.name, fingerprint=print_of)
+        tuned = replace(card, name=adapter.name, aliases=(), parent=card.name, fingerprint=print_of)
         yield ServedModel(tuned, host, prompt_format)
 
 
@@ -239,9 +239,9 @@ def _upstream(model: ModelSettings) -> UpstreamModel:
 def _encoder(
     plan: ModelPlan, turn: asyncio.Lock, mode_dir: Path, make_engine: EngineFactory
 ) -> EmbeddingModel | RerankModel:
-    """Return an embedding model or a reranker. Raises AssemblyError where variants of it are asked for."""
+    """Return an embedding model or a reranker. Raises AssemblyError where adapters of it are asked for."""
     if plan.settings.variants:
-        raise AssemblyError(f"{plan.facts.path.name} is an embedding model or reranker, which cannot have variants")
+        raise AssemblyError(f"{plan.facts.path.name} is an embedding model or reranker, which cannot have adapters")
     name = plan.settings.name or plan.source.name
     card = ModelCard(name, int(time.time()), plan.settings.alias, prompt_format="")
     load = partial(load_encoder_tokenizer, plan.facts.path)

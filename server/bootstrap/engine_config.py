@@ -15,7 +15,7 @@ from glmserve.chat.prompts.formats import end_tokens
 from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tasks.task import Task, task_name
 from glmserve.config.schema import ModelSettings, Settings
-from glmserve.engine.config import EngineConfig, Variant, parse_device
+from glmserve.engine.config import Adapter, EngineConfig, parse_device
 from glmserve.engine.gguf.gguf_check import ModelFacts
 from glmserve.engine.gguf.prompt_format import TEMPLATE
 from glmserve.model_pool.prefixes import PinnedPrompt, task_prompt
@@ -127,7 +127,7 @@ def _computing(plan: ModelPlan) -> EngineConfig:
         restart_wait=settings.restart_wait,
         resume=settings.resume,
         max_restarts=settings.max_restarts,
-        variants=tuple(Variant(v.name, v.lora, v.prefix) for v in settings.variants),
+        adapters=tuple(Adapter(v.name, v.lora, v.prefix) for v in settings.variants),
         end_tokens=end_tokens(plan.prompt_format),
     )
 
@@ -151,27 +151,27 @@ _MESSAGES = TypeAdapter(list[_FileMessage])
 
 
 def pinned_prompts(model: ModelSettings) -> tuple[PinnedPrompt, ...]:
-    """Read the files that ``model`` and its variants pin.
+    """Read the files that ``model`` and its adapters pin.
 
     Raises:
         PinnedFileError: one cannot be read or holds something else.
     """
-    owners = [("", model.pin), *((variant.name, variant.pin) for variant in model.variants)]
+    owners = [("", model.pin), *((adapter.name, adapter.pin) for adapter in model.variants)]
     return tuple(PinnedPrompt(_read(Path(file)), name) for name, files in owners for file in files)
 
 
 def pinned_tasks(
     model: ModelSettings, name: str, tasks: Iterable[Task], named: Collection[str]
 ) -> Iterator[PinnedPrompt]:
-    """Yield the prefixes of tasks for ``model``, called ``name``, and for its variants.
+    """Yield the prefixes of tasks for ``model``, called ``name``, and for its adapters.
 
     Those among ``named`` (each as ``TASK``, of the model as it is, or as ``MODEL:TASK``) are pinned when the model
     loads; the others were on their first use, so that their state is looked for.
     """
     for task in tasks:
-        for variant in ("", *(variant.name for variant in model.variants)):
-            at_load = task_name(variant or name, task.id) in named or (not variant and task.id in named)
-            yield replace(task_prompt(task, variant), if_saved=not at_load)
+        for adapter in ("", *(adapter.name for adapter in model.variants)):
+            at_load = task_name(adapter or name, task.id) in named or (not adapter and task.id in named)
+            yield replace(task_prompt(task, adapter), if_saved=not at_load)
 
 
 def _read(file: Path) -> tuple[Message, ...]:

@@ -16,8 +16,8 @@ from glmserve.config.values import Quant
 from glmserve.convert.checkpoint.config import find_checkpoint, is_checkpoint, model_name
 from glmserve.convert.errors import OutputBusyError, OutputError, UnsupportedModelError
 from glmserve.convert.quantize.recipes import QuantType
+from glmserve.engine.gguf.adapter_check import check_adapter, check_prefix
 from glmserve.engine.gguf.gguf_check import ModelFacts, check_gguf
-from glmserve.engine.gguf.variant_check import check_adapter, check_prefix
 from glmserve.models.catalog import EMBEDDED, CatalogEntry, find, why_not
 
 if TYPE_CHECKING:
@@ -214,30 +214,30 @@ def _digest(parts: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
 
 
-def check_variants(model: ModelSettings) -> None:
+def check_adapters(model: ModelSettings) -> None:
     """Look for the files of the adapters, before anything large is read.
 
     Raises:
         UnknownModelError: one is not there.
     """
-    for variant in model.variants:
-        for file in filter(None, (variant.lora, variant.prefix)):
+    for adapter in model.variants:
+        for file in filter(None, (adapter.lora, adapter.prefix)):
             if file.is_dir():
                 raise UnknownModelError(f"{file} is a folder; convert it first: glmserve convert {file} -o FILE.gguf")
             if not file.is_file():
-                raise UnknownModelError(f"{file}: no such file; the variant {variant.name} needs it")
+                raise UnknownModelError(f"{file}: no such file; the adapter {adapter.name} needs it")
 
 
 def check_model(model: ModelSettings, source: ModelSource) -> ModelFacts:
-    """Check the file of a model and its variants, as the engine does before it loads them.
+    """Check the file of a model and its adapters, as the engine does before it loads them.
 
     Raises:
         ModelLoadError: one of them cannot be served; the message says why.
     """
     facts = check_gguf(source.gguf)
-    for variant in model.variants:
-        if variant.lora:
-            check_adapter(variant.lora, facts)
-        if variant.prefix:
-            check_prefix(variant.prefix, facts)
+    for adapter in model.variants:
+        if adapter.lora:
+            check_adapter(adapter.lora, facts)
+        if adapter.prefix:
+            check_prefix(adapter.prefix, facts)
     return facts

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from glmserve.bootstrap.engine_config import ModelPlan, pinned_prompts, pinned_tasks
-from glmserve.bootstrap.model_source import ModelSource, check_model, check_variants, find_source
+from glmserve.bootstrap.model_source import ModelSource, check_adapters, check_model, find_source
 from glmserve.chat.tasks.loader import load_tasks
 from glmserve.chat.tasks.task import Task, task_name
 from glmserve.config.schema import ModelSettings, Settings
@@ -26,7 +26,7 @@ class Plans:
 def find_sources(settings: Settings) -> tuple[ModelSource, ...]:
     """Find the file of each model that this server runs itself. Raises UnknownModelError."""
     for model in settings.local_models:
-        check_variants(model)
+        check_adapters(model)
     return tuple(find_source(model.model, model.quant, settings.cache_dir) for model in settings.local_models)
 
 
@@ -84,5 +84,5 @@ def check_pinned_tasks(settings: Settings, sources: Sequence[ModelSource], tasks
 
 
 def own_names(model: ModelSettings, source: ModelSource) -> tuple[str, ...]:
-    """Return the names that a model and its variants have in requests, beside aliases."""
-    return (model.name or source.name, *(variant.name for variant in model.variants))
+    """Return the names that a model and its adapters have in requests, beside aliases."""
+    return (model.name or source.name, *(adapter.name for adapter in model.variants))

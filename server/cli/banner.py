@@ -62,7 +62,7 @@ def announced(model: NamedModel) -> Announced:
     else:
         note = say("cannot be served: {reason}", reason=told(status.reason))
     if card.parent:
-        note = f"{note} ({say('a variant of {parent}', parent=card.parent)})"
+        note = f"{note} ({say('an adapter of {parent}', parent=card.parent)})"
     return Announced(card.name, card.prompt_format, note, ranks)
 
 

@@ -14,9 +14,9 @@ from glmserve.bootstrap.engine_config import MODE_FOLDER, ModelPlan, engine_conf
 from glmserve.bootstrap.model_source import (
     ModelSource,
     UnknownModelError,
+    check_adapters,
     check_folder,
     check_model,
-    check_variants,
     find_source,
 )
 from glmserve.bootstrap.plans import AssemblyError
@@ -177,7 +177,7 @@ def _look_at(model: ModelSettings, cache_dir: Path) -> tuple[ModelPlan | None, D
     if model.upstream:
         return None, DoctorModel(model.public_name, state=f"runs on {model.upstream}; /health tells whether it answers")
     try:
-        check_variants(model)
+        check_adapters(model)
         source = find_source(model.model, model.quant, cache_dir)
     except UnknownModelError as error:
         return None, DoctorModel(model.name or model.model, state=str(error), usable=False)

@@ -19,7 +19,7 @@ import click
 from glmserve.bootstrap.build import build_registry
 from glmserve.bootstrap.engine_config import PinnedFileError
 from glmserve.bootstrap.listener import AddressError, base_url, bind, is_public, lan_url
-from glmserve.bootstrap.model_source import ModelSource, UnknownModelError, check_variants, find_source
+from glmserve.bootstrap.model_source import ModelSource, UnknownModelError, check_adapters, find_source
 from glmserve.bootstrap.plans import AssemblyError, plan_models
 from glmserve.bootstrap.prerequisites import check_prerequisites
 from glmserve.chat.tasks.loader import TaskFileError
@@ -191,10 +191,10 @@ def locate(model: ModelSettings, cache_dir: Path) -> ModelSource:
     """Resolve MODEL.
 
     Raises:
-        UsageProblem: nothing, or a file of its variants is missing.
+        UsageProblem: nothing, or a file of its adapters is missing.
     """
     try:
-        check_variants(model)
+        check_adapters(model)
         return find_source(model.model, model.quant, cache_dir)
     except UnknownModelError as error:
         raise UsageProblem(str(error)) from None

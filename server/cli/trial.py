@@ -63,7 +63,7 @@ def try_reading(plan: ModelPlan) -> tuple[ParagraphScore, ...]:
 
 def self_test(config: EngineConfig) -> str:
     """Load a model and have the engine's self-test check its outputs; return the fault, empty where there is none."""
-    small = replace(config, parallel=1, context_length=_TEST_CONTEXT, cache_cells=2 * _TEST_CONTEXT, variants=())
+    small = replace(config, parallel=1, context_length=_TEST_CONTEXT, cache_cells=2 * _TEST_CONTEXT, adapters=())
     try:
         return _apart(_self_test, small)
     except TrialFault as fault:

@@ -40,15 +40,15 @@ def _absolute(settings: Settings) -> Settings:
     """Return the settings with paths that mean the same in every process, in any folder."""
 
     def here(model: ModelSettings) -> ModelSettings:
-        variants = tuple(
-            variant.model_copy(
+        adapters = tuple(
+            adapter.model_copy(
                 update={
-                    "lora": variant.lora and variant.lora.expanduser().absolute(),
-                    "prefix": variant.prefix and variant.prefix.expanduser().absolute(),
-                    "pin": tuple(map(_path, variant.pin)),
+                    "lora": adapter.lora and adapter.lora.expanduser().absolute(),
+                    "prefix": adapter.prefix and adapter.prefix.expanduser().absolute(),
+                    "pin": tuple(map(_path, adapter.pin)),
                 }
             )
-            for variant in model.variants
+            for adapter in model.variants
         )
         key = model.upstream_key_file and model.upstream_key_file.expanduser().absolute()
         named = {
@@ -56,7 +56,7 @@ def _absolute(settings: Settings) -> Settings:
             "chat_template": _path(model.chat_template),
             "upstream_key_file": key,
         }
-        return model.model_copy(update={**named, "pin": tuple(map(_path, model.pin)), "variants": variants})
+        return model.model_copy(update={**named, "pin": tuple(map(_path, model.pin)), "variants": adapters})
 
     paths = ("cache_dir", "batch_dir", "prompts", "api_key_file")
     given = {name: path.expanduser().absolute() for name in paths if (path := getattr(settings, name)) is not None}

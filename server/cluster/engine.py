@@ -115,16 +115,16 @@ class ClusterEngine:
         await self._life.wait_ready(timeout)
 
     async def submit(
-        self, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str = "", caller: Caller = ANYBODY
+        self, prompt_ids: tuple[int, ...], params: SamplingParams, adapter: str = "", caller: Caller = ANYBODY
     ) -> AsyncGenerator[StepOutput, None]:
         """Queue a sequence; see ``Engine.submit``."""
         with self._requests.let_in(caller) as request_id:
             if params.grammar is not None:
                 await self.check_grammar(params.grammar, caller)
             await self._wait_for_replica()
-            check_fit(self.info, prompt_ids, params, variant)
+            check_fit(self.info, prompt_ids, params, adapter)
             request = Submit(
-                request_id, prompt_ids, params, variant, caller.id, caller.scope, background=caller.background
+                request_id, prompt_ids, params, adapter, caller.id, caller.scope, background=caller.background
             )
             outcomes = self._requests.enter(request, self._send)
         return OutputStream(outcomes)

@@ -58,4 +58,4 @@ class ReplicaChoice:
 def _key(ask: Ask | None) -> PromptKey:
     if ask is None or not isinstance(ask.request, Submit):
         return PromptKey(())
-    return PromptKey(ask.request.prompt_ids, ask.request.variant, ask.request.scope)
+    return PromptKey(ask.request.prompt_ids, ask.request.adapter, ask.request.scope)

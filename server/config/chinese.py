@@ -109,7 +109,7 @@ MODEL_KEYS: Mapping[str, str] = MappingProxyType(
         "upstream_timeout": "那个服务最多可以多少秒不发任何数据。",
     }
 )
-VARIANT_KEYS: Mapping[str, str] = MappingProxyType(
+ADAPTER_KEYS: Mapping[str, str] = MappingProxyType(
     {
         "name": "适配器在请求里的名字。",
         "lora": "这个模型的 LoRA 适配器的 GGUF 文件。",

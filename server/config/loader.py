@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from glmserve.config.schema import FLAGS, OF_ONE_MODEL, SHARED, ModelSettings, Settings, VariantSettings
+from glmserve.config.schema import FLAGS, OF_ONE_MODEL, SHARED, AdapterSettings, ModelSettings, Settings
 from glmserve.config.values import MUST_SAY_SOMETHING, empty_ones
 
 Table = Mapping[str, object]
@@ -71,27 +71,27 @@ def _with_own(values: Mapping[str, object], tables: Sequence[Table]) -> Sequence
             f"this setting is for a single model, and {len(tables)} are served; set it in their [[models]] tables",
         )
     own = {key.removeprefix("model_"): values[key] for key in ("model_name", "alias", "pin") if key in given}
-    variants = _variants(_names(values.get("lora")), _names(values.get("prefix")))
+    adapters = _adapters(_names(values.get("lora")), _names(values.get("prefix")))
     table = {**own, **tables[0]}
     declared = table.get("variants", [])
-    if variants:
-        table["variants"] = [*declared, *variants] if isinstance(declared, list) else declared
+    if adapters:
+        table["variants"] = [*declared, *adapters] if isinstance(declared, list) else declared
     return [table]
 
 
-def _variants(lora: Sequence[str], prefix: Sequence[str]) -> list[dict[str, object]]:
-    """Return a variant for each name in the ``NAME=FILE`` of both; a file alone is named after itself."""
-    variants: dict[str, dict[str, object]] = {}
+def _adapters(lora: Sequence[str], prefix: Sequence[str]) -> list[dict[str, object]]:
+    """Return an adapter for each name in the ``NAME=FILE`` of both; a file alone is named after itself."""
+    adapters: dict[str, dict[str, object]] = {}
     for kind, pairs in (("lora", lora), ("prefix", prefix)):
         for pair in pairs:
             name, equals, file = pair.partition("=")
             if not equals:
                 name, file = Path(pair).stem, pair
-            variant = variants.setdefault(name, {"name": name})
-            if kind in variant or not (name and file):
+            adapter = adapters.setdefault(name, {"name": name})
+            if kind in adapter or not (name and file):
                 raise TableError(kind, f"must be NAME=FILE with a name of its own, not {pair!r}")
-            variant[kind] = file
-    return list(variants.values())
+            adapter[kind] = file
+    return list(adapters.values())
 
 
 if sys.version_info >= (3, 11):
@@ -281,7 +281,7 @@ def _explain_one(problem: ErrorDetails, layers: tuple[_Layer, ...]) -> str:
 
 
 def _explain_table(problem: ErrorDetails, layers: tuple[_Layer, ...]) -> str:
-    """Return the line for a key of a table, or for one of the variants that ``--lora`` and ``--prefix`` make."""
+    """Return the line for a key of a table, or for one of the adapters that ``--lora`` and ``--prefix`` make."""
     *table, key = problem["loc"]
 
     def spell(name: int | str) -> str:
@@ -290,8 +290,8 @@ def _explain_table(problem: ErrorDetails, layers: tuple[_Layer, ...]) -> str:
 
     if problem["type"] != "extra_forbidden":
         return f"{spell(key)}: {problem['msg']}, not {problem['input']!r}"
-    kind: type[BaseModel] = VariantSettings if "variants" in table else ModelSettings
-    what = "variant" if "variants" in table else "model"
+    kind: type[BaseModel] = AdapterSettings if "variants" in table else ModelSettings
+    what = "adapter" if "variants" in table else "model"
     return f"{spell(key)} is not a setting of a {what}{_suggest(str(key), kind.model_fields, spell)}"
 
 

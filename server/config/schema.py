@@ -33,18 +33,18 @@ class _Checked(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class VariantSettings(_Checked):
+class AdapterSettings(_Checked):
     """One ``[[models.variants]]`` table: an adapter, served under a separate name from the same weights."""
 
-    name: str = Field(min_length=1, description="Model name of the variant in requests.")
+    name: str = Field(min_length=1, description="Model name of the adapter in requests.")
     lora: Path | None = Field(None, description="GGUF file of a LoRA adapter for this model.")
     prefix: Path | None = Field(None, description="GGUF file of a P-Tuning v2 prefix for this model.")
-    pin: Names = Field((), description="Files with texts to pin in the variant's prefix cache, as --pin.")
+    pin: Names = Field((), description="Files with texts to pin in the adapter's prefix cache, as --pin.")
 
     @model_validator(mode="after")
-    def _tuned(self) -> "VariantSettings":
+    def _tuned(self) -> "AdapterSettings":
         if self.lora is None and self.prefix is None:
-            raise ValueError("a variant needs lora or prefix")
+            raise ValueError("an adapter needs lora or prefix")
         return self
 
 
@@ -160,9 +160,7 @@ class ModelSettings(ModelDefaults):
     name: str = Field("", description="Model name in requests; empty takes the model's own.")
     alias: Names = Field((), description="More names for the model in requests, such as gpt-3.5-turbo.")
     pin: Names = Field((), description="Files with texts to pin in the model's prefix cache, as --pin.")
-    variants: tuple[VariantSettings, ...] = Field(
-        (), description="Variants with an adapter: tables [[models.variants]]."
-    )
+    variants: tuple[AdapterSettings, ...] = Field((), description="Adapters: tables [[models.variants]].")
     upstream: Annotated[str, AfterValidator(check_upstream)] = Field(
         "", description="Address of a server that runs the model, such as http://10.0.0.7:8000/v1; no file is loaded."
     )

@@ -111,11 +111,11 @@ class KvType(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Variant:
+class Adapter:
     """An adapter, which shares the model's weights: a LoRA, a P-Tuning prefix, or both."""
 
     name: str
-    adapter: Path | None = None
+    lora: Path | None = None
     prefix: Path | None = None
 
 
@@ -166,7 +166,7 @@ class EngineConfig:
     compute_mode: ComputeMode = ComputeMode.STANDARD
     mode_dir: Path | None = None
     """Where it is remembered which modes work on this machine, and which is the fastest; nowhere where it is None."""
-    variants: tuple[Variant, ...] = ()
+    adapters: tuple[Adapter, ...] = ()
     end_tokens: tuple[str, ...] = ()
     """Names of special tokens that end an answer in addition to llama.cpp's own; absent ones do not matter."""
     pinned_cells: int = 0

@@ -47,14 +47,14 @@ def _identify(path: Path, *, with_time: bool) -> str:
     return digest.hexdigest()
 
 
-def identify_variants(config: EngineConfig) -> Mapping[str, str]:
-    """Return an identity for each variant, and for the model as it is under the empty name. Raises OSError."""
+def identify_adapters(config: EngineConfig) -> Mapping[str, str]:
+    """Return an identity for each adapter, and for the model as it is under the empty name. Raises OSError."""
     model = identify_file(config.model_path)
     tuned = {
-        variant.name: " ".join(
-            [model, *(identify_file(file) if file else "-" for file in (variant.adapter, variant.prefix))]
+        adapter.name: " ".join(
+            [model, *(identify_file(file) if file else "-" for file in (adapter.lora, adapter.prefix))]
         )
-        for variant in config.variants
+        for adapter in config.adapters
     }
     return {"": model, **tuned}
 

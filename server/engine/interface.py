@@ -80,7 +80,7 @@ class Engine(Protocol):
         """Wait until READY, at most ``timeout`` seconds. Raises EngineUnavailable or ModelLoadError."""
 
     async def submit(
-        self, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str = "", caller: Caller = ANYBODY
+        self, prompt_ids: tuple[int, ...], params: SamplingParams, adapter: str = "", caller: Caller = ANYBODY
     ) -> AsyncGenerator[StepOutput, None]:
         """Queue a sequence and return the stream of its outputs; closing the stream aborts the sequence.
 

@@ -46,8 +46,8 @@ class Submit:
     request_id: int
     prompt_ids: tuple[int, ...]
     params: SamplingParams
-    variant: str = ""
-    """Name of the tuned variant; empty for the model as it is."""
+    adapter: str = ""
+    """Name of the adapter; empty for the model as it is."""
     caller: str = ""
     """Callers take turns."""
     scope: PrefixScope = EVERYBODY
@@ -69,7 +69,7 @@ class Pin:
     """Parent to worker: keep this beginning of prompts in the cache for ever."""
 
     prompt_ids: tuple[int, ...]
-    variant: str = ""
+    adapter: str = ""
     if_saved: bool = False
     """Only where its state lies on the disk: it was pinned once before."""
 
@@ -105,7 +105,7 @@ class EngineInfo:
     """In words, such as "CPU, 2 threads"."""
     load_seconds: float
     prefix_tokens: Mapping[str, int] = field(default_factory=dict)
-    """How much of the context the tuned prefix of each variant takes."""
+    """How much of the context the P-Tuning prefix of each adapter takes."""
     max_waiting: int = 64
     """Requests that may wait beside the running ones."""
     embedding_size: int = 0
@@ -154,7 +154,7 @@ class EngineStats:
     cells_running: int = 0
     """Cells that running sequences hold or have reserved, and cells of pinned prefixes."""
     cells_held: int = 0
-    """Tokens of pinned prefixes and tuned prefixes, including prefixes still to be computed."""
+    """Tokens of pinned prefixes and P-Tuning prefixes, including prefixes still to be computed."""
     pins_restored: int = 0
     """Pinned prefixes whose state was read from the disk."""
     pins_computed: int = 0

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from glmserve.engine.kv_cache.ops import CacheOp, CacheSnapshot, CacheTraits
-from glmserve.engine.kv_cache.prefix_keys import LoadedVariant
+from glmserve.engine.kv_cache.prefix_keys import LoadedAdapter
 from glmserve.engine.messages import EngineInfo, SampledToken
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import BatchItem
@@ -69,17 +69,17 @@ class ModelRunner(Protocol):
         """End-of-generation tokens."""
 
     @property
-    def variants(self) -> Mapping[str, LoadedVariant]:
+    def adapters(self) -> Mapping[str, LoadedAdapter]:
         """Adapters by name."""
 
     def self_test(self) -> None:
         """Compute a few tokens and compare; nothing is kept of it. Raises SelfTestFailed."""
 
-    def load_prefix(self, variant: str, slot: int) -> None:
-        """Put the tuned prefix of ``variant`` into the empty ``slot``."""
+    def load_prefix(self, adapter: str, slot: int) -> None:
+        """Put the P-Tuning prefix of ``adapter`` into the empty ``slot``."""
 
-    def state_fingerprint(self, variant: str) -> str:
-        """Return text that differs wherever a sequence state of ``variant`` would not fit or not be the same."""
+    def state_fingerprint(self, adapter: str) -> str:
+        """Return text that differs wherever a sequence state of ``adapter`` would not fit or not be the same."""
 
     def read_state(self, slot: int) -> bytearray:
         """Return the state of all cells of ``slot``."""

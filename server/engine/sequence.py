@@ -28,14 +28,14 @@ class Sequence:
 
     request_id: int
     prompt_ids: tuple[int, ...]
-    """As the variant has them: see ``salt`` and ``num_prefix_tokens``."""
+    """As the adapter has them: see ``salt`` and ``num_prefix_tokens``."""
     params: SamplingParams
     max_tokens: int
     """Limit of the answer: from the request, cut to the room in the context."""
     salt: int = 0
     """Added to every token id, as cells computed with an adapter are useless without it."""
     num_prefix_tokens: int = 0
-    """How many of the prompt's tokens stand for a tuned prefix; they are negative and always cached."""
+    """How many of the prompt's tokens stand for a P-Tuning prefix; they are negative and always cached."""
     caller: str = ""
     """Who asked for it: callers take turns."""
     num_answered_tokens: int = 0

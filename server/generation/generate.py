@@ -170,7 +170,7 @@ async def _open(
     """Have one answer written, by the engine or by the upstream. Raises as ``generate`` does, or UpstreamError."""
     if request.remote is None:
         caller = _caller(request, context)
-        stream = await model.host.engine.submit(request.prompt_ids, request.params, model.variant, caller)
+        stream = await model.host.engine.submit(request.prompt_ids, request.params, model.adapter, caller)
         return _output(model, request, index, stream, progress)
     upstream = model.upstream
     assert upstream is not None, "a prompt for an upstream, and none"

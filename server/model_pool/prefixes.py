@@ -20,8 +20,8 @@ class PinnedPrompt:
     """A prefix that many prompts share. Where the last message is the user's, requests go on in it."""
 
     messages: tuple[Message, ...]
-    variant: str = ""
-    """The tuned variant that is asked; empty is the model as it is."""
+    adapter: str = ""
+    """The adapter that is asked; empty is the model as it is."""
     if_saved: bool = False
     """Only where it was pinned before, and its state kept."""
 
@@ -31,9 +31,9 @@ class PinnedPrompt:
         return 16 + sum(len(message.content) + 16 for message in self.messages)
 
 
-def task_prompt(task: Task, variant: str) -> PinnedPrompt:
+def task_prompt(task: Task, adapter: str) -> PinnedPrompt:
     """Return the common prefix of all prompts of ``task``."""
-    return PinnedPrompt((Message(Role.USER, task.beginning),), variant)
+    return PinnedPrompt((Message(Role.USER, task.beginning),), adapter)
 
 
 def pins(prompts: Iterable[PinnedPrompt], prompt_format: PromptFormat, encoder: Encoder) -> Sequence[Pin]:
@@ -48,7 +48,7 @@ def pins(prompts: Iterable[PinnedPrompt], prompt_format: PromptFormat, encoder: 
     except KeyError as error:
         raise ValueError(f"the model has no token {error}, which every prompt needs; check --prompt-format") from None
     found = ((prompt, common_beginning(prompt.messages, prompt_format, encoder)) for prompt in prompts)
-    return [Pin(ids, prompt.variant, prompt.if_saved) for prompt, ids in found if len(ids) >= _LEAST_TOKENS]
+    return [Pin(ids, prompt.adapter, prompt.if_saved) for prompt, ids in found if len(ids) >= _LEAST_TOKENS]
 
 
 _FILLINGS = ("一", "x")

@@ -60,7 +60,7 @@ class ModelCard:
     fingerprint: str = ""
     """``system_fingerprint``: changes with the content of the model file and with the build that computes."""
     parent: str = ""
-    """Of a tuned variant: the model it is a variant of. Of a task: the model or variant that does it."""
+    """Of an adapter: its base model. Of a task: the model or adapter that runs it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ class ServedModel(NamedModel):
     """A model that answers. It and its adapters share one host."""
 
     def __init__(self, card: ModelCard, host: ModelHost, own_format: PromptFormat | None = None) -> None:
-        """Serve the model of ``host`` as ``card`` says; a card with a parent means the host's variant of its name.
+        """Serve the model of ``host`` as ``card`` says; a card with a parent means the host's adapter of its name.
 
         Without an ``own_format``, the prompt format is the family's that the card names.
 
@@ -171,7 +171,7 @@ class ServedModel(NamedModel):
         self._system_lengths = SystemLengths(self.prompt_format)
 
     @property
-    def variant(self) -> str:
+    def adapter(self) -> str:
         """The engine's name of it: empty for the base model."""
         return self.card.name if self.card.parent else ""
 
@@ -184,7 +184,7 @@ class ServedModel(NamedModel):
     def context_length(self) -> int:
         """Tokens that prompt and answer may have together. Raises EngineUnavailable before the first load."""
         info = self.host.info
-        return info.context_length - info.prefix_tokens.get(self.variant, 0)
+        return info.context_length - info.prefix_tokens.get(self.adapter, 0)
 
     @property
     def most_characters(self) -> int:

@@ -32,9 +32,9 @@ class TaskModel(ServedModel):
         self._is_pinned = False
 
     @property
-    def variant(self) -> str:
+    def adapter(self) -> str:
         """The engine's name of the model that does it."""
-        return self.base.variant
+        return self.base.adapter
 
     @property
     def upstream(self) -> "Upstream | None":
@@ -81,7 +81,7 @@ class TaskModel(ServedModel):
         if self._is_pinned or self.upstream is not None:
             return
         self._is_pinned = True
-        prompt, tokenizer = task_prompt(self.task, self.variant), self.tokenizer
+        prompt, tokenizer = task_prompt(self.task, self.adapter), self.tokenizer
         for pin in await asyncio.to_thread(pins, [prompt], self.prompt_format, tokenizer):
             self.host.engine.pin(pin)
 

@@ -175,7 +175,7 @@ class Upstream:
         self,
         prompt_ids: tuple[int, ...],  # noqa: ARG002 - the interface of an engine
         params: SamplingParams,  # noqa: ARG002
-        variant: str = "",  # noqa: ARG002
+        adapter: str = "",  # noqa: ARG002
         caller: Caller = ANYBODY,  # noqa: ARG002
     ) -> AsyncGenerator[StepOutput, None]:
         """Raise EngineUnavailable: see ``stream``."""

@@ -145,8 +145,8 @@ async def test_a_refused_request_leaves_its_model_free_to_be_unloaded(path: str)
         await stopped(engine)
 
 
-async def test_variants_answer_under_their_own_names_from_the_engine_of_their_parent() -> None:
-    engine = ScriptedEngine(reply=lambda asked: asked.variant or "plain", prefix_tokens={"tuned": 96})
+async def test_adapters_answer_under_their_own_names_from_the_engine_of_their_parent() -> None:
+    engine = ScriptedEngine(reply=lambda asked: asked.adapter or "plain", prefix_tokens={"tuned": 96})
     host = ModelHost(engine, ByteTokenizer)
     base = ModelCard("base", 0, aliases=("b",))
     models = [ServedModel(base, host), ServedModel(ModelCard("tuned", 0, parent="base"), host)]
@@ -162,7 +162,7 @@ async def test_variants_answer_under_their_own_names_from_the_engine_of_their_pa
     assert engine.starts == 1
 
 
-async def test_a_variants_prefix_takes_its_room_from_the_answer() -> None:
+async def test_an_adapters_prefix_takes_its_room_from_the_answer() -> None:
     engine = ScriptedEngine(prefix_tokens={"tuned": 96})
     host = ModelHost(engine, ByteTokenizer)
     models = [ServedModel(ModelCard("base", 0), host), ServedModel(ModelCard("tuned", 0, parent="base"), host)]

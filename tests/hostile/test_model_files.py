@@ -93,7 +93,7 @@ def test_what_the_check_lets_through_does_not_end_the_process(
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(random=st.randoms(use_true_random=False))
 @pytest.mark.parametrize("kind", ["adapter", "prefix"])
-def test_what_the_check_of_a_variant_lets_through_does_not_end_the_process(
+def test_what_the_check_of_an_adapter_lets_through_does_not_end_the_process(
     kind: str, request: pytest.FixtureRequest, loader: NativeLoader, tmp_path: Path, random: Random
 ) -> None:
     """Of 500 such adapters 19 were an abort at load and 4 a crash at the first request, before there was a check."""
@@ -104,7 +104,7 @@ def test_what_the_check_of_a_variant_lets_through_does_not_end_the_process(
 
 
 @pytest.mark.parametrize("kind", ["adapter", "prefix"])
-def test_a_good_variant_answers(kind: str, request: pytest.FixtureRequest, loader: NativeLoader) -> None:
+def test_a_good_adapter_answers(kind: str, request: pytest.FixtureRequest, loader: NativeLoader) -> None:
     file: GoodFile = request.getfixturevalue(kind)
     assert passes(file.path, file.check)
     assert file.load(loader, file.path) == "loaded"

@@ -13,7 +13,7 @@ from glmserve.convert.cli import convert
 from glmserve.convert.errors import AdapterError, ConvertError, MissingFileError
 from glmserve.convert.pipeline import convert_checkpoint
 from glmserve.convert.quantize.recipes import QuantType
-from glmserve.engine.config import Device, EngineConfig, Variant
+from glmserve.engine.config import Adapter, Device, EngineConfig
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.gguf.gguf_check import check_gguf
 from glmserve.engine.llama.runner import LlamaModelRunner
@@ -32,15 +32,15 @@ TOLERANCE = 1e-3
 
 
 def applied_logits(model: Path, adapter: Path) -> np.ndarray:
-    """What the engine computes with the adapter as a variant."""
-    variants = (Variant("tuned", adapter=adapter),)
+    """What the engine computes with the adapter."""
+    adapters = (Adapter("tuned", lora=adapter),)
     config = EngineConfig(
-        model, context_length=256, parallel=1, threads=1, threads_batch=1, device=Device.CPU, variants=variants
+        model, context_length=256, parallel=1, threads=1, threads_batch=1, device=Device.CPU, adapters=adapters
     )
     with exact_cache():
         backend = LlamaModelRunner(config, check_gguf(model))
-    variant = backend.variants["tuned"]
-    sequence = Sequence(1, variant.key(tuple(PROMPT)), SamplingParams(max_tokens=1), 1, variant.salt)
+    adapter = backend.adapters["tuned"]
+    sequence = Sequence(1, adapter.key(tuple(PROMPT)), SamplingParams(max_tokens=1), 1, adapter.salt)
     backend.decode((BatchItem(sequence, 0, 0, sequence.prompt_ids, True),))
     logits = last_logits(backend)
     backend.close()

@@ -18,7 +18,7 @@ from glmserve.convert.errors import (
 )
 from glmserve.convert.pipeline import convert_checkpoint
 from glmserve.convert.quantize.recipes import QuantType
-from glmserve.engine.config import Device, EngineConfig, Variant
+from glmserve.engine.config import Adapter, Device, EngineConfig
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.gguf.gguf_check import check_gguf
 from glmserve.engine.kv_cache.ops import CopyPrefix
@@ -51,7 +51,7 @@ def converted(folder: Path, shape: Shape, weights: Weights) -> Path:
     return folder / "m.gguf"
 
 
-def backend_with(model: Path, *variants: Variant, context: int = 2048, parallel: int = 1) -> LlamaModelRunner:
+def backend_with(model: Path, *adapters: Adapter, context: int = 2048, parallel: int = 1) -> LlamaModelRunner:
     # One thread: steps this small take longer to hand out than to compute.
     return LlamaModelRunner(
         EngineConfig(
@@ -61,7 +61,7 @@ def backend_with(model: Path, *variants: Variant, context: int = 2048, parallel:
             threads=1,
             threads_batch=1,
             device=Device.CPU,
-            variants=variants,
+            adapters=adapters,
         ),
         check_gguf(model),
     )
@@ -71,10 +71,10 @@ def prompt_of(length: int) -> tuple[int, ...]:
     return tuple(int(i) for i in np.random.default_rng(length).integers(3, SMALL.vocab, length))
 
 
-def logits_after(backend: LlamaModelRunner, variant: str, prompt: tuple[int, ...]) -> np.ndarray:
+def logits_after(backend: LlamaModelRunner, adapter: str, prompt: tuple[int, ...]) -> np.ndarray:
     """Lay the prefix into one slot, share it with another, and compute the prompt there in two pieces."""
-    loaded = backend.variants[variant]
-    backend.load_prefix(variant, 1)
+    loaded = backend.adapters[adapter]
+    backend.load_prefix(adapter, 1)
     backend.apply(CopyPrefix(1, 0, loaded.prefix_length))
     sequence = Sequence(1, loaded.key(prompt), SamplingParams(max_tokens=1), 1, num_prefix_tokens=loaded.prefix_length)
     at, middle = loaded.prefix_length, loaded.prefix_length + len(prompt) // 2
@@ -111,10 +111,10 @@ def test_logits_are_those_of_explicit_keys_and_values(case: Case, weights: Weigh
     report = convert_checkpoint(folder, tmp_path / "prefix.gguf", QuantType.Q4_K_M)
     prompt = prompt_of(case.tokens)
     expected = forward(weights, case.shape, prompt, prefix=meant(tensors))[-1]
-    variant = Variant("tuned", prefix=tmp_path / "prefix.gguf")
+    adapter = Adapter("tuned", prefix=tmp_path / "prefix.gguf")
     with exact_cache():
-        exact = backend_with(model, variant)
-    usual = backend_with(model, variant)
+        exact = backend_with(model, adapter)
+    usual = backend_with(model, adapter)
     differences = [np.abs(logits_after(backend, "tuned", prompt) - expected).max() for backend in (exact, usual)]
     for backend in (exact, usual):
         backend.close()
@@ -130,15 +130,15 @@ GREEDY = SamplingParams(max_tokens=6, temperature=0.0, ignore_eos=True)
 
 @pytest.fixture
 def core(weights: Weights, tmp_path: Path) -> Iterator[EngineCore]:
-    """The plain model and two variants of it in one engine."""
+    """The plain model and two adapters of it in one engine."""
     model = converted(tmp_path / "hf", SMALL, weights)
-    variants = []
+    adapters = []
     for name, length in (("short", 16), ("long", 128)):
         tuned = write_prefix_folder(tmp_path / name, tensors_of(length, projection=False))
         convert_checkpoint(tuned, tmp_path / f"{name}.gguf", QuantType.F32)
-        variants.append(Variant(name, prefix=tmp_path / f"{name}.gguf"))
+        adapters.append(Adapter(name, prefix=tmp_path / f"{name}.gguf"))
     with exact_cache():
-        backend = backend_with(model, *variants, context=256, parallel=6)
+        backend = backend_with(model, *adapters, context=256, parallel=6)
     yield EngineCore(backend, TokenBudgetPolicy(10.0, 128))
     backend.close()
 
@@ -176,7 +176,7 @@ def test_requests_with_and_without_prefixes_run_together_as_they_run_alone(core:
         "long": meant(tensors_of(128, projection=False)),
     }
     prompts = [prompt_of(20), prompt_of(33), prompt_of(20) + prompt_of(5)]
-    asked = [(prompt, variant) for prompt in prompts for variant in prefixes]
+    asked = [(prompt, adapter) for prompt in prompts for adapter in prefixes]
     alone = {i: run(core, [Submit(i, p, GREEDY, v)])[i] for i, (p, v) in enumerate(asked)}
     expected = {i: greedy(weights, p, prefixes[v]) for i, (p, v) in enumerate(asked)}
     assert alone == expected
@@ -205,7 +205,7 @@ def test_a_prefix_for_a_model_of_another_shape_is_refused(weights: Weights, tmp_
                                  multi_query_group_num=1)  # fmt: skip
     convert_checkpoint(folder, tmp_path / "prefix.gguf", QuantType.F32)
     with pytest.raises(ModelLoadError, match="tuned for a model of another shape"):
-        backend_with(converted(tmp_path / "hf", SMALL, weights), Variant("tuned", prefix=tmp_path / "prefix.gguf"))
+        backend_with(converted(tmp_path / "hf", SMALL, weights), Adapter("tuned", prefix=tmp_path / "prefix.gguf"))
 
 
 def test_a_prefix_that_contradicts_its_config_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""ChatGLM and Baichuan side by side from one configuration file, with tuned variants, on small random models."""
+"""ChatGLM and Baichuan side by side from one configuration file, with adapters, on small random models."""
 
 import asyncio
 from collections.abc import Iterator
@@ -84,7 +84,7 @@ def test_a_tuned_prefix_changes_the_answer_and_takes_its_part_of_the_context(url
     ]  # fmt: skip
 
 
-def test_all_variants_answer_at_once_as_they_do_alone(url: str) -> None:
+def test_all_adapters_answer_at_once_as_they_do_alone(url: str) -> None:
     names = ("chatglm", "with-lora", "with-prefix") * 4
     alone = {name: answer(url, name) for name in names}
     body = {"messages": [{"role": "user", "content": "今天天气很好"}], "temperature": 0}

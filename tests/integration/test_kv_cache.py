@@ -10,7 +10,7 @@ import pytest
 from glmserve.chat.prompts.formats import prompt_format
 from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
-from glmserve.engine.config import Device, EngineConfig, KvType, Variant
+from glmserve.engine.config import Adapter, Device, EngineConfig, KvType
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.gguf.gguf_check import check_gguf
 from glmserve.engine.llama.placement import place, probe
@@ -90,7 +90,7 @@ def test_a_cache_of_q8_0_says_what_one_of_f16_says(tiny_gguf: Path, tokenizer: L
 
 
 def test_a_prefix_is_refused_with_a_quantised_cache_before_anything_is_loaded(tiny_gguf: Path) -> None:
-    config = EngineConfig(tiny_gguf, device=Device.CPU, variants=(Variant("adgen", prefix=Path("no.gguf")),))
+    config = EngineConfig(tiny_gguf, device=Device.CPU, adapters=(Adapter("adgen", prefix=Path("no.gguf")),))
     with pytest.raises(ModelLoadError, match="the prefix of adgen needs --kv-type f16"):
         place(replace(config, kv_type=KvType.Q4_0), check_gguf(tiny_gguf), probe())
 

@@ -17,7 +17,7 @@ from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokeniz
 from glmserve.convert.pipeline import convert_checkpoint
 from glmserve.convert.quantize.recipes import QuantType
 from glmserve.engine.client.client import EngineClient
-from glmserve.engine.config import Device, EngineConfig, Variant
+from glmserve.engine.config import Adapter, Device, EngineConfig
 from glmserve.engine.gguf.gguf_check import check_gguf
 from glmserve.engine.interface import EngineState
 from glmserve.engine.llama.runner import LlamaModelRunner
@@ -63,8 +63,8 @@ async def _running(config: EngineConfig, *pins: tuple[tuple[int, ...], str]) -> 
     engine = EngineClient(config)
     await engine.start()
     await engine.wait_ready(60)
-    for ids, variant in pins:
-        engine.pin(Pin(ids, variant))
+    for ids, adapter in pins:
+        engine.pin(Pin(ids, adapter))
     yield engine
     await engine.stop()
 
@@ -79,9 +79,9 @@ async def _pinned(engine: EngineClient, count: int = 1) -> tuple[int, int]:
     raise AssertionError(f"nothing was pinned: {stats}")
 
 
-async def _ask(engine: EngineClient, prompt: tuple[int, ...], variant: str = "") -> tuple[list[int], int]:
+async def _ask(engine: EngineClient, prompt: tuple[int, ...], adapter: str = "") -> tuple[list[int], int]:
     ids: list[int] = []
-    async for output in await engine.submit(prompt, SamplingParams(max_tokens=12, temperature=0.0), variant):
+    async for output in await engine.submit(prompt, SamplingParams(max_tokens=12, temperature=0.0), adapter):
         ids += output.token_ids
     return ids, output.cached_tokens
 
@@ -188,16 +188,16 @@ async def test_a_folder_that_cannot_be_written_costs_time_and_nothing_else(
         assert (await _ask_all(engine, tokenizer))[1] == len(beginning)
 
 
-async def test_each_tuned_variant_has_its_own_state(tmp_path: Path) -> None:
+async def test_each_tuned_adapter_has_its_own_state(tmp_path: Path) -> None:
     weights = make_weights(SMALL, 9)
     folder = write_checkpoint(tmp_path / "hf", SMALL, weights)
     adapter = write_adapter(tmp_path / "lora", make_lora(weights))
     prefix = write_prefix_folder(tmp_path / "prefix", tensors_of(16, projection=False))
     for source, name in ((folder, "m"), (adapter, "lora"), (prefix, "prefix")):
         convert_checkpoint(source, tmp_path / f"{name}.gguf", QuantType.F32)
-    variants = (Variant("lora", adapter=tmp_path / "lora.gguf"), Variant("prefix", prefix=tmp_path / "prefix.gguf"))
+    adapters = (Adapter("lora", lora=tmp_path / "lora.gguf"), Adapter("prefix", prefix=tmp_path / "prefix.gguf"))
     config = EngineConfig(
-        tmp_path / "m.gguf", context_length=256, parallel=4, threads=1, device=Device.CPU, variants=variants,
+        tmp_path / "m.gguf", context_length=256, parallel=4, threads=1, device=Device.CPU, adapters=adapters,
         pinned_cells=300, state_dir=tmp_path / "states",
     )  # fmt: skip
     ids = tuple(range(100, 160))

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from glmserve.engine.gguf.adapter_check import check_adapter, check_prefix
 from glmserve.engine.gguf.gguf_check import ModelFacts, check_gguf
-from glmserve.engine.gguf.variant_check import check_adapter, check_prefix
+from tests.support.adapter_files import write_lora, write_prefix
 from tests.support.bert import random_bert
 from tests.support.native_loader import NativeLoader
-from tests.support.variant_files import write_lora, write_prefix
 
 KINDS = ("chatglm", "bert", "adapter", "prefix")
 
@@ -33,7 +33,7 @@ class GoodFile:
         """Use a file of this kind as the server does; see ``NativeLoader.load``."""
         if self.model is None:
             return loader.load(path)
-        return loader.load(path, variant=self.kind, model=self.model.path)
+        return loader.load(path, adapter=self.kind, model=self.model.path)
 
 
 def good_file(kind: str, chatglm: Path, folder: Path) -> GoodFile:

@@ -29,14 +29,14 @@ class NativeLoader:
             env={**os.environ, "GGML_NO_BACKTRACE": "1", "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
 
-    def load(self, path: Path, *, variant: str = "", model: Path = Path()) -> str:
+    def load(self, path: Path, *, adapter: str = "", model: Path = Path()) -> str:
         """Return "loaded" or "refused", or how the process ended over the file.
 
-        With ``variant`` the file is an ``adapter`` or a ``prefix``, and is used with ``model``.
+        With ``adapter`` the file is an ``adapter`` or a ``prefix``, and is used with ``model``.
         """
         assert self._forker.stdin is not None
         assert self._forker.stdout is not None
-        print(path, variant, model, sep="\t", file=self._forker.stdin, flush=True)
+        print(path, adapter, model, sep="\t", file=self._forker.stdin, flush=True)
         return self._forker.stdout.readline().strip()
 
     def close(self) -> None:
@@ -78,17 +78,17 @@ def load_and_answer(path: Path) -> bool:
     return True
 
 
-def answer_as_variant(model: Path, path: Path, kind: str) -> bool:
-    """Answer a request of a tuned variant with the engine's own backend. False where the file is refused."""
-    from glmserve.engine.config import Device, EngineConfig, Variant
+def answer_as_adapter(model: Path, path: Path, kind: str) -> bool:
+    """Answer a request of an adapter with the engine's own backend. False where the file is refused."""
+    from glmserve.engine.config import Adapter, Device, EngineConfig
     from glmserve.engine.errors import ModelLoadError
     from glmserve.engine.gguf.gguf_check import check_gguf
     from glmserve.engine.kv_cache.ops import CopyPrefix
     from glmserve.engine.llama.runner import LlamaModelRunner
 
-    variant = Variant("tuned", adapter=path) if kind == "adapter" else Variant("tuned", prefix=path)
+    adapter = Adapter("tuned", lora=path) if kind == "adapter" else Adapter("tuned", prefix=path)
     config = EngineConfig(
-        model, context_length=128, parallel=1, threads=1, threads_batch=1, device=Device.CPU, variants=(variant,)
+        model, context_length=128, parallel=1, threads=1, threads_batch=1, device=Device.CPU, adapters=(adapter,)
     )
     try:
         backend = LlamaModelRunner(config, check_gguf(model))
@@ -96,7 +96,7 @@ def answer_as_variant(model: Path, path: Path, kind: str) -> bool:
         return False
     if kind == "prefix":
         backend.load_prefix("tuned", 1)
-        backend.apply(CopyPrefix(1, 0, backend.variants["tuned"].prefix_length))
+        backend.apply(CopyPrefix(1, 0, backend.adapters["tuned"].prefix_length))
     _answer(backend)
     backend.close()
     return True
@@ -109,23 +109,23 @@ def _answer(backend: "LlamaModelRunner") -> None:
     from glmserve.engine.scheduler.batch import BatchItem
     from glmserve.engine.sequence import Sequence
 
-    variant, params = backend.variants["tuned"], SamplingParams(max_tokens=9, temperature=0.8, top_k=50, top_p=0.8)
-    sequence = Sequence(1, variant.key(tuple(range(40))), params, 1, variant.salt)
+    adapter, params = backend.adapters["tuned"], SamplingParams(max_tokens=9, temperature=0.8, top_k=50, top_p=0.8)
+    sequence = Sequence(1, adapter.key(tuple(range(40))), params, 1, adapter.salt)
     backend.open_sampler(1, params, sequence.prompt_ids)
-    start = variant.prefix_length
+    start = adapter.prefix_length
     for count in (33, 2, 1, 1):
-        item = BatchItem(sequence, 0, start, tuple(token + variant.salt for token in range(3, 3 + count)), True)
+        item = BatchItem(sequence, 0, start, tuple(token + adapter.salt for token in range(3, 3 + count)), True)
         with contextlib.suppress(DecodeError):
             backend.decode((item,))
             backend.sample(item)
         start += count
 
 
-def _fork_for(path: Path, variant: str, model: Path) -> str:
+def _fork_for(path: Path, adapter: str, model: Path) -> str:
     child = os.fork()
     if not child:
         signal.alarm(_SECONDS)
-        loaded = answer_as_variant(model, path, variant) if variant else load_and_answer(path)
+        loaded = answer_as_adapter(model, path, adapter) if adapter else load_and_answer(path)
         os._exit(_LOADED if loaded else _REFUSED)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
@@ -143,8 +143,8 @@ def _main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     for line in sys.stdin:
-        path, variant, model = line.rstrip("\n").split("\t")
-        print(_fork_for(Path(path), variant, Path(model)), flush=True)
+        path, adapter, model = line.rstrip("\n").split("\t")
+        print(_fork_for(Path(path), adapter, Path(model)), flush=True)
 
 
 if __name__ == "__main__":

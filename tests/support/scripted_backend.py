@@ -14,7 +14,7 @@ from glmserve.engine.kv_cache.ops import (
     Offload,
     Truncate,
 )
-from glmserve.engine.kv_cache.prefix_keys import LoadedVariant
+from glmserve.engine.kv_cache.prefix_keys import LoadedAdapter
 from glmserve.engine.messages import EngineInfo, SampledToken
 from glmserve.engine.model_runner import DecodeError, Preparation
 from glmserve.engine.params import SamplingParams
@@ -70,7 +70,7 @@ class ScriptedBackend:
         self.attention_tile = 0
         self.repeats = True
         self.decoding_limit = slots
-        self.variants: dict[str, LoadedVariant] = {}
+        self.adapters: dict[str, LoadedAdapter] = {}
         self.info = EngineInfo(context_length, cells, parallel, 50, "scripted", 0.0)
         self.lanes: dict[int, list[list[int]]] = {slot: [] for slot in range(slots)}
         self.samplers: set[int] = set()
@@ -91,11 +91,11 @@ class ScriptedBackend:
     def self_test(self) -> None:
         pass
 
-    def load_prefix(self, variant: str, slot: int) -> None:
-        self.lanes[slot] = [[token] for token in self.variants[variant].prefix_tokens]
+    def load_prefix(self, adapter: str, slot: int) -> None:
+        self.lanes[slot] = [[token] for token in self.adapters[adapter].prefix_tokens]
 
-    def state_fingerprint(self, variant: str) -> str:
-        return f"scripted {variant}"
+    def state_fingerprint(self, adapter: str) -> str:
+        return f"scripted {adapter}"
 
     def read_state(self, slot: int) -> bytearray:
         return bytearray(json.dumps([cell[0] for cell in self.lanes[slot]]).encode())

@@ -68,7 +68,7 @@ class Submission:
     prompt: str
     prompt_ids: tuple[int, ...]
     params: SamplingParams
-    variant: str = ""
+    adapter: str = ""
     caller: Caller = ANYBODY
     closed: bool = False
     finished: bool = False
@@ -122,7 +122,7 @@ class ScriptedEngine:
     loaded: asyncio.Event | None = None
     """Where given, loading ends when it is set."""
     prefix_tokens: dict[str, int] = field(default_factory=dict)
-    """By variant."""
+    """By adapter."""
     restarts_total: int = 0
     resumed_total: int = 0
     starts: int = 0
@@ -176,15 +176,15 @@ class ScriptedEngine:
         self.state, self.reason = EngineState.READY, ""
 
     async def submit(
-        self, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str = "", caller: Caller = ANYBODY
+        self, prompt_ids: tuple[int, ...], params: SamplingParams, adapter: str = "", caller: Caller = ANYBODY
     ) -> AsyncGenerator[StepOutput, None]:
         if self.reject is not None and len(self.submissions) >= self.reject_from:
             raise self.reject
-        room = self.context_length - self.prefix_tokens.get(variant, 0)
+        room = self.context_length - self.prefix_tokens.get(adapter, 0)
         if len(prompt_ids) >= room:
             raise PromptTooLong(len(prompt_ids), room)
         prompt = ByteTokenizer().decode(prompt_ids)
-        submission = Submission(prompt, prompt_ids, params, variant, caller)
+        submission = Submission(prompt, prompt_ids, params, adapter, caller)
         self.submissions.append(submission)
         return _Stream(self, submission, index=len(self.submissions) - 1)
 

@@ -63,7 +63,7 @@ ERRORS: Mapping[str, str] = MappingProxyType(
             "{folder} 里有 {count} 个 GGUF 文件；请写其中一个：{files}",
         "{file} is a folder; convert it first: glmserve convert {again} -o FILE.gguf":
             "{file} 是目录；先转换：glmserve convert {again} -o FILE.gguf",
-        "{file}: no such file; the variant {name} needs it": "{file}：没有这个文件；适配器 {name} 需要它",
+        "{file}: no such file; the adapter {name} needs it": "{file}：没有这个文件；适配器 {name} 需要它",
         "{file}: there is no such file": "{file}：没有这个文件",
         "{file}: not a readable GGUF file ({fault}); {advice}": "{file}：不是可读的 GGUF 文件（{fault}）；{advice}",
         "{file}: cut off inside tensor {tensor}; copy or convert it again":
@@ -274,7 +274,7 @@ _PARTS: Mapping[str, str] = MappingProxyType(
         "it is a zip archive, as torch.save writes it": "是 torch.save 写的 zip 文件",
         "give the folder of the checkpoint, which is converted": "请写检查点的目录，它会被转换",
         "download the file again": "请重新下载这个文件",
-        "another program": "别的程序", "Chinese": "中文", "English": "英文", "model": "模型", "variant": "适配器",
+        "another program": "别的程序", "Chinese": "中文", "English": "英文", "model": "模型", "adapter": "适配器",
         "SOURCE must be the folder of a checkpoint in Hugging Face's layout":
             "SOURCE 必须是 Hugging Face 布局的检查点目录",
         "Directory {name} does not exist.": "目录 {name} 不存在。",

@@ -13,7 +13,7 @@ SAID: Mapping[str, str] = MappingProxyType(
         "is loaded by the first request for it": "由第一个用它的请求加载",
         "it answers": "有应答",
         "cannot be served: {reason}": "不能提供：{reason}",
-        "a variant of {parent}": "{parent} 的适配器",
+        "an adapter of {parent}": "{parent} 的适配器",
         "In a browser:": "在浏览器里：",
         "glmserve is ready on {url}": "glmserve 已就绪：{url}",
         "`serve status` shows it; `serve shutdown -y` ends it.":

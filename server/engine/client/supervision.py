@@ -162,7 +162,7 @@ class FileWatch:
 
     def __init__(self, config: EngineConfig) -> None:
         """Nothing is looked at yet."""
-        tuned = (file for variant in config.variants for file in (variant.adapter, variant.prefix) if file)
+        tuned = (file for adapter in config.adapters for file in (adapter.lora, adapter.prefix) if file)
         self._paths = (config.model_path, *tuned)
         self._marks: dict[Path, _Mark] = {}
 

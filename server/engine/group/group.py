@@ -99,14 +99,14 @@ class EngineGroup:
             raise failures[0]
 
     async def submit(
-        self, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str = "", caller: Caller = ANYBODY
+        self, prompt_ids: tuple[int, ...], params: SamplingParams, adapter: str = "", caller: Caller = ANYBODY
     ) -> AsyncGenerator[StepOutput, None]:
         """Queue a sequence in the engine that suits it best; see ``Engine.submit``."""
-        key = PromptKey(prompt_ids, variant, caller.scope)
+        key = PromptKey(prompt_ids, adapter, caller.scope)
         refusal: EngineError | None = None
         for number in self._order(key):
             try:
-                stream = await self.members[number].submit(prompt_ids, params, variant, caller)
+                stream = await self.members[number].submit(prompt_ids, params, adapter, caller)
             except (QueueFull, EngineUnavailable) as error:
                 refusal = refusal or error
                 continue
@@ -208,4 +208,4 @@ _FIGURES = fields(EngineStats)
 
 
 def _key(request: Submit, token_ids: Sequence[int] = ()) -> PromptKey:
-    return PromptKey((*request.prompt_ids, *token_ids), request.variant, request.scope)
+    return PromptKey((*request.prompt_ids, *token_ids), request.adapter, request.scope)

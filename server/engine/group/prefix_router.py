@@ -33,13 +33,13 @@ class PromptKey:
     """A prompt, and with whom its cells are shared."""
 
     prompt_ids: tuple[int, ...]
-    variant: str = ""
+    adapter: str = ""
     scope: PrefixScope = EVERYBODY
 
     def blocks(self) -> list[int]:
         """Return a number for each whole block that stands for all tokens up to its end."""
         scope, ids = self.scope, self.prompt_ids
-        state = hash((self.variant, scope.salt))
+        state = hash((self.adapter, scope.salt))
         private = hash((scope.owner, scope.bucket)) if scope.owner or scope.bucket else 0
         numbers = []
         for end in range(BLOCK, len(ids) + 1, BLOCK):

@@ -17,7 +17,7 @@ from glmserve.engine.kv_cache.prefix_cache import common_prefix
 from glmserve.engine.messages import PrefixScope
 
 _SALT_BITS = 64
-"""Above every token id with the salt of its variant."""
+"""Above every token id with the salt of its adapter."""
 
 
 def repeatable_scope(scope: PrefixScope) -> PrefixScope:
@@ -44,9 +44,9 @@ class PrefixKeys:
         """Return the keys of a prompt, and the number that is added to each token after it.
 
         Args:
-            tokens: the prompt, as the variant has it.
+            tokens: the prompt, as the adapter has it.
             scope: with whom it is shared.
-            num_prefix_tokens: how many of them stand for a tuned prefix, which is public.
+            num_prefix_tokens: how many of them stand for a P-Tuning prefix, which is public.
         """
         if not (scope.owner or scope.bucket or scope.salt):
             return tokens, 0
@@ -83,21 +83,21 @@ _PREFIX_STEP = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedVariant:
-    """A variant that the backend has loaded. ``number`` counts from 1; 0 is the model as it is."""
+class LoadedAdapter:
+    """An adapter that the backend has loaded. ``number`` counts from 1; 0 is the model as it is."""
 
     number: int
-    has_adapter: bool = False
+    has_lora: bool = False
     prefix_length: int = 0
 
     @property
     def salt(self) -> int:
         """Added to each token id: keys and values that an adapter computed are of no use without it."""
-        return self.number * _SALT_STEP if self.has_adapter else 0
+        return self.number * _SALT_STEP if self.has_lora else 0
 
     @property
     def prefix_tokens(self) -> tuple[int, ...]:
-        """Ids that stand for the tuned prefix in the prefix cache: negative, so no prompt has them."""
+        """Ids that stand for the P-Tuning prefix in the prefix cache: negative, so no prompt has them."""
         first = -self.number * _PREFIX_STEP
         return tuple(range(first, first + self.prefix_length))
 
@@ -107,9 +107,9 @@ class LoadedVariant:
         return self.prefix_tokens + salted
 
 
-PLAIN = LoadedVariant(0)
+PLAIN = LoadedAdapter(0)
 
 
 def adapter_number(salt: int) -> int:
-    """The number of the variant whose adapter a sequence of this salt runs with, or 0."""
+    """The number of the adapter whose LoRA a sequence of this salt runs with, or 0."""
     return salt // _SALT_STEP

@@ -20,12 +20,12 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
-from glmserve.engine.config import Variant
+from glmserve.engine.config import Adapter
 from glmserve.engine.errors import ModelLoadError
+from glmserve.engine.gguf.adapter_check import check_adapter, check_prefix
 from glmserve.engine.gguf.gguf_check import ModelFacts, RopeFacts
 from glmserve.engine.gguf.gguf_header import TensorEntry
-from glmserve.engine.gguf.variant_check import check_adapter, check_prefix
-from glmserve.engine.kv_cache.prefix_keys import LoadedVariant, adapter_number
+from glmserve.engine.kv_cache.prefix_keys import LoadedAdapter, adapter_number
 
 _ELEMENT_TYPES: dict[int, type[np.floating]] = {0: np.float32, 1: np.float16}
 """GGML_TYPE_F32 and GGML_TYPE_F16: the cache types that a prefix can be written in."""
@@ -33,7 +33,7 @@ _ELEMENT_TYPES: dict[int, type[np.floating]] = {0: np.float32, 1: np.float16}
 
 @dataclass(frozen=True, slots=True)
 class KvPrefix:
-    """A tuned prefix."""
+    """A P-Tuning prefix."""
 
     keys: NDArray[np.float32]
     """Not rotated; shape [layers, length, key-value heads * head size]."""
@@ -112,11 +112,11 @@ def _put(state: bytearray, at: int, rows: NDArray[np.float32], header: int) -> i
 
 
 class Adapters:
-    """Loads all variants when made."""
+    """Loads all adapters when made."""
 
     def __init__(
         self,
-        variants: tuple[Variant, ...],
+        adapters: tuple[Adapter, ...],
         facts: ModelFacts,
         model: llama_cpp.llama_model_p,
     ) -> None:
@@ -124,16 +124,16 @@ class Adapters:
         self._facts = facts
         self._adapter = 0
         self._prefixes: dict[str, KvPrefix] = {
-            variant.name: read_prefix(variant.prefix, facts) for variant in variants if variant.prefix
+            adapter.name: read_prefix(adapter.prefix, facts) for adapter in adapters if adapter.prefix
         }
         self._adapters: dict[int, llama_cpp.llama_adapter_lora_p] = {
-            number: _load_adapter(variant.adapter, facts, model)
-            for number, variant in enumerate(variants, 1)
-            if variant.adapter
+            number: _load_adapter(adapter.lora, facts, model)
+            for number, adapter in enumerate(adapters, 1)
+            if adapter.lora
         }
-        self.loaded: Mapping[str, LoadedVariant] = {
-            variant.name: LoadedVariant(number, number in self._adapters, self._prefix_length(variant.name))
-            for number, variant in enumerate(variants, 1)
+        self.loaded: Mapping[str, LoadedAdapter] = {
+            adapter.name: LoadedAdapter(number, number in self._adapters, self._prefix_length(adapter.name))
+            for number, adapter in enumerate(adapters, 1)
         }
 
     def write_prefix(self, name: str, state: bytearray) -> None:

@@ -192,7 +192,7 @@ def _check_kv_type(config: EngineConfig, facts: ModelFacts) -> None:
         raise ModelLoadError(
             f"--kv-type {kind.value} needs heads of a multiple of 32 values; {facts.path.name} has {facts.head_size}"
         )
-    prefixes = [variant.name for variant in config.variants if variant.prefix]
+    prefixes = [adapter.name for adapter in config.adapters if adapter.prefix]
     if prefixes:
         raise ModelLoadError(
             f"the prefix of {prefixes[0]} needs --kv-type {KvType.F16.value}, as its values are written into the cache"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from glmserve.engine.config import EngineConfig, FlashAttention, KvType
 from glmserve.engine.errors import ModelLoadError, SelfTestFailed
-from glmserve.engine.files import identify_variants
+from glmserve.engine.files import identify_adapters
 from glmserve.engine.gguf.gguf_check import ModelFacts
 from glmserve.engine.grammar_backend import ConstraintFactory, PreparedConstraints
 from glmserve.engine.kv_cache.ops import (
@@ -139,7 +139,7 @@ class LlamaModelRunner:
         build = probe()
         placement = place(config, facts, build)
         # Before the load: a file that is replaced meanwhile must not give its name to what the old one computes.
-        identities = identify_variants(config) if config.state_dir or config.prompt_dir else {}
+        identities = identify_adapters(config) if config.state_dir or config.prompt_dir else {}
         self._model, placement = load_weights(config, facts, placement)
         self.cache_traits = _cache_traits(self._model, facts)
         self.repeats = not placement.gpu_layers and self.cache_traits == EACH_TOKEN
@@ -147,9 +147,9 @@ class LlamaModelRunner:
         self.slots = min(MAX_SLOTS - spare, placement.slots)
         self.attention_tile = 0 if placement.gpu_layers else ATTENTION_TILE_CPU
         self.decoding_limit = MAX_SLOTS if placement.gpu_layers else _DECODING_LIMIT_CPU
-        self._tuned = Adapters(config.variants, facts, self._model)
-        self.variants = self._tuned.loaded
-        cells = placement.cache_cells + self._tuned.prefix_cells + config.pinned_cells
+        self._adapters = Adapters(config.adapters, facts, self._model)
+        self.adapters = self._adapters.loaded
+        cells = placement.cache_cells + self._adapters.prefix_cells + config.pinned_cells
         params = _context_params(config, placement, self.slots + spare, cells + spare)
         self._context = _open(self._model, params, cells)
         placement = settle_threads(self._context, placement)
@@ -179,7 +179,7 @@ class LlamaModelRunner:
             vocab_size=self._vocab_size,
             device=placement.in_words,
             load_seconds=seconds,
-            prefix_tokens={name: variant.prefix_length for name, variant in self.variants.items()},
+            prefix_tokens={name: adapter.prefix_length for name, adapter in self.adapters.items()},
             max_waiting=config.max_waiting,
         )
 
@@ -209,16 +209,16 @@ class LlamaModelRunner:
             raise SelfTestFailed(f"llama_decode answered {code} in the self-test")
         return np.stack([logits_at(self._context, index, self._vocab_size) for index in range(len(ids))])
 
-    def load_prefix(self, variant: str, slot: int) -> None:
-        """Put the tuned prefix of ``variant`` into the empty ``slot``."""
-        state = self._filler_state(slot, self.variants[variant].prefix_length)
-        self._tuned.write_prefix(variant, state)
+    def load_prefix(self, adapter: str, slot: int) -> None:
+        """Put the P-Tuning prefix of ``adapter`` into the empty ``slot``."""
+        state = self._filler_state(slot, self.adapters[adapter].prefix_length)
+        self._adapters.write_prefix(adapter, state)
         if not self.write_state(slot, state):
-            raise ModelLoadError(f"the prefix of {variant} could not be put into the KV cache")
+            raise ModelLoadError(f"the prefix of {adapter} could not be put into the KV cache")
 
-    def state_fingerprint(self, variant: str) -> str:
-        """Return text that differs wherever a sequence state of ``variant`` would not fit or not be the same."""
-        return self._identities.get(variant, "")
+    def state_fingerprint(self, adapter: str) -> str:
+        """Return text that differs wherever a sequence state of ``adapter`` would not fit or not be the same."""
+        return self._identities.get(adapter, "")
 
     def read_state(self, slot: int) -> bytearray:
         """Return the state of all cells of ``slot``."""
@@ -293,8 +293,8 @@ class LlamaModelRunner:
     def decode(self, items: tuple[BatchItem, ...]) -> None:
         """Compute the tokens of ``items`` in one batch. Raises DecodeError."""
         self._starts = self._batch.fill(items)
-        if self.variants:
-            self._tuned.use_adapter(self._context, items[0].sequence.salt)
+        if self.adapters:
+            self._adapters.use_adapter(self._context, items[0].sequence.salt)
         pads = self._batch.native.n_tokens == 1 and items[0].sequence.repeatable
         if pads:
             self._batch.pad(self.slots)
@@ -338,7 +338,7 @@ class LlamaModelRunner:
             self.close_sampler(request_id)
         self._constraints.close()
         llama_cpp.llama_free(self._context)
-        self._tuned.close()
+        self._adapters.close()
         llama_cpp.llama_model_free(self._model)
 
 

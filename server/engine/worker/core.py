@@ -97,9 +97,9 @@ class EngineCore:
         self._speculation = speculation
         self._deterministic = deterministic
         self._prefix_keys = PrefixKeys(prompts.secret if prompts else secrets.token_bytes(32))
-        for name, variant in backend.variants.items():
-            if variant.prefix_length:
-                backend.load_prefix(name, self._scheduler.pin_slot(variant.prefix_tokens))
+        for name, adapter in backend.adapters.items():
+            if adapter.prefix_length:
+                backend.load_prefix(name, self._scheduler.pin_slot(adapter.prefix_tokens))
         self._pins = PinnedPrefixes(backend, self._scheduler, states, self._prefix_keys)
         self._prompts = PromptDisk(backend, self._scheduler, prompts) if prompts else None
         self._preparing: dict[int, _Preparing] = {}
@@ -149,8 +149,8 @@ class EngineCore:
         return refusal
 
     def _submit(self, message: Submit) -> StepOutput | None:
-        variant = self._backend.variants.get(message.variant, PLAIN)
-        prompt = variant.key(message.prompt_ids)
+        adapter = self._backend.adapters.get(message.adapter, PLAIN)
+        prompt = adapter.key(message.prompt_ids)
         room = self._context_length - len(prompt)
         if room < 1 or not message.prompt_ids:
             error = f"a prompt of {len(prompt)} tokens in a context of {self._context_length}"
@@ -159,14 +159,14 @@ class EngineCore:
         wanted = self._deterministic or message.params.seed is not None
         repeatable = wanted and self._backend.repeats
         scope = repeatable_scope(message.scope) if repeatable else message.scope
-        keys, key_salt = self._prefix_keys.of(prompt, scope, variant.prefix_length)
+        keys, key_salt = self._prefix_keys.of(prompt, scope, adapter.prefix_length)
         sequence = Sequence(
             message.request_id,
             prompt,
             message.params,
             max_tokens,
-            variant.salt,
-            variant.prefix_length,
+            adapter.salt,
+            adapter.prefix_length,
             message.caller,
             prompt_keys=keys,
             key_salt=key_salt,
@@ -175,7 +175,7 @@ class EngineCore:
             repeatable=repeatable,
             disturbed=wanted and not repeatable,
             background=message.background,
-            num_common_tokens=variant.prefix_length + message.scope.common if message.scope.common else 0,
+            num_common_tokens=adapter.prefix_length + message.scope.common if message.scope.common else 0,
         )
         self._queue(sequence)
         return None

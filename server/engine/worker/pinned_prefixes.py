@@ -44,12 +44,12 @@ class PinnedPrefixes:
 
     def pin(self, message: Pin) -> bool:
         """Keep a prefix for ever. False where it would leave no room for a request, or is not saved and should be."""
-        variant = self._backend.variants.get(message.variant, PLAIN)
-        tokens = variant.key(message.prompt_ids)
+        adapter = self._backend.adapters.get(message.adapter, PLAIN)
+        tokens = adapter.key(message.prompt_ids)
         self._prefix_keys.declare_public(tokens)
         if tokens in self._pinned:
             return True
-        key = fingerprint(self._backend.state_fingerprint(message.variant), message.prompt_ids)
+        key = fingerprint(self._backend.state_fingerprint(message.adapter), message.prompt_ids)
         if self._restore(key, tokens):
             self._pinned.add(tokens)
             self.restored += 1
@@ -62,8 +62,8 @@ class PinnedPrefixes:
         self._pinned.add(tokens)
         request_id = next(self._ids)
         self.computing[request_id] = key
-        params, salt = SamplingParams(max_tokens=1), variant.salt
-        self._scheduler.pin_computed(Sequence(request_id, tokens, params, 1, salt, variant.prefix_length, pinned=True))
+        params, salt = SamplingParams(max_tokens=1), adapter.salt
+        self._scheduler.pin_computed(Sequence(request_id, tokens, params, 1, salt, adapter.prefix_length, pinned=True))
         return True
 
     def after_step(self, batch: Batch) -> None:

@@ -59,7 +59,7 @@ class PromptDisk:
         self._backend = backend
         self._scheduler = scheduler
         self._files = files
-        names = ["", *backend.variants]
+        names = ["", *backend.adapters]
         self._identities = {name: _identity(backend, name) for name in names}
         self._index = PromptIndex(cuts=backend.cache_traits.cuts)
         self._lock = threading.Lock()
@@ -85,7 +85,7 @@ class PromptDisk:
         if limit < cached + MIN_NEW or (self._scanned.done() and not len(self._index)):
             return None
         hashes = TokenHashes(
-            self._files.secret, self._identities[self._variant_of(sequence)], sequence.prompt_keys[:limit]
+            self._files.secret, self._identities[self._adapter_of(sequence)], sequence.prompt_keys[:limit]
         )
         if not self._scanned.done():
             future = self._reader.submit(self._find, hashes, cached)
@@ -148,12 +148,12 @@ class PromptDisk:
             length = sequence.num_computed_tokens
             if length >= MIN_TOKENS:
                 keys = sequence.keys(0, sequence.tokens[:length])
-                self._ended.append(_Ended(sequence.slot, self._identities[self._variant_of(sequence)], keys))
+                self._ended.append(_Ended(sequence.slot, self._identities[self._adapter_of(sequence)], keys))
 
-    def _variant_of(self, sequence: Sequence) -> str:
+    def _adapter_of(self, sequence: Sequence) -> str:
         start = sequence.prompt_ids[: sequence.num_prefix_tokens]
-        variants = self._backend.variants.items()
-        tuned = (name for name, v in variants if (v.salt, v.prefix_tokens) == (sequence.salt, start))
+        adapters = self._backend.adapters.items()
+        tuned = (name for name, v in adapters if (v.salt, v.prefix_tokens) == (sequence.salt, start))
         return "" if not sequence.salt and not start else next(tuned)
 
     def _hashes(self, ended: _Ended) -> TokenHashes:
@@ -228,10 +228,10 @@ class PromptDisk:
             self._closing.wait(seconds * (_BUSY_SHARE - 1))
 
 
-def _identity(backend: ModelRunner, variant: str) -> str:
-    """Of all that a state depends on; the number is in the keys of a variant's tokens."""
-    number = backend.variants[variant].number if variant else 0
-    return f"{number} {backend.state_fingerprint(variant)}"
+def _identity(backend: ModelRunner, adapter: str) -> str:
+    """Of all that a state depends on; the number is in the keys of an adapter's tokens."""
+    number = backend.adapters[adapter].number if adapter else 0
+    return f"{number} {backend.state_fingerprint(adapter)}"
 
 
 def _log_failure(future: "Future[_Restored | None] | Future[None]") -> bool:

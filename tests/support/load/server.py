@@ -1,4 +1,4 @@
-"""The server that long runs ask: tuned variants, a pinned beginning, a small cache, engines that come and go."""
+"""The server that long runs ask: adapters, a pinned beginning, a small cache, engines that come and go."""
 
 import contextlib
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ threads = 1
 pin = ["{folder}/pinned.txt"]
 """
 _MORE = """
-variants = [
+adapters = [
     {{ name = "lora", lora = "{folder}/lora.gguf" }},
     {{ name = "prefix", prefix = "{folder}/prefix.gguf" }},
 ]
@@ -62,7 +62,7 @@ class Served:
 
 @contextlib.contextmanager
 def serving(tiny: Path, folder: Path, *, everything: bool) -> Iterator[Served]:
-    """Serve the embedded model, with files below ``folder``; ``everything``: tuned variants and two more models."""
+    """Serve the embedded model, with files below ``folder``; ``everything``: adapters and two more models."""
     (folder / "pinned.txt").write_text(PINNED, "utf-8")
     if everything:
         _make_others(folder)

@@ -21,8 +21,8 @@ from glmserve.cli.main import main
 from glmserve.cli.texts.chinese import COMMANDS, say, translated, wrapped
 from glmserve.cli.texts.chinese_errors import ERRORS, in_chinese
 from glmserve.cli.texts.phrases import SAID
-from glmserve.config.chinese import MODEL_KEYS, SETTINGS, VARIANT_KEYS, speaks_chinese
-from glmserve.config.schema import FLAGS, OF_CLUSTER, SHARED, ModelSettings, VariantSettings
+from glmserve.config.chinese import ADAPTER_KEYS, MODEL_KEYS, SETTINGS, speaks_chinese
+from glmserve.config.schema import FLAGS, OF_CLUSTER, SHARED, AdapterSettings, ModelSettings
 from glmserve.engine.interface import EngineState
 from glmserve.model_pool.host import ModelHost
 from glmserve.model_pool.served_model import ModelCard, ServedModel
@@ -65,7 +65,7 @@ def test_the_language_is_that_of_the_locale(environ: dict[str, str], chinese_one
 def test_every_setting_has_a_description() -> None:
     assert set(SETTINGS) == set(FLAGS)
     assert set(MODEL_KEYS) == set(ModelSettings.model_fields) - SHARED
-    assert set(VARIANT_KEYS) == set(VariantSettings.model_fields)
+    assert set(ADAPTER_KEYS) == set(AdapterSettings.model_fields)
 
 
 @pytest.mark.parametrize("name", NAMES)

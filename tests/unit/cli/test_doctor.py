@@ -103,7 +103,7 @@ def test_a_model_that_cannot_be_served_ends_with_status_1(
     ("flags", "fault"),
     [
         (("--cache-dir", "file"), "file is not a folder; name a folder for converted models with --cache-dir"),
-        (("--lora", "law=none.gguf"), "none.gguf: no such file; the variant law needs it"),
+        (("--lora", "law=none.gguf"), "none.gguf: no such file; the adapter law needs it"),
     ],
 )
 def test_it_finds_what_would_keep_a_checkpoint_from_being_served(

@@ -99,10 +99,10 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     assert "config.json is missing" in result.stderr
 
 
-def test_the_file_of_a_variant_must_be_there_and_converted(tmp_path: Path) -> None:
+def test_the_file_of_an_adapter_must_be_there_and_converted(tmp_path: Path) -> None:
     gone, folder = tmp_path / "gone.gguf", tmp_path / "folder"
     folder.mkdir()
-    assert f"{gone}: no such file; the variant tuned needs it" in refused(
+    assert f"{gone}: no such file; the adapter tuned needs it" in refused(
         call("serve", "--port", "0", "--prefix", f"tuned={gone}", cache=tmp_path), 2
     )
     assert f"glmserve convert {folder} -o FILE.gguf" in refused(

@@ -10,7 +10,7 @@ from glmserve.bootstrap.engine_config import engine_config
 from glmserve.config.loader import SettingsError, flag_name, load_settings, variable_name
 from glmserve.config.schema import FLAGS, ModelSettings, Settings
 from glmserve.config.values import MUST_SAY_SOMETHING, Load
-from glmserve.engine.config import Device, Variant
+from glmserve.engine.config import Adapter, Device
 from tests.unit.bootstrap.test_build import assembled, plan
 from tests.unit.cli.samples import SAMPLES
 
@@ -291,22 +291,22 @@ def test_what_is_for_one_model_is_refused_for_several(flag: str, two: Path) -> N
     )
 
 
-def test_variants_come_from_flags_and_from_tables_and_one_name_may_have_both_kinds(tmp_path: Path) -> None:
+def test_adapters_come_from_flags_and_from_tables_and_one_name_may_have_both_kinds(tmp_path: Path) -> None:
     file = written(tmp_path, '[[models]]\nmodel = "a"\n[[models.variants]]\nname = "t"\nprefix = "t.gguf"\n')
     flags = {"lora": ("x=l=1.gguf", "y=l.gguf"), "prefix": ("x=p.gguf", "some/where/z.gguf")}
     settings = load_settings(flags, {}, file)
-    assert engine_config(plan(settings)).variants == (
-        Variant("t", None, Path("t.gguf")),
-        Variant("x", Path("l=1.gguf"), Path("p.gguf")),
-        Variant("y", Path("l.gguf"), None),
-        Variant("z", None, Path("some/where/z.gguf")),
+    assert engine_config(plan(settings)).adapters == (
+        Adapter("t", None, Path("t.gguf")),
+        Adapter("x", Path("l=1.gguf"), Path("p.gguf")),
+        Adapter("y", Path("l.gguf"), None),
+        Adapter("z", None, Path("some/where/z.gguf")),
     )
 
 
-def test_a_variant_is_a_model_of_its_own_on_the_engine_of_its_parent() -> None:
+def test_an_adapter_is_a_model_of_its_own_on_the_engine_of_its_parent() -> None:
     registry = assembled(load_settings({"prefix": ("tuned=p.gguf",), "model_name": "base"}, {}))
     base, tuned = registry.models
-    assert (base.variant, tuned.variant, tuned.card.parent) == ("", "tuned", "base")
+    assert (base.adapter, tuned.adapter, tuned.card.parent) == ("", "tuned", "base")
     assert (tuned.host, len(registry.hosts)) == (base.host, 1)
 
 
@@ -319,7 +319,7 @@ def test_a_variant_is_a_model_of_its_own_on_the_engine_of_its_parent() -> None:
         ("[[models]]\nload = 'soon'", "models[0].load: Input should be 'start' or 'first_use', not 'soon'"),
         ("[models]\nmodel = 'a'", "models: Input should be a valid tuple"),
         ("models = []\nmodels_ = 1", "models_ is not a setting"),
-        ("[[models]]\n[[models.variants]]\nname='x'", "models[0].variants[0]: Value error, a variant needs lora"),
+        ("[[models]]\n[[models.variants]]\nname='x'", "models[0].variants[0]: Value error, an adapter needs lora"),
         ("[[models]]\n[[models.variants]]\nlora = 'x'", "models[0].variants[0].name: Field required"),
         ("[[models]]\n[[models.variants]]\nname='x'\nlroa = 'x'", "models[0].variants[0].lroa is not a setting of a"),
         ("lora = ['=x']", "lora: must be NAME=FILE with a name of its own, not '=x'"),
@@ -335,5 +335,5 @@ def test_a_bad_value_for_all_is_reported_once(two: Path) -> None:
     assert refusal(two, context="x").count("\n") == 0
 
 
-def test_the_same_variant_twice_is_refused() -> None:
+def test_the_same_adapter_twice_is_refused() -> None:
     assert refusal(lora=("x=a", "x=b")) == "--lora: must be NAME=FILE with a name of its own, not 'x=b'"

@@ -8,7 +8,7 @@ from glmserve.bootstrap.engine_config import PinnedFileError, pinned_prompts, pi
 from glmserve.chat.prompts.formats import common_beginning, prompt_format
 from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tasks.task import Task
-from glmserve.config.schema import ModelSettings, VariantSettings
+from glmserve.config.schema import AdapterSettings, ModelSettings
 from glmserve.model_pool.host import ModelHost
 from glmserve.model_pool.prefixes import PinnedPrompt, pins, task_prompt
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
@@ -59,7 +59,7 @@ def test_a_token_that_depends_on_what_follows_stays_out(text: str) -> None:
 def _model(tmp_path: Path, name: str, content: str | bytes) -> ModelSettings:
     file = tmp_path / name
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return ModelSettings(pin=(str(file),), variants=(VariantSettings(name="tuned", prefix=file, pin=(str(file),)),))
+    return ModelSettings(pin=(str(file),), variants=(AdapterSettings(name="tuned", prefix=file, pin=(str(file),)),))
 
 
 def test_a_text_is_the_beginning_of_a_question(tmp_path: Path) -> None:
@@ -96,10 +96,10 @@ def test_a_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_tasks_are_looked_for_on_the_disk_and_those_that_are_named_are_computed() -> None:
-    model = ModelSettings(variants=(VariantSettings(name="tuned", prefix=Path("p")),))
+    model = ModelSettings(variants=(AdapterSettings(name="tuned", prefix=Path("p")),))
     tasks = [Task("a", FEW_SHOT + "{{text}}"), Task("b", "{{text}}")]
     found = {
-        named: [(pin.messages[0].content, pin.variant, pin.if_saved) for pin in pinned_tasks(model, "m", tasks, named)]
+        named: [(pin.messages[0].content, pin.adapter, pin.if_saved) for pin in pinned_tasks(model, "m", tasks, named)]
         for named in [(), ("a",), ("tuned:a", "m:b")]
     }
     assert found == {
@@ -122,7 +122,7 @@ async def test_an_engine_that_has_loaded_gets_its_pins_before_any_request() -> N
     await host.start()
     (expected,) = pins([prompt], form, ByteTokenizer())
     assert engine.pins == [expected]
-    assert expected.variant == "tuned"
+    assert expected.adapter == "tuned"
 
 
 class NoRoles(ByteTokenizer):

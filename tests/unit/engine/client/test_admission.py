@@ -185,7 +185,7 @@ def test_a_caller_waits_behind_as_many_of_each_other_caller_as_it_has_itself() -
         door.enter(9001, Caller("b", timeout_s=turns * 3.5), now)
 
 
-def test_a_prompt_shares_the_context_with_the_prefix_of_its_variant() -> None:
+def test_a_prompt_shares_the_context_with_the_prefix_of_its_adapter() -> None:
     info = EngineInfo(100, 100, 1, 50, "scripted", 0.0, prefix_tokens={"tuned": 10})
     check_fit(info, (1,) * 89, SamplingParams(max_tokens=1), "tuned")
     with pytest.raises(PromptTooLong):

@@ -80,7 +80,7 @@ def test_owners_share_the_common_tokens_alone() -> None:
     assert routes.order(key(scope=PrefixScope("third", common=len(SYSTEM))), {0: 3, 1: 4})[0] == 0
 
 
-def test_a_variant_and_a_salt_share_nothing() -> None:
+def test_an_adapter_and_a_salt_share_nothing() -> None:
     routes = router()
     routes.note(0, key())
     tuned = PromptKey(SYSTEM, "tuned")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from glmserve.engine.kv_cache.ops import IDLE_CELLS
 from glmserve.engine.kv_cache.prefix_cache import common_prefix
-from glmserve.engine.kv_cache.prefix_keys import LoadedVariant, PrefixKeys
+from glmserve.engine.kv_cache.prefix_keys import LoadedAdapter, PrefixKeys
 from glmserve.engine.messages import EVERYBODY, Pin, PrefixScope, StepOutput, Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import TokenBudgetPolicy
@@ -22,26 +22,26 @@ from tests.support.stepping import drain, tokens_of
 ANN, BOB = PrefixScope("ann"), PrefixScope("bob")
 TEXT = tuple(1 + i % 40 for i in range(40))
 SECRET = (3, 1, 4, 1, 5, 9, 2, 6)
-VARIANTS = {"lora": LoadedVariant(1, has_adapter=True), "prefix": LoadedVariant(2, prefix_length=20)}
+ADAPTERS = {"lora": LoadedAdapter(1, has_lora=True), "prefix": LoadedAdapter(2, prefix_length=20)}
 
 
 class Probe:
     """Asks one thing after the other, and says how much of each was cached."""
 
-    def __init__(self, idle_cells: int = IDLE_CELLS, variant: str = "") -> None:
+    def __init__(self, idle_cells: int = IDLE_CELLS, adapter: str = "") -> None:
         backend = ScriptedBackend(2000, 40, 4, 200)
-        backend.variants = VARIANTS
+        backend.adapters = ADAPTERS
         self.core = EngineCore(backend, TokenBudgetPolicy(1e9, 64), clock=lambda: 0.0, idle_cells=idle_cells)
-        self._variant = variant
+        self._adapter = adapter
         self._ids = count()
 
     def pin(self, tokens: tuple[int, ...]) -> None:
-        self.core.pin(Pin(tokens, self._variant))
+        self.core.pin(Pin(tokens, self._adapter))
         drain(self.core)
 
     def ask(self, prompt: tuple[int, ...], scope: PrefixScope) -> int:
         request_id, params = next(self._ids), SamplingParams(max_tokens=2)
-        assert self.core.submit(Submit(request_id, prompt, params, self._variant, scope.owner, scope)) is None
+        assert self.core.submit(Submit(request_id, prompt, params, self._adapter, scope.owner, scope)) is None
         outputs = drain(self.core)[request_id]
         self.core.check_integrity()
         return outputs[0].cached_tokens
@@ -66,11 +66,11 @@ def test_where_all_is_shared_a_secret_is_read_by_80_probes() -> None:
 
 
 @pytest.mark.parametrize("idle_cells", [0, IDLE_CELLS], ids=["parked", "in the cells"])
-@pytest.mark.parametrize("variant", ["", "lora", "prefix"])
-def test_where_owners_are_apart_nobody_can_tell_whether_another_asked_anything(idle_cells: int, variant: str) -> None:
+@pytest.mark.parametrize("adapter", ["", "lora", "prefix"])
+def test_where_owners_are_apart_nobody_can_tell_whether_another_asked_anything(idle_cells: int, adapter: str) -> None:
     figures = []
     for asked in (True, False):
-        probe = Probe(idle_cells, variant)
+        probe = Probe(idle_cells, adapter)
         if asked:
             probe.ask((*TEXT, *SECRET, 60, 61), ANN)
         known, found = probes(partial(probe.ask, scope=BOB))

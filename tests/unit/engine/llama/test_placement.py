@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from glmserve.engine.config import CACHE_BYTES_AUTO, Device, EngineConfig, KvType, Variant
+from glmserve.engine.config import CACHE_BYTES_AUTO, Adapter, Device, EngineConfig, KvType
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.gguf.gguf_check import ModelFacts, RopeFacts
 from glmserve.engine.llama.cpu_topology import Cores
@@ -133,7 +133,7 @@ def test_a_quantised_cache_takes_fewer_bytes_and_so_more_tokens_fit() -> None:
     [
         (CONFIG, replace(SIX_B, head_size=48), "needs heads of a multiple of 32 values; chatglm2-6b.gguf has 48"),
         (
-            replace(CONFIG, variants=(Variant("adgen", prefix=Path("p.gguf")),)),
+            replace(CONFIG, adapters=(Adapter("adgen", prefix=Path("p.gguf")),)),
             SIX_B,
             "prefix of adgen needs --kv-type",
         ),

@@ -1,10 +1,10 @@
-"""Tuned variants: each computes and caches apart from the others, and a prefix is never computed or thrown out."""
+"""Adapters: each computes and caches apart from the others, and a prefix is never computed or thrown out."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glmserve.engine.kv_cache.prefix_keys import PLAIN, LoadedVariant, adapter_number
+from glmserve.engine.kv_cache.prefix_keys import PLAIN, LoadedAdapter, adapter_number
 from glmserve.engine.messages import FinishReason, StepOutput, Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import TokenBudgetPolicy
@@ -12,27 +12,27 @@ from glmserve.engine.worker.core import EngineCore
 from tests.support.scripted_backend import ScriptedBackend, lone_run
 from tests.support.stepping import drain
 
-LORA = LoadedVariant(1, has_adapter=True)
-PREFIX = LoadedVariant(2, prefix_length=20)
-BOTH = LoadedVariant(3, has_adapter=True, prefix_length=5)
-VARIANTS = {"lora": LORA, "prefix": PREFIX, "both": BOTH}
+LORA = LoadedAdapter(1, has_lora=True)
+PREFIX = LoadedAdapter(2, prefix_length=20)
+BOTH = LoadedAdapter(3, has_lora=True, prefix_length=5)
+ADAPTERS = {"lora": LORA, "prefix": PREFIX, "both": BOTH}
 
 
 def _core(cells: int = 400, parallel: int = 4, budget: int = 16) -> tuple[EngineCore, ScriptedBackend]:
     backend = ScriptedBackend(cells, parallel + 6, parallel, context_length=100)
-    backend.variants = VARIANTS
+    backend.adapters = ADAPTERS
     return EngineCore(backend, TokenBudgetPolicy(1e9, budget), clock=lambda: 0.0), backend
 
 
 def _run(core: EngineCore, requests: list[tuple[str, tuple[int, ...], int]]) -> dict[int, list[StepOutput]]:
-    for request_id, (variant, prompt, max_tokens) in enumerate(requests):
-        core.submit(Submit(request_id, prompt, SamplingParams(max_tokens=max_tokens), variant))
+    for request_id, (adapter, prompt, max_tokens) in enumerate(requests):
+        core.submit(Submit(request_id, prompt, SamplingParams(max_tokens=max_tokens), adapter))
     return drain(core)
 
 
-def _expected(variant: str, prompt: tuple[int, ...], max_tokens: int) -> list[int]:
-    """A lone run over the cells that the variant would have, its salt on every token."""
-    loaded = VARIANTS.get(variant, PLAIN)
+def _expected(adapter: str, prompt: tuple[int, ...], max_tokens: int) -> list[int]:
+    """A lone run over the cells that the adapter would have, its salt on every token."""
+    loaded = ADAPTERS.get(adapter, PLAIN)
     tokens = list(loaded.key(prompt))
     answer: list[int] = []
     while len(answer) < max_tokens and (not answer or answer[-1]):
@@ -55,7 +55,7 @@ def _expected(variant: str, prompt: tuple[int, ...], max_tokens: int) -> list[in
     st.integers(130, 300),
     st.integers(1, 30),
 )
-def test_each_request_gets_what_its_variant_gives_it_alone(
+def test_each_request_gets_what_its_adapter_gives_it_alone(
     requests: list[tuple[str, tuple[int, ...], int]], cells: int, budget: int
 ) -> None:
     core, _ = _core(cells, budget=budget)
@@ -73,9 +73,9 @@ def test_a_prefix_is_never_computed_and_not_counted_as_prompt() -> None:
     assert core.stats.prompt_tokens == 6
 
 
-def test_equal_prompts_of_different_variants_share_nothing() -> None:
+def test_equal_prompts_of_different_adapters_share_nothing() -> None:
     core, backend = _core()
-    outputs = _run(core, [(variant, (1, 2, 3, 4), 1) for variant in ("", "lora", "prefix", "both")])
+    outputs = _run(core, [(adapter, (1, 2, 3, 4), 1) for adapter in ("", "lora", "prefix", "both")])
     assert backend.computed == 16
     assert all(outputs[i][0].cached_tokens == 0 for i in range(4))
 
@@ -83,7 +83,7 @@ def test_equal_prompts_of_different_variants_share_nothing() -> None:
 def test_a_prefix_outlives_any_number_of_requests_that_fill_the_cache() -> None:
     core, backend = _core(cells=130)
     _run(core, [("", tuple(1 + (i + j) % 40 for j in range(60)), 5) for i in range(12)])
-    assert all(list(variant.prefix_tokens) in _lanes(backend) for variant in (PREFIX, BOTH))
+    assert all(list(adapter.prefix_tokens) in _lanes(backend) for adapter in (PREFIX, BOTH))
 
 
 def _lanes(backend: ScriptedBackend) -> list[list[int]]:
@@ -98,10 +98,10 @@ def test_a_prompt_that_fits_only_without_its_prefix_is_refused() -> None:
     assert core.submit(Submit(1, (1,) * 85, SamplingParams(max_tokens=1))) is None
 
 
-@pytest.mark.parametrize("variant", [LORA, PREFIX, BOTH])
-def test_no_token_of_a_variant_can_be_one_of_another(variant: LoadedVariant) -> None:
-    others = [other for other in (PLAIN, LORA, PREFIX, BOTH) if other is not variant]
-    mine = set(variant.key(tuple(range(65024)))) - (set(range(65024)) if not variant.salt else set())
+@pytest.mark.parametrize("adapter", [LORA, PREFIX, BOTH])
+def test_no_token_of_an_adapter_can_be_one_of_another(adapter: LoadedAdapter) -> None:
+    others = [other for other in (PLAIN, LORA, PREFIX, BOTH) if other is not adapter]
+    mine = set(adapter.key(tuple(range(65024)))) - (set(range(65024)) if not adapter.salt else set())
     assert not any(mine & set(other.key(tuple(range(65024)))) for other in others)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glmserve.engine.kv_cache.prefix_keys import PLAIN, LoadedVariant
+from glmserve.engine.kv_cache.prefix_keys import PLAIN, LoadedAdapter
 from glmserve.engine.kv_cache.state_store import Fingerprint
 from glmserve.engine.messages import Pin, StepOutput, Submit
 from glmserve.engine.params import SamplingParams
@@ -16,7 +16,7 @@ from tests.support.scripted_backend import ScriptedBackend, lone_run
 from tests.support.stepping import drain, tokens_of
 
 PREFIX = tuple(1 + i % 40 for i in range(60))
-VARIANTS = {"lora": LoadedVariant(1, has_adapter=True), "prefix": LoadedVariant(2, prefix_length=20)}
+ADAPTERS = {"lora": LoadedAdapter(1, has_lora=True), "prefix": LoadedAdapter(2, prefix_length=20)}
 
 
 class _Memory:
@@ -36,23 +36,23 @@ def _core(
     states: _Memory | None = None, cells: int = 400, parallel: int = 4, budget: int = 16, context: int = 100
 ) -> tuple[EngineCore, ScriptedBackend]:
     backend = ScriptedBackend(cells, parallel + 6, parallel, context)
-    backend.variants = VARIANTS
+    backend.adapters = ADAPTERS
     return EngineCore(backend, TokenBudgetPolicy(1e9, budget), clock=lambda: 0.0, states=states), backend
 
 
-def _submit(core: EngineCore, request_id: int, prompt: tuple[int, ...], max_tokens: int, variant: str = "") -> None:
-    assert core.submit(Submit(request_id, prompt, SamplingParams(max_tokens=max_tokens), variant)) is None
+def _submit(core: EngineCore, request_id: int, prompt: tuple[int, ...], max_tokens: int, adapter: str = "") -> None:
+    assert core.submit(Submit(request_id, prompt, SamplingParams(max_tokens=max_tokens), adapter)) is None
 
 
-@pytest.mark.parametrize("variant", ["", "lora", "prefix"])
-def test_a_pinned_prefix_is_found_by_the_first_request_before_and_after_a_restart(variant: str) -> None:
+@pytest.mark.parametrize("adapter", ["", "lora", "prefix"])
+def test_a_pinned_prefix_is_found_by_the_first_request_before_and_after_a_restart(adapter: str) -> None:
     states, answers = _Memory(), []
     for restored in (0, 1):
         core, backend = _core(states)
-        core.pin(Pin(PREFIX, variant))
+        core.pin(Pin(PREFIX, adapter))
         drain(core)
         computed = backend.computed
-        _submit(core, 0, (*PREFIX, 7, 7), 5, variant)
+        _submit(core, 0, (*PREFIX, 7, 7), 5, adapter)
         outputs = drain(core)[0]
         answers.append(tokens_of(outputs))
         assert outputs[0].cached_tokens == len(PREFIX)
@@ -186,12 +186,12 @@ def test_pins_and_requests_in_any_order_end_with_right_answers_and_every_pin_in_
         core, backend = _core(states, cells=cells, budget=budget)
         outputs: dict[int, list[StepOutput]] = defaultdict(list)
         pinned: list[tuple[int, ...]] = []
-        for request_id, (is_pin, variant, tokens, max_tokens, steps) in enumerate(work):
+        for request_id, (is_pin, adapter, tokens, max_tokens, steps) in enumerate(work):
             if is_pin:
-                if core.pin(Pin(tokens, variant)):
-                    pinned.append(VARIANTS.get(variant, PLAIN).key(tokens))
+                if core.pin(Pin(tokens, adapter)):
+                    pinned.append(ADAPTERS.get(adapter, PLAIN).key(tokens))
             else:
-                _submit(core, request_id, tokens, max_tokens, variant)
+                _submit(core, request_id, tokens, max_tokens, adapter)
             for _ in range(steps):
                 for output in core.step().outputs:
                     outputs[output.request_id].append(output)
@@ -201,15 +201,15 @@ def test_pins_and_requests_in_any_order_end_with_right_answers_and_every_pin_in_
         assert not backend.samplers
         lanes = [[cell[0] for cell in lane] for lane in backend.lanes.values()]
         assert all(list(key) in lanes for key in pinned)
-        for request_id, (is_pin, variant, tokens, max_tokens, _steps) in enumerate(work):
+        for request_id, (is_pin, adapter, tokens, max_tokens, _steps) in enumerate(work):
             if not is_pin:
-                assert tokens_of(outputs[request_id]) == _expected(VARIANTS.get(variant, PLAIN), tokens, max_tokens)
+                assert tokens_of(outputs[request_id]) == _expected(ADAPTERS.get(adapter, PLAIN), tokens, max_tokens)
 
 
-def _expected(variant: LoadedVariant, prompt: tuple[int, ...], max_tokens: int) -> list[int]:
-    tokens = list(variant.key(prompt))
+def _expected(adapter: LoadedAdapter, prompt: tuple[int, ...], max_tokens: int) -> list[int]:
+    tokens = list(adapter.key(prompt))
     answer: list[int] = []
     while len(answer) < max_tokens and (not answer or answer[-1]):
         answer.append(lone_run(tuple(tokens), 1)[0])
-        tokens.append(answer[-1] + variant.salt)
+        tokens.append(answer[-1] + adapter.salt)
     return answer

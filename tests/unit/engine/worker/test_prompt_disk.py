@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glmserve.engine.kv_cache.prefix_keys import LoadedVariant
+from glmserve.engine.kv_cache.prefix_keys import LoadedAdapter
 from glmserve.engine.kv_cache.prompt_files import SUFFIX, PromptFiles
 from glmserve.engine.messages import EVERYBODY, PrefixScope, StepOutput, Submit
 from glmserve.engine.params import SamplingParams
@@ -20,7 +20,7 @@ from tests.support.scripted_backend import ScriptedBackend, lone_run
 from tests.support.stepping import drain, tokens_of
 
 PROMPT = tuple(1 + i * i % 40 for i in range(150))
-VARIANTS = {"lora": LoadedVariant(1, has_adapter=True), "prefix": LoadedVariant(2, prefix_length=20)}
+ADAPTERS = {"lora": LoadedAdapter(1, has_lora=True), "prefix": LoadedAdapter(2, prefix_length=20)}
 
 
 class Engine:
@@ -28,7 +28,7 @@ class Engine:
 
     def __init__(self, folder: Path, *, cells: int = 800, idle_cells: int = 1024, most_bytes: int = 10**8) -> None:
         self.backend = ScriptedBackend(cells, 10, 4, context_length=400)
-        self.backend.variants = VARIANTS
+        self.backend.adapters = ADAPTERS
         self.core = EngineCore(
             self.backend,
             TokenBudgetPolicy(1e9, 64),
@@ -44,9 +44,9 @@ class Engine:
         return self.core._prompts
 
     def ask(
-        self, prompt: tuple[int, ...], max_tokens: int = 5, variant: str = "", scope: PrefixScope = EVERYBODY
+        self, prompt: tuple[int, ...], max_tokens: int = 5, adapter: str = "", scope: PrefixScope = EVERYBODY
     ) -> list[StepOutput]:
-        request = Submit(next(self._ids), prompt, SamplingParams(max_tokens=max_tokens), variant, scope=scope)
+        request = Submit(next(self._ids), prompt, SamplingParams(max_tokens=max_tokens), adapter, scope=scope)
         assert self.core.submit(request) is None
         wait_until(lambda: self.core.has_work)
         return drain(self.core)[request.request_id]
@@ -69,18 +69,18 @@ def cached(outputs: list[StepOutput]) -> int:
     return outputs[0].cached_tokens
 
 
-@pytest.mark.parametrize("variant", ["", "lora", "prefix"])
-def test_a_conversation_goes_on_in_the_next_process_where_it_was(tmp_path: Path, variant: str) -> None:
+@pytest.mark.parametrize("adapter", ["", "lora", "prefix"])
+def test_a_conversation_goes_on_in_the_next_process_where_it_was(tmp_path: Path, adapter: str) -> None:
     first = Engine(tmp_path)
-    answer = tokens_of(first.ask(PROMPT, 8, variant))
+    answer = tokens_of(first.ask(PROMPT, 8, adapter))
     first.save_all()  # and killed
     follow_up = (*PROMPT, *answer, 3, 3, 3)
-    kept = cached(first.ask(follow_up, 5, variant))
+    kept = cached(first.ask(follow_up, 5, adapter))
     second = Engine(tmp_path)
-    outputs = second.ask(follow_up, 5, variant)
+    outputs = second.ask(follow_up, 5, adapter)
     assert cached(outputs) == kept == len(PROMPT) + len(answer) - 1
     assert second.core.stats.prompts_restored == 1
-    if not variant:
+    if not adapter:
         assert tokens_of(outputs) == lone_run(follow_up, 5)
 
 

@@ -12,7 +12,7 @@ import pytest
 from glmserve.convert.pipeline import convert_checkpoint
 from glmserve.convert.quantize.recipes import QuantType
 from glmserve.engine.client.client import EngineClient
-from glmserve.engine.config import Device, EngineConfig, Variant
+from glmserve.engine.config import Adapter, Device, EngineConfig
 from glmserve.engine.messages import StepOutput
 from glmserve.engine.params import SamplingParams
 from tests.reference.numpy_chatglm2 import Prefix, forward
@@ -43,13 +43,13 @@ async def engine(tmp_path: Path) -> AsyncIterator[EngineClient]:
     for source, name in ((folder, "m"), (adapter, "lora"), (prefix, "prefix")):
         convert_checkpoint(source, tmp_path / f"{name}.gguf", QuantType.F32)
     lora_file, prefix_file = tmp_path / "lora.gguf", tmp_path / "prefix.gguf"
-    variants = (
-        Variant("lora", adapter=lora_file),
-        Variant("prefix", prefix=prefix_file),
-        Variant("both", adapter=lora_file, prefix=prefix_file),
+    adapters = (
+        Adapter("lora", lora=lora_file),
+        Adapter("prefix", prefix=prefix_file),
+        Adapter("both", lora=lora_file, prefix=prefix_file),
     )
     config = EngineConfig(
-        tmp_path / "m.gguf", context_length=256, parallel=4, threads=1, device=Device.CPU, variants=variants
+        tmp_path / "m.gguf", context_length=256, parallel=4, threads=1, device=Device.CPU, adapters=adapters
     )
     engine = EngineClient(config)
     await engine.start()
@@ -58,9 +58,9 @@ async def engine(tmp_path: Path) -> AsyncIterator[EngineClient]:
     await engine.stop()
 
 
-async def ask(engine: EngineClient, prompt: tuple[int, ...], variant: str) -> list[int]:
+async def ask(engine: EngineClient, prompt: tuple[int, ...], adapter: str) -> list[int]:
     ids: list[int] = []
-    async for output in await engine.submit(prompt, GREEDY, variant):
+    async for output in await engine.submit(prompt, GREEDY, adapter):
         assert not output.error
         ids += output.token_ids
     return ids
@@ -78,16 +78,16 @@ async def test_all_of_them_answer_at_once_as_numpy_does_for_each(engine: EngineC
     changed = tuned(weights, make_lora(weights), ALPHA / RANK)
     prefix = meant(tensors_of(CELLS, projection=False))
     models = {"": (weights, None), "lora": (changed, None), "prefix": (weights, prefix), "both": (changed, prefix)}
-    asked = [(prompt, variant) for prompt in PROMPTS for variant in models]
-    expected = [greedy(models[variant][0], prompt, models[variant][1]) for prompt, variant in asked]
+    asked = [(prompt, adapter) for prompt in PROMPTS for adapter in models]
+    expected = [greedy(models[adapter][0], prompt, models[adapter][1]) for prompt, adapter in asked]
     assert len(set(map(tuple, expected))) == len(asked)
     for _ in range(3):  # the second time most of it comes from the cache
-        answers = await asyncio.gather(*(ask(engine, prompt, variant) for prompt, variant in asked))
+        answers = await asyncio.gather(*(ask(engine, prompt, adapter) for prompt, adapter in asked))
         assert answers == expected
     assert engine.info.prefix_tokens == {"lora": 0, "prefix": CELLS, "both": CELLS}
 
 
-async def test_answers_of_all_variants_go_on_in_a_fresh_process(engine: EngineClient) -> None:
+async def test_answers_of_all_adapters_go_on_in_a_fresh_process(engine: EngineClient) -> None:
     params = replace(GREEDY, max_tokens=60)
     names = ("", "lora", "prefix", "both")
     undisturbed = [await _tokens(await engine.submit(PROMPTS[0], params, name)) for name in names]
