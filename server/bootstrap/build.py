@@ -28,7 +28,7 @@ from glmserve.config.loader import SettingsError, upstream_key
 from glmserve.config.schema import ModelSettings, Settings
 from glmserve.config.values import Load
 from glmserve.engine.client.client import EngineClient
-from glmserve.engine.client.compute_modes import build_identity
+from glmserve.engine.client.machine_records import build_identity
 from glmserve.engine.config import EngineConfig
 from glmserve.engine.errors import EngineUnavailable, ModelLoadError
 from glmserve.engine.files import identify_content

@@ -166,6 +166,8 @@ class EngineConfig:
     compute_mode: ComputeMode = ComputeMode.STANDARD
     mode_dir: Path | None = None
     """Where it is remembered which modes work on this machine, and which is the fastest; nowhere where it is None."""
+    self_test: bool = True
+    """Compute a few tokens in batches of several sizes before the first request, and compare."""
     adapters: tuple[Adapter, ...] = ()
     end_tokens: tuple[str, ...] = ()
     """Names of special tokens that end an answer in addition to llama.cpp's own; absent ones do not matter."""

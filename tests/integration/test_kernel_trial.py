@@ -9,7 +9,7 @@ import pytest
 
 from glmserve.convert.pipeline import convert_checkpoint
 from glmserve.convert.quantize.recipes import QuantType
-from glmserve.engine.client import kernel_choice
+from glmserve.engine.client import machine_records
 from glmserve.engine.client.client import EngineClient
 from glmserve.engine.client.compute_modes import EngineModes, ModeMemory
 from glmserve.engine.client.kernel_choice import KernelTrial
@@ -54,7 +54,7 @@ def test_a_fine_tune_of_the_same_types_needs_no_other_trial(trial: KernelTrial, 
 @pytest.mark.parametrize("what", ["build_identity", "cpu_identity"])
 def test_another_build_or_cpu_is_measured_anew(what: str, trial: KernelTrial, monkeypatch: pytest.MonkeyPatch) -> None:
     assert trial.choose() is not None
-    monkeypatch.setattr(kernel_choice, what, lambda: "another one")
+    monkeypatch.setattr(machine_records, what, lambda: "another one")
     assert trial.known() is None
 
 

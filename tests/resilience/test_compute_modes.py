@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from glmserve.engine.client import kernel_choice, machine_records
 from glmserve.engine.client.client import EngineClient
 from glmserve.engine.client.compute_modes import ModeMemory
 from glmserve.engine.config import ComputeMode, Device, EngineConfig
@@ -88,6 +90,22 @@ async def test_the_safest_mode_is_reached_from_a_death_at_any_stage(
     stage = {"load": "while it loaded the model", "self_test": "while it tested itself"}[place]
     assert f"SIGSEGV {stage}" in remembered.reason
     assert f"SIGILL {stage}" in remembered.reason
+
+
+async def test_a_large_file_that_passed_is_not_tested_again_before_it_changes(
+    tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(machine_records, "LARGE_BYTES", 0)
+    model = tmp_path / "large.gguf"
+    shutil.copyfile(tiny_gguf, model)
+    monkeypatch.setattr(kernel_choice.KernelTrial, "choose", lambda _: None)
+    expected = await Started(model, tmp_path / "modes").answer()
+    monkeypatch.setenv(VARIABLE, "self_test^standard=segv")
+    assert await Started(model, tmp_path / "modes").answer() == expected
+    assert not any("tested itself" in line for line in _warnings(caplog))
+    shutil.copyfile(tiny_gguf, model)
+    assert await Started(model, tmp_path / "modes").answer() == expected
+    assert any("was ended by SIGSEGV while it tested itself" in line for line in _warnings(caplog))
 
 
 async def test_where_no_mode_works_all_that_was_tried_is_told(tiny_gguf: Path, tmp_path: Path) -> None:

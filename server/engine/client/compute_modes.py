@@ -1,9 +1,6 @@
 """The compute mode in which an engine process is started, and the next one when it dies before it is ready."""
 
-import hashlib
-import importlib.util
 import logging
-import platform
 import signal
 import threading
 from collections.abc import Callable, Mapping
@@ -11,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from glmserve.engine.client.machine_records import SelfTestRecord, record_path
 from glmserve.engine.config import ComputeMode, EngineConfig
 from glmserve.engine.files import identify_content, read_json, write_json
 from glmserve.engine.kernel_timing import KernelChoice
@@ -102,8 +100,6 @@ class ComputeFallback:
 
 log = logging.getLogger(__name__)
 
-_CPU_FIELDS = ("vendor_id", "model name", "flags", "Features", "CPU part")
-
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
@@ -149,30 +145,7 @@ class ModeMemory:
         return path
 
     def _path(self) -> Path | None:
-        if self._folder is None:
-            return None
-        known_by = "\n".join((identify_content(self._model), build_identity(), cpu_identity()))
-        return self._folder / f"{hashlib.sha256(known_by.encode()).hexdigest()[:32]}.json"
-
-
-def build_identity() -> str:
-    """Return text that changes when llama-cpp-python is installed again. Does not load it."""
-    spec = importlib.util.find_spec("llama_cpp")
-    folder = Path(spec.origin).parent / "lib" if spec and spec.origin else None
-    if folder is None or not folder.is_dir():
-        return "none"
-    states = ((file.name, file.stat()) for file in sorted(folder.iterdir()))
-    return " ".join(f"{name}:{status.st_size}:{status.st_mtime_ns}" for name, status in states)
-
-
-def cpu_identity() -> str:
-    """Return text that differs between CPUs with different instruction sets."""
-    try:
-        text = Path("/proc/cpuinfo").read_text("utf-8", "replace").split("\n\n", 1)[0]
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    lines = (line.partition(":") for line in text.splitlines())
-    return "\n".join(f"{name.strip()}:{value}" for name, _, value in lines if name.strip() in _CPU_FIELDS)
+        return record_path(self._folder, "", identify_content(self._model)) if self._folder else None
 
 
 class EngineModes:
@@ -182,16 +155,20 @@ class EngineModes:
         """Nothing is read yet. A ``config`` that names a mode begins with that one, else ``choose_kernels`` decides."""
         self._config = config
         self._choose_kernels = choose_kernels
+        self._testing: SelfTestRecord | None = None
         self._name = config.model_path.name
         self._memory = ModeMemory(config.mode_dir, config.model_path)
         self._fallback: ComputeFallback | None = None
 
     def next_config(self) -> EngineConfig:
-        """Return the configuration of the next process. Reads the disk at the first call."""
+        """Return the configuration of the next process. Reads the disk."""
         if self._fallback is None:
             self._fallback = ComputeFallback(self._first())
         self._fallback.started()
-        return replace(self._config, compute_mode=self._fallback.mode)
+        config = replace(self._config, compute_mode=self._fallback.mode)
+        record = SelfTestRecord.of(config)
+        self._testing = None if record.passed else record
+        return replace(config, self_test=self._testing is not None)
 
     def _first(self) -> ComputeMode:
         remembered = self._memory.load()
@@ -216,16 +193,19 @@ class EngineModes:
         self._known.self_testing()
 
     def ready(self, info: EngineInfo) -> None:
-        """The process works; remember its mode, where faster ones did not work."""
+        """The process works; record its self-test, and its mode where faster ones did not work."""
         mode, failed = self._known.mode, self._known.ready()
         how = "" if mode is ComputeMode.STANDARD else f", {mode.in_words}"
         log.info("%s was loaded in %.1f s on %s%s", self._name, info.load_seconds, info.device, how)
         if failed:
-            self._remember(mode, "; ".join(map(str, failed)))
+            reason = "; ".join(map(str, failed))
+            self._in_background(lambda: self._memory.save(mode, reason))
+        if (record := self._testing) is not None:
+            self._in_background(record.save)
 
-    def _remember(self, mode: ComputeMode, reason: str) -> None:
+    def _in_background(self, save: Callable[[], object]) -> None:
         try:
-            threading.Thread(target=self._memory.save, args=(mode, reason), name="mode-writer").start()
+            threading.Thread(target=save, name="mode-writer").start()
         except RuntimeError as error:
             log.warning("the compute mode of %s could not be saved: %s", self._name, error)
 

@@ -1,6 +1,5 @@
 """Whether an engine repacks weights: asked for, remembered, or measured at the first load of such a file."""
 
-import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -8,7 +7,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from glmserve.engine.child_process import HelperProcess, start_helper
-from glmserve.engine.client.compute_modes import build_identity, cpu_identity, how_ended
+from glmserve.engine.client.compute_modes import how_ended
+from glmserve.engine.client.machine_records import GPU_DRIVER, LARGE_BYTES, record_path
 from glmserve.engine.config import EngineConfig, Repack
 from glmserve.engine.files import read_json, write_json
 from glmserve.engine.gguf.first_layers import type_mix
@@ -17,12 +17,8 @@ from glmserve.engine.kernel_timing import KernelChoice, Measured, RowTiming, Try
 
 log = logging.getLogger(__name__)
 
-LEAST_BYTES = 256 * 2**20
-"""Size of a file below which nothing is measured: there is little to gain."""
 _SECONDS = 60.0
 """Most time between two messages of the trial, which takes two to five seconds in all."""
-_GPU = Path("/dev/nvidiactl")
-"""There where the driver of a GPU is loaded."""
 
 
 class KernelMemory:
@@ -59,8 +55,7 @@ class KernelMemory:
         if folder is None:
             return None
         mix = type_mix(read_header(self._config.model_path))
-        known_by = "\n".join((mix, build_identity(), cpu_identity(), self._config.device.value, str(_GPU.exists())))
-        return folder / f"kernels-{hashlib.sha256(known_by.encode()).hexdigest()[:32]}.json"
+        return record_path(folder, "kernels-", mix, self._config.device.value, str(GPU_DRIVER.exists()))
 
 
 def _run(connection: Connection, config: EngineConfig) -> None:
@@ -74,7 +69,8 @@ class KernelTrial:
     """Finds the choice for one engine. Blocks for some seconds at the first load of such a file."""
 
     config: EngineConfig
-    least_bytes: int = LEAST_BYTES
+    least_bytes: int = LARGE_BYTES
+    """Size of a file below which nothing is measured: there is little to gain."""
     run: Callable[[Connection, EngineConfig], None] = _run
     """What the process runs; importable there."""
 

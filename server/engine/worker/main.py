@@ -65,8 +65,9 @@ def run_worker(connection: Connection, config: EngineConfig, load: BackendFactor
 def _run(connection: Connection, outgoing: Outgoing, config: EngineConfig, load: BackendFactory) -> None:
     try:
         backend = load(config)
-        outgoing.send(SelfTesting())
-        backend.self_test()
+        if config.self_test:
+            outgoing.send(SelfTesting())
+            backend.self_test()
     except ModelLoadError as error:
         outgoing.send(LoadFailed(str(error), isinstance(error, SelfTestFailed)))
         return

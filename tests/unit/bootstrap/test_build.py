@@ -108,7 +108,7 @@ def test_every_setting_has_a_place() -> None:
 
 def test_every_figure_of_the_engine_can_be_set() -> None:
     of_pins = {"pinned_cells", "state_dir", "state_bytes", "prompt_dir", "prompt_bytes"}
-    of_the_machine = {"compute_mode", "mode_dir", "cpus", "gpus"}
+    of_the_machine = {"compute_mode", "mode_dir", "self_test", "cpus", "gpus"}
     assert set(EngineConfig.__slots__) - {"model_path", "adapters", "end_tokens"} - of_pins - of_the_machine == set(
         ENGINE_FIELDS.values()
     )  # type: ignore[attr-defined]

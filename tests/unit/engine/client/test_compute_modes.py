@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from glmserve.engine.client import compute_modes
-from glmserve.engine.client.compute_modes import ComputeFallback, ModeMemory, build_identity, cpu_identity, is_crash
+from glmserve.engine.client import machine_records
+from glmserve.engine.client.compute_modes import ComputeFallback, ModeMemory, is_crash
 from glmserve.engine.config import ComputeMode
 
 STANDARD, SAFER, SAFEST = ComputeMode
@@ -106,7 +106,7 @@ def test_another_file_under_the_name_is_not_known(memory: ModeMemory, model: Pat
 def test_another_build_and_another_cpu_are_not_known(
     memory: ModeMemory, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    monkeypatch.setattr(compute_modes, what, lambda: "another one")
+    monkeypatch.setattr(machine_records, what, lambda: "another one")
     assert memory.load() is None
 
 
@@ -131,8 +131,3 @@ def test_without_a_folder_nothing_is_kept(model: Path) -> None:
     memory = ModeMemory(None, model)
     assert memory.save(SAFER, "it died") is None
     assert memory.load() is None
-
-
-def test_the_build_and_the_cpu_are_told_apart_by_what_matters() -> None:
-    assert "libggml-cpu.so" in build_identity()
-    assert cpu_identity()
