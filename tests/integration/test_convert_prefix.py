@@ -208,6 +208,17 @@ def test_a_prefix_for_a_model_of_another_shape_is_refused(weights: Weights, tmp_
         backend_with(converted(tmp_path / "hf", SMALL, weights), Adapter("tuned", prefix=tmp_path / "prefix.gguf"))
 
 
+def test_prefixes_that_leave_no_slot_for_a_request_are_refused(weights: Weights, tmp_path: Path) -> None:
+    model = converted(tmp_path / "hf", SMALL, weights)
+    tuned = write_prefix_folder(tmp_path / "tuned", tensors_of(1, projection=False))
+    convert_checkpoint(tuned, tmp_path / "prefix.gguf", QuantType.F32)
+    adapter = Adapter("tuned", prefix=tmp_path / "prefix.gguf")
+    slots = backend_with(model).slots
+    backend_with(model, *(replace(adapter, name=str(n)) for n in range(slots - 1))).close()
+    with pytest.raises(ModelLoadError, match=f"this model has {slots} slots"):
+        backend_with(model, *(replace(adapter, name=str(n)) for n in range(slots)))
+
+
 def test_a_prefix_that_contradicts_its_config_is_refused(tmp_path: Path) -> None:
     tensors = tensors_of(4, projection=False)
     folder = write_prefix_folder(tmp_path / "a", tensors, num_layers=4)

@@ -119,8 +119,14 @@ class Adapters:
         adapters: tuple[Adapter, ...],
         facts: ModelFacts,
         model: llama_cpp.llama_model_p,
+        slots: int,
     ) -> None:
-        """Raises ModelLoadError where a file does not fit the model."""
+        """Raises ModelLoadError where a file does not fit the model, or prefixes take all ``slots``."""
+        if (prefixes := sum(adapter.prefix is not None for adapter in adapters)) >= slots:
+            raise ModelLoadError(
+                f"{prefixes} P-Tuning prefixes leave no sequence slot for a request: this model has {slots} slots and "
+                "each prefix keeps one; serve some of the prefixes from a second [[models]] table"
+            )
         self._facts = facts
         self._adapter = 0
         self._prefixes: dict[str, KvPrefix] = {

@@ -147,7 +147,7 @@ class LlamaModelRunner:
         self.slots = min(MAX_SLOTS - spare, placement.slots)
         self.attention_tile = 0 if placement.gpu_layers else ATTENTION_TILE_CPU
         self.decoding_limit = MAX_SLOTS if placement.gpu_layers else _DECODING_LIMIT_CPU
-        self._adapters = Adapters(config.adapters, facts, self._model)
+        self._adapters = Adapters(config.adapters, facts, self._model, self.slots)
         self.adapters = self._adapters.loaded
         cells = placement.cache_cells + self._adapters.prefix_cells + config.pinned_cells
         params = _context_params(config, placement, self.slots + spare, cells + spare)
