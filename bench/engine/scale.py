@@ -46,6 +46,7 @@ _ORDINARY = 1200
 _TIMED = (
     (AdaptiveThreads, "decode"),
     (llama_cpp, "llama_sampler_sample"),
+    (llama_cpp, "llama_get_logits"),
     (llama_cpp, "llama_get_logits_ith"),
 )
 """What a step of plain answers calls; the first one adds some microseconds of Python to ``llama_decode``."""

@@ -18,9 +18,10 @@ from glmserve.engine.errors import ModelLoadError, SelfTestFailed
 from glmserve.engine.gguf.gguf_check import ModelFacts, open_header
 from glmserve.engine.llama.model_loading import load_weights, ordinary_tokens
 from glmserve.engine.llama.placement import Placement, place, probe
-from glmserve.engine.llama.runner import ATTENTION_TILE_CPU, TokenBatch
+from glmserve.engine.llama.runner import ATTENTION_TILE_CPU
 from glmserve.engine.llama.self_test import MOST_ROWS, check_scores, check_vectors
 from glmserve.engine.llama.threads import AdaptiveThreads
+from glmserve.engine.llama.token_batch import TokenBatch
 from glmserve.engine.messages import EngineInfo
 from glmserve.engine.model_runner import DecodeError
 

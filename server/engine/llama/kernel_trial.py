@@ -30,8 +30,8 @@ from glmserve.engine.gguf.gguf_header import HeaderError
 from glmserve.engine.kernel_timing import MEASURED_ROWS, Measured, RowTiming, Trying, Unmeasured
 from glmserve.engine.llama.model_loading import ordinary_tokens, route_log
 from glmserve.engine.llama.placement import probe
-from glmserve.engine.llama.sampler import logits_at
 from glmserve.engine.llama.self_test import compare
+from glmserve.engine.llama.token_batch import logits_at
 
 _ROUNDS = 5
 _SECONDS = 2.0

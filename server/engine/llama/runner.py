@@ -6,9 +6,7 @@ import ctypes
 import logging
 import time
 from collections.abc import Mapping
-from collections.abc import Sequence as Ordered
 from contextlib import nullcontext
-from itertools import chain
 
 import llama_cpp
 import numpy as np
@@ -34,81 +32,15 @@ from glmserve.engine.kv_cache.ops import (
 from glmserve.engine.llama.adapters import Adapters
 from glmserve.engine.llama.model_loading import load_weights, ordinary_tokens, stop_ids, zeros_released
 from glmserve.engine.llama.placement import MAX_SLOTS, MEASURED_BYTES, BuildFacts, Placement, cached_slots, place, probe
-from glmserve.engine.llama.sampler import Sampler, logits_at, score
+from glmserve.engine.llama.sampler import Sampler, score
 from glmserve.engine.llama.self_test import MOST_ROWS, check_batches
 from glmserve.engine.llama.threads import AdaptiveThreads, settle_threads
+from glmserve.engine.llama.token_batch import BatchLogits, TokenBatch
 from glmserve.engine.messages import EngineInfo, SampledToken
 from glmserve.engine.model_runner import DecodeError, Preparation, StateLost
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import BatchItem
 from glmserve.engine.sequence import Sequence
-
-
-class TokenBatch:
-    """A ``llama_batch`` over numpy arrays that are refilled each step; one sequence per token."""
-
-    def __init__(self, capacity: int) -> None:
-        """Make room for ``capacity`` tokens."""
-        self.capacity = capacity
-        self._tokens = np.zeros(capacity, np.int32)
-        self._positions = np.zeros(capacity, np.int32)
-        self._counts = np.ones(capacity, np.int32)
-        self._slots = np.zeros(capacity, np.int32)
-        self._slot_pointers = self._slots.ctypes.data + 4 * np.arange(capacity, dtype=np.uintp)
-        self._wanted = np.zeros(capacity, np.int8)
-        self.native = llama_cpp.llama_batch()
-        for name, array in (
-            ("token", self._tokens),
-            ("pos", self._positions),
-            ("n_seq_id", self._counts),
-            ("seq_id", self._slot_pointers),
-            ("logits", self._wanted),
-        ):
-            kind = dict(llama_cpp.llama_batch._fields_)[name]
-            setattr(self.native, name, ctypes.cast(array.ctypes.data, kind))
-
-    def fill(self, items: tuple[BatchItem, ...]) -> dict[int, int]:
-        """Enter ``items``; return the index of each one's first token, by request id."""
-        # Lists, each of which becomes an array at once: most steps have few tokens, for which numpy takes longer.
-        tokens: list[int] = []
-        positions: list[int] = []
-        slots: list[int] = []
-        wanted: list[int] = []
-        starts: dict[int, int] = {}
-        for item in items:
-            ids = item.ids
-            size = len(ids)
-            starts[item.sequence.request_id] = len(tokens)
-            tokens += ids
-            positions += range(item.start, item.start + size)
-            slots += [item.slot] * size
-            outputs = size if item.scores else len(item.drafts) + 1 if item.samples else 0
-            wanted += [0] * (size - outputs) + [1] * outputs
-        self.native.n_tokens = total = len(tokens)
-        self._tokens[:total] = tokens
-        self._positions[:total] = positions
-        self._slots[:total] = slots
-        self._wanted[:total] = wanted
-        return starts
-
-    def pad(self, slot: int) -> None:
-        """Add a row of no use in the empty ``slot``: a single row would be added up in parts, one for each thread."""
-        end = self.native.n_tokens
-        self._tokens[end] = self._tokens[0]
-        self._positions[end] = self._wanted[end] = 0
-        self._slots[end] = slot
-        self.native.n_tokens = end + 1
-
-    def fill_whole(self, inputs: Ordered[tuple[int, ...]], start: int = 0) -> None:
-        """Enter each of ``inputs`` as a sequence of its own, from position ``start`` on, all of whose outputs count."""
-        sizes = [len(ids) for ids in inputs]
-        total = sum(sizes)
-        self.native.n_tokens = total
-        self._tokens[:total] = list(chain.from_iterable(inputs))
-        self._positions[:total] = np.concatenate([np.arange(start, start + size) for size in sizes])
-        self._slots[:total] = np.repeat(np.arange(len(sizes)), sizes)
-        self._wanted[:total] = 1
-
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +99,7 @@ class LlamaModelRunner:
 
     def _read_vocabulary(self, end_tokens: tuple[str, ...]) -> None:
         vocab = llama_cpp.llama_model_get_vocab(self._model)
-        self._vocab_size = int(llama_cpp.llama_vocab_n_tokens(vocab))
+        self._logits = BatchLogits(self._context, int(llama_cpp.llama_vocab_n_tokens(vocab)))
         self.stop_ids = stop_ids(vocab, end_tokens)
         self._constraints = PreparedConstraints(ConstraintFactory(vocab, self.stop_ids))
 
@@ -176,7 +108,7 @@ class LlamaModelRunner:
             context_length=placement.context_length,
             cache_cells=cells,
             parallel=config.parallel,
-            vocab_size=self._vocab_size,
+            vocab_size=self._logits.vocab_size,
             device=placement.in_words,
             load_seconds=seconds,
             prefix_tokens={name: adapter.prefix_length for name, adapter in self.adapters.items()},
@@ -207,7 +139,7 @@ class LlamaModelRunner:
         self._batch.fill_whole((ids,), start)
         if code := llama_cpp.llama_decode(self._context, self._batch.native):
             raise SelfTestFailed(f"llama_decode answered {code} in the self-test")
-        return np.stack([logits_at(self._context, index, self._vocab_size) for index in range(len(ids))])
+        return np.stack([self._logits.row(index) for index in range(len(ids))])
 
     def load_prefix(self, adapter: str, slot: int) -> None:
         """Put the P-Tuning prefix of ``adapter`` into the empty ``slot``."""
@@ -279,7 +211,7 @@ class LlamaModelRunner:
         window = self.info.context_length
         constraint = self._constraints.take(request_id) if params.grammar is not None else None
         self._samplers[request_id] = Sampler(
-            params, prompt_ids, self._vocab_size, self.stop_ids, window, answered=answered, constraint=constraint
+            params, prompt_ids, self._logits.vocab_size, self.stop_ids, window, answered=answered, constraint=constraint
         )
 
     def close_sampler(self, request_id: int) -> None:
@@ -301,6 +233,7 @@ class LlamaModelRunner:
         code = self._threads.decode(self._batch.native)
         if pads:
             llama_cpp.llama_memory_seq_rm(self._memory, self.slots, 0, -1)
+        self._logits.decoded(self._batch.wanted)
         if code == 0:
             return
         for item in items:  # parts of a batch that failed may have been computed
@@ -312,14 +245,13 @@ class LlamaModelRunner:
         """Sample the token after the tokens and ``draft`` drafts of an item of the last batch that ``samples``."""
         request_id = item.sequence.request_id
         index = self._starts[request_id] + len(item.tokens) - 1 + draft
-        return self._samplers[request_id].sample(self._context, index)
+        return self._samplers[request_id].sample(self._logits, index)
 
     def score_prompt(self, item: BatchItem) -> tuple[SampledToken, ...]:
         """Score the next prompt tokens of an item of the last batch that ``scores``."""
         start, top = self._starts[item.sequence.request_id], item.sequence.params.prompt_logprobs or 0
         return tuple(
-            score(logits_at(self._context, index, self._vocab_size), token, top)
-            for index, token in enumerate(item.following_prompt_ids, start)
+            score(self._logits.row(index), token, top) for index, token in enumerate(item.following_prompt_ids, start)
         )
 
     def kept(self) -> CacheSnapshot:
