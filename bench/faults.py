@@ -51,7 +51,7 @@ FAULTS = (
     Fault("killed, and the next one finds no memory", signal.SIGKILL, next_plan="load=oom"),
     Fault("killed, and the next one hangs as it loads", signal.SIGKILL, next_plan="load=hang"),
     Fault("aborts over a request", plan=f"decode{_BAD}=abort"),
-    Fault("refuses the batch of a request (-1)", plan=f"decode{_BAD}=-1"),
+    Fault("rejects the batch of a request (-1)", plan=f"decode{_BAD}=-1"),
     Fault("has no cells for a request (1)", plan=f"decode{_BAD}=1"),
     Fault("has no memory for a request", plan=f"decode{_BAD}=oom"),
     Fault("raises in the sampler of a request", plan=f"sample{_BAD}=error"),

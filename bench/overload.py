@@ -3,7 +3,7 @@
 Three parts, each on a fresh server on this machine, bounded in requests and in time:
 
 ``load``      So many requests come in a second, whatever becomes of the others: 1, 2, 5 and 10 times as many as can be
-              answered. How many are answered, how long those wait, how soon the others are refused, and the memory.
+              answered. How many are answered, how long those wait, how soon the others are rejected, and the memory.
 ``fairness``  One caller keeps a hundred requests going; another asks for one after the other.
 ``prompts``   Short prompts, one after the other, beside long ones that are computed all the time.
 
@@ -124,7 +124,7 @@ async def measure_load(url: str, pid: int, seconds: float, tokens: int) -> None:
     most = await capacity(asker, seconds)
     print(f"Capacity: {most:.1f} answers a second.\n")
     print(
-        "| offered | requests | answered a second | of capacity | waited, p50 | p99 | refused | after, p50 | p99 "
+        "| offered | requests | answered a second | of capacity | waited, p50 | p99 | rejected | after, p50 | p99 "
         "| Retry-After | memory |\n|---|---|---|---|---|---|---|---|---|---|---|"
     )
     for factor in FACTORS:
@@ -134,16 +134,16 @@ async def measure_load(url: str, pid: int, seconds: float, tokens: int) -> None:
 
 def _load_row(replies: Sequence[Reply], most: float) -> str:
     answered = [reply for reply in replies if reply.status == 200]
-    refused = [reply for reply in replies if reply.status == 429]
+    rejected = [reply for reply in replies if reply.status == 429]
     others = [reply.status for reply in replies if reply.status not in (200, 429)]
     assert not others, others
     begun, ended = min(r.began for r in replies), max(r.began for r in replies)
     rate = sum(reply.began + reply.took <= ended for reply in answered) / (ended - begun)
-    waits, refusals = [reply.queued for reply in answered], [reply.took for reply in refused]
-    after = sorted(reply.retry_after for reply in refused)
+    waits, rejections = [reply.queued for reply in answered], [reply.took for reply in rejected]
+    after = sorted(reply.retry_after for reply in rejected)
     return (
         f"{len(replies)} | {rate:.1f} | {rate / most:.0%} | {_ms(waits, 0.5)} | {_ms(waits, 0.99)} | "
-        f"{len(refused) / len(replies):.0%} | {_ms(refusals, 0.5)} | {_ms(refusals, 0.99)} | "
+        f"{len(rejected) / len(replies):.0%} | {_ms(rejections, 0.5)} | {_ms(rejections, 0.99)} | "
         f"{f'{after[0]} to {after[-1]} s' if after else '–'}"
     )
 
@@ -152,7 +152,7 @@ async def measure_fairness(url: str, seconds: float) -> None:
     """Print how long the answers of one caller take alone, and beside another one with a hundred requests."""
     asker = Asker(url)
     await crowd(asker, 3.0)
-    print("| one request after the other | answers | p50 | p99 | refused |\n|---|---|---|---|---|")
+    print("| one request after the other | answers | p50 | p99 | rejected |\n|---|---|---|---|---|")
     print(_row("of a caller who is alone", await _after_each_other(seconds / 2, lambda: asker.ask("one"))))
     many: list[Reply] = []
     async with _kept_going(_MANY, lambda: _patient(asker, many)):
@@ -166,7 +166,7 @@ async def measure_prompts(url: str, seconds: float) -> None:
     """Print how long the first tokens of short prompts take alone, and beside long prompts."""
     asker = Asker(url)
     await crowd(asker, 3.0)
-    print("| one short prompt after the other, a token of answer each | answers | p50 | p99 | refused |")
+    print("| one short prompt after the other, a token of answer each | answers | p50 | p99 | rejected |")
     print("|---|---|---|---|---|")
     print(_row("alone", await _after_each_other(seconds / 2, lambda: asker.ask("one", 1))))
     long: list[Reply] = []
@@ -220,8 +220,8 @@ async def _patient(asker: Asker, replies: list[Reply]) -> None:
 
 def _row(name: str, replies: Sequence[Reply]) -> str:
     times = [reply.took for reply in replies if reply.status == 200]
-    refused = sum(reply.status == 429 for reply in replies)
-    return f"| {name} | {len(times)} | {_ms(times, 0.5)} | {_ms(times, 0.99)} | {refused} |"
+    rejected = sum(reply.status == 429 for reply in replies)
+    return f"| {name} | {len(times)} | {_ms(times, 0.5)} | {_ms(times, 0.99)} | {rejected} |"
 
 
 def _ms(seconds: Sequence[float], share: float) -> str:

@@ -153,7 +153,7 @@ def main() -> None:
                         report(server, tasks[name], _rows(file, arguments.rows), temperature, range(seeds))
                 for task in tasks.values():
                     if task.id not in _TRAINED:
-                        report(server, task, [Row(task.slot_examples["text"])], 0.8, range(_SEEDS))
+                        report(server, task, [Row(task.variable_examples["text"])], 0.8, range(_SEEDS))
             report_times(server, tasks["intent"], _rows(_TRAINED["intent"], _TIMINGS))
 
 

@@ -36,7 +36,7 @@ def complete_file(path: Path, expected_bytes: int) -> Iterator[BufferedWriter]:
 
     Args:
         path: the final name; an existing regular file is replaced at the very end, and nothing else.
-        expected_bytes: what will be written, to refuse early when the disk cannot hold it.
+        expected_bytes: what will be written, to reject early when the disk cannot hold it.
 
     Raises:
         OutputError: no such folder, no regular file, no permission, no space, or another process is writing the same

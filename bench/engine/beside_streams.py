@@ -71,10 +71,10 @@ def drive(core: EngineCore) -> Run:
 def measure(model: Path, *, in_turn: bool) -> Run:
     """Load the model and measure one way."""
     config = EngineConfig(model, context_length=2048, parallel=2 * STREAMS, device=Device.CPU)
-    backend = LlamaModelRunner(config, check_gguf(model))
-    tile = backend.attention_tile if in_turn else 0
-    run = drive(EngineCore(backend, TokenBudgetPolicy(config.step_seconds, config.batch_size, tile)))
-    backend.close()
+    runner = LlamaModelRunner(config, check_gguf(model))
+    tile = runner.attention_tile if in_turn else 0
+    run = drive(EngineCore(runner, TokenBudgetPolicy(config.step_seconds, config.batch_size, tile)))
+    runner.close()
     return run
 
 

@@ -56,15 +56,15 @@ def crowd(share: float) -> Iterator[None]:
 def rate(model: Path, threads: int) -> float:
     """Return the tokens a second of one stream after its first token; ``threads`` of 0 are those that have a core."""
     config = EngineConfig(model, context_length=1024, parallel=1, device=Device.CPU, threads=threads)
-    backend = LlamaModelRunner(config, check_gguf(model))
-    core = EngineCore(backend, TokenBudgetPolicy(0.25, 512))
+    runner = LlamaModelRunner(config, check_gguf(model))
+    core = EngineCore(runner, TokenBudgetPolicy(0.25, 512))
     core.submit(Submit(1, _PROMPT, SamplingParams(max_tokens=TOKENS + 1, temperature=0.0, ignore_eos=True)))
     core.step()
     started = time.perf_counter()
     while core.has_work:
         core.step()
     seconds = time.perf_counter() - started
-    backend.close()
+    runner.close()
     return TOKENS / seconds
 
 

@@ -34,7 +34,7 @@ from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import BatchItem, TokenBudgetPolicy
 from glmserve.engine.speculative import SpeculativeController
 from glmserve.engine.worker.core import EngineCore
-from tests.support.scripted_backend import ScriptedBackend
+from tests.support.scripted_runner import ScriptedRunner
 
 RUNNING = (1, 8, 64, 256)
 PROMPT = 64
@@ -56,7 +56,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class _Runner(ScriptedBackend):
+class _Runner(ScriptedRunner):
     """A model runner that keeps nothing and samples tokens that are all new."""
 
     def __init__(self, running: int, cells: int) -> None:

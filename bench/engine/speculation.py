@@ -49,8 +49,8 @@ class Bench:
     def __init__(self, model: Path, clients: int) -> None:
         """Load ``model`` for ``clients`` requests at once."""
         self._tokenizer = load_tokenizer(model)
-        self._backend = LlamaModelRunner(EngineConfig(model, context_length=2048, parallel=clients), check_gguf(model))
-        self._speculation = SpeculativeController(self._backend.stop_ids)
+        self._runner = LlamaModelRunner(EngineConfig(model, context_length=2048, parallel=clients), check_gguf(model))
+        self._speculation = SpeculativeController(self._runner.stop_ids)
 
     def workloads(self) -> dict[str, list[tuple[int, ...]]]:
         """Return prompts by the name of their workload."""
@@ -70,7 +70,7 @@ class Bench:
     def run(self, prompts: Sequence[tuple[int, ...]], *, drafting: bool) -> Run:
         """Answer ``prompts``, as many at once as there are clients. What drafts have taught is kept between runs."""
         speculation = self._speculation if drafting else None
-        core = EngineCore(self._backend, TokenBudgetPolicy(0.25, 512), speculation=speculation)
+        core = EngineCore(self._runner, TokenBudgetPolicy(0.25, 512), speculation=speculation)
         for index, prompt in enumerate(prompts):
             core.submit(Submit(index, prompt, SamplingParams(max_tokens=_MAX_TOKENS, temperature=0.0)))
         answers: dict[int, list[int]] = {index: [] for index in range(len(prompts))}
@@ -82,8 +82,8 @@ class Bench:
                 seconds += time.monotonic() - started
             for output in outputs:
                 answers[output.request_id] += output.token_ids
-        for slot in range(self._backend.slots):
-            self._backend.apply(FreeSlot(slot))
+        for slot in range(self._runner.slots):
+            self._runner.apply(FreeSlot(slot))
         return Run(seconds, answers)
 
     @property

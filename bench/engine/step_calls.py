@@ -22,7 +22,7 @@ from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import BatchItem, TokenBudgetPolicy
 from glmserve.engine.speculative import SpeculativeController
 from glmserve.engine.worker.core import EngineCore
-from tests.support.scripted_backend import Rule, ScriptedBackend
+from tests.support.scripted_runner import Rule, ScriptedRunner
 
 _PROMPT = tuple(range(1, 11)) * 10
 _RUNS = 9
@@ -40,7 +40,7 @@ def _copied(tokens: list[int]) -> int:
     return tokens[-10]
 
 
-class _Runner(ScriptedBackend):
+class _Runner(ScriptedRunner):
     """A model runner that costs next to nothing: it keeps no cells, only the time that its steps would take."""
 
     def __init__(self, rule: Rule, clients: int, tokens: int) -> None:

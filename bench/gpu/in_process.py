@@ -44,12 +44,12 @@ def fit(bench: Bench) -> Iterator[Row]:
         yield Row(f"context {placement.context_length}", f"{planned}; {placement.in_words}")
     yield Row("weights", f"{facts.size_bytes / 2**20:.0f} MiB")
     began = time.monotonic()
-    backend = LlamaModelRunner(_config(bench), facts)
-    backend.self_test()
+    runner = LlamaModelRunner(_config(bench), facts)
+    runner.self_test()
     yield Row("loaded and tested in", f"{time.monotonic() - began:.1f} s")
     if used := gpu_memory():
         yield Row("memory in use, loaded", used)
-    backend.close()
+    runner.close()
     if used := gpu_memory():
         yield Row("memory in use, closed", used)
 
@@ -119,15 +119,15 @@ def _config(bench: Bench, **changes: object) -> EngineConfig:
 
 def _speed(config: EngineConfig) -> Speed:
     """Time a prompt and its answer with a model that is loaded anew, after a first one that is not counted."""
-    backend = LlamaModelRunner(config, check_gguf(config.model_path))
-    pacer = TokenBudgetPolicy(config.step_seconds, config.batch_size, backend.attention_tile)
-    core = EngineCore(backend, pacer)
+    runner = LlamaModelRunner(config, check_gguf(config.model_path))
+    policy = TokenBudgetPolicy(config.step_seconds, config.batch_size, runner.attention_tile)
+    core = EngineCore(runner, policy)
     try:
         _answer(core, 0, 1)
         return _answer(core, 1, _ANSWER)
     finally:
         core.close()
-        backend.close()
+        runner.close()
 
 
 def _answer(core: EngineCore, number: int, tokens: int) -> Speed:

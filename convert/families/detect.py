@@ -43,11 +43,11 @@ def detect(folder: Path, family: FamilyName | None = None) -> Family:
     # Older copies of ChatGLM2 have no model_type.
     kind = config.model_type or "chatglm" * any(name.startswith("ChatGLM") for name in config.architectures)
     if kind not in _READERS:
-        raise UnsupportedModelError(config.path, _refusal(config))
+        raise UnsupportedModelError(config.path, _rejection(config))
     return _READERS[kind](config, family)
 
 
-def _refusal(config: ConfigFile) -> str:
+def _rejection(config: ConfigFile) -> str:
     said = f"model_type {config.model_type!r} with architectures {list(config.architectures)} is not converted"
     if any(name.endswith(_TEXT_MODEL) for name in config.architectures):
         # Qwen, Llama, Mistral and the rest: there are files of them, which llama.cpp's own converter makes.

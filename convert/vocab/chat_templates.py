@@ -7,7 +7,7 @@ authors' ``build_prompt`` after the two tokens [gMASK] and sop.
 
 # The names of the two special tokens stand in separate strings on purpose: llama.cpp's list of known
 # templates goes by substrings, and would take "[gMASK]<sop>" for GLM-4 and "[gMASK]sop" for ChatGLM3. Not
-# recognised, the template is refused there, which is better than a wrong prompt.
+# recognised, the template is rejected there, which is better than a wrong prompt.
 #
 # ChatGLM2 has no system role: its text goes before the next question. Messages of one speaker in a row are
 # joined by a line break, and an answer that nobody asked for gets an empty question.

@@ -1,7 +1,7 @@
 """``tokenizer.json`` of Hugging Face's tokenizers -> the vocabulary of a GGUF: byte pairs with GLM-4's words.
 
 The file says in full how text becomes tokens. What it says is compared with what llama.cpp does under the name that
-goes into the GGUF, and anything else is refused: another way to split text would give other ids without a word.
+goes into the GGUF, and anything else is rejected: another way to split text would give other ids without a word.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

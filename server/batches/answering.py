@@ -18,8 +18,8 @@ from glmserve.http.request_record import RequestRecord
 
 _DIED_AT_MOST = 3
 """Engine processes that may die while a line runs: it may be to blame."""
-_REFUSED_ALONE = 3
-"""Refusals of a line for lack of room while no other line runs: it never finds any."""
+_REJECTED_ALONE = 3
+"""Rejections of a line for lack of room while no other line runs: it never finds any."""
 _LONGEST_PAUSE_S = 30.0
 _RETRIED = frozenset({"engine_died", "engine_unavailable", "model_load_failed", "server_busy", "queue_full"})
 """Codes of errors that say nothing of the line."""
@@ -83,7 +83,7 @@ class LineAnswers:
         return LineReply(written, failed=reply.status >= 400, usage=usage)
 
     async def _ask_until_told(self, batch: Batch, body: bytes) -> tuple[Reply, RequestRecord]:
-        died = refused = 0
+        died = rejected = 0
         pause = self._pause_s
         while True:
             record = self._new_record(batch.owner)
@@ -95,8 +95,8 @@ class LineAnswers:
                 self._running -= 1
             code = _code(reply)
             died += code == "engine_died"
-            refused += code == "queue_full" and not self._running
-            if code not in _RETRIED or died >= _DIED_AT_MOST or refused >= _REFUSED_ALONE:
+            rejected += code == "queue_full" and not self._running
+            if code not in _RETRIED or died >= _DIED_AT_MOST or rejected >= _REJECTED_ALONE:
                 self._ended(record, reply.status)
                 return reply, record
             await asyncio.sleep(pause)

@@ -83,7 +83,7 @@ class ApiOptions:
     spans: SpanWriter | None = None
     """Gets each request for an answer, and is closed when the server ends."""
     strict_fields: bool = False
-    """Refuse fields that are not known, in place of leaving them out."""
+    """Reject fields that are not known, in place of leaving them out."""
     legacy_room: bool = True
     """Whether answers of the legacy addresses may pass max_length where the prompt fills it."""
     batches: BatchOptions | None = None

@@ -28,10 +28,10 @@ from glmserve.config.loader import SettingsError, upstream_key
 from glmserve.config.schema import ModelSettings, Settings
 from glmserve.config.values import Load
 from glmserve.engine.client.client import EngineClient
-from glmserve.engine.client.machine_records import build_identity
+from glmserve.engine.client.machine_records import build_fingerprint
 from glmserve.engine.config import EngineConfig
 from glmserve.engine.errors import EngineUnavailable, ModelLoadError
-from glmserve.engine.files import identify_content
+from glmserve.engine.files import content_fingerprint
 from glmserve.engine.gguf.chat_template import FileTemplate
 from glmserve.engine.gguf.prompt_format import TEMPLATE
 from glmserve.engine.group.division import count_engines, divide
@@ -276,7 +276,7 @@ def system_fingerprint(*files: Path) -> str:
     Empty where a file cannot be read: the engine tells why when it loads.
     """
     try:
-        parts = [version("glmserve"), build_identity(), *(identify_content(file) for file in files)]
+        parts = [version("glmserve"), build_fingerprint(), *(content_fingerprint(file) for file in files)]
     except OSError:
         return ""
     return f"fp_{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:12]}"

@@ -50,10 +50,10 @@ def run_renderer(connection: Connection, source: TemplateSource) -> None:
 def _render(connection: Connection, template: Template, request: bytes) -> None:
     try:
         _answer(connection, pieces=packed_pieces(template.render(TemplateInput.unpacked(request))))
-    except PromptError as refusal:
-        _answer(connection, refusal=str(refusal))
+    except PromptError as rejection:
+        _answer(connection, rejection=str(rejection))
     except (MemoryError, RecursionError):
-        _answer(connection, refusal="the model's chat template needs too much memory for it")
+        _answer(connection, rejection="the model's chat template needs too much memory for it")
 
 
 def _answer(connection: Connection, **said: object) -> None:
@@ -95,7 +95,7 @@ class TemplateRenderer:
         """Return the prompt.
 
         Raises:
-            PromptError: the template refuses the conversation, fails on it, or needs too much time or memory for it.
+            PromptError: the template rejects the conversation, fails on it, or needs too much time or memory for it.
             TemplateFault: it cannot be compiled.
             EngineUnavailable: no process can be started.
             UnicodeEncodeError: a text has lone surrogates.
@@ -113,8 +113,8 @@ class TemplateRenderer:
                 self._stop()
                 log.warning("the chat template did not end within %g s; its process was killed", self._seconds)
                 raise PromptError(f"the model's chat template does not end within {self._seconds:g} s with it")
-        if isinstance(refusal := said.get("refusal"), str):
-            raise PromptError(refusal)
+        if isinstance(rejection := said.get("rejection"), str):
+            raise PromptError(rejection)
         pieces = said["pieces"]
         assert isinstance(pieces, list)
         return unpacked_pieces(pieces)

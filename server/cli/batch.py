@@ -191,7 +191,7 @@ def answered(client: BatchClient, name: str, content: bytes, endpoint: str, wind
     """Return the ended batch of an input: of an earlier call, unless ``again``, or a new one.
 
     Raises:
-        ServerCallError: the server refuses it, or the input has faults.
+        ServerCallError: the server rejects it, or the input has faults.
     """
     batch = None if again else client.find(digest_of(content), endpoint)
     if batch is not None:

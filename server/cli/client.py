@@ -134,7 +134,7 @@ class _Words(BaseModel):
     en: str
 
 
-class _Slot(BaseModel):
+class _Variable(BaseModel):
     name: str
     description: _Words
     example: str
@@ -147,7 +147,7 @@ class TaskCard(BaseModel):
     id: str
     title: _Words
     description: _Words
-    slots: list[_Slot]
+    slots: list[_Variable]
     main_slot: str | None
 
 
@@ -195,7 +195,7 @@ class ServerClient:
         """Yield the events of a streamed answer; closing the iterator stops the answer on the server.
 
         Raises:
-            ServerCallError: the server refuses, or the connection is lost.
+            ServerCallError: the server rejects, or the connection is lost.
         """
         try:
             with self._http.stream("POST", self._url + path, json={**body, "stream": True}) as reply:
@@ -228,7 +228,7 @@ class ServerClient:
         """Yield the pieces of the answer, then its figures; closing the iterator stops the answer on the server.
 
         Raises:
-            ServerCallError: the server refuses, or ends the answer with an error.
+            ServerCallError: the server rejects, or ends the answer with an error.
         """
         body = {
             "model": model,
@@ -263,7 +263,7 @@ class ServerClient:
         """Yield the pieces of the answer; closing the iterator stops it on the server.
 
         Raises:
-            ServerCallError: the server refuses, or ends the answer with an error.
+            ServerCallError: the server rejects, or ends the answer with an error.
         """
         prompt = {"id": task.card.id, "variables": dict(variables)}
         body = {"model": task.model, "prompt": prompt, "store": False, "seed": seed}

@@ -62,18 +62,18 @@ def _handler(progress: Progress) -> type[BaseHTTPRequestHandler]:
         server_version, sys_version = "glmserve", ""
 
         def do_GET(self) -> None:
-            self._refuse()
+            self._reject()
 
         def do_HEAD(self) -> None:
-            self._refuse()
+            self._reject()
 
         def do_POST(self) -> None:
-            self._refuse()
+            self._reject()
 
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-        def _refuse(self) -> None:
+        def _reject(self) -> None:
             body = json.dumps(_reply(urlsplit(self.path).path, progress.reason), ensure_ascii=False).encode()
             self.send_response(503)
             self.send_header("Content-Type", "application/json")

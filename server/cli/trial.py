@@ -105,11 +105,11 @@ def _as_trial_fault(work: Callable[[_Given], _Result], given: _Given) -> _Result
 def _self_test(config: EngineConfig) -> str:
     from glmserve.engine.worker.entry import load_llama  # noqa: PLC0415
 
-    backend = load_llama(config)
+    runner = load_llama(config)
     try:
-        backend.self_test()
+        runner.self_test()
     finally:
-        backend.close()
+        runner.close()
     return ""
 
 

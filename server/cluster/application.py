@@ -18,7 +18,7 @@ from glmserve.cluster.deployed_settings import API, cluster_settings, deployment
 from glmserve.cluster.engine import ClusterEngine
 from glmserve.cluster.files import plan_here
 from glmserve.cluster.handle import RayReplicas
-from glmserve.cluster.messages import Answer, Ask, Report
+from glmserve.cluster.messages import Answer, ReplicaCall, Report
 from glmserve.cluster.placement import place, scaling
 from glmserve.cluster.ray_router import CELLS, TokenRouter
 from glmserve.cluster.replica import EngineReplica
@@ -40,9 +40,9 @@ class EngineDeployment:
         self._replica = EngineReplica(settings, model, serve.get_replica_context().replica_id.unique_id)
         await self._replica.load()
 
-    async def answer(self, ask: Ask) -> AsyncGenerator[Answer, None]:
+    async def answer(self, call: ReplicaCall) -> AsyncGenerator[Answer, None]:
         """See ``EngineReplica.answer``."""
-        answers = self._replica.answer(ask)
+        answers = self._replica.answer(call)
         try:
             async for answer in answers:
                 yield answer
@@ -87,8 +87,8 @@ class ApiDeployment:
         plans = await asyncio.to_thread(plan_here, settings)
         self._registry = build_registry(settings, plans.models, plans.tasks, self._engine, in_turn=False)
         self._app = make_app(self._registry, settings, plans.tasks)
-        patience = max((model.restart_wait for model in settings.local_models), default=0.0)
-        await asyncio.wait({self._registry.begin()}, timeout=patience)
+        wait = max((model.restart_wait for model in settings.local_models), default=0.0)
+        await asyncio.wait({self._registry.begin()}, timeout=wait)
 
     def _engine(self, config: EngineConfig, plan: ModelPlan) -> Engine:
         replicas = RayReplicas(self._engines[plan.settings], serve.get_replica_context().app_name)

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Coroutine, Sequence
 from dataclasses import fields, replace
 from typing import Protocol
 
-from glmserve.cluster.messages import Answer, Ask, Begun, Ended, Outputs, ReplicaLost, Report
+from glmserve.cluster.messages import Answer, Begun, Ended, Outputs, ReplicaCall, ReplicaLost, Report
 from glmserve.engine.client.admission import check_fit
 from glmserve.engine.client.grammar_validator import GrammarValidator
 from glmserve.engine.client.output_stream import OutputStream, vectors_of
@@ -34,7 +34,7 @@ _FIGURES = fields(EngineStats)
 class Replicas(Protocol):
     """The engine replicas of one model, wherever they are."""
 
-    def ask(self, ask: Ask) -> AsyncGenerator[Answer, None]:
+    def ask(self, call: ReplicaCall) -> AsyncGenerator[Answer, None]:
         """Yield the answers of the replica that is chosen for a request. Raises ReplicaLost. Closing it aborts."""
 
     async def reports(self) -> Sequence[Report] | None:
@@ -70,7 +70,7 @@ class ClusterEngine:
         self._info: EngineInfo | None = None
         self._requests = RequestTracker(config.parallel, config.max_waiting, self._forget, resume=config.resume)
         self._running: dict[int, asyncio.Task[None]] = {}
-        self._refused_by: dict[int, set[str]] = {}
+        self._rejected_by: dict[int, set[str]] = {}
         self._lost: set[str] = set()
         self._pins: dict[Pin, None] = {}
         self._checker: GrammarValidator | None = None
@@ -140,8 +140,8 @@ class ClusterEngine:
         """Find out, on this machine, whether the grammar can be used; see ``Engine.check_grammar``."""
         if self._checker is None:
             self._checker = GrammarValidator(self._config.model_path, self._config.end_tokens)
-        if refusal := await self._checker.refusal(grammar, caller.id):
-            raise GrammarRejected(refusal)
+        if rejection := await self._checker.rejection(grammar, caller.id):
+            raise GrammarRejected(rejection)
 
     def check_room(self, caller: Caller) -> None:
         """Raise QueueFull where a request would be rejected; see ``Engine.check_room``."""
@@ -181,9 +181,9 @@ class ClusterEngine:
     async def _run(self, request: Submit | Embed) -> None:
         """Have a request computed, by the replica that the router chooses."""
         request_id, replica = request.request_id, ""
-        refused_by = self._refused_by.get(request_id, set())
+        rejected_by = self._rejected_by.get(request_id, set())
         answers = self._replicas.ask(
-            Ask(request, frozenset(refused_by), others=len(self._reports.keys() - refused_by) > 1)
+            ReplicaCall(request, frozenset(rejected_by), others=len(self._reports.keys() - rejected_by) > 1)
         )
         try:
             async for answer in answers:
@@ -208,10 +208,10 @@ class ClusterEngine:
                 self._forget(request_id, False)
 
     def _ended(self, request_id: int, replica: str, answer: Ended) -> None:
-        error = EngineUnavailable(answer.reason) if answer.refused else EngineDied(answer.reason)
+        error = EngineUnavailable(answer.reason) if answer.rejected else EngineDied(answer.reason)
         if answer.elsewhere:
-            self._refused_by.setdefault(request_id, set()).add(replica)
-            self._requests.send_again(request_id, error, self._send, refused=answer.refused)
+            self._rejected_by.setdefault(request_id, set()).add(replica)
+            self._requests.send_again(request_id, error, self._send, rejected=answer.rejected)
         else:
             self._requests.end(error, (request_id,))
 
@@ -221,12 +221,12 @@ class ClusterEngine:
             self._lost.add(replica)
             log.error("the replica %s of %s is lost (%s); its requests go to others", replica, name, reason)
         died = EngineDied(f"the engine of {name} was lost while this request ran ({reason}); try again")
-        self._requests.send_again(request_id, died, self._send, refused=not replica)
+        self._requests.send_again(request_id, died, self._send, rejected=not replica)
 
     def _forget(self, request_id: int, finished: bool) -> None:  # noqa: ARG002 - the signature of ``on_end``
         """Drop a stream without a reader, and abort its sequence if it still runs."""
         self._requests.drop(request_id)
-        self._refused_by.pop(request_id, None)
+        self._rejected_by.pop(request_id, None)
         task = self._running.pop(request_id, None)
         if task is not None and task is not asyncio.current_task():
             task.cancel()

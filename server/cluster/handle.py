@@ -9,7 +9,7 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import DeploymentUnavailableError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from glmserve.cluster.messages import Answer, Ask, ReplicaLost, Report
+from glmserve.cluster.messages import Answer, ReplicaCall, ReplicaLost, Report
 from glmserve.engine.messages import Pin
 
 log = logging.getLogger(__name__)
@@ -22,14 +22,14 @@ class RayReplicas:
     """Implements ``glmserve.cluster.engine.Replicas`` over a deployment."""
 
     def __init__(self, handle: DeploymentHandle, application: str) -> None:
-        """Ask the replicas of ``handle``, a deployment of ``application``."""
+        """ReplicaCall the replicas of ``handle``, a deployment of ``application``."""
         self._handle = handle
         self._application = application
         self._answers = handle.options(method_name="answer", stream=True)
 
-    async def ask(self, ask: Ask) -> AsyncGenerator[Answer, None]:
+    async def ask(self, call: ReplicaCall) -> AsyncGenerator[Answer, None]:
         """Yield the answers of the replica that the router chooses."""
-        response = self._answers.remote(ask)
+        response = self._answers.remote(call)
         finished = False
         try:
             async for answer in response:

@@ -7,11 +7,11 @@ from glmserve.engine.messages import Embed, Embedded, EngineInfo, EngineStats, S
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ReplicaCall:
     """To a replica: compute this. Its sender has admitted it."""
 
     request: Submit | Embed
-    refused_by: frozenset[str] = frozenset()
+    rejected_by: frozenset[str] = frozenset()
     """Replicas that did not take it, or gave it back: it goes there only where no other one is left."""
     others: bool = False
     """Whether there are replicas beside them and the one that gets it, so that it need not wait here."""
@@ -38,7 +38,7 @@ class Ended:
     reason: str
     elsewhere: bool = False
     """Another replica may go on with it."""
-    refused: bool = False
+    rejected: bool = False
     """It was not even begun."""
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica
 
-from glmserve.cluster.messages import Ask
+from glmserve.cluster.messages import ReplicaCall
 from glmserve.cluster.routing import ReplicaChoice
 
 CELLS = "cache_cells"
@@ -40,12 +40,12 @@ class TokenRouter(RequestRouter):
         by_name = {replica.replica_id.unique_id: replica for replica in candidate_replicas}
         counts = self.replica_queue_len_cache
         counted = {name: counts.get(replica.replica_id) or 0 for name, replica in by_name.items()}
-        ask = _ask(pending_request)
-        order = self._choice.order(ask, counted)
+        call = _call(pending_request)
+        order = self._choice.order(call, counted)
         if pending_request is not None and order:
             # Before it is sent, so that the next one, chosen in the same moment, knows.
             request_id = pending_request.metadata.internal_request_id
-            self._choice.sent(request_id, order[0], ask)
+            self._choice.sent(request_id, order[0], call)
             pending_request.future.add_done_callback(
                 lambda future: self._choice.ended(request_id) if future.cancelled() else None
             )
@@ -54,13 +54,13 @@ class TokenRouter(RequestRouter):
     def on_request_routed(self, pending_request: PendingRequest, replica_id: ReplicaID, result: object) -> None:  # noqa: ARG002
         """Note where a request went after all."""
         request_id = pending_request.metadata.internal_request_id
-        self._choice.sent(request_id, replica_id.unique_id, _ask(pending_request))
+        self._choice.sent(request_id, replica_id.unique_id, _call(pending_request))
 
     def on_request_completed(self, replica_id: ReplicaID, internal_request_id: str) -> None:  # noqa: ARG002
         """Note that a request has ended."""
         self._choice.ended(internal_request_id)
 
 
-def _ask(request: PendingRequest | None) -> Ask | None:
+def _call(request: PendingRequest | None) -> ReplicaCall | None:
     arguments: Iterable[object] = () if request is None else request.args
-    return next((argument for argument in arguments if isinstance(argument, Ask)), None)
+    return next((argument for argument in arguments if isinstance(argument, ReplicaCall)), None)

@@ -8,7 +8,7 @@ from typing import Protocol
 from glmserve.bootstrap.build import EngineFactory, local_engine, served_models
 from glmserve.bootstrap.engine_config import ModelPlan
 from glmserve.cluster.files import plan_one
-from glmserve.cluster.messages import Answer, Ask, Begun, Ended, Outputs, Report
+from glmserve.cluster.messages import Answer, Begun, Ended, Outputs, ReplicaCall, Report
 from glmserve.config.schema import ModelSettings, Settings
 from glmserve.engine.client.client import EngineClient
 from glmserve.engine.client.output_stream import Outcome, RequestOutputQueue
@@ -100,14 +100,14 @@ class EngineReplica:
         """Capabilities of the engine."""
         return self._engine.info
 
-    async def answer(self, ask: Ask) -> AsyncGenerator[Answer, None]:
+    async def answer(self, call: ReplicaCall) -> AsyncGenerator[Answer, None]:
         """Compute a request; closing the generator aborts it."""
         yield Begun(self._name)
-        self._elsewhere.others = ask.others
-        outcomes = RequestOutputQueue(ask.request)
-        if not await self._adopt(outcomes, ask.others):
+        self._elsewhere.others = call.others
+        outcomes = RequestOutputQueue(call.request)
+        if not await self._adopt(outcomes, call.others):
             reason = f"the engine accepts no requests now: {self._engine.status.reason}"
-            yield Ended(reason, elsewhere=ask.others, refused=True)
+            yield Ended(reason, elsewhere=call.others, rejected=True)
             return
         finished = False
         try:

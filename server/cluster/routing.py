@@ -7,7 +7,7 @@ with requests of others it learns from the replica's count.
 from collections import Counter
 from collections.abc import Mapping
 
-from glmserve.cluster.messages import Ask
+from glmserve.cluster.messages import ReplicaCall
 from glmserve.engine.group.prefix_router import PrefixRouter, PromptKey
 from glmserve.engine.messages import Submit
 
@@ -28,24 +28,24 @@ class ReplicaChoice:
         for replica, cells in cache_cells.items():
             self._router.resize(replica, cells)
 
-    def order(self, ask: Ask | None, counted: Mapping[str, int]) -> list[str]:
+    def order(self, call: ReplicaCall | None, counted: Mapping[str, int]) -> list[str]:
         """Return the replicas for a request, the best one first.
 
         Args:
-            ask: the request; None for one that is no prompt.
+            call: the request; None for one that is no prompt.
             counted: the replicas that may be asked, each with how many requests it has said to have.
         """
         loads = {replica: max(self._load[replica], count) for replica, count in counted.items()}
-        refused_by = frozenset[str]() if ask is None else ask.refused_by
-        return sorted(self._router.order(_key(ask), loads), key=lambda replica: replica in refused_by)
+        rejected_by = frozenset[str]() if call is None else call.rejected_by
+        return sorted(self._router.order(_key(call), loads), key=lambda replica: replica in rejected_by)
 
-    def sent(self, request_id: str, replica: str, ask: Ask | None) -> None:
+    def sent(self, request_id: str, replica: str, call: ReplicaCall | None) -> None:
         """Note that a request goes to ``replica``, in place of any that was noted before."""
         self.ended(request_id)
         self._sent_to[request_id] = replica
         self._load[replica] += 1
-        if ask is not None:
-            self._router.note(replica, _key(ask))
+        if call is not None:
+            self._router.note(replica, _key(call))
 
     def ended(self, request_id: str) -> None:
         """Note that a request has ended, or was not sent after all."""
@@ -55,7 +55,7 @@ class ReplicaChoice:
             self._load += Counter()  # without those that have none
 
 
-def _key(ask: Ask | None) -> PromptKey:
-    if ask is None or not isinstance(ask.request, Submit):
+def _key(call: ReplicaCall | None) -> PromptKey:
+    if call is None or not isinstance(call.request, Submit):
         return PromptKey(())
-    return PromptKey(ask.request.prompt_ids, ask.request.adapter, ask.request.scope)
+    return PromptKey(call.request.prompt_ids, call.request.adapter, call.request.scope)

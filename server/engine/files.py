@@ -1,4 +1,4 @@
-"""Model files and other files of an engine: identified without reading gigabytes, and written whole or not at all."""
+"""Model files and other files of an engine: fingerprints without reading gigabytes, and written whole or not at all."""
 
 import hashlib
 import json
@@ -21,21 +21,21 @@ _ABANDONED_S = 3600.0
 """Age of an unfinished file that no process writes any more."""
 
 
-def identify_file(path: Path) -> str:
+def file_fingerprint(path: Path) -> str:
     """Return text that changes with size, time of change, header or, most probably, any other content of a file.
 
     Raises:
         OSError: it cannot be read.
     """
-    return _identify(path, with_time=True)
+    return _fingerprint(path, with_time=True)
 
 
-def identify_content(path: Path) -> str:
+def content_fingerprint(path: Path) -> str:
     """Return text that changes with size, header or, most probably, any other content of a file. Raises OSError."""
-    return _identify(path, with_time=False)
+    return _fingerprint(path, with_time=False)
 
 
-def _identify(path: Path, *, with_time: bool) -> str:
+def _fingerprint(path: Path, *, with_time: bool) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
@@ -47,12 +47,12 @@ def _identify(path: Path, *, with_time: bool) -> str:
     return digest.hexdigest()
 
 
-def identify_adapters(config: EngineConfig) -> Mapping[str, str]:
-    """Return an identity for each adapter, and for the model as it is under the empty name. Raises OSError."""
-    model = identify_file(config.model_path)
+def adapter_fingerprints(config: EngineConfig) -> Mapping[str, str]:
+    """Return a fingerprint of each adapter, and of the model itself under the empty name. Raises OSError."""
+    model = file_fingerprint(config.model_path)
     tuned = {
         adapter.name: " ".join(
-            [model, *(identify_file(file) if file else "-" for file in (adapter.lora, adapter.prefix))]
+            [model, *(file_fingerprint(file) if file else "-" for file in (adapter.lora, adapter.prefix))]
         )
         for adapter in config.adapters
     }

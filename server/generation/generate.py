@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 _ANY_ARGUMENTS = MappingProxyType({"type": "object"})
 
 
-async def without_refused_schemas(
-    model: ServedModel, config: ToolConfig, refusal: GrammarRejected, caller: Caller, observer: RequestObserver
+async def without_rejected_schemas(
+    model: ServedModel, config: ToolConfig, rejection: GrammarRejected, caller: Caller, observer: RequestObserver
 ) -> ToolConfig:
     """Return ``config`` with free arguments for the tools that the engine rejects one by one.
 
@@ -42,9 +42,9 @@ async def without_refused_schemas(
     Raises:
         GrammarRejected: such a tool is strict, or the tools are not to blame.
     """
-    reasons = {tool.name: reason for tool in config.callable if (reason := await _refusal(model, tool, caller))}
+    reasons = {tool.name: reason for tool in config.callable if (reason := await _rejection(model, tool, caller))}
     if not reasons:
-        raise refusal
+        raise rejection
     for tool in config.callable:
         if tool.name in reasons and tool.strict:
             raise GrammarRejected(f"the parameters of the tool {tool.name}: {reasons[tool.name]}")
@@ -53,7 +53,7 @@ async def without_refused_schemas(
     return replace(config, tools=tuple(_freed(tool) if tool.name in reasons else tool for tool in config.tools))
 
 
-async def _refusal(model: ServedModel, tool: Tool, caller: Caller) -> str:
+async def _rejection(model: ServedModel, tool: Tool, caller: Caller) -> str:
     try:
         await model.host.engine.check_grammar(Grammar(GrammarKind.JSON_SCHEMA, embedded(tool.schema)), caller)
     except GrammarRejected as error:
@@ -237,8 +237,8 @@ async def _with_usable_tools(
         return request
     try:
         await model.host.engine.check_grammar(grammar, caller)
-    except GrammarRejected as refusal:
-        tools = await without_refused_schemas(model, tools, refusal, caller, context.observer)
+    except GrammarRejected as rejection:
+        tools = await without_rejected_schemas(model, tools, rejection, caller, context.observer)
         return replace(request, tools=tools, params=replace(request.params, grammar=model.tool_grammar(tools)))
     return request
 

@@ -34,9 +34,9 @@ from glmserve.http.errors import (
     BodyTooLarge,
     BodyTooSlow,
     ClientDisconnected,
-    CrossSiteRefused,
+    CrossSiteRejected,
     HeaderFieldsTooLarge,
-    HostRefused,
+    HostRejected,
     InvalidKey,
     InvalidRequest,
     MalformedRequest,
@@ -143,8 +143,8 @@ _TABLE: Mapping[type[Exception], _Row] = MappingProxyType(
         TextNotHere: _Row(400, "invalid_request_error", "tokenizer_not_here"),
         MalformedRequest: _Row(400, "invalid_request_error", "malformed_request"),
         InvalidKey: _Row(401, "invalid_request_error", "invalid_api_key"),
-        CrossSiteRefused: _Row(403, "invalid_request_error", "cross_site_request"),
-        HostRefused: _Row(403, "invalid_request_error", "host_not_allowed"),
+        CrossSiteRejected: _Row(403, "invalid_request_error", "cross_site_request"),
+        HostRejected: _Row(403, "invalid_request_error", "host_not_allowed"),
         ModelNotFound: _Row(404, "invalid_request_error", "model_not_found"),
         AddressNotFound: _Row(404, "invalid_request_error", "not_found"),
         WrongModelKind: _Row(400, "invalid_request_error", "wrong_model_kind"),
@@ -277,7 +277,7 @@ class ErrorRenderer:
         if not is_expected(error):
             log.error("unhandled error in %s %s", scope["method"], scope["path"], exc_info=error)
         reply = describe(error)
-        current_request().refusal = reply.code or ""
+        current_request().rejection = reply.code or ""
         return JSONResponse(self._format(scope)(reply), reply.status, headers=reply.headers())
 
     def _format(self, scope: Scope) -> ErrorFormat:

@@ -20,8 +20,8 @@ ApiError
 ├── BatchesUnavailable       files and batches cannot be kept now
 ├── ThreadNotFound           a thread of Anthropic's API, none of which are stored
 ├── InvalidKey               no API key, or an unknown one
-├── CrossSiteRefused         sent by a page of another site, without keys
-├── HostRefused              the Host header is not the server's, without keys
+├── CrossSiteRejected        sent by a page of another site, without keys
+├── HostRejected             the Host header is not the server's, without keys
 ├── RateLimited              past a limit of its key
 ├── RequestTimedOut          past the maximum duration of a request
 ├── HeaderFieldsTooLarge     past the limit of headers
@@ -226,7 +226,7 @@ class InvalidKey(ApiError):
         super().__init__(f"{problem}; send one as Authorization: Bearer KEY or as x-api-key: KEY")
 
 
-class CrossSiteRefused(ApiError):
+class CrossSiteRejected(ApiError):
     """A page of another site sent the request, and the server has no keys."""
 
     def __init__(self, origin: str | None) -> None:
@@ -240,7 +240,7 @@ class CrossSiteRefused(ApiError):
         )
 
 
-class HostRefused(ApiError):
+class HostRejected(ApiError):
     """The Host header names a host that is not this server's, and the server has no keys."""
 
     def __init__(self, authority: str) -> None:

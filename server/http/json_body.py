@@ -93,7 +93,7 @@ def parse_object(body: list[bytes], *, unique_keys: bool = True) -> dict[str, ob
         raise InvalidRequest(f"the body must be a JSON object, not {_json_type(value)}", code="invalid_json")
     del text
     if numbers.infinite or may_be_broken:
-        _refuse_impossible(value)
+        _reject_impossible(value)
     return value
 
 
@@ -110,7 +110,7 @@ def _parse(text: str, numbers: "_Numbers", *, unique_keys: bool) -> object:
         # The hooks are Python's: while each begins, another thread may run.
         value: object = json.loads(
             text,
-            parse_constant=_refuse_constant,
+            parse_constant=_reject_constant,
             parse_int=numbers.whole,
             parse_float=numbers.fraction,
             object_pairs_hook=_unique if unique_keys else dict,
@@ -148,7 +148,7 @@ def _check_digits(digits: str) -> None:
         raise InvalidRequest("the body has a number with too many digits", code="invalid_json")
 
 
-def _refuse_constant(name: str) -> object:
+def _reject_constant(name: str) -> object:
     raise InvalidRequest(f"the body is not valid JSON: {name} is not a number", code="invalid_json")
 
 
@@ -161,7 +161,7 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return result
 
 
-def _refuse_impossible(value: object) -> None:
+def _reject_impossible(value: object) -> None:
     """Reject text that UTF-8 cannot encode, and numbers that are not finite, at any depth.
 
     The path is made for what is found alone: one for each value would take all the memory.

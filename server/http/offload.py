@@ -77,10 +77,10 @@ async def read_request(request: Request, check: Callable[[dict[str, object]], _T
     Args:
         request: whose body it is.
         check: makes a checked request of the object.
-        unique_keys: refuse an object that has a key twice; otherwise the last one counts.
+        unique_keys: reject an object that has a key twice; otherwise the last one counts.
 
     Raises:
-        InvalidRequest: it is none, or holds what is no text or no number, or ``check`` refuses it.
+        InvalidRequest: it is none, or holds what is no text or no number, or ``check`` rejects it.
         BodyTooLarge: it is past the limit.
         ServerBusy: too many large bodies wait to be parsed.
         ClientDisconnected: the client disconnected before its end.

@@ -63,7 +63,7 @@ class RequestRecord:
     """Seconds that it may take; 0 is any number."""
     generations: list[RequestProgress] = field(default_factory=list)
     """One for each prompt that an engine has taken, or for all inputs of a request for embeddings."""
-    refusal: str = ""
+    rejection: str = ""
     """Code of its error, if any."""
     failed: bool = False
     """A stream that had begun ended with an error."""
@@ -72,7 +72,7 @@ class RequestRecord:
     complete: bool = False
     """The reply was sent to its end."""
     strict_fields: bool = False
-    """Fields that are not known are refused, and not left out."""
+    """Fields that are not known are rejected, and not left out."""
     body_bytes: int = 0
     """Of the request, once it was read: work on it takes the longer the more there are."""
     log_texts: bool = False

@@ -85,7 +85,7 @@ async def _sent(
                 log.exception("unhandled error in a stream")
             reply = describe(error)
             record = current_request()
-            record.failed, record.refusal = True, reply.code or ""
+            record.failed, record.rejection = True, reply.code or ""
             for event in on_error(reply):
                 yield _framed(event)
 

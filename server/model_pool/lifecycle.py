@@ -20,7 +20,7 @@ class Phase(Enum):
     """Where a model stands."""
 
     STARTING = auto()
-    """Loaded with the server: requests are refused until then, rather than kept waiting."""
+    """Loaded with the server: requests are rejected until then, rather than kept waiting."""
     IDLE = auto()
     LOADING = auto()
     """Loaded because of a request: requests wait."""

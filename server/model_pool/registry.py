@@ -69,14 +69,14 @@ class ModelRegistry:
 
     def check_room(self, caller: Caller) -> None:
         """Raise QueueFull where no engine would admit a request of ``caller`` now, for any model."""
-        refusal: QueueFull | None = None
+        rejection: QueueFull | None = None
         for host in self.hosts:
             try:
                 return host.engine.check_room(caller)
             except QueueFull as error:
-                refusal = error
-        if refusal is not None:
-            raise refusal
+                rejection = error
+        if rejection is not None:
+            raise rejection
         return None
 
     def find(self, name: str) -> NamedModel:

@@ -86,7 +86,7 @@ class OutcomeKind(str, Enum):
 
     SUCCESS = "success"
     ABORTED = "aborted"
-    REFUSED = "refused"
+    REJECTED = "refused"
     FAILED = "failed"
 
 
@@ -96,18 +96,18 @@ class RequestOutcome:
 
     end: OutcomeKind
     reason: str = ""
-    """Of a refusal and a failure the code of the error; of a success why its answers ended."""
+    """Of a rejection and a failure the code of the error; of a success why its answers ended."""
 
 
 def outcome_of(record: RequestRecord) -> RequestOutcome:
     """Return how the request of ``record`` ended."""
     status = record.status
     if record.failed or (status is not None and status >= 500):
-        return RequestOutcome(OutcomeKind.FAILED, record.refusal or "internal_error")
+        return RequestOutcome(OutcomeKind.FAILED, record.rejection or "internal_error")
     if status is None or status == CLIENT_CLOSED or not record.complete:
         return RequestOutcome(OutcomeKind.ABORTED)
     if status >= 400:
-        return RequestOutcome(OutcomeKind.REFUSED, record.refusal or f"http_{status}")
+        return RequestOutcome(OutcomeKind.REJECTED, record.rejection or f"http_{status}")
     cut = any(generation.cut for generation in record.generations)
     return RequestOutcome(OutcomeKind.SUCCESS, "length" if cut else "stop")
 
@@ -128,7 +128,7 @@ class RequestMetrics(Collector):
         self._prompt_tokens: Tally[str] = Tally()
         self._generation_tokens: Tally[str] = Tally()
         counters = (
-            metrics.RECEIVED, metrics.SUCCESS, metrics.ABORTED, metrics.REFUSED, metrics.FAILED,
+            metrics.RECEIVED, metrics.SUCCESS, metrics.ABORTED, metrics.REJECTED, metrics.FAILED,
             metrics.WASTED_TOKENS, metrics.KEY_REQUESTS, metrics.KEY_TOKENS, metrics.BATCH_LINES, metrics.HTTP,
         )  # fmt: skip
         self._counters = {metric: _counter(metric, registry) for metric in counters}
@@ -188,8 +188,8 @@ class RequestMetrics(Collector):
             self._histograms[metrics.END_TO_END].labels(model).observe(time.monotonic() - record.arrived)
         elif outcome.end is OutcomeKind.ABORTED:
             self._counters[metrics.ABORTED].labels(model).inc()
-        elif outcome.end is OutcomeKind.REFUSED:
-            self._counters[metrics.REFUSED].labels(outcome.reason).inc()
+        elif outcome.end is OutcomeKind.REJECTED:
+            self._counters[metrics.REJECTED].labels(outcome.reason).inc()
         else:
             self._counters[metrics.FAILED].labels(model, outcome.reason).inc()
 

@@ -84,7 +84,7 @@ SUCCESS = MetricSpec(
     "Completed requests; length if an answer reached its token limit, else stop.", (MODEL, "finished_reason"),
 )  # fmt: skip
 ABORTED = MetricSpec("request_aborted", MetricKind.COUNTER, "Requests whose client disconnected.")
-REFUSED = MetricSpec("request_refused", MetricKind.COUNTER, "Requests rejected with 4xx, by error code.", ("reason",))
+REJECTED = MetricSpec("request_refused", MetricKind.COUNTER, "Requests rejected with 4xx, by error code.", ("reason",))
 FAILED = MetricSpec(
     "request_failed", MetricKind.COUNTER, "Requests failed with 5xx, by error code.",
     (MODEL, "reason"),
@@ -131,7 +131,7 @@ HTTP = MetricSpec(
 )  # fmt: skip
 
 REQUEST_METRICS = (
-    RECEIVED, SUCCESS, ABORTED, REFUSED, FAILED, PROMPT_TOKENS, GENERATION_TOKENS, WASTED_TOKENS,
+    RECEIVED, SUCCESS, ABORTED, REJECTED, FAILED, PROMPT_TOKENS, GENERATION_TOKENS, WASTED_TOKENS,
     TTFT, INTER_TOKEN, END_TO_END, QUEUE, KEY_REQUESTS, KEY_TOKENS, BATCH_LINES, HTTP,
 )  # fmt: skip
 """Metrics counted per request in the API process."""

@@ -16,7 +16,7 @@ from anyio import CancelScope, move_on_after
 from glmserve.http.errors import UpstreamDied, UpstreamError, UpstreamFailed, UpstreamTimedOut, UpstreamUnreachable
 from glmserve.http.offload import off_loop
 from glmserve.http.request_record import current_request
-from glmserve.upstream.replies import EventReader, Json, choices_in, failure_in, parsed, refusal
+from glmserve.upstream.replies import EventReader, Json, choices_in, failure_in, parsed, rejection
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ class Connection:
             if response.status_code == 200:
                 raise UpstreamFailed("the server that runs the model sends compressed replies, which nobody asked for")
             data = await _beginning(response)
-            raise refusal(response.status_code, response.headers.get("retry-after", ""), data)
+            raise rejection(response.status_code, response.headers.get("retry-after", ""), data)
         finally:
             with CancelScope(shield=True):
                 await response.aclose()

@@ -97,7 +97,7 @@ class EventReader:
         return None
 
 
-def refusal(status: int, retry_after: str, body: bytes) -> UpstreamError:
+def rejection(status: int, retry_after: str, body: bytes) -> UpstreamError:
     """Return the error of a reply with ``status``; ``retry_after`` is its header, ``body`` the beginning of it."""
     fault = _fault(body)
     words = f"the server that runs the model says: {fault.message}"
@@ -106,7 +106,7 @@ def refusal(status: int, retry_after: str, body: bytes) -> UpstreamError:
     if status in _TIMEOUTS:
         return UpstreamTimedOut(words)
     if status in _KEYS:
-        return UpstreamFailed(f"the server that runs the model refuses the key of this server, with status {status}")
+        return UpstreamFailed(f"the server that runs the model rejects the key of this server, with status {status}")
     if 300 <= status < 400:
         return UpstreamFailed(
             f"the server that runs the model redirects (status {status}), which is not followed; set upstream to "

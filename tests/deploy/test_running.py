@@ -90,13 +90,15 @@ async def test_a_probe_asks_an_address_that_answers_on_a_port_that_is_open(name:
 
 
 def test_probes_wait_as_long_as_the_server_does() -> None:
-    def patience(name: str) -> int:
+    def allowed_seconds(name: str) -> int:
         return int(CONTAINER[name]["periodSeconds"] * CONTAINER[name]["failureThreshold"])
 
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
-    assert patience("startupProbe") > defaults["load_timeout"]
-    assert patience("readinessProbe") < float(str(parsed(CONTAINER["args"])["drain_seconds"]))
-    assert patience("livenessProbe") > defaults["load_timeout"], "an engine that starts anew loads its model again"
+    assert allowed_seconds("startupProbe") > defaults["load_timeout"]
+    assert allowed_seconds("readinessProbe") < float(str(parsed(CONTAINER["args"])["drain_seconds"]))
+    assert allowed_seconds("livenessProbe") > defaults["load_timeout"], (
+        "an engine that starts anew loads its model again"
+    )
 
 
 def test_kubernetes_objects_fit_together() -> None:

@@ -36,11 +36,11 @@ class Restless(CpuContention):
 
 def answer(model: Path) -> list[int]:
     config = EngineConfig(model, context_length=1024, parallel=4, device=Device.CPU)
-    backend = LlamaModelRunner(config, check_gguf(model))
-    core = EngineCore(backend, TokenBudgetPolicy(0.25, 512))
+    runner = LlamaModelRunner(config, check_gguf(model))
+    core = EngineCore(runner, TokenBudgetPolicy(0.25, 512))
     core.submit(Submit(1, PROMPT, SamplingParams(max_tokens=100, temperature=0.0, ignore_eos=True)))
     tokens = [token for _ in range(101) if core.has_work for out in core.step().outputs for token in out.token_ids]
-    backend.close()
+    runner.close()
     return tokens
 
 

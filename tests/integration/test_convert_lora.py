@@ -38,12 +38,12 @@ def applied_logits(model: Path, adapter: Path) -> np.ndarray:
         model, context_length=256, parallel=1, threads=1, threads_batch=1, device=Device.CPU, adapters=adapters
     )
     with exact_cache():
-        backend = LlamaModelRunner(config, check_gguf(model))
-    adapter = backend.adapters["tuned"]
+        runner = LlamaModelRunner(config, check_gguf(model))
+    adapter = runner.adapters["tuned"]
     sequence = Sequence(1, adapter.key(tuple(PROMPT)), SamplingParams(max_tokens=1), 1, adapter.salt)
-    backend.decode((BatchItem(sequence, 0, 0, sequence.prompt_ids, True),))
-    logits = last_logits(backend)
-    backend.close()
+    runner.decode((BatchItem(sequence, 0, 0, sequence.prompt_ids, True),))
+    logits = last_logits(runner)
+    runner.close()
     return logits
 
 

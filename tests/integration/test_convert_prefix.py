@@ -51,7 +51,7 @@ def converted(folder: Path, shape: Shape, weights: Weights) -> Path:
     return folder / "m.gguf"
 
 
-def backend_with(model: Path, *adapters: Adapter, context: int = 2048, parallel: int = 1) -> LlamaModelRunner:
+def runner_with(model: Path, *adapters: Adapter, context: int = 2048, parallel: int = 1) -> LlamaModelRunner:
     # One thread: steps this small take longer to hand out than to compute.
     return LlamaModelRunner(
         EngineConfig(
@@ -71,16 +71,16 @@ def prompt_of(length: int) -> tuple[int, ...]:
     return tuple(int(i) for i in np.random.default_rng(length).integers(3, SMALL.vocab, length))
 
 
-def logits_after(backend: LlamaModelRunner, adapter: str, prompt: tuple[int, ...]) -> np.ndarray:
+def logits_after(runner: LlamaModelRunner, adapter: str, prompt: tuple[int, ...]) -> np.ndarray:
     """Lay the prefix into one slot, share it with another, and compute the prompt there in two pieces."""
-    loaded = backend.adapters[adapter]
-    backend.load_prefix(adapter, 1)
-    backend.apply(CopyPrefix(1, 0, loaded.prefix_length))
+    loaded = runner.adapters[adapter]
+    runner.load_prefix(adapter, 1)
+    runner.apply(CopyPrefix(1, 0, loaded.prefix_length))
     sequence = Sequence(1, loaded.key(prompt), SamplingParams(max_tokens=1), 1, num_prefix_tokens=loaded.prefix_length)
     at, middle = loaded.prefix_length, loaded.prefix_length + len(prompt) // 2
-    backend.decode((BatchItem(sequence, 0, at, sequence.prompt_ids[at:middle], False),))
-    backend.decode((BatchItem(sequence, 0, middle, sequence.prompt_ids[middle:], True),))
-    return last_logits(backend)
+    runner.decode((BatchItem(sequence, 0, at, sequence.prompt_ids[at:middle], False),))
+    runner.decode((BatchItem(sequence, 0, middle, sequence.prompt_ids[middle:], True),))
+    return last_logits(runner)
 
 
 @dataclass(frozen=True)
@@ -113,11 +113,11 @@ def test_logits_are_those_of_explicit_keys_and_values(case: Case, weights: Weigh
     expected = forward(weights, case.shape, prompt, prefix=meant(tensors))[-1]
     adapter = Adapter("tuned", prefix=tmp_path / "prefix.gguf")
     with exact_cache():
-        exact = backend_with(model, adapter)
-    usual = backend_with(model, adapter)
-    differences = [np.abs(logits_after(backend, "tuned", prompt) - expected).max() for backend in (exact, usual)]
-    for backend in (exact, usual):
-        backend.close()
+        exact = runner_with(model, adapter)
+    usual = runner_with(model, adapter)
+    differences = [np.abs(logits_after(runner, "tuned", prompt) - expected).max() for runner in (exact, usual)]
+    for runner in (exact, usual):
+        runner.close()
     print(f"{case}: {differences[0]:.1e} with a cache in f32, {differences[1]:.1e} in f16")
     assert differences[0] <= TOLERANCE
     assert differences[1] <= 0.05
@@ -138,9 +138,9 @@ def core(weights: Weights, tmp_path: Path) -> Iterator[EngineCore]:
         convert_checkpoint(tuned, tmp_path / f"{name}.gguf", QuantType.F32)
         adapters.append(Adapter(name, prefix=tmp_path / f"{name}.gguf"))
     with exact_cache():
-        backend = backend_with(model, *adapters, context=256, parallel=6)
-    yield EngineCore(backend, TokenBudgetPolicy(10.0, 128))
-    backend.close()
+        runner = runner_with(model, *adapters, context=256, parallel=6)
+    yield EngineCore(runner, TokenBudgetPolicy(10.0, 128))
+    runner.close()
 
 
 def run(core: EngineCore, requests: list[Submit], *, abort: int | None = None) -> dict[int, list[int]]:
@@ -192,7 +192,7 @@ def test_prefixes_stay_when_the_cache_is_full_of_other_prompts(core: EngineCore,
     """Prompts that fill the cells many times over push each other out, and never a prefix."""
     prompt = prompt_of(20)
     before = run(core, [Submit(1, prompt, GREEDY, "long")])[1]
-    info = core._backend.info
+    info = core._runner.info
     others = [Submit(10 + i, prompt_of(180 + i), replace(GREEDY, max_tokens=2)) for i in range(16)]
     assert sum(len(request.prompt_ids) for request in others) > 1.5 * info.cache_cells
     run(core, others)
@@ -205,7 +205,7 @@ def test_a_prefix_for_a_model_of_another_shape_is_refused(weights: Weights, tmp_
                                  multi_query_group_num=1)  # fmt: skip
     convert_checkpoint(folder, tmp_path / "prefix.gguf", QuantType.F32)
     with pytest.raises(ModelLoadError, match="tuned for a model of another shape"):
-        backend_with(converted(tmp_path / "hf", SMALL, weights), Adapter("tuned", prefix=tmp_path / "prefix.gguf"))
+        runner_with(converted(tmp_path / "hf", SMALL, weights), Adapter("tuned", prefix=tmp_path / "prefix.gguf"))
 
 
 def test_prefixes_that_leave_no_slot_for_a_request_are_refused(weights: Weights, tmp_path: Path) -> None:
@@ -213,10 +213,10 @@ def test_prefixes_that_leave_no_slot_for_a_request_are_refused(weights: Weights,
     tuned = write_prefix_folder(tmp_path / "tuned", tensors_of(1, projection=False))
     convert_checkpoint(tuned, tmp_path / "prefix.gguf", QuantType.F32)
     adapter = Adapter("tuned", prefix=tmp_path / "prefix.gguf")
-    slots = backend_with(model).slots
-    backend_with(model, *(replace(adapter, name=str(n)) for n in range(slots - 1))).close()
+    slots = runner_with(model).slots
+    runner_with(model, *(replace(adapter, name=str(n)) for n in range(slots - 1))).close()
     with pytest.raises(ModelLoadError, match=f"this model has {slots} slots"):
-        backend_with(model, *(replace(adapter, name=str(n)) for n in range(slots)))
+        runner_with(model, *(replace(adapter, name=str(n)) for n in range(slots)))
 
 
 def test_a_prefix_that_contradicts_its_config_is_refused(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_a_fine_tune_of_the_same_types_needs_no_other_trial(trial: KernelTrial, 
     assert replace(trial, config=config, run=measure_nothing).choose() == choice
 
 
-@pytest.mark.parametrize("what", ["build_identity", "cpu_identity"])
+@pytest.mark.parametrize("what", ["build_fingerprint", "cpu_fingerprint"])
 def test_another_build_or_cpu_is_measured_anew(what: str, trial: KernelTrial, monkeypatch: pytest.MonkeyPatch) -> None:
     assert trial.choose() is not None
     monkeypatch.setattr(machine_records, what, lambda: "another one")

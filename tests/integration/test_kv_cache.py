@@ -35,9 +35,9 @@ def prompt(tokenizer: LlamaTokenizer, text: str) -> tuple[int, ...]:
 @contextmanager
 def engine(model: Path, kv_type: KvType, idle_cells: int) -> Iterator[EngineCore]:
     config = EngineConfig(model, context_length=1024, parallel=4, device=Device.CPU, kv_type=kv_type)
-    backend = LlamaModelRunner(config, check_gguf(model))
-    yield EngineCore(backend, TokenBudgetPolicy(1e9, 512), idle_cells=idle_cells)
-    backend.close()
+    runner = LlamaModelRunner(config, check_gguf(model))
+    yield EngineCore(runner, TokenBudgetPolicy(1e9, 512), idle_cells=idle_cells)
+    runner.close()
 
 
 def run(core: EngineCore, *prompts: tuple[int, ...]) -> list[tuple[list[int], int]]:
@@ -99,14 +99,14 @@ def test_256_requests_at_once_are_answered_though_one_slot_is_for_the_row_that_p
     tiny_gguf: Path, tokenizer: LlamaTokenizer
 ) -> None:
     config = EngineConfig(tiny_gguf, context_length=64, parallel=256, device=Device.CPU)
-    backend = LlamaModelRunner(config, check_gguf(tiny_gguf))
-    assert backend.slots < config.parallel
-    core = EngineCore(backend, TokenBudgetPolicy(1e9, 512))
+    runner = LlamaModelRunner(config, check_gguf(tiny_gguf))
+    assert runner.slots < config.parallel
+    core = EngineCore(runner, TokenBudgetPolicy(1e9, 512))
     for number in range(config.parallel):
         params = SamplingParams(max_tokens=2, temperature=0.0)
         core.submit(Submit(number, prompt(tokenizer, f"你好 {number}"), params))
     ended: list[int] = []
     while core.has_work:
         ended += [output.request_id for output in core.step().outputs if output.finish_reason]
-    backend.close()
+    runner.close()
     assert sorted(ended) == list(range(config.parallel))

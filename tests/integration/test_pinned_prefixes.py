@@ -114,10 +114,10 @@ async def test_after_a_restart_the_first_request_finds_the_prefix_and_is_answere
 def test_what_a_restored_slot_holds_is_bit_for_bit_what_was_computed(
     config: EngineConfig, beginning: tuple[int, ...]
 ) -> None:
-    def put(backend: LlamaModelRunner, slot: int) -> None:
+    def put(runner: LlamaModelRunner, slot: int) -> None:
         sequence = Sequence(1, beginning, SamplingParams(max_tokens=1), 1, pinned=True)
         for start in range(0, len(beginning), 100):
-            backend.decode((BatchItem(sequence, slot, start, beginning[start : start + 100], False),))
+            runner.decode((BatchItem(sequence, slot, start, beginning[start : start + 100], False),))
 
     facts = check_gguf(config.model_path)
     first, second = LlamaModelRunner(config, facts), LlamaModelRunner(config, facts)
@@ -126,8 +126,8 @@ def test_what_a_restored_slot_holds_is_bit_for_bit_what_was_computed(
     put(second, 0)  # so that the restored one lies elsewhere
     assert second.write_state(5, state)
     assert without_slot_numbers(second.read_state(5), len(beginning)) == without_slot_numbers(state, len(beginning))
-    for backend in (first, second):
-        backend.close()
+    for runner in (first, second):
+        runner.close()
 
 
 def without_slot_numbers(state: bytearray, cells: int) -> bytes:

@@ -34,10 +34,10 @@ class Engine:
         config = EngineConfig(
             model, context_length=1024, parallel=4, threads=threads, threads_batch=threads, device=Device.CPU
         )
-        self.backend = LlamaModelRunner(config, check_gguf(model))
-        speculation = SpeculativeController(self.backend.stop_ids)
-        pacer = TokenBudgetPolicy(0.25, 512, self.backend.attention_tile)
-        self.core = EngineCore(self.backend, pacer, speculation=speculation, deterministic=deterministic)
+        self.runner = LlamaModelRunner(config, check_gguf(model))
+        speculation = SpeculativeController(self.runner.stop_ids)
+        policy = TokenBudgetPolicy(0.25, 512, self.runner.attention_tile)
+        self.core = EngineCore(self.runner, policy, speculation=speculation, deterministic=deterministic)
         self._tokenizer = tokenizer
         self._ids = iter(range(1000))
         self._outputs: list[StepOutput] = []
@@ -72,7 +72,7 @@ def alone(tiny_gguf: Path, tokenizer: LlamaTokenizer) -> Iterator[Answer]:
     """The answer of a fresh engine."""
     engine = Engine(tiny_gguf, tokenizer)
     yield engine.finish(engine.submit(LONG, seed=7))[0]
-    engine.backend.close()
+    engine.runner.close()
 
 
 def test_a_seed_repeats_whatever_the_engine_did_before(
@@ -84,13 +84,13 @@ def test_a_seed_repeats_whatever_the_engine_did_before(
         assert engine.finish(engine.submit(LONG, seed=7)) == (alone, False)
     engine.finish(engine.submit(LONG))  # in other pieces: no seeded answer may start from them
     assert engine.finish(engine.submit(LONG, seed=7)) == (alone, False)
-    engine.backend.close()
+    engine.runner.close()
 
 
 def test_the_number_of_threads_does_not_matter(tiny_gguf: Path, tokenizer: LlamaTokenizer, alone: Answer) -> None:
     engine = Engine(tiny_gguf, tokenizer, threads=1)
     assert engine.finish(engine.submit(LONG, seed=7)) == (alone, False)
-    engine.backend.close()
+    engine.runner.close()
 
 
 def test_a_deterministic_engine_repeats_beside_other_requests(
@@ -106,4 +106,4 @@ def test_a_deterministic_engine_repeats_beside_other_requests(
         engine.submit(OTHERS[3])
         answer, disturbed = engine.finish(asked)
         assert (answer, disturbed) == (alone, False)
-    engine.backend.close()
+    engine.runner.close()

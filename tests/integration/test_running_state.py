@@ -42,10 +42,10 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @contextmanager
 def engine(model: Path, idle_cells: int = 4000, state_dir: Path | None = None) -> Iterator[EngineCore]:
     config = EngineConfig(model, context_length=512, parallel=4, device=Device.CPU, threads=1, state_dir=state_dir)
-    backend = LlamaModelRunner(config, check_gguf(model))
-    backend.self_test()
-    yield EngineCore(backend, TokenBudgetPolicy(1e9, 64), idle_cells=idle_cells)
-    backend.close()
+    runner = LlamaModelRunner(config, check_gguf(model))
+    runner.self_test()
+    yield EngineCore(runner, TokenBudgetPolicy(1e9, 64), idle_cells=idle_cells)
+    runner.close()
 
 
 def ask(core: EngineCore, *prompts: tuple[int, ...], common: int = 0) -> list[tuple[list[int], int]]:
@@ -164,17 +164,17 @@ def test_the_memory_of_a_model_is_known_from_its_file(
 def test_a_context_of_fewer_tokens_than_slots_is_possible(tmp_path: Path) -> None:
     """llama.cpp aborts over it where there are no keys and values."""
     path = random_model(vocabulary("phi-3"), "mamba").put(_number("mamba.context_length", 3)).write(tmp_path / "m.gguf")
-    backend = LlamaModelRunner(EngineConfig(path, parallel=2, device=Device.CPU, threads=1), check_gguf(path))
-    backend.self_test()
-    backend.close()
+    runner = LlamaModelRunner(EngineConfig(path, parallel=2, device=Device.CPU, threads=1), check_gguf(path))
+    runner.self_test()
+    runner.close()
 
 
 def test_memory_that_has_no_way_back_says_so(model: Path) -> None:
     config = EngineConfig(model, context_length=512, parallel=2, device=Device.CPU, threads=1)
-    backend = LlamaModelRunner(config, check_gguf(model))
-    assert not backend.cache_traits.cuts
-    assert backend.cache_traits.undoes == (model.stem not in RUNNING)
-    backend.close()
+    runner = LlamaModelRunner(config, check_gguf(model))
+    assert not runner.cache_traits.cuts
+    assert runner.cache_traits.undoes == (model.stem not in RUNNING)
+    runner.close()
 
 
 @pytest.mark.parametrize("architecture", ["mamba", "qwen35"])

@@ -19,35 +19,35 @@ NOTHING = CacheSnapshot({}, frozenset(), frozenset(), frozenset())
 
 
 def _load(path: Path, **changes: object) -> LlamaModelRunner:
-    backend = load_llama(EngineConfig(path, **{"context_length": 256, "device": Device.CPU, **changes}))
-    assert isinstance(backend, LlamaModelRunner)
-    return backend
+    runner = load_llama(EngineConfig(path, **{"context_length": 256, "device": Device.CPU, **changes}))
+    assert isinstance(runner, LlamaModelRunner)
+    return runner
 
 
 @pytest.mark.parametrize("mode", ComputeMode)
 @pytest.mark.parametrize("quant", [QuantType.Q4_K_M, QuantType.Q8_0, QuantType.F16])
 def test_every_mode_passes_and_leaves_the_cache_empty(quant: QuantType, mode: ComputeMode, tmp_path: Path) -> None:
     convert_checkpoint(TINY, tmp_path / "m.gguf", quant)
-    backend = _load(tmp_path / "m.gguf", compute_mode=mode)
-    backend.self_test()
-    assert backend.kept() == NOTHING
-    backend.close()
+    runner = _load(tmp_path / "m.gguf", compute_mode=mode)
+    runner.self_test()
+    assert runner.kept() == NOTHING
+    runner.close()
 
 
 @pytest.mark.parametrize("kind", [KvType.Q8_0, KvType.Q4_0])
 def test_a_quantised_cache_passes(kind: KvType, tiny_gguf: Path) -> None:
-    backend = _load(tiny_gguf, kv_type=kind)
-    backend.self_test()
-    backend.close()
+    runner = _load(tiny_gguf, kv_type=kind)
+    runner.self_test()
+    runner.close()
 
 
 def test_wrong_outputs_of_a_real_model_are_found(tiny_gguf: Path) -> None:
-    backend = _load(tiny_gguf)
-    right = backend.logits
-    backend.logits = lambda ids, start: right(tuple((i + 1) % 300 for i in ids) if len(ids) == 8 else ids, start)  # type: ignore[method-assign]
+    runner = _load(tiny_gguf)
+    right = runner.logits
+    runner.logits = lambda ids, start: right(tuple((i + 1) % 300 for i in ids) if len(ids) == 8 else ids, start)  # type: ignore[method-assign]
     with pytest.raises(SelfTestFailed, match="between batches of 8 and 33 tokens"):
-        backend.self_test()
-    backend.close()
+        runner.self_test()
+    runner.close()
 
 
 def test_an_embedding_model_passes(tmp_path: Path) -> None:

@@ -48,9 +48,9 @@ class _AlwaysWorthIt(SpeculativeController):
 
 
 def _answers(path: Path, drafting: bool, temperature: float) -> tuple[dict[int, list[int]], EngineStats]:
-    backend = LlamaModelRunner(EngineConfig(path, context_length=1024, parallel=1, threads=1), check_gguf(path))
-    speculation = _AlwaysWorthIt(backend.stop_ids) if drafting else None
-    core = EngineCore(backend, TokenBudgetPolicy(0.25, 512), speculation=speculation)
+    runner = LlamaModelRunner(EngineConfig(path, context_length=1024, parallel=1, threads=1), check_gguf(path))
+    speculation = _AlwaysWorthIt(runner.stop_ids) if drafting else None
+    core = EngineCore(runner, TokenBudgetPolicy(0.25, 512), speculation=speculation)
     params = SamplingParams(max_tokens=80, temperature=temperature, seed=7)
     for request_id, prompt in enumerate(_prompts(path)):
         assert core.submit(Submit(request_id, prompt, params)) is None
@@ -59,7 +59,7 @@ def _answers(path: Path, drafting: bool, temperature: float) -> tuple[dict[int, 
         for output in core.step().outputs:
             answers.setdefault(output.request_id, []).extend(output.token_ids)
         core.check_integrity()
-    backend.close()
+    runner.close()
     return answers, core.stats
 
 

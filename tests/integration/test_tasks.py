@@ -53,7 +53,7 @@ FORMS = {
 @pytest.mark.parametrize("name", FORMS)
 def test_the_example_of_each_task_is_answered_in_its_form(openai: OpenAI, name: str) -> None:
     """What the list of models shows people to try has to work, whatever the model can do."""
-    answer = perform(openai, name, load_tasks(None)[name].slot_examples["text"], seed=1)
+    answer = perform(openai, name, load_tasks(None)[name].variable_examples["text"], seed=1)
     assert re.fullmatch(FORMS[name], answer)
 
 

@@ -70,7 +70,7 @@ def test_grammars_that_kill_whoever_checks_them_do_not_end_the_process(process: 
     pid = _pid()
     for name in ("intersected terminals", "many properties", "huge enum", "repeated repeats"):
         verdict = process.check(HOSTILE[name])
-        assert verdict.refusal, name
+        assert verdict.rejection, name
     assert process.check(OTHER) == Verdict()
     assert _pid() == pid
 
@@ -87,7 +87,7 @@ def test_grammars_that_kill_whoever_checks_them_do_not_end_the_process(process: 
 )
 def test_what_a_death_says_of_the_grammar(exit_code: int, room: int, *, blamed: bool) -> None:
     verdict = _of_death(exit_code, room, timed_out=False)
-    assert bool(verdict.refusal) is blamed is verdict.too_much
+    assert bool(verdict.rejection) is blamed is verdict.too_much
     assert bool(verdict.failure) is not blamed
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from glmserve.engine.client.client import EngineClient
 from glmserve.engine.config import Device, EngineConfig
-from glmserve.engine.embedding.core import EmbeddingBackend
+from glmserve.engine.embedding.core import EmbeddingRunner
 from glmserve.engine.errors import EngineDied
 from glmserve.engine.model_runner import ModelRunner
 from glmserve.engine.params import SamplingParams
@@ -25,19 +25,19 @@ BAD_TOKEN = 9
 THREE = SamplingParams(max_tokens=3, ignore_eos=True)
 
 
-def _load_with_a_step_that_never_ends(config: EngineConfig) -> ModelRunner | EmbeddingBackend:
-    """The real backend, which hangs over one token. Runs in the engine process."""
-    backend = load_llama(config)
-    assert not isinstance(backend, EmbeddingBackend)
-    decode = backend.decode
+def _load_with_a_step_that_never_ends(config: EngineConfig) -> ModelRunner | EmbeddingRunner:
+    """The real runner, which hangs over one token. Runs in the engine process."""
+    runner = load_llama(config)
+    assert not isinstance(runner, EmbeddingRunner)
+    decode = runner.decode
 
     def hangs(items: tuple[BatchItem, ...]) -> None:
         if any(BAD_TOKEN in item.ids for item in items):
             time.sleep(3600)
         decode(items)
 
-    backend.decode = hangs  # type: ignore[method-assign]
-    return backend
+    runner.decode = hangs  # type: ignore[method-assign]
+    return runner
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from glmserve.engine.client.client import EngineClient
 from glmserve.engine.config import Device, EngineConfig
-from glmserve.engine.embedding.core import EmbeddingBackend
+from glmserve.engine.embedding.core import EmbeddingRunner
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.model_runner import ModelRunner
 from glmserve.engine.worker.entry import BackendFactory, load_llama
@@ -16,7 +16,7 @@ CACHE = 1 << 20
 """Tokens, which take 512 MB."""
 
 
-def _load_within(spare: int, config: EngineConfig) -> ModelRunner | EmbeddingBackend:
+def _load_within(spare: int, config: EngineConfig) -> ModelRunner | EmbeddingRunner:
     """Load with ``spare`` bytes more than are mapped now. Runs in the engine process."""
     import llama_cpp  # noqa: F401
     import llguidance  # noqa: F401
@@ -27,11 +27,11 @@ def _load_within(spare: int, config: EngineConfig) -> ModelRunner | EmbeddingBac
     return load_llama(config)
 
 
-def load_without_room_for_the_file(config: EngineConfig) -> ModelRunner | EmbeddingBackend:
+def load_without_room_for_the_file(config: EngineConfig) -> ModelRunner | EmbeddingRunner:
     return _load_within(4 << 20, config)
 
 
-def load_without_room_for_the_cache(config: EngineConfig) -> ModelRunner | EmbeddingBackend:
+def load_without_room_for_the_cache(config: EngineConfig) -> ModelRunner | EmbeddingRunner:
     return _load_within(256 << 20, config)
 
 

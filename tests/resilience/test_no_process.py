@@ -186,9 +186,9 @@ async def test_grammars_that_wait_without_a_thread_to_check_them_are_503s(
     checker = grammar_check.GrammarValidator(tiny_gguf)
     with monkeypatch.context() as patched:
         patched.setattr(ThreadPoolExecutor, "_adjust_thread_count", no_thread)
-        refused = await asyncio.gather(*(checker.refusal(g, "somebody") for g in grammars), return_exceptions=True)
+        refused = await asyncio.gather(*(checker.rejection(g, "somebody") for g in grammars), return_exceptions=True)
         assert [type(error) for error in refused] == [EngineUnavailable] * 3
-    assert await checker.refusal(grammars[0], "somebody") == ""
+    assert await checker.rejection(grammars[0], "somebody") == ""
     checker.close()
 
 

@@ -32,7 +32,7 @@ from types import MappingProxyType
 from typing import NoReturn, ParamSpec, TypeVar
 
 from glmserve.engine.config import ComputeMode, EngineConfig
-from glmserve.engine.embedding.core import EmbeddingBackend
+from glmserve.engine.embedding.core import EmbeddingRunner
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.messages import FromWorker, StepReport
 from glmserve.engine.model_runner import DecodeError, ModelRunner
@@ -78,22 +78,22 @@ class Fault:
         return self._seen >= self.nth if self.on else self._seen == self.nth
 
 
-def load_faulty(config: EngineConfig) -> ModelRunner | EmbeddingBackend:
-    """Load the real backend in an engine process, and let it fail as planned. Raises ModelLoadError."""
+def load_faulty(config: EngineConfig) -> ModelRunner | EmbeddingRunner:
+    """Load the real runner in an engine process, and let it fail as planned. Raises ModelLoadError."""
     plan = read_plan(config.compute_mode)
     fail(plan, "load")
-    backend = load_llama(config)
+    runner = load_llama(config)
     if plan:
-        self_test = backend.self_test
+        self_test = runner.self_test
 
         def failing_self_test() -> None:
             fail(plan, "self_test")
             self_test()
-            install(plan, backend)
+            install(plan, runner)
             install_in_reports(plan)
 
-        backend.self_test = failing_self_test  # type: ignore[method-assign]
-    return backend
+        runner.self_test = failing_self_test  # type: ignore[method-assign]
+    return runner
 
 
 def read_plan(mode: ComputeMode) -> tuple[Fault, ...]:
@@ -128,12 +128,12 @@ def fail(plan: tuple[Fault, ...], place: str) -> None:
     _fail(plan, place, ())
 
 
-def install(plan: tuple[Fault, ...], backend: ModelRunner | EmbeddingBackend) -> None:
-    """Let the calls of ``backend`` fail as planned."""
+def install(plan: tuple[Fault, ...], runner: ModelRunner | EmbeddingRunner) -> None:
+    """Let the calls of ``runner`` fail as planned."""
     for place in _PLACES:
         faults = tuple(fault for fault in plan if fault.place == place)
-        if faults and hasattr(backend, place):
-            setattr(backend, place, _failing(faults, place, getattr(backend, place)))
+        if faults and hasattr(runner, place):
+            setattr(runner, place, _failing(faults, place, getattr(runner, place)))
 
 
 def install_in_reports(plan: tuple[Fault, ...]) -> None:

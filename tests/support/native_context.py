@@ -1,4 +1,4 @@
-"""The engine's own backend, looked at from outside: exact caches, and logits."""
+"""The engine's own runner, looked at from outside: exact caches, and logits."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ def exact_cache() -> Iterator[None]:
         yield
 
 
-def last_logits(backend: LlamaModelRunner) -> NDArray[np.float32]:
+def last_logits(runner: LlamaModelRunner) -> NDArray[np.float32]:
     """The logits of the last token of the last batch."""
-    values = llama_cpp.llama_get_logits_ith(backend._context, -1)
-    return np.ctypeslib.as_array(values, shape=(backend.info.vocab_size,)).copy()
+    values = llama_cpp.llama_get_logits_ith(runner._context, -1)
+    return np.ctypeslib.as_array(values, shape=(runner.info.vocab_size,)).copy()

@@ -79,7 +79,7 @@ def load_and_answer(path: Path) -> bool:
 
 
 def answer_as_adapter(model: Path, path: Path, kind: str) -> bool:
-    """Answer a request of an adapter with the engine's own backend. False where the file is refused."""
+    """Answer a request of an adapter with the engine's own runner. False where the file is refused."""
     from glmserve.engine.config import Adapter, Device, EngineConfig
     from glmserve.engine.errors import ModelLoadError
     from glmserve.engine.gguf.gguf_check import check_gguf
@@ -91,33 +91,33 @@ def answer_as_adapter(model: Path, path: Path, kind: str) -> bool:
         model, context_length=128, parallel=1, threads=1, threads_batch=1, device=Device.CPU, adapters=(adapter,)
     )
     try:
-        backend = LlamaModelRunner(config, check_gguf(model))
+        runner = LlamaModelRunner(config, check_gguf(model))
     except ModelLoadError:
         return False
     if kind == "prefix":
-        backend.load_prefix("tuned", 1)
-        backend.apply(CopyPrefix(1, 0, backend.adapters["tuned"].prefix_length))
-    _answer(backend)
-    backend.close()
+        runner.load_prefix("tuned", 1)
+        runner.apply(CopyPrefix(1, 0, runner.adapters["tuned"].prefix_length))
+    _answer(runner)
+    runner.close()
     return True
 
 
-def _answer(backend: "LlamaModelRunner") -> None:
+def _answer(runner: "LlamaModelRunner") -> None:
     """A prompt of many tokens, of few and single ones, each followed by a draw: llama.cpp has a way for each."""
     from glmserve.engine.model_runner import DecodeError
     from glmserve.engine.params import SamplingParams
     from glmserve.engine.scheduler.batch import BatchItem
     from glmserve.engine.sequence import Sequence
 
-    adapter, params = backend.adapters["tuned"], SamplingParams(max_tokens=9, temperature=0.8, top_k=50, top_p=0.8)
+    adapter, params = runner.adapters["tuned"], SamplingParams(max_tokens=9, temperature=0.8, top_k=50, top_p=0.8)
     sequence = Sequence(1, adapter.key(tuple(range(40))), params, 1, adapter.salt)
-    backend.open_sampler(1, params, sequence.prompt_ids)
+    runner.open_sampler(1, params, sequence.prompt_ids)
     start = adapter.prefix_length
     for count in (33, 2, 1, 1):
         item = BatchItem(sequence, 0, start, tuple(token + adapter.salt for token in range(3, 3 + count)), True)
         with contextlib.suppress(DecodeError):
-            backend.decode((item,))
-            backend.sample(item)
+            runner.decode((item,))
+            runner.sample(item)
         start += count
 
 

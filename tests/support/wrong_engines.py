@@ -36,17 +36,17 @@ def load_never_right(config: EngineConfig) -> ModelRunner:
 
 
 def _spoiled(config: EngineConfig, spoil: Callable[[Rows], Rows], only: ComputeMode | None = None) -> ModelRunner:
-    backend = load_llama(config)
-    assert isinstance(backend, LlamaModelRunner)
-    compute = backend.logits
+    runner = load_llama(config)
+    assert isinstance(runner, LlamaModelRunner)
+    compute = runner.logits
 
     def spoiled(ids: tuple[int, ...], start: int) -> Rows:
         rows = compute(ids, start)
         return spoil(rows) if len(ids) > 1 else rows
 
     if only in (None, config.compute_mode):
-        backend.logits = spoiled  # type: ignore[method-assign]
-    return backend
+        runner.logits = spoiled  # type: ignore[method-assign]
+    return runner
 
 
 def _read_from_nowhere(rows: Rows) -> Rows:

@@ -58,7 +58,7 @@ class FieldPolicy:
         """Check the names of the fields that an object at ``path`` has beside the ``supported`` ones.
 
         Raises:
-            InvalidRequest: a field is rejected; or it is unknown, and the server refuses unknown fields.
+            InvalidRequest: a field is rejected; or it is unknown, and the server rejects unknown fields.
         """
         for name, value in given.items():
             if name in supported:

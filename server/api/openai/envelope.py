@@ -53,7 +53,7 @@ class TimingsObject(TypedDict):
     predicted_per_second: float
 
 
-class TokenLogprobObject(TypedDict):
+class TopLogprobObject(TypedDict):
     """A token and its log-probability."""
 
     token: str
@@ -61,16 +61,16 @@ class TokenLogprobObject(TypedDict):
     bytes: list[int]
 
 
-class ScoredTokenObject(TokenLogprobObject):
+class TokenLogprobObject(TopLogprobObject):
     """A token of an answer, with the most probable ones at its place."""
 
-    top_logprobs: list[TokenLogprobObject]
+    top_logprobs: list[TopLogprobObject]
 
 
 class Logprobs(TypedDict):
     """The tokens of an answer, or of a piece of it."""
 
-    content: list[ScoredTokenObject]
+    content: list[TokenLogprobObject]
     refusal: None
 
 
@@ -164,5 +164,5 @@ def finite_logprob(token: TokenLogprob) -> float:
     return value if value is not None and math.isfinite(value) else _IMPOSSIBLE
 
 
-def _object(token: TokenLogprob) -> TokenLogprobObject:
+def _object(token: TokenLogprob) -> TopLogprobObject:
     return {"token": shown_piece(token), "logprob": finite_logprob(token), "bytes": list(token.piece)}

@@ -48,7 +48,7 @@ def download_all(transfers: Sequence[Transfer], sink: DownloadSink) -> None:
 
     Raises:
         HubError: one is not what the hub says it is, or cannot be written.
-        httpx.HTTPError: the hub refuses it, or cannot be reached.
+        httpx.HTTPError: the hub rejects it, or cannot be reached.
     """
     waiting: SimpleQueue[Transfer] = SimpleQueue()
     ended: SimpleQueue[BaseException | None] = SimpleQueue()

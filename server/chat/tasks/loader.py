@@ -40,8 +40,8 @@ from glmserve.chat.tasks.task import (
     Variable,
     Words,
     check_template,
-    slots_in,
-    slots_in_grammar,
+    variables_in,
+    variables_in_grammar,
 )
 from glmserve.engine.grammar_backend import fault
 from glmserve.engine.params import Grammar, GrammarKind, one_of
@@ -79,7 +79,7 @@ _Words = Annotated[_WordsTable, BeforeValidator(_words)]
 """A text in both languages, or one text for both."""
 
 
-class _SlotTable(_Checked):
+class _VariableTable(_Checked):
     description: _Words = _WordsTable()
     example: str = ""
     default: str | None = None
@@ -121,7 +121,7 @@ class _TaskTable(_Checked):
     template: Annotated[str, Field(min_length=1)]
     title: _Words = _WordsTable()
     description: _Words = _WordsTable()
-    slots: dict[str, _SlotTable] = {}
+    slots: dict[str, _VariableTable] = {}
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     sampling: _SamplingTable = _SamplingTable()
     grammar: _GrammarTable | None = None
@@ -181,12 +181,14 @@ def _task(name: str, table: _TaskTable) -> Task:
     template = table.template.removesuffix("\n")
     check_template(template)
     grammar = None if table.grammar is None else table.grammar.grammar()
-    variables = slots_in(template)
+    variables = variables_in(template)
     known = f"the template has: {', '.join(variables) or 'none'}"
     for slot in table.slots:
         if slot not in variables:
             raise WrongKeyError(f"the template has no such variable; {known}", "slots", slot)
-    for slot in slots_in_grammar(grammar.source) if grammar is not None and grammar.kind is GrammarKind.LARK else ():
+    for slot in (
+        variables_in_grammar(grammar.source) if grammar is not None and grammar.kind is GrammarKind.LARK else ()
+    ):
         if slot not in variables:
             raise WrongKeyError(f"there is no variable {slot!r}; {known}", "grammar", "lark")
     task = Task(
@@ -194,7 +196,7 @@ def _task(name: str, table: _TaskTable) -> Task:
         template,
         title=_as_words(table.title),
         description=_as_words(table.description),
-        notes={name: _as_slot(name, slot) for name, slot in table.slots.items()},
+        notes={name: _as_variable(name, slot) for name, slot in table.slots.items()},
         sampling=TaskSampling(**table.sampling.model_dump()),
         stop=table.stop,
         grammar=grammar,
@@ -206,13 +208,13 @@ def _task(name: str, table: _TaskTable) -> Task:
 
 def _check_grammar(task: Task) -> None:
     """Compile the grammar once, with the examples in its variables, so that errors show at the start."""
-    grammar = task.output_constraint(task.slot_examples).grammar
+    grammar = task.output_constraint(task.variable_examples).grammar
     problem = "" if grammar is None else fault(grammar)
     if problem:
         raise WrongKeyError(f"it cannot be used: {problem}", "grammar")
 
 
-def _as_slot(name: str, table: _SlotTable) -> Variable:
+def _as_variable(name: str, table: _VariableTable) -> Variable:
     return Variable(name, _as_words(table.description), table.example, table.default)
 
 

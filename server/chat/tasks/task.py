@@ -10,8 +10,8 @@ from typing_extensions import TypedDict
 from glmserve.chat.tasks.judge import WHOLE, AnswerField, Example, FieldKind
 from glmserve.engine.params import Grammar, GrammarKind
 
-_SLOT = re.compile(r"\{\{\s*([^\W\d]\w*)\s*\}\}")
-_GRAMMAR_SLOT = re.compile(r"\{\{\s*([^\W\d]\w*)\s*(?:\|\s*(numbers)\s*)?\}\}")
+_VARIABLE = re.compile(r"\{\{\s*([^\W\d]\w*)\s*\}\}")
+_GRAMMAR_VARIABLE = re.compile(r"\{\{\s*([^\W\d]\w*)\s*(?:\|\s*(numbers)\s*)?\}\}")
 _NUMBER = re.compile(r"[0-9]+(?:[.,:][0-9]+)*")
 _NEVER = "\ufdd0"
 """Placeholder of a text without numbers: a noncharacter of Unicode, which no text has."""
@@ -94,7 +94,7 @@ class Task:
     @property
     def variables(self) -> tuple[str, ...]:
         """The names of the slots, in the order of the template."""
-        return slots_in(self.template)
+        return variables_in(self.template)
 
     @property
     def slots(self) -> tuple[Variable, ...]:
@@ -108,7 +108,7 @@ class Task:
         return needed[0] if len(needed) == 1 else None
 
     @property
-    def slot_examples(self) -> Mapping[str, str]:
+    def variable_examples(self) -> Mapping[str, str]:
         """An example for each slot that must be filled."""
         return {slot.name: slot.example or slot.name for slot in self.slots if slot.default is None}
 
@@ -116,8 +116,8 @@ class Task:
     def beginning(self) -> str:
         """The text that all prompts with the defaults begin with."""
         defaults = {slot.name: slot.default for slot in self.slots}
-        end = next((slot.start() for slot in _SLOT.finditer(self.template) if defaults[slot[1]] is None), None)
-        return _SLOT.sub(lambda slot: defaults[slot[1]] or "", self.template[:end])
+        end = next((slot.start() for slot in _VARIABLE.finditer(self.template) if defaults[slot[1]] is None), None)
+        return _VARIABLE.sub(lambda slot: defaults[slot[1]] or "", self.template[:end])
 
     def fill(self, values: Mapping[str, str]) -> str:
         """Return the template with every slot filled.
@@ -126,7 +126,7 @@ class Task:
             VariableError: a slot has no value, or a value no slot.
         """
         complete = self._complete(values)
-        return _SLOT.sub(lambda slot: complete[slot[1]], self.template)
+        return _VARIABLE.sub(lambda slot: complete[slot[1]], self.template)
 
     def output_constraint(self, values: Mapping[str, str]) -> OutputConstraint:
         """Return the constraint of the answer to the task with ``values``.
@@ -136,7 +136,7 @@ class Task:
         """
         complete, grammar = self._complete(values), self.grammar
         if grammar is not None and grammar.kind is GrammarKind.LARK:
-            source = _GRAMMAR_SLOT.sub(lambda slot: _in_lark(complete[slot[1]], slot[2]), grammar.source)
+            source = _GRAMMAR_VARIABLE.sub(lambda slot: _in_lark(complete[slot[1]], slot[2]), grammar.source)
             grammar = replace(grammar, source=source)
         return OutputConstraint(grammar, self.stop)
 
@@ -156,20 +156,20 @@ def task_name(model: str, task_id: str) -> str:
     return f"{model}:{task_id}"
 
 
-def slots_in(template: str) -> tuple[str, ...]:
+def variables_in(template: str) -> tuple[str, ...]:
     """Return the names of the slots of ``template``, each once, in its order."""
-    return tuple(dict.fromkeys(_SLOT.findall(template)))
+    return tuple(dict.fromkeys(_VARIABLE.findall(template)))
 
 
-def slots_in_grammar(source: str) -> tuple[str, ...]:
+def variables_in_grammar(source: str) -> tuple[str, ...]:
     """Return the names of the slots of a Lark grammar, each once, in its order."""
-    return tuple(dict.fromkeys(slot[1] for slot in _GRAMMAR_SLOT.finditer(source)))
+    return tuple(dict.fromkeys(slot[1] for slot in _GRAMMAR_VARIABLE.finditer(source)))
 
 
 def check_template(template: str) -> None:
     """Check that every ``{{`` opens a slot. Raises TemplateError."""
     # Filled with as many other characters, so that offsets stay.
-    rest = _SLOT.sub(lambda slot: "." * len(slot[0]), template)
+    rest = _VARIABLE.sub(lambda slot: "." * len(slot[0]), template)
     if _OPENING in rest:
         raise TemplateError(rest.index(_OPENING))
 
@@ -199,7 +199,7 @@ class WordsObject(TypedDict):
     en: str
 
 
-class SlotObject(TypedDict):
+class VariableObject(TypedDict):
     """A variable of a task, required unless it has a default."""
 
     name: str
@@ -214,7 +214,7 @@ class TaskObject(TypedDict):
     id: str
     title: WordsObject
     description: WordsObject
-    slots: list[SlotObject]
+    slots: list[VariableObject]
     main_slot: str | None
 
 

@@ -114,7 +114,7 @@ class Session:
         except KeyboardInterrupt:
             self._terminal.write(" [stopped]")
         except ServerCallError as error:
-            # The question is dropped, so that the next one is not refused for the same reason.
+            # The question is dropped, so that the next one is not rejected for the same reason.
             self._tell_error(error)
             return False
         self._terminal.write("\n")

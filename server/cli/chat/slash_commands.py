@@ -200,7 +200,7 @@ def _path(name: str, command: str) -> Path:
 def _check_own(path: Path) -> None:
     """Do not replace a file that /save did not write. Raises CommandProblem, OSError."""
     if not path.is_file():
-        return  # nothing, or what ``complete_file`` refuses
+        return  # nothing, or what ``complete_file`` rejects
     try:
         _Saved.model_validate_json(_content(path))
     except ValidationError:

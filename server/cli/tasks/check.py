@@ -48,7 +48,7 @@ def check(client: ServerClient, task: ServedTask) -> TaskCheck:
 
     Raises:
         UsageProblem: the task has no examples.
-        ServerCallError: the server refuses, or ends an answer with an error.
+        ServerCallError: the server rejects, or ends an answer with an error.
     """
     path = f"/v1/tasks/{task.card.id}"
     listed = client.get(f"{path}/examples", "the server is older than this command, or not glmserve")

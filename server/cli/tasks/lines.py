@@ -19,7 +19,7 @@ def run(url: str, key: str, task: ServedTask, *, again: bool) -> None:
     """Write a line with the answer for each line of standard input.
 
     Raises:
-        ServerCallError: the server refuses, or has no batches.
+        ServerCallError: the server rejects, or has no batches.
         UsageProblem: a line cannot be done.
     """
     given = list(_inputs(task.card))

@@ -194,9 +194,9 @@ class EngineClient:
             raise EngineUnavailable(self._life.unavailable())
         if self._checker is None:
             self._checker = GrammarValidator(self._config.model_path, self._config.end_tokens)
-        refusal = await self._checker.refusal(grammar, caller.id)
-        if refusal:
-            raise GrammarRejected(refusal)
+        rejection = await self._checker.rejection(grammar, caller.id)
+        if rejection:
+            raise GrammarRejected(rejection)
 
     async def stop(self) -> None:
         """End the process; every open stream ends with EngineUnavailable. ``start`` may start a fresh one."""

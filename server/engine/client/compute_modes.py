@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from glmserve.engine.client.machine_records import SelfTestRecord, record_path
 from glmserve.engine.config import ComputeMode, EngineConfig
-from glmserve.engine.files import identify_content, read_json, write_json
+from glmserve.engine.files import content_fingerprint, read_json, write_json
 from glmserve.engine.kernel_timing import KernelChoice
 from glmserve.engine.messages import EngineInfo
 
@@ -145,7 +145,7 @@ class ModeMemory:
         return path
 
     def _path(self) -> Path | None:
-        return record_path(self._folder, "", identify_content(self._model)) if self._folder else None
+        return record_path(self._folder, "", content_fingerprint(self._model)) if self._folder else None
 
 
 class EngineModes:

@@ -44,10 +44,10 @@ _WALKS = (12, 12, 100)
 class Verdict:
     """Result of a check."""
 
-    refusal: str = ""
+    rejection: str = ""
     """Why the grammar cannot be used; empty if it can."""
     too_much: bool = False
-    """The refusal is about cost: the check hit a limit of time, memory or stack."""
+    """The rejection is about cost: the check hit a limit of time, memory or stack."""
     failure: str = ""
     """Why the check itself failed; this is no verdict on the grammar."""
 

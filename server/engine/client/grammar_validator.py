@@ -142,7 +142,7 @@ class GrammarValidator:
         self._costly = CostlyGrammars()
         self._working: asyncio.Task[None] | None = None
 
-    async def refusal(self, grammar: Grammar, caller: str) -> str:
+    async def rejection(self, grammar: Grammar, caller: str) -> str:
         """Return why ``grammar`` cannot be used, or nothing if it can.
 
         Raises:
@@ -161,7 +161,7 @@ class GrammarValidator:
         if self._working is None:
             self._working = asyncio.ensure_future(self._work())
         try:
-            return (await waiting.result).refusal
+            return (await waiting.result).rejection
         finally:
             self._queue.discard(caller, waiting)
 
@@ -209,7 +209,7 @@ class GrammarValidator:
         except RuntimeError as error:  # the system gives no thread
             raise EngineUnavailable(f"the grammar of the answer could not be checked: {error}; try again") from None
         verdict = await checking
-        self._remember(waiting.digest, verdict.refusal)
+        self._remember(waiting.digest, verdict.rejection)
         if verdict.too_much:
             self._costly.add(waiting.caller, self._clock())
             log.info("a grammar of %d characters was too costly to check", len(waiting.grammar.source))
@@ -221,8 +221,8 @@ class GrammarValidator:
             self._verdicts.move_to_end(digest)
         return known
 
-    def _remember(self, digest: bytes, refusal: str) -> None:
-        self._verdicts[digest] = refusal
+    def _remember(self, digest: bytes, rejection: str) -> None:
+        self._verdicts[digest] = rejection
         while len(self._verdicts) > _REMEMBERED:
             self._verdicts.popitem(last=False)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glmserve.engine.config import Device, EngineConfig
-from glmserve.engine.files import identify_file, read_json, write_json
+from glmserve.engine.files import file_fingerprint, read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ _CPU_FIELDS = ("vendor_id", "model name", "flags", "Features", "CPU part")
 
 def record_path(folder: Path, kind: str, *known_by: str) -> Path:
     """Return the file of a record: another one for another kind, other facts, another build or another CPU."""
-    facts = "\n".join((*known_by, build_identity(), cpu_identity()))
+    facts = "\n".join((*known_by, build_fingerprint(), cpu_fingerprint()))
     return folder / f"{kind}{hashlib.sha256(facts.encode()).hexdigest()[:32]}.json"
 
 
@@ -46,7 +46,7 @@ class SelfTestRecord:
                 return cls(model.name, None)
             if model.stat().st_size < LARGE_BYTES:
                 return cls(model.name, None)
-            facts = (identify_file(model), config.compute_mode.value, config.kv_type.value, config.flash_attn.value)
+            facts = (file_fingerprint(model), config.compute_mode.value, config.kv_type.value, config.flash_attn.value)
             return cls(model.name, record_path(config.mode_dir, "self-test-", *facts))
         except OSError:
             return cls(model.name, None)  # the engine process says why it cannot read the file
@@ -69,7 +69,7 @@ class SelfTestRecord:
             log.warning("the self-test of %s could not be recorded: %s", self.model, error.strerror or error)
 
 
-def build_identity() -> str:
+def build_fingerprint() -> str:
     """Return text that changes when llama-cpp-python is installed again. Does not load it."""
     spec = importlib.util.find_spec("llama_cpp")
     folder = Path(spec.origin).parent / "lib" if spec and spec.origin else None
@@ -79,7 +79,7 @@ def build_identity() -> str:
     return " ".join(f"{name}:{status.st_size}:{status.st_mtime_ns}" for name, status in states)
 
 
-def cpu_identity() -> str:
+def cpu_fingerprint() -> str:
     """Return text that differs between CPUs with different instruction sets."""
     try:
         text = Path("/proc/cpuinfo").read_text("utf-8", "replace").split("\n\n", 1)[0]

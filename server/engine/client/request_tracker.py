@@ -184,15 +184,15 @@ class RequestTracker:
             self._send(outcomes, send)
 
     def send_again(
-        self, request_id: int, error: EngineError, send: Callable[[ToWorker], None], *, refused: bool = False
+        self, request_id: int, error: EngineError, send: Callable[[ToWorker], None], *, rejected: bool = False
     ) -> None:
         """Send one request to another engine, as its own has lost it, or end it with ``error`` where it may not go on.
 
-        ``refused``: its engine did not take it at all, so that this was no try.
+        ``rejected``: its engine did not take it at all, so that this was no try.
         """
         if (outcomes := self._open.get(request_id)) is None:
             return
-        outcomes.sent -= refused
+        outcomes.sent -= rejected
         if not self._may_go_on(outcomes):
             self.end(error, (request_id,))
             return

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from glmserve.engine.config import EngineConfig
 from glmserve.engine.errors import EngineUnavailable, ModelLoadError
-from glmserve.engine.files import identify_content
+from glmserve.engine.files import content_fingerprint
 from glmserve.engine.interface import EngineState, EngineStatus
 
 _BACKOFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -201,7 +201,7 @@ class FileWatch:
             known = self._marks.get(path)
             if known is not None and (known.version, known.place) == (version, _of(status)):
                 return False
-            mark = _Mark(_of(status), version, identify_content(path))
+            mark = _Mark(_of(status), version, content_fingerprint(path))
         except OSError:
             return False
         if known is None or known.content == mark.content:  # one that was only touched, or copied back

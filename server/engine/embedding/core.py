@@ -10,7 +10,7 @@ from glmserve.engine.model_runner import DecodeError
 from glmserve.engine.scheduler.waiting_queue import by_caller
 
 
-class EmbeddingBackend(ABC):
+class EmbeddingRunner(ABC):
     """Interface between the core and an embedding model: the real llama.cpp, or a scripted one in tests."""
 
     info: EngineInfo
@@ -58,9 +58,9 @@ class EmbeddingCore:
     single one waiting.
     """
 
-    def __init__(self, backend: EmbeddingBackend) -> None:
-        """Drive ``backend``."""
-        self._backend = backend
+    def __init__(self, runner: EmbeddingRunner) -> None:
+        """Drive ``runner``."""
+        self._runner = runner
         self._jobs: deque[_Job] = deque()
         self._tokens = 0
         self._steps = 0
@@ -105,7 +105,7 @@ class EmbeddingCore:
     def _embed(self, inputs: Sequence[tuple[int, ...]]) -> list[bytes | DecodeError]:
         """Compute ``inputs``, in ever smaller parts where that fails, so that a bad input fails alone."""
         try:
-            return list(self._backend.embed(inputs))
+            return list(self._runner.embed(inputs))
         except (DecodeError, MemoryError) as error:
             if len(inputs) == 1:
                 return [error if isinstance(error, DecodeError) else DecodeError("there is no memory for it")]
@@ -118,10 +118,10 @@ class EmbeddingCore:
         tokens = 0
         urgent = [job for job in self._jobs if not job.request.background]
         turn = deque(by_caller(urgent or self._jobs, lambda job: job.request.caller))
-        while turn and len(batch) < self._backend.most_inputs:
+        while turn and len(batch) < self._runner.most_inputs:
             job = turn.popleft()
             size = len(job.request.inputs[job.taken])
-            if batch and tokens + size > self._backend.usual_tokens:
+            if batch and tokens + size > self._runner.usual_tokens:
                 break
             batch.append((job, job.taken))
             job.taken += 1

@@ -12,7 +12,7 @@ import numpy as np
 from gguf import GGMLQuantizationType
 
 from glmserve.engine.config import EngineConfig
-from glmserve.engine.embedding.core import EmbeddingBackend
+from glmserve.engine.embedding.core import EmbeddingRunner
 from glmserve.engine.embedding.exact_gelu import exact_gelu
 from glmserve.engine.errors import ModelLoadError, SelfTestFailed
 from glmserve.engine.gguf.gguf_check import ModelFacts, open_header
@@ -40,7 +40,7 @@ to a third longer with many; its room grows with the square, to 64 MiB with 16 h
 """
 
 
-class LlamaEmbedder(EmbeddingBackend):
+class LlamaEmbedder(EmbeddingRunner):
     """Loads in its constructor; everything after that is one thread's."""
 
     def __init__(self, config: EngineConfig, facts: ModelFacts) -> None:

@@ -21,7 +21,7 @@ _NO_DECODER = (
     "rnd1", "gemma4-assistant", "eagle3", "dflash", "qwen3tts", "pockettts",
 )  # fmt: skip
 
-_REFUSED: Mapping[str, str] = MappingProxyType(
+_REJECTED: Mapping[str, str] = MappingProxyType(
     {
         "": "the file does not say which it is; convert the model again",
         **dict.fromkeys(_NO_DECODER, "its models do not write text token by token"),
@@ -31,4 +31,4 @@ _REFUSED: Mapping[str, str] = MappingProxyType(
 
 def not_served(architecture: str) -> str:
     """Return why models of ``architecture`` are not served; empty where they are, if llama.cpp has it."""
-    return _REFUSED.get(architecture, "")
+    return _REJECTED.get(architecture, "")

@@ -103,17 +103,17 @@ class EngineGroup:
     ) -> AsyncGenerator[StepOutput, None]:
         """Queue a sequence in the engine that suits it best; see ``Engine.submit``."""
         key = PromptKey(prompt_ids, adapter, caller.scope)
-        refusal: EngineError | None = None
+        rejection: EngineError | None = None
         for number in self._order(key):
             try:
                 stream = await self.members[number].submit(prompt_ids, params, adapter, caller)
             except (QueueFull, EngineUnavailable) as error:
-                refusal = refusal or error
+                rejection = rejection or error
                 continue
             self.note(number, key)
             return stream
-        assert refusal is not None, "there is at least one engine"
-        raise refusal
+        assert rejection is not None, "there is at least one engine"
+        raise rejection
 
     async def embed(self, inputs: tuple[tuple[int, ...], ...], caller: Caller = ANYBODY) -> tuple[bytes, ...]:
         """Return a vector for each input; see ``Engine.embed``."""
@@ -123,14 +123,14 @@ class EngineGroup:
 
     def check_room(self, caller: Caller) -> None:
         """Raise QueueFull where every engine would reject a request; see ``Engine.check_room``."""
-        refusal: QueueFull | None = None
+        rejection: QueueFull | None = None
         for number in self._asked() or range(len(self.members)):
             try:
                 return self.members[number].check_room(caller)
             except QueueFull as error:
-                refusal = refusal or error
-        assert refusal is not None, "there is at least one engine"
-        raise refusal
+                rejection = rejection or error
+        assert rejection is not None, "there is at least one engine"
+        raise rejection
 
     async def check_grammar(self, grammar: Grammar, caller: Caller) -> None:
         """Find out whether the grammar can be used; see ``Engine.check_grammar``."""

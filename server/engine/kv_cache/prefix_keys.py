@@ -84,7 +84,7 @@ _PREFIX_STEP = 2**20
 
 @dataclass(frozen=True, slots=True)
 class LoadedAdapter:
-    """An adapter that the backend has loaded. ``number`` counts from 1; 0 is the model as it is."""
+    """An adapter that the runner has loaded. ``number`` counts from 1; 0 is the model as it is."""
 
     number: int
     has_lora: bool = False

@@ -86,9 +86,9 @@ class PromptFiles:
         """Bytes of the largest state that is saved: one conversation should not drive out all the others."""
         return self._most_bytes // 4
 
-    def names(self, identity: str) -> frozenset[str]:
-        """Return the files of the model, build and layout of ``identity``."""
-        prefix = self._prefix(identity)
+    def names(self, fingerprint: str) -> frozenset[str]:
+        """Return the files of the model, build and layout of ``fingerprint``."""
+        prefix = self._prefix(fingerprint)
         try:
             entries = [path.name for path in self._folder.iterdir()]
         except OSError:
@@ -125,10 +125,10 @@ class PromptFiles:
                 os.utime(file.fileno())  # the one that was used longest ago goes first
         return SavedState(state, header.marks)
 
-    def write(self, identity: str, hashes: TokenHashes, state: bytearray, pause: Pause) -> SavedPrompt | None:
+    def write(self, fingerprint: str, hashes: TokenHashes, state: bytearray, pause: Pause) -> SavedPrompt | None:
         """Save ``state`` in small pieces; None where it is too large. Raises OSError and Cancelled."""
         end = hashes.at(len(hashes))
-        saved = SavedPrompt(f"{self._prefix(identity)}{end.hex()}{SUFFIX}", len(hashes), hashes.blocks, end)
+        saved = SavedPrompt(f"{self._prefix(fingerprint)}{end.hex()}{SUFFIX}", len(hashes), hashes.blocks, end)
         digest = self._digest(state, pause)
         head = _HEADER.pack(_MAGIC, _FORMAT, saved.length, len(state), digest) + b"".join(
             (*saved.blocks, end, hashes.marks())
@@ -145,8 +145,8 @@ class PromptFiles:
             with suppress(OSError):
                 (self._folder / name).unlink(missing_ok=True)
 
-    def _prefix(self, identity: str) -> str:
-        return hashlib.blake2b(identity.encode(), digest_size=8, key=self.secret).hexdigest() + "-"
+    def _prefix(self, fingerprint: str) -> str:
+        return hashlib.blake2b(fingerprint.encode(), digest_size=8, key=self.secret).hexdigest() + "-"
 
     def _digest(self, content: bytes | bytearray, pause: Pause | None = None) -> bytes:
         digest = hashlib.blake2b(digest_size=_DIGEST_BYTES, key=self.secret)

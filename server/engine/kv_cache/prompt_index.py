@@ -2,7 +2,7 @@
 
 No tokens are kept, only keyed hashes: one after each BLOCK tokens, each of all the tokens before it, and one of the
 whole. The file also has a short one, a *mark*, after each token, so that no common token is lost. They begin with the
-identity of the model, the build and the layout of the cache. The tokens are the keys of the prefix cache
+fingerprint of the model, the build and the layout of the cache. The tokens are the keys of the prefix cache
 (``prefix_keys``), so the prompts of two callers have no hash in common.
 """
 
@@ -36,10 +36,10 @@ MARK_BYTES = 8
 class TokenHashes:
     """The hashes of one sequence of tokens."""
 
-    def __init__(self, secret: bytes, identity: str, tokens: Sequence[int]) -> None:
-        """``identity`` is of all that the states depend on; without ``secret`` the tokens cannot be guessed."""
+    def __init__(self, secret: bytes, fingerprint: str, tokens: Sequence[int]) -> None:
+        """``fingerprint`` is of all that the states depend on; without ``secret`` the tokens cannot be guessed."""
         self._secret = secret
-        self._identity = identity
+        self._fingerprint = fingerprint
         self._tokens = tokens
 
     def __len__(self) -> int:
@@ -49,7 +49,7 @@ class TokenHashes:
     def blocks(self) -> tuple[bytes, ...]:
         """After each whole block."""
         found = []
-        last = _hash(self._secret, b"", self._identity.encode())
+        last = _hash(self._secret, b"", self._fingerprint.encode())
         for start in range(0, len(self._tokens) - BLOCK + 1, BLOCK):
             last = self._after(last, start, start + BLOCK)
             found.append(last)
@@ -58,7 +58,7 @@ class TokenHashes:
     def at(self, length: int) -> bytes:
         """After ``length`` tokens."""
         count, rest = divmod(length, BLOCK)
-        last = self.blocks[count - 1] if count else _hash(self._secret, b"", self._identity.encode())
+        last = self.blocks[count - 1] if count else _hash(self._secret, b"", self._fingerprint.encode())
         return self._after(last, count * BLOCK, length) if rest else last
 
     def marks(self) -> bytes:

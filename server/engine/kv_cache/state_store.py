@@ -38,9 +38,9 @@ class Fingerprint:
         return f"{self.digest[:16].hex()}.state"
 
 
-def fingerprint(identity: str, tokens: Iterable[int]) -> Fingerprint:
-    """Return the fingerprint of ``tokens`` computed by the code of ``identity``."""
-    parts = (f"{FORMAT}", f"{len(identity)}", identity, *map(str, tokens))
+def fingerprint(origin: str, tokens: Iterable[int]) -> Fingerprint:
+    """Return the fingerprint of ``tokens`` computed by the model and build of ``origin``."""
+    parts = (f"{FORMAT}", f"{len(origin)}", origin, *map(str, tokens))
     return Fingerprint(hashlib.sha256("\n".join(parts).encode()).digest())
 
 

@@ -78,7 +78,7 @@ class Placement:
     on_cpu: bool
     """Whether the CPU computes any of it."""
     threads_batch_to_try: tuple[int, ...] = ()
-    """The same for reading prompts."""
+    """The same for prefill."""
     threads_vary: bool = False
     """Whether a step may do with fewer while other programs use the cores."""
 

@@ -1,4 +1,4 @@
-"""The backend that computes: one llama.cpp model and context."""
+"""The runner that computes: one llama.cpp model and context."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from glmserve.engine.config import EngineConfig, FlashAttention, KvType
 from glmserve.engine.errors import ModelLoadError, SelfTestFailed
-from glmserve.engine.files import identify_adapters
+from glmserve.engine.files import adapter_fingerprints
 from glmserve.engine.gguf.gguf_check import ModelFacts
 from glmserve.engine.grammar_backend import ConstraintFactory, PreparedConstraints
 from glmserve.engine.kv_cache.ops import (
@@ -71,7 +71,7 @@ class LlamaModelRunner:
         build = probe()
         placement = place(config, facts, build)
         # Before the load: a file that is replaced meanwhile must not give its name to what the old one computes.
-        identities = identify_adapters(config) if config.state_dir or config.prompt_dir else {}
+        fingerprints = adapter_fingerprints(config) if config.state_dir or config.prompt_dir else {}
         self._model, placement = load_weights(config, facts, placement)
         self.cache_traits = _cache_traits(self._model, facts)
         self.repeats = not placement.gpu_layers and self.cache_traits == EACH_TOKEN
@@ -86,7 +86,7 @@ class LlamaModelRunner:
         self._context = _open(self._model, params, cells)
         placement = settle_threads(self._context, placement)
         self._threads = AdaptiveThreads(self._context, placement)
-        self._identities = _with_build(identities, build, placement, params)
+        self._fingerprints = _with_build(fingerprints, build, placement, params)
         self._is_small = facts.size_bytes < MEASURED_BYTES
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._read_vocabulary(config.end_tokens)
@@ -150,7 +150,7 @@ class LlamaModelRunner:
 
     def state_fingerprint(self, adapter: str) -> str:
         """Return text that differs wherever a sequence state of ``adapter`` would not fit or not be the same."""
-        return self._identities.get(adapter, "")
+        return self._fingerprints.get(adapter, "")
 
     def read_state(self, slot: int) -> bytearray:
         """Return the state of all cells of ``slot``."""
@@ -289,7 +289,7 @@ def _context_params(
         params.flash_attn_type = _FLASH_ATTENTION[config.flash_attn]
     if config.kv_type.is_quantised:
         params.type_k = params.type_v = _KV_TYPES[config.kv_type]
-        params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED  # or llama.cpp refuses such values
+        params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED  # or llama.cpp rejects such values
     return params
 
 
@@ -322,8 +322,8 @@ def _layout(params: llama_cpp.llama_context_params) -> list[str]:
 
 
 def _with_build(
-    identities: Mapping[str, str], build: BuildFacts, placement: Placement, params: llama_cpp.llama_context_params
+    fingerprints: Mapping[str, str], build: BuildFacts, placement: Placement, params: llama_cpp.llama_context_params
 ) -> dict[str, str]:
-    """Return the identities of files with all else that the content of the KV cache depends on."""
+    """Return the fingerprints of files with all else that the content of the KV cache depends on."""
     computed_by = (build.version, build.system_info, str(placement.gpu_layers), *_layout(params))
-    return {name: " ".join([identity, *computed_by]) for name, identity in identities.items()}
+    return {name: " ".join([fingerprint, *computed_by]) for name, fingerprint in fingerprints.items()}

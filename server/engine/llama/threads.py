@@ -169,6 +169,6 @@ def _fastest(context: llama_cpp.llama_context_p, rows: int, to_try: tuple[int, .
     llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), False)
     threads = best(seconds)
     figures = ", ".join(f"{number} threads {1000 * best_of:.1f} ms" for number, best_of in sorted(seconds.items()))
-    work = "generating" if rows == 1 else "reading prompts"
+    work = "generating" if rows == 1 else "prefill"
     log.info("%s with %d threads; measured times of a step of %d tokens: %s", work, threads, rows, figures)
     return threads

@@ -82,7 +82,7 @@ def _with_one_scored(sequences: list[Sequence]) -> list[Sequence]:
     return [sequence for sequence in sequences if sequence not in scored[1:]]
 
 
-def _next_piece(sequence: Sequence) -> int:
+def _next_chunk(sequence: Sequence) -> int:
     """Return how many tokens of the sequence one step may compute."""
     left = sequence.num_next_tokens
     return left if sequence.params.prompt_logprobs is None else min(left, SCORED_PER_STEP)
@@ -99,14 +99,14 @@ class ChunkedPrefill:
         """Begin with the oldest."""
         self._steps = 0
 
-    def pieces(self, sequences: list[Sequence], room: int) -> list[BatchItem]:
+    def chunks(self, sequences: list[Sequence], room: int) -> list[BatchItem]:
         """Share ``room`` tokens among the prompts of ``sequences``, of which the first is the oldest."""
         oldest = sequences[:1] if self._steps % _TURNS == 0 else []
         self._steps += bool(sequences)
         shortest = sorted(_with_one_scored(sequences), key=lambda s: s.num_uncomputed_tokens)
         items = []
         for sequence in dict.fromkeys(oldest + shortest):
-            count = min(_next_piece(sequence), room)
+            count = min(_next_chunk(sequence), room)
             room -= count
             if count:
                 items.append(item_of(sequence, count))
@@ -133,7 +133,7 @@ ROWS = 16
 """Steps are a multiple of this number of tokens. Two cores, 0.9B q4_0: 16, 32 and 48 tokens run at 131, 145 and 145 a
 second, 15 at 93, 24 at 124, 31 at 118, 64 and 128 at 125: ggml's kernels take rows by four, its threads share them."""
 
-MIN_PIECE = 8
+MIN_CHUNK = 8
 """Prompt tokens that a step has room for at least, so that prompts never stand still."""
 
 UNWATCHED = 2
@@ -158,7 +158,7 @@ LONG = 4
 """Tiles that a prompt must have to be computed apart. Attention is what that saves, and a short one has little;
 answers beside it take a third of the time that they take by themselves (one row 20 ms, of 32 each 7)."""
 
-_FORGET = 0.25
+_NEWEST_WEIGHT = 0.25
 """Weight of the newest observation in the moving average."""
 
 
@@ -194,14 +194,14 @@ class TokenBudgetPolicy:
     Answers and prompts share a step where that is cheaper. Long prompts on a CPU are computed apart from the answers:
     from so many tokens on (a *tile*), attention takes the tokens of a batch together, each with the cells of all, which
     is a quarter faster than one by one as long as they are of one sequence. Two cores, 0.9B q4_0, a prompt of 768
-    tokens beside four answers: pieces of 64 alone run at 120 to 137 tokens a second, pieces of 32 at 104, steps of 16
+    tokens beside four answers: chunks of 64 alone run at 120 to 137 tokens a second, chunks of 32 at 104, steps of 16
     at 80.
     """
 
     def __init__(self, target_seconds: float, max_tokens: int, tile: int = 0, *, unwatched: int = 0) -> None:
         """Keep steps near ``target_seconds`` while a client streams; never plan above ``max_tokens``.
 
-        ``tile`` is the backend's ``attention_tile``, and ``unwatched`` the room of the first step where nobody streams;
+        ``tile`` is the runner's ``attention_tile``, and ``unwatched`` the room of the first step where nobody streams;
         0 is ``max_tokens``. A large first step takes a minute on a slow machine, and tells no progress till then.
         """
         self.target_seconds = target_seconds
@@ -213,7 +213,7 @@ class TokenBudgetPolicy:
         self._answer_steps = 0
         self._answer_seconds = 0.0
 
-    def pace(self, decoding: int) -> StepBudget:
+    def step_budget(self, decoding: int) -> StepBudget:
         """Plan the next step, while ``decoding`` sequences give answers."""
         if decoding == 0:
             return StepBudget(self._unwatched)
@@ -226,14 +226,14 @@ class TokenBudgetPolicy:
         """Target duration of a step while only sequences in the background run."""
         return self.target_seconds * BACKGROUND
 
-    def background_pace(self, decoding: int) -> StepBudget:
+    def background_budget(self, decoding: int) -> StepBudget:
         """Plan such a step, while ``decoding`` of them give answers."""
         return StepBudget(self._affordable(self.background_seconds, decoding))
 
     def _affordable(self, seconds: float, decoding: int) -> int:
         """Return how many tokens a step of ``seconds`` may have, which are enough for the answers and some more."""
         affordable = seconds / self._per_token if self._per_token else 0.0
-        least = -(-(decoding + MIN_PIECE) // ROWS) * ROWS
+        least = -(-(decoding + MIN_CHUNK) // ROWS) * ROWS
         return min(self._max_tokens, max(least, round(affordable / ROWS) * ROWS))
 
     def observe(self, seconds: float, prompt: int, answers: int) -> None:
@@ -264,7 +264,7 @@ class TokenBudgetPolicy:
         self._answer_steps = 0 if prompt or self._answer_seconds <= 0 else self._answer_steps - 1
 
     def _fit_unwatched(self, per_token: float) -> None:
-        # In powers of two, and only where it is off by as much, so that a prompt is mostly computed in the same pieces.
+        # In powers of two, and only where it is off by as much, so that a prompt is mostly computed in the same chunks.
         fits = UNWATCHED * self.target_seconds / per_token if per_token else self._max_tokens
         while self._unwatched > max(LEAST_UNWATCHED, 2 * fits):
             self._unwatched = max(LEAST_UNWATCHED, self._unwatched // 2)
@@ -273,4 +273,4 @@ class TokenBudgetPolicy:
 
 
 def _averaged(known: float, new: float) -> float:
-    return new if known == 0.0 else known + _FORGET * (new - known)
+    return new if known == 0.0 else known + _NEWEST_WEIGHT * (new - known)

@@ -1,7 +1,7 @@
 """Decides the tokens of each step. Pure: no llama_cpp, no clock, no I/O.
 
 A step gives one token to every decoding sequence (up to a limit, in turn), and fills the rest of its token budget with
-pieces of prompts; where long prompts are cheaper alone, both take turns (``step_budget``). There are no phases:
+chunks of prompts; where long prompts are cheaper alone, both take turns (``step_budget``). There are no phases:
 ``num_computed_tokens`` catches up with ``tokens``. A sequence waits for a prefix that a running one is computing
 (``shared_prefix``). Cells are reserved at admission for prompt and answer, so a running sequence is never evicted.
 Sequences in the background have turns only while no other one runs, and give up their place to one that lacks room.
@@ -64,8 +64,8 @@ class Scheduler:
         self._ended: deque[Sequence] = deque(maxlen=MAX_ENDED)
         self._generated_tokens = 0
         self.steps = 0
-        self._prompt_turns = ChunkedPrefill()
-        self._turns = AdapterRotation()
+        self._prefill = ChunkedPrefill()
+        self._rotation = AdapterRotation()
         self._speculation = speculation
 
     @property
@@ -178,8 +178,8 @@ class Scheduler:
         """Return the due cache operations; the next step does without them."""
         return self._cache.take_ops()
 
-    def schedule(self, pace: StepBudget, seconds: float = 0.0) -> Batch:
-        """Plan a step at ``pace``; each decoding sequence gets one token, even above the budget.
+    def schedule(self, budget: StepBudget, seconds: float = 0.0) -> Batch:
+        """Plan a step within ``budget``; each decoding sequence gets one token, even above the budget.
 
         A step without prompts gets drafts, as far as it stays under ``seconds``.
         """
@@ -187,7 +187,7 @@ class Scheduler:
         repeatable = any(sequence.repeatable for sequence in self._running.values())
         if not repeatable:
             self._cache.trim_idle(max((s.num_uncomputed_tokens for s in self._running.values()), default=0))
-        decoding, catching_up, tokens = pace.share(self._turns.next_of(self._wanted()))
+        decoding, catching_up, tokens = budget.share(self._rotation.next_of(self._wanted()))
         decoding = self._in_turn(decoding)
         tokens = min(tokens, MAX_REPEATABLE_ROWS) if repeatable else tokens
         room = max(0, tokens - len(decoding))
@@ -195,7 +195,7 @@ class Scheduler:
         drafting = self._speculation if not repeatable or len(self._running) == 1 else None
         drafts = drafting.propose(decoding, spare, seconds) if drafting else {}
         items = [item_of(sequence, 1, drafts.get(sequence.request_id, ())) for sequence in decoding]
-        items += self._prompt_turns.pieces(catching_up, room)
+        items += self._prefill.chunks(catching_up, room)
         self._cache.make_room(sum(item.num_tokens for item in items))
         for sequence in self._running.values() if self._cache.has_holes else ():
             sequence.disturbed = sequence.repeatable

@@ -76,8 +76,8 @@ class EngineCore:
 
     def __init__(
         self,
-        backend: ModelRunner,
-        pacer: TokenBudgetPolicy,
+        runner: ModelRunner,
+        policy: TokenBudgetPolicy,
         *,
         speculation: SpeculativeController | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -86,27 +86,27 @@ class EngineCore:
         idle_cells: int = IDLE_CELLS,
         deterministic: bool = False,
     ) -> None:
-        """Drive ``backend``; ``clock`` gives seconds.
+        """Drive ``runner``; ``clock`` gives seconds.
 
         ``states`` keeps pinned prefixes, and ``prompts`` all others, from one start to the next. Without
         ``speculation`` nothing is drafted. ``deterministic``: answers without a seed are repeatable, too.
         """
-        self._backend = backend
-        self._context_length = backend.info.context_length
-        self._scheduler = Scheduler(_scheduler_config(backend, idle_cells), speculation)
+        self._runner = runner
+        self._context_length = runner.info.context_length
+        self._scheduler = Scheduler(_scheduler_config(runner, idle_cells), speculation)
         self._speculation = speculation
         self._deterministic = deterministic
         self._prefix_keys = PrefixKeys(prompts.secret if prompts else secrets.token_bytes(32))
-        for name, adapter in backend.adapters.items():
+        for name, adapter in runner.adapters.items():
             if adapter.prefix_length:
-                backend.load_prefix(name, self._scheduler.pin_slot(adapter.prefix_tokens))
-        self._pins = PinnedPrefixes(backend, self._scheduler, states, self._prefix_keys)
-        self._prompts = PromptDisk(backend, self._scheduler, prompts) if prompts else None
+                runner.load_prefix(name, self._scheduler.pin_slot(adapter.prefix_tokens))
+        self._pins = PinnedPrefixes(runner, self._scheduler, states, self._prefix_keys)
+        self._prompts = PromptDisk(runner, self._scheduler, prompts) if prompts else None
         self._preparing: dict[int, _Preparing] = {}
         self._unsampled: dict[int, str] = {}
         """Why there is no sampler for these sequences, which fail with the first tokens that are computed."""
         self._fatal = 0
-        self._pacer = pacer
+        self._budget_policy = policy
         self._clock = clock
         self._progress = ProgressReports(clock)
         self._checks = 0
@@ -143,13 +143,13 @@ class EngineCore:
 
     def submit(self, message: Submit) -> StepOutput | None:
         """Queue a request; return its last output at once if it cannot be."""
-        refusal = self._submit(message)
-        if refusal is None:
+        rejection = self._submit(message)
+        if rejection is None:
             self._progress.watch(message.request_id, message.params.progress_seconds)
-        return refusal
+        return rejection
 
     def _submit(self, message: Submit) -> StepOutput | None:
-        adapter = self._backend.adapters.get(message.adapter, PLAIN)
+        adapter = self._runner.adapters.get(message.adapter, PLAIN)
         prompt = adapter.key(message.prompt_ids)
         room = self._context_length - len(prompt)
         if room < 1 or not message.prompt_ids:
@@ -157,7 +157,7 @@ class EngineCore:
             return StepOutput(message.request_id, finish_reason=FinishReason.ERROR, error=error)
         max_tokens = min(message.params.max_tokens, room)
         wanted = self._deterministic or message.params.seed is not None
-        repeatable = wanted and self._backend.repeats
+        repeatable = wanted and self._runner.repeats
         scope = repeatable_scope(message.scope) if repeatable else message.scope
         keys, key_salt = self._prefix_keys.of(prompt, scope, adapter.prefix_length)
         sequence = Sequence(
@@ -184,7 +184,7 @@ class EngineCore:
         """Have ``sequence`` wait, once its grammar is compiled and its saved prefix is read from the disk."""
         grammar: Preparation | None = None
         if sequence.params.grammar is not None:
-            grammar = self._backend.prepare(sequence.request_id, sequence.params, sequence.answered_ids)
+            grammar = self._runner.prepare(sequence.request_id, sequence.params, sequence.answered_ids)
         restored = self._prompts.restore(sequence) if self._prompts else None
         if grammar or restored:
             self._preparing[sequence.request_id] = _Preparing(sequence, grammar, restored)
@@ -197,24 +197,24 @@ class EngineCore:
         if self._prompts:
             self._prompts.forget(request_id)
         if self._scheduler.abort(request_id) or self._preparing.pop(request_id, None) is not None:
-            self._backend.close_sampler(request_id)
+            self._runner.close_sampler(request_id)
 
     def step(self) -> StepReport[StepOutput]:
         """Compute one batch."""
-        refused = self._add_prepared()
+        rejected = self._add_prepared()
         batch = self._schedule()
         for sequence in batch.preempted:
-            self._backend.close_sampler(sequence.request_id)
+            self._runner.close_sampler(sequence.request_id)
             self._queue(sequence)
         self._apply(batch.ops)
         self._open_samplers(batch)
         outcome = self._compute(batch)
         now = self._clock()
         scored = [sequence.output(now, prompt_logprobs=scores) for sequence, scores in outcome.scores]
-        outputs = [*refused, *scored, *self._scheduler.update(batch, outcome.sampled, outcome.failed, now)]
+        outputs = [*rejected, *scored, *self._scheduler.update(batch, outcome.sampled, outcome.failed, now)]
         ended = [output.request_id for output in outputs if output.finish_reason is not None]
         for request_id in ended:
-            self._backend.close_sampler(request_id)
+            self._runner.close_sampler(request_id)
         if self._pins.computing:
             self._pins.after_step(batch)
         is_time = self._scheduler.steps % _STATS_STEPS == 0
@@ -224,11 +224,11 @@ class EngineCore:
         return StepReport((*outputs, *self._reports()), self.stats if tells else None)
 
     def _schedule(self) -> Batch:
-        scheduler, pacer = self._scheduler, self._pacer
+        scheduler, policy = self._scheduler, self._budget_policy
         if scheduler.is_background:
-            return scheduler.schedule(pacer.background_pace(scheduler.decoding), pacer.background_seconds)
+            return scheduler.schedule(policy.background_budget(scheduler.decoding), policy.background_seconds)
         somebody = 1 if scheduler.is_unhurried else scheduler.decoding
-        return scheduler.schedule(pacer.pace(somebody), pacer.target_seconds)
+        return scheduler.schedule(policy.step_budget(somebody), policy.target_seconds)
 
     def _reports(self) -> list[StepOutput]:
         """Return the reports of progress that are due."""
@@ -239,12 +239,12 @@ class EngineCore:
 
     def _apply(self, ops: Iterable[CacheOp]) -> None:
         for op in ops:
-            self._backend.apply(op)
+            self._runner.apply(op)
 
     def _add_prepared(self) -> list[StepOutput]:
         """Queue the sequences that are prepared; return the last outputs of sequences whose grammar failed."""
         done = [waiting for waiting in self._preparing.values() if waiting.is_done]
-        refused = []
+        rejected = []
         for waiting in done:
             sequence = waiting.sequence
             del self._preparing[sequence.request_id]
@@ -253,10 +253,10 @@ class EngineCore:
             failure = waiting.grammar.exception() if waiting.grammar else None
             if failure is not None:
                 error = f"{GRAMMAR_FAILED}{failure}"
-                refused.append(StepOutput(sequence.request_id, finish_reason=FinishReason.ERROR, error=error))
+                rejected.append(StepOutput(sequence.request_id, finish_reason=FinishReason.ERROR, error=error))
             else:
                 self._scheduler.add(sequence)
-        return refused
+        return rejected
 
     def save_prompt(self) -> bool:
         """While there is no work: begin to write one more prompt to the disk. False if there is none."""
@@ -272,7 +272,7 @@ class EngineCore:
         scheduler = self._scheduler
         scheduler.check_integrity()
         self._apply(scheduler.take_ops())
-        kept, expected_snapshot = self._backend.kept(), scheduler.expected_snapshot
+        kept, expected_snapshot = self._runner.kept(), scheduler.expected_snapshot
         assert kept.tokens == expected_snapshot.tokens, "slots have other token counts than the cache index"
         assert kept.copies == expected_snapshot.copies, "the offloaded prefixes differ from the cache index"
         assert kept.samplers == expected_snapshot.samplers - self._unsampled.keys(), "samplers and sequences differ"
@@ -286,7 +286,7 @@ class EngineCore:
             if not sequence.pinned:
                 try:
                     answered = sequence.num_answered_tokens
-                    self._backend.open_sampler(sequence.request_id, sequence.params, sequence.real_prompt_ids, answered)
+                    self._runner.open_sampler(sequence.request_id, sequence.params, sequence.real_prompt_ids, answered)
                 except Exception as error:
                     self._unsampled[sequence.request_id] = _reason(error, sequence)
 
@@ -299,7 +299,7 @@ class EngineCore:
         while parts:
             part = parts.pop()
             try:
-                self._backend.decode(part)
+                self._runner.decode(part)
             except (DecodeError, MemoryError) as error:
                 outcome.whole = False
                 if len(part) > 1:
@@ -345,7 +345,7 @@ class EngineCore:
         """Report the step's duration to the planners."""
         decoding = [item.sequence for item in batch.items if item.sequence.is_decoding]
         prompt = sum(len(item.tokens) for item in batch.items) - len(decoding)
-        self._pacer.observe(seconds, prompt, sum(item.num_tokens for item in batch.items) - prompt)
+        self._budget_policy.observe(seconds, prompt, sum(item.num_tokens for item in batch.items) - prompt)
         if self._speculation is None:
             return
         if not prompt:
@@ -355,32 +355,32 @@ class EngineCore:
             self._speculation.observe_prompt(prompt, seconds)
 
     def _score(self, item: BatchItem) -> tuple[SampledToken, ...]:
-        scores = self._backend.score_prompt(item)
+        scores = self._runner.score_prompt(item)
         if item.start == item.sequence.num_prefix_tokens:
             return (SampledToken(item.ids[0]), *scores)
         return scores
 
     def _sample(self, item: BatchItem) -> tuple[SampledToken, ...]:
         """Sample after the item's tokens, and after each accepted draft token."""
-        sampled = [self._backend.sample(item)]
+        sampled = [self._runner.sample(item)]
         for draft in item.drafts:
             if sampled[-1].final or sampled[-1].token_id + item.sequence.salt != draft:
                 break
-            sampled.append(self._backend.sample(item, len(sampled)))
+            sampled.append(self._runner.sample(item, len(sampled)))
         return tuple(sampled)
 
 
-def _scheduler_config(backend: ModelRunner, idle_cells: int) -> SchedulerConfig:
-    info = backend.info
+def _scheduler_config(runner: ModelRunner, idle_cells: int) -> SchedulerConfig:
+    info = runner.info
     return SchedulerConfig(
         parallel=info.parallel,
-        slots=backend.slots,
+        slots=runner.slots,
         cells=info.cache_cells,
         longest=info.context_length,
-        stop_ids=backend.stop_ids,
-        decoding_limit=backend.decoding_limit,
+        stop_ids=runner.stop_ids,
+        decoding_limit=runner.decoding_limit,
         idle_cells=idle_cells,
-        traits=backend.cache_traits,
+        traits=runner.cache_traits,
     )
 
 

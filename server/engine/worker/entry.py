@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from glmserve.engine.config import EngineConfig
 
 if TYPE_CHECKING:
-    from glmserve.engine.embedding.core import EmbeddingBackend
+    from glmserve.engine.embedding.core import EmbeddingRunner
     from glmserve.engine.model_runner import ModelRunner
 
-BackendFactory = Callable[[EngineConfig], "ModelRunner | EmbeddingBackend"]
+BackendFactory = Callable[[EngineConfig], "ModelRunner | EmbeddingRunner"]
 
 
 def run_engine(connection: Connection, config: EngineConfig, load: BackendFactory, log_level: int) -> None:
@@ -21,8 +21,8 @@ def run_engine(connection: Connection, config: EngineConfig, load: BackendFactor
     run_worker(connection, config, load, log_level)
 
 
-def load_llama(config: EngineConfig) -> "ModelRunner | EmbeddingBackend":
-    """The real backend. Imports llama.cpp here, so that only the child process has it in memory."""
+def load_llama(config: EngineConfig) -> "ModelRunner | EmbeddingRunner":
+    """The real runner. Imports llama.cpp here, so that only the child process has it in memory."""
     os.environ.update(config.compute_mode.environment)
     if config.cpus:
         os.sched_setaffinity(0, config.cpus)  # ahead of llama.cpp, whose threads inherit it

@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 
 from glmserve.engine.child_process import ENDING_SIGNALS, LogPipe, Outgoing, end_with_parent
 from glmserve.engine.config import EngineConfig
-from glmserve.engine.embedding.core import EmbeddingBackend, EmbeddingCore
+from glmserve.engine.embedding.core import EmbeddingCore, EmbeddingRunner
 from glmserve.engine.errors import ModelLoadError, SelfTestFailed
 from glmserve.engine.kv_cache.prompt_files import PromptFiles
 from glmserve.engine.kv_cache.state_store import StateStore
@@ -64,10 +64,10 @@ def run_worker(connection: Connection, config: EngineConfig, load: BackendFactor
 
 def _run(connection: Connection, outgoing: Outgoing, config: EngineConfig, load: BackendFactory) -> None:
     try:
-        backend = load(config)
+        runner = load(config)
         if config.self_test:
             outgoing.send(SelfTesting())
-            backend.self_test()
+            runner.self_test()
     except ModelLoadError as error:
         outgoing.send(LoadFailed(str(error), isinstance(error, SelfTestFailed)))
         return
@@ -76,23 +76,23 @@ def _run(connection: Connection, outgoing: Outgoing, config: EngineConfig, load:
         reason = "there is not enough memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"
         outgoing.send(LoadFailed(f"{config.model_path.name}: {reason}"))
         return
-    outgoing.send(Ready(backend.info))
-    if isinstance(backend, EmbeddingBackend):
-        serve_embeddings(EmbeddingCore(backend), connection, outgoing)
+    outgoing.send(Ready(runner.info))
+    if isinstance(runner, EmbeddingRunner):
+        serve_embeddings(EmbeddingCore(runner), connection, outgoing)
     else:
-        core = _core(backend, config)
+        core = _core(runner, config)
         serve(core, connection, outgoing)
         core.close()
-    backend.close()
+    runner.close()
 
 
-def _core(backend: ModelRunner, config: EngineConfig) -> EngineCore:
-    pacer = TokenBudgetPolicy(config.step_seconds, config.batch_size, backend.attention_tile, unwatched=LEAST_UNWATCHED)
-    speculates = config.speculation and backend.cache_traits.undoes
-    speculation = SpeculativeController(backend.stop_ids) if speculates else None
+def _core(runner: ModelRunner, config: EngineConfig) -> EngineCore:
+    policy = TokenBudgetPolicy(config.step_seconds, config.batch_size, runner.attention_tile, unwatched=LEAST_UNWATCHED)
+    speculates = config.speculation and runner.cache_traits.undoes
+    speculation = SpeculativeController(runner.stop_ids) if speculates else None
     return EngineCore(
-        backend,
-        pacer,
+        runner,
+        policy,
         speculation=speculation,
         states=_states(config),
         prompts=_prompts(config),

@@ -29,9 +29,9 @@ class States(Protocol):
 class PinnedPrefixes:
     """Gives each pin its slot: from the disk, or computed and then saved."""
 
-    def __init__(self, backend: ModelRunner, scheduler: Scheduler, states: States | None, keys: PrefixKeys) -> None:
+    def __init__(self, runner: ModelRunner, scheduler: Scheduler, states: States | None, keys: PrefixKeys) -> None:
         """``states`` is None if nothing is saved; ``keys`` learns the public prefixes."""
-        self._backend = backend
+        self._runner = runner
         self._scheduler = scheduler
         self._states = states
         self._prefix_keys = keys
@@ -44,12 +44,12 @@ class PinnedPrefixes:
 
     def pin(self, message: Pin) -> bool:
         """Keep a prefix for ever. False where it would leave no room for a request, or is not saved and should be."""
-        adapter = self._backend.adapters.get(message.adapter, PLAIN)
+        adapter = self._runner.adapters.get(message.adapter, PLAIN)
         tokens = adapter.key(message.prompt_ids)
         self._prefix_keys.declare_public(tokens)
         if tokens in self._pinned:
             return True
-        key = fingerprint(self._backend.state_fingerprint(message.adapter), message.prompt_ids)
+        key = fingerprint(self._runner.state_fingerprint(message.adapter), message.prompt_ids)
         if self._restore(key, tokens):
             self._pinned.add(tokens)
             self.restored += 1
@@ -80,7 +80,7 @@ class PinnedPrefixes:
             self.computed += 1
             log.info("a pinned prefix of %d tokens was computed", len(sequence.prompt_ids))
             if self._states is not None:
-                self._states.save(key, self._backend.read_state(sequence.slot))
+                self._states.save(key, self._runner.read_state(sequence.slot))
 
     def _restore(self, key: Fingerprint, tokens: tuple[int, ...]) -> bool:
         if self._states is None or not self._scheduler.can_pin(len(tokens), now=True):
@@ -90,7 +90,7 @@ class PinnedPrefixes:
             return False
         slot = self._scheduler.pin_slot(tokens)
         self._apply_ops()
-        if self._backend.write_state(slot, state):
+        if self._runner.write_state(slot, state):
             log.info("a pinned prefix of %d tokens was loaded from disk", len(tokens))
             return True
         log.warning("llama.cpp rejected the saved state of a pinned prefix; it is computed again")
@@ -100,4 +100,4 @@ class PinnedPrefixes:
 
     def _apply_ops(self) -> None:
         for op in self._scheduler.take_ops():
-            self._backend.apply(op)
+            self._runner.apply(op)

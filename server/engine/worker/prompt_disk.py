@@ -36,7 +36,7 @@ class _Ended:
     """Tokens that a sequence has left in the cache."""
 
     slot: int
-    identity: str
+    fingerprint: str
     keys: tuple[int, ...]
 
 
@@ -54,14 +54,14 @@ class _Restored:
 class PromptDisk:
     """The saved prompts of one engine. All methods belong to the engine's thread."""
 
-    def __init__(self, backend: ModelRunner, scheduler: Scheduler, files: PromptFiles) -> None:
+    def __init__(self, runner: ModelRunner, scheduler: Scheduler, files: PromptFiles) -> None:
         """Begin to read the headers of ``files``."""
-        self._backend = backend
+        self._runner = runner
         self._scheduler = scheduler
         self._files = files
-        names = ["", *backend.adapters]
-        self._identities = {name: _identity(backend, name) for name in names}
-        self._index = PromptIndex(cuts=backend.cache_traits.cuts)
+        names = ["", *runner.adapters]
+        self._fingerprints = {name: _fingerprint(runner, name) for name in names}
+        self._index = PromptIndex(cuts=runner.cache_traits.cuts)
         self._lock = threading.Lock()
         """Of the index."""
         self._reader = ThreadPoolExecutor(1, "prompt-reader")
@@ -85,7 +85,7 @@ class PromptDisk:
         if limit < cached + MIN_NEW or (self._scanned.done() and not len(self._index)):
             return None
         hashes = TokenHashes(
-            self._files.secret, self._identities[self._adapter_of(sequence)], sequence.prompt_keys[:limit]
+            self._files.secret, self._fingerprints[self._adapter_of(sequence)], sequence.prompt_keys[:limit]
         )
         if not self._scanned.done():
             future = self._reader.submit(self._find, hashes, cached)
@@ -104,7 +104,7 @@ class PromptDisk:
         if self._scheduler.cached_length(sequence) >= found.shared:  # a prompt with the same beginning was first
             return
         tokens = sequence.prompt_keys[: found.shared] + (UNKNOWN,) * (found.length - found.shared)
-        self._backend.put_copy(self._scheduler.cache.adopt(tokens), found.state)
+        self._runner.put_copy(self._scheduler.cache.adopt(tokens), found.state)
         self.restored += 1
 
     def forget(self, request_id: int) -> None:
@@ -128,7 +128,7 @@ class PromptDisk:
                 continue
             self._ended.remove(ended)
             if (state := self._state(ended, key)) is not None:
-                self._writing = self._writer.submit(self._write, ended.identity, self._hashes(ended), state)
+                self._writing = self._writer.submit(self._write, ended.fingerprint, self._hashes(ended), state)
                 return True
         return False
 
@@ -148,16 +148,16 @@ class PromptDisk:
             length = sequence.num_computed_tokens
             if length >= MIN_TOKENS:
                 keys = sequence.keys(0, sequence.tokens[:length])
-                self._ended.append(_Ended(sequence.slot, self._identities[self._adapter_of(sequence)], keys))
+                self._ended.append(_Ended(sequence.slot, self._fingerprints[self._adapter_of(sequence)], keys))
 
     def _adapter_of(self, sequence: Sequence) -> str:
         start = sequence.prompt_ids[: sequence.num_prefix_tokens]
-        adapters = self._backend.adapters.items()
+        adapters = self._runner.adapters.items()
         tuned = (name for name, v in adapters if (v.salt, v.prefix_tokens) == (sequence.salt, start))
         return "" if not sequence.salt and not start else next(tuned)
 
     def _hashes(self, ended: _Ended) -> TokenHashes:
-        return TokenHashes(self._files.secret, ended.identity, ended.keys)
+        return TokenHashes(self._files.secret, ended.fingerprint, ended.keys)
 
     def _state(self, ended: _Ended, key: int | None) -> bytearray | None:
         """Return the state of ``ended``, from its copy or its slot, where it is there yet and worth saving."""
@@ -168,13 +168,13 @@ class PromptDisk:
         with self._lock:
             if not self._index.is_worth_saving(self._hashes(ended)):
                 return None
-        state = self._backend.read_state(ended.slot) if key is None else self._backend.read_copy(key)
+        state = self._runner.read_state(ended.slot) if key is None else self._runner.read_copy(key)
         self._bytes_per_token = len(state) / len(ended.keys)
         return state
 
     def _match(self, hashes: TokenHashes, cached: int) -> SavedMatch | None:
         with self._lock:
-            return self._index.start(hashes, cached, self._backend.info.cache_cells)
+            return self._index.start(hashes, cached, self._runner.info.cache_cells)
 
     def _find(self, hashes: TokenHashes, cached: int) -> _Restored | None:
         match = self._match(hashes, cached)
@@ -191,9 +191,9 @@ class PromptDisk:
         log.info("%d tokens of a prompt were read from the disk in %.3f s", shared, time.monotonic() - started)
         return _Restored(found.state, match.saved.length, shared)
 
-    def _write(self, identity: str, hashes: TokenHashes, state: bytearray) -> None:
+    def _write(self, fingerprint: str, hashes: TokenHashes, state: bytearray) -> None:
         try:
-            saved = self._files.write(identity, hashes, state, self._pause)
+            saved = self._files.write(fingerprint, hashes, state, self._pause)
         except Cancelled:
             return
         except OSError as error:
@@ -212,7 +212,7 @@ class PromptDisk:
 
     def _look_round(self) -> None:
         """Note which files this and other processes have added and removed."""
-        names = frozenset[str]().union(*map(self._files.names, self._identities.values()))
+        names = frozenset[str]().union(*map(self._files.names, self._fingerprints.values()))
         with self._lock:
             known = self._index.names
             self._index.remove(known - names)
@@ -228,10 +228,10 @@ class PromptDisk:
             self._closing.wait(seconds * (_BUSY_SHARE - 1))
 
 
-def _identity(backend: ModelRunner, adapter: str) -> str:
+def _fingerprint(runner: ModelRunner, adapter: str) -> str:
     """Of all that a state depends on; the number is in the keys of an adapter's tokens."""
-    number = backend.adapters[adapter].number if adapter else 0
-    return f"{number} {backend.state_fingerprint(adapter)}"
+    number = runner.adapters[adapter].number if adapter else 0
+    return f"{number} {runner.state_fingerprint(adapter)}"
 
 
 def _log_failure(future: "Future[_Restored | None] | Future[None]") -> bool:

@@ -63,15 +63,15 @@ def _is_keep_alive(name: bytes, value: bytes) -> bool:
 class StrictProtocol(HttpToolsProtocol):
     """Parses requests as HTTP/1.1 only, and rejects each one that a proxy might parse differently.
 
-    A refusal comes in its turn, after the answers to the requests before it, and ends the connection.
+    A rejection comes in its turn, after the answers to the requests before it, and ends the connection.
     """
 
     _running: Exchange | None = None
     """The request that is being answered, or was answered last."""
     _in_head = False
     _in_body = False
-    _refusal: Exception | None = None
-    """Nothing that comes after the bytes that this refuses is parsed."""
+    _rejection: Exception | None = None
+    """Nothing that comes after the bytes that this rejects is parsed."""
     _ignored = 0
     """Bytes that came after them."""
     _sends_no_more = False
@@ -90,7 +90,7 @@ class StrictProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse received bytes; uvicorn's own method would send an error before earlier replies are complete."""
-        if self._refusal is not None:
+        if self._rejection is not None:
             self._ignored += len(data)
             if self._ignored > LINGER_BYTES:
                 self.hang_up()
@@ -103,9 +103,9 @@ class StrictProtocol(HttpToolsProtocol):
             if isinstance(cause, HangUp):
                 self.hang_up()
             elif isinstance(cause, Exception) and not isinstance(cause, httptools.HttpParserError):
-                self.refuse(cause)
+                self.reject(cause)
             else:
-                self.refuse(explained(str(cause or error), data))
+                self.reject(explained(str(cause or error), data))
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Answer the requests that are complete, although nothing more comes; return whether there are any."""
@@ -176,20 +176,20 @@ class StrictProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self._is_busy:
             return
-        if self._refusal is not None:
-            self._tell_refusal()
+        if self._rejection is not None:
+            self._send_rejection()
         elif self._sends_no_more:
             self.transport.close()
 
-    def refuse(self, error: Exception) -> None:
+    def reject(self, error: Exception) -> None:
         """Answer with ``error`` once the requests before are answered, and end the connection."""
-        self._refusal = error
+        self._rejection = error
         if not is_expected(error):
             log.error("a request could not be parsed", exc_info=error)
         if not self._withdraw():
             self.transport.close()
         elif not self._is_busy:
-            self._tell_refusal()
+            self._send_rejection()
 
     def _withdraw(self) -> bool:
         """Forget a request whose body is incomplete and will stay so; return False if its reply has begun."""
@@ -203,9 +203,9 @@ class StrictProtocol(HttpToolsProtocol):
         self.cycle.message_event.set()
         return not self.cycle.response_started
 
-    def _tell_refusal(self) -> None:
-        assert self._refusal is not None
-        reply = describe(self._refusal)
+    def _send_rejection(self) -> None:
+        assert self._rejection is not None
+        reply = describe(self._rejection)
         log.info("rejected a request from %s: %s", self.client and self.client[0], reply.message)
         body = json.dumps(reply.envelope()).encode()
         fields = {

@@ -1,7 +1,7 @@
 """The parser of requests: httptools, with checks of the request head that httptools leaves to the server.
 
 A proxy and a server that read one head in two ways can be made to disagree where a request ends (request smuggling). So
-each head with two readings is rejected. The parser (llhttp) refuses most of them; these are the rest.
+each head with two readings is rejected. The parser (llhttp) rejects most of them; these are the rest.
 """
 
 import logging

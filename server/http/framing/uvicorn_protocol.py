@@ -123,7 +123,7 @@ class BoundedProtocol(StrictProtocol):
         if self.open_connections.enter(self):
             self._hang_up_in(HEAD_SECONDS)
         else:
-            self.refuse(TooManyConnections())
+            self.reject(TooManyConnections())
             self.transport.close()  # there is no connection to spare for one that lingers
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -150,11 +150,11 @@ class BoundedProtocol(StrictProtocol):
         if was_in_head and self._in_head and self._begun <= 1:
             self._unfinished += len(data)
             if self._unfinished > MAX_HEAD_BYTES:
-                self.refuse(HeaderFieldsTooLarge(MAX_HEAD_BYTES, MAX_HEADERS))
+                self.reject(HeaderFieldsTooLarge(MAX_HEAD_BYTES, MAX_HEADERS))
         if was_in_body and self._in_body and not self._begun:
             self._overhead += len(data)
             if self._overhead > MAX_HEAD_BYTES:
-                self.refuse(MalformedRequest("the body has far more chunk framing and trailers than content"))
+                self.reject(MalformedRequest("the body has far more chunk framing and trailers than content"))
         if self._is_answered and self._timer is None:
             self._hang_up_in(HEAD_SECONDS)  # uvicorn waits no more once anything comes, be it an empty line
 
@@ -199,10 +199,10 @@ class BoundedProtocol(StrictProtocol):
         if self._head_bytes > MAX_HEAD_BYTES or len(self.headers) >= MAX_HEADERS:
             raise HeaderFieldsTooLarge(MAX_HEAD_BYTES, MAX_HEADERS)
 
-    def refuse(self, error: Exception) -> None:
+    def reject(self, error: Exception) -> None:
         """Read no more of a rejected request."""
         self._stop_waiting()
-        super().refuse(error)
+        super().reject(error)
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of a body."""

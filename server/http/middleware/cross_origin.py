@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from glmserve.http.error_replies import ErrorRenderer
-from glmserve.http.errors import CrossSiteRefused, HostRefused
+from glmserve.http.errors import CrossSiteRejected, HostRejected
 from glmserve.http.origins import ALL, Origins, host_of, is_local_host, is_same_authority
 from glmserve.http.request_record import IGNORED_FIELDS, IGNORED_TOOLS, RELAXED_SCHEMAS
 
@@ -92,29 +92,29 @@ class CrossSiteGuard:
         """Handle one connection."""
         if scope["type"] == "http":
             headers = Headers(scope=scope)
-            refusal = self._foreign_host(headers) or self._foreign_page(scope["method"], headers)
-            if refusal is not None:
-                return await self._renderer.reply(scope, refusal)(scope, receive, send)
+            rejection = self._foreign_host(headers) or self._foreign_page(scope["method"], headers)
+            if rejection is not None:
+                return await self._renderer.reply(scope, rejection)(scope, receive, send)
         return await self._app(scope, receive, send)
 
-    def _foreign_host(self, headers: Headers) -> HostRefused | None:
+    def _foreign_host(self, headers: Headers) -> HostRejected | None:
         if self._checks_host:
             for authority in headers.getlist("host"):
                 host = host_of(authority)
                 if authority.strip() and not is_local_host(host) and host not in self._hosts:
-                    return HostRefused(authority)
+                    return HostRejected(authority)
         return None
 
-    def _foreign_page(self, method: str, headers: Headers) -> CrossSiteRefused | None:
+    def _foreign_page(self, method: str, headers: Headers) -> CrossSiteRejected | None:
         site, origin = headers.get("sec-fetch-site"), headers.get("origin")
         if site == "same-origin" or self._origins.all:
             return None
         if origin is not None:
             own = site is None and is_same_authority(origin, headers.get("host", ""))
-            return None if own or self._origins.allows(origin) else CrossSiteRefused(origin)
+            return None if own or self._origins.allows(origin) else CrossSiteRejected(origin)
         if site in (None, "none") or (method in _SAFE_METHODS and _is_visit(headers)):
             return None
-        return CrossSiteRefused(None)
+        return CrossSiteRejected(None)
 
 
 def _is_visit(headers: Headers) -> bool:

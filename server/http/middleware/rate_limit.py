@@ -57,9 +57,9 @@ class RateLimiter:
         if self._limits.concurrent and len(self._running) >= self._limits.concurrent:
             raise RateLimited(f"this key is limited to {self._limits.concurrent} concurrent requests", _TRY_AGAIN_S)
         if self._requests is not None and self._requests.level(now) < 1:
-            self._refuse(f"{self._requests.per_minute} requests", self._requests.seconds_until(1, now))
+            self._reject(f"{self._requests.per_minute} requests", self._requests.seconds_until(1, now))
         if self._tokens is not None and self._tokens_left(now) < 1:
-            self._refuse(f"{self._tokens.per_minute} tokens", self._token_wait(1, now))
+            self._reject(f"{self._tokens.per_minute} tokens", self._token_wait(1, now))
         if self._requests is not None:
             self._requests.take(1, now)
         self._running.add(record)
@@ -94,7 +94,7 @@ class RateLimiter:
         """Tokens that running requests have had so far."""
         return sum(record.tokens for record in self._running)
 
-    def _refuse(self, what: str, seconds: float) -> None:
+    def _reject(self, what: str, seconds: float) -> None:
         raise RateLimited(f"this key is limited to {what} per minute", max(1, math.ceil(seconds)))
 
 

@@ -44,7 +44,7 @@ class BodyLimit:
     """Rejects a body past ``limit`` bytes as soon as that shows, one that is compressed, and one that does not come.
 
     What has come of bodies that are not complete is bounded together: for more, the one that is longest under way goes.
-    The refusal is raised where the route reads the body, so each dialect words it its own way.
+    The rejection is raised where the route reads the body, so each dialect words it its own way.
     """
 
     def __init__(self, app: ASGIApp, limit: int, applies: Callable[[str], bool] = bool) -> None:

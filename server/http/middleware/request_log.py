@@ -49,8 +49,8 @@ def access_fields(scope: Scope, record: RequestRecord) -> Iterator[tuple[str, ob
         yield "complete", False
     if record.key:
         yield "key", record.key
-    if record.refusal:
-        yield "error", record.refusal
+    if record.rejection:
+        yield "error", record.rejection
     if not record.generations:
         return
     first = record.generations[0]

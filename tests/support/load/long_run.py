@@ -21,7 +21,7 @@ class Report:
     """What was found."""
 
     vitals: list[dict[str, Vitals]] = field(default_factory=list)
-    """After each stage, by process. Of the engine that has most, without the prefixes that it has parked just then:
+    """After each stage, by process. Of the engine that has most, without the prefixes that it has offloaded just then:
     up to 19 MB, which come and go."""
     seconds: float = 0.0
     """While requests were sent."""
@@ -74,8 +74,8 @@ class LongRun:
         await self.settle()
         vitals = {f"{name} {pid}": measure(pid) for pid, name in family(self._server.pid).items()}
         largest = max(vitals, key=lambda name: vitals[name].memory)
-        parked = self._rested[0]["tokens_parked"] * BYTES_PER_TOKEN
-        vitals[largest] = replace(vitals[largest], memory=vitals[largest].memory - parked)
+        offloaded = self._rested[0]["tokens_parked"] * BYTES_PER_TOKEN
+        vitals[largest] = replace(vitals[largest], memory=vitals[largest].memory - offloaded)
         self.report.vitals.append(vitals)
 
     def progress(self) -> str:

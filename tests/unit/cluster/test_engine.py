@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from glmserve.cluster.engine import ClusterEngine
-from glmserve.cluster.messages import Answer, Ask, Begun, Ended, Outputs, ReplicaLost, Report
+from glmserve.cluster.messages import Answer, Begun, Ended, Outputs, ReplicaCall, ReplicaLost, Report
 from glmserve.engine.config import EngineConfig
 from glmserve.engine.errors import EngineDied, EngineUnavailable, ModelLoadError, PromptTooLong, QueueFull
 from glmserve.engine.interface import Caller, EngineState
 from glmserve.engine.messages import Embed, Embedded, EngineInfo, EngineStats, FinishReason, Pin, StepOutput, Submit
 from glmserve.engine.params import SamplingParams
-from tests.support.scripted_backend import next_token
+from tests.support.scripted_runner import next_token
 
 PROMPT = tuple(range(1, 40))
 PARAMS = SamplingParams(max_tokens=12, ignore_eos=True)
@@ -31,10 +31,10 @@ def whole_answer(prompt: tuple[int, ...] = PROMPT, count: int = 12) -> list[int]
 
 @dataclass
 class OneReplica:
-    """Computes as the scripted backend does, a token each time it is let."""
+    """Computes as the scripted runner does, a token each time it is let."""
 
     name: str
-    asked: list[Ask] = field(default_factory=list)
+    asked: list[ReplicaCall] = field(default_factory=list)
     aborted: list[int] = field(default_factory=list)
     pins: list[Pin] = field(default_factory=list)
     dies_after: int | None = None
@@ -48,13 +48,13 @@ class OneReplica:
         info = EngineInfo(2048, 4096, self.parallel, 5000, "CPU", 1.0, max_waiting=4)
         return Report(self.name, EngineState.READY, "", info, EngineStats(running=1, prompt_tokens=10))
 
-    async def answer(self, ask: Ask) -> AsyncGenerator[Answer, None]:
-        self.asked.append(ask)
+    async def answer(self, call: ReplicaCall) -> AsyncGenerator[Answer, None]:
+        self.asked.append(call)
         yield Begun(self.name)
         if self.refuses:
-            yield Ended("it is restarting", elsewhere=ask.others, refused=True)
+            yield Ended("it is restarting", elsewhere=call.others, rejected=True)
             return
-        request = ask.request
+        request = call.request
         if isinstance(request, Embed):
             yield Outputs((Embedded(99, tuple(b"v" for _ in request.inputs)),))
             return
@@ -86,11 +86,11 @@ class ScriptedReplicas:
         self.unknown = False
         self.given_up = ""
 
-    async def ask(self, ask: Ask) -> AsyncGenerator[Answer, None]:
+    async def ask(self, call: ReplicaCall) -> AsyncGenerator[Answer, None]:
         while not self.there:
             await asyncio.sleep(0.01)
-        chosen = sorted(self.there, key=lambda one: one.name in ask.refused_by)[0]
-        answers = chosen.answer(ask)
+        chosen = sorted(self.there, key=lambda one: one.name in call.rejected_by)[0]
+        answers = chosen.answer(call)
         try:
             async for answer in answers:
                 yield answer
@@ -156,7 +156,7 @@ async def test_an_answer_is_given_back_by_a_replica_whose_process_ended() -> Non
     async with engine_on(ScriptedReplicas(first, second)) as engine:
         assert await answer(engine) == whole_answer()
     assert first.asked[0].others
-    assert second.asked[0].refused_by == {"a"}
+    assert second.asked[0].rejected_by == {"a"}
     assert not second.asked[0].others, "b is the last one that may have it, so it is to wait there"
 
 

@@ -1,6 +1,6 @@
 """Which replica a request goes to: pure, without Ray."""
 
-from glmserve.cluster.messages import Ask
+from glmserve.cluster.messages import ReplicaCall
 from glmserve.cluster.routing import ReplicaChoice
 from glmserve.engine.group.prefix_router import BLOCK
 from glmserve.engine.messages import Embed, PrefixScope, Submit
@@ -11,9 +11,9 @@ PARAMS = SamplingParams(max_tokens=8)
 LONG = tuple(range(20 * BLOCK))
 
 
-def ask(*tokens: int, refused_by: tuple[str, ...] = (), owner: str = "") -> Ask:
+def ask(*tokens: int, rejected_by: tuple[str, ...] = (), owner: str = "") -> ReplicaCall:
     request = Submit(1, (*LONG, *tokens), PARAMS, scope=PrefixScope(owner=owner))
-    return Ask(request, frozenset(refused_by), others=True)
+    return ReplicaCall(request, frozenset(rejected_by), others=True)
 
 
 def choice(**cells: int) -> ReplicaChoice:
@@ -56,8 +56,8 @@ def test_a_replica_that_gave_the_request_back_is_asked_last() -> None:
     made = choice()
     made.sent("1", "b", ask())
     made.ended("1")
-    assert made.order(ask(refused_by=("b",)), IDLE) == ["a", "b"]
-    assert made.order(ask(refused_by=("a", "b")), IDLE) == ["b", "a"]
+    assert made.order(ask(rejected_by=("b",)), IDLE) == ["a", "b"]
+    assert made.order(ask(rejected_by=("a", "b")), IDLE) == ["b", "a"]
 
 
 def test_a_replica_that_is_gone_and_one_that_is_new_have_nothing_cached() -> None:
@@ -90,4 +90,4 @@ def test_the_wanted_prefix_does_not_fill_one_replica_alone() -> None:
 def test_inputs_of_an_embedding_model_go_where_there_is_least_to_do() -> None:
     made = choice()
     made.sent("1", "a", None)
-    assert made.order(Ask(Embed(1, ((1, 2),))), IDLE) == ["b", "a"]
+    assert made.order(ReplicaCall(Embed(1, ((1, 2),))), IDLE) == ["b", "a"]

@@ -21,7 +21,7 @@ from glmserve.engine.speculative import (
     StepCost,
 )
 from glmserve.engine.worker.core import EngineCore
-from tests.support.scripted_backend import STOP_ID, Rule, ScriptedBackend, copied_token, lone_run, next_token
+from tests.support.scripted_runner import STOP_ID, Rule, ScriptedRunner, copied_token, lone_run, next_token
 
 
 def _two_cores(tokens: int) -> float:
@@ -33,8 +33,8 @@ def _gpu(tokens: int) -> float:
     return 1.0 + 0.01 * (tokens - 1)
 
 
-class _Timed(ScriptedBackend):
-    """A backend whose steps take time by their size."""
+class _Timed(ScriptedRunner):
+    """A runner whose steps take time by their size."""
 
     def __init__(self, cost: Callable[[int], float], rule: Rule, parallel: int = 1, cells: int = 4000) -> None:
         super().__init__(cells, parallel + 4, parallel, context_length=min(3000, cells), rule=rule)
@@ -49,10 +49,10 @@ class _Timed(ScriptedBackend):
 
 
 def _run(
-    backend: _Timed, prompts: list[tuple[int, ...]], params: SamplingParams, *, drafts: bool = True
+    runner: _Timed, prompts: list[tuple[int, ...]], params: SamplingParams, *, drafts: bool = True
 ) -> dict[int, list[int]]:
-    speculation = SpeculativeController(backend.stop_ids) if drafts else None
-    core = EngineCore(backend, TokenBudgetPolicy(1e9, 512), speculation=speculation, clock=lambda: backend.now)
+    speculation = SpeculativeController(runner.stop_ids) if drafts else None
+    core = EngineCore(runner, TokenBudgetPolicy(1e9, 512), speculation=speculation, clock=lambda: runner.now)
     answers: dict[int, list[int]] = defaultdict(list)
     for request_id, prompt in enumerate(prompts):
         core.submit(Submit(request_id, prompt, params))
@@ -60,7 +60,7 @@ def _run(
         for output in core.step().outputs:
             answers[output.request_id] += output.token_ids
         core.check_integrity()
-    backend.stats = core.stats
+    runner.stats = core.stats
     return answers
 
 
@@ -79,19 +79,19 @@ def test_an_answer_that_copies_its_prompt_comes_sooner_on_two_cores() -> None:
     """The best that two cores can give is 1/0.55: what a token costs alone, over what it costs in a long batch."""
     times = {}
     for speculation in (False, True):
-        backend = _Timed(_two_cores, _copies)
-        answer = _run(backend, [PROMPT], _greedy(400), drafts=speculation)[0]
+        runner = _Timed(_two_cores, _copies)
+        answer = _run(runner, [PROMPT], _greedy(400), drafts=speculation)[0]
         assert answer == lone_run(PROMPT, 400, _copies)
-        times[speculation] = backend.now
+        times[speculation] = runner.now
     assert times[True] < 0.75 * times[False]
 
 
 def test_on_a_gpu_copying_costs_next_to_nothing() -> None:
     times = {}
     for speculation in (False, True):
-        backend = _Timed(_gpu, _copies)
-        _run(backend, [PROMPT], _greedy(400), drafts=speculation)
-        times[speculation] = backend.now
+        runner = _Timed(_gpu, _copies)
+        _run(runner, [PROMPT], _greedy(400), drafts=speculation)
+        times[speculation] = runner.now
     assert times[True] < 0.2 * times[False]
 
 
@@ -103,9 +103,9 @@ def test_where_nothing_comes_true_it_costs_at_most_its_share() -> None:
 
     times = {}
     for speculation in (False, True):
-        backend = _Timed(_two_cores, breaks)
-        _run(backend, [PROMPT], _greedy(2000, ignore_eos=True), drafts=speculation)
-        times[speculation] = backend.now
+        runner = _Timed(_two_cores, breaks)
+        _run(runner, [PROMPT], _greedy(2000, ignore_eos=True), drafts=speculation)
+        times[speculation] = runner.now
     assert times[True] <= (1 + SHARE) * times[False]
 
 
@@ -154,9 +154,9 @@ def test_luck_is_learnt_from_guesses_that_nobody_paid_for() -> None:
 
 def test_a_step_with_drafts_has_two_rows_or_a_multiple_of_four() -> None:
     """Kernels for matrices take rows by four: three cost as much as four."""
-    backend = _Timed(_two_cores, _copies, parallel=3)
-    _run(backend, [PROMPT, PROMPT[:50], PROMPT[:70]], _greedy(100))
-    sizes = {rows for rows in backend.batches if 3 < rows < 50}
+    runner = _Timed(_two_cores, _copies, parallel=3)
+    _run(runner, [PROMPT, PROMPT[:50], PROMPT[:70]], _greedy(100))
+    sizes = {rows for rows in runner.batches if 3 < rows < 50}
     assert sizes
     assert all(rows % 4 == 0 for rows in sizes), sizes
 
@@ -172,21 +172,21 @@ def test_drafts_never_change_an_answer(
     requests: list[list[int]], parallel: int, rule: Rule, cost: Callable[[int], float]
 ) -> None:
     prompts = [tuple(prompt) for prompt in requests]
-    backend = _Timed(cost, rule, parallel=parallel, cells=400)
-    answers = _run(backend, prompts, SamplingParams(max_tokens=60))
+    runner = _Timed(cost, rule, parallel=parallel, cells=400)
+    answers = _run(runner, prompts, SamplingParams(max_tokens=60))
     assert [answers[i] for i in range(len(prompts))] == [lone_run(prompt, 60, rule) for prompt in prompts]
-    assert backend.stats.accepted_tokens <= backend.stats.drafted_tokens
-    assert not backend.samplers
+    assert runner.stats.accepted_tokens <= runner.stats.drafted_tokens
+    assert not runner.samplers
 
 
 def test_a_draft_ends_before_a_stop_token_and_before_the_end_of_the_answer() -> None:
     """A stop token that came true inside a draft would be followed by more tokens."""
     prompt = (*range(1, 21), STOP_ID) * 4 + tuple(range(1, 8))
     for max_tokens in range(1, 20):
-        backend = _Timed(_gpu, lambda tokens: tokens[-21])
-        answer = _run(backend, [prompt], _greedy(max_tokens))[0]
+        runner = _Timed(_gpu, lambda tokens: tokens[-21])
+        answer = _run(runner, [prompt], _greedy(max_tokens))[0]
         assert answer == [*range(8, 21), STOP_ID][:max_tokens]
-        assert bool(backend.stats.drafted_tokens) == (max_tokens > 3)
+        assert bool(runner.stats.drafted_tokens) == (max_tokens > 3)
 
 
 def test_a_match_is_found_at_its_latest_place_and_followed_from_there() -> None:
@@ -260,9 +260,9 @@ def test_a_token_further_on_in_a_guess_is_as_sure_as_one_from_a_longer_match() -
 
 
 def test_ends_are_told_as_without_drafts() -> None:
-    backend = _Timed(_gpu, _copies)
-    speculation = SpeculativeController(backend.stop_ids)
-    core = EngineCore(backend, TokenBudgetPolicy(1e9, 512), speculation=speculation, clock=lambda: backend.now)
+    runner = _Timed(_gpu, _copies)
+    speculation = SpeculativeController(runner.stop_ids)
+    core = EngineCore(runner, TokenBudgetPolicy(1e9, 512), speculation=speculation, clock=lambda: runner.now)
     core.submit(Submit(1, PROMPT, SamplingParams(max_tokens=50, temperature=0.0)))
     reasons = [output.finish_reason for _ in range(50) if core.has_work for output in core.step().outputs]
     assert reasons[-1] is FinishReason.LENGTH

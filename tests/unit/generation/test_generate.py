@@ -1,4 +1,4 @@
-"""The door to the engine: whatever way a generation ends, nothing of it goes on running."""
+"""The submission to the engine: however a generation ends, none of its sequences runs on."""
 
 import asyncio
 

@@ -18,24 +18,24 @@ from tests.support.scripted_engine import ScriptedEngine
 
 
 @pytest.mark.parametrize(
-    ("status", "complete", "refusal", "failed", "end"),
+    ("status", "complete", "rejection", "failed", "end"),
     [
         (200, True, "", False, RequestOutcome(OutcomeKind.SUCCESS, "stop")),
         (200, False, "", False, RequestOutcome(OutcomeKind.ABORTED)),
         (200, True, "engine_died", True, RequestOutcome(OutcomeKind.FAILED, "engine_died")),
         (200, True, "", True, RequestOutcome(OutcomeKind.FAILED, "internal_error")),
-        (400, True, "invalid_value", False, RequestOutcome(OutcomeKind.REFUSED, "invalid_value")),
-        (405, True, "", False, RequestOutcome(OutcomeKind.REFUSED, "http_405")),
-        (429, True, "queue_full", False, RequestOutcome(OutcomeKind.REFUSED, "queue_full")),
+        (400, True, "invalid_value", False, RequestOutcome(OutcomeKind.REJECTED, "invalid_value")),
+        (405, True, "", False, RequestOutcome(OutcomeKind.REJECTED, "http_405")),
+        (429, True, "queue_full", False, RequestOutcome(OutcomeKind.REJECTED, "queue_full")),
         (499, True, "client_closed_request", False, RequestOutcome(OutcomeKind.ABORTED)),
         (503, True, "engine_died", False, RequestOutcome(OutcomeKind.FAILED, "engine_died")),
         (None, False, "", False, RequestOutcome(OutcomeKind.ABORTED)),
     ],
 )
 def test_the_end_of_a_request(
-    status: int | None, complete: bool, refusal: str, failed: bool, end: RequestOutcome
+    status: int | None, complete: bool, rejection: str, failed: bool, end: RequestOutcome
 ) -> None:
-    record = RequestRecord(refusal=refusal, failed=failed, status=status, complete=complete)
+    record = RequestRecord(rejection=rejection, failed=failed, status=status, complete=complete)
     assert outcome_of(record) == end
 
 

@@ -202,32 +202,32 @@ _COMPACT = "/v1/responses/compact"
 _ERRORS = (*GENERATES, PromptNotFound)
 
 
-def create_router(answering: ResponsesService) -> APIRouter:
-    """Return the routes, answering and storing as ``answering`` does."""
+def create_router(service: ResponsesService) -> APIRouter:
+    """Return the routes, answering and storing as ``service`` does."""
     router = APIRouter()
-    _add_answering(router, answering)
+    _add_creation(router, service)
     _add_unsupported(router)
-    _add_stored(router, answering)
+    _add_stored(router, service)
     return router
 
 
-def _add_answering(router: APIRouter, answering: ResponsesService) -> None:
+def _add_creation(router: APIRouter, service: ResponsesService) -> None:
     @router.post("/v1/responses", **documented(ResponseObject, ResponsesRequest, events=ResponseEvent, errors=_ERRORS))
     async def create_response(request: Request) -> Response:
         """Answer a conversation, whole or as a stream of events."""
-        job = await answering.job(await read_request(request, parse_given), _owner())
+        job = await service.job(await read_request(request, parse_given), _owner())
         context = current_request().context
         if job.body.stream:
-            return await answering.stream(job, context)
-        return JSONResponse(await unless_gone(answering.complete(job, context), partial(hung_up, request)))
+            return await service.stream(job, context)
+        return JSONResponse(await unless_gone(service.complete(job, context), partial(hung_up, request)))
 
     @router.post(
         "/v1/responses/input_tokens", **documented(InputTokens, ResponsesRequest, errors=_ERRORS, tag=Tag.TEXT)
     )
     async def count_input_tokens(request: Request) -> Response:
         """Count the tokens of a prompt."""
-        job = await answering.job(await read_request(request, parse_given), _owner())
-        tokens = await answering.count(job, current_request().context)
+        job = await service.job(await read_request(request, parse_given), _owner())
+        tokens = await service.count(job, current_request().context)
         return JSONResponse({"object": "response.input_tokens", "input_tokens": tokens})
 
 
@@ -239,11 +239,11 @@ def _add_unsupported(router: APIRouter) -> None:
         raise AddressNotFound("POST", _COMPACT, hint)
 
 
-def _add_stored(router: APIRouter, answering: ResponsesService) -> None:
+def _add_stored(router: APIRouter, service: ResponsesService) -> None:
     @router.get(_ONE, **documented(ResponseObject, errors=(ResponseNotFound, InvalidRequest), tag=Tag.TEXT))
     async def retrieve_response(request: Request, response_id: str) -> Response:
         """Return a stored response."""
-        found = _found(answering, response_id)
+        found = _found(service, response_id)
         if request.query_params.get("stream") == "true":
             raise InvalidRequest("a stored response cannot be streamed again; leave stream out", param="stream")
         return Response(found.reply, media_type=_JSON)
@@ -251,7 +251,7 @@ def _add_stored(router: APIRouter, answering: ResponsesService) -> None:
     @router.delete(_ONE, **documented(ResponseDeleted, errors=(ResponseNotFound,), tag=Tag.TEXT))
     async def delete_response(response_id: str) -> Response:
         """Forget a stored response."""
-        if not answering.store.delete(_owner(), response_id):
+        if not service.store.delete(_owner(), response_id):
             raise ResponseNotFound(response_id)
         return JSONResponse({"id": response_id, "object": "response", "deleted": True})
 
@@ -260,7 +260,7 @@ def _add_stored(router: APIRouter, answering: ResponsesService) -> None:
     )
     async def list_input_items(request: Request, response_id: str) -> Response:
         """List the input items of a stored response, including the items of the responses before it."""
-        found = _found(answering, response_id)
+        found = _found(service, response_id)
         query = dict(request.query_params)
         return await off_loop(
             lambda: JSONResponse(page([json.loads(text) for text in found.inputs], query)), found.size
@@ -271,14 +271,14 @@ def _add_stored(router: APIRouter, answering: ResponsesService) -> None:
     )
     async def cancel_response(response_id: str) -> Response:
         """Reject: only background responses could be cancelled, and this server has none."""
-        _found(answering, response_id)
+        _found(service, response_id)
         raise InvalidRequest(
             "only background responses can be cancelled, which this server does not have", param="response_id"
         )
 
 
-def _found(answering: ResponsesService, response_id: str) -> StoredResponse:
-    found = answering.store.get(_owner(), response_id)
+def _found(service: ResponsesService, response_id: str) -> StoredResponse:
+    found = service.store.get(_owner(), response_id)
     if found is None:
         raise ResponseNotFound(response_id)
     return found

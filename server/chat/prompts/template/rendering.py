@@ -111,8 +111,8 @@ class Template:
             return self._marks.pieces("".join(parts))
         except PromptError:
             raise
-        except RaisedByTemplate as refusal:
-            raise PromptError(f"the model's chat template rejects it: {_shown(refusal)}") from None
+        except RaisedByTemplate as rejection:
+            raise PromptError(f"the model's chat template rejects it: {_shown(rejection)}") from None
         except MemoryError:
             raise PromptError("the model's chat template needs too much memory for it") from None
         except Exception as error:  # whatever Python raises inside of a template

@@ -15,11 +15,11 @@ from glmserve.engine.params import SamplingParams
 A, B, C = Caller("a"), Caller("b"), Caller("c")
 
 
-def fill(door: AdmissionController, caller: Caller, most: int = 1000, first: int = 0, now: float = 0.0) -> int:
+def fill(admission: AdmissionController, caller: Caller, most: int = 1000, first: int = 0, now: float = 0.0) -> int:
     """Enter until somebody is refused; return how many were not."""
     for number in range(most):
         try:
-            door.enter(first + number, caller, now)
+            admission.enter(first + number, caller, now)
         except QueueFull:
             return number
     return most
@@ -31,117 +31,117 @@ def test_a_caller_who_is_alone_has_all_places() -> None:
 
 
 def test_a_full_queue_takes_a_share_of_others_and_refuses_those_who_filled_it() -> None:
-    door = AdmissionController(8, 64)
-    fill(door, A)
-    assert fill(door, B, first=1000) == 16
-    assert fill(door, C, first=2000) == 11
-    assert fill(door, A, first=3000) == 0
+    admission = AdmissionController(8, 64)
+    fill(admission, A)
+    assert fill(admission, B, first=1000) == 16
+    assert fill(admission, C, first=2000) == 11
+    assert fill(admission, A, first=3000) == 0
 
 
 def test_however_many_callers_come_there_is_a_bound() -> None:
-    door = AdmissionController(8, 64)
-    let_in = sum(fill(door, Caller(str(number)), 1, first=number) for number in range(1000))
-    assert let_in == len(door) == 8 + 2 * 64
+    admission = AdmissionController(8, 64)
+    admitted = sum(fill(admission, Caller(str(number)), 1, first=number) for number in range(1000))
+    assert admitted == len(admission) == 8 + 2 * 64
 
 
 def test_where_nobody_may_wait_nobody_does() -> None:
-    door = AdmissionController(2, 0)
-    fill(door, A)
-    assert fill(door, B, first=10) == 0
+    admission = AdmissionController(2, 0)
+    fill(admission, A)
+    assert fill(admission, B, first=10) == 0
 
 
 def test_requests_that_have_ended_do_not_count_towards_a_share() -> None:
-    door = AdmissionController(8, 64)
-    fill(door, A, 40)
+    admission = AdmissionController(8, 64)
+    fill(admission, A, 40)
     for number in range(30):
-        door.leave(number, 1.0)
-    fill(door, B, first=1000)
-    assert fill(door, A, first=2000) == 6
+        admission.leave(number, 1.0)
+    fill(admission, B, first=1000)
+    assert fill(admission, A, first=2000) == 6
 
 
 def crowded(running: int = 2, waiting: int = 10, each: float = 3.0) -> tuple[AdmissionController, float]:
     """A full queue of A's, of whose requests one ended every ``each`` seconds for a while; and the time."""
-    door = AdmissionController(running, waiting)
-    fill(door, A)
+    admission = AdmissionController(running, waiting)
+    fill(admission, A)
     for number in range(running + waiting):
-        door.leave(number, (number + 1) * each)
-        door.enter(1000 + number, A, (number + 1) * each)
-    return door, (running + waiting) * each
+        admission.leave(number, (number + 1) * each)
+        admission.enter(1000 + number, A, (number + 1) * each)
+    return admission, (running + waiting) * each
 
 
 def test_when_to_come_back_goes_by_how_fast_requests_end() -> None:
-    door, now = crowded(each=3.0)
+    admission, now = crowded(each=3.0)
     with pytest.raises(QueueFull) as refusal:
-        door.enter(9000, A, now)
+        admission.enter(9000, A, now)
     assert 13 <= refusal.value.retry_after <= 17  # five of the ten that wait
-    door, now = crowded(each=60.0)
+    admission, now = crowded(each=60.0)
     with pytest.raises(QueueFull) as refusal:
-        door.enter(9000, A, now)
+        admission.enter(9000, A, now)
     assert refusal.value.retry_after == LONGEST_RETRY_S
 
 
 def test_where_there_is_a_free_place_nobody_is_told_to_wait() -> None:
-    door, now = crowded(each=3.0)
+    admission, now = crowded(each=3.0)
     for number in range(12):
-        door.leave(1000 + number, now)
-    door.enter(9000, Caller("a", timeout_s=0.1), now)
+        admission.leave(1000 + number, now)
+    admission.enter(9000, Caller("a", timeout_s=0.1), now)
 
 
 def test_before_anything_has_ended_one_may_come_back_in_a_second() -> None:
-    door = AdmissionController(1, 1)
-    fill(door, A)
+    admission = AdmissionController(1, 1)
+    fill(admission, A)
     with pytest.raises(QueueFull) as refusal:
-        door.enter(9, A, 1000.0)
+        admission.enter(9, A, 1000.0)
     assert refusal.value.retry_after == 1
 
 
 def test_who_would_wait_longer_than_he_may_is_told_at_once() -> None:
-    door, now = crowded(each=3.0)
-    door.leave(1000, now + 3)
+    admission, now = crowded(each=3.0)
+    admission.leave(1000, now + 3)
     with pytest.raises(QueueTooSlow, match=r"expected wait of 28 s exceeds this request's timeout of 20 s") as refusal:
-        door.enter(9000, Caller("a", 20.0), now + 3)
+        admission.enter(9000, Caller("a", 20.0), now + 3)
     assert refusal.value.retry_after == 8
-    door.enter(9001, Caller("a", 60.0), now + 3)
+    admission.enter(9001, Caller("a", 60.0), now + 3)
 
 
 def test_a_caller_who_has_nothing_yet_is_not_told_to_wait_for_those_of_another() -> None:
-    door, now = crowded(each=3.0)
-    door.enter(9000, Caller("b", 10.0), now)
+    admission, now = crowded(each=3.0)
+    admission.enter(9000, Caller("b", 10.0), now)
 
 
 def test_a_quiet_hour_does_not_make_the_next_wait_look_long() -> None:
     """The rate of ends is measured by a clock that stands still while nobody waits, until the very moment of asking."""
-    door, now = crowded(each=3.0)
+    admission, now = crowded(each=3.0)
     for number in range(10):
-        door.leave(1000 + number, now + 3.0 * (number + 1))
-    assert len(door) == 2
+        admission.leave(1000 + number, now + 3.0 * (number + 1))
+    assert len(admission) == 2
     later = now + 3600
-    door.enter(9000, Caller("b", 10.0), later)
-    fill(door, A, first=9100, now=later)
+    admission.enter(9000, Caller("b", 10.0), later)
+    fill(admission, A, first=9100, now=later)
     with pytest.raises(QueueFull) as refusal:
-        door.enter(9999, A, later)
+        admission.enter(9999, A, later)
     assert 13 <= refusal.value.retry_after <= 17
 
 
 def test_times_when_nobody_waited_say_nothing() -> None:
-    door = AdmissionController(2, 10)
+    admission = AdmissionController(2, 10)
     for number in range(100):
-        door.enter(number, A, 100.0 * number)
-        door.leave(number, 100.0 * number + 90)
-    fill(door, A, first=1000, now=10_000)
+        admission.enter(number, A, 100.0 * number)
+        admission.leave(number, 100.0 * number + 90)
+    fill(admission, A, first=1000, now=10_000)
     with pytest.raises(QueueFull) as refusal:
-        door.enter(9, A, 10_000.0)
+        admission.enter(9, A, 10_000.0)
     assert refusal.value.retry_after == 1
 
 
 def test_what_was_not_taken_in_the_end_does_not_count_as_served() -> None:
-    door = AdmissionController(1, 5)
-    fill(door, A)
+    admission = AdmissionController(1, 5)
+    fill(admission, A)
     for number in range(5):
-        door.leave(number, 0.0, served=False)
-        door.enter(number, A, 0.0)
+        admission.leave(number, 0.0, served=False)
+        admission.enter(number, A, 0.0)
     with pytest.raises(QueueFull) as refusal:
-        door.enter(9, A, 1000.0)
+        admission.enter(9, A, 1000.0)
     assert refusal.value.retry_after == 1
 
 
@@ -156,33 +156,33 @@ def test_the_books_hold_whoever_comes_and_goes(
     bounds: tuple[int, int], events: list[tuple[bool, int, str, float]]
 ) -> None:
     running, waiting = bounds
-    door, now = AdmissionController(running, waiting), 0.0
+    admission, now = AdmissionController(running, waiting), 0.0
     inside: dict[int, str] = {}
     for enters, request_id, name, seconds in events:
         now += seconds
         if not enters:
-            door.leave(request_id, now)
+            admission.leave(request_id, now)
             inside.pop(request_id, None)
         elif request_id not in inside:
             own = sum(other == name for other in inside.values())
             try:
-                door.enter(request_id, Caller(name), now)
+                admission.enter(request_id, Caller(name), now)
                 inside[request_id] = name
             except QueueFull:
                 assert len(inside) >= running + waiting
                 assert own or not waiting or len(inside) >= running + 2 * waiting
-        assert len(door) == len(inside) <= running + 2 * waiting
+        assert len(admission) == len(inside) <= running + 2 * waiting
     for request_id in inside:
-        door.leave(request_id, now)
-    assert fill(door, Caller("z", math.inf), first=100, now=now) == running + waiting
+        admission.leave(request_id, now)
+    assert fill(admission, Caller("z", math.inf), first=100, now=now) == running + waiting
 
 
 def test_a_caller_waits_behind_as_many_of_each_other_caller_as_it_has_itself() -> None:
-    door, now = crowded(running=1, waiting=10, each=3.0)
+    admission, now = crowded(running=1, waiting=10, each=3.0)
     turns = 2  # A's request and its own
-    door.enter(9000, Caller("b", timeout_s=turns * 3.5), now)
+    admission.enter(9000, Caller("b", timeout_s=turns * 3.5), now)
     with pytest.raises(QueueTooSlow):
-        door.enter(9001, Caller("b", timeout_s=turns * 3.5), now)
+        admission.enter(9001, Caller("b", timeout_s=turns * 3.5), now)
 
 
 def test_a_prompt_shares_the_context_with_the_prefix_of_its_adapter() -> None:

@@ -102,7 +102,7 @@ def test_another_file_under_the_name_is_not_known(memory: ModeMemory, model: Pat
     assert memory.load() is None
 
 
-@pytest.mark.parametrize("what", ["build_identity", "cpu_identity"])
+@pytest.mark.parametrize("what", ["build_fingerprint", "cpu_fingerprint"])
 def test_another_build_and_another_cpu_are_not_known(
     memory: ModeMemory, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from glmserve.engine.client import machine_records
 from glmserve.engine.client.compute_modes import EngineModes
-from glmserve.engine.client.machine_records import SelfTestRecord, build_identity, cpu_identity
+from glmserve.engine.client.machine_records import SelfTestRecord, build_fingerprint, cpu_fingerprint
 from glmserve.engine.config import ComputeMode, Device, EngineConfig, FlashAttention, KvType
 from glmserve.engine.messages import EngineInfo
 
@@ -58,7 +58,7 @@ def test_a_file_that_changed_in_place_has_not_passed(passed: EngineConfig) -> No
     assert not SelfTestRecord.of(passed).passed
 
 
-@pytest.mark.parametrize("what", ["build_identity", "cpu_identity"])
+@pytest.mark.parametrize("what", ["build_fingerprint", "cpu_fingerprint"])
 def test_another_build_and_another_cpu_have_not_passed(
     passed: EngineConfig, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -127,5 +127,5 @@ def test_a_process_that_made_no_self_test_records_none(passed: EngineConfig) -> 
 
 
 def test_the_build_and_the_cpu_are_told_apart_by_what_matters() -> None:
-    assert "libggml-cpu.so" in build_identity()
-    assert cpu_identity()
+    assert "libggml-cpu.so" in build_fingerprint()
+    assert cpu_fingerprint()

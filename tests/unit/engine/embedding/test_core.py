@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from glmserve.engine.embedding.core import EmbeddingBackend, EmbeddingCore
+from glmserve.engine.embedding.core import EmbeddingCore, EmbeddingRunner
 from glmserve.engine.messages import Embed, Embedded, EngineInfo
 from glmserve.engine.model_runner import DecodeError
 
 
-class Lengths(EmbeddingBackend):
+class Lengths(EmbeddingRunner):
     """Makes the length of an input its vector; cannot take a 13."""
 
     info = EngineInfo(10, 0, 1, 100, "a script", 0.0, embedding_size=1)
@@ -48,12 +48,12 @@ def test_vectors_come_in_the_order_of_the_inputs() -> None:
 
 
 def test_no_batch_has_more_tokens_or_inputs_than_fit() -> None:
-    backend = Lengths()
-    core = EmbeddingCore(backend)
+    runner = Lengths()
+    core = EmbeddingCore(runner)
     core.submit(ask(1, *[1] * 9, *[6] * 3))
     run(core)
-    assert all(sum(batch) <= backend.most_tokens and len(batch) <= backend.most_inputs for batch in backend.batches)
-    assert backend.batches[0] == [1, 1, 1, 1]
+    assert all(sum(batch) <= runner.most_tokens and len(batch) <= runner.most_inputs for batch in runner.batches)
+    assert runner.batches[0] == [1, 1, 1, 1]
 
 
 def test_a_long_request_does_not_keep_a_short_one_waiting() -> None:

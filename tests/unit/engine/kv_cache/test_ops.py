@@ -6,37 +6,37 @@ from glmserve.engine.messages import StepOutput, Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore
-from tests.support.scripted_backend import ScriptedBackend, lone_run
+from tests.support.scripted_runner import ScriptedRunner, lone_run
 
 LONG = tuple(range(1, 101))
 
 
 def test_the_prefix_that_shares_the_longest_start_is_found() -> None:
-    parked = OffloadedPrefixes()
-    parked.add(LONG[:50])
-    key, _ = parked.add((*LONG[:70], 500, 501))
-    assert parked.match(LONG, 99) == OffloadedMatch(key, 70, 72)
-    assert parked.match(LONG, 60) == OffloadedMatch(key, 60, 72)
-    assert parked.match((7,), 1) is None
+    offloaded = OffloadedPrefixes()
+    offloaded.add(LONG[:50])
+    key, _ = offloaded.add((*LONG[:70], 500, 501))
+    assert offloaded.match(LONG, 99) == OffloadedMatch(key, 70, 72)
+    assert offloaded.match(LONG, 60) == OffloadedMatch(key, 60, 72)
+    assert offloaded.match((7,), 1) is None
 
 
 def test_a_longer_prefix_makes_those_inside_it_superfluous() -> None:
-    parked = OffloadedPrefixes()
-    first, _ = parked.add(LONG[:50])
-    _, forgotten = parked.add(LONG)
+    offloaded = OffloadedPrefixes()
+    first, _ = offloaded.add(LONG[:50])
+    _, forgotten = offloaded.add(LONG)
     assert forgotten == [Drop(first)]
-    assert parked.num_tokens == len(LONG)
+    assert offloaded.num_tokens == len(LONG)
 
 
 def test_what_was_parked_first_is_forgotten_first() -> None:
-    parked = OffloadedPrefixes()
-    keys = [parked.add((number, *LONG))[0] for number in range(200, 204)]
-    assert parked.shrink(250) == [Drop(keys[0]), Drop(keys[1])]
-    assert parked.take(keys[2]) == (202, *LONG)
-    assert parked.num_tokens == len(LONG) + 1
+    offloaded = OffloadedPrefixes()
+    keys = [offloaded.add((number, *LONG))[0] for number in range(200, 204)]
+    assert offloaded.shrink(250) == [Drop(keys[0]), Drop(keys[1])]
+    assert offloaded.take(keys[2]) == (202, *LONG)
+    assert offloaded.num_tokens == len(LONG) + 1
     for number in range(300, 300 + MAX_OFFLOADED):
-        parked.add((number,))
-    assert parked.shrink(10_000) == [Drop(keys[3])]
+        offloaded.add((number,))
+    assert offloaded.shrink(10_000) == [Drop(keys[3])]
 
 
 def test_a_slot_that_has_little_of_its_own_is_not_worth_a_copy() -> None:
@@ -57,9 +57,9 @@ def run(core: EngineCore, request_id: int, prompt: tuple[int, ...], max_tokens: 
     return outputs[-1]
 
 
-def engine(cells: int = 2000, idle_cells: int = 60) -> tuple[EngineCore, ScriptedBackend]:
-    backend = ScriptedBackend(cells=cells, slots=12, context_length=500)
-    return EngineCore(backend, TokenBudgetPolicy(1e9, 64), clock=lambda: 0.0, idle_cells=idle_cells), backend
+def engine(cells: int = 2000, idle_cells: int = 60) -> tuple[EngineCore, ScriptedRunner]:
+    runner = ScriptedRunner(cells=cells, slots=12, context_length=500)
+    return EngineCore(runner, TokenBudgetPolicy(1e9, 64), clock=lambda: 0.0, idle_cells=idle_cells), runner
 
 
 def prompt_of(number: int, length: int = 100) -> tuple[int, ...]:
@@ -67,30 +67,30 @@ def prompt_of(number: int, length: int = 100) -> tuple[int, ...]:
 
 
 def test_many_prefixes_leave_the_cells_few_and_all_are_still_known() -> None:
-    core, backend = engine()
+    core, runner = engine()
     for number in range(12):
         run(core, number, prompt_of(number))
-    assert backend.cells_used <= 60 + 104
+    assert runner.cells_used <= 60 + 104
     for number in range(12):
         assert run(core, 100 + number, prompt_of(number)).cached_tokens == 99
 
 
 def test_a_prefix_that_was_just_used_needs_no_copy() -> None:
-    core, backend = engine(idle_cells=200)
+    core, runner = engine(idle_cells=200)
     run(core, 1, prompt_of(1))
     assert run(core, 2, prompt_of(1)).cached_tokens == 99
-    assert backend.copies == {}
+    assert runner.copies == {}
 
 
 def test_beside_a_long_prompt_no_idle_prefix_stays_in_the_cells_and_none_is_forgotten() -> None:
-    backend = ScriptedBackend(cells=4 * LONG_PROMPT, slots=12, context_length=2 * LONG_PROMPT)
-    core = EngineCore(backend, TokenBudgetPolicy(1e9, 64), clock=lambda: 0.0)
+    runner = ScriptedRunner(cells=4 * LONG_PROMPT, slots=12, context_length=2 * LONG_PROMPT)
+    core = EngineCore(runner, TokenBudgetPolicy(1e9, 64), clock=lambda: 0.0)
     for number in range(8):
         run(core, number, prompt_of(number))
-    assert backend.copies == {}
+    assert runner.copies == {}
     core.submit(Submit(50, prompt_of(50, LONG_PROMPT + 64), SamplingParams(max_tokens=1)))
     core.step()
-    assert backend.cells_used == 64
+    assert runner.cells_used == 64
     while core.has_work:
         core.step()
     for number in range(8):
@@ -98,22 +98,22 @@ def test_beside_a_long_prompt_no_idle_prefix_stays_in_the_cells_and_none_is_forg
 
 
 def test_a_known_long_prompt_moves_no_idle_prefix() -> None:
-    backend = ScriptedBackend(cells=4 * LONG_PROMPT, slots=12, context_length=2 * LONG_PROMPT)
-    core = EngineCore(backend, TokenBudgetPolicy(1e9, 64), clock=lambda: 0.0, idle_cells=4 * LONG_PROMPT)
+    runner = ScriptedRunner(cells=4 * LONG_PROMPT, slots=12, context_length=2 * LONG_PROMPT)
+    core = EngineCore(runner, TokenBudgetPolicy(1e9, 64), clock=lambda: 0.0, idle_cells=4 * LONG_PROMPT)
     run(core, 1, prompt_of(1, LONG_PROMPT + 64))
     run(core, 2, prompt_of(2))
     core.submit(Submit(3, prompt_of(1, LONG_PROMPT + 64), SamplingParams(max_tokens=1)))
     core.step()
-    assert backend.copies == {}
+    assert runner.copies == {}
 
 
 def test_what_is_parked_counts_as_cache_and_gives_way_to_requests() -> None:
-    core, backend = engine(cells=500)
+    core, runner = engine(cells=500)
     for number in range(12):
         run(core, number, prompt_of(number))
     assert core.stats.cells_used + core.stats.tokens_parked <= 500
     run(core, 99, prompt_of(99, 480), 10)
-    assert not backend.copies
+    assert not runner.copies
 
 
 def test_a_prompt_that_shares_only_the_start_of_a_parked_prefix_starts_from_that() -> None:

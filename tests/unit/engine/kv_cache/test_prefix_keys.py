@@ -16,7 +16,7 @@ from glmserve.engine.messages import EVERYBODY, Pin, PrefixScope, StepOutput, Su
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore
-from tests.support.scripted_backend import ScriptedBackend, lone_run
+from tests.support.scripted_runner import ScriptedRunner, lone_run
 from tests.support.stepping import drain, tokens_of
 
 ANN, BOB = PrefixScope("ann"), PrefixScope("bob")
@@ -29,9 +29,9 @@ class Probe:
     """Asks one thing after the other, and says how much of each was cached."""
 
     def __init__(self, idle_cells: int = IDLE_CELLS, adapter: str = "") -> None:
-        backend = ScriptedBackend(2000, 40, 4, 200)
-        backend.adapters = ADAPTERS
-        self.core = EngineCore(backend, TokenBudgetPolicy(1e9, 64), clock=lambda: 0.0, idle_cells=idle_cells)
+        runner = ScriptedRunner(2000, 40, 4, 200)
+        runner.adapters = ADAPTERS
+        self.core = EngineCore(runner, TokenBudgetPolicy(1e9, 64), clock=lambda: 0.0, idle_cells=idle_cells)
         self._adapter = adapter
         self._ids = count()
 
@@ -65,7 +65,7 @@ def test_where_all_is_shared_a_secret_is_read_by_80_probes() -> None:
     assert (known, len(figures)) == (SECRET, 80)
 
 
-@pytest.mark.parametrize("idle_cells", [0, IDLE_CELLS], ids=["parked", "in the cells"])
+@pytest.mark.parametrize("idle_cells", [0, IDLE_CELLS], ids=["offloaded", "in the cells"])
 @pytest.mark.parametrize("adapter", ["", "lora", "prefix"])
 def test_where_owners_are_apart_nobody_can_tell_whether_another_asked_anything(idle_cells: int, adapter: str) -> None:
     figures = []
@@ -79,7 +79,7 @@ def test_where_owners_are_apart_nobody_can_tell_whether_another_asked_anything(i
     assert figures[0] == figures[1]
 
 
-@pytest.mark.parametrize("idle_cells", [0, IDLE_CELLS], ids=["parked", "in the cells"])
+@pytest.mark.parametrize("idle_cells", [0, IDLE_CELLS], ids=["offloaded", "in the cells"])
 def test_an_owner_finds_his_own(idle_cells: int) -> None:
     probe = Probe(idle_cells)
     probe.ask((*TEXT, *SECRET, 60, 61), ANN)
@@ -161,8 +161,8 @@ _PROMPTS = st.lists(st.integers(1, 3), min_size=1, max_size=40).map(tuple)
 def test_answers_are_those_of_a_run_alone_and_only_what_may_be_shared_is(
     requests: list[tuple[tuple[int, ...], PrefixScope, int]], pin: tuple[int, ...], cells: int, idle_cells: int
 ) -> None:
-    backend = ScriptedBackend(cells, 8, 3, context_length=70)
-    core = EngineCore(backend, TokenBudgetPolicy(1e9, 16), clock=lambda: 0.0, idle_cells=idle_cells)
+    runner = ScriptedRunner(cells, 8, 3, context_length=70)
+    core = EngineCore(runner, TokenBudgetPolicy(1e9, 16), clock=lambda: 0.0, idle_cells=idle_cells)
     core.pin(Pin(pin))
     outputs: dict[int, list[StepOutput]] = defaultdict(list)
     for request_id, (prompt, scope, max_tokens) in enumerate(requests):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glmserve.engine.files import identify_file, remove_oldest
+from glmserve.engine.files import file_fingerprint, remove_oldest
 from glmserve.engine.kv_cache.state_store import (
     HEADER_BYTES,
     BadState,
@@ -190,19 +190,19 @@ def test_a_file_is_told_from_a_changed_one(tmp_path: Path) -> None:
     content = bytearray(os.urandom(5 * 2**20))
     file.write_bytes(content)
     status = file.stat()
-    seen = {identify_file(file)}
-    assert identify_file(file) in seen
+    seen = {file_fingerprint(file)}
+    assert file_fingerprint(file) in seen
     for at in (0, 2**20, len(content) - 1):
         changed = bytearray(content)
         changed[at] ^= 1
         file.write_bytes(changed)
         os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-        seen.add(identify_file(file))
+        seen.add(file_fingerprint(file))
     file.write_bytes(content)
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    seen.add(identify_file(file))
+    seen.add(file_fingerprint(file))
     file.write_bytes(content[:-1])
-    seen.add(identify_file(file))
+    seen.add(file_fingerprint(file))
     assert len(seen) == 6
 
 

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glmserve.engine.embedding.core import EmbeddingBackend, EmbeddingCore
+from glmserve.engine.embedding.core import EmbeddingCore, EmbeddingRunner
 from glmserve.engine.kv_cache.prefix_cache import PrefixCache
 from glmserve.engine.messages import Embed, EngineInfo, FinishReason, StepOutput, Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import BACKGROUND, ROWS, TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore
-from tests.support.scripted_backend import ScriptedBackend, lone_run
+from tests.support.scripted_runner import ScriptedRunner, lone_run
 from tests.support.stepping import drain, tokens_of
 
 
-def core_of(backend: ScriptedBackend | None = None) -> EngineCore:
-    return EngineCore(backend or ScriptedBackend(), TokenBudgetPolicy(1.0, 64))
+def core_of(runner: ScriptedRunner | None = None) -> EngineCore:
+    return EngineCore(runner or ScriptedRunner(), TokenBudgetPolicy(1.0, 64))
 
 
 def ask(core: EngineCore, request_id: int, prompt: tuple[int, ...], tokens: int, *, background: bool) -> None:
@@ -55,8 +55,8 @@ def test_nothing_in_the_background_is_computed_while_somebody_waits_or_reads() -
 
 
 def test_a_place_is_given_up_and_the_answer_goes_on_where_it_was() -> None:
-    backend = ScriptedBackend(parallel=2)
-    core, outputs = core_of(backend), defaultdict[int, list[StepOutput]](list)
+    runner = ScriptedRunner(parallel=2)
+    core, outputs = core_of(runner), defaultdict[int, list[StepOutput]](list)
     for number in range(3):
         ask(core, number, PROMPTS[number], 30, background=True)
     steps(core, 4, outputs)
@@ -76,7 +76,7 @@ def test_a_place_is_given_up_and_the_answer_goes_on_where_it_was() -> None:
 
 
 def test_cells_are_given_up_as_well() -> None:
-    core = core_of(ScriptedBackend(cells=130, parallel=4))
+    core = core_of(ScriptedRunner(cells=130, parallel=4))
     ask(core, 1, PROMPTS[1], 100, background=True)
     outputs = defaultdict[int, list[StepOutput]](list)
     steps(core, 3, outputs)
@@ -96,13 +96,13 @@ Asked = st.tuples(st.integers(0, 6), st.integers(1, 30), st.integers(1, 40), st.
 def test_every_answer_is_the_one_of_a_lone_run(
     asked: list[tuple[int, int, int, bool, int]], cells: int, parallel: int
 ) -> None:
-    backend = ScriptedBackend(cells=cells, parallel=parallel, context_length=min(cells, 128))
-    core, outputs = core_of(backend), defaultdict[int, list[StepOutput]](list)
+    runner = ScriptedRunner(cells=cells, parallel=parallel, context_length=min(cells, 128))
+    core, outputs = core_of(runner), defaultdict[int, list[StepOutput]](list)
     expected = {}
     for number, (start, length, tokens, background, pause) in enumerate(asked):
         prompt = tuple((start * 7 + i) % 50 for i in range(min(length, 20)))
         ask(core, number, prompt, tokens, background=background)
-        expected[number] = lone_run(prompt, min(tokens, backend.info.context_length - len(prompt)))
+        expected[number] = lone_run(prompt, min(tokens, runner.info.context_length - len(prompt)))
         for _ in range(pause):
             if core.has_work:
                 steps(core, 1, outputs)
@@ -113,7 +113,7 @@ def test_every_answer_is_the_one_of_a_lone_run(
 
 
 def test_an_aborted_one_is_gone_wherever_it_was() -> None:
-    core, outputs = core_of(ScriptedBackend(parallel=1)), defaultdict[int, list[StepOutput]](list)
+    core, outputs = core_of(ScriptedRunner(parallel=1)), defaultdict[int, list[StepOutput]](list)
     ask(core, 1, PROMPTS[1], 30, background=True)
     steps(core, 2, outputs)
     ask(core, 2, PROMPTS[2], 3, background=False)
@@ -124,12 +124,12 @@ def test_an_aborted_one_is_gone_wherever_it_was() -> None:
 
 
 def test_steps_in_the_background_are_short() -> None:
-    pacer = TokenBudgetPolicy(1.0, 512)
-    pacer.observe(1.0, 64, 0)  # 64 tokens a second
-    assert pacer.background_seconds == BACKGROUND
-    assert pacer.background_pace(0).budget == ROWS
-    assert pacer.background_pace(30).budget == 48  # the answers and some of a prompt
-    assert pacer.pace(1).budget == 64
+    policy = TokenBudgetPolicy(1.0, 512)
+    policy.observe(1.0, 64, 0)  # 64 tokens a second
+    assert policy.background_seconds == BACKGROUND
+    assert policy.background_budget(0).budget == ROWS
+    assert policy.background_budget(30).budget == 48  # the answers and some of a prompt
+    assert policy.step_budget(1).budget == 64
 
 
 def test_what_the_background_leaves_in_the_cache_is_evicted_first() -> None:
@@ -146,7 +146,7 @@ def test_what_the_background_leaves_in_the_cache_is_evicted_first() -> None:
     index.check_integrity()
 
 
-class _Vectors(EmbeddingBackend):
+class _Vectors(EmbeddingRunner):
     info = EngineInfo(64, 0, 8, 50, "scripted", 0.0, embedding_size=1)
     most_tokens = usual_tokens = 8
     most_inputs = 4
@@ -164,10 +164,10 @@ class _Vectors(EmbeddingBackend):
 
 
 def test_vectors_that_somebody_waits_for_are_made_first() -> None:
-    backend = _Vectors()
-    core = EmbeddingCore(backend)
+    runner = _Vectors()
+    core = EmbeddingCore(runner)
     core.submit(Embed(1, ((1,), (2,)), "batch:", background=True))
     core.submit(Embed(2, ((3,),), "a"))
     while core.has_work:
         core.step()
-    assert backend.batches == [[(3,)], [(1,), (2,)]]
+    assert runner.batches == [[(3,)], [(1,), (2,)]]

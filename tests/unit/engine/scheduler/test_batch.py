@@ -9,7 +9,7 @@ from glmserve.engine.messages import FinishReason, StepOutput, Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore
-from tests.support.scripted_backend import ScriptedBackend, lone_run
+from tests.support.scripted_runner import ScriptedRunner, lone_run
 from tests.support.stepping import drain
 
 LORA = LoadedAdapter(1, has_lora=True)
@@ -18,10 +18,10 @@ BOTH = LoadedAdapter(3, has_lora=True, prefix_length=5)
 ADAPTERS = {"lora": LORA, "prefix": PREFIX, "both": BOTH}
 
 
-def _core(cells: int = 400, parallel: int = 4, budget: int = 16) -> tuple[EngineCore, ScriptedBackend]:
-    backend = ScriptedBackend(cells, parallel + 6, parallel, context_length=100)
-    backend.adapters = ADAPTERS
-    return EngineCore(backend, TokenBudgetPolicy(1e9, budget), clock=lambda: 0.0), backend
+def _core(cells: int = 400, parallel: int = 4, budget: int = 16) -> tuple[EngineCore, ScriptedRunner]:
+    runner = ScriptedRunner(cells, parallel + 6, parallel, context_length=100)
+    runner.adapters = ADAPTERS
+    return EngineCore(runner, TokenBudgetPolicy(1e9, budget), clock=lambda: 0.0), runner
 
 
 def _run(core: EngineCore, requests: list[tuple[str, tuple[int, ...], int]]) -> dict[int, list[StepOutput]]:
@@ -66,28 +66,28 @@ def test_each_request_gets_what_its_adapter_gives_it_alone(
 
 
 def test_a_prefix_is_never_computed_and_not_counted_as_prompt() -> None:
-    core, backend = _core()
+    core, runner = _core()
     runs = [_run(core, [("prefix", (1, 2, 3), 1)]) for _ in range(2)]
-    assert backend.computed == 3 + 1
+    assert runner.computed == 3 + 1
     assert [outputs[0][0].cached_tokens for outputs in runs] == [0, 2]
     assert core.stats.prompt_tokens == 6
 
 
 def test_equal_prompts_of_different_adapters_share_nothing() -> None:
-    core, backend = _core()
+    core, runner = _core()
     outputs = _run(core, [(adapter, (1, 2, 3, 4), 1) for adapter in ("", "lora", "prefix", "both")])
-    assert backend.computed == 16
+    assert runner.computed == 16
     assert all(outputs[i][0].cached_tokens == 0 for i in range(4))
 
 
 def test_a_prefix_outlives_any_number_of_requests_that_fill_the_cache() -> None:
-    core, backend = _core(cells=130)
+    core, runner = _core(cells=130)
     _run(core, [("", tuple(1 + (i + j) % 40 for j in range(60)), 5) for i in range(12)])
-    assert all(list(adapter.prefix_tokens) in _lanes(backend) for adapter in (PREFIX, BOTH))
+    assert all(list(adapter.prefix_tokens) in _lanes(runner) for adapter in (PREFIX, BOTH))
 
 
-def _lanes(backend: ScriptedBackend) -> list[list[int]]:
-    return [[cell[0] for cell in lane] for lane in backend.lanes.values()]
+def _lanes(runner: ScriptedRunner) -> list[list[int]]:
+    return [[cell[0] for cell in lane] for lane in runner.lanes.values()]
 
 
 def test_a_prompt_that_fits_only_without_its_prefix_is_refused() -> None:

@@ -5,7 +5,7 @@ from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import ANSWER_STEPS, BatchItem, StepBudget, TokenBudgetPolicy
 from glmserve.engine.sequence import Sequence
 from glmserve.engine.worker.core import EngineCore
-from tests.support.scripted_backend import ScriptedBackend, lone_run
+from tests.support.scripted_runner import ScriptedRunner, lone_run
 from tests.support.stepping import drain, tokens_of
 
 
@@ -16,40 +16,40 @@ def _sequence(number: int, prompt: int, generated: int = 0) -> Sequence:
 
 
 def test_the_pacer_sizes_steps_by_time_in_whole_rows_and_leaves_prompts_some_room() -> None:
-    pacer = TokenBudgetPolicy(0.25, 512)
-    assert pacer.pace(decoding=0).budget == 512
-    assert pacer.pace(decoding=2).budget == 16
-    pacer.observe(0.03, prompt=0, answers=2)
-    assert pacer.pace(decoding=2).budget == 16, "two tokens say nothing of a batch"
-    pacer.observe(0.5, prompt=98, answers=2)
-    assert pacer.pace(decoding=2).budget == 48
-    pacer.observe(500.0, prompt=98, answers=2)
-    assert pacer.pace(decoding=2).budget == 16
-    assert pacer.pace(decoding=9).budget == 32
-    assert pacer.pace(decoding=600).budget == 512
+    policy = TokenBudgetPolicy(0.25, 512)
+    assert policy.step_budget(decoding=0).budget == 512
+    assert policy.step_budget(decoding=2).budget == 16
+    policy.observe(0.03, prompt=0, answers=2)
+    assert policy.step_budget(decoding=2).budget == 16, "two tokens say nothing of a batch"
+    policy.observe(0.5, prompt=98, answers=2)
+    assert policy.step_budget(decoding=2).budget == 48
+    policy.observe(500.0, prompt=98, answers=2)
+    assert policy.step_budget(decoding=2).budget == 16
+    assert policy.step_budget(decoding=9).budget == 32
+    assert policy.step_budget(decoding=600).budget == 512
 
 
 def test_one_slow_step_moves_the_estimate_by_a_quarter_and_ten_of_them_by_nearly_all() -> None:
     """With a weight of 1 one hiccup made the next step a tenth as long; with 0 nothing was ever learnt again."""
     policy = TokenBudgetPolicy(0.25, 512)
     policy.observe(0.1, prompt=98, answers=2)
-    assert policy.pace(decoding=2).budget == 256, "1 ms a token"
+    assert policy.step_budget(decoding=2).budget == 256, "1 ms a token"
     policy.observe(0.5, prompt=98, answers=2)
-    assert policy.pace(decoding=2).budget == 128, "2 ms: a quarter of the way to 5"
+    assert policy.step_budget(decoding=2).budget == 128, "2 ms: a quarter of the way to 5"
     for _ in range(9):
         policy.observe(0.5, prompt=98, answers=2)
-    assert policy.pace(decoding=2).budget == 48
+    assert policy.step_budget(decoding=2).budget == 48
 
 
 def test_where_nobody_streams_a_step_is_longer_but_not_as_long_as_a_batch_may_take() -> None:
     """512 tokens take 20 s on a slow machine, and so long whoever asked meanwhile waited."""
-    pacer = TokenBudgetPolicy(0.25, 512)
+    policy = TokenBudgetPolicy(0.25, 512)
 
     def run(per_token: float) -> int:
         for _ in range(20):
-            tokens = pacer.pace(0).budget
-            pacer.observe(tokens * per_token, tokens, 0)
-        return pacer.pace(decoding=0).budget
+            tokens = policy.step_budget(0).budget
+            policy.observe(tokens * per_token, tokens, 0)
+        return policy.step_budget(decoding=0).budget
 
     assert run(0.0005) == 512
     assert run(0.04) == 64
@@ -61,24 +61,24 @@ def test_before_anything_is_known_a_step_is_short_and_doubles_where_that_is_chea
     """The first prompt of a slow machine was one step of a minute, which told no progress and held up all others."""
 
     def sizes(per_token: float) -> list[int]:
-        pacer = TokenBudgetPolicy(0.25, 512, unwatched=64)
+        policy = TokenBudgetPolicy(0.25, 512, unwatched=64)
         found = []
         for _ in range(5):
-            found.append(pacer.pace(decoding=0).budget)
-            pacer.observe(found[-1] * per_token, found[-1], 0)
+            found.append(policy.step_budget(decoding=0).budget)
+            policy.observe(found[-1] * per_token, found[-1], 0)
         return found
 
     assert sizes(0.1) == [64] * 5
     assert sizes(0.0001) == [64, 128, 256, 512, 512]
-    assert TokenBudgetPolicy(0.25, 32, unwatched=64).pace(decoding=0).budget == 32
+    assert TokenBudgetPolicy(0.25, 32, unwatched=64).step_budget(decoding=0).budget == 32
 
 
 def test_a_piece_of_prompts_alone_is_as_few_tiles_as_fill_the_time_and_none_where_one_is_too_long() -> None:
     def apart(seconds: float, max_tokens: int = 512, tile: int = 64) -> int:
-        pacer = TokenBudgetPolicy(0.25, max_tokens, tile)
-        pacer.observe(seconds, prompt=tile or 64, answers=0)
-        pace = pacer.pace(decoding=1)
-        return pace.apart
+        policy = TokenBudgetPolicy(0.25, max_tokens, tile)
+        policy.observe(seconds, prompt=tile or 64, answers=0)
+        budget = policy.step_budget(decoding=1)
+        return budget.apart
 
     assert apart(0.5) == 64
     assert apart(0.1) == 128
@@ -86,35 +86,35 @@ def test_a_piece_of_prompts_alone_is_as_few_tiles_as_fill_the_time_and_none_wher
     assert apart(3.0) == 0, "a 6B model: streams would stand still for seconds"
     assert apart(0.1, max_tokens=48) == 0
     assert apart(0.5, tile=0) == 0, "on a GPU answers cost nothing beside prompts"
-    assert TokenBudgetPolicy(0.25, 512, 64).pace(1).apart == 0, "nothing is known yet"
+    assert TokenBudgetPolicy(0.25, 512, 64).step_budget(1).apart == 0, "nothing is known yet"
 
 
 def test_small_steps_and_those_of_whole_tiles_are_learnt_apart() -> None:
     """Steps of 16 tokens cost twice as much a token, and made every larger one look too slow."""
-    pacer = TokenBudgetPolicy(0.25, 512, tile=64)
-    pacer.observe(0.448, prompt=64, answers=0)
+    policy = TokenBudgetPolicy(0.25, 512, tile=64)
+    policy.observe(0.448, prompt=64, answers=0)
     for _ in range(50):
-        pacer.observe(0.22, prompt=14, answers=2)
-    assert pacer.pace(decoding=2).apart == 64
+        policy.observe(0.22, prompt=14, answers=2)
+    assert policy.step_budget(decoding=2).apart == 64
 
 
 def test_answers_get_some_steps_after_one_of_prompts_but_not_more_time_than_half_of_it() -> None:
-    pacer = TokenBudgetPolicy(0.25, 512, tile=64)
+    policy = TokenBudgetPolicy(0.25, 512, tile=64)
 
     def steps_of_answers(each: float) -> int:
-        pacer.observe(0.5, prompt=64, answers=0)
+        policy.observe(0.5, prompt=64, answers=0)
         steps = 0
-        while pacer.pace(decoding=4).answers_next:
-            pacer.observe(each, prompt=0, answers=4)
+        while policy.step_budget(decoding=4).answers_next:
+            policy.observe(each, prompt=0, answers=4)
             steps += 1
         return steps
 
     assert steps_of_answers(0.05) == ANSWER_STEPS
     assert steps_of_answers(0.15) == 2
     assert steps_of_answers(0.4) == 1
-    pacer.observe(0.5, prompt=64, answers=0)
-    pacer.observe(0.2, prompt=12, answers=4)
-    assert not pacer.pace(decoding=4).answers_next, "they had their turn beside prompts"
+    policy.observe(0.5, prompt=64, answers=0)
+    policy.observe(0.2, prompt=12, answers=4)
+    assert not policy.step_budget(decoding=4).answers_next, "they had their turn beside prompts"
 
 
 def test_answers_and_prompts_share_a_step_unless_a_long_prompt_has_enough_left_for_one() -> None:
@@ -122,17 +122,17 @@ def test_answers_and_prompts_share_a_step_unless_a_long_prompt_has_enough_left_f
     streams = [_sequence(1, 3, generated=1), _sequence(2, 3, generated=1)]
     short, shorter, long = _sequence(3, 200), _sequence(4, 100), _sequence(5, 300)
     for turn in (False, True):
-        pace = StepBudget(budget=16, apart=64, long_from=256, answers_next=turn)
+        budget = StepBudget(budget=16, apart=64, long_from=256, answers_next=turn)
 
-        def apart(*prompts: Sequence, turn: bool = turn, pace: StepBudget = pace) -> bool:
-            shared = pace.share([prompts[0], *streams, *prompts[1:]])
+        def apart(*prompts: Sequence, turn: bool = turn, budget: StepBudget = budget) -> bool:
+            shared = budget.share([prompts[0], *streams, *prompts[1:]])
             assert shared in ((streams, list(prompts), 16), (streams, [], 16) if turn else ([], list(prompts), 64))
             return shared != (streams, list(prompts), 16)
 
         long.num_computed_tokens = long.cached_tokens = 0
         assert not apart(short, shorter)
         assert apart(short, long)
-        assert pace.share([short, long]) == ([], [short, long], 16), "nobody streams"
+        assert budget.share([short, long]) == ([], [short, long], 16), "nobody streams"
         long.num_computed_tokens = 236
         assert apart(long, short), "64 of it are left"
         long.num_computed_tokens = 237
@@ -141,7 +141,7 @@ def test_answers_and_prompts_share_a_step_unless_a_long_prompt_has_enough_left_f
         assert not apart(long, short), "what was cached does not count: it costs nothing"
 
 
-class _Timed(ScriptedBackend):
+class _Timed(ScriptedRunner):
     """Takes ten milliseconds a token, and notes what each step computed."""
 
     def __init__(self) -> None:
@@ -158,18 +158,18 @@ class _Timed(ScriptedBackend):
 
 
 def test_streams_and_a_long_prompt_take_turns_and_say_what_they_say_alone() -> None:
-    backend = _Timed()
-    core = EngineCore(backend, TokenBudgetPolicy(0.25, 512, tile=64), clock=lambda: backend.now)
+    runner = _Timed()
+    core = EngineCore(runner, TokenBudgetPolicy(0.25, 512, tile=64), clock=lambda: runner.now)
     prompts = [(3,) * 64, (4, 5), (6, 7, 8), tuple(1 + i % 7 for i in range(1000))]
     answers = [lone_run(prompt, 40) for prompt in prompts]
     for number, prompt in enumerate(prompts[:3]):
         core.submit(Submit(number, prompt, SamplingParams(max_tokens=40)))
         core.step()
     core.submit(Submit(3, prompts[3], SamplingParams(max_tokens=40)))
-    backend.steps.clear()
+    runner.steps.clear()
     outputs = drain(core)
     longest = max(len(answers[number]) for number in (1, 2))
-    beside = backend.steps[:longest]
+    beside = runner.steps[:longest]
     assert all(prompt == 0 or answers == 0 for prompt, answers in beside)
     assert {prompt for prompt, _ in beside} == {0, 64}
     turns = "".join("P" if prompt else "a" for prompt, _ in beside).split("P")

@@ -12,7 +12,7 @@ from glmserve.engine.scheduler.prefill_adder import MAX_BYPASSES
 from glmserve.engine.scheduler.waiting_queue import GENERATED, WaitingQueue, by_caller, has_prefix_owner
 from glmserve.engine.sequence import Sequence
 from glmserve.engine.worker.core import EngineCore
-from tests.support.scripted_backend import ScriptedBackend, lone_run
+from tests.support.scripted_runner import ScriptedRunner, lone_run
 from tests.support.stepping import drain, tokens_of
 
 
@@ -113,8 +113,8 @@ def test_between_two_who_wait_neither_gets_more_than_one_request_ahead(
     assert not list(queue)
 
 
-def core_of(backend: ScriptedBackend) -> EngineCore:
-    return EngineCore(backend, TokenBudgetPolicy(1e9, 64), clock=lambda: 0.0)
+def core_of(runner: ScriptedRunner) -> EngineCore:
+    return EngineCore(runner, TokenBudgetPolicy(1e9, 64), clock=lambda: 0.0)
 
 
 def submit(core: EngineCore, request_id: int, caller: str, max_tokens: int = 6, prompt: int = 3) -> None:
@@ -126,7 +126,7 @@ def submit(core: EngineCore, request_id: int, caller: str, max_tokens: int = 6, 
 
 def test_one_request_beside_a_hundred_waits_for_one_place() -> None:
     """In order of arrival it would have waited for all of them."""
-    core = core_of(ScriptedBackend(cells=2000, slots=12, parallel=4, context_length=100))
+    core = core_of(ScriptedRunner(cells=2000, slots=12, parallel=4, context_length=100))
     for request_id in range(100):
         submit(core, request_id, "many")
     core.step()
@@ -139,9 +139,9 @@ def test_one_request_beside_a_hundred_waits_for_one_place() -> None:
 
 
 def test_where_not_all_decode_in_a_step_the_one_of_another_caller_always_does() -> None:
-    backend = ScriptedBackend(cells=2000, slots=16, parallel=8, context_length=500)
-    backend.decoding_limit = 3
-    core = core_of(backend)
+    runner = ScriptedRunner(cells=2000, slots=16, parallel=8, context_length=500)
+    runner.decoding_limit = 3
+    core = core_of(runner)
     for request_id in range(8):
         submit(core, request_id, "one" if request_id == 5 else "many", 40)
     core.step()
@@ -150,7 +150,7 @@ def test_where_not_all_decode_in_a_step_the_one_of_another_caller_always_does() 
 
 
 def test_short_requests_begin_before_one_for_which_there_is_no_room() -> None:
-    core = core_of(ScriptedBackend(cells=200, slots=12, parallel=4, context_length=200))
+    core = core_of(ScriptedRunner(cells=200, slots=12, parallel=4, context_length=200))
     submit(core, 0, "a", max_tokens=90)
     core.step()
     submit(core, 1, "b", prompt=150)
@@ -163,7 +163,7 @@ def test_short_requests_begin_before_one_for_which_there_is_no_room() -> None:
 
 def test_one_for_which_there_is_no_room_is_bypassed_a_bounded_number_of_times() -> None:
     """The short ones end one at a time, so without the bound there would never be room for the long one."""
-    core = core_of(ScriptedBackend(cells=200, slots=12, parallel=4, context_length=200))
+    core = core_of(ScriptedRunner(cells=200, slots=12, parallel=4, context_length=200))
     for request_id in range(4):
         submit(core, request_id, "short", max_tokens=10 * (request_id + 1))
     core.step()
@@ -181,7 +181,7 @@ def test_one_for_which_there_is_no_room_is_bypassed_a_bounded_number_of_times() 
 
 def test_nobody_waits_for_a_prompt_that_is_scored_where_the_cache_has_it_already() -> None:
     """A prompt that is scored is computed from its start, 64 tokens a step, and others waited for that."""
-    core = core_of(ScriptedBackend(cells=4000, slots=12, parallel=4, context_length=1000))
+    core = core_of(ScriptedRunner(cells=4000, slots=12, parallel=4, context_length=1000))
     prompt = tuple(1 + place % 43 for place in range(600))
     core.submit(Submit(1, prompt, SamplingParams(max_tokens=1)))
     drain(core)
@@ -203,12 +203,12 @@ def test_a_prefix_is_waited_for_though_an_older_sequence_is_already_decoding() -
 
 
 def test_nothing_is_counted_before_the_first_step() -> None:
-    stats = core_of(ScriptedBackend()).stats
+    stats = core_of(ScriptedRunner()).stats
     assert (stats.prompt_tokens, stats.cached_tokens, stats.generated_tokens, stats.steps) == (0, 0, 0, 0)
 
 
 def test_who_got_a_long_answer_waits_for_who_sent_a_longer_prompt() -> None:
-    core = core_of(ScriptedBackend(cells=2000, slots=12, parallel=1, context_length=500, rule=lambda _: 1))
+    core = core_of(ScriptedRunner(cells=2000, slots=12, parallel=1, context_length=500, rule=lambda _: 1))
     for request_id, (caller, tokens, prompt) in enumerate([("a", 40, 3), ("b", 1, 20), ("a", 1, 3), ("b", 1, 3)]):
         submit(core, request_id, caller, tokens, prompt)
     ended: list[int] = []

@@ -1,4 +1,4 @@
-"""The engine core on a scripted backend: every request ends once, with the answer it would get alone."""
+"""The engine core on a scripted runner: every request ends once, with the answer it would get alone."""
 
 from collections import Counter, defaultdict
 from concurrent.futures import Future
@@ -16,12 +16,12 @@ from glmserve.engine.params import Grammar, GrammarKind, SamplingParams
 from glmserve.engine.scheduler.batch import BatchItem, TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore, EngineCorrupted
 from tests.support.faults import install, parse
-from tests.support.scripted_backend import ScriptedBackend, lone_run
+from tests.support.scripted_runner import ScriptedRunner, lone_run
 from tests.support.stepping import drain, tokens_of
 
 
-def _core(backend: ScriptedBackend, budget: int = 16, idle_cells: int = IDLE_CELLS) -> EngineCore:
-    return EngineCore(backend, TokenBudgetPolicy(1e9, budget), clock=lambda: 0.0, idle_cells=idle_cells)
+def _core(runner: ScriptedRunner, budget: int = 16, idle_cells: int = IDLE_CELLS) -> EngineCore:
+    return EngineCore(runner, TokenBudgetPolicy(1e9, budget), clock=lambda: 0.0, idle_cells=idle_cells)
 
 
 def _submit(core: EngineCore, request_id: int, prompt: tuple[int, ...], max_tokens: int) -> StepOutput | None:
@@ -50,18 +50,18 @@ def test_every_request_ends_once_with_the_answer_it_gets_alone(
     data: st.DataObject,
 ) -> None:
     cells, parallel, spare_slots, budget = bounds
-    backend = ScriptedBackend(cells, max(1, parallel + spare_slots), parallel, context_length=70, traits=traits)
-    pacer = TokenBudgetPolicy(1e9, budget, tile)
-    core = EngineCore(backend, pacer, clock=count().__next__, idle_cells=idle_cells)
+    runner = ScriptedRunner(cells, max(1, parallel + spare_slots), parallel, context_length=70, traits=traits)
+    policy = TokenBudgetPolicy(1e9, budget, tile)
+    core = EngineCore(runner, policy, clock=count().__next__, idle_cells=idle_cells)
     aborted, outputs = set[int](), defaultdict[int, list[StepOutput]](list)
 
     def step() -> None:
         for output in core.step().outputs:
             outputs[output.request_id].append(output)
         core.check_integrity()
-        assert core.stats.cells_used <= backend.cells_used <= cells
+        assert core.stats.cells_used <= runner.cells_used <= cells
         assert core.stats.cells_used + core.stats.tokens_parked <= cells
-        assert sum(map(len, backend.copies.values())) == core.stats.tokens_parked
+        assert sum(map(len, runner.copies.values())) == core.stats.tokens_parked
 
     for request_id, (prompt, max_tokens) in enumerate(requests):
         assert _submit(core, request_id, prompt, max_tokens) is None
@@ -77,7 +77,7 @@ def test_every_request_ends_once_with_the_answer_it_gets_alone(
             break
         step()
     assert not core.has_work
-    assert not backend.samplers
+    assert not runner.samplers
     for request_id, (prompt, max_tokens) in enumerate(requests):
         ends = [o.finish_reason for o in outputs[request_id] if o.finish_reason]
         expected = lone_run(prompt, max_tokens)
@@ -90,33 +90,33 @@ def test_every_request_ends_once_with_the_answer_it_gets_alone(
 
 
 def test_sequences_past_the_limit_of_a_step_take_turns() -> None:
-    backend = ScriptedBackend(cells=2000, slots=16, parallel=8, context_length=500)
-    backend.decoding_limit = 3
-    core = _core(backend, budget=64)
+    runner = ScriptedRunner(cells=2000, slots=16, parallel=8, context_length=500)
+    runner.decoding_limit = 3
+    core = _core(runner, budget=64)
     for request_id in range(8):
         _submit(core, request_id, (1, 2, request_id), 40)
     core.step()
     given = Counter(output.request_id for _ in range(8) for output in core.step().outputs)
     assert given == dict.fromkeys(range(8), 3)
-    assert max(backend.batches[1:]) == 3
+    assert max(runner.batches[1:]) == 3
     outputs = drain(core)
     assert all(tokens_of(outputs[i]) == lone_run((1, 2, i), 40)[4:] for i in range(8))
 
 
 def test_eight_equal_prompts_are_computed_once() -> None:
-    backend = ScriptedBackend(cells=2000, slots=16, parallel=8, context_length=500)
-    core = _core(backend, budget=64)
+    runner = ScriptedRunner(cells=2000, slots=16, parallel=8, context_length=500)
+    core = _core(runner, budget=64)
     prompt = tuple(1 + i % 40 for i in range(300))
     for request_id in range(8):
         _submit(core, request_id, prompt, 4)
     outputs = drain(core)
-    assert backend.computed <= 300 + 8 * 4
+    assert runner.computed <= 300 + 8 * 4
     assert [outputs[i][0].cached_tokens for i in range(8)] == [0] + [299] * 7
 
 
 def test_a_shared_start_that_is_being_computed_is_waited_for() -> None:
-    backend = ScriptedBackend(cells=2000, slots=16, parallel=8, context_length=500)
-    core = _core(backend, budget=32)
+    runner = ScriptedRunner(cells=2000, slots=16, parallel=8, context_length=500)
+    core = _core(runner, budget=32)
     shared = tuple(1 + i % 40 for i in range(200))
     _submit(core, 0, (*shared, 41), 3)
     core.step()
@@ -127,7 +127,7 @@ def test_a_shared_start_that_is_being_computed_is_waited_for() -> None:
 
 
 def test_a_leader_that_is_aborted_does_not_leave_its_followers_waiting() -> None:
-    core = _core(ScriptedBackend(cells=2000, context_length=500), budget=32)
+    core = _core(ScriptedRunner(cells=2000, context_length=500), budget=32)
     prompt = tuple(1 + i % 40 for i in range(200))
     _submit(core, 0, prompt, 3)
     _submit(core, 1, prompt, 3)
@@ -139,7 +139,7 @@ def test_a_leader_that_is_aborted_does_not_leave_its_followers_waiting() -> None
 
 
 def test_the_next_turn_of_a_chat_starts_from_the_whole_turn_before() -> None:
-    core = _core(ScriptedBackend())
+    core = _core(ScriptedRunner())
     prompt = (1, 2, 3, 4, 5)
     _submit(core, 0, prompt, 6)
     answer = tokens_of(drain(core)[0])
@@ -148,7 +148,7 @@ def test_the_next_turn_of_a_chat_starts_from_the_whole_turn_before() -> None:
 
 
 def test_a_running_stream_gets_a_token_in_every_step_while_a_long_prompt_is_computed() -> None:
-    core = _core(ScriptedBackend(cells=2000, context_length=1000), budget=20)
+    core = _core(ScriptedRunner(cells=2000, context_length=1000), budget=20)
     _submit(core, 0, (4, 5), 30)
     core.step()
     _submit(core, 1, tuple(1 + i % 7 for i in range(200)), 1)
@@ -161,7 +161,7 @@ def test_a_running_stream_gets_a_token_in_every_step_while_a_long_prompt_is_comp
 
 
 def test_a_short_prompt_does_not_wait_behind_a_long_one() -> None:
-    core = _core(ScriptedBackend(cells=4000, context_length=2000), budget=20)
+    core = _core(ScriptedRunner(cells=4000, context_length=2000), budget=20)
     _submit(core, 0, tuple(1 + i % 7 for i in range(1000)), 1)
     core.step()
     _submit(core, 1, (8, 8, 8), 1)
@@ -170,7 +170,7 @@ def test_a_short_prompt_does_not_wait_behind_a_long_one() -> None:
 
 def test_it_is_computed_in_the_second_step_at_the_latest_though_the_oldest_has_turns() -> None:
     for steps in range(8):
-        core = _core(ScriptedBackend(cells=4000, context_length=2000), budget=20)
+        core = _core(ScriptedRunner(cells=4000, context_length=2000), budget=20)
         _submit(core, 0, tuple(1 + i % 7 for i in range(1000)), 1)
         for _ in range(steps):
             core.step()
@@ -179,7 +179,7 @@ def test_it_is_computed_in_the_second_step_at_the_latest_though_the_oldest_has_t
 
 
 def test_a_long_prompt_is_not_starved_by_short_ones() -> None:
-    core = _core(ScriptedBackend(cells=4000, context_length=2000), budget=20)
+    core = _core(ScriptedRunner(cells=4000, context_length=2000), budget=20)
     _submit(core, 0, tuple(1 + i % 7 for i in range(100)), 1)
     done = False
     for request_id in range(1, 60):
@@ -190,7 +190,7 @@ def test_a_long_prompt_is_not_starved_by_short_ones() -> None:
 
 @pytest.mark.parametrize("prompt", [(), tuple([1] * 128)])
 def test_a_prompt_that_can_never_run_is_refused_at_once(prompt: tuple[int, ...]) -> None:
-    core = _core(ScriptedBackend(context_length=128))
+    core = _core(ScriptedRunner(context_length=128))
     refused = _submit(core, 0, prompt, 1)
     assert refused is not None
     assert refused.finish_reason is FinishReason.ERROR
@@ -198,16 +198,16 @@ def test_a_prompt_that_can_never_run_is_refused_at_once(prompt: tuple[int, ...])
 
 
 def test_an_answer_is_cut_where_the_context_ends() -> None:
-    core = _core(ScriptedBackend(context_length=20))
+    core = _core(ScriptedRunner(context_length=20))
     _submit(core, 0, tuple([5] * 15), 1000)
     answer = tokens_of(drain(core)[0])
     assert answer == lone_run(tuple([5] * 15), 5)
 
 
 def test_a_batch_that_fails_hurts_only_the_request_that_caused_it() -> None:
-    backend = ScriptedBackend()
-    core = _core(backend, budget=64)
-    backend.poison = 49
+    runner = ScriptedRunner()
+    core = _core(runner, budget=64)
+    runner.poison = 49
     for request_id, prompt in enumerate([(1, 2), (3, 49, 3), (4, 5)]):
         _submit(core, request_id, prompt, 1)
     outputs = drain(core)
@@ -216,7 +216,7 @@ def test_a_batch_that_fails_hurts_only_the_request_that_caused_it() -> None:
     assert tokens_of(outputs[2]) == lone_run((4, 5), 1)
 
 
-class _Constrained(ScriptedBackend):
+class _Constrained(ScriptedRunner):
     """One whose grammars are futures that the test completes, and whose sampling may end or fail."""
 
     def __init__(self) -> None:
@@ -242,86 +242,86 @@ def _submit_constrained(core: EngineCore, request_id: int) -> None:
 
 
 def test_a_request_waits_for_its_grammar_while_others_go_on() -> None:
-    backend = _Constrained()
-    core = _core(backend)
+    runner = _Constrained()
+    core = _core(runner)
     _submit_constrained(core, 1)
     assert (core.has_work, core.is_preparing) == (False, True)
     _submit(core, 2, (3,), 4)
     assert tokens_of(drain(core)[2]) == lone_run((3,), 4)
-    backend.prepared[1].set_result(None)
+    runner.prepared[1].set_result(None)
     assert core.has_work
     assert tokens_of(drain(core)[1]) == lone_run((1, 2), 5)
     assert not core.is_preparing
 
 
 def test_a_grammar_that_fails_ends_its_request_and_an_aborted_one_never_starts() -> None:
-    backend = _Constrained()
-    core = _core(backend)
+    runner = _Constrained()
+    core = _core(runner)
     _submit_constrained(core, 1)
     _submit_constrained(core, 2)
     core.abort(2)
-    backend.prepared[1].set_exception(ValueError("too large"))
-    backend.prepared[2].set_result(None)
+    runner.prepared[1].set_exception(ValueError("too large"))
+    runner.prepared[2].set_result(None)
     ((only,),) = drain(core).values()
     assert (only.request_id, only.finish_reason, only.token_ids) == (1, FinishReason.ERROR, ())
     assert "too large" in only.error
 
 
 def test_a_sequence_that_cannot_be_sampled_fails_alone_and_leaves_no_cells() -> None:
-    backend = _Constrained()
-    backend.broken.add(1)
-    core = _core(backend)
+    runner = _Constrained()
+    runner.broken.add(1)
+    core = _core(runner)
     _submit(core, 1, (1, 2, 3), 5)
     _submit(core, 2, (3, 1), 5)
     outputs = drain(core)
     assert (outputs[1][-1].finish_reason, outputs[1][-1].error) == (FinishReason.ERROR, "no token fits")
     assert tokens_of(outputs[2]) == lone_run((3, 1), 5)
-    assert not backend.samplers
+    assert not runner.samplers
 
 
 def test_a_final_token_ends_an_answer_whatever_it_was_told() -> None:
-    backend = _Constrained()
-    backend.final.add(1)
-    core = _core(backend)
+    runner = _Constrained()
+    runner.final.add(1)
+    core = _core(runner)
     core.submit(Submit(1, (1, 2), SamplingParams(max_tokens=9, min_tokens=5, ignore_eos=True)))
     (output,) = drain(core)[1]
     assert (len(output.token_ids), output.finish_reason) == (1, FinishReason.STOP)
 
 
 def test_a_scored_prompt_is_computed_anew_in_small_pieces_and_told_once() -> None:
-    backend = ScriptedBackend(cells=600, context_length=300)
-    core = _core(backend, budget=200)
+    runner = ScriptedRunner(cells=600, context_length=300)
+    core = _core(runner, budget=200)
     prompt = tuple(1 + i % 3 for i in range(150))
     _submit(core, 1, prompt, 1)
     drain(core)
-    backend.batches.clear()
+    runner.batches.clear()
     core.submit(Submit(2, prompt, SamplingParams(max_tokens=1, prompt_logprobs=0)))
     outputs = drain(core)[2]
     scores = [token for output in outputs for token in output.prompt_logprobs]
     assert tuple(token.token_id for token in scores) == prompt
     assert [token.logprob for token in scores] == [None] + [-1.0] * 149
-    assert backend.batches == [64, 64, 22]
+    assert runner.batches == [64, 64, 22]
     assert outputs[-1].cached_tokens == 0
 
 
 def test_of_many_sequences_the_one_to_blame_is_found_by_halving() -> None:
-    backend = _Counting(cells=400, slots=40, parallel=32)
-    core = _core(backend, budget=64)
+    runner = _Counting(cells=400, slots=40, parallel=32)
+    core = _core(runner, budget=64)
     for request_id in range(32):
         _submit(core, request_id, (1, 2, 49 if request_id == 11 else request_id), 1)
-    backend.poison = 49
+    runner.poison = 49
     outputs = drain(core)
     assert [i for i in range(32) if outputs[i][-1].finish_reason is FinishReason.ERROR] == [11]
-    assert backend.decodes <= 1 + 2 * 5
+    assert runner.decodes <= 1 + 2 * 5
 
 
 def test_streams_beside_one_that_fails_go_on_as_they_would_alone() -> None:
-    backend = ScriptedBackend(cells=400)
-    core = _core(backend, budget=64)
+    runner = ScriptedRunner(cells=400)
+    core = _core(runner, budget=64)
     _submit(core, 0, (1, 2, 3), 30)
     _submit(core, 1, (3, 2, 1), 30)
     core.step()
-    backend.poison = 49
+    runner.poison = 49
     _submit(core, 2, (5, 49), 30)
     outputs = drain(core)
     assert tokens_of(outputs[0]) == lone_run((1, 2, 3), 30)[1:]
@@ -332,21 +332,21 @@ def test_streams_beside_one_that_fails_go_on_as_they_would_alone() -> None:
 @pytest.mark.parametrize("place", ["sample", "score_prompt", "open_sampler"])
 def test_what_nobody_expected_of_one_sequence_hurts_it_alone(place: str) -> None:
     """An exception in a sampler took the engine down, and every stream with it."""
-    backend = ScriptedBackend(cells=400)
-    install(parse(f"{place}@49=error"), backend)
-    core = _core(backend, budget=64)
+    runner = ScriptedRunner(cells=400)
+    install(parse(f"{place}@49=error"), runner)
+    core = _core(runner, budget=64)
     _submit(core, 0, (1, 2, 3), 30)
     core.submit(Submit(1, (5, 49), SamplingParams(max_tokens=9, prompt_logprobs=1)))
     outputs = drain(core)
     assert tokens_of(outputs[0]) == lone_run((1, 2, 3), 30)
     assert (outputs[1][-1].finish_reason, outputs[1][-1].error) == (FinishReason.ERROR, "RuntimeError: on purpose")
-    assert not backend.samplers
+    assert not runner.samplers
 
 
 def test_a_device_that_is_gone_is_no_fault_of_the_requests() -> None:
-    backend = ScriptedBackend(cells=400)
-    install(parse("decode:2+=-3"), backend)
-    core = _core(backend, budget=64)
+    runner = ScriptedRunner(cells=400)
+    install(parse("decode:2+=-3"), runner)
+    core = _core(runner, budget=64)
     for request_id in range(3):
         _submit(core, request_id, (1, 2, request_id), 9)
     core.step()
@@ -355,15 +355,15 @@ def test_a_device_that_is_gone_is_no_fault_of_the_requests() -> None:
 
 
 def test_single_failures_of_computing_are_forgiven() -> None:
-    backend = ScriptedBackend(cells=400)
-    install(parse("decode:1=-3,decode:3=-3,decode:5=-3,decode:7=-3"), backend)
-    core = _core(backend, budget=64)
+    runner = ScriptedRunner(cells=400)
+    install(parse("decode:1=-3,decode:3=-3,decode:5=-3,decode:7=-3"), runner)
+    core = _core(runner, budget=64)
     for request_id in range(8):
         _submit(core, request_id, (1, 2, request_id), 1)
         drain(core)
 
 
-class _Counting(ScriptedBackend):
+class _Counting(ScriptedRunner):
     decodes = 0
 
     def decode(self, items: tuple[BatchItem, ...]) -> None:

@@ -12,10 +12,10 @@ from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import TokenBudgetPolicy
 from glmserve.engine.worker import main as worker
 from glmserve.engine.worker.core import EngineCore, EngineCorrupted
-from tests.support.scripted_backend import ScriptedBackend
+from tests.support.scripted_runner import ScriptedRunner
 
 
-class Leaky(ScriptedBackend):
+class Leaky(ScriptedRunner):
     """Never frees a sampler."""
 
     def close_sampler(self, request_id: int) -> None:
@@ -25,10 +25,10 @@ class Leaky(ScriptedBackend):
 class Loop:
     """A worker's loop, and its parent's end of the pipe."""
 
-    def __init__(self, backend: ScriptedBackend) -> None:
+    def __init__(self, runner: ScriptedRunner) -> None:
         self.connection, theirs = Pipe()
         self.error: BaseException | None = None
-        self._core = EngineCore(backend, TokenBudgetPolicy(1.0, 64))
+        self._core = EngineCore(runner, TokenBudgetPolicy(1.0, 64))
         self._thread = threading.Thread(target=self._run, args=(theirs,), daemon=True)
         self._thread.start()
 
@@ -58,7 +58,7 @@ def idle_soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_books_are_checked_once_whenever_there_is_nothing_to_do() -> None:
-    loop = Loop(ScriptedBackend())
+    loop = Loop(ScriptedRunner())
     for turn in (1, 2):
         loop.ask(turn)
         while (report := loop.report()).stats is None or report.stats.checks < turn:

@@ -1,4 +1,4 @@
-"""Pinned prefixes on a scripted backend: always in the cache, never in anybody's way, right after a restart."""
+"""Pinned prefixes on a scripted runner: always in the cache, never in anybody's way, right after a restart."""
 
 from collections import defaultdict
 
@@ -12,7 +12,7 @@ from glmserve.engine.messages import Pin, StepOutput, Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore
-from tests.support.scripted_backend import ScriptedBackend, lone_run
+from tests.support.scripted_runner import ScriptedRunner, lone_run
 from tests.support.stepping import drain, tokens_of
 
 PREFIX = tuple(1 + i % 40 for i in range(60))
@@ -34,10 +34,10 @@ class _Memory:
 
 def _core(
     states: _Memory | None = None, cells: int = 400, parallel: int = 4, budget: int = 16, context: int = 100
-) -> tuple[EngineCore, ScriptedBackend]:
-    backend = ScriptedBackend(cells, parallel + 6, parallel, context)
-    backend.adapters = ADAPTERS
-    return EngineCore(backend, TokenBudgetPolicy(1e9, budget), clock=lambda: 0.0, states=states), backend
+) -> tuple[EngineCore, ScriptedRunner]:
+    runner = ScriptedRunner(cells, parallel + 6, parallel, context)
+    runner.adapters = ADAPTERS
+    return EngineCore(runner, TokenBudgetPolicy(1e9, budget), clock=lambda: 0.0, states=states), runner
 
 
 def _submit(core: EngineCore, request_id: int, prompt: tuple[int, ...], max_tokens: int, adapter: str = "") -> None:
@@ -48,10 +48,10 @@ def _submit(core: EngineCore, request_id: int, prompt: tuple[int, ...], max_toke
 def test_a_pinned_prefix_is_found_by_the_first_request_before_and_after_a_restart(adapter: str) -> None:
     states, answers = _Memory(), []
     for restored in (0, 1):
-        core, backend = _core(states)
+        core, runner = _core(states)
         core.pin(Pin(PREFIX, adapter))
         drain(core)
-        computed = backend.computed
+        computed = runner.computed
         _submit(core, 0, (*PREFIX, 7, 7), 5, adapter)
         outputs = drain(core)[0]
         answers.append(tokens_of(outputs))
@@ -64,8 +64,8 @@ def test_a_pinned_prefix_is_found_by_the_first_request_before_and_after_a_restar
 def test_a_state_that_the_backend_does_not_take_is_computed_again() -> None:
     states = _Memory()
     for takes in (True, False, True):
-        core, backend = _core(states)
-        backend.takes_states = takes
+        core, runner = _core(states)
+        runner.takes_states = takes
         core.pin(Pin(PREFIX))
         drain(core)
         _submit(core, 0, (*PREFIX, 7), 3)
@@ -75,16 +75,16 @@ def test_a_state_that_the_backend_does_not_take_is_computed_again() -> None:
 
 def test_a_prefix_that_is_wanted_only_where_it_is_saved_is_restored_and_never_computed() -> None:
     states = _Memory()
-    core, backend = _core(states)
+    core, runner = _core(states)
     assert not core.pin(Pin(PREFIX, if_saved=True))
     assert not core.has_work
     assert core.pin(Pin(PREFIX))  # its first use
     drain(core)
-    again, backend = _core(states)
+    again, runner = _core(states)
     assert again.pin(Pin(PREFIX, if_saved=True))
     assert again.pin(Pin(PREFIX))
     drain(again)
-    assert (again.stats.pins_restored, again.stats.pins_computed, backend.computed) == (1, 0, 0)
+    assert (again.stats.pins_restored, again.stats.pins_computed, runner.computed) == (1, 0, 0)
     assert again.stats.cells_held == 20 + len(PREFIX)
 
 
@@ -118,33 +118,33 @@ def test_a_prefix_that_fills_the_context_is_not_pinned() -> None:
 
 
 def test_a_prefix_is_not_computed_while_somebody_else_is_answered() -> None:
-    core, backend = _core(parallel=1)
+    core, runner = _core(parallel=1)
     core.pin(Pin(PREFIX))
     _submit(core, 0, (4, 5), 10)
     while not any(output.finish_reason for output in core.step().outputs):
-        assert backend.batches[-1] <= 2
+        assert runner.batches[-1] <= 2
     drain(core)
     assert core.stats.pins_computed == 1
 
 
 def test_a_request_that_starts_with_a_prefix_in_the_making_has_it_computed_at_once_and_only_once() -> None:
-    core, backend = _core(budget=8)
+    core, runner = _core(budget=8)
     core.pin(Pin(PREFIX))
     core.step()
     for request_id in range(3):
         _submit(core, request_id, (*PREFIX, 41 + request_id), 2)
     outputs = drain(core)
     assert all(outputs[i][0].cached_tokens == len(PREFIX) for i in range(3))
-    assert backend.computed <= len(PREFIX) + 3 * 2
+    assert runner.computed <= len(PREFIX) + 3 * 2
 
 
 def test_a_step_without_a_request_stays_short() -> None:
     """A request that comes has to wait for the step that is under way."""
-    backend = ScriptedBackend(cells=2000, context_length=1000)
-    core = EngineCore(backend, TokenBudgetPolicy(0.25, 512), clock=lambda: 0.0)
+    runner = ScriptedRunner(cells=2000, context_length=1000)
+    core = EngineCore(runner, TokenBudgetPolicy(0.25, 512), clock=lambda: 0.0)
     core.pin(Pin(tuple(1 + i % 40 for i in range(500))))
     core.step()
-    assert backend.batches == [16]
+    assert runner.batches == [16]
 
 
 def test_the_same_prefix_is_pinned_once() -> None:
@@ -156,12 +156,12 @@ def test_the_same_prefix_is_pinned_once() -> None:
 
 
 def test_a_prefix_that_cannot_be_computed_is_given_up_and_may_be_pinned_again() -> None:
-    core, backend = _core()
-    backend.poison = PREFIX[-1]
+    core, runner = _core()
+    runner.poison = PREFIX[-1]
     core.pin(Pin(PREFIX))
     drain(core)
     assert core.stats.cells_held == 20
-    backend.poison = None
+    runner.poison = None
     core.pin(Pin(PREFIX))
     drain(core)
     assert core.stats.pins_computed == 1
@@ -183,7 +183,7 @@ def test_pins_and_requests_in_any_order_end_with_right_answers_and_every_pin_in_
 ) -> None:
     states = _Memory() if kept else None
     for _ in range(2):  # the second time from what was saved
-        core, backend = _core(states, cells=cells, budget=budget)
+        core, runner = _core(states, cells=cells, budget=budget)
         outputs: dict[int, list[StepOutput]] = defaultdict(list)
         pinned: list[tuple[int, ...]] = []
         for request_id, (is_pin, adapter, tokens, max_tokens, steps) in enumerate(work):
@@ -198,8 +198,8 @@ def test_pins_and_requests_in_any_order_end_with_right_answers_and_every_pin_in_
                 core.check_integrity()
         for request_id, more in drain(core).items():
             outputs[request_id] += more
-        assert not backend.samplers
-        lanes = [[cell[0] for cell in lane] for lane in backend.lanes.values()]
+        assert not runner.samplers
+        lanes = [[cell[0] for cell in lane] for lane in runner.lanes.values()]
         assert all(list(key) in lanes for key in pinned)
         for request_id, (is_pin, adapter, tokens, max_tokens, _steps) in enumerate(work):
             if not is_pin:

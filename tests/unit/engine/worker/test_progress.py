@@ -12,7 +12,7 @@ from glmserve.engine.scheduler.batch import TokenBudgetPolicy
 from glmserve.engine.sequence import Sequence
 from glmserve.engine.worker.core import EngineCore
 from glmserve.engine.worker.progress import ProgressReports
-from tests.support.scripted_backend import ScriptedBackend
+from tests.support.scripted_runner import ScriptedRunner
 
 STEP_S = 1.0
 
@@ -30,7 +30,7 @@ class Clock:
 def reports(every: float | None, *, requests: int = 1, prompt: int = 40) -> dict[int, list[PromptProgress]]:
     """What is told of ``requests`` that arrive at once, where one runs and a step computes 16 tokens."""
     clock = Clock()
-    core = EngineCore(ScriptedBackend(300, 4, 1, context_length=100), TokenBudgetPolicy(1e9, 16), clock=clock)
+    core = EngineCore(ScriptedRunner(300, 4, 1, context_length=100), TokenBudgetPolicy(1e9, 16), clock=clock)
     params = SamplingParams(max_tokens=2, progress_seconds=every)
     for request_id in range(requests):
         ids = (request_id + 1, *(1 + n % 3 for n in range(prompt - 1)))
@@ -47,7 +47,7 @@ def reports(every: float | None, *, requests: int = 1, prompt: int = 40) -> dict
 
 def test_outputs_say_how_long_their_sequence_waited_and_has_run() -> None:
     clock = Clock()
-    core = EngineCore(ScriptedBackend(300, 4, 1, context_length=100), TokenBudgetPolicy(1e9, 16), clock=clock)
+    core = EngineCore(ScriptedRunner(300, 4, 1, context_length=100), TokenBudgetPolicy(1e9, 16), clock=clock)
     for request_id in (1, 2):
         core.submit(Submit(request_id, (1, 2, 3), SamplingParams(max_tokens=2, prompt_logprobs=0)))
     times: dict[int, list[tuple[float, float]]] = {1: [], 2: []}

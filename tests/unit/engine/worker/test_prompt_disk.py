@@ -1,4 +1,4 @@
-"""Prompts on the disk, with a scripted backend: the next process goes on where the last one was."""
+"""Prompts on the disk, with a scripted runner: the next process goes on where the last one was."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore
 from glmserve.engine.worker.prompt_disk import PromptDisk
-from tests.support.scripted_backend import ScriptedBackend, lone_run
+from tests.support.scripted_runner import ScriptedRunner, lone_run
 from tests.support.stepping import drain, tokens_of
 
 PROMPT = tuple(1 + i * i % 40 for i in range(150))
@@ -27,10 +27,10 @@ class Engine:
     """A core that shares its folder with the ones before it."""
 
     def __init__(self, folder: Path, *, cells: int = 800, idle_cells: int = 1024, most_bytes: int = 10**8) -> None:
-        self.backend = ScriptedBackend(cells, 10, 4, context_length=400)
-        self.backend.adapters = ADAPTERS
+        self.runner = ScriptedRunner(cells, 10, 4, context_length=400)
+        self.runner.adapters = ADAPTERS
         self.core = EngineCore(
-            self.backend,
+            self.runner,
             TokenBudgetPolicy(1e9, 64),
             clock=lambda: 0.0,
             prompts=PromptFiles(folder, most_bytes),
@@ -122,13 +122,13 @@ def test_while_something_runs_only_offloaded_prompts_are_saved(tmp_path: Path) -
     engine = Engine(tmp_path, cells=2000)
     engine.ask(PROMPT)
     assert not engine.disk.save(idle=False)
-    parking = Engine(tmp_path, idle_cells=0)
-    parking.ask(PROMPT)
-    parking.core.submit(Submit(500, (5,) * 70, SamplingParams(max_tokens=200)))
-    while parking.core.has_work:
-        parking.core.step()
-        parking.disk.save(idle=False)
-    wait_until(lambda: parking.core.stats.prompts_saved >= 1)
+    offloading = Engine(tmp_path, idle_cells=0)
+    offloading.ask(PROMPT)
+    offloading.core.submit(Submit(500, (5,) * 70, SamplingParams(max_tokens=200)))
+    while offloading.core.has_work:
+        offloading.core.step()
+        offloading.disk.save(idle=False)
+    wait_until(lambda: offloading.core.stats.prompts_saved >= 1)
     assert len(list(tmp_path.glob(f"*{SUFFIX}"))) == 1
 
 

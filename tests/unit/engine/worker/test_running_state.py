@@ -8,16 +8,16 @@ from glmserve.engine.messages import Pin, PrefixScope, Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore
-from tests.support.scripted_backend import ScriptedBackend, lone_run
+from tests.support.scripted_runner import ScriptedRunner, lone_run
 from tests.support.stepping import drain, tokens_of
 
 STATE = CacheTraits(cuts=False, undoes=False)
 PROMPT = tuple(1 + i % 40 for i in range(200))
 
 
-def _core(traits: CacheTraits = STATE, slots: int = 16, idle_cells: int = 1000) -> tuple[EngineCore, ScriptedBackend]:
-    backend = ScriptedBackend(cells=4000, slots=slots, parallel=4, context_length=1000, traits=traits)
-    return EngineCore(backend, TokenBudgetPolicy(1e9, 64), clock=lambda: 0.0, idle_cells=idle_cells), backend
+def _core(traits: CacheTraits = STATE, slots: int = 16, idle_cells: int = 1000) -> tuple[EngineCore, ScriptedRunner]:
+    runner = ScriptedRunner(cells=4000, slots=slots, parallel=4, context_length=1000, traits=traits)
+    return EngineCore(runner, TokenBudgetPolicy(1e9, 64), clock=lambda: 0.0, idle_cells=idle_cells), runner
 
 
 def _ask(core: EngineCore, *prompts: tuple[int, ...], common: int = 0, max_tokens: int = 5) -> list[int]:
@@ -51,9 +51,9 @@ def test_a_chat_whose_answer_is_not_sent_back_as_it_was_starts_from_the_checkpoi
 
 
 def test_equal_prompts_at_once_are_computed_once_up_to_the_checkpoint() -> None:
-    core, backend = _core()
+    core, runner = _core()
     assert _ask(core, *[PROMPT] * 4) == [0, *[len(PROMPT) - AFTER_CHECKPOINT] * 3]
-    assert backend.computed <= len(PROMPT) + 4 * (AFTER_CHECKPOINT + 5)
+    assert runner.computed <= len(PROMPT) + 4 * (AFTER_CHECKPOINT + 5)
 
 
 def test_prompts_of_one_system_message_share_it() -> None:
@@ -77,21 +77,21 @@ def test_a_pinned_prefix_is_a_beginning() -> None:
 
 
 def test_a_state_comes_back_from_host_memory() -> None:
-    core, backend = _core(idle_cells=0)
+    core, runner = _core(idle_cells=0)
     others = [tuple(1 + (i * k) % 40 for i in range(150)) for k in (3, 7, 11)]
     _ask(core, PROMPT)
     _ask(core, *others)
     assert core.stats.tokens_parked
     assert _ask(core, PROMPT) == [len(PROMPT) - AFTER_CHECKPOINT]
     assert _ask(core, others[0]) == [150 - AFTER_CHECKPOINT]
-    assert len(backend.copies) <= STATE.copies
+    assert len(runner.copies) <= STATE.copies
 
 
 def test_no_more_copies_are_kept_than_the_traits_allow() -> None:
-    core, backend = _core(CacheTraits(cuts=False, undoes=False, copies=2), slots=6, idle_cells=0)
+    core, runner = _core(CacheTraits(cuts=False, undoes=False, copies=2), slots=6, idle_cells=0)
     for k in (3, 7, 11, 13):
         _ask(core, tuple(1 + (i * k) % 40 for i in range(150)))
-        assert len(backend.copies) <= 2
+        assert len(runner.copies) <= 2
 
 
 def test_without_a_slot_for_a_checkpoint_there_is_none() -> None:

@@ -1,4 +1,4 @@
-"""A backend without a model: it keeps the cells as llama.cpp would and samples a function of what they hold."""
+"""A runner without a model: it keeps the cells as llama.cpp would and samples a function of what they hold."""
 
 import json
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def lone_run(prompt: tuple[int, ...], max_tokens: int, rule: Rule = next_token) 
     return tokens[len(prompt) :]
 
 
-class ScriptedBackend:
+class ScriptedRunner:
     """Cells are objects, shared by slots as ``seq_cp`` shares them; breaking a rule of llama.cpp is an assertion."""
 
     def __init__(
