@@ -104,7 +104,7 @@ class AdmissionController:
         if waiting >= self._waiting and (
             waiting >= 2 * self._waiting or self._of_caller[caller.id] >= self._share(caller.id)
         ):
-            raise QueueFull(max(waiting, 0), _retry_after(each * waiting / 2))  # half of them are gone by then
+            raise QueueFull(waiting, _retry_after(each * waiting / 2))  # half of them are gone by then
         wait = each * self._ahead(caller.id)
         if wait > caller.timeout_s:
             raise QueueTooSlow(wait, caller.timeout_s, _retry_after(wait - caller.timeout_s))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glmserve.engine.client.admission import LONGEST_RETRY_S, AdmissionController, check_fit
-from glmserve.engine.errors import PromptTooLong, QueueFull, QueueTooSlow
+from glmserve.engine.errors import PromptTooLong, QueueFull, QueueTooSlow, UnknownToken
 from glmserve.engine.interface import Caller
 from glmserve.engine.messages import EngineInfo
 from glmserve.engine.params import SamplingParams
@@ -73,11 +73,12 @@ def test_when_to_come_back_goes_by_how_fast_requests_end() -> None:
     admission, now = crowded(each=3.0)
     with pytest.raises(QueueFull) as refusal:
         admission.enter(9000, A, now)
+    assert refusal.value.waiting == 10
     assert 13 <= refusal.value.retry_after <= 17  # five of the ten that wait
     admission, now = crowded(each=60.0)
     with pytest.raises(QueueFull) as refusal:
         admission.enter(9000, A, now)
-    assert refusal.value.retry_after == LONGEST_RETRY_S
+    assert refusal.value.retry_after == LONGEST_RETRY_S == 60  # clients of OpenAI ignore what is longer
 
 
 def test_where_there_is_a_free_place_nobody_is_told_to_wait() -> None:
@@ -116,11 +117,33 @@ def test_a_quiet_hour_does_not_make_the_next_wait_look_long() -> None:
         admission.leave(1000 + number, now + 3.0 * (number + 1))
     assert len(admission) == 2
     later = now + 3600
+    assert admission.expected_wait(1, later) == pytest.approx(3.0, abs=0.5)
     admission.enter(9000, Caller("b", 10.0), later)
     fill(admission, A, first=9100, now=later)
     with pytest.raises(QueueFull) as refusal:
         admission.enter(9999, A, later)
     assert 13 <= refusal.value.retry_after <= 17
+
+
+def test_a_quiet_hour_before_the_crowd_does_not_make_the_wait_look_short() -> None:
+    admission = AdmissionController(1, 3)
+    fill(admission, A, now=3600.0)
+    for number in range(3):
+        admission.leave(number, 3600.0 + 3.0 * (number + 1))
+    assert admission.expected_wait(4, 3600.0 + 9.0) == pytest.approx(4 * 2.0)  # six seconds for the three ends
+
+
+def test_two_ends_tell_a_wait_and_nobody_is_refused_for_it_before_the_fourth() -> None:
+    admission, impatient = AdmissionController(1, 20), Caller("b", timeout_s=0.5)
+    fill(admission, A, 20)
+    waits = []
+    for number in range(4):
+        admission.check(impatient, 3.0 * number)
+        admission.leave(number, 3.0 * (number + 1))
+        waits.append(admission.expected_wait(1, 3.0 * (number + 1)))
+    assert waits == [0.0, 1.5, 2.0, 2.25]
+    with pytest.raises(QueueTooSlow):
+        admission.check(impatient, 12.0)
 
 
 def test_times_when_nobody_waited_say_nothing() -> None:
@@ -185,9 +208,31 @@ def test_a_caller_waits_behind_as_many_of_each_other_caller_as_it_has_itself() -
         admission.enter(9001, Caller("b", timeout_s=turns * 3.5), now)
 
 
+def test_who_may_wait_for_just_as_long_as_it_takes_is_let_in() -> None:
+    admission, now = crowded(running=1, waiting=10, each=3.0)
+    wait = admission.expected_wait(2, now)  # for one of A's, and a place
+    admission.check(Caller("b", timeout_s=wait), now)
+    with pytest.raises(QueueTooSlow):
+        admission.check(Caller("b", timeout_s=math.nextafter(wait, 0.0)), now)
+
+
 def test_a_prompt_shares_the_context_with_the_prefix_of_its_adapter() -> None:
     info = EngineInfo(100, 100, 1, 50, "scripted", 0.0, prefix_tokens={"tuned": 10})
     check_fit(info, (1,) * 89, SamplingParams(max_tokens=1), "tuned")
     with pytest.raises(PromptTooLong):
         check_fit(info, (1,) * 90, SamplingParams(max_tokens=1), "tuned")
     check_fit(info, (1,) * 99, SamplingParams(max_tokens=1), "")
+
+
+def test_a_prompt_has_a_token_at_least() -> None:
+    info = EngineInfo(100, 100, 1, 50, "scripted", 0.0)
+    check_fit(info, (1,), SamplingParams(max_tokens=1), "")
+    with pytest.raises(PromptTooLong):
+        check_fit(info, (), SamplingParams(max_tokens=1), "")
+
+
+def test_a_bias_is_for_a_token_of_the_vocabulary() -> None:
+    info = EngineInfo(100, 100, 1, 50, "scripted", 0.0)
+    check_fit(info, (1,), SamplingParams(max_tokens=1, logit_bias=((49, 1.0),)), "")
+    with pytest.raises(UnknownToken, match="50 is not a token id"):
+        check_fit(info, (1,), SamplingParams(max_tokens=1, logit_bias=((50, 1.0),)), "")
