@@ -67,7 +67,7 @@ class Speed:
 
 
 def measured(model: str, name: str, chinese: str, page: str) -> Speed:
-    """Return what ``page`` says of a model.
+    """Return the figures of a model in ``page``.
 
     The rate of answers is what the workload `own` leaves: its time without that of the prompts.
     """

@@ -1,4 +1,4 @@
-"""Measures what a fault of the engine costs: ``python -m bench.faults [MODEL] [--only REGEX]``.
+"""Measures the cost of a fault of the engine: ``python -m bench.faults [MODEL] [--only REGEX]``.
 
 While four streams run, or none, something goes wrong in the engine process: by a signal, or on purpose (see
 ``tests/support/faults.py``). Printed is, as a table: how long until each of the streams had its last event, and

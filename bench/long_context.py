@@ -58,7 +58,7 @@ class Measured:
 
 
 def main() -> None:
-    """Measure what is left, print the tables, and write them into the page."""
+    """Measure the rest, print the tables, and write them into the page."""
     options = _options()
     programs = build(options.work, None, remembered_cmake_args()).programs
     file = options.work / "long-context.jsonl"
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def run_all(options: argparse.Namespace, programs: Path, file: Path) -> int:
-    """Measure what ``file`` does not have; return how many measurements ``--limit`` left."""
+    """Measure everything that ``file`` lacks; return how many measurements ``--limit`` left."""
     known = {(unit.model, unit.server, unit.depth, unit.round) for unit in load(file)}
     name = options.model.name
     tasks = [
@@ -140,7 +140,7 @@ def _ids(seed: int, count: int) -> list[int]:
 
 
 def _seconds(http: httpx.Client, ids: Sequence[int], tokens: int) -> float:
-    """Return the seconds until an answer of so many tokens is there."""
+    """Return the seconds until an answer of N tokens is complete."""
     body = {"prompt": ids, "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
     started = time.monotonic()
     reply = http.post("/v1/completions", json=body)
@@ -150,7 +150,7 @@ def _seconds(http: httpx.Client, ids: Sequence[int], tokens: int) -> float:
 
 
 def load(file: Path) -> list[Measured]:
-    """Return what was measured; nothing where there is no file."""
+    """Return the measurements; none where there is no file."""
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     return [Measured(**json.loads(line)) for line in lines]
 
@@ -176,7 +176,7 @@ def medians(units: Iterable[Measured], server: str, what: str) -> dict[int, floa
 
 
 def report(units: Sequence[Measured], targets: Sequence[int], tokens_per_character: float) -> str:
-    """Return both tables: rates against llama-bench, and what documents cost."""
+    """Return both tables: rates against llama-bench, and the cost of documents."""
     head = ("tokens", "prompt, tokens/s", "of llama-bench", "generated, tokens/s", "of llama-bench", "cells in use")
     measured = sorted({unit.depth for unit in units if unit.server == OURS})
     rows = [_measured_row(units, depth) for depth in measured]

@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def family(root: int) -> Iterator[int]:
-    """Yield ``root`` and every process that it or one of those started, as far as they still run."""
+    """Yield ``root`` and all its descendants that still run."""
     yield root
     for task in (_PROC / str(root) / "task").iterdir():
         for child in (task / "children").read_text(encoding="ascii").split():

@@ -1,4 +1,4 @@
-"""Measures what happens when more is asked for than can be computed: ``python -m bench.overload [MODEL]``.
+"""Measures a server that receives more requests than it can compute: ``python -m bench.overload [MODEL]``.
 
 Three parts, each on a fresh server on this machine, bounded in requests and in time:
 

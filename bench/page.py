@@ -88,7 +88,7 @@ $$\\sum_{i=1}^{n} i = \\frac{n(n+1)}{2}$$
 
 
 def main() -> None:
-    """Measure, and print what was found."""
+    """Measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=10_000, help="of the long answer")
     parser.add_argument("--rate", type=float, default=250, help="tokens a second of the long answer")
@@ -196,7 +196,7 @@ class _Watch:
         return (self._page.evaluate("window.frames.length"), _busy(), *(metrics[name] for name in PARTS))
 
     def costs(self) -> str:
-        """Return the milliseconds of a frame; those of its parts are by the clock, so that other work counts, too."""
+        """Return the milliseconds of a frame; its parts are measured by the clock, so other work counts, too."""
         frames, *seconds = (now - before for now, before in zip(self._now(), self._before, strict=True))
         busy, script, style, layout = (1000 * one / frames for one in seconds)
         parts = f"script {script:.1f}, style {style:.1f}, layout {layout:.1f}"

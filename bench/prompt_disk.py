@@ -1,4 +1,4 @@
-"""Measures what is lost of a conversation at a restart: ``python -m bench.prompt_disk [MODEL]``.
+"""Measures the loss of a conversation at a restart: ``python -m bench.prompt_disk [MODEL]``.
 
 A conversation of some 2,000 tokens goes on three times on a warm server. The server is killed with SIGKILL and started
 again, answers one short request, and the conversation goes on. Its time to the first token is compared with the warm

@@ -1,4 +1,4 @@
-"""Measures what each type of quantisation costs: mean KL divergence and top-token agreement against f16.
+"""Measures the cost of each type of quantisation: mean KL divergence and top-token agreement against f16.
 
     python -m bench.quantisation_quality [CHECKPOINT_FOLDER] [--texts 40]
 

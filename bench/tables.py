@@ -20,7 +20,7 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def write_between(page: Path, mark: str, text: str) -> None:
-    """Replace what is between ``<!-- mark -->`` and ``<!-- /mark -->`` in a page. Raises ValueError without them."""
+    """Replace the text between ``<!-- mark -->`` and ``<!-- /mark -->`` in a page. Raises ValueError without them."""
     begin, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
     before, found, rest = page.read_text(encoding="utf-8").partition(begin)
     _, closed, after = rest.partition(end)

@@ -1,4 +1,4 @@
-"""Measures what the grammars and the pinned beginnings of tasks are worth: ``python -m bench.tasks [MODEL]``.
+"""Measures the gain of the grammars and the pinned beginnings of tasks: ``python -m bench.tasks [MODEL]``.
 
 The held-out sentences and reviews of the embedded model (``models/tiny/heldout``, 100 of each) are given to the two
 tasks that it was trained for, with the grammar and without it, greedily and, with three seeds, at ChatGLM2's own
@@ -113,7 +113,7 @@ def report(server: Server, task: Task, rows: Sequence[Row], temperature: float, 
 
 
 def report_times(server: Server, task: Task, rows: Sequence[Row]) -> None:
-    """Print how long the first token takes with what the prompt begins with in the cache, and without."""
+    """Print the time to the first token with the prompt's beginning in the cache, and without."""
     server.first_token_seconds(task, rows[0].text)
     pinned = [server.first_token_seconds(task, row.text) for row in rows[:_TIMINGS]]
     computed = [server.first_token_seconds(task, row.text, f"{at}. ") for at, row in enumerate(rows[:_TIMINGS])]

@@ -27,7 +27,7 @@ _SERVERS = (*(kind.name for kind in KINDS if kind is not BASELINE), run.FLOOR)
 
 
 def main() -> None:
-    """Do what the command line asks for."""
+    """Run the command line."""
     options = _options()
     names = ["quick"] if options.quick else options.suite
     rounds = 1 if options.quick else options.rounds
@@ -68,7 +68,7 @@ def _options() -> argparse.Namespace:
         "--cmake-args",
         type=lambda text: tuple(text.split()),
         default=remembered_cmake_args(),
-        help="what llama.cpp is built with beyond the usual; as the installed wheel unless said",
+        help="the build flags of llama.cpp beyond the usual; as the installed wheel unless said",
     )
     return parser.parse_args()
 

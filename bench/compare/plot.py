@@ -22,7 +22,7 @@ class Bar:
 
 
 def draw(bars: Sequence[Bar]) -> str:
-    """Return the plot; bars right of 1 are better than what they are compared with."""
+    """Return the plot; bars right of 1 are better than the other server."""
     width, height = _LABELS + _SCALE + 2 * _MARGIN, _LINE * (len(bars) + 3)
     inner = "\n".join(_elements(bars))
     return (

@@ -72,7 +72,7 @@ def figures(units: Sequence[Unit], suite: str, server: str, workload: str, metri
 
 
 def ratios(ours: Mapping[int, float], theirs: Mapping[int, float], *, smaller_is_better: bool) -> Spread | None:
-    """Return how many times better ours are, round by round: what disturbs a machine disturbs neighbours alike."""
+    """Return how many times better ours are, round by round: other load on a machine affects neighbours alike."""
     both = sorted(ours.keys() & theirs.keys())
     pairs = ((theirs[r], ours[r]) if smaller_is_better else (ours[r], theirs[r]) for r in both)
     return spread(over / under for over, under in pairs if under)

@@ -34,7 +34,7 @@ class Task:
 
     @property
     def key(self) -> tuple[str, str, str, int]:
-        """Its identity among all tasks."""
+        """Its key among all tasks."""
         return self.suite.name, self.workload, self.server, self.round
 
 

@@ -118,7 +118,7 @@ class Running:
         return [measure(pid) for pid in family(self._pid)]
 
     def processor_seconds(self) -> dict[str, float]:
-        """Return the processor time that each of its processes has taken, by what the process is."""
+        """Return the processor time that each of its processes has taken, by the kind of process."""
         return {_role(self.kind, index, pid): _seconds(pid) for index, pid in enumerate(family(self._pid))}
 
 

@@ -1,4 +1,4 @@
-"""How fast one stream is while another program uses the cores, with all threads and with those that have a core.
+"""How fast one stream is while another program uses the cores, with all threads and with one thread per free core.
 
 python -m bench.engine.crowded_cores MODEL.gguf
 
@@ -54,7 +54,7 @@ def crowd(share: float) -> Iterator[None]:
 
 
 def rate(model: Path, threads: int) -> float:
-    """Return the tokens a second of one stream after its first token; ``threads`` of 0 are those that have a core."""
+    """Return the tokens a second of one stream after its first token; ``threads`` of 0: one per free core."""
     config = EngineConfig(model, context_length=1024, parallel=1, device=Device.CPU, threads=threads)
     runner = LlamaModelRunner(config, check_gguf(model))
     core = EngineCore(runner, TokenBudgetPolicy(0.25, 512))

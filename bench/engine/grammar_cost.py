@@ -1,4 +1,4 @@
-"""Measures what constrained decoding costs on a vocabulary: the tokenizer, compiling, the mask of each token.
+"""Measures the cost of constrained decoding on a vocabulary: the tokenizer, compiling, the mask of each token.
 
     python -m bench.engine.grammar_cost MODEL.gguf [--answers 20]
 

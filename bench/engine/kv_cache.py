@@ -1,9 +1,9 @@
-"""Measures what the type of the KV cache costs, and what idle cells in it do.
+"""Measures the cost of each type of the KV cache, and of idle cells in it.
 
     python -m bench.engine.kv_cache MODEL.gguf [--cells 256 1024 4096 16384] [--types f16 q8_0] [--flash off]
     python -m bench.engine.kv_cache --answers
 
-The first prints, for each type, the rates of reading prompts and of generating in a cache where other sequences hold
+The first prints, for each type, the rates of prefill and of generating in a cache where other sequences hold
 so many cells. It counts the processor's time on one thread, so that other work on the machine disturbs it little.
 The second compares the next-token distributions of the embedded model, at each token of its held-out answers, with
 those of a float32 cache. Both print a Markdown table.
@@ -140,7 +140,7 @@ def measure(cache: Cache, cells: Sequence[int]) -> Iterator[Rates]:
 
 
 def print_answers(texts: int) -> None:
-    """Print how far each type's distributions are from those of a float32 cache."""
+    """Print how far each type's distributions are from the distributions of a float32 cache."""
     with tempfile.TemporaryDirectory() as work:
         gguf = Path(work) / "m.gguf"
         convert_checkpoint(TINY, gguf, QuantType.F16)

@@ -1,4 +1,4 @@
-"""Measures what a pinned prompt is worth: ``python -m bench.engine.pinned_prefix [MODEL]``.
+"""Measures the gain of a pinned prompt: ``python -m bench.engine.pinned_prefix [MODEL]``.
 
 A few-shot prompt of some 800 tokens is pinned, and a request that ends it with a line of its own is timed from being
 sent to its first token: with the prompt in the cache, with another prompt of the same length that is not, right after
@@ -77,7 +77,7 @@ def _ask(url: str, text: str) -> float:
 
 
 def _prompt(url: str, start: str) -> str:
-    """Return few-shot text of as many tokens as it takes; what the server counts decides."""
+    """Return few-shot text of enough tokens, as the server counts them."""
     few, more = _count(url, start + _lines(5)), _count(url, start + _lines(10))
     return start + _lines(round(5 + 5 * (_TOKENS - few) / (more - few)))
 

@@ -1,4 +1,4 @@
-"""Measures how the scheduler's own step grows with what runs and with what is cached.
+"""Measures how the scheduler's own step grows with running sequences and cached prefixes.
 
     python -m bench.engine.scale [--tokens 50] [--prefixes 0 1000 10000]
     python -m bench.engine.scale --model MODEL.gguf [--streams 1 8 64 256]
@@ -83,7 +83,7 @@ def _prompt(number: int, most: int) -> tuple[int, ...]:
 
 
 def _core(running: int, prefixes: int, tokens: int) -> EngineCore:
-    """Return an engine core with so many prefixes in its cache, and nothing that runs."""
+    """Return an engine core with N prefixes in its cache, and no running sequence."""
     runner = _Runner(running, 2 * (prefixes + 2 * running) * (PROMPT + tokens))
     core = EngineCore(
         runner,
@@ -149,7 +149,7 @@ class Stopwatch:
 
 
 def outside(model: Path, running: int, tokens: int) -> list[tuple[float, float]]:
-    """Return the milliseconds of each decoding step of so many streams, and the share of them outside llama.cpp."""
+    """Return the milliseconds of each decoding step of N streams, and the share of them outside llama.cpp."""
     watch, steps = Stopwatch(), []
     config = EngineConfig(model, context_length=PROMPT + tokens, parallel=running, device=Device.CPU)
     with watch.running():

@@ -1,4 +1,4 @@
-"""Measures what drafts save and cost: the time of the same greedy answers with and without them.
+"""Measures the gain and the cost of drafts: the time of the same greedy answers with and without them.
 
     python -m bench.engine.speculation MODEL.gguf [--repeat 3] [--clients 1]
 
@@ -68,7 +68,7 @@ class Bench:
         }
 
     def run(self, prompts: Sequence[tuple[int, ...]], *, drafting: bool) -> Run:
-        """Answer ``prompts``, as many at once as there are clients. What drafts have taught is kept between runs."""
+        """Answer ``prompts``, as many at once as there are clients. The learned acceptance is kept between runs."""
         speculation = self._speculation if drafting else None
         core = EngineCore(self._runner, TokenBudgetPolicy(0.25, 512), speculation=speculation)
         for index, prompt in enumerate(prompts):
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=1)
     arguments = parser.parse_args()
     bench = Bench(arguments.model, arguments.clients)
-    print("| workload | tokens | drafted | came true | speed-up | answers that differ |\n|---|---|---|---|---|---|")
+    print("| workload | tokens | drafted | accepted | speed-up | answers that differ |\n|---|---|---|---|---|---|")
     for name, prompts in bench.workloads().items():
         print(_compare(bench, name, prompts, arguments.repeat), flush=True)
 

@@ -1,4 +1,4 @@
-"""Measures what the scheduler's own Python costs for a generated token, with and without speculation.
+"""Measures the cost of the scheduler's own Python for a generated token, with and without speculation.
 
     python -m bench.engine.step_calls [--tokens 1000]
 

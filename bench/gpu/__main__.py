@@ -32,7 +32,7 @@ _REASON_CHARACTERS = 2000
 
 
 def main() -> None:
-    """Run what is due, and write the page after each step."""
+    """Run the steps that are due, and write the page after each step."""
     options = _options()
     options.work.mkdir(parents=True, exist_ok=True)
     file = options.work / "outcomes.json"
@@ -113,7 +113,7 @@ def _options() -> argparse.Namespace:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add what the run and each step are told."""
+    """Add the options of the run and of each step."""
     parser.add_argument("--work", type=Path, required=True, help="folder for models and results")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--shape", choices=("tiny", "0.9b", "6b"), help="of the model that is timed, in q4_k_m")

@@ -28,7 +28,7 @@ _PROMPT, _ANSWER = 512, 64
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Tokens a second of one sequence, and what it said."""
+    """Tokens a second of one sequence, and its answer."""
 
     prompt: float
     answer: float
@@ -36,7 +36,7 @@ class Speed:
 
 
 def fit(bench: Bench) -> Iterator[Row]:
-    """Compare what is planned with what the driver says is used."""
+    """Compare the planned memory with the memory that the driver reports as used."""
     facts = check_gguf(bench.model)
     for context, parallel in ((4096, 8), (0, 8)):
         placement = place(_config(bench, context_length=context, parallel=parallel), facts, probe())

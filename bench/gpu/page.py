@@ -7,7 +7,7 @@ from bench.tables import markdown
 
 
 def write_page(outcomes: Mapping[str, Outcome], device: str) -> str:
-    """Return the page: what became of each step, then the findings of each."""
+    """Return the page: the state of each step, then the findings of each."""
     parts = [
         "# A run on a GPU" if device != "cpu" else "# A dry run on the CPU",
         f"Made by `python -m bench.gpu --device {device}`. Each step ran in a process of its own.",

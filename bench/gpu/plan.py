@@ -1,4 +1,4 @@
-"""The steps of a run, their limits, and what became of each. Pure."""
+"""The steps of a run, their limits, and the outcome of each. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ def due(outcomes: Mapping[str, Outcome], again: Sequence[str] = ()) -> list[Step
 
 
 def limit(step: Step, left: float, build_seconds: float = 0.0, stretch: float = 1.0) -> float:
-    """Return the seconds that ``step`` may take of those that are ``left``; 0 where it is not worth beginning."""
+    """Return the seconds that ``step`` may take of the seconds ``left``; 0 where it is not worth beginning."""
     wanted = stretch * (max(step.seconds, build_seconds) if step.builds else step.seconds)
     return 0.0 if left < min(wanted, 5.0) else min(wanted, left)
 

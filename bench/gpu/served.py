@@ -30,7 +30,7 @@ _LINES = "".join(f"第{number}号单子：去{number * 7 % 100}号楼买{number 
 
 
 def states(bench: Bench) -> Iterator[Row]:
-    """Pin a prompt, save a conversation, kill the server, and look at what the next one finds."""
+    """Pin a prompt, save a conversation, kill the server, and check the caches of the next one."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         pinned = folder / "pinned.txt"

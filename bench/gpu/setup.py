@@ -34,7 +34,7 @@ class Bench:
 
     @property
     def exact(self) -> Path:
-        """The embedded model in f16: what differs between two devices is not its quantisation."""
+        """The embedded model in f16, so that two devices do not differ by its quantisation."""
         return self.work / "tiny-f16.gguf"
 
     @property
@@ -86,7 +86,7 @@ def _offloads() -> bool:
 
 
 def machine(bench: Bench) -> Iterator[Row]:
-    """Tell what computes here. Raises RuntimeError where a GPU is wanted and llama.cpp finds none."""
+    """Print the device that computes here. Raises RuntimeError where a GPU is wanted and llama.cpp finds none."""
     from glmserve.engine.llama.placement import probe  # noqa: PLC0415 - the llama.cpp that the step before has put there
 
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Makes a GGUF that says what the embedded model says, at the cost of a larger one: see ``bench.synthetic.widened``.
+"""Makes a GGUF with the answers of the embedded model and the cost of a larger one: see ``bench.synthetic.widened``.
 
     python -m bench.synthetic.make_widened 6b OUT.gguf [--quant q4_0] [--source CHECKPOINT_FOLDER]
 

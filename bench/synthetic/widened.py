@@ -1,4 +1,4 @@
-"""A small ChatGLM inside a network of a larger shape: it says the same, and costs what the larger one costs.
+"""A small ChatGLM inside a network of a larger shape: the same answers, at the cost of the larger one.
 
 The larger network has the small one's numbers in its corner and zeros around them. Every value that the small one
 computes is there at the same place; all others stay zero on the way from layer to layer:
@@ -53,7 +53,7 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
 
 
 def widen(model: ChatGLM, shape: Shape) -> ChatGLM:
-    """Return ``model`` with the larger shape; its tensors are those of ``WidenedTensors``.
+    """Return ``model`` with the larger shape; its tensors come from ``WidenedTensors``.
 
     Raises:
         ValueError: the shape is no larger in some dimension, or of another head size.

@@ -236,7 +236,7 @@ DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
 
 
 def line_in_chinese(line: str) -> str:
-    """Return a line of the English page below its head in Chinese; what is not known stays."""
+    """Return a line of the English page below its head in Chinese; an unknown line stays."""
     cells = line.removeprefix("| ").removesuffix(" |").split(" | ")
     if not line.startswith("| `") or len(cells) != 4:
         return _NOTES.get(line, line)

@@ -88,7 +88,7 @@ def _section(path: str, kind: type[RequestObject]) -> str:
 
 
 def _rows(kind: type[RequestObject]) -> Iterator[str]:
-    """Yield the rows of a model: required fields, other supported ones by name, then those of the policy."""
+    """Yield the rows of a model: required fields, other supported ones by name, then the fields of the policy."""
     schema = kind.model_json_schema(mode="validation")
     required = schema.get("required", [])
     for name in sorted(kind.supported_fields(), key=lambda name: (name not in required, name)):

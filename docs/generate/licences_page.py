@@ -1,4 +1,4 @@
-"""``docs/licences.md``, made from the locked requirements and what their packages say of themselves."""
+"""``docs/licences.md``, made from the locked requirements and the metadata of their packages."""
 
 import re
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ def locked_packages(requirements: Path) -> tuple[str, ...]:
 
 
 def licence_of(package: str) -> str:
-    """Return the licence of an installed package as an SPDX expression, or what it says instead; empty if nothing."""
+    """Return the licence of an installed package as an SPDX expression, or its own text; empty if there is none."""
     if package in _ELSEWHERE:
         return _ELSEWHERE[package]
     try:

@@ -20,7 +20,7 @@ else:
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-CODE = ("server", "convert", "compat")
+CODE = ("server", "convert", "compat", "bench", "docs/generate")
 HELP_ARGUMENTS = {"description", "help", "short_help"}
 _SENTENCE_END = re.compile(r"(?<=[.!?:;])[)\"”*]*\s+(?=\S)")
 _WORD = re.compile(r"[A-Za-z0-9][\w'’%./-]*")
@@ -49,10 +49,13 @@ class Rules:
         return re.compile("|".join(f"(?:{pattern})" for pattern in self.patterns), re.IGNORECASE)
 
     def findings(self, text: str) -> Iterator[str]:
-        """Yield one message for each rule that a sentence of the text breaks."""
+        """Yield one message for each fault of a sentence: words that an earlier rule has named are not named again."""
         for sentence in _SENTENCE_END.split(text):
+            named: set[int] = set()
             for pattern, advice in self.patterns.items() if self._any.search(sentence) else ():
-                if found := re.search(pattern, sentence, re.IGNORECASE):
+                found = re.search(pattern, sentence, re.IGNORECASE)
+                if found and named.isdisjoint(range(*found.span())):
+                    named.update(range(*found.span()))
                     yield f'"{found[0].strip()}": {advice}'
             words = len(_WORD.findall(sentence))
             if self.max_words and words > self.max_words:

@@ -151,7 +151,7 @@ class BatchStore:
         self._db.free_pages()
 
     def drop_file(self, file: int) -> None:
-        """Forget a file that did not come to its end."""
+        """Delete a file whose upload was not completed."""
         self._drop([file])
 
     def pieces(self, file: int, after: int, most_bytes: int) -> tuple[list[bytes], int]:

@@ -28,7 +28,7 @@ class TokenRouter(RequestRouter):
         super().update_replicas(replicas)
 
     def on_replica_actor_died(self, replica_id: ReplicaID) -> None:
-        """Forget the cached prefixes of a replica."""
+        """Drop the cached prefixes of a replica."""
         self._shown.pop(replica_id.unique_id, None)
         self._choice.replicas_are(self._shown)
         super().on_replica_actor_died(replica_id)

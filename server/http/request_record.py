@@ -106,7 +106,7 @@ class RequestRecord:
 
     @property
     def caller(self) -> str:
-        """Identity for fair scheduling: the key, or the address if no keys are set; a batch's lines have another."""
+        """Key of fair scheduling: the API key, or the address without keys; lines of batches have one of their own."""
         return f"batch:{self.key}" if self.background else self.key or self.address
 
     @property

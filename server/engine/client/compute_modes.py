@@ -92,7 +92,7 @@ class ComputeFallback:
         return True
 
     def give_up(self) -> str:
-        """Return why no mode works, with a remedy; forget the failures."""
+        """Return why no mode works, with a remedy; clear the failures."""
         failures, self.failures = self.failures, ()
         remedy = _REMEDIES[all("SIGILL" in failure.how for failure in failures)]
         return f"{remedy}. No compute mode works: {'; '.join(map(str, failures))}"

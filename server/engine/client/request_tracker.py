@@ -120,7 +120,7 @@ class RequestTracker:
         return replace(progress, expected_wait=wait or None)
 
     def drop(self, request_id: int) -> RequestOutputQueue | None:
-        """Forget a request that has ended; return its outcomes where it was not forgotten before."""
+        """Remove a request that has ended; return its outcomes unless it was removed before."""
         self._leave(request_id, served=True)
         return self._open.pop(request_id, None)
 

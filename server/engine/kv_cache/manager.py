@@ -123,7 +123,7 @@ class KvCacheManager:
         return {slot: length for slot in slots if (length := self._index.length(slot))}
 
     def take_ops(self) -> tuple[CacheOp, ...]:
-        """Return the due cache operations, and forget them."""
+        """Return the due cache operations, and clear them."""
         ops, self._ops = tuple(self._ops), []
         return ops
 

@@ -41,7 +41,7 @@ class Offload:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Put the copy ``key`` into the empty ``slot``, and forget it."""
+    """Put the copy ``key`` into the empty ``slot``, and delete the copy."""
 
     slot: int
     key: int

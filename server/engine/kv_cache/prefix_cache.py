@@ -125,7 +125,7 @@ class PrefixCache:
             self._unpin(segment)
 
     def release(self, slot: int) -> None:
-        """Forget ``slot``; cells that no other slot shares are free."""
+        """Remove ``slot``; cells that no other slot shares are free."""
         if slot in self._pinned:
             self.unpin(slot)
         for segment in self._path(self._tails.pop(slot)):
@@ -215,7 +215,7 @@ class PrefixCache:
         return self._root
 
     def _split(self, lower: _Segment, at: int) -> _Segment:
-        """Cut ``lower`` in two; it keeps its identity as the lower half, so tails stay right."""
+        """Cut ``lower`` in two; the object stays the lower half, so tails stay right."""
         parent = lower.parent
         assert parent is not None, "the root is never split"
         upper = _Segment(lower.tokens[:at], parent, set(lower.slots), lower.pins)

@@ -131,7 +131,7 @@ class PromptIndex:
         self._by_last.setdefault(saved.blocks[-1], {})[saved.name] = None
 
     def remove(self, names: Iterable[str]) -> None:
-        """Forget files."""
+        """Remove files from the index."""
         for name in names:
             if (saved := self._saved.pop(name, None)) is not None:
                 for block in saved.blocks:

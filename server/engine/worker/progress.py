@@ -54,7 +54,7 @@ class ProgressReports:
         return bool(self._watched) and min(watch.due for watch in self._watched.values()) <= self._clock()
 
     def due(self, waiting: Iterable[Sequence], prefilling: Iterable[Sequence]) -> list[StepOutput]:
-        """Return the reports that are due, and forget the sequences that need none any more.
+        """Return the reports that are due, and remove the sequences that need none any more.
 
         Args:
             waiting: all waiting sequences, in the order in which they are likely to start.

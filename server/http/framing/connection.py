@@ -192,7 +192,7 @@ class StrictProtocol(HttpToolsProtocol):
             self._send_rejection()
 
     def _withdraw(self) -> bool:
-        """Forget a request whose body is incomplete and will stay so; return False if its reply has begun."""
+        """Drop a request whose body is incomplete and will stay so; return False if its reply has begun."""
         if not self._in_body:
             return True
         self._in_body = False

@@ -26,6 +26,8 @@ def messages(path: Path, text: str) -> list[str]:
         "The request is refused.",
         "It takes some 20 ms.",
         "A client and his key.",
+        "A variant of the model answers.",
+        "The pacer sizes it.",
         " ".join(["word"] * 29) + ".",
     ],
 )
@@ -74,7 +76,19 @@ options(description="so many")
     assert [found.split(":")[0] for found in messages(tmp_path / "module.py", code)] == ["1", "12", "13"]
 
 
-@pytest.mark.parametrize("summary", ["Return what follows.", "The tokens of those below.", "A thing; nobody reads it."])
+@pytest.mark.parametrize(
+    "summary",
+    [
+        "Return what follows.",
+        "The tokens of those below.",
+        "A thing; nobody reads it.",
+        "The rest of those that wait.",
+        "What the engine has computed before.",
+        "Load the backend.",
+        "Return an identity.",
+        "Forget a file.",
+    ],
+)
 def test_a_summary_names_its_noun(tmp_path: Path, summary: str) -> None:
     code = f'"""Reads a file."""\n\n\ndef read():\n    """{summary}\n\n    Details may say what they like.\n    """\n'
     (found,) = messages(tmp_path / "module.py", code)
@@ -94,7 +108,9 @@ def test_a_chinese_page_has_the_words_of_the_glossary(tmp_path: Path) -> None:
 def test_every_page_and_module_is_checked() -> None:
     files = {path.relative_to(Path(__file__).parents[3]).as_posix() for path in default_files()}
     assert {"README.md", "README.zh.md", "docs/api.md", "docs/zh/api.md"} <= files
-    assert {file.partition("/")[0] for file in files if file.endswith(".py")} == set(CODE)
+    modules = [file for file in files if file.endswith(".py")]
+    assert all(any(file.startswith(f"{folder}/") for file in modules) for folder in CODE)
+    assert {"bench/tables.py", "docs/generate/errors_page.py"} <= files
 
 
 def test_each_rule_says_what_to_write() -> None:

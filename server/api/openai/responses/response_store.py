@@ -52,7 +52,7 @@ class ResponseStore:
         return self._stored[key]
 
     def delete(self, owner: str, response_id: str) -> bool:
-        """Forget the response of that id. Return whether ``owner`` had one."""
+        """Delete the response of that id. Return whether ``owner`` had one."""
         forgotten = self._stored.pop((owner, response_id), None)
         if forgotten is None:
             return False

@@ -250,7 +250,7 @@ def _add_stored(router: APIRouter, service: ResponsesService) -> None:
 
     @router.delete(_ONE, **documented(ResponseDeleted, errors=(ResponseNotFound,), tag=Tag.TEXT))
     async def delete_response(response_id: str) -> Response:
-        """Forget a stored response."""
+        """Delete a stored response."""
         if not service.store.delete(_owner(), response_id):
             raise ResponseNotFound(response_id)
         return JSONResponse({"id": response_id, "object": "response", "deleted": True})
