@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bench.compare import page, results, run
 from bench.compare.build import build, remembered_cmake_args
+from bench.compare.floors import FLOOR
 from bench.compare.servers import BASELINE, KINDS
 from bench.compare.suites import SUITES, prepare
 from glmserve.cli.bench.client import BenchError
@@ -23,7 +24,7 @@ from glmserve.cli.bench.client import BenchError
 _LEFT = 75
 """Exit code where ``--limit`` left something to do: EX_TEMPFAIL of sysexits.h."""
 
-_SERVERS = (*(kind.name for kind in KINDS if kind is not BASELINE), run.FLOOR)
+_SERVERS = (*(kind.name for kind in KINDS if kind is not BASELINE), FLOOR)
 
 
 def main() -> None:
@@ -46,7 +47,7 @@ def main() -> None:
     if options.baseline:
         print("\n".join(page.beside_baseline(results.load(built.results))))
     if options.page:
-        page.write(options.page, results.load(built.results), "python -m bench.compare --work FOLDER")
+        page.write(options.page, results.load(built.results), "python -m bench.compare --work FOLDER", options.mark)
     if left := len(run.outstanding(tasks, built)):
         print(f"{left} of {len(tasks)} are left: run the same command again")
         raise SystemExit(_LEFT)
@@ -64,6 +65,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=float("inf"), help="seconds after which nothing is begun")
     parser.add_argument("--quick", action="store_true", help="one round of everything on the embedded model")
     parser.add_argument("--page", type=Path, help="page to write the results into, such as docs/benchmarks.md")
+    parser.add_argument("--mark", default=page.MARK, help="the place in the page")
     parser.add_argument(
         "--cmake-args",
         type=lambda text: tuple(text.split()),

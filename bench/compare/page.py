@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from bench.compare import floors
+from bench.compare.floors import FLOOR
 from bench.compare.plot import Bar, draw
 from bench.compare.results import Metric, Spread, Unit, figures, ratios, spread
-from bench.compare.run import FLOOR
 from bench.compare.servers import BASELINE, EXAMPLE, LLAMA_SERVER, OURS
 from bench.compare.suites import SUITES, Suite
 from bench.tables import write_between
@@ -44,10 +45,13 @@ _ROWS = (
 )
 
 
-def write(page: Path, units: Sequence[Unit], command: str) -> None:
-    """Replace the text between the marks of ``page``, and the plot beside it. Raises ValueError without the marks."""
-    plot = page.with_suffix(".svg")
-    write_between(page, MARK, "\n".join(_measured(units, command, plot.name)))
+def write(page: Path, units: Sequence[Unit], command: str, mark: str = MARK) -> None:
+    """Replace the text between the marks of ``page``, and the plot beside it. Raises ValueError without the marks.
+
+    Tables at another mark than the usual one have a plot of their own.
+    """
+    plot = page.with_name(f"{page.stem}{'' if mark == MARK else '-' + mark}.svg")
+    write_between(page, mark, "\n".join(_measured(units, command, plot.name)))
     plot.write_text(draw(list(_bars(units))), encoding="utf-8")
 
 
@@ -61,6 +65,7 @@ def _measured(units: Sequence[Unit], command: str, plot: str) -> Iterator[str]:
         yield f"Medians of {rounds} round{'s' * (rounds > 1)}; in brackets the least and the most."
         yield from _table(units, suite)
         yield from _floor(units, suite)
+        yield from floors.table(units, suite)
         yield from _processor(units, suite)
         yield from _memory(units, suite)
 

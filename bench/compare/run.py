@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from bench.compare import results
 from bench.compare.build import Built
+from bench.compare.floors import FLOOR, STREAMS, rate_of
 from bench.compare.results import Unit
 from bench.compare.servers import KINDS, MODEL_NAME, Load, running
 from bench.compare.suites import Suite
@@ -16,9 +17,8 @@ from glmserve.cli.bench.client import BenchClient
 from glmserve.cli.bench.command import measure, run_fast
 from glmserve.cli.bench.workloads import WORKLOADS, Client, Workload
 
-FLOOR = "llama-bench"
 FLOOR_WORKLOAD = "single"
-"""What llama-bench is compared with."""
+"""In whose turn llama-bench runs."""
 _FLOOR_DEPTH = 160
 """Tokens in front of what llama-bench measures: about those of ``FLOOR_WORKLOAD``."""
 
@@ -88,7 +88,21 @@ def _floor(built: Built, load: Load) -> dict[str, float]:
         [str(built.programs / "llama-bench"), "-m", str(load.model), *sizes], check=True, capture_output=True
     )
     tests = json.loads(done.stdout)
-    return {"answer" if test["n_gen"] else "prompt": float(test["avg_ts"]) for test in tests}
+    one = {"answer" if test["n_gen"] else "prompt": float(test["avg_ts"]) for test in tests}
+    return one | _answers(built, load)
+
+
+def _answers(built: Built, load: Load) -> dict[str, float]:
+    """Rates of several answers at once."""
+    sizes = ("-npp", str(_FLOOR_DEPTH), "-ntg", "32", "-npl", ",".join(map(str, STREAMS)), "-t", str(load.threads))
+    cells = str(max(STREAMS) * 2 * _FLOOR_DEPTH)
+    done = subprocess.run(
+        [str(built.programs / "llama-batched-bench"), "-m", str(load.model), "-c", cells, "-b", "512", *sizes,
+         "--output-format", "jsonl"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    tests = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return {rate_of(test["pl"]): float(test["speed_tg"]) for test in tests}
 
 
 def outstanding(tasks: Sequence[Task], built: Built) -> list[Task]:

@@ -7,9 +7,10 @@ from xml.etree import ElementTree
 import pytest
 
 from bench.compare import page, results
+from bench.compare.floors import FLOOR, floor_seconds
 from bench.compare.plot import Bar, draw
 from bench.compare.results import Spread, Unit, ratios
-from bench.compare.run import FLOOR, tasks_of
+from bench.compare.run import tasks_of
 from bench.compare.suites import SUITES
 from bench.memory import family, measure
 from glmserve.cli.bench.command import BenchReport
@@ -56,6 +57,21 @@ def test_the_page_keeps_its_words_and_gets_new_figures(tmp_path: Path) -> None:
     ElementTree.fromstring((tmp_path / "benchmarks.svg").read_text(encoding="utf-8"))
 
 
+def test_a_floor_is_the_time_of_the_tokens_that_are_left_to_compute(tmp_path: Path) -> None:
+    """8 requests in 2 s with 8/2 tokens a second are 8 tokens, all of which prompts give; 50 of 100 are not cached."""
+    target = tmp_path / "benchmarks.md"
+    target.write_text(f"<!-- {page.MARK} -->\n<!-- /{page.MARK} -->\n", encoding="utf-8")
+    rates = Unit("0.9b", "single", FLOOR, 1, rates={"prompt": 50.0, "answer": 9.0, "8 answers": 20.0})
+    page.write(target, [_unit("glmserve", 1, 2.0), _unit("llama-server", 1, 3.0), rates], "the command")
+    row = "| a prompt of its own for each client | 1.0 s | 0.50 (0.50–0.50) | 3.00 (3.00–3.00) |"
+    assert row in target.read_text(encoding="utf-8")
+
+
+def test_answers_that_are_generated_together_take_the_time_of_their_batch() -> None:
+    report = BenchReport("turns", 4, 10.0, 6.4, 0.1, 0.2, 0.01, 0.01, 0.02, 1000, 0.75)
+    assert floor_seconds(report, {"prompt": 50.0, "4 answers": 12.0}, 4) == pytest.approx(250 / 50 + (64 - 4) / 12)
+
+
 def test_an_older_installation_is_compared_figure_by_figure() -> None:
     units = [_unit("glmserve", 1, 2.0), _unit("baseline", 1, 3.0), _unit("glmserve", 2, 4.0), _unit("baseline", 2, 2.0)]
     assert list(page.beside_baseline(units))[-1] == (
@@ -69,6 +85,18 @@ def test_a_page_without_a_place_for_figures_is_left_alone(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="has no <!-- measured -->"):
         page.write(target, [], "the command")
     assert target.read_text(encoding="utf-8") == "words"
+
+
+def test_a_second_place_in_the_page_has_a_plot_of_its_own(tmp_path: Path) -> None:
+    target = tmp_path / "benchmarks.md"
+    target.write_text(
+        f"<!-- {page.MARK} -->\nold\n<!-- /{page.MARK} -->\n<!-- new -->\n<!-- /new -->\n", encoding="utf-8"
+    )
+    page.write(target, [_unit("glmserve", 1, 2.0)], "the command", "new")
+    text = target.read_text(encoding="utf-8")
+    assert "old" in text
+    assert "(benchmarks-new.svg)" in text
+    assert (tmp_path / "benchmarks-new.svg").exists()
 
 
 def test_a_plot_is_xml_with_every_title() -> None:
