@@ -13,19 +13,22 @@ a test starts by a command import the module as it is.
 import argparse
 import ast
 import contextlib
+import gc
 import importlib
+import itertools
 import os
 import pickle
 import random
 import resource
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FunctionType
 
 import coverage
 import hypothesis
@@ -40,15 +43,24 @@ _OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
     ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr,
 }  # fmt: skip
 _FUNCTIONS = {"min": "max", "max": "min", "any": "all", "all": "any"}
-_TYPES = {"annotation", "returns"}
+_LEFT_OUT = {"annotation", "returns", "decorator_list"}
 """Fields of nodes that no test should have to notice."""
 
 _IMPORTED = ("numpy", "llama_cpp", "gguf", "llguidance", "httpx", "anyio.pytest_plugin", "pytest_timeout")
 """Imported before the forks, as far as they are installed, since each process would."""
 
-_WITHOUT = ("cacheprovider", "schemathesis", "xdist", "unraisableexception")
-_PYTEST = ("-x", "--tb=no", "--assert=plain", *(part for name in _WITHOUT for part in ("-p", f"no:{name}")))
+_WITHOUT = ("cacheprovider", "schemathesis", "xdist", "unraisableexception", "hypothesispytest")
+_PYTEST = (
+    "-xsqqq",
+    "--tb=no",
+    "--no-header",
+    "--no-summary",
+    "--assert=plain",
+    *(part for name in _WITHOUT for part in ("-p", f"no:{name}")),
+)
 _PROCESSES = 2
+_EXAMPLES = 20
+"""Hypothesis tries as many in each test, where it asks for more."""
 _MOST_BYTES = 8 * 2**30
 """Address space of a process: a mutant may loop for ever and keep what it makes."""
 _PATIENCE, _SECONDS_MORE = 10, 5
@@ -69,7 +81,7 @@ class Mutant:
     index: int
     """Of its change."""
     function: tuple[int, int] | None
-    """Lines of the function that it is in."""
+    """Lines of the body of the function that it is in."""
 
     @property
     def code(self) -> CodeType:
@@ -106,7 +118,7 @@ def changes(tree: ast.AST) -> Iterator[Change]:
         yield tree, *change
     for field, value in ast.iter_fields(tree):
         for node in value if isinstance(value, list) else [value]:
-            if isinstance(node, ast.AST) and field not in _TYPES:
+            if isinstance(node, ast.AST) and field not in _LEFT_OUT:
                 yield from changes(node)
 
 
@@ -146,55 +158,107 @@ def _first_line(node: ast.AST) -> str:
 
 
 def _function_at(module: ast.Module, line: int) -> tuple[int, int] | None:
-    """Return the lines of the outermost function around ``line``."""
+    """Return the lines of the body of the outermost function around ``line``."""
     for node in ast.walk(module):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.lineno <= line <= (node.end_lineno or 0):
-            return node.lineno, node.end_lineno or 0
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first, last = node.body[0].lineno, node.end_lineno or 0
+            if first <= line <= last:
+                return first, last
     return None
 
 
-class _Watch:
-    """A plugin of pytest that notes how long each test takes and which lines it runs."""
-
-    def __init__(self, files: list[Path]) -> None:
-        self._coverage = coverage.Coverage(
-            data_file=None, config_file=False, include=[str(file.resolve()) for file in files]
-        )
-        self._seconds: dict[str, float] = {}
-
-    def pytest_configure(self) -> None:
-        _same_examples()
-        self._coverage.start()
-
-    def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self._coverage.switch_context(nodeid)
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self._seconds[report.nodeid] = self._seconds.get(report.nodeid, 0.0) + report.duration
-
-    def baseline(self) -> Baseline:
-        self._coverage.stop()
-        data = self._coverage.get_data()
-        lines = {Path(file): data.contexts_by_lineno(file) for file in data.measured_files()}
-        return Baseline(self._seconds, lines)
-
-
 class _Chosen:
-    """A plugin of pytest that runs the chosen tests, in their order, each with a time limit."""
+    """A plugin of pytest that runs the tests of a mutant in their order, each with a time limit."""
 
     def __init__(self, tests: list[str], seconds: Mapping[str, float]) -> None:
-        self._order = {test: place for place, test in enumerate(tests)}
+        self._tests = tests
         self._seconds = seconds
 
     def pytest_configure(self) -> None:
         _same_examples()
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        chosen = (item for item in items if item.nodeid in self._order)
-        items[:] = sorted(chosen, key=lambda item: self._order[item.nodeid])
-        for item in items:
-            limit = _PATIENCE * self._seconds[item.nodeid] + _SECONDS_MORE
-            item.add_marker(pytest.mark.timeout(limit), append=False)
+        _fewer_examples(items)
+        items[:] = _limited({item.nodeid: item for item in items}, self._tests, self._seconds)
+
+
+class _Collected:
+    """A plugin of pytest that runs the baseline and all mutants of functions in forks, once the tests are collected."""
+
+    def __init__(self, chosen: list[Mutant], files: list[Path], folder: Path) -> None:
+        self._chosen = chosen
+        self._files = {file.resolve() for file in files}
+        self._folder = folder
+
+    def pytest_configure(self) -> None:
+        _same_examples()
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        _fewer_examples(session.items)
+        if os.waitpid(_fork(lambda: self._watch(session)), 0)[1]:
+            return True
+        baseline = pickle.loads((self._folder / "baseline").read_bytes())
+        names = {file.name for file in self._files}
+        functions = [one for one in gc.get_objects() if isinstance(one, FunctionType)]
+        functions = [one for one in functions if Path(one.__code__.co_filename).name in names]
+        items = {item.nodeid: item for item in session.items}
+
+        def start(mutant: Mutant) -> int:
+            tests = baseline.tests_of(mutant)
+            return _fork(
+                lambda: _replaced(mutant, functions) and _run(session, _limited(items, tests, baseline.seconds))
+            )
+
+        survived = survivors([mutant for mutant in self._chosen if mutant.function], start)
+        (self._folder / "survived").write_bytes(pickle.dumps((baseline, survived)))
+        return True
+
+    def _watch(self, session: pytest.Session) -> int:
+        """Run the tests without a change, and note the time of each and the lines that it runs."""
+        watch = coverage.Coverage(data_file=None, config_file=False, include=[str(file) for file in self._files])
+        watch.start()
+        seconds = {}
+        for item in session.items:
+            watch.switch_context(item.nodeid)
+            started = time.monotonic()
+            _run(session, [item])
+            seconds[item.nodeid] = time.monotonic() - started
+        watch.stop()
+        data = watch.get_data()
+        lines = {Path(file): data.contexts_by_lineno(file) for file in data.measured_files()}
+        (self._folder / "baseline").write_bytes(pickle.dumps(Baseline(seconds, lines)))
+        return session.testsfailed
+
+
+def _run(session: pytest.Session, items: list[pytest.Item]) -> int:
+    """Run ``items`` until one fails; return the number of failures."""
+    for item, following in itertools.zip_longest(items, items[1:]):
+        session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        if session.testsfailed:
+            break
+    return session.testsfailed
+
+
+def _limited(items: Mapping[str, pytest.Item], tests: list[str], seconds: Mapping[str, float]) -> list[pytest.Item]:
+    """Return ``tests`` with time limits."""
+    chosen = [items[test] for test in tests]
+    for item in chosen:
+        item.add_marker(pytest.mark.timeout(_PATIENCE * seconds[item.nodeid] + _SECONDS_MORE), append=False)
+    return chosen
+
+
+def _replaced(mutant: Mutant, functions: list[FunctionType]) -> bool:
+    """Give the functions of the module the code of ``mutant``."""
+    todo, codes = [mutant.code], dict[tuple[str, int], CodeType]()
+    while todo:
+        code = todo.pop()
+        codes[code.co_name, code.co_firstlineno] = code
+        todo += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    for function in functions:
+        old = function.__code__
+        if Path(old.co_filename).resolve() == mutant.file.resolve():
+            function.__code__ = codes[old.co_name, old.co_firstlineno]
+    return True
 
 
 def _same_examples() -> None:
@@ -202,6 +266,13 @@ def _same_examples() -> None:
     phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
     hypothesis.settings.register_profile("mutants", derandomize=True, database=None, deadline=None, phases=phases)
     hypothesis.settings.load_profile("mutants")
+
+
+def _fewer_examples(items: list[pytest.Item]) -> None:
+    for test in (getattr(item, "obj", None) for item in items):
+        if (own := getattr(test, "_hypothesis_internal_use_settings", None)) is not None:
+            fewer = hypothesis.settings(own, max_examples=min(own.max_examples, _EXAMPLES))
+            setattr(test, "_hypothesis_internal_use_settings", fewer)  # noqa: B010
 
 
 def _serve(file: Path, code: CodeType) -> None:
@@ -215,7 +286,7 @@ def _serve(file: Path, code: CodeType) -> None:
 
 
 def _fork(work: Callable[[], int]) -> int:
-    """Start a silent process that does ``work`` and exits with its result; return its id."""
+    """Start a silent process that does ``work`` and exits with 1 if its result is not 0; return its id."""
     if pid := os.fork():
         return pid
     try:
@@ -223,47 +294,29 @@ def _fork(work: Callable[[], int]) -> int:
         nothing = os.open(os.devnull, os.O_RDWR)
         for stream in range(3):
             os.dup2(nothing, stream)
-        os._exit(work())
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            os.environ["PYTEST_DEBUG_TEMPROOT"] = folder
+            failed = work()
+        os._exit(failed != 0)
     finally:
         os._exit(1)
 
 
-def _watch(files: list[Path], tests: list[str], folder: Path) -> Baseline:
-    """Run the tests without a change. Exits where one fails."""
-
-    def work() -> int:
-        watch = _Watch(files)
-        code = pytest.main([*_PYTEST, f"--basetemp={folder / 'base'}", *tests], plugins=[watch])
-        (folder / "baseline").write_bytes(pickle.dumps(watch.baseline()))
-        return int(code)
-
-    if os.waitpid(_fork(work), 0)[1]:
-        sys.exit(f"without a change the tests do not pass: pytest {' '.join(tests)}")
-    return pickle.loads((folder / "baseline").read_bytes())  # type: ignore[no-any-return]
+def _import_anew(mutant: Mutant, baseline: Baseline) -> int:
+    """Import the mutant and run its tests."""
+    tests = baseline.tests_of(mutant)
+    _serve(mutant.file, mutant.code)
+    files = dict.fromkeys(test.partition("::")[0] for test in tests)
+    return int(pytest.main([*_PYTEST, *files], plugins=[_Chosen(tests, baseline.seconds)])) if tests else 0
 
 
-def _start(mutant: Mutant, baseline: Baseline, folder: Path) -> int:
-    """Run the tests of ``mutant`` in a process that exits with 0 if it survives; return the process."""
-
-    def work() -> int:
-        tests = baseline.tests_of(mutant)
-        if not tests:
-            return 0
-        _serve(mutant.file, mutant.code)
-        files = dict.fromkeys(test.partition("::")[0] for test in tests)
-        arguments = [*_PYTEST, f"--basetemp={folder / str(os.getpid())}", *files]
-        return int(pytest.main(arguments, plugins=[_Chosen(tests, baseline.seconds)]))
-
-    return _fork(work)
-
-
-def survivors(chosen: list[Mutant], baseline: Baseline, folder: Path) -> list[Mutant]:
-    """Return the mutants that survive; prints them as they come."""
+def survivors(chosen: list[Mutant], start: Callable[[Mutant], int]) -> list[Mutant]:
+    """Return the mutants whose process exits with 0; prints them as they come."""
     left, running, survived = list(reversed(chosen)), dict[int, Mutant](), []
     while left or running:
         if left and len(running) < _PROCESSES:
             mutant = left.pop()
-            running[_start(mutant, baseline, folder)] = mutant
+            running[start(mutant)] = mutant
             continue
         pid, status = os.wait()
         mutant = running.pop(pid)
@@ -289,7 +342,14 @@ def main() -> None:
             importlib.import_module(name)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        survived = survivors(chosen, _watch(files, given.tests, folder), folder)
+        if not (pid := os.fork()):
+            os._exit(pytest.main([*_PYTEST, *given.tests], plugins=[_Collected(chosen, files, folder)]))
+        os.waitpid(pid, 0)
+        if not (folder / "survived").exists():
+            sys.exit(f"without a change the tests do not pass: pytest {' '.join(given.tests)}")
+        baseline, survived = pickle.loads((folder / "survived").read_bytes())
+    outside = [mutant for mutant in chosen if not mutant.function]
+    survived += survivors(outside, lambda mutant: _fork(lambda: _import_anew(mutant, baseline)))
     left, all_of = Counter(m.file for m in survived), Counter(m.file for m in chosen)
     for file in files:
         print(f"{file}: {left[file]} of {all_of[file]}")
