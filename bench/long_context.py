@@ -18,7 +18,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,7 +34,6 @@ MARK = "long contexts"
 ANSWER = 32
 """Tokens that are generated at each depth."""
 OTHERS = 8
-_OTHER_TOKENS = 512
 _PATIENCE = 7200.0
 _LEFT = 75
 _DOCUMENTS = (8_000, 30_000)
@@ -63,8 +62,7 @@ def main() -> None:
     programs = build(options.work, None, remembered_cmake_args()).programs
     file = options.work / "long-context.jsonl"
     left = run_all(options, programs, file)
-    units = [unit for unit in load(file) if unit.model == options.model.name]
-    text = report(units, options.target or options.depth, options.tokens_per_character)
+    text = "\n\n".join(reports(load(file), options.target or options.depth, options.tokens_per_character))
     print("\n" + text)
     if options.page:
         write_between(options.page, MARK, text)
@@ -89,7 +87,7 @@ def run_all(options: argparse.Namespace, programs: Path, file: Path) -> int:
         if time.monotonic() - started > options.limit:
             return len(tasks) - done
         if server == OURS:
-            prompt, token, cached = ours(options.model, depth, number)
+            prompt, token, cached = ours(options.model, depth, number, options.cached)
         else:
             prompt, token, cached = *floor(programs, options.model, depth, options.threads), 0
         unit = Measured(name, server, depth, number, prompt, token, cached)
@@ -99,26 +97,28 @@ def run_all(options: argparse.Namespace, programs: Path, file: Path) -> int:
     return 0
 
 
-def ours(model: Path, depth: int, number: int) -> tuple[float, float, int]:
+def ours(model: Path, depth: int, number: int, cached: int) -> tuple[float, float, int]:
     """Return the seconds for the prompt and for a token behind it, and the cells in use after the prompt.
+
+    Eight other sequences of ``cached`` tokens are there.
 
     The prompt is asked for once more, from the cache, with one token and with some: the difference is theirs alone.
     """
     size = depth + ANSWER + 64
     arguments = [str(model), "--context", str(size), "--parallel", str(OTHERS), "--no-speculation"]
-    arguments += ["--cache-tokens", str(size + OTHERS * (_OTHER_TOKENS + 64)), "--no-prompt-disk"]
+    arguments += ["--cache-tokens", str(size + OTHERS * (cached + 64)), "--no-prompt-disk"]
     with (
         tempfile.TemporaryDirectory() as folder,
         running(arguments, Path(folder)) as (url, _),
         httpx.Client(base_url=url, timeout=_PATIENCE) as http,
     ):
         for other in range(OTHERS):
-            _seconds(http, _ids(1000 * number + other, _OTHER_TOKENS), 1)
+            _seconds(http, _ids(1000 * number + other, cached), 1)
         prompt = _ids(1000 * number + 999, depth)
         first = _seconds(http, prompt, 1)
-        cached = http.get("/health").json()["models"][0]["stats"]["cells_used"]
+        cells = http.get("/health").json()["models"][0]["stats"]["cells_used"]
         again, answer = (_seconds(http, prompt, tokens) for tokens in (1, 1 + ANSWER))
-    return first, (answer - again) / ANSWER, cached
+    return first, (answer - again) / ANSWER, cells
 
 
 def floor(programs: Path, model: Path, depth: int, threads: int) -> tuple[float, float]:
@@ -173,6 +173,13 @@ def medians(units: Iterable[Measured], server: str, what: str) -> dict[int, floa
         if unit.server == server:
             found.setdefault(unit.depth, []).append(getattr(unit, what))
     return {depth: float(np.median(values)) for depth, values in sorted(found.items())}
+
+
+def reports(units: Sequence[Measured], targets: Sequence[int], tokens_per_character: float) -> Iterator[str]:
+    """Yield the tables of each model that was measured."""
+    for model in dict.fromkeys(unit.model for unit in units):
+        yield f"**{model}**"
+        yield report([unit for unit in units if unit.model == model], targets, tokens_per_character)
 
 
 def report(units: Sequence[Measured], targets: Sequence[int], tokens_per_character: float) -> str:
@@ -230,6 +237,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--depth", type=int, nargs="+", default=[2048, 8192, 32768])
     parser.add_argument("--target", type=int, nargs="*", default=(), help="depths that are told, measured or not")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cached", type=int, default=512, help="tokens of each of the eight cached sequences")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--limit", type=float, default=float("inf"), help="seconds after which nothing is begun")
     parser.add_argument("--tokens-per-character", type=float, default=0.65, help="of Chinese text, in the vocabulary")

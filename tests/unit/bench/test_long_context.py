@@ -1,10 +1,11 @@
 """Long contexts: what is extrapolated from measured depths, and the tables."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bench.long_context import FLOOR, OURS, Measured, fit, report
+from bench.long_context import FLOOR, OURS, Measured, fit, report, reports
 from bench.tables import spread, write_between
 
 
@@ -30,6 +31,14 @@ def test_measured_depths_are_compared_by_round_and_others_are_said_to_be_extrapo
     assert "| 32,768 (extrapolated) | 37.9 | 1.10 | 11.7 | 1.10 | – |" in text
     assert "| 8,000 characters | 4,000 | 48 | 6 |" in text
     assert "| 30,000 characters (extrapolated) | 15,000 | 262 | 10 |" in text
+
+
+def test_each_model_has_its_own_tables() -> None:
+    other = [replace(unit, model="n", prompt=2 * unit.prompt) for unit in _units((1024, 2048), OURS, 1.0)]
+    first, tables, second, slower = reports([*_units((1024, 2048), OURS, 1.0), *other], (2048,), 0.5)
+    assert (first, second) == ("**m**", "**n**")
+    assert "| 2,048 | 90.7 " in tables
+    assert "| 2,048 | 45.4 " in slower
 
 
 def test_a_depth_that_cannot_be_told_has_dashes() -> None:
