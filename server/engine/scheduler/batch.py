@@ -121,12 +121,11 @@ class AdapterRotation:
         self._last = -1
 
     def next_of(self, sequences: Ordered[Sequence]) -> list[Sequence]:
-        """Return the ``sequences`` of the adapter in turn: all, if they have the same salt."""
+        """Return the ``sequences`` of the adapter in turn."""
         salts = {sequence.salt for sequence in sequences}
-        if len(salts) > 1:
-            later = [salt for salt in salts if salt > self._last]
-            self._last = min(later or salts)
-        return [s for s in sequences if len(salts) == 1 or s.salt == self._last]
+        if salts:
+            self._last = min((salt for salt in salts if salt > self._last), default=min(salts))
+        return [sequence for sequence in sequences if sequence.salt == self._last]
 
 
 ROWS = 16

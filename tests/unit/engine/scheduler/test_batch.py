@@ -1,4 +1,4 @@
-"""Adapters: each computes and caches apart from the others, and a prefix is never computed or thrown out."""
+"""The content of a step: whose prompts are in it, and adapters, each computed and cached apart from the others."""
 
 import pytest
 from hypothesis import given, settings
@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from glmserve.engine.kv_cache.prefix_keys import PLAIN, LoadedAdapter, adapter_number
 from glmserve.engine.messages import FinishReason, StepOutput, Submit
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.batch import TokenBudgetPolicy
+from glmserve.engine.scheduler.batch import (
+    SCORED_PER_STEP,
+    AdapterRotation,
+    ChunkedPrefill,
+    TokenBudgetPolicy,
+    item_of,
+)
+from glmserve.engine.sequence import Sequence
 from glmserve.engine.worker.core import EngineCore
 from tests.support.scripted_runner import ScriptedRunner, lone_run
 from tests.support.stepping import drain
@@ -107,3 +114,45 @@ def test_no_token_of_an_adapter_can_be_one_of_another(adapter: LoadedAdapter) ->
 
 def test_the_salt_tells_the_adapter() -> None:
     assert [adapter_number(v.salt) for v in (PLAIN, LORA, PREFIX, BOTH)] == [0, 1, 0, 3]
+
+
+def _sequence(number: int, prompt: int = 10, *, salt: int = 0, scored: bool = False) -> Sequence:
+    ids = tuple(range(salt + 1, salt + prompt + 1))
+    params = SamplingParams(max_tokens=9, prompt_logprobs=0 if scored else None)
+    return Sequence(number, ids, params, 9, salt=salt)
+
+
+def _chunks(turns: ChunkedPrefill, sequences: list[Sequence], room: int) -> list[tuple[int, int]]:
+    return [(item.sequence.request_id, item.num_tokens) for item in turns.chunks(sequences, room)]
+
+
+def test_the_model_gets_the_ids_of_its_own_vocabulary() -> None:
+    salted = item_of(_sequence(1, salt=LORA.salt), 3, drafts=(LORA.salt + 40,))
+    plain = item_of(_sequence(2), 3)
+    assert (salted.ids, plain.ids) == ((1, 2, 3, 40), (1, 2, 3))
+    assert salted.following_prompt_ids == plain.following_prompt_ids == (2, 3, 4)
+
+
+def test_the_shortest_prompt_comes_first_and_in_each_fourth_step_the_oldest() -> None:
+    turns, sequences = ChunkedPrefill(), [_sequence(0, 50), _sequence(1, 40), _sequence(2, 30)]
+    firsts = []
+    for _ in range(8):
+        assert turns.chunks([], 16) == [], "a step without prompts is no turn"
+        firsts.append(_chunks(turns, sequences, 16))
+    assert firsts == [[(0, 16)], [(2, 16)], [(2, 16)], [(2, 16)]] * 2
+    assert _chunks(turns, sequences, 55) == [(0, 50), (2, 5)]
+
+
+def test_one_prompt_is_scored_at_a_time_and_a_bounded_part_of_it() -> None:
+    sequences = [_sequence(number, 200, scored=True) for number in range(3)]
+    assert _chunks(ChunkedPrefill(), [*sequences, _sequence(3, 20)], 500) == [(0, SCORED_PER_STEP), (3, 20)]
+
+
+def test_adapters_take_turns_each_after_the_one_that_ran_longest_ago() -> None:
+    rotation = AdapterRotation()
+    plain, first, second = (_sequence(number, salt=number * LORA.salt) for number in range(3))
+    assert rotation.next_of([]) == []
+    ran = [rotation.next_of([second, plain, first]) for _ in range(4)]
+    assert ran == [[plain], [first], [second], [plain]]
+    assert rotation.next_of([first]) == [first]
+    assert rotation.next_of([second, first, second]) == [second, second]
