@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from operator import eq, ne
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -32,7 +33,6 @@ from glmserve.chat.tasks.task import Task
 from glmserve.chat.tools.types import ToolError
 from glmserve.compat import legacy
 from glmserve.engine.errors import EngineError
-from glmserve.engine.interface import Caller
 from glmserve.http.api_keys import ApiKeyStore
 from glmserve.http.error_replies import ErrorRenderer, ServerErrorMiddleware
 from glmserve.http.errors import AddressNotFound, ApiError
@@ -44,7 +44,7 @@ from glmserve.http.middleware.request_limits import BodyLimit, Shedding, TimeLim
 from glmserve.http.middleware.request_log import AccessLog, IgnoredFields, Spans, SpanWriter
 from glmserve.http.openapi import Tag, openapi_of
 from glmserve.http.origins import LOCAL, Origins
-from glmserve.http.request_record import Limits, RequestIds, RequestRecord, current_request
+from glmserve.http.request_record import Limits, RequestIds, RequestRecord
 from glmserve.model_pool.registry import ModelRegistry
 from glmserve.observability.collectors import BatchMetrics, EngineMetrics, MetricsMiddleware, RequestMetrics
 from glmserve.page import router as page
@@ -124,7 +124,7 @@ def create_app(
     _handle_errors(app, renderer, addresses)
     generating = _generating(routers)
     _limit_bodies(app, options)
-    app.add_middleware(Shedding, paths=generating, check_room=partial(_check_room, registry), renderer=renderer)
+    app.add_middleware(Shedding, paths=generating, check_room=registry.check_room, renderer=renderer)
     app.add_middleware(IgnoredFields, strict=options.strict_fields)
     _protect(app, options, renderer)
     app.add_middleware(MetricsMiddleware, request_metrics=request_metrics, generating=generating)
@@ -149,10 +149,10 @@ def _identify(app: FastAPI, options: ApiOptions) -> None:
 
 
 def _limit_bodies(app: FastAPI, options: ApiOptions) -> None:
-    app.add_middleware(BodyLimit, limit=options.max_body_bytes, applies=lambda path: path != files.PATH)
+    app.add_middleware(BodyLimit, limit=options.max_body_bytes, applies=partial(ne, files.PATH))
     if options.batches is not None:
         most = options.batches.most_file_bytes + options.max_body_bytes
-        app.add_middleware(BodyLimit, limit=most, applies=lambda path: path == files.PATH)
+        app.add_middleware(BodyLimit, limit=most, applies=partial(eq, files.PATH))
 
 
 def _routers(
@@ -242,11 +242,6 @@ def _needs_no_key(options: ApiOptions, scope: Scope) -> bool:
     if options.public_metrics and scope["path"] == "/metrics":
         return True
     return options.page and page.is_page(scope)
-
-
-def _check_room(registry: ModelRegistry) -> None:
-    record = current_request()
-    registry.check_room(Caller(record.caller, record.seconds_left()))
 
 
 def _generating(routers: Iterable[APIRouter]) -> frozenset[str]:

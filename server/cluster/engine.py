@@ -13,16 +13,11 @@ from dataclasses import fields, replace
 from typing import Protocol
 
 from glmserve.cluster.messages import Answer, Begun, Ended, Outputs, ReplicaCall, ReplicaLost, Report
-from glmserve.engine.client.admission import check_fit
-from glmserve.engine.client.grammar_validator import GrammarValidator
-from glmserve.engine.client.output_stream import OutputStream, vectors_of
-from glmserve.engine.client.request_tracker import RequestTracker
-from glmserve.engine.client.supervision import StatusBoard
+from glmserve.engine.client.frontend import EngineFrontend, Send
 from glmserve.engine.config import EngineConfig
-from glmserve.engine.errors import EngineDied, EngineUnavailable, GrammarRejected
-from glmserve.engine.interface import ANYBODY, Caller, EngineState, EngineStatus
-from glmserve.engine.messages import Embed, EngineInfo, EngineStats, Pin, StepOutput, Submit, ToWorker
-from glmserve.engine.params import Grammar, SamplingParams
+from glmserve.engine.errors import EngineDied, EngineUnavailable
+from glmserve.engine.interface import EngineState, EngineStatus
+from glmserve.engine.messages import Embed, EngineStats, Pin, Submit, ToWorker
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +42,7 @@ class Replicas(Protocol):
         """Have each replica keep these beginnings of prompts in its cache."""
 
 
-class ClusterEngine:
+class ClusterEngine(EngineFrontend):
     """Implements ``glmserve.engine.interface.Engine`` over replicas."""
 
     def __init__(
@@ -61,32 +56,15 @@ class ClusterEngine:
             sharers: how many API replicas send requests to them: each admits its share.
             look_seconds: between two looks at them.
         """
+        super().__init__(config)
         self._replicas = replicas
-        self._config = config
         self._sharers = sharers
         self._look_seconds = look_seconds
-        self._life = StatusBoard()
         self._reports: dict[str, Report] = {}
-        self._info: EngineInfo | None = None
-        self._requests = RequestTracker(config.parallel, config.max_waiting, self._forget, resume=config.resume)
         self._running: dict[int, asyncio.Task[None]] = {}
         self._rejected_by: dict[int, set[str]] = {}
         self._lost: set[str] = set()
-        self._pins: dict[Pin, None] = {}
-        self._checker: GrammarValidator | None = None
         self._watching: asyncio.Task[None] | None = None
-
-    @property
-    def status(self) -> EngineStatus:
-        """READY where any replica is."""
-        return self._life.status
-
-    @property
-    def info(self) -> EngineInfo:
-        """Capabilities of all replicas together. Raises EngineUnavailable before the first one has loaded."""
-        if self._info is None:
-            raise EngineUnavailable(self._life.unavailable())
-        return self._info
 
     @property
     def stats(self) -> EngineStats:
@@ -110,68 +88,19 @@ class ClusterEngine:
             await self._life.set(EngineState.LOADING, "its replicas are starting")
             self._watching = asyncio.create_task(self._watch())
 
-    async def wait_ready(self, timeout: float) -> None:
-        """Wait until READY, at most ``timeout`` seconds. Raises EngineUnavailable or ModelLoadError."""
-        await self._life.wait_ready(timeout)
+    def _sender(self) -> Send:
+        return self._send
 
-    async def submit(
-        self, prompt_ids: tuple[int, ...], params: SamplingParams, adapter: str = "", caller: Caller = ANYBODY
-    ) -> AsyncGenerator[StepOutput, None]:
-        """Queue a sequence; see ``Engine.submit``."""
-        with self._requests.let_in(caller) as request_id:
-            if params.grammar is not None:
-                await self.check_grammar(params.grammar, caller)
-            await self._wait_for_replica()
-            check_fit(self.info, prompt_ids, params, adapter)
-            request = Submit(
-                request_id, prompt_ids, params, adapter, caller.id, caller.scope, background=caller.background
-            )
-            outcomes = self._requests.enter(request, self._send)
-        return OutputStream(outcomes)
-
-    async def embed(self, inputs: tuple[tuple[int, ...], ...], caller: Caller = ANYBODY) -> tuple[bytes, ...]:
-        """Return a vector for each input; see ``Engine.embed``."""
-        with self._requests.let_in(caller) as request_id:
-            await self._wait_for_replica()
-            outcomes = self._requests.enter(Embed(request_id, inputs, caller.id, caller.background), self._send)
-        return await vectors_of(outcomes)
-
-    async def check_grammar(self, grammar: Grammar, caller: Caller) -> None:
-        """Find out, on this machine, whether the grammar can be used; see ``Engine.check_grammar``."""
-        if self._checker is None:
-            self._checker = GrammarValidator(self._config.model_path, self._config.end_tokens)
-        if rejection := await self._checker.rejection(grammar, caller.id):
-            raise GrammarRejected(rejection)
-
-    def check_room(self, caller: Caller) -> None:
-        """Raise QueueFull where a request would be rejected; see ``Engine.check_room``."""
-        self._requests.check_room(caller)
-
-    def pin(self, pin: Pin) -> None:
-        """Keep a beginning of prompts in the cache of every replica; see ``Engine.pin``."""
-        if pin.prompt_ids and pin not in self._pins:
-            self._pins[pin] = None
-            _detached(self._tell_pins((pin,)))
+    def _send_pin(self, pin: Pin) -> None:
+        _detached(self._tell_pins((pin,)))
 
     async def stop(self) -> None:
         """Stop asking; every open stream ends with EngineUnavailable. The replicas are the cluster's to stop."""
         if self._watching is not None:
             self._watching.cancel()
-        checker, self._checker = self._checker, None
-        if checker is not None:
-            checker.close()
-        await self._life.set(EngineState.STOPPED, "the server is shutting down")
-        self._requests.end(
-            EngineUnavailable("the server is shutting down and did not finish this request; send it again")
-        )
+        await self._end_requests()
         for task in tuple(self._running.values()):
             task.cancel()
-
-    async def _wait_for_replica(self) -> None:
-        if self._life.status.state is EngineState.RESTARTING:
-            await self.wait_ready(self._config.restart_wait)
-        if self._life.status.state is not EngineState.READY:
-            raise EngineUnavailable(self._life.unavailable())
 
     def _send(self, message: ToWorker) -> None:
         assert isinstance(message, Submit | Embed), message
@@ -205,7 +134,7 @@ class ClusterEngine:
     def _deliver(self, request_id: int, answer: Outputs) -> None:
         for output in answer.outputs:
             if not self._requests.put(replace(output, request_id=request_id)):
-                self._forget(request_id, False)
+                self.forget(request_id, False)
 
     def _ended(self, request_id: int, replica: str, answer: Ended) -> None:
         error = EngineUnavailable(answer.reason) if answer.rejected else EngineDied(answer.reason)
@@ -223,7 +152,7 @@ class ClusterEngine:
         died = EngineDied(f"the engine of {name} was lost while this request ran ({reason}); try again")
         self._requests.send_again(request_id, died, self._send, rejected=not replica)
 
-    def _forget(self, request_id: int, finished: bool) -> None:  # noqa: ARG002 - the signature of ``on_end``
+    def forget(self, request_id: int, finished: bool) -> None:  # noqa: ARG002 - the signature of ``on_end``
         """Drop a stream without a reader, and abort its sequence if it still runs."""
         self._requests.drop(request_id)
         self._rejected_by.pop(request_id, None)
@@ -289,10 +218,6 @@ class ClusterEngine:
             died = EngineDied("no engine of this model is left; try again")
             kept = self._requests.ids
             asyncio.get_running_loop().call_later(self._config.restart_wait, self._end_unsent, kept, died)
-
-    def _end_unsent(self, request_ids: Sequence[int], error: EngineDied) -> None:
-        if self._life.status.state is not EngineState.READY:
-            self._requests.end_unanswered(error, request_ids)
 
 
 def _detached(work: Coroutine[None, None, None]) -> "asyncio.Task[None]":

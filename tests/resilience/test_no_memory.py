@@ -10,7 +10,7 @@ from glmserve.engine.config import Device, EngineConfig
 from glmserve.engine.embedding.core import EmbeddingRunner
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.model_runner import ModelRunner
-from glmserve.engine.worker.entry import BackendFactory, load_llama
+from glmserve.engine.worker.entry import RunnerFactory, load_llama
 
 CACHE = 1 << 20
 """Tokens, which take 512 MB."""
@@ -42,9 +42,7 @@ def load_without_room_for_the_cache(config: EngineConfig) -> ModelRunner | Embed
         (load_without_room_for_the_cache, f"no memory for a cache of {CACHE} tokens; lower --context"),
     ],
 )
-async def test_a_model_that_finds_no_memory_is_one_clear_error(
-    tiny_gguf: Path, load: BackendFactory, says: str
-) -> None:
+async def test_a_model_that_finds_no_memory_is_one_clear_error(tiny_gguf: Path, load: RunnerFactory, says: str) -> None:
     engine = EngineClient(EngineConfig(tiny_gguf, device=Device.CPU, cache_cells=CACHE), load=load)
     await engine.start()
     with pytest.raises(ModelLoadError, match=says):

@@ -7,31 +7,25 @@ by two threads of the process's own ``WorkerProcess``, because a full pipe would
 import asyncio
 import logging
 import weakref
-from collections.abc import AsyncGenerator, Iterable
 from contextvars import copy_context
 
 from glmserve.engine.child_process import log_record
-from glmserve.engine.client.admission import check_fit
 from glmserve.engine.client.compute_modes import EngineModes
-from glmserve.engine.client.grammar_validator import GrammarValidator
+from glmserve.engine.client.frontend import EngineFrontend, Send
 from glmserve.engine.client.kernel_choice import KernelTrial
-from glmserve.engine.client.output_stream import OutputStream, RequestOutputQueue, vectors_of
+from glmserve.engine.client.output_stream import RequestOutputQueue
 from glmserve.engine.client.process import WorkerProcess
-from glmserve.engine.client.request_tracker import RequestTracker, Siblings
-from glmserve.engine.client.supervision import FileWatch, Restarts, StatusBoard, Watchdog
+from glmserve.engine.client.request_tracker import Siblings
+from glmserve.engine.client.supervision import FileWatch, Restarts, Watchdog
 from glmserve.engine.config import EngineConfig
 from glmserve.engine.errors import (
     EngineDied,
-    EngineError,
     EngineUnavailable,
-    GrammarRejected,
 )
-from glmserve.engine.interface import ANYBODY, Caller, EngineState, EngineStatus
+from glmserve.engine.interface import EngineState
 from glmserve.engine.messages import (
     Abort,
-    Embed,
     Embedded,
-    EngineInfo,
     EngineStats,
     FromWorker,
     LoadFailed,
@@ -44,8 +38,7 @@ from glmserve.engine.messages import (
     Submit,
     is_answer,
 )
-from glmserve.engine.params import Grammar, SamplingParams
-from glmserve.engine.worker.entry import BackendFactory, load_llama
+from glmserve.engine.worker.entry import RunnerFactory, load_llama
 
 log = logging.getLogger(__name__)
 
@@ -53,11 +46,11 @@ _KILL_SECONDS = 10.0
 """Time after which a killed process counts as ended, even if the system has not reported it."""
 
 
-class EngineClient:
+class EngineClient(EngineFrontend):
     """Implements ``glmserve.engine.interface.Engine`` over a child process. Belongs to one event loop."""
 
     def __init__(
-        self, config: EngineConfig, load: BackendFactory = load_llama, siblings: Siblings | None = None
+        self, config: EngineConfig, load: RunnerFactory = load_llama, siblings: Siblings | None = None
     ) -> None:
         """Nothing is started yet.
 
@@ -66,23 +59,17 @@ class EngineClient:
             load: runs in the child and must be importable there.
             siblings: the other engines of the model, if any.
         """
-        self._config = config
+        super().__init__(config)
         self._load = load
         self._siblings = siblings
-        self._life = StatusBoard()
-        self._info: EngineInfo | None = None
         self._stats = EngineStats()
-        self._requests = RequestTracker(config.parallel, config.max_waiting, self.forget, resume=config.resume)
         self._process: WorkerProcess | None = None
-        self._pins: dict[Pin, None] = {}
-        """In order: each fresh process gets all of them."""
         self._watchdog = Watchdog(config.step_timeout, self._is_working, self._hung)
         self._files = FileWatch(config)
         self._modes = EngineModes(config, KernelTrial(config).choose)
         self._restarts = Restarts(config.max_restarts)
         self._restarting: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._checker: GrammarValidator | None = None
 
     @property
     def restarts_total(self) -> int:
@@ -93,18 +80,6 @@ class EngineClient:
     def resumed_total(self) -> int:
         """How many answers a fresh process went on with."""
         return self._requests.resumed_total
-
-    @property
-    def status(self) -> EngineStatus:
-        """Whether requests are taken now."""
-        return self._life.status
-
-    @property
-    def info(self) -> EngineInfo:
-        """Capabilities of the engine. Raises EngineUnavailable before the first load has ended."""
-        if self._info is None:
-            raise EngineUnavailable(self._life.unavailable())
-        return self._info
 
     @property
     def stats(self) -> EngineStats:
@@ -122,44 +97,12 @@ class EngineClient:
             await self._life.set(EngineState.LOADING, "the model is being loaded")
             await self._spawn()
 
-    async def wait_ready(self, timeout: float) -> None:
-        """Wait until READY, at most ``timeout`` seconds. Raises EngineUnavailable or ModelLoadError."""
-        await self._life.wait_ready(timeout)
-
-    async def submit(
-        self, prompt_ids: tuple[int, ...], params: SamplingParams, adapter: str = "", caller: Caller = ANYBODY
-    ) -> AsyncGenerator[StepOutput, None]:
-        """Queue a sequence; see ``Engine.submit``."""
-        with self._requests.let_in(caller) as request_id:
-            if params.grammar is not None:
-                await self.check_grammar(params.grammar, caller)
-            process = await self._ready_process()
-            check_fit(self.info, prompt_ids, params, adapter)
-            request = Submit(
-                request_id, prompt_ids, params, adapter, caller.id, caller.scope, background=caller.background
-            )
-            outcomes = self._enter(request, process)
-        return OutputStream(outcomes)
-
-    async def embed(self, inputs: tuple[tuple[int, ...], ...], caller: Caller = ANYBODY) -> tuple[bytes, ...]:
-        """Return a vector for each input; see ``Engine.embed``."""
-        with self._requests.let_in(caller) as request_id:
-            process = await self._ready_process()
-            outcomes = self._enter(Embed(request_id, inputs, caller.id, caller.background), process)
-        return await vectors_of(outcomes)
-
-    async def _ready_process(self) -> WorkerProcess:
-        """Return the process, waiting for one that restarts. Raises EngineUnavailable."""
-        if self._life.status.state is EngineState.RESTARTING:
-            await self.wait_ready(self._config.restart_wait)
-        if self._life.status.state is not EngineState.READY or self._process is None:
+    def _sender(self) -> Send:
+        if self._process is None:
             raise EngineUnavailable(self._life.unavailable())
-        return self._process
-
-    def _enter(self, request: Submit | Embed, process: WorkerProcess) -> RequestOutputQueue:
         if not self._requests:
             self._watchdog.start()
-        return self._requests.enter(request, process.send)
+        return self._process.send
 
     def adopt(self, outcomes: RequestOutputQueue) -> bool:
         """Continue a request of another engine, whose process ended; False where this one takes none now."""
@@ -176,27 +119,9 @@ class EngineClient:
         """How many requests it has."""
         return len(self._requests)
 
-    def check_room(self, caller: Caller) -> None:
-        """Raise QueueFull where a request would be rejected; see ``Engine.check_room``."""
-        self._requests.check_room(caller)
-
-    def pin(self, pin: Pin) -> None:
-        """Keep a beginning of prompts in the cache; see ``Engine.pin``."""
-        if pin in self._pins or not pin.prompt_ids:
-            return
-        self._pins[pin] = None
+    def _send_pin(self, pin: Pin) -> None:
         if self._life.status.state is EngineState.READY and self._process is not None:
             self._process.send(pin)
-
-    async def check_grammar(self, grammar: Grammar, caller: Caller) -> None:
-        """Find out, off the event loop, whether the grammar can be used; see ``Engine.check_grammar``."""
-        if self._life.status.state not in (EngineState.READY, EngineState.RESTARTING):
-            raise EngineUnavailable(self._life.unavailable())
-        if self._checker is None:
-            self._checker = GrammarValidator(self._config.model_path, self._config.end_tokens)
-        rejection = await self._checker.rejection(grammar, caller.id)
-        if rejection:
-            raise GrammarRejected(rejection)
 
     async def stop(self) -> None:
         """End the process; every open stream ends with EngineUnavailable. ``start`` may start a fresh one."""
@@ -206,13 +131,7 @@ class EngineClient:
             if task is not None:
                 task.cancel()
         self._restarts.reset()
-        checker, self._checker = self._checker, None
-        if checker is not None:
-            checker.close()
-        await self._life.set(EngineState.STOPPED, "the server is shutting down")
-        self._requests.end(
-            EngineUnavailable("the server is shutting down and did not finish this request; send it again")
-        )
+        await self._end_requests()
         if process is not None:
             try:
                 await asyncio.to_thread(process.stop, loaded=loaded)
@@ -354,11 +273,6 @@ class EngineClient:
         asyncio.get_running_loop().call_later(self._config.restart_wait, self._end_unsent, kept, died)
         # It ended without an error message, so it was killed; if the model was loaded before, it is not to blame.
         self._try_again(f"the engine process of {file} {how}", anyway=self._info is not None)
-
-    def _end_unsent(self, request_ids: Iterable[int], error: EngineError) -> None:
-        """End the requests that wait for a new process and have no output yet."""
-        if self._life.status.state is not EngineState.READY:
-            self._requests.end_unanswered(error, request_ids)
 
     def _try_again(self, problem: str, *, anyway: bool = False) -> None:
         """Start a fresh process after ``problem``, unless there have been too many in a row or none that loaded.

@@ -12,7 +12,7 @@ from glmserve.engine.child_process import start_shielded
 from glmserve.engine.client.compute_modes import how_ended, is_crash
 from glmserve.engine.config import EngineConfig
 from glmserve.engine.messages import FromWorker, Shutdown, ToWorker
-from glmserve.engine.worker.entry import BackendFactory, run_engine
+from glmserve.engine.worker.entry import RunnerFactory, run_engine
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class WorkerProcess:
     def __init__(
         self,
         config: EngineConfig,
-        load: BackendFactory,
+        load: RunnerFactory,
         on_message: "Callable[[WorkerProcess, FromWorker], object]",
         on_end: "Callable[[WorkerProcess, str], object]",
     ) -> None:

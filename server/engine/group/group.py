@@ -17,7 +17,7 @@ from glmserve.engine.group.prefix_router import PrefixRouter, PromptKey
 from glmserve.engine.interface import ANYBODY, Caller, EngineState, EngineStatus
 from glmserve.engine.messages import EngineInfo, EngineStats, Pin, StepOutput, Submit
 from glmserve.engine.params import Grammar, SamplingParams
-from glmserve.engine.worker.entry import BackendFactory, load_llama
+from glmserve.engine.worker.entry import RunnerFactory, load_llama
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _BEST_FIRST = (
 class EngineGroup:
     """Implements ``glmserve.engine.interface.Engine`` over several engines. Belongs to one event loop."""
 
-    def __init__(self, configs: Sequence[EngineConfig], load: BackendFactory = load_llama) -> None:
+    def __init__(self, configs: Sequence[EngineConfig], load: RunnerFactory = load_llama) -> None:
         """Nothing is started yet; see ``glmserve.engine.group.division`` for the ``configs``."""
         self.members = tuple(
             EngineClient(config, load, _Siblings(self, number)) for number, config in enumerate(configs)

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from glmserve.engine.embedding.core import EmbeddingRunner
     from glmserve.engine.model_runner import ModelRunner
 
-BackendFactory = Callable[[EngineConfig], "ModelRunner | EmbeddingRunner"]
+RunnerFactory = Callable[[EngineConfig], "ModelRunner | EmbeddingRunner"]
 
 
-def run_engine(connection: Connection, config: EngineConfig, load: BackendFactory, log_level: int) -> None:
+def run_engine(connection: Connection, config: EngineConfig, load: RunnerFactory, log_level: int) -> None:
     """Run the engine process."""
     from glmserve.engine.worker.main import run_worker  # noqa: PLC0415 - here, in the child
 

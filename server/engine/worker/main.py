@@ -29,7 +29,7 @@ from glmserve.engine.model_runner import ModelRunner, StateLost
 from glmserve.engine.scheduler.batch import LEAST_UNWATCHED, TokenBudgetPolicy
 from glmserve.engine.speculative import SpeculativeController
 from glmserve.engine.worker.core import EngineCore, EngineCorrupted
-from glmserve.engine.worker.entry import BackendFactory
+from glmserve.engine.worker.entry import RunnerFactory
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ IDLE_SECONDS = 1.0
 """Idle seconds before the integrity check, which takes a millisecond."""
 
 
-def run_worker(connection: Connection, config: EngineConfig, load: BackendFactory, log_level: int) -> None:
+def run_worker(connection: Connection, config: EngineConfig, load: RunnerFactory, log_level: int) -> None:
     """Entry point of the process. Ends with exit code 0 when told to, or when the parent is gone."""
     for number in ENDING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # a terminal or systemd sends it to all; the parent ends this process
@@ -62,7 +62,7 @@ def run_worker(connection: Connection, config: EngineConfig, load: BackendFactor
         sys.exit(1)
 
 
-def _run(connection: Connection, outgoing: Outgoing, config: EngineConfig, load: BackendFactory) -> None:
+def _run(connection: Connection, outgoing: Outgoing, config: EngineConfig, load: RunnerFactory) -> None:
     try:
         runner = load(config)
         if config.self_test:

@@ -8,6 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glmserve.engine.errors import QueueFull
+from glmserve.engine.interface import Caller
 from glmserve.http.error_replies import ErrorRenderer
 from glmserve.http.errors import BodyTooLarge, BodyTooSlow, RequestTimedOut, UnsupportedEncoding
 from glmserve.http.request_record import current_request
@@ -129,7 +130,7 @@ class Shedding:
     """
 
     def __init__(
-        self, app: ASGIApp, paths: Collection[str], check_room: Callable[[], None], renderer: ErrorRenderer
+        self, app: ASGIApp, paths: Collection[str], check_room: Callable[[Caller], None], renderer: ErrorRenderer
     ) -> None:
         """Wrap ``app``; ``check_room`` raises QueueFull where a POST to one of ``paths`` would be rejected."""
         self._app = app
@@ -141,7 +142,8 @@ class Shedding:
         """Handle one connection."""
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in self._paths:
             try:
-                self._check_room()
+                record = current_request()
+                self._check_room(Caller(record.caller, record.seconds_left()))
             except QueueFull as error:
                 return await self._renderer.reply(scope, error)(scope, receive, send)
         return await self._app(scope, receive, send)
