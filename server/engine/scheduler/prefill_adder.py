@@ -16,7 +16,7 @@ from glmserve.engine.sequence import Sequence, SequenceStatus
 MAX_BYPASSES = 32
 """Sequences that may start before one that lacks room: short ones need not wait, and it is not starved."""
 
-_LOOK_AHEAD = 8
+LOOK_AHEAD = 8
 """Sequences without room that are passed in a step: a look at the cache for each."""
 
 
@@ -122,7 +122,7 @@ class PrefillAdder:
                     other.bypass_count += 1
                 return sequence
             passed.append(sequence)
-            if sequence.pinned or sequence.bypass_count >= MAX_BYPASSES or len(passed) >= _LOOK_AHEAD:
+            if sequence.pinned or sequence.bypass_count >= MAX_BYPASSES or len(passed) >= LOOK_AHEAD:
                 break
         return None
 

@@ -2,8 +2,14 @@
 
 import pytest
 
-from glmserve.engine.kv_cache.manager import AFTER_CHECKPOINT, MIN_CHECKPOINT, KvCacheManager, checkpoints
-from glmserve.engine.kv_cache.ops import Load
+from glmserve.engine.kv_cache.manager import (
+    AFTER_CHECKPOINT,
+    MIN_CHECKPOINT,
+    MIN_SHARED,
+    KvCacheManager,
+    checkpoints,
+)
+from glmserve.engine.kv_cache.ops import CacheTraits, CopyPrefix, Load, Truncate
 
 CELLS = 300
 PREFIX = tuple(range(100))
@@ -18,6 +24,105 @@ def test_an_offloaded_prefix_is_loaded_where_it_and_its_sequence_find_cells_and_
     match = cache.match(PREFIX, len(PREFIX) - 1, to_come=101, reserved=reserved, running=1)
     assert (match is not None) == loads
     assert [op.key for op in cache.take_ops() if isinstance(op, Load)] == [key] * loads
+
+
+def fill(cache: KvCacheManager, tokens: tuple[int, ...]) -> int:
+    """Compute ``tokens`` in a slot of their own, where a sequence runs."""
+    slot, _ = cache.allocate(tokens, 0, None)
+    cache.extend(slot, tokens, end=len(tokens), drafted=False)
+    return slot
+
+
+@pytest.mark.parametrize("cached", [0, 20])
+@pytest.mark.parametrize(("longer", "loads"), [(MIN_SHARED, True), (MIN_SHARED - 1, False)])
+def test_an_offloaded_prefix_is_loaded_where_it_is_enough_longer_than_a_cached_one(
+    cached: int, longer: int, *, loads: bool
+) -> None:
+    cache = KvCacheManager(CELLS, 6, CELLS)
+    if cached:
+        cache.keep(fill(cache, PREFIX[:cached]))
+    cache.adopt((*PREFIX[: cached + longer], 7000))
+    match = cache.match(PREFIX, len(PREFIX) - 1, to_come=101, reserved=0, running=0)
+    assert (match.length if match else 0) == (cached + longer if loads else cached)
+
+
+def start(cache: KvCacheManager, tokens: tuple[int, ...]) -> tuple[int, int]:
+    """Start a sequence from the longest cached prefix of ``tokens``; return its slot and that length."""
+    match = cache.match(tokens, len(tokens) - 1, to_come=len(tokens), reserved=0, running=1)
+    return cache.allocate(tokens, len(tokens) - 1, match)
+
+
+def test_the_slot_of_a_sequence_is_not_that_of_the_prefix_it_starts_from_while_there_is_another() -> None:
+    cache = KvCacheManager(CELLS, 2, CELLS)
+    prefix, other = fill(cache, PREFIX), fill(cache, tuple(range(500, 520)))
+    cache.keep(prefix)
+    cache.keep(other)
+    assert start(cache, (*PREFIX, 7)) == (other, len(PREFIX))
+
+
+def test_a_sequence_that_takes_the_slot_of_its_prefix_starts_from_what_another_one_holds() -> None:
+    cache = KvCacheManager(CELLS, 2, CELLS)
+    running = fill(cache, PREFIX[:50])
+    slot, shared = start(cache, PREFIX)
+    assert shared == 50
+    cache.extend(slot, PREFIX[50:], end=100, drafted=False)
+    cache.keep(slot)
+    cache.take_ops()
+    assert start(cache, (*PREFIX, 7)) == (slot, 50)
+    assert cache.take_ops()[-1] == CopyPrefix(running, slot, 50)
+    cache.check_integrity(0)
+
+
+def test_a_checkpoint_is_an_idle_prefix_that_may_be_evicted() -> None:
+    cache = KvCacheManager(CELLS, 3, CELLS, CacheTraits(cuts=False))
+    slot = fill(cache, PREFIX)
+    cache.checkpoint(slot)
+    (target,) = set(cache.lengths) - {slot}
+    assert cache.take_ops() == (CopyPrefix(slot, target, len(PREFIX)),)
+    assert cache.is_idle(target, PREFIX)
+    assert not cache.is_idle(slot, PREFIX)
+
+
+def test_a_checkpoint_takes_no_slot_of_a_running_sequence() -> None:
+    cache = KvCacheManager(CELLS, 2, CELLS, CacheTraits(cuts=False))
+    slots = {fill(cache, PREFIX), fill(cache, PREFIX[:50])}
+    cache.checkpoint(min(slots))
+    assert set(cache.lengths) == slots
+    assert cache.take_ops() == ()
+
+
+def test_cells_of_rejected_drafts_are_removed() -> None:
+    cache = KvCacheManager(CELLS, 6, CELLS)
+    slot = fill(cache, PREFIX[:90])
+    assert cache.take_ops() == ()
+    cache.extend(slot, PREFIX[90:], end=len(PREFIX), drafted=True)
+    assert cache.take_ops() == (Truncate(slot, len(PREFIX)),)
+
+
+@pytest.mark.parametrize("spare", [False, True])
+def test_what_was_used_longest_ago_is_evicted_and_spare_prefixes_before_it(*, spare: bool) -> None:
+    cache = KvCacheManager(CELLS, 2, CELLS)
+    older, newer = fill(cache, PREFIX), fill(cache, tuple(range(500, 520)))
+    cache.keep(older)
+    cache.keep(newer, spare=spare)
+    assert fill(cache, (7, 8)) == (newer if spare else older)
+
+
+def test_an_unpinned_prefix_gives_its_slot_and_tokens_back() -> None:
+    cache = KvCacheManager(CELLS, 6, CELLS)
+    slot = cache.pin(PREFIX)
+    assert (cache.slots_to_run, cache.tokens_pinned, cache.cells_pinned) == (5, 100, 100)
+    cache.unpin(slot)
+    assert (cache.slots_to_run, cache.tokens_pinned, cache.cells_pinned) == (6, 0, 0)
+
+
+def test_a_slot_is_idle_with_its_tokens_once_its_sequence_has_ended() -> None:
+    cache = KvCacheManager(CELLS, 6, CELLS)
+    slot = fill(cache, PREFIX)
+    assert not cache.is_idle(slot, PREFIX)
+    cache.keep(slot)
+    assert cache.is_idle(slot, PREFIX)
+    assert not cache.is_idle(slot, PREFIX[:-1])
 
 
 def test_a_sequence_without_a_match_fits_up_to_the_last_cell() -> None:

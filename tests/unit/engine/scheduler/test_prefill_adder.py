@@ -6,7 +6,7 @@ from glmserve.engine.kv_cache.manager import KvCacheManager
 from glmserve.engine.kv_cache.ops import CopyPrefix
 from glmserve.engine.messages import FinishReason
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.prefill_adder import MAX_BYPASSES, PrefillAdder
+from glmserve.engine.scheduler.prefill_adder import LOOK_AHEAD, MAX_BYPASSES, PrefillAdder
 from glmserve.engine.scheduler.waiting_queue import WaitingQueue
 from glmserve.engine.sequence import Sequence, SequenceStatus
 
@@ -88,6 +88,17 @@ def test_a_shorter_one_starts_before_one_that_lacks_room_and_is_counted() -> Non
     assert long.bypass_count == 2
 
 
+@pytest.mark.parametrize(("bypassed", "admitted"), [(LOOK_AHEAD - 1, [99]), (LOOK_AHEAD, [])])
+def test_a_step_looks_for_room_for_a_bounded_number_of_sequences(bypassed: int, admitted: list[int]) -> None:
+    setup = Setup()
+    setup.add(0, prompt=60)
+    setup.admit()
+    for number in range(1, bypassed + 1):
+        setup.add(number, prompt=50)
+    setup.add(99, prompt=2)
+    assert setup.admit() == (admitted, [])
+
+
 @pytest.mark.parametrize(("bypasses", "admitted"), [(MAX_BYPASSES - 1, [2]), (MAX_BYPASSES, [])])
 def test_one_that_was_bypassed_often_enough_is_next(bypasses: int, admitted: list[int]) -> None:
     setup = Setup()
@@ -146,6 +157,15 @@ def test_the_background_starts_last_and_gives_its_place_to_a_request() -> None:
     assert (second.status, second.finish_reason) == (SequenceStatus.WAITING, None)
     assert (second.num_prompt_tokens, second.max_tokens, second.num_answered_tokens) == (12, ANSWER - 2, 2)
     assert first.status is SequenceStatus.RUNNING
+
+
+def test_the_background_gives_its_place_though_a_request_runs_beside_it() -> None:
+    setup = Setup(cells=1000, parallel=2)
+    setup.add(0, background=True)
+    setup.add(1)
+    assert setup.admit() == ([1, 0], [])
+    setup.add(2)
+    assert setup.admit() == ([2], [0])
 
 
 def test_a_preempted_sequence_is_counted_once() -> None:
