@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import httpx
 
 from bench.compare.build import Built
 from bench.memory import Memory, command_of, family, measure
+from glmserve.bootstrap.engine_config import PROMPT_FOLDER
 
 _START_SECONDS = 120.0
 _STOP_SECONDS = 20.0
@@ -122,6 +124,16 @@ class Running:
         return {_role(self.kind, index, pid): _seconds(pid) for index, pid in enumerate(family(self._pid))}
 
 
+def _environment(kind: Kind, built: Built) -> Mapping[str, str]:
+    if kind not in (OURS, BASELINE):
+        # The example needs libmtmd, which the wheel here is built without; llama-server's build has it.
+        return dict.fromkeys(_LIBRARIES, str(built.programs))
+    cache = built.work / f"{kind.name}-cache"
+    # An interrupted run is repeated with the same prompts, which must not come from the disk then.
+    shutil.rmtree(cache / PROMPT_FOLDER, ignore_errors=True)
+    return {"GLMSERVE_CACHE_DIR": str(cache)}
+
+
 @contextmanager
 def running(kind: Kind, built: Built, load: Load) -> Iterator[Running]:
     """Start a server, wait until it answers, and stop it at the end.
@@ -132,8 +144,7 @@ def running(kind: Kind, built: Built, load: Load) -> Iterator[Running]:
     port = free_port()
     log = built.work / f"{kind.name.replace('/', '-')}.log"
     with log.open("wb") as sink:
-        # The example needs libmtmd, which the wheel here is built without; llama-server's build has it.
-        environment = os.environ | ({} if kind in (OURS, BASELINE) else dict.fromkeys(_LIBRARIES, str(built.programs)))
+        environment = os.environ | _environment(kind, built)
         process = subprocess.Popen(
             command(kind, built, load, port), stdout=sink, stderr=subprocess.STDOUT, env=environment
         )
