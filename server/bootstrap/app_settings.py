@@ -1,7 +1,7 @@
 """From settings to the application and its options."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from types import MappingProxyType
 
 from fastapi import FastAPI
@@ -21,6 +21,9 @@ LINES_PER_PLACE = 2
 
 _NO_TASKS: Mapping[str, Task] = MappingProxyType({})
 
+_PASSED = sorted({field.name for field in fields(ApiOptions)} & Settings.model_fields.keys())
+"""Settings that the API gets under their own names."""
+
 
 def make_app(registry: ModelRegistry, settings: Settings, tasks: Mapping[str, Task]) -> FastAPI:
     """Return the application that serves ``registry``; ``tasks`` are the stored prompts. Raises AssemblyError."""
@@ -39,20 +42,13 @@ def api_options(settings: Settings, tasks: Mapping[str, Task] = _NO_TASKS) -> Ap
         cors_origins=settings.cors_origin,
         allowed_hosts=settings.allowed_host,
         on_loopback=is_loopback_host(settings.host.lower()),
-        share_prefixes=settings.share_prefixes,
-        public_metrics=settings.public_metrics,
         max_responses=settings.response_store_max,
         max_response_bytes=int(settings.response_store_mb * 1e6),
         tasks=tasks,
         keys=read_keys(settings),
         limits=limits_of(settings),
-        request_timeout=settings.request_timeout,
-        access_log=settings.access_log,
-        log_prompts=settings.log_prompts,
-        strict_fields=settings.strict_fields,
         batches=batch_options(settings),
-        page=settings.page,
-        legacy_room=settings.legacy_room,
+        **{name: getattr(settings, name) for name in _PASSED},
     )
 
 

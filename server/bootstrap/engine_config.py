@@ -5,7 +5,7 @@ Apart from the assembly, so that ``doctor`` can do without llama.cpp.
 
 import json
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -75,6 +75,10 @@ def saved_prompts(settings: Settings) -> SavedPrompts | None:
     return SavedPrompts(settings.cache_dir / PROMPT_FOLDER, int(settings.prompt_disk_mb * 1e6))
 
 
+_PASSED = sorted({field.name for field in fields(EngineConfig)} & ModelSettings.model_fields.keys() - {"device"})
+"""Settings that an engine gets under their own names."""
+
+
 def engine_config(
     plan: ModelPlan,
     state_dir: Path | None = None,
@@ -107,28 +111,12 @@ def _computing(plan: ModelPlan) -> EngineConfig:
     return EngineConfig(
         model_path=plan.facts.path,
         context_length=settings.context or _usual_context(plan.source, plan.facts),
-        parallel=settings.parallel,
         cache_cells=settings.cache_tokens,
-        max_waiting=settings.max_waiting,
-        kv_type=settings.kv_type,
-        threads=settings.threads,
-        threads_batch=settings.threads_batch,
-        batch_size=settings.batch_size,
-        step_seconds=settings.step_seconds,
-        speculation=settings.speculation,
-        deterministic=settings.deterministic,
-        repack=settings.repack,
-        flash_attn=settings.flash_attn,
         device=device,
         gpus=gpus,
-        gpu_layers=settings.gpu_layers,
-        load_timeout=settings.load_timeout,
-        step_timeout=settings.step_timeout,
-        restart_wait=settings.restart_wait,
-        resume=settings.resume,
-        max_restarts=settings.max_restarts,
         adapters=tuple(Adapter(v.name, v.lora, v.prefix) for v in settings.variants),
         end_tokens=end_tokens(plan.prompt_format),
+        **{name: getattr(settings, name) for name in _PASSED},
     )
 
 

@@ -26,7 +26,7 @@ MAX_MATCH = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class NgramMatch:
     """An earlier place in the sequence whose tokens equal the last ``length`` ones."""
 
     length: int
@@ -48,14 +48,14 @@ class NgramMatcher:
         """Index of the token after the last occurrence of each n-gram."""
         self._indexed = NGRAM - 1
         self._length = 0
-        self.match: Match | None = None
+        self.match: NgramMatch | None = None
         """Result of the last ``find``."""
         self.new_tokens = 0
         """Tokens that followed the match of the ``find`` before, if there was one."""
         self.accepted = 0
         """How many of them it predicted, up to the first other."""
 
-    def find(self, tokens: Ordered[int]) -> Match | None:
+    def find(self, tokens: Ordered[int]) -> NgramMatch | None:
         """Return the match for the end of ``tokens``, which extend the tokens of the last call."""
         if self.match is not None and self._follow(self.match, tokens):
             return self.match
@@ -68,17 +68,17 @@ class NgramMatcher:
         start = self._next.get(ngram, total)
         self._next[ngram] = self._indexed = total
         if start < total:
-            self._length, self.match = total, Match(_match_length(tokens, start), start)
+            self._length, self.match = total, NgramMatch(_match_length(tokens, start), start)
         return self.match
 
-    def _follow(self, match: Match, tokens: Ordered[int]) -> bool:
+    def _follow(self, match: NgramMatch, tokens: Ordered[int]) -> bool:
         """Advance ``match`` over the new tokens, or drop it if they differ from its prediction."""
         old, start, new = self._length, match.start, len(tokens) - self._length
         accepted = 0
         while accepted < new and tokens[start + accepted] == tokens[old + accepted]:
             accepted += 1
         self._length, self.new_tokens, self.accepted = len(tokens), new, accepted
-        self.match = Match(min(MAX_MATCH, match.length + new), start + new) if accepted == new else None
+        self.match = NgramMatch(min(MAX_MATCH, match.length + new), start + new) if accepted == new else None
         return accepted == new
 
 
@@ -309,7 +309,7 @@ class SpeculativeController:
         self._cost.observe(tokens, seconds, prompt=True)
 
     def _drafts(
-        self, found: list[tuple[int, Match, Sequence]], sequences: int, room: int, seconds: float
+        self, found: list[tuple[int, NgramMatch, Sequence]], sequences: int, room: int, seconds: float
     ) -> dict[int, tuple[int, ...]]:
         """Return the drafts that pay, the longest match first."""
         plain, least = self._cost.of(sequences), self._cost.of(_next_rows(sequences))

@@ -86,7 +86,7 @@ class JsonCalls:
 
     def parser(self, config: ToolConfig, new_id: NewId) -> MarkedParser:
         """Return a parser for one answer; see ``CallFormat``."""
-        return self.frame.parser(config, new_id, self.between, lambda _: _JsonBody(self.frame.end))
+        return self.frame.parser(config, new_id, self.between, lambda _: _MarkedJsonBody(self.frame.end))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class TaggedCalls:
         return self.frame.parser(config, new_id, "", lambda tool: _TaggedBody(self, tool))
 
 
-class _JsonBody:
+class _MarkedJsonBody:
     """The arguments as they come, and then the end mark."""
 
     def __init__(self, end: str) -> None:

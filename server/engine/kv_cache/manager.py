@@ -21,7 +21,7 @@ from glmserve.engine.kv_cache.ops import (
     Truncate,
     is_worth_offloading,
 )
-from glmserve.engine.kv_cache.prefix_cache import Match, PrefixCache
+from glmserve.engine.kv_cache.prefix_cache import PrefixCache, PrefixMatch
 
 MIN_SHARED = 32
 """Tokens by which an offloaded prefix, or one that is being computed, must be longer than a cached one."""
@@ -132,7 +132,7 @@ class KvCacheManager:
         match, offloaded = self._index.match(prompt, limit), self._offloaded.match(prompt, limit)
         return max(match.length if match else 0, offloaded.shared if offloaded else 0)
 
-    def match(self, prompt: Ordered[int], limit: int, to_come: int, reserved: int, running: int) -> Match | None:
+    def match(self, prompt: Ordered[int], limit: int, to_come: int, reserved: int, running: int) -> PrefixMatch | None:
         """Find the longest cached prefix of ``prompt``; loads an offloaded one if it is longer and fits.
 
         Args:
@@ -168,12 +168,12 @@ class KvCacheManager:
         """Whether ``slot`` holds just these tokens, and no sequence runs in it."""
         return self._index.is_idle(slot) and self._index.tokens(slot) == list(tokens)
 
-    def fits(self, match: Match | None, to_come: int, reserved: int) -> bool:
+    def fits(self, match: PrefixMatch | None, to_come: int, reserved: int) -> bool:
         """Return whether a sequence that starts from ``match`` and needs ``to_come`` cells finds room."""
         shared, unpinned = (0, 0) if match is None else (match.length, match.unpinned)
         return self.cells_pinned + reserved + unpinned + to_come - shared <= self._cells
 
-    def allocate(self, prompt: Ordered[int], limit: int, match: Match | None) -> tuple[int, int]:
+    def allocate(self, prompt: Ordered[int], limit: int, match: PrefixMatch | None) -> tuple[int, int]:
         """Return a slot for a sequence that starts from ``match``, and the number of tokens shared with it."""
         if match is not None:
             self._index.touch(match.slot)  # or it might be the one that is evicted for its own copy
@@ -197,7 +197,7 @@ class KvCacheManager:
         if not self._free_slots and self._index.evictable() is None:
             return
         target, length = self._free_slot(), self._index.length(slot)
-        self._index.open(target, Match(slot, length, 0))
+        self._index.open(target, PrefixMatch(slot, length, 0))
         self._index.unpin(target)
         self._ops.append(CopyPrefix(slot, target, length))
 

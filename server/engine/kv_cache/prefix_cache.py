@@ -26,7 +26,7 @@ class _Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class PrefixMatch:
     """The longest cached start of a prompt: the first ``length`` tokens of ``slot``."""
 
     slot: int
@@ -36,7 +36,7 @@ class Match:
 
 
 class PrefixCache:
-    """The book of cells. Names no sequence and evicts nothing by itself."""
+    """The index of cells. Names no sequence and evicts nothing by itself."""
 
     def __init__(self, *, cuts: bool = True) -> None:
         """``cuts``: whether a prompt may start from a part of a slot's tokens, or only from all of them."""
@@ -74,12 +74,12 @@ class PrefixCache:
         path = [segment.tokens for segment in self._path(self._tails[slot])]
         return [token for tokens in reversed(path) for token in tokens]
 
-    def match(self, prompt: Sequence[int], limit: int, ignoring: int = -1) -> Match | None:
+    def match(self, prompt: Sequence[int], limit: int, ignoring: int = -1) -> PrefixMatch | None:
         """Find the slot that shares the longest start with ``prompt``, up to ``limit`` tokens.
 
         What the slot ``ignoring`` holds alone does not count.
         """
-        best: Match | None = None
+        best: PrefixMatch | None = None
         todo = [(self._root, 0, 0)]
         while todo:
             segment, depth, unpinned = todo.pop()
@@ -89,12 +89,12 @@ class PrefixCache:
             depth, unpinned = depth + shared, unpinned + (0 if segment.pins else shared)
             sources = self._sources(segment, shared, ignoring)
             if shared and sources and (best is None or depth > best.length):
-                best = Match(max(sources, key=self._last_used.__getitem__), depth, unpinned)
+                best = PrefixMatch(max(sources, key=self._last_used.__getitem__), depth, unpinned)
             if shared == len(segment.tokens) and depth < limit:
                 todo.extend((child, depth, unpinned) for child in segment.children.get(prompt[depth], ()))
         return best
 
-    def open(self, slot: int, match: Match | None = None) -> None:
+    def open(self, slot: int, match: PrefixMatch | None = None) -> None:
         """Give a free ``slot`` to a running sequence, starting from ``match`` or empty. Pins the slot."""
         tail = self._root if match is None else self._cut(match.slot, match.length)
         self._tails[slot] = tail

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from glmserve.engine.kv_cache.manager import KvCacheManager, checkpoints
-from glmserve.engine.kv_cache.prefix_cache import Match
+from glmserve.engine.kv_cache.prefix_cache import PrefixMatch
 from glmserve.engine.messages import FinishReason
 from glmserve.engine.scheduler.waiting_queue import WaitingQueue, has_prefix_owner
 from glmserve.engine.sequence import Sequence, SequenceStatus
@@ -130,11 +130,11 @@ class PrefillAdder:
         """Return whether a running sequence is computing a prefix that this one should start from."""
         return has_prefix_owner(sequence, self._running.values(), self.cached_length)
 
-    def _match(self, sequence: Sequence) -> Match | None:
+    def _match(self, sequence: Sequence) -> PrefixMatch | None:
         prompt, limit = sequence.prompt_keys, sequence.num_matchable_tokens
         return self._cache.match(prompt, limit, sequence.cells_to_come, self.reserved, len(self._running))
 
-    def _start(self, sequence: Sequence, match: Match | None) -> None:
+    def _start(self, sequence: Sequence, match: PrefixMatch | None) -> None:
         slot, shared = self._cache.allocate(sequence.prompt_keys, sequence.num_matchable_tokens, match)
         sequence.num_computed_tokens = shared
         if shared and not sequence.was_preempted:

@@ -15,7 +15,7 @@ from glmserve.engine.speculative import (
     SHARE,
     STALE,
     AcceptanceEstimator,
-    Match,
+    NgramMatch,
     NgramMatcher,
     SpeculativeController,
     StepCost,
@@ -192,9 +192,9 @@ def test_a_draft_ends_before_a_stop_token_and_before_the_end_of_the_answer() -> 
 def test_a_match_is_found_at_its_latest_place_and_followed_from_there() -> None:
     lookup = NgramMatcher()
     tokens = [1, 2, 3, 4, 9, 9, 1, 2, 3, 5, 6, 7, 1, 2, 3]
-    assert lookup.find(tokens) == Match(3, 9)
+    assert lookup.find(tokens) == NgramMatch(3, 9)
     tokens += [5, 6]
-    assert lookup.find(tokens) == Match(5, 11)
+    assert lookup.find(tokens) == NgramMatch(5, 11)
     tokens += [8]
     assert lookup.find(tokens) is None
 
@@ -202,9 +202,9 @@ def test_a_match_is_found_at_its_latest_place_and_followed_from_there() -> None:
 def test_a_longer_match_beats_a_later_one_once_it_is_followed() -> None:
     lookup = NgramMatcher()
     tokens = [5, 1, 2, 3, 4, 7, 8, 2, 3, 4, 6, 0, 5, 1, 2, 3]
-    assert lookup.find(tokens) == Match(4, 4)
+    assert lookup.find(tokens) == NgramMatch(4, 4)
     tokens.append(4)
-    assert lookup.find(tokens) == Match(5, 5)  # and not the later 2, 3, 4
+    assert lookup.find(tokens) == NgramMatch(5, 5)  # and not the later 2, 3, 4
 
 
 def _seconds(cost: StepCost, tokens: int) -> float:

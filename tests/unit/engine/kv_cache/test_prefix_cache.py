@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glmserve.engine.kv_cache.prefix_cache import Match, PrefixCache, common_prefix
+from glmserve.engine.kv_cache.prefix_cache import PrefixCache, PrefixMatch, common_prefix
 
 
 def _with(*prompts: list[int]) -> PrefixCache:
@@ -21,7 +21,7 @@ def _with(*prompts: list[int]) -> PrefixCache:
     return cache
 
 
-def _match(cache: PrefixCache, prompt: list[int], limit: int) -> Match:
+def _match(cache: PrefixCache, prompt: list[int], limit: int) -> PrefixMatch:
     match = cache.match(prompt, limit)
     assert match is not None
     return match
