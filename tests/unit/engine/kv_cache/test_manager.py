@@ -9,7 +9,17 @@ from glmserve.engine.kv_cache.manager import (
     KvCacheManager,
     checkpoints,
 )
-from glmserve.engine.kv_cache.ops import CacheTraits, CopyPrefix, Load, Truncate
+from glmserve.engine.kv_cache.ops import (
+    EACH_TOKEN,
+    MIN_OWN,
+    UNKNOWN,
+    CacheTraits,
+    CopyPrefix,
+    Drop,
+    Load,
+    Offload,
+    Truncate,
+)
 
 CELLS = 300
 PREFIX = tuple(range(100))
@@ -116,8 +126,108 @@ def test_an_unpinned_prefix_gives_its_slot_and_tokens_back() -> None:
     assert (cache.slots_to_run, cache.tokens_pinned, cache.cells_pinned) == (6, 0, 0)
 
 
+def test_a_prefix_of_one_token_takes_a_slot_too() -> None:
+    cache = KvCacheManager(CELLS, 6, CELLS)
+    cache.pin((7,))
+    assert (cache.slots_to_run, cache.tokens_pinned) == (5, 1)
+
+
+def test_a_hole_is_left_by_a_slot_with_cells_of_its_own() -> None:
+    cache = KvCacheManager(CELLS, 6, CELLS)
+    first = fill(cache, PREFIX)
+    second, shared = start(cache, (*PREFIX, 7))
+    assert shared == len(PREFIX)
+    cache.release(second)
+    assert not cache.has_holes
+    cache.release(first)
+    assert cache.has_holes
+
+
+def test_evicting_what_is_idle_leaves_the_running_and_no_hole() -> None:
+    cache = KvCacheManager(CELLS, 6, CELLS)
+    running = fill(cache, (7, 8))
+    for number in range(3):
+        cache.keep(fill(cache, PREFIX[number:]))
+    cache.evict_idle()
+    assert cache.lengths == {running: 2}
+    assert not cache.has_holes
+
+
+def test_offloaded_prefixes_give_way_to_the_tokens_of_a_step() -> None:
+    cache = KvCacheManager(CELLS, 6, CELLS)
+    key = cache.adopt(PREFIX)
+    fill(cache, tuple(range(500, 650)))
+    cache.make_room(CELLS - 150 - len(PREFIX))
+    assert cache.take_ops() == ()
+    cache.make_room(CELLS - 150 - len(PREFIX) + 1)
+    assert cache.take_ops() == (Drop(key),)
+
+
+def test_the_integrity_check_covers_slots_cells_and_offloaded_prefixes() -> None:
+    cache = KvCacheManager(CELLS, 6, CELLS)
+    slot = fill(cache, PREFIX)
+    cache.check_integrity(CELLS - len(PREFIX))
+    with pytest.raises(AssertionError, match="more cells reserved than there are"):
+        cache.check_integrity(CELLS - len(PREFIX) + 1)
+    cache._free_slots.append(slot)
+    with pytest.raises(AssertionError, match="a slot is lost or used twice"):
+        cache.check_integrity(0)
+    cache._offloaded.num_tokens += 1
+    with pytest.raises(AssertionError, match="offloaded tokens do not add up"):
+        cache.check_integrity(0)
+    cache._index.cells_used += 1
+    with pytest.raises(AssertionError, match="cells do not add up"):
+        cache.check_integrity(0)
+
+
+@pytest.mark.parametrize(("idle", "kept"), [(CELLS - 100, True), (CELLS - 99, False)])
+def test_a_prefix_to_pin_evicts_idle_ones_where_cells_are_short(idle: int, *, kept: bool) -> None:
+    cache = KvCacheManager(CELLS, 6, CELLS)
+    slot = fill(cache, tuple(range(1000, 1000 + idle)))
+    cache.keep(slot)
+    pinned = cache.pin(PREFIX)
+    assert cache.lengths == {pinned: 100} | ({slot: idle} if kept else {})
+
+
+def offloads(cache: KvCacheManager) -> bool:
+    """Evict all idle prefixes; return whether one was copied."""
+    cache.evict_idle()
+    return any(isinstance(op, Offload) for op in cache.take_ops())
+
+
+@pytest.mark.parametrize(
+    ("tokens", "traits", "copied"),
+    [
+        (PREFIX[:MIN_OWN], EACH_TOKEN, True),
+        (PREFIX[: MIN_OWN - 1], EACH_TOKEN, False),
+        ((*PREFIX, UNKNOWN), EACH_TOKEN, False),
+        (PREFIX, CacheTraits(copies=0), False),
+        (PREFIX[:MIN_OWN], CacheTraits(cuts=False), True),
+        (PREFIX[: MIN_OWN - 1], CacheTraits(cuts=False), False),
+    ],
+)
+def test_an_evicted_prefix_is_copied_if_it_is_long_enough_and_known(
+    tokens: tuple[int, ...], traits: CacheTraits, *, copied: bool
+) -> None:
+    cache = KvCacheManager(CELLS, 6, CELLS, traits)
+    cache.keep(fill(cache, tokens))
+    assert offloads(cache) == copied
+
+
+@pytest.mark.parametrize(("cells", "copied"), [(390, True), (389, False)])
+def test_a_prefix_that_would_not_fit_beside_the_running_is_not_copied(cells: int, *, copied: bool) -> None:
+    cache = KvCacheManager(cells, 6, cells)
+    fill(cache, (*PREFIX, *range(500, 650)))
+    slot, shared = start(cache, (*PREFIX, 7))
+    assert shared == len(PREFIX)
+    cache.extend(slot, tuple(range(700, 740)), end=140, drafted=False)
+    cache.keep(slot)
+    assert offloads(cache) == copied
+
+
 def test_a_slot_is_idle_with_its_tokens_once_its_sequence_has_ended() -> None:
     cache = KvCacheManager(CELLS, 6, CELLS)
+    assert not cache.is_idle(0, ()), "it is free"
     slot = fill(cache, PREFIX)
     assert not cache.is_idle(slot, PREFIX)
     cache.keep(slot)
