@@ -1,7 +1,7 @@
 """The book of cells: sharing, counting, eviction order."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from glmserve.engine.kv_cache.prefix_cache import PrefixCache, PrefixMatch, common_prefix
@@ -74,6 +74,55 @@ def test_pinned_slots_are_never_offered_for_eviction_and_the_oldest_idle_one_is(
     assert cache.evictable() == 2
 
 
+def test_a_prompt_starts_from_the_slot_that_was_used_last() -> None:
+    cache = _with([1, 2, 3], [1, 2, 4])
+    assert _match(cache, [1, 2, 9], 2).slot == 1
+    cache.touch(0)
+    assert _match(cache, [1, 2, 9], 2).slot == 0
+
+
+def test_a_sequence_uses_its_slot_until_it_ends() -> None:
+    cache = PrefixCache()
+    for slot in (0, 1):
+        cache.open(slot)
+        cache.extend(slot, [slot])
+    cache.unpin(1)
+    cache.unpin(0)
+    assert cache.evictable() == 1
+
+
+def test_a_spare_prefix_that_continues_another_one_is_as_good_as_that() -> None:
+    cache = _with([5, 6], [1, 2], [1, 2, 3])
+    cache.make_spare(2)
+    assert cache.evictable() == 0
+    cache.make_spare(1)
+    cache.make_spare(2)
+    cache.release(1)
+    assert cache.evictable() == 2
+
+
+def test_a_slot_is_spare_as_long_as_it_holds_its_prefix() -> None:
+    cache = _with([5, 6], [1, 2])
+    cache.make_spare(1)
+    cache.release(1)
+    cache.open(1)
+    cache.extend(1, [7, 8])
+    cache.unpin(1)
+    assert cache.evictable() == 0
+
+
+def test_a_slot_without_a_token_is_redundant_and_one_with_a_token_is_not() -> None:
+    cache = PrefixCache()
+    for slot, tokens in enumerate(([], [1])):
+        cache.open(slot)
+        if tokens:
+            cache.extend(slot, tokens)
+        cache.unpin(slot)
+    assert cache.redundant(0) == [0]
+    cache.release(0)
+    assert cache.redundant(1) == []
+
+
 def test_a_slot_inside_a_longer_one_is_redundant() -> None:
     cache = _with([1, 2], [1, 2, 3])
     assert cache.redundant(1) == [0]
@@ -96,6 +145,7 @@ def test_a_match_says_how_many_of_its_cells_no_running_sequence_keeps() -> None:
 
 
 @given(st.lists(st.integers(0, 2), max_size=40), st.lists(st.integers(0, 2), max_size=40))
+@example([1, 2, 3], [1, 3, 3])
 def test_common_prefix_is_what_a_loop_finds(a: list[int], b: list[int]) -> None:
     expected = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
     assert common_prefix(a, b) == expected
