@@ -69,6 +69,21 @@ def test_nobody_saves_up_by_not_asking() -> None:
     assert order(queue, 100) == "bababab" + "bb"
 
 
+def test_who_comes_is_measured_by_those_who_wait_beside_him() -> None:
+    """Neither by a caller who waits no more, nor by those in the background."""
+    queue = queue_of("raa")
+    queue.take(next(queue.in_turn()), 1)
+    queue.add(Sequence(7, (1, 2, 3), SamplingParams(max_tokens=1), 1, caller="c", background=True))
+    queue.take(next(queue.in_turn()), 1000)
+    for number in (8, 9):
+        queue.add(sequence(number, "b"))
+    taken = ""
+    while (chosen := next(queue.in_turn(), None)) is not None:
+        queue.take(chosen, 100)
+        taken += chosen.caller
+    assert taken == "bab"
+
+
 def test_who_had_the_machine_for_himself_owes_nothing() -> None:
     queue = queue_of("a")
     alone = next(queue.in_turn())
