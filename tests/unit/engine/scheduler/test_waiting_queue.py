@@ -2,9 +2,11 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from glmserve.engine.kv_cache.manager import MIN_SHARED
 from glmserve.engine.messages import Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import TokenBudgetPolicy
@@ -84,14 +86,53 @@ def test_who_comes_is_measured_by_those_who_wait_beside_him() -> None:
     assert taken == "bab"
 
 
-def test_who_had_the_machine_for_himself_owes_nothing() -> None:
-    queue = queue_of("a")
+def test_who_comes_back_while_one_of_his_still_runs_has_saved_nothing_up() -> None:
+    queue = queue_of("abbbbb")
+    queue.take(next(queue.in_turn()), 1)
+    for _ in range(3):
+        queue.take(next(queue.in_turn()), 100)
+    for number in range(10, 13):
+        queue.add(sequence(number, "a"))
+    assert order(queue, 100) == "ababa"
+
+
+def test_who_comes_begins_with_what_the_least_served_has_had() -> None:
+    queue = queue_of("bbcc")
+    queue.take(next(queue.in_turn()), 300)
+    queue.take(next(queue.in_turn()), 100)
+    for number in (8, 9):
+        queue.add(sequence(number, "d"))
+    assert order(queue, 1000) == "dcbd"
+
+
+def test_who_has_had_much_and_asks_again_meanwhile_is_not_excused() -> None:
+    queue = queue_of("abbb")
+    queue.take(next(queue.in_turn()), 1000)
+    queue.add(sequence(10, "a"))
+    assert order(queue, 100) == "bbba"
+
+
+def test_where_nobody_waits_who_comes_begins_at_the_last_turn() -> None:
+    queue = queue_of("aa")
+    for _ in range(2):
+        queue.take(next(queue.in_turn()), 1000)
+    for number, caller in enumerate("bbba", 10):
+        queue.add(sequence(number, caller))
+    assert order(queue, 600) == "bbab"
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+@pytest.mark.parametrize(("come", "begin"), [("aabb", "abab"), ("bbaa", "baba")])
+def test_who_had_the_machine_for_himself_owes_nothing(come: str, begin: str, *, dropped: bool) -> None:
+    queue = queue_of("aa" if dropped else "a")
     alone = next(queue.in_turn())
     queue.take(alone, 100_000)
     queue.end(alone)
-    for number, caller in enumerate("aabb", 10):
+    if dropped:
+        queue.drop(1)
+    for number, caller in enumerate(come, 10):
         queue.add(sequence(number, caller))
-    assert order(queue) == "abab"
+    assert order(queue) == begin
 
 
 def test_the_first_ones_of_each_come_first() -> None:
@@ -215,6 +256,19 @@ def test_a_prefix_is_waited_for_though_an_older_sequence_is_already_decoding() -
     decoding.num_computed_tokens = len(prompt)
     assert has_prefix_owner(waiting, (decoding, owner), lambda _: 0)
     assert waiting.prefix_owner is owner
+
+
+@pytest.mark.parametrize(
+    ("computed", "cached", "waits"), [(32, 0, True), (33, 0, False), (0, 32, True), (0, 33, False)]
+)
+def test_a_prefix_is_waited_for_where_enough_of_it_is_neither_computed_nor_cached(
+    computed: int, cached: int, *, waits: bool
+) -> None:
+    common = tuple(range(32 + MIN_SHARED))
+    owner = Sequence(1, (*common, *range(500, 600)), SamplingParams(max_tokens=9), 9)
+    waiting = Sequence(2, (*common, *range(700, 800)), SamplingParams(max_tokens=9), 9)
+    owner.num_computed_tokens = computed
+    assert has_prefix_owner(waiting, (owner,), lambda _: cached) == waits
 
 
 def test_nothing_is_counted_before_the_first_step() -> None:
