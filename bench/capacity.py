@@ -48,7 +48,7 @@ TASKS = (
     TaskTokens("news", 275, 5, 100),
     TaskTokens("summary", 176, 102, 150),
 )
-"""Prompts with their example by the vocabulary of ChatGLM2-6B. Answers of the first three are those of the examples;
+"""Prompts with their example by the vocabulary of ChatGLM2-6B. Answers of the first three are the ones of the examples;
 the others are assumed: a sentence is rewritten at its length, a summary repeats its text."""
 
 

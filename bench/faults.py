@@ -37,9 +37,9 @@ class Fault:
     """What the process gets; without one, a request with the bad token comes."""
     busy: bool = True
     plan: str = ""
-    """What goes wrong in the process."""
+    """The faults in the process."""
     next_plan: str = ""
-    """What goes wrong in the one after it."""
+    """The faults in the process after it."""
 
 
 _BAD = f"@{_BAD_TOKEN}"

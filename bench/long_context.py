@@ -53,7 +53,7 @@ class Measured:
     token: float
     """Seconds for a token behind it."""
     cells: int = 0
-    """Cells in use after the prompt, with those of other sequences."""
+    """Cells in use after the prompt, with the cells of other sequences."""
 
 
 def main() -> None:

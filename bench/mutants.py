@@ -64,7 +64,7 @@ _EXAMPLES = 20
 _MOST_BYTES = 8 * 2**30
 """Address space of a process: a mutant may loop for ever and keep what it makes."""
 _PATIENCE, _SECONDS_MORE = 10, 5
-"""A test fails that takes so many times what it took unchanged, and some seconds more."""
+"""A test fails that takes 10 times its unchanged time, and 5 seconds more."""
 
 Change = tuple[ast.AST, str, object]
 """A node, one of its fields, and the field's other value."""

@@ -33,7 +33,7 @@ _MAX_LENGTH = 2048
 _TOP_P = 0.7
 _TEMPERATURE = 0.95
 _ROOM_KEPT, _ROOM_KEPT_SHARE = 512, 4
-"""Tokens that an answer may have where the prompt fills ``max_length``: so many, and that share of it at most."""
+"""Tokens that an answer may have where the prompt fills ``max_length``, and the largest share of it."""
 _TOP_K = 50
 """Default of transformers 4.x, which the original's requests left unset."""
 

@@ -30,7 +30,7 @@ _OPTIONS = (
 )
 
 _EXAMPLE_NEEDS = ("fastapi", "uvicorn", "jinja2", "openai", "pydantic", "safetensors", "websockets")
-"""What the header of ``examples/server/server.py`` lists, less llama-cpp-python and numpy."""
+"""The packages that the header of ``examples/server/server.py`` lists, less llama-cpp-python and numpy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Built:
     example_python: Path
     example_script: Path
     results: Path
-    """What was measured, a line of JSON for each task."""
+    """The measurements, a line of JSON for each task."""
     baseline: Path | None = None
     """The program ``glmserve`` of another installation."""
 

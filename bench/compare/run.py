@@ -20,7 +20,7 @@ from glmserve.cli.bench.workloads import WORKLOADS, Client, Workload
 FLOOR_WORKLOAD = "single"
 """In whose turn llama-bench runs."""
 _FLOOR_DEPTH = 160
-"""Tokens in front of what llama-bench measures: about those of ``FLOOR_WORKLOAD``."""
+"""Tokens in front of what llama-bench measures: about as many as in ``FLOOR_WORKLOAD``."""
 
 
 @dataclass(frozen=True, slots=True)

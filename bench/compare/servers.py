@@ -50,7 +50,7 @@ class Kind:
     name: str
     health: str = "/health"
     extra: Mapping[str, object] = field(default_factory=dict)
-    """What its requests need beyond ``ignore_eos`` for answers of an exact length."""
+    """Fields that its requests need beyond ``ignore_eos`` for answers of an exact length."""
 
 
 OURS = Kind("glmserve")

@@ -13,7 +13,7 @@ from glmserve.convert.pipeline import convert_checkpoint
 from glmserve.convert.quantize.recipes import QuantType
 
 _SIZE = Size(clients=8, stretch=0.73)
-"""The stretch makes prompts in the embedded model's vocabulary as long as ChatGLM2's: some 140 and 790 tokens."""
+"""The stretch makes prompts in the embedded model's vocabulary as long as ChatGLM2's: about 140 and 790 tokens."""
 
 _LONG = replace(_SIZE, clients=1, stretch=3.0)
 

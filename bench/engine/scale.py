@@ -49,7 +49,7 @@ _TIMED = (
     (llama_cpp, "llama_get_logits"),
     (llama_cpp, "llama_get_logits_ith"),
 )
-"""What a step of plain answers calls; the first one adds some microseconds of Python to ``llama_decode``."""
+"""Functions that a step of plain answers calls; the first adds some microseconds of Python to ``llama_decode``."""
 
 
 P = ParamSpec("P")

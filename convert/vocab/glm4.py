@@ -26,7 +26,7 @@ GLM4_SPECIALS = (
 _ENDS = ("<|endoftext|>", "<|user|>", "<|observation|>")
 _NEEDED = (*_ENDS, "[gMASK]", "<sop>")
 _END_KEYS = ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")
-"""llama.cpp ends an answer at each of these; what else they may mean concerns no chat."""
+"""llama.cpp ends an answer at each of these; their other meanings concern no chat."""
 
 _MERGED_PRE, _WHOLE_PRE = "chatglm-bpe", "glm4"
 """Names in llama.cpp for the same splitting into words; the second one looks for whole words among the tokens."""
@@ -152,7 +152,7 @@ _GENERATION, _TOKENIZER, _TEMPLATE = "generation_config.json", "tokenizer_config
 _ADVICE = "copy it from the original checkpoint"
 _MOST_TEMPLATE_BYTES = 1 << 20
 _PREFIX = "[gMASK]"
-"""What every template of the family begins with."""
+"""The beginning of every template of the family."""
 _THINKS = "<think>"
 _TEMPLATE_FORMAT = "template"
 """The server's name for the prompt format that is the file's own template."""

@@ -24,7 +24,7 @@ class ByteLevelVocabulary:
     merges: tuple[str, ...]
     specials: Mapping[str, int]
     is_merged: bool
-    """Whether words come from merges alone; else a word that is a token is that token, whatever the merges say."""
+    """Whether words come from merges alone; else a word that is a token is that token, even against the merges."""
 
 
 def _visible_bytes() -> tuple[str, ...]:

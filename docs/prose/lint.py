@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ else:
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CODE = ("server", "convert", "compat", "bench", "docs/generate")
+_WITH_ATTRIBUTES = ast.Module | ast.ClassDef | ast.FunctionDef
 HELP_ARGUMENTS = {"description", "help", "short_help"}
 _SENTENCE_END = re.compile(r"(?<=[.!?:;])[)\"”*]*\s+(?=\S)")
 _WORD = re.compile(r"[A-Za-z0-9][\w'’%./-]*")
@@ -90,13 +92,22 @@ def _prose(part: Token) -> str:
 
 
 def python_texts(path: Path) -> Iterator[Text]:
-    """Yield the summary lines of docstrings and the constant help texts of a module."""
+    """Yield the summaries of docstrings, the docstrings of attributes and the constant help texts of a module."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for docstring in _attribute_docstrings(node):
+            yield Text(path, docstring.lineno, _without_code(str(docstring.value)))
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             summary = (ast.get_docstring(node) or "").split("\n\n")[0]
             yield Text(path, getattr(node, "lineno", 1), _without_code(summary), is_summary=True)
         elif isinstance(node, ast.keyword) and node.arg in HELP_ARGUMENTS and isinstance(node.value, ast.Constant):
             yield Text(path, node.value.lineno, _without_code(str(node.value.value)))
+
+
+def _attribute_docstrings(node: ast.AST) -> Iterator[ast.Constant]:
+    for above, below in pairwise(getattr(node, "body", None) or ()) if isinstance(node, _WITH_ATTRIBUTES) else ():
+        is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+        if is_text and isinstance(above, ast.Assign | ast.AnnAssign):
+            yield below.value
 
 
 def _without_code(text: str) -> str:

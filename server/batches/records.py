@@ -150,7 +150,7 @@ class Backlog:
     waiting: int
     """Batches whose turn has not come."""
     lines: int
-    """Lines of both that are not done; those of an input that is not checked are not known."""
+    """Lines of both that are not done; unknown for an input that is not checked."""
 
 
 @dataclass(frozen=True, slots=True)

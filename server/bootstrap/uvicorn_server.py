@@ -27,7 +27,7 @@ _POLL_SECONDS = 0.1
 _LAST_WORDS_SECONDS = 2
 """For the ends of requests that did not end by themselves to reach their callers."""
 _OTHER_FILES = 64
-"""Files and pipes that are open besides connections: some 30 with one model, and 5 for each further one."""
+"""Files and pipes that are open besides connections: about 30 with one model, and 5 for each further one."""
 _SETTLED = (EngineState.READY, EngineState.FAILED, EngineState.IDLE, EngineState.UNREACHABLE)
 
 

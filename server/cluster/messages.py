@@ -37,7 +37,7 @@ class Ended:
 
     reason: str
     elsewhere: bool = False
-    """Another replica may go on with it."""
+    """Another replica may continue it."""
     rejected: bool = False
     """It was not even begun."""
 

@@ -182,7 +182,7 @@ class EngineConfig:
     prompt_bytes: int = 2 * 2**30
     """Maximum size of that folder in bytes, from all servers."""
     resume: bool = True
-    """Go on with the answers of a process that died in the next one."""
+    """Continue the answers of a process that died in the next one."""
     max_restarts: int = 5
     """Restarts in a row, without an answered request between them, before the engine counts as failed."""
 

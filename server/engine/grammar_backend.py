@@ -109,7 +109,7 @@ class MaskBudget:
     """The processor time that a constraint may use: some at once, and a little more for each token."""
 
     AT_ONCE = 0.5
-    """Seconds. What is not ambiguous was never seen to need more than 0.04 s for one token."""
+    """Seconds. No unambiguous grammar was seen to need more than 0.04 s for one token."""
     PER_TOKEN = 0.002
     """Seconds. Schemas need 0.0001 s on average, on a vocabulary of 64,000 tokens."""
 

@@ -15,7 +15,7 @@ class Caller:
     """The sender of requests, which share one turn in scheduling."""
 
     id: str = ""
-    """Whatever tells callers apart."""
+    """Any text that tells callers apart."""
     timeout_s: float = math.inf
     """Seconds that the request may take: one that would wait longer need not begin."""
     scope: PrefixScope = EVERYBODY

@@ -54,7 +54,7 @@ class Submit:
     answered: int = 0
     """How many of the last ``prompt_ids`` are tokens of the answer, which an earlier process computed."""
     background: bool = False
-    """To be computed only while no request that somebody waits for is."""
+    """To be computed only while no request of a waiting client is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from glmserve.engine.params import SamplingParams, params_after
 
 MAX_REPEATABLE_ROWS = 60
 """Rows of a step that computes a repeatable sequence. From 64 on, llama.cpp's attention on the CPU adds in the order in
-which cells lie in tiles; below, in the order of the sequence's own cells, whatever else is in the step."""
+which cells lie in tiles; below, in the order of the sequence's own cells, independent of the rest of the step."""
 
 
 class SequenceStatus(str, Enum):
@@ -41,7 +41,7 @@ class Sequence:
     num_answered_tokens: int = 0
     """How many of the prompt's last tokens are of the answer, which an earlier process computed."""
     background: bool = False
-    """It has turns only while no sequence has any that somebody waits for."""
+    """It has turns only while no sequence of a waiting client has any."""
     pinned: bool = False
     """Not a request: its prompt is computed in idle time, nothing is sampled, and its cells stay."""
     prompt_keys: tuple[int, ...] = ()
@@ -72,7 +72,7 @@ class Sequence:
     """By the clock of the engine, in seconds."""
     admitted_at: float = 0.0
     was_preempted: bool = False
-    """It ran before, and gave its place to a request that somebody waits for."""
+    """It ran before, and gave its place to the request of a waiting client."""
 
     def __post_init__(self) -> None:
         self.tokens = list(self.prompt_ids)

@@ -115,7 +115,7 @@ class Answer:
     calls: tuple[ToolCall, ...] = ()
     """The last one may be cut off where ``finish_reason`` is LENGTH."""
     reasoning: str = ""
-    """What the model wrote before the text, to itself."""
+    """Reasoning that the model wrote before the text."""
 
 
 @dataclass(frozen=True, slots=True)

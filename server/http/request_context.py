@@ -85,7 +85,7 @@ class RequestContext:
     log_texts: bool = False
     """Prompts and answers may be logged."""
     background: bool = False
-    """Nobody waits for it: it is computed while no other request is."""
+    """No client waits for it: it is computed while no other request is."""
     observer: RequestObserver = field(default_factory=NoObserver)
 
     def seconds_left(self) -> float:

@@ -78,7 +78,7 @@ class RequestRecord:
     log_texts: bool = False
     """Prompts and answers may be logged."""
     background: bool = False
-    """It is a line of a batch, for which nobody waits."""
+    """It is a line of a batch, for which no client waits."""
     listed: dict[str, list[str]] = field(default_factory=dict)
     """By response header, the parts of the request that it lists."""
 

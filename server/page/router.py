@@ -19,7 +19,7 @@ _STATIC = Path(__file__).with_name("static")
 _ENTRY = "index.html"
 _VERSION = b"{{version}}"
 _LATER = ("js/theme.js", "vendor/katex.js", "vendor/highlight.js")
-"""Scripts that are not fetched at once: one that is no module, and those of formulas and code."""
+"""Scripts that are not fetched at once: one that is no module, and the scripts of formulas and code."""
 _MODULES = b"{{modules}}"
 _DIGITS = 16
 _MEDIA_TYPES: Mapping[str, str] = MappingProxyType(

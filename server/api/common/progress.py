@@ -11,7 +11,7 @@ from glmserve.http.sse import Comment
 _COMMENT_S = 5.0
 """Most requests have begun by then, and their streams have no comment."""
 _REPORT_S = 0.2
-"""For those who draw it."""
+"""For clients that draw the progress."""
 
 
 class ProgressObject(TypedDict):

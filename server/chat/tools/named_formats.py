@@ -115,7 +115,7 @@ class Glm4CallFormat:
     """See ``NamedCallFormat``."""
 
     introduction: str = _WHO
-    """What stands before the tools where the caller has no system text."""
+    """The text before the tools where the caller has no system text."""
 
     def describe(self, tools: Sequence[Tool], system: str) -> str:
         """Return the system message; see ``ToolCallFormat``."""

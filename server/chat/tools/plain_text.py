@@ -156,7 +156,7 @@ class TextFormParser:
         names = "|".join(tool.name for tool in config.callable)
         head = re.compile(rf"\s*\n ?{_CALL}({names}){_ARGUMENTS}(?={{)")
         self._is_exclusive = config.text_format is not None
-        """A text in a format has no calls, whatever its content."""
+        """A text in a format has no calls."""
         self._find_head = head.match if self._is_exclusive else head.search
         self._new_id = new_id
         # An answer begins with the beginning of a line.

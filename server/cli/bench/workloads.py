@@ -13,7 +13,7 @@ _WORDS = (
 
 _OWN_CHARACTERS = 200
 _LONG_CHARACTERS = 1200
-"""Some 800 tokens of ChatGLM2's vocabulary: a few-shot prompt as its users write them."""
+"""About 800 tokens of ChatGLM2's vocabulary: a few-shot prompt as its users write them."""
 _TURNS = 5
 _CHATS = 4
 _STREAMS = 4

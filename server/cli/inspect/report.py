@@ -71,7 +71,7 @@ class InspectReport:
     size_bytes: int = 0
     prompt_format: str = ""
     context: int = 0
-    """Tokens of prompt and answer, unless set otherwise; of an embedding model or a reranker those of one text."""
+    """Tokens of prompt and answer, unless set otherwise; of an embedding model or a reranker: tokens of one text."""
     prompt: PromptTrial = field(default_factory=PromptTrial)
     """How a greeting is put to the model, and the tokens that end its answer."""
     perplexity: tuple[ParagraphScore, ...] = ()
@@ -79,7 +79,7 @@ class InspectReport:
     """Of an embedding model."""
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
-    """What was decided or not tried, and why."""
+    """Decisions and untried things, with the reason."""
 
     @property
     def right(self) -> bool:

@@ -310,7 +310,7 @@ _PARTS: Mapping[str, str] = MappingProxyType(
         "its own chat template": "自己的对话模板",
     }
 )  # fmt: skip
-"""What may stand for a name in the messages."""
+"""Words in the place of a name in the messages."""
 
 _NAME = re.compile(r"\{(\w+)\}")
 

@@ -102,4 +102,4 @@ SAID: Mapping[str, str] = MappingProxyType(
         "the accuracy {accuracy} is below --min-accuracy {least}": "准确率 {accuracy} 低于 --min-accuracy {least}",
     }
 )  # fmt: skip
-"""What is said in English, and the same in Chinese."""
+"""English phrases, and the same in Chinese."""

@@ -29,7 +29,7 @@ LONGEST_RETRY_S = 60
 _SAMPLES = 32
 _LEAST_SAMPLES = 4
 _LEAST_TO_TELL = 2
-"""The same where it is only told, and nobody is rejected for it."""
+"""The same where the wait is only reported, and no request is rejected for it."""
 
 
 class Turnover:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 OURS = ("chatglm", "glm4", "baichuan")
-"""Those of our families, whose figures are checked one by one."""
+"""The architectures of our families, whose figures are checked one by one."""
 
 EMBEDDING_ARCHITECTURES = ("bert",)
 """Encoders, which make vectors of texts."""
@@ -14,7 +14,7 @@ RUNNING_STATE = (
     "lfm2", "lfm2moe", "nemotron_h", "nemotron_h_moe", "qwen3next", "kimi-linear", "bailingmoe3", "kimi-k3",
     "glm5-next", "qwen35", "qwen35moe", "qwen4exp", "deepseek4", "minimax-01",
 )  # fmt: skip
-"""Recurrent and hybrid ones: what they keep of a sequence is a state rather than its tokens, in all layers or some."""
+"""Recurrent and hybrid ones: they keep of a sequence a state rather than its tokens, in all layers or some."""
 _NO_DECODER = (
     "clip", "t5", "t5encoder", "modern-bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2",
     "jina-bert-v3", "eurobert", "gemma-embedding", "llama-embed", "wavtokenizer-dec", "dream", "llada", "llada-moe",

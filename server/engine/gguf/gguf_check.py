@@ -68,7 +68,7 @@ _RANGES: Mapping[str, _Range] = {
     "expert_group_used_count": _NONE,
     "nextn_predict_layers": _NONE,
 }
-"""By key, without the architecture in front. What is not said is not checked."""
+"""By key, without the architecture in front. A missing key is not checked."""
 
 _COMMON = {key: wanted for key, wanted in _RANGES.items() if wanted != _NONE} | {
     "attention.key_length": _Range(1, 1 << 16),
@@ -181,7 +181,7 @@ class ModelFacts:
     kv_bytes_per_token: int
     """All layers together, at f16."""
     state_bytes: int = 0
-    """What a recurrent or hybrid model keeps of each sequence besides."""
+    """Size of the state that a recurrent or hybrid model keeps of each sequence."""
     ranks: bool = False
     """Whether it is a reranker."""
     normalizes: bool = True

@@ -87,7 +87,7 @@ _ALWAYS_READ = (HEADS_PER_LAYER, ROTARY_SECTIONS)
 _MOST_ENTRIES = 1 << 16
 """Keys or tensors; the largest models have some thousands."""
 _MOST_ITEMS = 1 << 22
-"""Of one array; the largest vocabularies have some 10**5."""
+"""Of one array; the largest vocabularies have about 10**5."""
 _MOST_DIMENSIONS = 4
 _DEFAULT_ALIGNMENT = 32
 

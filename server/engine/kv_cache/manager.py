@@ -80,7 +80,7 @@ class KvCacheManager:
         self._free_slots = list(range(slots - 1, -1, -1))
         self._ops: list[CacheOp] = []
         self.has_holes = False
-        """Whether cells were freed since ``evict_idle``: what is computed next may lie ahead of its beginning."""
+        """Whether cells were freed since ``evict_idle``: the next computed cells may lie ahead of its beginning."""
         self.pinned_slots = 0
         """Slots of pinned prefixes, including prefixes that are still to be computed."""
         self.tokens_pinned = 0

@@ -27,7 +27,7 @@ from glmserve.engine.sequence import MAX_REPEATABLE_ROWS, Sequence, SequenceStat
 from glmserve.engine.speculative import SpeculativeController
 
 MAX_ENDED = 64
-"""Sequences that have ended and are remembered, until somebody asks for them."""
+"""Sequences that have ended and are remembered, until the core asks for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class SchedulerConfig:
     idle_cells: int = IDLE_CELLS
     """Cells that prefixes without a running sequence may keep."""
     traits: CacheTraits = EACH_TOKEN
-    """What the memory of the model allows."""
+    """Operations that the memory of the model allows."""
 
 
 class Scheduler:

@@ -8,7 +8,7 @@ from glmserve.engine.messages import PromptProgress, StepOutput
 from glmserve.engine.sequence import Sequence
 
 _AT_ONCE_S = 1.0
-"""With a shorter time between reports, the first one comes at once: somebody draws them."""
+"""With a shorter time between reports, the first one comes at once: a client draws them."""
 
 
 _REPEAT_S = 2.0

@@ -22,7 +22,7 @@ from glmserve.engine.sequence import Sequence
 log = logging.getLogger(__name__)
 
 _BUSY_SHARE = 20
-"""While something runs, the writing thread works one part of so many of the time."""
+"""While a sequence runs, the writing thread works 1/N of the time."""
 
 _RETRY_SECONDS = 60.0
 """Time without writing after the disk was full, or failed otherwise."""

@@ -14,7 +14,7 @@ from glmserve.http.errors import BodyTooLarge, BodyTooSlow, RequestTimedOut, Uns
 from glmserve.http.request_record import current_request
 
 BODY_SECONDS = 30.0
-"""How long a body may take, whatever its size."""
+"""Seconds that a body of any size may take."""
 BYTES_PER_SECOND = 16 * 1024
 """One extra second per this many bytes received."""
 MOST_AT_ONCE = 8

@@ -134,7 +134,7 @@ class ChatMessage(ApiModel):
     reasoning: str | None = None
     """The same, as vLLM and OpenRouter call it."""
     refusal: str | None = None
-    """Refusal that an earlier answer had in place of content."""
+    """Text of an earlier answer that declined the request, in place of content."""
     prefix: bool | None = None
     """Of the last message: continue it in the answer. So DeepSeek and Mistral spell ``continue_final_message``."""
     partial: bool | None = None

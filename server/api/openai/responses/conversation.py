@@ -29,7 +29,7 @@ _DROPPED = frozenset(
         "mcp_approval_request", "mcp_approval_response", "tool_search_call", "tool_search_output",
     )
 )  # fmt: skip
-"""Kinds of items with what nobody can read, or the work of a server's tools: no part of the text."""
+"""Kinds of items that are encrypted, or the work of a server's tools: no part of the text."""
 
 Parts = Annotated[tuple[str, ...], BeforeValidator(lambda value: text_parts(value, _PARTS))]
 """A string, or parts of text."""

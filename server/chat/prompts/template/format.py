@@ -69,7 +69,7 @@ class TemplateTraits:
     takes_system: bool = True
     """Whether it has system messages."""
     calls: CallFormat | None = None
-    """How it writes calls; None where tools are told of in plain words."""
+    """How it writes calls; None where tools are described in plain words."""
     arguments_as_text: bool = False
     """Whether it takes the arguments of a call as JSON text."""
     thinks: bool = False
