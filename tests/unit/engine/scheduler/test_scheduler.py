@@ -1,12 +1,18 @@
 """The four verbs of the scheduler, and what it tells about itself."""
 
+from collections.abc import Mapping
+from collections.abc import Sequence as Ordered
+
 import pytest
 
+from glmserve.engine.kv_cache.manager import LONG_PROMPT
+from glmserve.engine.kv_cache.ops import Truncate
 from glmserve.engine.messages import SampledToken
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import StepBudget
 from glmserve.engine.scheduler.scheduler import MAX_ENDED, Scheduler, SchedulerConfig
 from glmserve.engine.sequence import Sequence
+from glmserve.engine.speculative import SpeculativeController
 
 BUDGET = StepBudget(64)
 PROMPT, ANSWER = 10, 4
@@ -55,6 +61,101 @@ def test_the_cells_of_the_running_are_those_that_they_use_and_may_still_need() -
         step(one)
         assert one.stats.cells_running == (PROMPT + ANSWER - 1 if one.stats.running else 0)
     assert one.stats.cells_used == PROMPT + ANSWER - 1
+
+
+def decoding(*, limit: int = 256, speculation: SpeculativeController | None = None) -> Scheduler:
+    """Three sequences that have output a token."""
+    config = SchedulerConfig(parallel=4, slots=8, cells=1000, longest=500, decoding_limit=limit)
+    one = Scheduler(config, speculation)
+    for number in range(3):
+        one.add(sequence(number, answer=50))
+    step(one)
+    return one
+
+
+@pytest.mark.parametrize(("budget", "prompt"), [(9, 6), (4, 1), (3, 0), (2, 0)])
+def test_prompts_get_what_the_answers_leave_of_the_budget(budget: int, prompt: int) -> None:
+    one = decoding()
+    one.add(sequence(9))
+    batch = one.schedule(StepBudget(budget))
+    assert [item.num_tokens for item in batch.items] == [1, 1, 1, *([prompt] if prompt else [])]
+
+
+class _Rooms(SpeculativeController):
+    """Notes the room for drafts of each step, and drafts nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(frozenset())
+        self.rooms: list[int] = []
+
+    def propose(self, sequences: Ordered[Sequence], room: int, seconds: float) -> Mapping[int, tuple[int, ...]]:
+        self.rooms.append(room)
+        return {}
+
+
+@pytest.mark.parametrize(("limit", "budget", "room"), [(256, 16, 13), (10, 16, 7), (256, 2, 0), (3, 16, 0)])
+def test_drafts_get_what_the_answers_leave_of_the_budget_and_of_the_rows(limit: int, budget: int, room: int) -> None:
+    speculation = _Rooms()
+    one = decoding(limit=limit, speculation=speculation)
+    one.schedule(StepBudget(budget))
+    assert speculation.rooms[-1] == room
+
+
+@pytest.mark.parametrize(("repeatable", "beside", "drafts"), [(True, 0, 1), (True, 1, 0), (False, 1, 1)])
+def test_a_repeatable_sequence_gets_drafts_where_it_runs_alone(beside: int, drafts: int, *, repeatable: bool) -> None:
+    speculation = _Rooms()
+    one = Scheduler(SchedulerConfig(parallel=4, slots=8, cells=1000, longest=500), speculation)
+    for number in range(1 + beside):
+        first = sequence(number, answer=50)
+        first.repeatable = repeatable and number == 0
+        one.add(first)
+    step(one)
+    speculation.rooms.clear()
+    one.schedule(BUDGET)
+    assert len(speculation.rooms) == drafts
+
+
+class _Drafts(_Rooms):
+    """Drafts three tokens for the only sequence."""
+
+    def propose(self, sequences: Ordered[Sequence], room: int, seconds: float) -> Mapping[int, tuple[int, ...]]:
+        return {sequence.request_id: (7, 7, 7) for sequence in sequences}
+
+
+@pytest.mark.parametrize("accepted", [0, 1, 3])
+def test_the_cells_of_a_sequence_are_its_tokens_and_the_drafts_that_were_accepted(accepted: int) -> None:
+    one = Scheduler(SchedulerConfig(parallel=4, slots=8, cells=1000, longest=500), _Drafts())
+    one.add(sequence(1, answer=50))
+    step(one)
+    batch = one.schedule(BUDGET)
+    assert [item.num_tokens for item in batch.items] == [4]
+    one.update(batch, {1: (SampledToken(7),) * accepted + (SampledToken(8),)})
+    assert list(one.cache.lengths.values()) == [PROMPT + 1 + accepted]
+    truncated = [op for op in one.take_ops() if isinstance(op, Truncate)]
+    assert truncated == ([] if accepted == 3 else [Truncate(batch.items[0].slot, PROMPT + 1 + accepted)])
+    one.check_integrity()
+    assert (one.steps, one.stats.generated_tokens) == (2, 1 + accepted + 1)
+
+
+def test_nothing_is_drafted_beside_a_prompt() -> None:
+    speculation = _Rooms()
+    one = decoding(speculation=speculation)
+    one.add(sequence(9))
+    one.schedule(BUDGET)
+    assert speculation.rooms[-1] == 0
+
+
+def test_beside_a_long_prompt_idle_prefixes_leave_the_cells_though_others_decode() -> None:
+    config = SchedulerConfig(parallel=4, slots=8, cells=4 * LONG_PROMPT, longest=2 * LONG_PROMPT)
+    one = Scheduler(config)
+    one.add(sequence(1, answer=1))
+    step(one)
+    one.add(sequence(2, answer=50))
+    step(one)
+    assert len(one.cache.lengths) == 2
+    one.add(Sequence(3, tuple(range(-LONG_PROMPT, 0)), SamplingParams(1), 1))
+    one.schedule(BUDGET)
+    assert len(one.cache.lengths) == 1
 
 
 def test_where_nothing_is_drafted_nothing_was() -> None:
