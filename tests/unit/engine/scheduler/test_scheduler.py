@@ -22,9 +22,9 @@ def scheduler(cells: int = 1000, parallel: int = 2, slots: int = 6) -> Scheduler
     return Scheduler(SchedulerConfig(parallel=parallel, slots=slots, cells=cells, longest=100))
 
 
-def sequence(number: int, answer: int = ANSWER, *, background: bool = False) -> Sequence:
+def sequence(number: int, answer: int = ANSWER, caller: str = "", *, background: bool = False) -> Sequence:
     ids = tuple(range(1000 * number, 1000 * number + PROMPT))
-    return Sequence(number, ids, SamplingParams(answer), answer, background=background)
+    return Sequence(number, ids, SamplingParams(answer), answer, caller=caller, background=background)
 
 
 def step(one: Scheduler) -> None:
@@ -181,6 +181,60 @@ def test_a_prefix_that_is_pinned_now_finds_its_cells_beside_all_that_run() -> No
     left = 60 - (PROMPT + ANSWER - 1)
     assert one.can_pin(left, now=True)
     assert not one.can_pin(left + 1, now=True)
+
+
+def test_a_computed_pin_frees_the_slot_of_the_prefix_that_it_covers() -> None:
+    one = scheduler()
+    one.add(sequence(1, answer=1))
+    step(one)
+    pin = Sequence(9, tuple(range(1000, 1030)), SamplingParams(1), 1, pinned=True)
+    one.pin_computed(pin)
+    while one.has_work:
+        step(one)
+    assert one.cache.lengths == {pin.slot: 30}
+    assert (one.cache.pinned_slots, one.cache.tokens_pinned) == (1, 30)
+
+
+def test_the_integrity_check_covers_the_cache_and_the_tokens_of_each_sequence() -> None:
+    one = scheduler()
+    one.add(running := sequence(1))
+    step(one)
+    one.check_integrity()
+    running.tokens[0] += 1
+    with pytest.raises(AssertionError, match="a slot holds other tokens"):
+        one.check_integrity()
+    one.cache._free_slots = []
+    with pytest.raises(AssertionError, match="a slot is lost"):
+        one.check_integrity()
+
+
+def test_the_background_is_computed_before_a_prefix_to_pin() -> None:
+    one = scheduler()
+    one.pin_computed(Sequence(9, tuple(range(500, 530)), SamplingParams(1), 1, pinned=True))
+    one.add(sequence(1, answer=1, background=True))
+    steps = [[item.sequence.request_id for item in one.schedule(BUDGET).items]]
+    step(one)
+    steps.append([item.sequence.request_id for item in one.schedule(BUDGET).items])
+    assert steps == [[1], [9]]
+
+
+def test_what_a_caller_had_is_forgotten_with_his_last_sequence() -> None:
+    one = scheduler()
+    one.add(sequence(1, caller="a"))
+    while one.has_work:
+        step(one)
+    one.add(sequence(2, caller="a"))
+    one.add(sequence(3, caller="b"))
+    assert [waiting.request_id for waiting in one.waiting] == [2, 3]
+
+
+@pytest.mark.parametrize("logprobs", [None, 2])
+def test_probabilities_are_told_to_those_who_ask(logprobs: int | None) -> None:
+    one = scheduler()
+    one.add(Sequence(1, (1, 2, 3), SamplingParams(9, logprobs=logprobs), 9))
+    (output,) = one.update(one.schedule(BUDGET), {1: (SampledToken(7),)})
+    assert output.token_ids == (7,)
+    assert output.logprobs == (() if logprobs is None else (SampledToken(7),))
 
 
 def test_ended_sequences_are_told_once_and_the_last_ones_of_many() -> None:
