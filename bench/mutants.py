@@ -59,7 +59,7 @@ _PYTEST = (
     *(part for name in _WITHOUT for part in ("-p", f"no:{name}")),
 )
 _PROCESSES = 2
-_EXAMPLES = 20
+_EXAMPLES = 5
 """Hypothesis tries as many in each test, where it asks for more."""
 _MOST_BYTES = 8 * 2**30
 """Address space of a process: a mutant may loop for ever and keep what it makes."""
