@@ -7,7 +7,7 @@ drafts nothing. Results gather in FOLDER/long-context.jsonl, so a run that was c
 
 A depth of ``--target`` that is not measured is extrapolated, and says so: the time of a prompt is ``a N + b N²``, that
 of a token ``c + d N``, fitted to at least two measured depths. That is what attention over N cells and matrices of a
-fixed size cost, but nobody has seen it at that depth. For a 6B on two cores::
+fixed size cost, but it has not been seen at that depth. For a 6B on two cores::
 
     python -m bench.long_context 6b.gguf --work FOLDER --depth 1024 2048 4096 --target 8192 32768 --rounds 1
 """

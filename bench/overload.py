@@ -2,12 +2,12 @@
 
 Three parts, each on a fresh server on this machine, bounded in requests and in time:
 
-``load``      So many requests come in a second, whatever becomes of the others: 1, 2, 5 and 10 times as many as can be
+``load``      Requests come at a fixed rate, independent of the replies: 1, 2, 5 and 10 times as many as can be
               answered. How many are answered, how long those wait, how soon the others are rejected, and the memory.
 ``fairness``  One caller keeps a hundred requests going; another asks for one after the other.
 ``prompts``   Short prompts, one after the other, beside long ones that are computed all the time.
 
-Requests are not streamed and answers have a fixed length; each has a connection of its own. The one who asks shares
+Requests are not streamed and answers have a fixed length; each has a connection of its own. The client shares
 the processor with the server, so what is measured is a little less than what a machine of its own would see.
 """
 

@@ -1,6 +1,6 @@
 """Measures the loss of a conversation at a restart: ``python -m bench.prompt_disk [MODEL]``.
 
-A conversation of some 2,000 tokens goes on three times on a warm server. The server is killed with SIGKILL and started
+A conversation of about 2,000 tokens goes on three times on a warm server. The server is killed with SIGKILL and started
 again, answers one short request, and the conversation goes on. Its time to the first token is compared with the warm
 one, in each of three rounds. The time to read the state from the disk is in the server's log. Beside each round stands
 what the same prompt takes where nothing was saved. ``--streams`` measures a running answer while prompts are saved.

@@ -140,7 +140,7 @@ def convert_checkpoint(
     A folder with a LoRA adapter or a P-Tuning prefix becomes a small file of its own, which is not quantised.
 
     ``out`` appears, or is replaced, only when it is complete and on disk. Memory stays at some tens of
-    megabytes per thread, whatever the size of the model.
+    megabytes per thread, for a model of any size.
 
     Args:
         source: folder with config.json, the tokenizer and the weights, or one above it.

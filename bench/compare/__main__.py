@@ -5,7 +5,7 @@
 
 The first run builds the others from the source of llama-cpp-python, some ten minutes more, and makes the models.
 Results gather in FOLDER/results.jsonl: a run that was cut short, by ``--limit`` or otherwise, goes on where it was.
-What ``--limit`` left to do is told by exit code 75. ``--quick`` has results of its own and begins anew each time.
+Exit code 75 means that ``--limit`` left work to do. ``--quick`` has results of its own and begins anew each time.
 """
 
 import argparse

@@ -4,7 +4,7 @@
     python -m bench.engine.kv_cache --answers
 
 The first prints, for each type, the rates of prefill and of generating in a cache where other sequences hold
-so many cells. It counts the processor's time on one thread, so that other work on the machine disturbs it little.
+N cells. It counts the processor's time on one thread, so that other work on the machine disturbs it little.
 The second compares the next-token distributions of the embedded model, at each token of its held-out answers, with
 those of a float32 cache. Both print a Markdown table.
 """

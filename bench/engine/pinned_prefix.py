@@ -1,6 +1,6 @@
 """Measures the gain of a pinned prompt: ``python -m bench.engine.pinned_prefix [MODEL]``.
 
-A few-shot prompt of some 800 tokens is pinned, and a request that ends it with a line of its own is timed from being
+A few-shot prompt of about 800 tokens is pinned, and a request that ends it with a line of its own is timed from being
 sent to its first token: with the prompt in the cache, with another prompt of the same length that is not, right after
 a restart of the server, and right after the engine process was killed. Starts the server three times; the embedded
 model takes half a minute, a 6B on two cores some five.

@@ -1,6 +1,6 @@
 """Reads the pickle inside a ``.bin`` shard without running any of its calls.
 
-A pickle is a program for a small stack machine, and Python's own machine calls whatever function the program names.
+A pickle is a program for a small stack machine, and Python's own machine calls every function that the program names.
 This one has only the instructions that ``torch.save`` writes for a dictionary of tensors. It calls nothing: names
 that it knows become descriptions, and a name that it does not know is an error with that name.
 

@@ -110,7 +110,7 @@ def read_family(file: ConfigFile, family: FamilyName | None) -> Baichuan:
 
     Raises:
         CorruptFileError: a value has the wrong type.
-        UnsupportedModelError: a variant that llama.cpp computes differently.
+        UnsupportedModelError: an architecture that llama.cpp computes differently.
     """
     if family not in (None, FamilyName.BAICHUAN, FamilyName.BAICHUAN2):
         raise UnsupportedModelError(file.path, f"this is a Baichuan, which cannot be converted as {family.value}")

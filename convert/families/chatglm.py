@@ -80,7 +80,7 @@ def read_shape(file: ConfigFile, rope: Rope) -> ChatGLMConfig:
 
     Raises:
         CorruptFileError: a value has the wrong type.
-        UnsupportedModelError: llama.cpp computes no such variant.
+        UnsupportedModelError: llama.cpp computes no such architecture.
     """
     _check_variant(file)
     config = ChatGLMConfig(

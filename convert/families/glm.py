@@ -67,7 +67,7 @@ def read_glm_config(file: ConfigFile) -> GlmConfig:
 
     Raises:
         CorruptFileError: a value has the wrong type.
-        UnsupportedModelError: llama.cpp computes no such variant.
+        UnsupportedModelError: llama.cpp computes no such architecture.
     """
     architecture = _architecture(file)
     rope = _rope(file)

@@ -1,7 +1,7 @@
 """Tensors to their target types, in blocks of rows, on all cores.
 
 One tensor is cut into blocks of rows; blocks are read, converted and handed on in order while the next ones
-are in work. Memory is thus bounded by a few blocks, whatever the size of a tensor.
+are in work. Memory is thus bounded by a few blocks, for a tensor of any size.
 
 The kernels are those of the ``libggml-base`` that llama-cpp-python installs, so a tensor gets the very bytes that
 ``llama-quantize`` of the same version would write. The library alone is loaded, not llama.cpp.

@@ -77,7 +77,7 @@ def byte_level_metadata(
         family: the prompt format.
 
     Raises:
-        VocabularyError: special tokens of GLM-4 are missing, or a file has no keys for so many ends.
+        VocabularyError: special tokens of GLM-4 are missing, or a file has too few keys for its ends.
     """
     specials = vocabulary.specials
     missing = [text for text in _NEEDED if text not in specials]

@@ -1,7 +1,7 @@
 """BERT's vocabulary -> that of a GGUF: ``vocab.txt`` or ``tokenizer.json``.
 
-llama.cpp has the pieces the other way round: those that begin a word are marked with a phantom space, those that go on
-with one are bare.
+llama.cpp has the pieces the other way round: a piece that begins a word is marked with a phantom space, one that
+continues a word is bare.
 """
 
 from collections.abc import Mapping

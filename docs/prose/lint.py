@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -29,13 +30,22 @@ _WORD = re.compile(r"[A-Za-z0-9][\w'’%./-]*")
 _MARKDOWN = MarkdownIt("commonmark").enable("table")
 
 
+class Kind(Enum):
+    """Where a text stands: each place has rules of its own."""
+
+    PROSE = "prose"
+    SUMMARY = "summary"
+    DETAILS = "details"
+    CHINESE = "chinese"
+
+
 class Text(NamedTuple):
-    """One paragraph, table cell, docstring summary or help text, without its code spans."""
+    """One paragraph, table cell, part of a docstring or help text, without its code spans."""
 
     path: Path
     line: int
     text: str
-    is_summary: bool = False
+    kind: Kind = Kind.PROSE
 
 
 @dataclass(frozen=True)
@@ -64,12 +74,17 @@ class Rules:
                 yield f'{words} words in a sentence, at most {self.max_words}: "{sentence[:60]}…"'
 
 
-def load_rules(file: Path = HERE / "rules.toml") -> tuple[Rules, Rules, Rules]:
-    """Read the rules for English, for the summaries of docstrings, and for Chinese."""
+def load_rules(file: Path = HERE / "rules.toml") -> dict[Kind, Rules]:
+    """Read the rules of each kind of text."""
     data = tomllib.loads(file.read_text("utf-8"))
-    english = _bounded({**data["terms"], **data["hanging"]})
-    summaries = {**english, **_bounded(data["summaries"])}
-    return Rules(english, data["max_words"]), Rules(summaries, data["max_words"]), Rules(data["chinese"])
+    details = _bounded({**data["terms"], **data["pronouns"]})
+    prose = {**details, **_bounded(data["hanging"])}
+    return {
+        Kind.DETAILS: Rules(details),
+        Kind.PROSE: Rules(prose, data["max_words"]),
+        Kind.SUMMARY: Rules({**prose, **_bounded(data["summaries"])}, data["max_words"]),
+        Kind.CHINESE: Rules(data["chinese"]),
+    }
 
 
 def _bounded(patterns: dict[str, str]) -> dict[str, str]:
@@ -92,13 +107,14 @@ def _prose(part: Token) -> str:
 
 
 def python_texts(path: Path) -> Iterator[Text]:
-    """Yield the summaries of docstrings, the docstrings of attributes and the constant help texts of a module."""
+    """Yield the docstrings, also of attributes, and the constant help texts of a module."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         for docstring in _attribute_docstrings(node):
             yield Text(path, docstring.lineno, _without_code(str(docstring.value)))
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            summary = (ast.get_docstring(node) or "").split("\n\n")[0]
-            yield Text(path, getattr(node, "lineno", 1), _without_code(summary), is_summary=True)
+            line = getattr(node, "lineno", 1)
+            for number, part in enumerate((ast.get_docstring(node) or "").split("\n\n")):
+                yield Text(path, line, _without_code(part), Kind.DETAILS if number else Kind.SUMMARY)
         elif isinstance(node, ast.keyword) and node.arg in HELP_ARGUMENTS and isinstance(node.value, ast.Constant):
             yield Text(path, node.value.lineno, _without_code(str(node.value.value)))
 
@@ -136,12 +152,12 @@ def default_files() -> Iterator[Path]:
 
 def check(files: list[Path]) -> Iterator[tuple[Text, str]]:
     """Yield each finding with its place."""
-    english, summaries, chinese = load_rules()
+    rules = load_rules()
     for path in files:
         is_chinese = "zh" in path.parts or path.name.endswith(".zh.md")
         for text in python_texts(path) if path.suffix == ".py" else markdown_texts(path):
-            rules = chinese if is_chinese else summaries if text.is_summary else english
-            yield from ((text, message) for message in rules.findings(text.text))
+            kind = Kind.CHINESE if is_chinese else text.kind
+            yield from ((text, message) for message in rules[kind].findings(text.text))
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def create_router(registry: ModelRegistry, collectors: CollectorRegistry) -> API
     async def health() -> JSONResponse:
         """Report 200 when every model takes requests, if only to be loaded by one, else 503 with the reason.
 
-        Where the server has keys, models and reason are told to those who have one.
+        Where the server has keys, models and reason are only for their holders.
         """
         status, reason = _overall(registry)
         if current_request().is_known:

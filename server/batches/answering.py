@@ -49,7 +49,7 @@ class LineAnswers:
         Args:
             app: answers all endpoints of batches.
             new_record: makes the record of a request of an owner.
-            ended: is told of each request and its status.
+            ended: gets each request and its status.
             pause_s: seconds before a line is asked again for the first time.
         """
         self._app = app

@@ -21,7 +21,7 @@ class AddressError(Exception):
 def bind(host: str, port: int) -> socket.socket:
     """Return a bound socket, made before anything else so that a taken port shows at once.
 
-    It does not listen yet: while a checkpoint is converted, callers are turned away rather than kept waiting.
+    It does not listen yet: while a checkpoint is converted, connections are rejected rather than kept waiting.
 
     Raises:
         AddressError: the port is taken, or the address is not one of this machine.

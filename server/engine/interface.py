@@ -91,7 +91,7 @@ class Engine(Protocol):
             PromptTooLong: the prompt leaves no room for an answer.
             QueueFull: as many as allowed are waiting, or it would wait for longer than ``caller`` does.
             EngineUnavailable: loading, failed or stopped.
-            EngineDied: (from the stream) the process ended, and no other one may go on with the sequence.
+            EngineDied: (from the stream) the process ended, and no other one may continue the sequence.
             DecodeFailed: (from the stream) llama.cpp rejected this sequence.
         """
 

@@ -23,7 +23,7 @@ class FinishReason(str, Enum):
 class PrefixScope:
     """Which other requests may reuse the cells of a prompt from the prefix cache: all by default.
 
-    What the operator pinned is everybody's in any case.
+    Prefixes that the operator pinned are shared in any case.
     """
 
     owner: str = ""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 class Detokenizer:
     """Bytes of tokens in, text out; never half a character.
 
-    Whatever way the bytes are cut, the pieces add up to ``bytes.decode("utf-8", "replace")`` of all of them,
+    However the bytes are cut, the pieces add up to ``bytes.decode("utf-8", "replace")`` of all of them,
     less the one space that the dummy prefix puts in front of the first piece where the vocabulary has one.
     """
 

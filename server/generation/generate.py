@@ -37,7 +37,7 @@ async def without_rejected_schemas(
 ) -> ToolConfig:
     """Return ``config`` with free arguments for the tools that the engine rejects one by one.
 
-    ``observer`` is told of each.
+    ``observer`` gets each.
 
     Raises:
         GrammarRejected: such a tool is strict, or the tools are not to blame.

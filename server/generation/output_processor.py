@@ -115,9 +115,9 @@ class RequestOutput:
             outputs: what the engine gives.
             tokenizer: the model's.
             stop: where the text ends; not looked for in calls.
-            progress: is told of every token.
+            progress: counts every token.
             skip_blanks: drop those in front of the text.
-            continued: the text goes on with one that the prompt began, so that a space in front is one of its own.
+            continued: the text continues one that the prompt began, so that a space in front is one of its own.
             parser: finds the calls in the text. Scores are for answers without one.
             reasoning: finds what comes before the text and its calls.
         """

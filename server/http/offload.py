@@ -30,7 +30,7 @@ async def read_off_loop(work: Callable[[], _T], size: int) -> _T:
     """Return the result of ``work`` on a body of ``size`` bytes, which is not counted anywhere any more.
 
     Raises:
-        ServerBusy: so much waits already that this body cannot be kept until its turn.
+        ServerBusy: too many bytes wait already to keep this body until its turn.
     """
     return work() if size <= INLINE_BYTES else await _heavy_work().run(work, size)
 

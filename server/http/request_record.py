@@ -1,7 +1,7 @@
 """The record of the HTTP request that is being answered, and the middleware that opens it with a request id.
 
 Middlewares and logging find it through a context variable. A generation does not: the router gives it a
-``RequestContext``. Where there is no record, as in a test of a part, everybody gets a fresh one.
+``RequestContext``. Where there is no record, as in a test of a part, each reader gets a fresh one.
 """
 
 import ipaddress

@@ -3,7 +3,7 @@
 STARTING ──► READY ──► UNLOADING ──► IDLE ──► LOADING ──► READY …
     └──────────────► FAILED ◄──────────────────┘   FAILED ──► LOADING, on a request some time later
 
-Rule 1: a request is counted from its arrival to its end, whatever state the model is in.
+Rule 1: a request is counted from its arrival to its end, in every state of the model.
 Rule 2: only a model that is READY and has no request is unloaded, so none is unloaded from under a request.
 Rule 3: one that fails is not tried again by every request, but by the first one after RETRY_SECONDS.
 """

@@ -118,7 +118,7 @@ _LINE_OUTCOMES = ("completed", "failed")
 class RequestMetrics(Collector):
     """Request metrics of one server: received requests, outcomes, times.
 
-    Tokens are counted as they come: those of running requests are read from their records when somebody looks.
+    Tokens are counted as they come: those of running requests are read from their records at each scrape.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:

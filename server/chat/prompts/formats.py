@@ -119,7 +119,7 @@ class BaichuanFormat:
     """Each message after the token of its role; the prompt ends with the assistant's token.
 
     System text in front of the first question goes without a token of its own, as Baichuan2's authors have it; any
-    other joins the next question, or is one. Tools are told of, called and answered in plain words.
+    other joins the next question, or is one. Tools are described, called and answered in plain words.
     """
 
     closes_answers: bool = False

@@ -101,8 +101,8 @@ def to_conversation(messages: Sequence[Message]) -> Conversation:
 
     System text joins the user message after it, a blank line between: at the start of the chat that is the first
     one, so the prompt of a growing chat keeps its prefix and stays cached. Before an answer and at the end it is the
-    question, or the end of it. Messages of one speaker in a row are joined by a line break. An answer that nobody
-    asked for gets an empty question, and after an answer at the end an empty question is open.
+    question, or the end of it. Messages of one speaker in a row are joined by a line break. An answer without
+    a question gets an empty question, and after an answer at the end an empty question is open.
     """
     turns: list[tuple[str, str]] = []
     system: list[str] = []

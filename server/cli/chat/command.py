@@ -137,7 +137,7 @@ def converse(url: str, key: str = "", *, stats: bool = False, history: Path | No
     What is typed is kept in the file ``history``, where there is one.
 
     Raises:
-        ClickException: nobody answers there.
+        ClickException: no server answers there.
     """
     with closing(ServerClient(url, key)) as client:
         try:

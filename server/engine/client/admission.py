@@ -1,7 +1,7 @@
 """Which requests an engine takes: that they fit it, how many at once, and whose they are. Pure: times are given.
 
-So many may wait, whoever they are from. Past that only a caller who has less than a share of his own is let in: one
-caller cannot fill the queue for all others, and nobody is thrown out who was let in.
+This many requests of any caller may wait. Past that only a caller who has less than its share is admitted: one caller
+cannot fill the queue for all others, and no admitted request is dropped.
 """
 
 import math

@@ -43,7 +43,7 @@ class AnswerSoFar:
 
         Args:
             request: what the first process was asked.
-            pause_seconds: how long nobody computed it.
+            pause_seconds: how long no process computed it.
         """
         if self._last is None:
             return request

@@ -35,7 +35,7 @@ class WorkerProcess:
         Args:
             config: what the process gets.
             load: the same.
-            on_message: gets this object, and what the process says. Whoever has this object only while it is needed
+            on_message: gets this object, and what the process says. An owner that drops this object when it has ended
                 lets its file descriptors be closed with the last reference: callbacks must not hold it.
             on_end: gets this object and how the process ended, once, in words that follow "the engine process".
         """

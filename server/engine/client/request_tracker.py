@@ -51,7 +51,7 @@ class RequestTracker:
             max_waiting: how many may wait.
             on_end: gets the id of a request whose reader needs no more, and whether it has finished.
             clock: any that only goes forwards, in seconds.
-            resume: a fresh process may go on with an answer that has begun.
+            resume: a fresh process may continue an answer that has begun.
         """
         self._on_end = on_end
         self._resume = resume

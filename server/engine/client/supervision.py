@@ -173,7 +173,7 @@ class FileWatch:
     def overwritten(self) -> Path | None:
         """Return a file that was changed in place, so that an engine which has it mapped computes with the new bytes.
 
-        A file that another one was put in the place of is no such case: the engine goes on with the old one.
+        A file that another one was put in the place of is no such case: the engine keeps the old one.
         """
         return next(
             (path for path in self._paths if _place(path) == self._place_of(path) and self._differs(path)), None

@@ -54,7 +54,7 @@ class _Job:
 class EmbeddingCore:
     """Takes requests, and computes a batch of their inputs at a time.
 
-    It takes an input of each caller in turn, and of each of his requests, so that one of thousands does not keep a
+    It takes an input of each caller in turn, and of each of its requests, so that one of thousands does not keep a
     single one waiting.
     """
 

@@ -4,7 +4,7 @@
 all of it, one could find out what another had asked, a digit at a time. So a token has another key for each owner, and
 prompts of different owners have nothing in common but
 
-- what the operator declared public (pinned prefixes), to the token: nobody's secret is in it;
+- what the operator declared public (pinned prefixes), to the token: it has no secret;
 - what a prompt declares common (its system message), as a whole: its keys depend on all of its tokens, so that a guess
   that is wrong anywhere finds nothing.
 """

@@ -1,7 +1,7 @@
 """The folder of the saved prompts: one file for each, which only the user of the server may read.
 
 A file names the model, build and layout that computed it, has the hashes of its prompt, and a digest of each part.
-Hashes and digests are keyed with a secret that lies in the folder, so a file that somebody else made is never used:
+Hashes and digests are keyed with a secret that lies in the folder, so a file of another origin is never used:
 llama.cpp gets only bytes that it wrote itself.
 """
 

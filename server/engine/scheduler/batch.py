@@ -191,7 +191,7 @@ class TokenBudgetPolicy:
     The budget of a step is time, not tokens: on two cores 512 prompt tokens take five seconds.
 
     Answers and prompts share a step where that is cheaper. Long prompts on a CPU are computed apart from the answers:
-    from so many tokens on (a *tile*), attention takes the tokens of a batch together, each with the cells of all, which
+    from a *tile* of tokens on, attention takes the tokens of a batch together, each with the cells of all, which
     is a quarter faster than one by one as long as they are of one sequence. Two cores, 0.9B q4_0, a prompt of 768
     tokens beside four answers: chunks of 64 alone run at 120 to 137 tokens a second, chunks of 32 at 104, steps of 16
     at 80.
@@ -200,7 +200,7 @@ class TokenBudgetPolicy:
     def __init__(self, target_seconds: float, max_tokens: int, tile: int = 0, *, unwatched: int = 0) -> None:
         """Keep steps near ``target_seconds`` while a client streams; never plan above ``max_tokens``.
 
-        ``tile`` is the runner's ``attention_tile``, and ``unwatched`` the room of the first step where nobody streams;
+        ``tile`` is the runner's ``attention_tile``, ``unwatched`` the room of the first step where no client streams;
         0 is ``max_tokens``. A large first step takes a minute on a slow machine, and tells no progress till then.
         """
         self.target_seconds = target_seconds

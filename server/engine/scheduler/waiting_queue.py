@@ -1,9 +1,9 @@
 """Which waiting sequence is next. Pure.
 
-Callers take turns by what they have had: next is the caller for whom the fewest tokens were computed, and of his
+Callers take turns by what they have had: next is the caller for whom the fewest tokens were computed, and of its
 sequences the one that came first. So a caller with one request waits for a place or two, however many another caller
-has, and who is alone has everything. Who comes back begins with what the least served of those who wait has had:
-nobody saves up by not asking. Sequences in the background come after all others, and take turns among themselves.
+has, and a lone caller has everything. A caller that comes back begins at the count of the least served waiting caller:
+no caller saves up by not asking. Sequences in the background come after all others, and take turns among themselves.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -3,7 +3,7 @@
 These are connections, the head of a request, requests ahead of their answers, and a reader who does not read.
 
 What is sent and not read is bounded: the system holds what ``listener.bind`` says, the transport 64 KiB and one
-message beyond that, and then whoever sends waits, until it is told that the caller is gone.
+message beyond that, and then the sender waits, until it learns that the caller is gone.
 """
 
 import asyncio

@@ -156,7 +156,7 @@ GRACE_S = 1.0
 class TimeLimit:
     """Ends requests that take longer than the time limit.
 
-    Whoever generates keeps to the limit itself (``generation.generation.Deadline``), as only there a stream can be
+    A generation keeps to the limit itself (``generation.generation.Deadline``), as only there a stream can be
     ended with a last event. Here is ended what takes its time elsewhere: a body that does not come, a model that
     loads; and what hangs because the caller does not read, whose connection is cut.
     """

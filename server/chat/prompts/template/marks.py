@@ -1,7 +1,7 @@
 """Special tokens that a chat template writes, as one character each while it is rendered. Pure.
 
-A caller's text cannot have these characters: they are lone surrogates, which no encoded text contains. So whatever a
-template does to the text (trims it, splits it, puts it into JSON), a mark in the result was written by the template,
+A caller's text cannot have these characters: they are lone surrogates, which no encoded text contains. So even if a
+template changes the text (trims it, splits it, puts it into JSON), a mark in the result was written by the template,
 and what looks like a special token without being a mark is text.
 """
 
