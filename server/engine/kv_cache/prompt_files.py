@@ -143,7 +143,7 @@ class PromptFiles:
         """Remove files."""
         for name in names:
             with suppress(OSError):
-                (self._folder / name).unlink(missing_ok=True)
+                (self._folder / name).unlink()
 
     def _prefix(self, fingerprint: str) -> str:
         return hashlib.blake2b(fingerprint.encode(), digest_size=8, key=self.secret).hexdigest() + "-"

@@ -206,3 +206,11 @@ def _shareable(
 def test_each_part_of_a_scope_keeps_a_prompt_apart(scope: PrefixScope) -> None:
     keys, _ = PrefixKeys(bytes(32)).of((1, 2, 3), scope)
     assert not set(keys) & {1, 2, 3}
+
+
+@pytest.mark.parametrize("scope", [EVERYBODY, ANN, PrefixScope("ann", common=10)])
+def test_an_answer_has_the_keys_that_it_has_in_the_prompt_which_goes_on_from_it(scope: PrefixScope) -> None:
+    keys = PrefixKeys(b"secret")
+    of_prompt, salt = keys.of(TEXT[:30], scope)
+    of_conversation, _ = keys.of(TEXT, scope)
+    assert of_conversation == (*of_prompt, *(token + salt for token in TEXT[30:]))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from glmserve.engine.kv_cache import prompt_files
 from glmserve.engine.kv_cache.prompt_files import SUFFIX, Cancelled, PromptFiles, clear
 from glmserve.engine.kv_cache.prompt_index import SavedPrompt, TokenHashes
 
@@ -76,6 +77,31 @@ def test_any_changed_bit_shows_and_the_file_goes(files: PromptFiles, folder: Pat
     path.write_bytes(content)
     assert files.read(saved) is None
     assert not path.exists()
+
+
+def test_a_damaged_header_is_noticed_when_the_files_are_listed_and_the_file_goes(
+    files: PromptFiles, folder: Path
+) -> None:
+    saved = _write(files)
+    path = folder / saved.name
+    content = bytearray(path.read_bytes())
+    content[30] ^= 4
+    path.write_bytes(content)
+    assert files.describe(saved.name) is None
+    assert not path.exists()
+
+
+def test_a_file_of_another_version_is_not_used(files: PromptFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(prompt_files, "_FORMAT", 2)
+        saved = _write(files)
+        assert files.describe(saved.name) == saved
+    assert files.describe(saved.name) is None
+
+
+def test_the_folder_is_made_where_needed(tmp_path: Path) -> None:
+    files = PromptFiles(tmp_path / "made" / "when needed", 10**8)
+    assert files.describe(_write(files).name) is not None
 
 
 def _make_pipe(file: Path) -> None:

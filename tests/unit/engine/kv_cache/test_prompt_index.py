@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from glmserve.engine.kv_cache.prefix_cache import common_prefix
 from glmserve.engine.kv_cache.prefix_keys import PrefixKeys
-from glmserve.engine.kv_cache.prompt_index import BLOCK, PromptIndex, SavedPrompt, TokenHashes
+from glmserve.engine.kv_cache.prompt_index import BLOCK, MIN_TOKENS, PromptIndex, SavedPrompt, TokenHashes
 from glmserve.engine.messages import PrefixScope
 
 SECRET = b"s" * 32
@@ -117,3 +117,47 @@ def test_a_long_state_is_not_read_for_a_short_start_nor_where_the_cells_or_the_c
     assert index.start(hashes(LONG), 990, 2000) is None, "nearly all of it is in memory"
     assert index.start(hashes((*LONG[:32], 7)), 0, 2000) is None, "a thousand tokens are read for 32"
     assert index.start(hashes((*LONG[:64], 7)), 0, 2000) is not None
+
+
+def test_a_hash_is_of_all_tokens_before_it_and_one_stands_after_each_whole_block() -> None:
+    for length in (BLOCK - 1, BLOCK, 2 * BLOCK - 1, 2 * BLOCK):
+        assert len(hashes(LONG[:length]).blocks) == length // BLOCK
+    one, other = hashes(LONG[:100]), hashes((7, *LONG[1:100]))
+    assert [one.at(count * BLOCK) for count in (1, 2, 3)] == list(one.blocks)
+    for length in range(1, 101):
+        assert one.at(length) == hashes(LONG[:length]).at(length)
+        assert one.at(length) != other.at(length)
+
+
+def test_a_mark_for_each_token_tells_where_two_prompts_part() -> None:
+    match = index_of(LONG[:100]).match(hashes(LONG[:64]))
+    assert match is not None
+    marks = hashes(LONG[:100]).marks()
+    for same in (64, 65, 80, 99, 100):
+        assert match.exactly(hashes((*LONG[:same], *range(5000, 5050))), marks) == same
+    assert match.exactly(hashes(LONG[:70]), marks) == 70
+
+
+def test_a_file_that_is_written_again_is_in_the_index_once() -> None:
+    index = PromptIndex()
+    index.add(saved(LONG[:100], name="x"))
+    index.add(saved((7, *LONG[1:100]), name="x"))
+    assert len(index) == 1
+    assert shared(index, LONG[:100]) == 0
+    index.remove(["x"])
+    assert shared(index, (7, *LONG[1:100])) == 0
+
+
+def test_of_the_states_that_share_as_much_the_smallest_is_read_if_it_fits() -> None:
+    index = index_of(LONG[:150], LONG[:100], LONG[:200])
+    match = index.match(hashes((*LONG[:97], 5, 6)))
+    assert match is not None
+    assert (match.shared, match.saved.length) == (96, 100)
+    assert index.start(hashes(LONG[:250]), 0, cells=200) is not None
+    assert index.start(hashes(LONG[:250]), 0, cells=199) is None
+
+
+def test_a_prompt_is_worth_saving_from_its_least_length_on_and_is_not_inside_itself() -> None:
+    assert index_of().is_worth_saving(hashes(LONG[:MIN_TOKENS]))
+    assert not index_of().is_worth_saving(hashes(LONG[: MIN_TOKENS - 1]))
+    assert index_of(LONG[:100]).inside(hashes(LONG[:100])) == ()

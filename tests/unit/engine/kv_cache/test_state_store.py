@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -214,3 +215,24 @@ def test_what_cannot_be_removed_counts_on_and_others_go(tmp_path: Path) -> None:
     remove_oldest(tmp_path, ".state", stuck.stat().st_size + 9, keep="")
     assert stuck.is_dir()
     assert not other.exists()
+
+
+def test_a_saved_state_is_there_when_its_thread_has_ended_in_a_folder_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "made" / "when needed"
+    folder = StateStore(path, 10**6)
+    for key in (KEY, OTHER):
+        folder.save(key, STATE)
+        for thread in threading.enumerate():
+            if thread.name == "state-writer":
+                thread.join()
+        assert folder.load(key) == STATE
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+def test_why_a_state_is_not_used_is_logged(
+    folder: StateStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder.write(KEY, STATE)
+    _file(tmp_path).write_bytes(pack_header(KEY, STATE) + STATE[:-1])
+    assert folder.load(KEY) is None
+    assert f"has {HEADER_BYTES + len(STATE) - 1} bytes instead of {HEADER_BYTES + len(STATE)}" in caplog.text
