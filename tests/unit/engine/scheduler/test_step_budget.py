@@ -52,6 +52,8 @@ def test_where_nobody_streams_a_step_is_longer_but_not_as_long_as_a_batch_may_ta
         return policy.step_budget(decoding=0).budget
 
     assert run(0.0005) == 512
+    assert run(0.004) == 128, "half a second: halved as often as it takes, and no oftener"
+    assert run(0.006) == 128, "not off by a factor of two"
     assert run(0.04) == 64
     assert run(0.1) == 64
     assert run(0.0001) == 512
