@@ -20,7 +20,7 @@ from glmserve.generation.generate import complete, unless_gone
 from glmserve.generation.prepare import AnswerParams, ChatParams, PromptParams, Truncation, prepare
 from glmserve.http.error_replies import ErrorReply
 from glmserve.http.errors import RouteNotServed
-from glmserve.http.offload import hung_up, off_loop, read_request
+from glmserve.http.offload import disconnected, off_loop, read_request
 from glmserve.http.openapi import GENERATES, documented
 from glmserve.http.request_record import current_request
 from glmserve.model_pool.registry import ModelRegistry
@@ -135,7 +135,7 @@ def _endpoint(
         params = contract.answer(body, model.card)
         if keep_room:
             params = replace(params, room_kept=_room_kept(params.max_total_tokens))
-        text = await unless_gone(_answer(body, model, contract, params), partial(hung_up, request))
+        text = await unless_gone(_answer(body, model, contract, params), partial(disconnected, request))
         return await off_loop(lambda: JSONResponse(_body(text, body.grown(text), 200, clock)))
 
     return answer

@@ -175,7 +175,7 @@ async def _open(
     upstream = model.upstream
     assert upstream is not None, "a prompt for an upstream, and none"
     body = await off_loop(partial(_remote_body, request.remote, request, upstream, context), context.body_bytes)
-    source = await upstream.stream(CHAT_PATH, body)
+    source = await upstream.stream(CHAT_PATH, body, context.request_id)
     tally = RemoteTally(upstream, progress, context.body_bytes)
     return RemoteOutput(index, source, tally, ChatReader(_new_call_id))
 

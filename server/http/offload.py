@@ -96,7 +96,7 @@ async def read_request(request: Request, check: Callable[[dict[str, object]], _T
     return await read_off_loop(work, current_request().body_bytes)
 
 
-async def hung_up(request: Request) -> None:
+async def disconnected(request: Request) -> None:
     """Return once the caller has closed the connection; the body must have been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

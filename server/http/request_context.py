@@ -72,8 +72,9 @@ class NoObserver:
 class RequestContext:
     """One request as its generations know it. Routers make it with ``RequestRecord.context``."""
 
+    request_id: str = ""
     caller: str = ""
-    """Identity for fair scheduling: the API key, or the address if no keys are set."""
+    """Key of fair scheduling: the API key, or the address if no keys are set."""
     time_limit: float = 0.0
     """Seconds that the request may take; 0 is any number."""
     expires: float = math.inf

@@ -86,6 +86,7 @@ class RequestRecord:
     def context(self) -> RequestContext:
         """The facts of the request, for its generations. Take it after the body was read, whose size it has."""
         return RequestContext(
+            request_id=self.id,
             caller=self.caller,
             time_limit=self.time_limit,
             expires=self.arrived + self.time_limit if self.time_limit else math.inf,

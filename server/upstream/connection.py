@@ -15,7 +15,6 @@ from anyio import CancelScope, move_on_after
 
 from glmserve.http.errors import UpstreamDied, UpstreamError, UpstreamFailed, UpstreamTimedOut, UpstreamUnreachable
 from glmserve.http.offload import off_loop
-from glmserve.http.request_record import current_request
 from glmserve.upstream.replies import EventReader, Json, choices_in, failure_in, parsed, rejection
 
 log = logging.getLogger(__name__)
@@ -83,35 +82,35 @@ class Connection:
         async with self._reply(request) as response:
             return await _whole(response, _MOST_ERROR_BYTES * 16)
 
-    async def post(self, path: str, body: Mapping[str, object]) -> dict[str, object]:
+    async def post(self, path: str, body: Mapping[str, object], request_id: str) -> dict[str, object]:
         """Return the reply to ``body``, a JSON object. Being cancelled closes the connection.
 
         Raises:
             UpstreamError: there is none, or it is an error.
         """
-        async with self._reply(await self._request(path, body)) as response:
+        async with self._reply(await self._request(path, body, request_id)) as response:
             data = await _whole(response, MOST_REPLY_BYTES)
         reply = await off_loop(partial(parsed, data), len(data))
         if fault := failure_in(reply):
             raise fault
         return reply
 
-    async def stream(self, path: str, body: Mapping[str, object]) -> "EventSource":
+    async def stream(self, path: str, body: Mapping[str, object], request_id: str) -> "EventSource":
         """Return the events of the reply to ``body``, which the caller closes.
 
         Raises:
             UpstreamError: there is no stream, or it is an error.
         """
-        response = await self._send(await self._request(path, body))
+        response = await self._send(await self._request(path, body, request_id))
         source = EventSource(response)
         if not response.headers.get("content-type", "").startswith("text/event-stream"):
             await source.aclose()
             raise UpstreamFailed("the server that runs the model does not stream")
         return source
 
-    async def _request(self, path: str, body: Mapping[str, object]) -> httpx.Request:
+    async def _request(self, path: str, body: Mapping[str, object], request_id: str) -> httpx.Request:
         content = await off_loop(lambda: json.dumps(body, separators=(",", ":")).encode())
-        headers = {"Content-Type": "application/json", "X-Request-Id": current_request().id}
+        headers = {"Content-Type": "application/json", "X-Request-Id": request_id}
         return self.client.build_request("POST", self.place.url + path, content=content, headers=headers)
 
     @asynccontextmanager

@@ -84,15 +84,15 @@ class Upstream:
         self._status = EngineStatus(EngineState.STOPPED, "the server is shutting down")
         await self.connection.close()
 
-    async def post(self, path: str, body: Mapping[str, object]) -> dict[str, object]:
+    async def post(self, path: str, body: Mapping[str, object], request_id: str) -> dict[str, object]:
         """Return the reply to ``body``. Raises UpstreamError."""
         with self._noticing(), self.in_work():
-            return await self.connection.post(path, body)
+            return await self.connection.post(path, body, request_id)
 
-    async def stream(self, path: str, body: Mapping[str, object]) -> EventSource:
+    async def stream(self, path: str, body: Mapping[str, object], request_id: str) -> EventSource:
         """Return the events of the reply to ``body``, which the caller closes. Raises UpstreamError."""
         with self._noticing():
-            return await self.connection.stream(path, body)
+            return await self.connection.stream(path, body, request_id)
 
     @contextmanager
     def in_work(self) -> Iterator[None]:

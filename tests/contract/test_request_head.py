@@ -72,7 +72,7 @@ def test_what_is_no_request_is_a_400(url: str) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /health HTTP/1.1\r\nHost:"])
-def test_a_caller_who_does_not_end_his_head_is_hung_up_on(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+def test_a_client_that_does_not_end_its_head_is_disconnected(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
     monkeypatch.setattr(uvicorn_protocol, "HEAD_SECONDS", 0.2)
     with serve(make_app(ScriptedEngine())) as address:
         assert exchange(address, sent) == b""

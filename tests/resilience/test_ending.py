@@ -58,7 +58,7 @@ class Ask:
         return [line.removeprefix("data: ") for line in self.lines if line.startswith("data: ")]
 
 
-def test_a_running_stream_is_finished_and_nobody_new_is_let_in(tiny_gguf: Path, tmp_path: Path) -> None:
+def test_a_running_stream_is_finished_and_no_new_request_is_admitted(tiny_gguf: Path, tmp_path: Path) -> None:
     """The library that frames the events would cut them all at the signal."""
     with running_server(str(tiny_gguf), *PATIENT, log=tmp_path / "log") as (url, server):
         ask = Ask(url, "/v1/chat/completions", {**ASK, "max_tokens": 300})

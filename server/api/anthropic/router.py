@@ -29,7 +29,7 @@ from glmserve.generation.generate import generate, unless_gone
 from glmserve.generation.generation import Generation
 from glmserve.generation.prepare import encode_prompt, prepare
 from glmserve.http.error_replies import ErrorReply, prompt_in
-from glmserve.http.offload import hung_up, off_loop, read_request
+from glmserve.http.offload import disconnected, off_loop, read_request
 from glmserve.http.openapi import Tag, documented
 from glmserve.http.request_context import RequestContext
 from glmserve.http.request_record import current_request
@@ -53,7 +53,7 @@ def create_router(registry: ModelRegistry) -> APIRouter:
         context = current_request().context
         if body.stream:
             return await _stream(body, model, context)
-        return JSONResponse(await unless_gone(_complete(body, model, context), partial(hung_up, request)))
+        return JSONResponse(await unless_gone(_complete(body, model, context), partial(disconnected, request)))
 
     @router.post(
         f"{PATH}/count_tokens", **documented(CountedTokens, PromptRequest, failure=MessageFailure, tag=Tag.TEXT)

@@ -14,7 +14,7 @@ from glmserve.generation.generation import Deadline
 from glmserve.generation.remote import RemoteTally
 from glmserve.http.error_replies import ErrorReply
 from glmserve.http.errors import UpstreamError
-from glmserve.http.offload import hung_up, off_loop
+from glmserve.http.offload import disconnected, off_loop
 from glmserve.http.request_context import RequestContext, RequestProgress
 from glmserve.http.request_record import current_request
 from glmserve.http.sse import Event, EventStream
@@ -80,7 +80,7 @@ async def pass_on(
     async with passed.model.in_use():
         if target.generates and streams(passed.body):
             return await _stream(passed, target, context, on_error)
-        return await unless_gone(_whole(passed, target, context), partial(hung_up, request))
+        return await unless_gone(_whole(passed, target, context), partial(disconnected, request))
 
 
 def _body(passed: Passed, target: Target, context: RequestContext) -> dict[str, object]:
@@ -104,7 +104,7 @@ async def _whole(passed: Passed, target: Target, context: RequestContext) -> Res
     deadline = Deadline(context)
     try:
         body = _body(passed, target, context)
-        reply = await deadline.wait(lambda: passed.model.upstream.post(target.path, body))
+        reply = await deadline.wait(lambda: passed.model.upstream.post(target.path, body, context.request_id))
         tally.piece()
         if counts := counts_in(reply):
             tally.told(counts)
@@ -125,7 +125,7 @@ async def _stream(
 ) -> EventStream:
     """Open the stream; errors of the upstream are raised here, before the status is sent."""
     upstream = passed.model.upstream
-    source = await upstream.stream(target.path, _body(passed, target, context))
+    source = await upstream.stream(target.path, _body(passed, target, context), context.request_id)
     stream = PassedStream(source, _tally(passed, context), Deadline(context))
     events = _events(stream, passed.model.card.name, usage=wants_usage(passed.body))
     return EventStream(stream, events, on_error)

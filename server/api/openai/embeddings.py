@@ -19,7 +19,7 @@ from glmserve.api.common.passing import Passed, Target, pass_on, unless_passed
 from glmserve.engine.interface import Caller
 from glmserve.generation.generate import unless_gone
 from glmserve.http.errors import InvalidRequest
-from glmserve.http.offload import hung_up, off_loop, read_request
+from glmserve.http.offload import disconnected, off_loop, read_request
 from glmserve.http.openapi import documented
 from glmserve.http.request_context import RequestContext, RequestProgress
 from glmserve.http.request_record import current_request
@@ -110,7 +110,7 @@ def create_router(registry: ModelRegistry) -> APIRouter:
         if isinstance(body, Passed):
             return await pass_on(body, _TARGET, request)
         model = registry.embedder(body.model)
-        return await unless_gone(_embed(body, model, current_request().context), partial(hung_up, request))
+        return await unless_gone(_embed(body, model, current_request().context), partial(disconnected, request))
 
     return router
 

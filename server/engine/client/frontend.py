@@ -64,7 +64,7 @@ class EngineFrontend(ABC):
         self, prompt_ids: tuple[int, ...], params: SamplingParams, adapter: str = "", caller: Caller = ANYBODY
     ) -> AsyncGenerator[StepOutput, None]:
         """Queue a sequence; see ``Engine.submit``."""
-        with self._requests.let_in(caller) as request_id:
+        with self._requests.admitted(caller) as request_id:
             if params.grammar is not None:
                 await self.check_grammar(params.grammar, caller)
             send = await self._ready_sender()
@@ -77,7 +77,7 @@ class EngineFrontend(ABC):
 
     async def embed(self, inputs: tuple[tuple[int, ...], ...], caller: Caller = ANYBODY) -> tuple[bytes, ...]:
         """Return a vector for each input; see ``Engine.embed``."""
-        with self._requests.let_in(caller) as request_id:
+        with self._requests.admitted(caller) as request_id:
             send = await self._ready_sender()
             outcomes = self._requests.enter(Embed(request_id, inputs, caller.id, caller.background), send)
         return await vectors_of(outcomes)

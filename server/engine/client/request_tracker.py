@@ -77,7 +77,7 @@ class RequestTracker:
         self._admission_of(caller).check(caller, self._clock())
 
     @contextmanager
-    def let_in(self, caller: Caller) -> Iterator[int]:
+    def admitted(self, caller: Caller) -> Iterator[int]:
         """Yield the id of an admitted request, and remove it where the block fails. Raises QueueFull."""
         request_id = next(self._ids)
         self._admission_of(caller).enter(request_id, caller, self._clock())

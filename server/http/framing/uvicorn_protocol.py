@@ -121,7 +121,7 @@ class BoundedProtocol(StrictProtocol):
         """Begin to wait for the first head."""
         super().connection_made(transport)
         if self.open_connections.enter(self):
-            self._hang_up_in(HEAD_SECONDS)
+            self._disconnect_in(HEAD_SECONDS)
         else:
             self.reject(TooManyConnections())
             self.transport.close()  # there is no connection to spare for one that lingers
@@ -156,7 +156,7 @@ class BoundedProtocol(StrictProtocol):
             if self._overhead > MAX_HEAD_BYTES:
                 self.reject(MalformedRequest("the body has far more chunk framing and trailers than content"))
         if self._is_answered and self._timer is None:
-            self._hang_up_in(HEAD_SECONDS)  # uvicorn waits no more once anything comes, be it an empty line
+            self._disconnect_in(HEAD_SECONDS)  # uvicorn waits no more once anything comes, be it an empty line
 
     def on_message_begin(self) -> None:
         """Begin a head."""
@@ -169,7 +169,7 @@ class BoundedProtocol(StrictProtocol):
         self._begun += 1
         if self.cycle is None or self._is_answered:
             self.open_connections.now_idle(self)
-        self._hang_up_in(HEAD_SECONDS)
+        self._disconnect_in(HEAD_SECONDS)
 
     def on_url(self, url: bytes) -> None:
         """Count a piece of the request line."""
@@ -215,7 +215,7 @@ class BoundedProtocol(StrictProtocol):
         if self._is_answered:
             self.open_connections.now_idle(self)
             if self._in_body:
-                self._hang_up_in(REST_SECONDS)
+                self._disconnect_in(REST_SECONDS)
         self._look_for_progress()
 
     def _look_for_progress(self) -> None:
@@ -255,7 +255,7 @@ class BoundedProtocol(StrictProtocol):
         """Whether there was a request, and the last one of which a head has come was answered."""
         return self.cycle is not None and self.cycle.response_complete
 
-    def _hang_up_in(self, seconds: float) -> None:
+    def _disconnect_in(self, seconds: float) -> None:
         self._stop_waiting()
         self._timer = self.loop.call_later(seconds, self.transport.close)
 

@@ -22,7 +22,7 @@ from glmserve.generation.generate import GenerationRequest, complete, generate, 
 from glmserve.generation.generation import Completion
 from glmserve.generation.prepare import prepare
 from glmserve.http.error_replies import ErrorEnvelope
-from glmserve.http.offload import hung_up, off_loop, read_request
+from glmserve.http.offload import disconnected, off_loop, read_request
 from glmserve.http.openapi import documented
 from glmserve.http.request_context import RequestContext
 from glmserve.http.request_record import current_request
@@ -48,7 +48,7 @@ def create_router(registry: ModelRegistry) -> APIRouter:
         context = current_request().context
         if body.stream:
             return await _stream(body, model, context)
-        completion = await unless_gone(_complete(body, model, context), partial(hung_up, request))
+        completion = await unless_gone(_complete(body, model, context), partial(disconnected, request))
         head = new_head(_ID_PREFIX, model.card)
         return JSONResponse(chat_completion(head, completion, _call_format(body), timings=bool(body.timings)))
 

@@ -16,7 +16,7 @@ from glmserve.api.openai.envelope import new_head
 from glmserve.generation.generate import generate_all, unless_gone
 from glmserve.generation.generation import Generation
 from glmserve.http.error_replies import ErrorEnvelope, prompt_in
-from glmserve.http.offload import hung_up, read_request
+from glmserve.http.offload import disconnected, read_request
 from glmserve.http.openapi import documented
 from glmserve.http.request_context import RequestContext
 from glmserve.http.request_record import current_request
@@ -43,7 +43,7 @@ def create_router(registry: ModelRegistry) -> APIRouter:
         context = current_request().context
         if body.stream:
             return await _stream(body, model, context)
-        return await unless_gone(_complete(body, model, context), partial(hung_up, request))
+        return await unless_gone(_complete(body, model, context), partial(disconnected, request))
 
     return router
 

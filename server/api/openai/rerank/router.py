@@ -26,7 +26,7 @@ from glmserve.api.openai.rerank.response import (
 from glmserve.engine.interface import Caller
 from glmserve.generation.generate import unless_gone
 from glmserve.http.errors import InvalidRequest
-from glmserve.http.offload import hung_up, off_loop, read_request
+from glmserve.http.offload import disconnected, off_loop, read_request
 from glmserve.http.openapi import documented
 from glmserve.http.request_context import RequestContext, RequestProgress
 from glmserve.http.request_record import current_request
@@ -95,7 +95,7 @@ def create_router(registry: ModelRegistry) -> APIRouter:
         if isinstance(body, Passed):
             return await pass_on(body, Target("/rerank"), request)
         model = registry.reranker(body.model)
-        return await unless_gone(_rerank(body, model, current_request().context), partial(hung_up, request))
+        return await unless_gone(_rerank(body, model, current_request().context), partial(disconnected, request))
 
     @router.post("/v1/score", **documented(ScoreReply, ScoreRequest))
     async def score(request: Request) -> Response:
@@ -104,7 +104,7 @@ def create_router(registry: ModelRegistry) -> APIRouter:
         if isinstance(body, Passed):
             return await pass_on(body, Target("/score"), request)
         model = registry.reranker(body.model)
-        return await unless_gone(_score(body, model, current_request().context), partial(hung_up, request))
+        return await unless_gone(_score(body, model, current_request().context), partial(disconnected, request))
 
     return router
 

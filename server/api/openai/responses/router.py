@@ -52,7 +52,7 @@ from glmserve.http.errors import (
     PromptNotFound,
     ResponseNotFound,
 )
-from glmserve.http.offload import hung_up, off_loop, read_request
+from glmserve.http.offload import disconnected, off_loop, read_request
 from glmserve.http.openapi import GENERATES, Tag, documented
 from glmserve.http.request_context import RequestContext
 from glmserve.http.request_record import current_request
@@ -219,7 +219,7 @@ def _add_creation(router: APIRouter, service: ResponsesService) -> None:
         context = current_request().context
         if job.body.stream:
             return await service.stream(job, context)
-        return JSONResponse(await unless_gone(service.complete(job, context), partial(hung_up, request)))
+        return JSONResponse(await unless_gone(service.complete(job, context), partial(disconnected, request)))
 
     @router.post(
         "/v1/responses/input_tokens", **documented(InputTokens, ResponsesRequest, errors=_ERRORS, tag=Tag.TEXT)

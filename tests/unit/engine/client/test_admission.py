@@ -208,7 +208,7 @@ def test_a_caller_waits_behind_as_many_of_each_other_caller_as_it_has_itself() -
         admission.enter(9001, Caller("b", timeout_s=turns * 3.5), now)
 
 
-def test_who_may_wait_for_just_as_long_as_it_takes_is_let_in() -> None:
+def test_a_caller_that_may_wait_for_just_as_long_as_it_takes_is_admitted() -> None:
     admission, now = crowded(running=1, waiting=10, each=3.0)
     wait = admission.expected_wait(2, now)  # for one of A's, and a place
     admission.check(Caller("b", timeout_s=wait), now)

@@ -105,7 +105,7 @@ def test_the_client_adds_the_expected_wait_and_does_not_take_a_report_for_an_ans
     tracker = RequestTracker(1, 8, lambda *_: None, clock)
     streams: list[RequestOutputQueue] = []
     for _ in range(7):
-        with tracker.let_in(ANYBODY) as request_id:
+        with tracker.admitted(ANYBODY) as request_id:
             request = Submit(request_id, (1,), SamplingParams(max_tokens=1, progress_seconds=0.2))
             streams.append(tracker.enter(request, lambda _: None))
     for request_id in range(1, 6):
