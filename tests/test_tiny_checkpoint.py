@@ -3,6 +3,7 @@
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sentencepiece import SentencePieceProcessor
@@ -27,8 +28,9 @@ def read_shapes() -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def read_json(name: str) -> dict[str, object]:
-    return json.loads((TINY / name).read_text(encoding="utf-8"))
+def read_json(name: str) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((TINY / name).read_text(encoding="utf-8"))
+    return value
 
 
 def read_rows(name: str) -> list[dict[str, str]]:

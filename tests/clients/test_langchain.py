@@ -9,6 +9,7 @@ import tiktoken
 import tiktoken.registry
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
+from pydantic import SecretStr
 
 from tests.clients.conftest import Deployment
 
@@ -23,8 +24,13 @@ with warnings.catch_warnings():
 def chat(server_url: str) -> ChatOpenAI:
     model = httpx.get(f"{server_url}/v1/models").json()["data"][0]["id"]
     return ChatOpenAI(
-        model=model, base_url=f"{server_url}/v1", api_key="none", temperature=0, max_tokens=40, max_retries=0
-    )  # type: ignore[call-arg, arg-type]
+        model=model,
+        base_url=f"{server_url}/v1",
+        api_key=SecretStr("none"),
+        temperature=0,
+        max_completion_tokens=40,
+        max_retries=0,
+    )
 
 
 def test_chat_openai_answers_with_its_counts(chat: ChatOpenAI) -> None:
@@ -83,8 +89,13 @@ def test_chatglm3_answers_by_the_name_it_asks_for(server_url: str) -> None:
     assert "。" not in llm.invoke("你好", stop=["。"])
 
 
-def vectors_of(deployment: Deployment, **settings: object) -> OpenAIEmbeddings:
-    return OpenAIEmbeddings(model="bert", base_url=f"{deployment.url}/v1", api_key=deployment.key, **settings)  # type: ignore[arg-type]
+def vectors_of(deployment: Deployment, *, check_embedding_ctx_length: bool = True) -> OpenAIEmbeddings:
+    return OpenAIEmbeddings(
+        model="bert",
+        base_url=f"{deployment.url}/v1",
+        api_key=SecretStr(deployment.key),
+        check_embedding_ctx_length=check_embedding_ctx_length,
+    )
 
 
 def test_embeddings_of_texts(deployment: Deployment) -> None:

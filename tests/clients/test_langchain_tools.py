@@ -4,10 +4,11 @@ from typing import Literal
 
 import httpx
 import pytest
-from langchain_core.messages import HumanMessage, ToolMessage
+from langchain_core.messages import AIMessageChunk, HumanMessage, ToolMessage
+from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, SecretStr
 
 
 @tool
@@ -27,14 +28,19 @@ class Review(BaseModel):
 def chat(server_url: str) -> ChatOpenAI:
     model = httpx.get(f"{server_url}/v1/models").json()["data"][0]["id"]
     return ChatOpenAI(
-        model=model, base_url=f"{server_url}/v1", api_key="none", temperature=0, max_tokens=200, max_retries=0
-    )  # type: ignore[call-arg, arg-type]
+        model=model,
+        base_url=f"{server_url}/v1",
+        api_key=SecretStr("none"),
+        temperature=0,
+        max_completion_tokens=200,
+        max_retries=0,
+    )
 
 
 def test_a_bound_tool_is_called_and_answered(chat: ChatOpenAI) -> None:
     question = HumanMessage("北京的天气怎么样？")
     asked = chat.bind_tools([get_weather], tool_choice="any", parallel_tool_calls=False).invoke([question])
-    (call,) = asked.tool_calls  # type: ignore[attr-defined]
+    (call,) = asked.tool_calls
     assert call["name"] == "get_weather"
     result = get_weather.invoke(call)
     assert isinstance(result, ToolMessage)
@@ -43,10 +49,9 @@ def test_a_bound_tool_is_called_and_answered(chat: ChatOpenAI) -> None:
 
 def test_a_stream_of_calls_is_gathered(chat: ChatOpenAI) -> None:
     bound = chat.bind_tools([get_weather], tool_choice="get_weather", parallel_tool_calls=False)
-    whole, *chunks = bound.stream("北京的天气怎么样？")
-    for chunk in chunks:
-        whole += chunk  # type: ignore[assignment]
-    (call,) = whole.tool_calls  # type: ignore[attr-defined]
+    chunks = [part for part in bound.stream("北京的天气怎么样？") if isinstance(part, AIMessageChunk)]
+    whole = add_ai_message_chunks(chunks[0], *chunks[1:])
+    (call,) = whole.tool_calls
     assert call["args"]["city"] in ("北京", "上海")
 
 

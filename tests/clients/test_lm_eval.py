@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
 from tests.clients.conftest import Deployment
@@ -37,7 +38,7 @@ def write_tasks(folder: Path) -> None:
         "metric_list": [{"metric": "exact_match"}],
     }
     text = ROUND.format("{{question}}")
-    tasks = {
+    tasks: dict[str, dict[str, object]] = {
         "written": {**written, "doc_to_text": "question"},
         "continued": {**written, "doc_to_text": text},
         "chosen": {"output_type": "multiple_choice", "doc_to_text": text, "doc_to_choice": ["正面", "负面"]},
@@ -87,6 +88,7 @@ def test_scores_are_those_of_the_model(
         assert greedy is bool((own == scores.max(1)).all())
 
 
-def log_softmax(logits: np.ndarray) -> np.ndarray:
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    scores: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    return scores

@@ -32,7 +32,7 @@ def client(server_url: str) -> OpenAI:
 
 def ask(client: OpenAI, question: str, before: Response | None = None) -> Response:
     return client.responses.create(
-        input=question, previous_response_id=before and before.id, temperature=0, max_output_tokens=60
+        input=question, previous_response_id=before.id if before else None, temperature=0, max_output_tokens=60
     )
 
 

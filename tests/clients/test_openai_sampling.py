@@ -6,10 +6,18 @@ import re
 from typing import Annotated, Literal
 
 import pytest
-from openai import BadRequestError, OpenAI
-from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
+from openai import BadRequestError, OpenAI, Stream
+from openai.types import CompletionUsage
+from openai.types.chat import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChatCompletionMessageParam,
+    ChatCompletionTokenLogprob,
+)
 from pydantic import BaseModel, Field
 
+MODEL = "chatglm2-tiny"
+BRIEF = {"temperature": 0, "max_tokens": 30}
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "你好"}]
 
 
@@ -18,17 +26,29 @@ def client(server_url: str) -> OpenAI:
     return OpenAI(base_url=f"{server_url}/v1", api_key="none", max_retries=0)
 
 
-def _ask(client: OpenAI, **settings: object) -> ChatCompletion:
-    return client.chat.completions.create(
-        **{"model": "chatglm2-tiny", "messages": HELLO, "temperature": 0, "max_tokens": 30, **settings}
-    )
+def _ask(client: OpenAI, **fields: object) -> ChatCompletion:
+    return client.chat.completions.create(model=MODEL, messages=HELLO, extra_body={**BRIEF, **fields})
+
+
+def _stream(client: OpenAI, **fields: object) -> Stream[ChatCompletionChunk]:
+    return client.chat.completions.create(model=MODEL, messages=HELLO, stream=True, extra_body={**BRIEF, **fields})
+
+
+def _usage(reply: ChatCompletion) -> CompletionUsage:
+    assert reply.usage is not None
+    return reply.usage
+
+
+def _tokens(reply: ChatCompletion) -> list[ChatCompletionTokenLogprob]:
+    assert reply.choices[0].logprobs is not None
+    return reply.choices[0].logprobs.content or []
 
 
 def test_greedy_answers_are_made_of_the_likeliest_tokens(client: OpenAI) -> None:
     reply = _ask(client, logprobs=True, top_logprobs=3)
-    tokens = reply.choices[0].logprobs.content
-    assert b"".join(bytes(token.bytes) for token in tokens).decode() == reply.choices[0].message.content
-    assert len(tokens) == reply.usage.completion_tokens
+    tokens = _tokens(reply)
+    assert b"".join(bytes(token.bytes or ()) for token in tokens).decode() == reply.choices[0].message.content
+    assert len(tokens) == _usage(reply).completion_tokens
     for token in tokens:
         assert (token.token, token.logprob) == (token.top_logprobs[0].token, token.top_logprobs[0].logprob)
         assert sum(math.exp(rival.logprob) for rival in token.top_logprobs) <= 1 + 1e-6
@@ -44,8 +64,10 @@ def test_a_seed_repeats_all_of_n_answers_which_differ_and_share_a_prompt(client:
     assert len(set(texts)) > 1
     alone = _ask(client, **{**settings, "n": 1})
     assert alone.choices[0].message.content == texts[0]
-    assert first.usage.prompt_tokens == alone.usage.prompt_tokens
-    assert second.usage.prompt_tokens_details.cached_tokens == first.usage.prompt_tokens - 1
+    assert _usage(first).prompt_tokens == _usage(alone).prompt_tokens
+    details = _usage(second).prompt_tokens_details
+    assert details is not None
+    assert details.cached_tokens == _usage(first).prompt_tokens - 1
 
 
 def test_a_bias_on_a_token_that_there_is_not_is_refused(client: OpenAI) -> None:
@@ -70,7 +92,7 @@ def test_parsed_answers_are_instances_of_a_pydantic_model(client: OpenAI) -> Non
 
 
 def test_a_json_object_is_streamed(client: OpenAI) -> None:
-    stream = _ask(client, response_format={"type": "json_object"}, stream=True, max_tokens=800)
+    stream = _stream(client, response_format={"type": "json_object"}, max_tokens=800)
     chunks = [chunk.choices[0] for chunk in stream]
     text = "".join(choice.delta.content or "" for choice in chunks)
     if chunks[-1].finish_reason == "stop":
@@ -80,7 +102,7 @@ def test_a_json_object_is_streamed(client: OpenAI) -> None:
 
 def test_structured_outputs_as_vllm_spells_them(client: OpenAI) -> None:
     def asked(**one: object) -> str:
-        return _ask(client, extra_body={"structured_outputs": one}).choices[0].message.content
+        return _ask(client, structured_outputs=one).choices[0].message.content or ""
 
     assert asked(choice=["是", "不是"]) in ("是", "不是")
     assert re.fullmatch(r"\d{3}", asked(regex=r"\d{3}"))
@@ -89,14 +111,14 @@ def test_structured_outputs_as_vllm_spells_them(client: OpenAI) -> None:
 
 def test_a_schema_that_cannot_be_kept_to_is_refused_with_the_part_that_cannot(client: OpenAI) -> None:
     schema = {"name": "x", "schema": {"type": "array", "uniqueItems": True}, "strict": True}
-    for stream in (False, True):
+    for ask in (_ask, _stream):
         with pytest.raises(BadRequestError, match="uniqueItems") as refused:
-            _ask(client, response_format={"type": "json_schema", "json_schema": schema}, stream=stream)
+            ask(client, response_format={"type": "json_schema", "json_schema": schema})
         assert refused.value.code == "unsupported_grammar"
 
 
 def test_a_constrained_answer_has_logprobs_of_the_free_model_too(client: OpenAI) -> None:
-    reply = _ask(client, logprobs=True, top_logprobs=1, extra_body={"structured_outputs": {"regex": "[xyz]{4}"}})
-    tokens = reply.choices[0].logprobs.content
+    reply = _ask(client, logprobs=True, top_logprobs=1, structured_outputs={"regex": "[xyz]{4}"})
+    tokens = _tokens(reply)
     assert "".join(token.token for token in tokens) == reply.choices[0].message.content
     assert any(token.top_logprobs[0].token != token.token for token in tokens)

@@ -9,6 +9,7 @@ from openai import AsyncOpenAI
 
 from glmserve.bootstrap.app import ApiOptions
 from tests.support.api import connect, make_app
+from tests.support.official import openai_client
 from tests.support.scripted_engine import ScriptedEngine
 from tests.support.scripted_upstream import ScriptedUpstream
 
@@ -46,6 +47,6 @@ async def http(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-def openai(http: httpx.AsyncClient) -> AsyncOpenAI:
-    """The official client on the same application; it does not retry, so that every error shows."""
-    return AsyncOpenAI(base_url="http://testserver/v1", api_key="none", http_client=http, max_retries=0)
+def openai(app: FastAPI, http: httpx.AsyncClient) -> AsyncOpenAI:
+    """The official client on the same application, which ``http`` keeps running."""
+    return openai_client(app)

@@ -1,5 +1,7 @@
 """Whatever is sent, a 4xx in the envelope says what was wrong with it."""
 
+from collections.abc import AsyncIterator
+
 import httpx
 import pytest
 
@@ -105,7 +107,7 @@ async def test_the_content_type_does_not_matter(http: httpx.AsyncClient, kind: s
 @pytest.mark.parametrize("path", [CHAT, "/chatglm"])
 @pytest.mark.parametrize("declared", [True, False])
 async def test_a_body_past_the_limit_is_refused_whether_it_says_so_or_not(path: str, declared: bool) -> None:
-    async def unsized():  # type: ignore[no-untyped-def]
+    async def unsized() -> AsyncIterator[bytes]:
         for _ in range(10):
             yield b"x" * 200
 

@@ -2,7 +2,9 @@
 
 import json
 import os
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -164,7 +166,7 @@ def test_an_interrupted_command_leaves_its_batch_running(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(batch_command.time, "sleep", interrupt)
+        patch.setattr(time, "sleep", interrupt)
         stopped = call("batch", str(file), "--url", url)
     assert stopped.exit_code == 130
     assert "continues on the server" in stopped.stderr
@@ -180,7 +182,7 @@ def test_a_batch_is_cancelled_by_its_file(url: str, engine: ScriptedEngine, tmp_
     assert "no batch of this input is running" in call("batch", str(file), "--url", url, "--cancel").stderr
     engine.endless = True
     engine.step_seconds = 0.05
-    with batch_command.closing(batch_command.BatchClient(url, "")) as client:
+    with closing(batch_command.BatchClient(url, "")) as client:
         client.create("in.jsonl", file.read_bytes(), "/v1/chat/completions", "24h")
     assert "is being cancelled" in call("batch", str(file), "--url", url, "--cancel").stderr
 

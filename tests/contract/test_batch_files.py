@@ -13,6 +13,7 @@ from glmserve.http.api_keys import ApiKeyStore, parse_keys
 from glmserve.http.request_record import Limits
 from tests.support.api import connect, make_app
 from tests.support.batches import CHAT, ended, jsonl, line, lines_of, run
+from tests.support.official import openai_client
 from tests.support.scripted_engine import ScriptedEngine
 
 FILE: Mapping[str, tuple[str, bytes]] = {"file": ("x.jsonl", b"{}")}
@@ -69,11 +70,8 @@ async def test_a_file_is_retrieved_and_deleted(openai: AsyncOpenAI, engine: Scri
 async def test_a_file_and_a_batch_are_of_the_key_that_made_them(engine: ScriptedEngine, tmp_path: Path) -> None:
     keys = ApiKeyStore(parse_keys(["anna:secret-of-anna", "bert:secret-of-bert"], Limits(), "test"))
     options = ApiOptions(batches=BatchOptions(tmp_path / "batches"), keys=keys)
-    async with connect(make_app(engine, options)) as http:
-        anna, bert = (
-            AsyncOpenAI(base_url="http://testserver/v1", api_key=key, http_client=http, max_retries=0)
-            for key in ("secret-of-anna", "secret-of-bert")
-        )
+    async with connect(app := make_app(engine, options)):
+        anna, bert = (openai_client(app, key) for key in ("secret-of-anna", "secret-of-bert"))
         batch = await ended(anna, await run(anna, jsonl(line("a"))))
         assert batch.output_file_id
         assert [one.caller.id for one in engine.submissions] == ["batch:anna"]
@@ -88,7 +86,8 @@ async def test_a_file_and_a_batch_are_of_the_key_that_made_them(engine: Scripted
         ):
             with pytest.raises(NotFoundError):
                 await attempt
-        assert [one async for one in bert.files.list()] == [one async for one in bert.batches.list()] == []
+        assert [one async for one in bert.files.list()] == []
+        assert [one async for one in bert.batches.list()] == []
         with pytest.raises(BadRequestError):
             await bert.batches.list(after=batch.id)
 
@@ -122,8 +121,8 @@ async def test_a_file_has_the_lifetime_that_was_asked_for(openai: AsyncOpenAI) -
 
 async def test_limits_of_sizes(engine: ScriptedEngine, tmp_path: Path) -> None:
     options = ApiOptions(batches=BatchOptions(tmp_path / "batches", most_bytes=3000, most_file_bytes=2000))
-    async with connect(make_app(engine, options)) as http:
-        openai = AsyncOpenAI(base_url="http://testserver/v1", api_key="none", http_client=http, max_retries=0)
+    async with connect(app := make_app(engine, options)):
+        openai = openai_client(app)
         with pytest.raises(BadRequestError) as large:
             await openai.files.create(file=("x.jsonl", b"x" * 2001), purpose="batch")
         assert large.value.code == "file_too_large"
@@ -138,4 +137,4 @@ async def test_limits_of_sizes(engine: ScriptedEngine, tmp_path: Path) -> None:
         assert batch.request_counts is not None
         assert batch.request_counts.model_dump() == {"total": 1, "completed": 0, "failed": 1}
         (failed,) = await lines_of(openai, batch.error_file_id)
-        assert failed["error"]["code"] == "storage_full"  # type: ignore[index]
+        assert failed["error"]["code"] == "storage_full"

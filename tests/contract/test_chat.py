@@ -14,13 +14,13 @@ HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "你好"}
 ANSWER = "你问的是：你好"
 
 
-async def stream(openai: AsyncOpenAI, **options: object) -> list[ChatCompletionChunk]:
-    chunks = await openai.chat.completions.create(model=MODEL, messages=HELLO, stream=True, **options)  # type: ignore[call-overload]
+async def stream(openai: AsyncOpenAI, **fields: object) -> list[ChatCompletionChunk]:
+    chunks = await openai.chat.completions.create(model=MODEL, messages=HELLO, stream=True, extra_body=fields)
     return [chunk async for chunk in chunks]
 
 
-async def whole(openai: AsyncOpenAI, **options: object) -> ChatCompletion:
-    return await openai.chat.completions.create(model=MODEL, messages=HELLO, **options)  # type: ignore[call-overload, no-any-return]
+async def whole(openai: AsyncOpenAI, **fields: object) -> ChatCompletion:
+    return await openai.chat.completions.create(model=MODEL, messages=HELLO, extra_body=fields)
 
 
 async def read_into(chunks: list[ChatCompletionChunk], openai: AsyncOpenAI) -> None:

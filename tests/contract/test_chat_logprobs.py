@@ -3,12 +3,13 @@
 import httpx
 import pytest
 from openai import AsyncOpenAI
+from openai.types.chat import ChatCompletionMessageParam
 
 from tests.support.scripted_engine import ScriptedEngine
 
 pytestmark = pytest.mark.anyio
 
-HELLO = [{"role": "user", "content": "hi"}]
+HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hi"}]
 
 
 async def test_every_token_is_listed_with_its_bytes_and_rivals(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:
@@ -17,9 +18,11 @@ async def test_every_token_is_listed_with_its_bytes_and_rivals(openai: AsyncOpen
         model="chatglm2-tiny", messages=HELLO, logprobs=True, top_logprobs=2, stop=["k"]
     )
     (choice,) = reply.choices
+    assert choice.logprobs is not None
     tokens = choice.logprobs.content
     assert choice.message.content == "好o"
-    assert bytes(byte for token in tokens for byte in token.bytes).decode() == "好o"
+    assert tokens is not None
+    assert bytes(byte for token in tokens for byte in token.bytes or ()).decode() == "好o"
     assert tokens[-1].logprob == pytest.approx(-(3 + ord("o")) / 100)
     assert [rival.token for rival in tokens[-1].top_logprobs] == ["p", "q"]
 
@@ -41,8 +44,8 @@ async def test_a_stream_carries_them_with_the_text(openai: AsyncOpenAI, engine: 
     async for chunk in stream:
         for choice in chunk.choices:
             texts[choice.index] += choice.delta.content or ""
-            for token in choice.logprobs.content if choice.logprobs else ():
-                scored[choice.index] += bytes(token.bytes)
+            for token in (choice.logprobs and choice.logprobs.content) or ():
+                scored[choice.index] += bytes(token.bytes or ())
                 assert len(token.top_logprobs) == 1
             assert scored[choice.index].decode() == texts[choice.index]
     assert texts == ["你好 ok", "你好 ok"]
@@ -66,7 +69,9 @@ async def test_a_stream_carries_them_with_the_text(openai: AsyncOpenAI, engine: 
         ({"logit_bias": {str(i): 1 for i in range(5000)}}, "logit_bias"),
     ],
 )
-async def test_what_makes_no_sense_is_refused_by_name(http: httpx.AsyncClient, body: object, param: str) -> None:
+async def test_what_makes_no_sense_is_refused_by_name(
+    http: httpx.AsyncClient, body: dict[str, object], param: str
+) -> None:
     reply = await http.post("/v1/chat/completions", json={"messages": HELLO, **body})
     assert reply.status_code == 400
     assert reply.json()["error"]["param"] == param

@@ -1,10 +1,11 @@
 """Text completions through the official client, and by the bytes that lm-eval sends."""
 
+from collections import defaultdict
 from collections.abc import Callable
 
 import httpx
 import pytest
-from openai import AsyncOpenAI, BadRequestError, RateLimitError
+from openai import AsyncOpenAI, AsyncStream, BadRequestError, RateLimitError
 from openai.types import Completion
 
 from glmserve.engine.errors import QueueFull
@@ -23,13 +24,18 @@ def engine() -> ScriptedEngine:
     return ScriptedEngine(reply=lambda _: "好 的")
 
 
-async def complete(openai: AsyncOpenAI, prompt: object, **options: object) -> Completion:
-    return await openai.completions.create(model=MODEL, prompt=prompt, **options)  # type: ignore[call-overload, no-any-return]
+async def complete(openai: AsyncOpenAI, prompt: object, **fields: object) -> Completion:
+    return await openai.completions.create(model=MODEL, prompt="", extra_body={"prompt": prompt, **fields})
 
 
-async def refused(openai: AsyncOpenAI, prompt: object, **options: object) -> str | None:
+async def streamed(openai: AsyncOpenAI, prompt: object, **fields: object) -> AsyncStream[Completion]:
+    body = {"prompt": prompt, **fields}
+    return await openai.completions.create(model=MODEL, prompt="", stream=True, extra_body=body)
+
+
+async def refused(openai: AsyncOpenAI, prompt: object, **fields: object) -> str | None:
     with pytest.raises(BadRequestError) as caught:
-        await complete(openai, prompt, **options)
+        await complete(openai, prompt, **fields)
     return caught.value.param
 
 
@@ -57,7 +63,7 @@ async def test_token_ids_are_taken_as_they_are(openai: AsyncOpenAI, engine: Scri
 
 
 async def test_what_stands_before_a_text_can_be_left_out(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:
-    await complete(openai, "a", extra_body={"add_special_tokens": False})
+    await complete(openai, "a", add_special_tokens=False)
     assert engine.submissions[0].prompt_ids == ENCODE("a")
 
 
@@ -73,13 +79,15 @@ async def test_a_stream_says_what_the_whole_answer_says(openai: AsyncOpenAI, eng
     engine.reply = lambda submission: f"to {submission.prompt}"
     options = {"n": 2, "echo": True, "logprobs": 1, "stream_options": {"include_usage": True}}
     whole = await complete(openai, ["a", "b"], **{**options, "stream_options": None})
-    texts, tokens, reasons = {}, {}, {}
+    texts: dict[int, str] = defaultdict(str)
+    tokens: dict[int, list[str]] = defaultdict(list)
+    reasons: dict[int, str] = {}
     last = None
-    async for last in await complete(openai, ["a", "b"], stream=True, **options):  # type: ignore[attr-defined]
-        for choice in last.choices:
-            texts[choice.index] = texts.get(choice.index, "") + choice.text
-            tokens[choice.index] = tokens.get(choice.index, []) + choice.logprobs.tokens
-            reasons[choice.index] = choice.finish_reason
+    async for last in await streamed(openai, ["a", "b"], **options):
+        for part in last.choices:
+            texts[part.index] += part.text
+            tokens[part.index] += (part.logprobs and part.logprobs.tokens) or ()
+            reasons[part.index] = part.finish_reason
     for choice in whole.choices:
         assert texts[choice.index] == choice.text
         assert choice.logprobs is not None
@@ -92,11 +100,11 @@ async def test_a_stream_says_what_the_whole_answer_says(openai: AsyncOpenAI, eng
 async def test_no_answer_is_ahead_of_the_scores_of_its_prompt(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:
     """Answers that need not compute the prompt came before the one that scored it, and were echoed without scores."""
     engine.scoring_seconds = 0.02
-    scored = {}
-    stream = await complete(openai, "ab", n=3, echo=True, logprobs=0, stream=True)
-    async for chunk in stream:  # type: ignore[attr-defined]
+    scored: dict[int, int] = {}
+    async for chunk in await streamed(openai, "ab", n=3, echo=True, logprobs=0):
         for choice in chunk.choices:
-            scored.setdefault(choice.index, len(choice.logprobs.tokens))
+            assert choice.logprobs is not None
+            scored.setdefault(choice.index, len(choice.logprobs.tokens or ()))
     assert scored == dict.fromkeys(range(3), len(ENCODE("ab")))
 
 
@@ -168,7 +176,7 @@ async def test_bad_prompts_are_refused_by_name(openai: AsyncOpenAI, engine: Scri
     [("suffix", "x"), ("best_of", 2), ("logprobs", 21), ("logprobs", True), ("max_tokens", -2), ("messages", [1])],
 )
 async def test_unsupported_fields_are_refused_by_name(openai: AsyncOpenAI, name: str, value: object) -> None:
-    assert await refused(openai, "a", extra_body={name: value}) == name
+    assert await refused(openai, "a", **{name: value}) == name
 
 
 async def test_more_answers_than_one_request_may_have_are_refused(openai: AsyncOpenAI) -> None:

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import random
-from collections import Counter
+from collections import Counter, defaultdict
+from pathlib import Path
 
 import httpx
 import pytest
@@ -20,7 +21,7 @@ TIGHT = {"Authorization": "Bearer key-of-bob"}
 
 def figures(text: str) -> dict[str, float]:
     """Return the sums over all labels, by name."""
-    sums: Counter[str] = Counter()
+    sums: dict[str, float] = defaultdict(float)
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             sums[sample.name.removeprefix("glmserve:")] += sample.value
@@ -96,7 +97,7 @@ async def settled(http: httpx.AsyncClient, count: float) -> dict[str, float]:
 
 
 @pytest.mark.anyio
-async def test_requests_and_tokens_add_up_over_a_mixed_workload(tiny_gguf, tmp_path) -> None:  # type: ignore[no-untyped-def]
+async def test_requests_and_tokens_add_up_over_a_mixed_workload(tiny_gguf: Path, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("ann:key-of-ann\nbob:key-of-bob requests=1\n")
     with running_server(str(tiny_gguf), "--api-key-file", str(keys), log=tmp_path / "log") as (url, _):

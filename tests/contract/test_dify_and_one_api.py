@@ -7,6 +7,7 @@ model is mapped or usage is enforced, as Go writes it, and its readers of stream
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 import pytest
@@ -66,7 +67,7 @@ def read_as_dify(body: str, *, form: str = "tool_call") -> Read:
     return read
 
 
-def dify_body(**more: object) -> dict[str, object]:
+def dify_body(**more: object) -> dict[str, Any]:
     """A body as the plugin makes it of the parameters that its page offers."""
     return {
         "model": MODEL, "stream": True, "temperature": 0.7, "top_p": 1, "top_k": 1, "frequency_penalty": 0,
@@ -111,7 +112,7 @@ async def test_dify_reads_a_reply_at_once_and_sends_the_calls_back(
     ]  # fmt: skip
     results = [{"role": "tool", "content": "晴", "tool_call_id": call["id"]} for call in made]
     engine.reply = lambda _: "都是晴天。"
-    asked = [*body["messages"], {"role": "assistant", "content": "", "tool_calls": made}, *results]  # type: ignore[misc]
+    asked = [*body["messages"], {"role": "assistant", "content": "", "tool_calls": made}, *results]
     answer = await http.post("/v1/chat/completions", json={**body, "messages": asked})
     assert answer.json()["choices"][0]["message"]["content"] == "都是晴天。"
     prompt = engine.submissions[-1].prompt

@@ -1,11 +1,11 @@
 """Requests for embeddings through the official client, and what is said of models of the other kind."""
 
 import base64
-from collections.abc import AsyncIterator
 
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from openai import AsyncOpenAI, BadRequestError, RateLimitError
 
 from glmserve.bootstrap.app import ApiOptions, create_app
@@ -23,17 +23,15 @@ VECTORS = "vectors"
 
 
 @pytest.fixture
-async def http(engine: ScriptedEngine) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a server with a model of each kind."""
+def app(engine: ScriptedEngine) -> FastAPI:
+    """A model of each kind."""
     embedder = EmbeddingModel(ModelCard(VECTORS, 1_700_000_000), ModelHost(engine, ByteTokenizer))
-    app = create_app(ModelRegistry([embedder, served_model(ScriptedEngine())]))
-    async with connect(app) as client:
-        yield client
+    return create_app(ModelRegistry([embedder, served_model(ScriptedEngine())]))
 
 
 async def refused(openai: AsyncOpenAI, **body: object) -> str | None:
     with pytest.raises(BadRequestError) as caught:
-        await openai.embeddings.create(**{"model": VECTORS, "input": "a", **body})  # type: ignore[arg-type]
+        await openai.embeddings.create(model=VECTORS, input="a", extra_body=body)
     return caught.value.param
 
 
@@ -72,7 +70,7 @@ async def test_bad_inputs_are_refused_by_name(openai: AsyncOpenAI, engine: Scrip
 
 @pytest.mark.parametrize(("name", "value"), [("encoding_format", "int8"), ("dimensions", 0), ("input_type", "query")])
 async def test_other_fields_are_refused_by_name(openai: AsyncOpenAI, name: str, value: object) -> None:
-    assert await refused(openai, extra_body={name: value}) == name
+    assert await refused(openai, **{name: value}) == name
 
 
 async def test_a_model_of_the_other_kind_is_refused_and_the_right_one_named(openai: AsyncOpenAI) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from glmserve.api.common.fields import SamplingFields
 from glmserve.bootstrap.app import ApiOptions, create_app
@@ -120,7 +121,7 @@ BODIES: Mapping[str, Mapping[str, list[Body]]] = {
 """Fields whose valid values depend on another field or on the server, with the values to send."""
 
 
-def app_of(engine: ScriptedEngine, *, strict: bool = False):  # type: ignore[no-untyped-def]
+def app_of(engine: ScriptedEngine, *, strict: bool = False) -> FastAPI:
     answering = served_model(engine)
     embedder = EmbeddingModel(ModelCard(VECTORS, 0), ModelHost(ScriptedEngine(), ByteTokenizer))
     baichuan = served_model(ScriptedEngine(), "baichuan-tiny", "baichuan", "baichuan")

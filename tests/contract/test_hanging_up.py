@@ -1,6 +1,7 @@
 """A caller that hangs up frees what it had, long before its answer would end, on a real server."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -40,7 +41,7 @@ def wait_for(running: int, engine: ScriptedEngine) -> None:
     ],
 )
 def test_a_request_that_waits_for_its_whole_answer(
-    url: str, engine: ScriptedEngine, path: str, body: dict[str, object]
+    url: str, engine: ScriptedEngine, path: str, body: dict[str, Any]
 ) -> None:
     with connected(url, post(body, path=path)):
         wait_for(body.get("n", 1), engine)

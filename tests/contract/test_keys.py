@@ -5,13 +5,15 @@ import secrets
 
 import httpx
 import pytest
-from openai import AsyncOpenAI, AuthenticationError, RateLimitError
+from fastapi import FastAPI
+from openai import AuthenticationError, RateLimitError
 
 from glmserve.bootstrap.app import ApiOptions
 from glmserve.engine.interface import EngineState
 from glmserve.http.api_keys import ApiKeyStore, parse_keys
 from glmserve.http.request_record import Limits
 from tests.support.api import MODEL, connect, make_app
+from tests.support.official import openai_client
 from tests.support.scripted_engine import ScriptedEngine
 
 pytestmark = pytest.mark.anyio
@@ -59,6 +61,10 @@ def test_each_key_is_compared_in_constant_time_whichever_was_sent(monkeypatch: p
         assert {len(part) for pair in compared for part in pair} == {32}
 
 
+def as_bytes(headers: dict[str, str]) -> dict[bytes, bytes]:
+    return {name.encode(): value.encode("latin-1") for name, value in headers.items()}
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
@@ -76,8 +82,7 @@ def test_each_key_is_compared_in_constant_time_whichever_was_sent(monkeypatch: p
 )
 async def test_without_a_key_there_is_nothing(http: httpx.AsyncClient, method: str, path: str) -> None:
     for headers in NO_KEYS:
-        sent = {name: value.encode("latin-1") for name, value in headers.items()}
-        reply = await http.request(method, path, headers=sent)
+        reply = await http.request(method, path, headers=as_bytes(headers))
         assert reply.status_code == 401, headers
         assert reply.json()["error"]["code"] == "invalid_api_key"
         assert reply.headers["www-authenticate"] == "Bearer"
@@ -111,7 +116,7 @@ async def test_health_without_a_key_tells_what_a_load_balancer_needs(
     http: httpx.AsyncClient, engine: ScriptedEngine, headers: dict[str, str]
 ) -> None:
     """It told the model's file, the queue and the sums of tokens."""
-    sent = {name: value.encode("latin-1") for name, value in headers.items()}
+    sent = as_bytes(headers)
     assert (await http.get("/health", headers=sent)).json() == {"status": "ok"}
     engine.state, engine.reason = EngineState.RESTARTING, "the engine of secret.gguf died"
     reply = await http.get("/health", headers=sent)
@@ -148,13 +153,10 @@ async def test_every_key_opens_in_either_header(http: httpx.AsyncClient, headers
     assert (await http.get("/v1/models", headers=headers)).status_code == 200
 
 
-async def test_the_official_client_learns_what_is_wrong_with_its_key(http: httpx.AsyncClient) -> None:
-    def client(key: str) -> AsyncOpenAI:
-        return AsyncOpenAI(base_url="http://testserver/v1", api_key=key, http_client=http, max_retries=0)
-
-    assert (await client("secret-of-ann").models.list()).data
+async def test_the_official_client_learns_what_is_wrong_with_its_key(app: FastAPI, http: httpx.AsyncClient) -> None:
+    assert (await openai_client(app, "secret-of-ann").models.list()).data
     with pytest.raises(AuthenticationError) as caught:
-        await client("wrong-secret").models.list()
+        await openai_client(app, "wrong-secret").models.list()
     assert caught.value.code == "invalid_api_key"
 
 
@@ -193,9 +195,8 @@ async def test_a_legacy_rate_limit_error_has_the_legacy_format(http: httpx.Async
 
 async def test_without_keys_all_callers_share_the_budget(engine: ScriptedEngine) -> None:
     app = make_app(engine, ApiOptions(limits=Limits(tokens_per_minute=10)))
-    async with connect(app) as client:
-        openai = AsyncOpenAI(base_url="http://testserver/v1", api_key="any", http_client=client, max_retries=0)
-        ask = openai.chat.completions
+    async with connect(app):
+        ask = openai_client(app).chat.completions
         await ask.create(model=MODEL, messages=[{"role": "user", "content": "hi"}])
         with pytest.raises(RateLimitError, match="10 tokens per minute"):
             await ask.create(model=MODEL, messages=[{"role": "user", "content": "hi"}])

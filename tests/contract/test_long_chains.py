@@ -3,7 +3,9 @@
 import httpx
 import pytest
 
-from glmserve.api.openai.responses.router import ResponsesService
+from glmserve.api.openai.responses.conversation import Item
+from glmserve.api.openai.responses.router import ResponseJob, ResponsesService
+from glmserve.api.openai.responses.stream import ResponseWriter
 from glmserve.bootstrap.app import ApiOptions
 from glmserve.chat.tasks.task import Task
 from tests.support.api import MODEL
@@ -29,7 +31,8 @@ def options() -> ApiOptions:
 
 async def made_from(http: httpx.AsyncClient, response_id: str) -> int:
     """Return how many items a response was made from."""
-    count, after = 0, {}
+    count = 0
+    after: dict[str, str] = {}
     while True:
         page = (await http.get(f"{URL}/{response_id}/input_items", params={"limit": "100", **after})).json()
         count += len(page["data"])
@@ -46,9 +49,9 @@ async def test_a_chain_is_cut_to_what_the_context_holds(
     sizes = []
     real = ResponsesService._keep
 
-    def keep(self, ask, prompt, writer):  # type: ignore[no-untyped-def]
-        sizes.append(len(ask.items))
-        real(self, ask, prompt, writer)
+    def keep(self: ResponsesService, job: ResponseJob, items: tuple[Item, ...], writer: ResponseWriter) -> None:
+        sizes.append(len(job.items))
+        real(self, job, items, writer)
 
     monkeypatch.setattr(ResponsesService, "_keep", keep)
     last = None
@@ -57,6 +60,7 @@ async def test_a_chain_is_cut_to_what_the_context_holds(
         fields = {**given, "truncation": "auto"}
         last = str((check_order(await events(http, **fields)) if number % 2 else await create(http, **fields))["id"])
     assert max(sizes) <= MOST_ITEMS
+    assert last is not None
     assert await made_from(http, last) <= MOST_ITEMS
     assert "0059" in engine.submissions[-1].prompt
     assert all(len(one.prompt_ids) < 512 for one in engine.submissions)

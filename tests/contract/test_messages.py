@@ -12,7 +12,7 @@ from anthropic import (
     NotFoundError,
     RateLimitError,
 )
-from anthropic.types import MessageTokensCount
+from anthropic.types import MessageParam, MessageTokensCount, ToolParam, ToolResultBlockParam
 from anthropic.types.shared import ErrorResponse
 from fastapi import FastAPI
 
@@ -25,9 +25,9 @@ from tests.support.wire_models import checked
 pytestmark = pytest.mark.anyio
 
 URL = "/v1/messages"
-HELLO = [{"role": "user", "content": "你好"}]
+HELLO: list[MessageParam] = [{"role": "user", "content": "你好"}]
 ANSWER = "你问的是：你好"
-WEATHER = {
+WEATHER: ToolParam = {
     "name": "get_weather",
     "description": "查询天气",
     "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}},
@@ -77,7 +77,7 @@ def question(engine: ScriptedEngine) -> str:
 
 async def test_a_message_has_text_and_reason_and_counts(anthropic: AsyncAnthropic, engine: ScriptedEngine) -> None:
     engine.cached_tokens = 12
-    message = await anthropic.messages.create(model=ALIAS, max_tokens=1000, messages=HELLO, system="简短")  # type: ignore[arg-type]
+    message = await anthropic.messages.create(model=ALIAS, max_tokens=1000, messages=HELLO, system="简短")
     assert [block.text for block in message.content if block.type == "text"] == ["你问的是：简短\n\n你好"]
     assert (message.stop_reason, message.model) == ("end_turn", MODEL)
     assert message._request_id
@@ -93,7 +93,7 @@ async def test_a_stream_tells_of_the_same_message(http: httpx.AsyncClient, engin
 
 
 async def test_the_helper_of_the_client_gathers_a_stream(anthropic: AsyncAnthropic) -> None:
-    async with anthropic.messages.stream(model=MODEL, max_tokens=1000, messages=HELLO) as stream:  # type: ignore[arg-type]
+    async with anthropic.messages.stream(model=MODEL, max_tokens=1000, messages=HELLO) as stream:
         pieces = [text async for text in stream.text_stream]
         final = await stream.get_final_message()
     assert len(pieces) > 1
@@ -168,13 +168,17 @@ async def test_a_call_that_is_cut_off_is_no_reason_to_call(http: httpx.AsyncClie
 
 async def test_what_came_of_a_tool_goes_back_in(anthropic: AsyncAnthropic, engine: ScriptedEngine) -> None:
     engine.reply = lambda _: f"我查一下。\n{CALL}"
-    first = await anthropic.messages.create(model=MODEL, max_tokens=1000, messages=HELLO, tools=[WEATHER])  # type: ignore[arg-type, list-item]
+    first = await anthropic.messages.create(model=MODEL, max_tokens=1000, messages=HELLO, tools=[WEATHER])
     use = first.content[1]
     assert use.type == "tool_use"
-    result = {"type": "tool_result", "tool_use_id": use.id, "content": [{"type": "text", "text": "晴"}]}
-    following = {"role": "user", "content": [result, {"type": "text", "text": "然后呢？"}]}
+    result: ToolResultBlockParam = {
+        "type": "tool_result",
+        "tool_use_id": use.id,
+        "content": [{"type": "text", "text": "晴"}],
+    }
+    following: MessageParam = {"role": "user", "content": [result, {"type": "text", "text": "然后呢？"}]}
     await anthropic.messages.create(
-        model=MODEL, max_tokens=1000, messages=[*HELLO, first.to_param(), following], tools=[WEATHER]  # type: ignore[list-item]
+        model=MODEL, max_tokens=1000, messages=[*HELLO, first.to_param(), following], tools=[WEATHER]
     )  # fmt: skip
     assert f"答：我查一下。\n{CALL}\n\n" in question(engine)
     assert question(engine).endswith("工具 get_weather 的结果：\n晴\n然后呢？\n\n答：")
@@ -215,8 +219,8 @@ async def test_an_answer_can_be_constrained_to_a_schema(http: httpx.AsyncClient,
 
 
 async def test_tokens_of_a_prompt_are_counted(anthropic: AsyncAnthropic, http: httpx.AsyncClient) -> None:
-    message = await anthropic.messages.create(model=MODEL, max_tokens=5, messages=HELLO, tools=[WEATHER])  # type: ignore[arg-type, list-item]
-    counted = await anthropic.messages.count_tokens(model=MODEL, messages=HELLO, tools=[WEATHER])  # type: ignore[arg-type, list-item]
+    message = await anthropic.messages.create(model=MODEL, max_tokens=5, messages=HELLO, tools=[WEATHER])
+    counted = await anthropic.messages.count_tokens(model=MODEL, messages=HELLO, tools=[WEATHER])
     assert counted.input_tokens == message.usage.input_tokens
     checked(MessageTokensCount, (await http.post(f"{URL}/count_tokens", json={"messages": HELLO})).json())
 
@@ -227,7 +231,7 @@ async def test_errors_have_anthropics_shape(
 ) -> None:
     async def failing(error: type[APIStatusError], model: str = MODEL) -> APIStatusError:
         with pytest.raises(error) as caught:
-            await anthropic.messages.create(model=model, max_tokens=5, messages=HELLO, stream=stream)  # type: ignore[call-overload]
+            await anthropic.messages.create(model=model, max_tokens=5, messages=HELLO, stream=stream)
         return caught.value
 
     assert (await failing(NotFoundError, "claude-9")).type == "not_found_error"
@@ -255,7 +259,7 @@ async def test_a_failure_in_a_stream_is_an_event(
     assert told[-1]["error"] == {"type": "api_error", "message": "the server failed to handle this request"}
     assert engine.running == 0
     with pytest.raises(AnthropicError):
-        async for _ in await anthropic.messages.create(model=MODEL, max_tokens=50, messages=HELLO, stream=True):  # type: ignore[arg-type]
+        async for _ in await anthropic.messages.create(model=MODEL, max_tokens=50, messages=HELLO, stream=True):
             pass
 
 

@@ -14,7 +14,7 @@ QUEUED = PromptProgress(9, position=2, expected_wait=3.21)
 READING = PromptProgress(9, cached=2, processed=6, seconds=0.5)
 COMMENTS = [": queue position 2, expected wait 3 s", ": prompt 6 of 9 tokens"]
 MESSAGES = [{"role": "user", "content": "hi"}]
-STREAMS = {
+STREAMS: dict[str, dict[str, object]] = {
     "/v1/chat/completions": {"messages": MESSAGES},
     "/v1/completions": {"prompt": "hi"},
     "/v1/responses": {"input": "hi"},

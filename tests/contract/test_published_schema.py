@@ -23,13 +23,15 @@ SCHEMA = os.environ.get("OPENAI_SCHEMA", "")
 pytestmark = pytest.mark.skipif(not SCHEMA, reason="OPENAI_SCHEMA names no openapi.json of OpenAI")
 
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
-ASK = {"messages": [{"role": "user", "content": "hi"}]}
+Body = dict[str, object]
+
+ASK: Body = {"messages": [{"role": "user", "content": "hi"}]}
 PARAMETERS = {"type": "object", "properties": {}}
 CALL = '调用工具：f\n参数：{"x": 1}'
-CHAT_TOOLS = {**ASK, "tools": [{"type": "function", "function": {"name": "f", "parameters": PARAMETERS}}]}
-RESPONSE_TOOLS = {"input": "hi", "tools": [{"type": "function", "name": "f", "parameters": PARAMETERS}]}
+CHAT_TOOLS: Body = {**ASK, "tools": [{"type": "function", "function": {"name": "f", "parameters": PARAMETERS}}]}
+RESPONSE_TOOLS: Body = {"input": "hi", "tools": [{"type": "function", "name": "f", "parameters": PARAMETERS}]}
 
-Case = tuple[str, str, dict[str, object]]
+Case = tuple[str, str, Body]
 """Address, schema of its reply, body."""
 
 WHOLE: list[Case] = [

@@ -37,7 +37,7 @@ async def test_the_id_of_the_caller_comes_back_on_every_reply(
 
 @pytest.mark.parametrize("given", ["", "two words", "x" * 129, "a\tb", "é", "a;b", "<script>"])
 async def test_an_id_that_is_absent_or_odd_is_replaced(http: httpx.AsyncClient, given: str) -> None:
-    replies = [await http.get("/health", headers={"X-Request-Id": given.encode()}) for _ in range(2)]
+    replies = [await http.get("/health", headers={b"X-Request-Id": given.encode()}) for _ in range(2)]
     ids = {reply.headers["x-request-id"] for reply in replies}
     assert len(ids) == 2
     assert all(one.startswith("req_") for one in ids)

@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 from openai import APIStatusError, AsyncOpenAI, BadRequestError, NotFoundError, RateLimitError
-from openai.types.responses import Response
+from openai.types.responses import Response, ResponsePromptParam
 from openai.types.responses.response_item_list import ResponseItemList
 from pydantic import BaseModel
 
@@ -244,11 +244,15 @@ async def test_what_cannot_be_is_refused_by_name(
 
 
 async def test_a_stored_prompt_asks_and_samples(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:
-    prompt = {"id": "review", "variables": {"text": {"type": "input_text", "text": "很好{{text}}"}}}
-    response = await openai.responses.create(prompt=prompt)  # type: ignore[call-overload]
+    prompt: ResponsePromptParam = {
+        "id": "review",
+        "variables": {"text": {"type": "input_text", "text": "很好{{text}}"}},
+    }
+    response = await openai.responses.create(prompt=prompt)
     assert question(engine) == "[Round 1]\n\n问：评论：很好{{text}}\n\n答："
     params = engine.submissions[-1].params
     assert (params.temperature, params.max_tokens, params.grammar) == (0.0, 9, GRAMMAR)
+    assert response.prompt is not None
     assert response.prompt.id == "review"
     listed = await openai.responses.input_items.list(response.id)
     assert len(listed.data) == 1

@@ -3,6 +3,8 @@
 import httpx
 import pytest
 from openai import AsyncOpenAI
+from openai.types.responses import FunctionToolParam, ResponseInputItemParam
+from openai.types.responses.response_input_item_param import FunctionCallOutput
 
 from tests.support.response_events import check_order, create, events, refusal
 from tests.support.scripted_engine import ScriptedEngine
@@ -10,7 +12,7 @@ from tests.support.scripted_engine import ScriptedEngine
 pytestmark = pytest.mark.anyio
 
 CALL = '调用工具：get_weather\n参数：{"city": "北京"}'
-WEATHER = {
+WEATHER: FunctionToolParam = {
     "type": "function",
     "name": "get_weather",
     "description": "查询天气",
@@ -40,17 +42,20 @@ async def test_an_answer_of_calls_alone_has_no_message(http: httpx.AsyncClient, 
 
 async def test_what_came_of_a_call_goes_back_in(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:
     engine.reply = lambda _: f"我查一下。\n{CALL}"
-    first = await openai.responses.create(input="天气", tools=[WEATHER])  # type: ignore[list-item]
+    first = await openai.responses.create(input="天气", tools=[WEATHER])
     call = first.output[1]
     assert call.type == "function_call"
-    result = {"type": "function_call_output", "call_id": call.call_id, "output": "晴"}
+    result: FunctionCallOutput = {"type": "function_call_output", "call_id": call.call_id, "output": "晴"}
     engine.reply = lambda _: "晴"
-    await openai.responses.create(input=[result], previous_response_id=first.id)  # type: ignore[list-item]
+    await openai.responses.create(input=[result], previous_response_id=first.id)
     stored = engine.submissions[-1].prompt
-    said = {"role": "assistant", "content": "我查一下。"}
-    asked = {"type": "function_call", "call_id": "call_1", "name": call.name, "arguments": call.arguments}
-    whole = [{"role": "user", "content": "天气"}, said, asked, {**result, "call_id": "call_1"}]
-    await openai.responses.create(input=whole)  # type: ignore[arg-type]
+    whole: list[ResponseInputItemParam] = [
+        {"role": "user", "content": "天气"},
+        {"role": "assistant", "content": "我查一下。"},
+        {"type": "function_call", "call_id": "call_1", "name": call.name, "arguments": call.arguments},
+        {"type": "function_call_output", "call_id": "call_1", "output": "晴"},
+    ]
+    await openai.responses.create(input=whole)
     assert engine.submissions[-1].prompt == stored
     assert "工具 get_weather 的结果：\n晴" in stored
 

@@ -6,6 +6,7 @@ import threading
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from glmserve.bootstrap.app import create_app
 from glmserve.engine.errors import ModelLoadError
@@ -14,23 +15,19 @@ from glmserve.model_pool.host import LoadPolicy, ModelHost
 from glmserve.model_pool.registry import ModelRegistry
 from glmserve.model_pool.served_model import ModelCard, ServedModel
 from tests.support.api import NOW, connect, served_model
-from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
+from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine, says
 
 pytestmark = pytest.mark.anyio
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 
 
-def says(text: str, **script: object) -> ScriptedEngine:
-    return ScriptedEngine(reply=lambda _: text, **script)  # type: ignore[arg-type]
-
-
-def app(*models: ServedModel, default: str = ""):  # type: ignore[no-untyped-def]
+def app(*models: ServedModel, default: str = "") -> FastAPI:
     return create_app(ModelRegistry(models, default), clock=lambda: NOW)
 
 
 def model(name: str, prompt_format: str, engine: ScriptedEngine | None = None) -> ServedModel:
-    return served_model(engine or says(name), name, f"{name}-alias", prompt_format)
+    return served_model(engine or ScriptedEngine(says(name)), name, f"{name}-alias", prompt_format)
 
 
 def lazy(name: str, engine: ScriptedEngine, idle_seconds: float = 0.0) -> ServedModel:
@@ -75,7 +72,7 @@ async def test_an_address_that_no_model_is_for_says_what_is_served(served: str, 
 
 
 async def test_a_model_on_first_use_is_healthy_listed_and_loaded_by_its_first_request() -> None:
-    engine = says("late")
+    engine = ScriptedEngine(says("late"))
     async with connect(app(model("now", "chatglm2"), lazy("later", engine))) as http:
         assert (await http.get("/health")).json()["models"][1]["state"] == "idle"
         card = (await http.get("/v1/models/later")).json()
@@ -94,7 +91,7 @@ async def test_a_server_stays_healthy_while_a_request_has_a_model_loaded() -> No
         may_end.wait(10)
         return ByteTokenizer()
 
-    later = lazy("later", says("late"))
+    later = lazy("later", ScriptedEngine(says("late")))
     later = ServedModel(later.card, ModelHost(later.host.engine, load, LoadPolicy(True, 0.0, 5.0)))
     async with connect(app(model("now", "chatglm2"), later)) as http:
         asking = asyncio.ensure_future(http.post("/v1/chat/completions", json={**CHAT, "model": "later"}))
@@ -107,7 +104,7 @@ async def test_a_server_stays_healthy_while_a_request_has_a_model_loaded() -> No
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_model_that_cannot_be_loaded_on_first_use_is_503_and_the_others_answer(stream: bool) -> None:
-    engine = says("", load_error=ModelLoadError("no memory"))
+    engine = ScriptedEngine(says(""), load_error=ModelLoadError("no memory"))
     async with connect(app(model("now", "chatglm2"), lazy("later", engine))) as http:
         reply = await http.post("/v1/chat/completions", json={**CHAT, "model": "later", "stream": stream})
         assert (reply.status_code, reply.json()["error"]["message"]) == (503, "no memory")
@@ -127,7 +124,7 @@ async def stopped(engine: ScriptedEngine) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_running_answer_keeps_its_model_loaded(stream: bool) -> None:
-    engine = says("好" * 60, step_seconds=0.01, per_step=1)
+    engine = ScriptedEngine(says("好" * 60), step_seconds=0.01, per_step=1)
     async with connect(app(lazy("m", engine, idle_seconds=0.02))) as http:
         reply = await http.post("/v1/chat/completions", json={**CHAT, "stream": stream})
         assert reply.text.count("好") == 60
@@ -136,7 +133,7 @@ async def test_a_running_answer_keeps_its_model_loaded(stream: bool) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/chatglm"])
 async def test_a_refused_request_leaves_its_model_free_to_be_unloaded(path: str) -> None:
-    engine = says("x", context_length=100)
+    engine = ScriptedEngine(says("x"), context_length=100)
     async with connect(app(lazy("m", engine, idle_seconds=0.01))) as http:
         body = {"prompt": "x" * 500, "messages": [{"role": "user", "content": "x" * 500}]}
         fields = ("prompt",) if path == "/chatglm" else ("messages",)
@@ -176,7 +173,7 @@ async def test_an_adapters_prefix_takes_its_room_from_the_answer() -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_the_blank_line_that_chatglm3_opens_with_is_not_part_of_the_answer(stream: bool) -> None:
-    engine = says("\n 你好\n", per_step=1)
+    engine = ScriptedEngine(says("\n 你好\n"), per_step=1)
     async with connect(app(model("g3", "chatglm3", engine), model("g2", "chatglm2", engine))) as http:
         reply = await http.post("/v1/chat/completions", json={**CHAT, "stream": stream})
         plain = await http.post("/v1/chat/completions", json={**CHAT, "model": "g2"})

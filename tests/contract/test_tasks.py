@@ -3,6 +3,8 @@
 import httpx
 import pytest
 from openai import AsyncOpenAI, BadRequestError, NotFoundError
+from openai.types.chat import ChatCompletionMessageParam
+from openai.types.responses import ResponsePromptParam
 
 from glmserve.bootstrap.app import ApiOptions
 from glmserve.chat.tasks.task import Task, TaskSampling, Variable, Words
@@ -30,6 +32,11 @@ TASKS = {
     "two": Task("two", "{{a}}和{{b}}"),
 }
 REVIEW = f"{MODEL}:review"
+IN_SHORT: list[ChatCompletionMessageParam] = [
+    {"role": "system", "content": "简短"},
+    {"role": "user", "content": "差"},
+]
+STORED: ResponsePromptParam = {"id": "review", "variables": {"text": "好"}}
 
 
 @pytest.fixture
@@ -38,9 +45,11 @@ def options() -> ApiOptions:
 
 
 async def ask(openai: AsyncOpenAI, *texts: str, model: str = REVIEW, **fields: object) -> str:
-    roles = ("user", "assistant")
-    messages = [{"role": roles[at % 2], "content": text} for at, text in enumerate(texts)]
-    completion = await openai.chat.completions.create(model=model, messages=messages, **fields)  # type: ignore[call-overload]
+    messages: list[ChatCompletionMessageParam] = [
+        {"role": "assistant", "content": text} if at % 2 else {"role": "user", "content": text}
+        for at, text in enumerate(texts)
+    ]
+    completion = await openai.chat.completions.create(model=model, messages=messages, extra_body=fields)
     assert completion.model == model
     return str(completion.choices[0].message.content)
 
@@ -63,8 +72,7 @@ async def test_each_message_is_a_task_of_its_own_and_system_text_stands_in_front
 ) -> None:
     await ask(openai, "好", "正面", "差")
     assert question(engine) == "评论：差\n类别："
-    messages = [{"role": "system", "content": "简短"}, {"role": "user", "content": "差"}]
-    await openai.chat.completions.create(model=REVIEW, messages=messages)  # type: ignore[arg-type]
+    await openai.chat.completions.create(model=REVIEW, messages=IN_SHORT)
     assert question(engine) == "简短\n\n评论：差\n类别："
 
 
@@ -104,10 +112,9 @@ async def test_what_a_task_begins_with_is_pinned_from_its_first_use_on(
     openai: AsyncOpenAI, engine: ScriptedEngine
 ) -> None:
     assert engine.pins == []
-    prompt = {"id": "review", "variables": {"text": "好"}}
     for _ in range(2):
         await ask(openai, "好")
-        await openai.responses.create(prompt=prompt)  # type: ignore[call-overload]
+        await openai.responses.create(prompt=STORED)
     (pin,) = engine.pins
     assert not pin.if_saved
     assert engine.submissions[0].prompt_ids[: len(pin.prompt_ids)] == pin.prompt_ids
@@ -118,10 +125,8 @@ async def test_what_a_task_begins_with_is_pinned_from_its_first_use_on(
 async def test_a_beginning_that_system_text_stands_in_front_of_is_not_pinned(
     openai: AsyncOpenAI, engine: ScriptedEngine
 ) -> None:
-    messages = [{"role": "system", "content": "简短"}, {"role": "user", "content": "差"}]
-    await openai.chat.completions.create(model=REVIEW, messages=messages)  # type: ignore[arg-type]
-    prompt = {"id": "review", "variables": {"text": "好"}}
-    await openai.responses.create(prompt=prompt, instructions="简短")  # type: ignore[call-overload]
+    await openai.chat.completions.create(model=REVIEW, messages=IN_SHORT)
+    await openai.responses.create(prompt=STORED, instructions="简短")
     assert engine.pins == []
 
 
@@ -170,7 +175,7 @@ def test_the_tasks_of_the_default_model_come_first(engine: ScriptedEngine) -> No
         ("review", {"messages": [{"role": "assistant", "content": "x"}]}, "the last message must have the role user"),
         (
             "review",
-            {"messages": [{"role": "assistant", "content": "x"}], "extra_body": {"continue_final_message": True}},
+            {"messages": [{"role": "assistant", "content": "x"}], "continue_final_message": True},
             "begins its answer itself",
         ),
     ],
@@ -178,9 +183,8 @@ def test_the_tasks_of_the_default_model_come_first(engine: ScriptedEngine) -> No
 async def test_what_no_task_can_do_is_refused(
     openai: AsyncOpenAI, engine: ScriptedEngine, task: str, fields: dict[str, object], told: str
 ) -> None:
-    body = {"messages": [{"role": "user", "content": "好"}], **fields}
     with pytest.raises(BadRequestError, match=told):
-        await openai.chat.completions.create(model=f"{MODEL}:{task}", **body)  # type: ignore[call-overload]
+        await ask(openai, "好", model=f"{MODEL}:{task}", **fields)
     assert engine.submissions == []
 
 

@@ -1,6 +1,7 @@
 """Tools through the official client: what the model is told, what comes back, and what goes in again."""
 
 import json
+from typing import Any
 
 import httpx
 import pytest
@@ -8,7 +9,7 @@ from openai import AsyncOpenAI, BadRequestError
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 
 from tests.support.api import MODEL
-from tests.support.scripted_engine import ScriptedEngine, Submission
+from tests.support.scripted_engine import ScriptedEngine, says
 
 pytestmark = pytest.mark.anyio
 
@@ -23,13 +24,6 @@ WEATHER: ChatCompletionToolParam = {
 }
 ONE = '调用工具：get_weather\n参数：{"city": "北京"}'
 TWO = f'我查一下。\n{ONE}\n调用工具：get_weather\n参数：{{"city": "上海"}}'
-
-
-def says(text: str):  # type: ignore[no-untyped-def]
-    def reply(_: Submission) -> str:
-        return text
-
-    return reply
 
 
 async def test_calls_come_with_their_ids_names_and_arguments(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:
@@ -118,8 +112,8 @@ async def test_results_go_back_to_the_model(openai: AsyncOpenAI, engine: Scripte
         "tool_call_id": (asked.tool_calls or [])[0].id,
         "content": [{"type": "text", "text": "晴"}],
     }
-    messages = [*ASK, asked, result]
-    await openai.chat.completions.create(model=MODEL, messages=messages, tools=[WEATHER])  # type: ignore[arg-type]
+    messages: list[Any] = [*ASK, asked, result]  # the client takes its own reply, as its types do not say
+    await openai.chat.completions.create(model=MODEL, messages=messages, tools=[WEATHER])
     first, second = (submission.prompt for submission in engine.submissions)
     assert second == f"{first}{ONE}\n\n[Round 2]\n\n问：工具 get_weather 的结果：\n晴\n\n答："
 

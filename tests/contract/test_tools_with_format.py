@@ -6,13 +6,14 @@ from typing import Any
 import httpx
 import pytest
 from openai import AsyncOpenAI
+from openai.types.responses import FunctionToolParam
 from pydantic import BaseModel
 
 from glmserve.engine.params import Grammar
 from tests.support.api import MODEL
 from tests.support.message_events import gather, read_message_events
 from tests.support.response_events import check_order, create, events
-from tests.support.scripted_engine import ScriptedEngine
+from tests.support.scripted_engine import ScriptedEngine, says
 
 pytestmark = pytest.mark.anyio
 
@@ -24,7 +25,7 @@ SCHEMA = {
     "additionalProperties": False,
 }
 WEATHER: Any = {"type": "function", "function": {"name": "get_weather", "parameters": SCHEMA, "strict": True}}
-FLAT = {"type": "function", "name": "get_weather", "parameters": SCHEMA, "strict": False}
+FLAT: FunctionToolParam = {"type": "function", "name": "get_weather", "parameters": SCHEMA, "strict": False}
 CALL = '调用工具：get_weather\n参数：{"city": "北京"}'
 TEXT = '{"verdict": "good"}'
 VERDICT = {
@@ -50,7 +51,7 @@ def grammar(engine: ScriptedEngine) -> Grammar:
 async def test_the_openai_client_parses_either(openai: AsyncOpenAI, engine: ScriptedEngine, per_step: int) -> None:
     engine.per_step = per_step
     for answer in (TEXT, CALL):
-        engine.reply = lambda _, answer=answer: answer
+        engine.reply = says(answer)
         whole = await openai.chat.completions.parse(model=MODEL, messages=ASK, tools=[WEATHER], response_format=Review)
         async with openai.chat.completions.stream(
             model=MODEL, messages=ASK, tools=[WEATHER], response_format=Review
@@ -106,7 +107,7 @@ async def test_a_response_is_either(http: httpx.AsyncClient, engine: ScriptedEng
 
 async def test_the_openai_client_parses_responses(openai: AsyncOpenAI, engine: ScriptedEngine) -> None:
     engine.reply = lambda _: TEXT
-    response = await openai.responses.parse(input="q", tools=[FLAT], text_format=Review)  # type: ignore[list-item]
+    response = await openai.responses.parse(input="q", tools=[FLAT], text_format=Review)
     assert response.output_parsed == Review(verdict="good")
 
 

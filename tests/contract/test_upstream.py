@@ -19,6 +19,7 @@ from tests.support.scripted_upstream import (
     NAME,
     TASK,
     THERE,
+    Script,
     ScriptedUpstream,
     chunk,
     chunks_of,
@@ -101,7 +102,7 @@ async def test_reasoning_and_calls_in_a_stream(http: httpx.AsyncClient, upstream
     parts = (chunk(reasoning="想"), chunk(tool_calls=[call]), chunk("tool_calls"))
     upstream.script = lambda _: stream(*parts)
     answer = await http.post("/v1/chat/completions", json={**CHAT, "stream": True})
-    deltas = [one["choices"][0]["delta"] for one in chunks_of(answer.text)]  # type: ignore[index]
+    deltas = [one["choices"][0]["delta"] for one in chunks_of(answer.text)]
     assert deltas == [{"reasoning": "想"}, {"tool_calls": [call]}, {}]
 
 
@@ -122,7 +123,7 @@ async def test_half_a_surrogate_pair_breaks_no_stream(
 
 
 def last_error(text: str) -> str:
-    return str(chunks_of(text)[-1]["error"]["code"])  # type: ignore[index]
+    return str(chunks_of(text)[-1]["error"]["code"])
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,9 @@ def last_error(text: str) -> str:
         (lambda _: [stream_head(), framed(event("[" * 100_000)), b"0\r\n\r\n"], "upstream_failed"),
     ],
 )
-async def test_a_stream_that_fails(http: httpx.AsyncClient, upstream: ScriptedUpstream, script, code: str) -> None:  # type: ignore[no-untyped-def]
+async def test_a_stream_that_fails(
+    http: httpx.AsyncClient, upstream: ScriptedUpstream, script: Script, code: str
+) -> None:
     upstream.script = script
     answer = await http.post("/v1/chat/completions", json={**CHAT, "stream": True})
     assert last_error(answer.text) == code
@@ -167,8 +170,13 @@ async def test_an_end_without_done_after_the_last_chunk(http: httpx.AsyncClient,
         ((200, "Content-Encoding: gzip\r\n", b"\x1f\x8b"), 502, None),
     ],
 )
-async def test_errors_have_the_form_of_this_server(  # type: ignore[no-untyped-def] # noqa: PLR0917
-    http: httpx.AsyncClient, upstream: ScriptedUpstream, streams: bool, given, expected: int, retry: str | None
+async def test_errors_have_the_form_of_this_server(  # noqa: PLR0917
+    http: httpx.AsyncClient,
+    upstream: ScriptedUpstream,
+    streams: bool,
+    given: tuple[int, str, object],
+    expected: int,
+    retry: str | None,
 ) -> None:
     status, headers, body = given
     upstream.script = lambda _: reply(body, status, headers)

@@ -4,6 +4,7 @@ import httpx
 import pytest
 from anthropic import Anthropic, beta_tool
 from anthropic.types import ModelInfo
+from anthropic.types.beta import BetaMessageParam
 
 from tests.support.api import MODEL, make_app, serve
 from tests.support.response_events import create, events
@@ -11,7 +12,7 @@ from tests.support.scripted_engine import ScriptedEngine, Submission
 from tests.support.wire_models import checked
 
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
-USER = {"role": "user", "content": "几点了？"}
+USER: BetaMessageParam = {"role": "user", "content": "几点了？"}
 ANTHROPIC = {"anthropic-version": "2023-06-01"}
 RESULT = {"type": "tool_result", "tool_use_id": "call_1", "content": "x"}
 TOOL = {"type": "function", "name": "get_weather", "parameters": {"type": "object", "properties": {}}}
@@ -114,7 +115,9 @@ def test_the_tool_runner_of_anthropics_sdk_ends_with_the_answer(stream: bool) ->
             model=MODEL, max_tokens=99, system="简短", messages=[USER], tools=[get_weather], stream=stream
         )
         last = runner.until_done()
-    assert [block.text for block in last.content] == ["晴天。"]
+    (block,) = last.content
+    assert block.type == "text"
+    assert block.text == "晴天。"
     assert asked == ["北京"]
     assert len(engine.submissions) == 2
     assert "几点了？" in engine.submissions[-1].prompt

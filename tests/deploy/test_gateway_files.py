@@ -10,7 +10,7 @@ import httpx
 
 from tests.support.api import make_app, serve
 from tests.support.proxies import running_proxy
-from tests.support.scripted_engine import ScriptedEngine
+from tests.support.scripted_engine import ScriptedEngine, says
 
 GATEWAY = Path(__file__).resolve().parents[2] / "deploy" / "gateway"
 NGINX = """
@@ -30,7 +30,7 @@ def test_nginx_sends_each_address_to_its_place(tmp_path: Path) -> None:
         named = {"127.0.0.1:30000": "gateway", "10.0.0.11:8000": "replica"}
         sample = (GATEWAY / "nginx.conf").read_text("utf-8")
         for address, name in named.items():
-            app = make_app(ScriptedEngine(reply=lambda _, name=name: name))  # type: ignore[misc]
+            app = make_app(ScriptedEngine(says(name)))
             sample = sample.replace(address, stack.enter_context(serve(app)).removeprefix("http://"))
         sample = sample.replace("10.0.0.12:8000", f"127.0.0.1:{gone_port}").replace(
             "listen 80", "listen 127.0.0.1:{port}"

@@ -4,6 +4,7 @@ import copy
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import jsonschema_rs
@@ -15,11 +16,13 @@ from glmserve.cli.main import main
 from tests.support.api import connect, make_app
 from tests.support.scripted_engine import ScriptedEngine
 
+Object = dict[str, Any]
+
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
 SCHEMAS = yaml.safe_load((Path(__file__).parent / "schemas.yaml").read_text("utf-8"))
 
 
-def objects(name: str) -> dict[tuple[str, str], dict]:  # type: ignore[type-arg]
+def objects(name: str) -> dict[tuple[str, str], Object]:
     """The objects of a file, by kind and name."""
     read = yaml.safe_load_all((FOLDER / name).read_text("utf-8"))
     return {(each["kind"], each["metadata"]["name"]): each for each in read}
@@ -52,7 +55,7 @@ def validator(kind: str) -> jsonschema_rs.Validator:
 
 
 @pytest.mark.parametrize("one", OWN_KINDS, ids=lambda one: one["kind"])
-def test_an_object_is_valid_against_its_schema(one: dict) -> None:  # type: ignore[type-arg]
+def test_an_object_is_valid_against_its_schema(one: Object) -> None:
     validator(one["kind"]).validate(one)
 
 
@@ -69,7 +72,7 @@ def wrong_ones(one: object) -> Iterator[object]:
 
 
 @pytest.mark.parametrize("one", OWN_KINDS, ids=lambda one: one["kind"])
-def test_a_misspelt_field_is_found_wherever_it_is(one: dict) -> None:  # type: ignore[type-arg]
+def test_a_misspelt_field_is_found_wherever_it_is(one: Object) -> None:
     spoiled = list(wrong_ones(one))
     assert spoiled
     assert not [wrong for wrong in spoiled if validator(one["kind"]).is_valid(wrong)]
@@ -96,7 +99,7 @@ def test_the_replicas_differ_from_the_one_server_by_what_several_need() -> None:
 
 
 @pytest.mark.parametrize("pod", [ONE["Deployment", "glmserve"]["spec"]["template"], POD], ids=["one", "replicas"])
-def test_variables_of_services_do_not_reach_the_settings(pod: dict) -> None:  # type: ignore[type-arg]
+def test_variables_of_services_do_not_reach_the_settings(pod: Object) -> None:
     assert pod["spec"]["enableServiceLinks"] is False
 
 

@@ -41,9 +41,15 @@ def parsed(words: Sequence[str]) -> dict[str, object]:
     return command.make_context(words[0], list(words[1:])).params
 
 
+class Units(configparser.ConfigParser):
+    """Files of systemd, whose names of settings have large and small letters."""
+
+    def optionxform(self, optionstr: str) -> str:
+        return optionstr
+
+
 def unit() -> configparser.SectionProxy:
-    parser = configparser.ConfigParser(interpolation=None, strict=False)
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser = Units(interpolation=None, strict=False)
     parser.read_string((DEPLOY / "systemd" / "glmserve.service").read_text("utf-8"))
     return parser["Service"]
 

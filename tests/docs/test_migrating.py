@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
@@ -42,11 +43,17 @@ class Server:
 Row = Callable[[Server], bool]
 
 
-def _reply(server: Server, **fields: object) -> dict[str, object]:
-    reply = server.legacy(**fields)
+def _reply(server: Server, **fields: object) -> dict[str, Any]:
+    reply = server.legacy({"prompt": "你好", **fields})
     assert reply.status_code == 200, reply.text
-    body: dict[str, object] = reply.json()
+    body: dict[str, Any] = reply.json()
     return body
+
+
+def _history(server: Server, given: object, **fields: object) -> list[Any]:
+    """Return the history of the reply to a question after the ``given`` one."""
+    history: list[Any] = _reply(server, history=given, **fields)["history"]
+    return history
 
 
 def _room_past_max_length(server: Server) -> bool:
@@ -69,7 +76,7 @@ def _error(server: Server) -> bool:
 
 def _long_history(server: Server) -> bool:
     history = [["问" * 300, "答" * 300]] * 12
-    return _reply(server, history=history, max_length=20000)["history"][:12] == history  # type: ignore[index]
+    return _history(server, history, max_length=20000)[:12] == history
 
 
 def _together(server: Server) -> bool:
@@ -83,7 +90,8 @@ def _page(server: Server) -> bool:
 
 
 def _allowed(reply: httpx.Response) -> str | None:
-    return reply.headers.get("access-control-allow-origin")
+    origin: str | None = reply.headers.get("access-control-allow-origin")
+    return origin
 
 
 def _cross_origin(server: Server, path: str, origin: str = "http://localhost:3000") -> httpx.Response:
@@ -95,15 +103,15 @@ def _local_alone(server: Server) -> bool:
     return _allowed(mine) == "http://localhost:3000" and _allowed(foreign) is None
 
 
+ASSISTANT_LAST = [{"role": "user", "content": "你好"}, {"role": "assistant", "content": "好"}]
 LEGACY: dict[str, Row] = {
     "address": lambda s: s.legacy(path="/").json().keys() == s.legacy(path="/chatglm").json().keys(),
     "`prompt`": lambda s: s.legacy().status_code == 200 and s.legacy({"prompt": 1}).status_code == 400,
     "`prompt: null`": lambda s: s.legacy({"prompt": None}).status_code == 400,
-    "`history`": lambda s: all(len(_reply(s, history=none)["history"]) == 1 for none in (None, [])),  # type: ignore[arg-type]
-    '`history: [[null, "…"]]`': lambda s: _reply(s, history=[[None, "好"]])["history"][0] == [None, "好"],  # type: ignore[index]
+    "`history`": lambda s: len(_history(s, None)) == len(_history(s, [])) == 1,
+    '`history: [[null, "…"]]`': lambda s: _history(s, [[None, "好"]])[0] == [None, "好"],
     '`history: [{"role": …}]`': lambda s: (
-        [said["role"] for said in _reply(s, history=ASSISTANT_LAST)["history"]]  # type: ignore[attr-defined]
-        == ["user", "assistant"] * 2
+        [said["role"] for said in _history(s, ASSISTANT_LAST)] == ["user", "assistant"] * 2
     ),
     "malformed `history`": lambda s: "history[0]" in s.legacy(history=["你", "好"]).json()["error"],
     "`max_length`": lambda s: s.legacy(max_length=20000).status_code == 200,
@@ -123,7 +131,7 @@ LEGACY: dict[str, Row] = {
     "bytes of the reply": _bytes,
     # That the marker of the training date is replaced is seen where answers are made up: tests/contract/test_legacy.py.
     "`response`": lambda s: (text := str(_reply(s)["response"])) == text.strip(),
-    "`history` of the reply": lambda s: _reply(s, history=[["a", "b"]])["history"][0] == ["a", "b"],  # type: ignore[index]
+    "`history` of the reply": lambda s: _history(s, [["a", "b"]])[0] == ["a", "b"],
     "`time`": lambda s: re.fullmatch(TIME, str(_reply(s)["time"])) is not None,
     "errors": _error,
     "`status`": lambda s: (s.legacy().json()["status"], s.legacy({"prompt": 1}).json()["status"]) == (200, 400),
@@ -184,7 +192,6 @@ def _no_credentials(server: Server) -> bool:
     return _local_alone(server) and "access-control-allow-credentials" not in reply.headers
 
 
-ASSISTANT_LAST = [{"role": "user", "content": "你好"}, {"role": "assistant", "content": "好"}]
 OPENAI: dict[str, Row] = {
     "`GET /v1/models`": _models,
     "`model`": lambda s: (

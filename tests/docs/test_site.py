@@ -46,7 +46,8 @@ def test_a_page_in_no_list_and_an_anchor_to_nowhere_are_told(tmp_path: Path) -> 
     (tmp_path / "index.md").write_text("# Start\n\n## Part\n\n- [One](one.md): a page.\n", "utf-8")
     (tmp_path / "one.md").write_text("# One\n\n[two](#nowhere)\n", "utf-8")
     (tmp_path / "two.md").write_text("# Two\n", "utf-8")
-    command = [SITE_PYTHON, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "dummy", "-c", ROOT / "docs" / "sphinx"]
+    options = ["-q", "-W", "--keep-going", "-b", "dummy"]
+    command = [str(SITE_PYTHON), "-m", "sphinx", *options, "-c", str(ROOT / "docs" / "sphinx")]
     done = subprocess.run([*command, tmp_path, tmp_path / "out"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "two.md: WARNING: document isn't included in any toctree" in done.stderr
@@ -57,7 +58,7 @@ def test_links_to_nowhere_and_what_is_loaded_from_elsewhere_are_told(tmp_path: P
     (tmp_path / "a.html").write_text('<p id="x"><a href="b.html#y"></a><a href="c.html"></a><a href="#x"></a>')
     (tmp_path / "b.html").write_text('<script src="https://elsewhere.example/x.js"></script>')
     program = "import sys, pathlib, links; print(*links.check(pathlib.Path(sys.argv[1])).problems, sep='\\n')"
-    command = [SITE_PYTHON, "-c", program, tmp_path]
+    command = [str(SITE_PYTHON), "-c", program, str(tmp_path)]
     told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT / "docs" / "sphinx").stdout
     assert told.splitlines() == [
         "a.html: b.html#y: no such anchor there",

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from collections.abc import Callable, Mapping
 
 import httpx
 import pytest
@@ -25,7 +26,7 @@ BODIES: dict[str, dict[str, object]] = {
     EMBEDDINGS: {"input": "mat", "model": "vectors"},
 }
 """A good request to each address."""
-TEXT_FIELD = {
+TEXT_FIELD: dict[str, Callable[[str], dict[str, object]]] = {
     CHAT: lambda text: {"messages": [{"role": "user", "content": text}]},
     COMPLETIONS: lambda text: {"prompt": text},
     RESPONSES: lambda text: {"input": text},
@@ -39,11 +40,11 @@ SECONDS = 40.0
 """That nothing here may take, on a busy machine."""
 
 
-def post(target: Target, path: str, body: object, **options: object) -> httpx.Response:
+def post(target: Target, path: str, body: object, *, headers: Mapping[str, str] | None = None) -> httpx.Response:
     """Send ``body`` as it is if it is bytes, else as JSON; whatever comes back comes in time and gives nothing away."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     started = time.monotonic()
-    reply = target.http.post(path, content=content, **options)  # type: ignore[arg-type]
+    reply = target.http.post(path, content=content, headers=headers)
     assert time.monotonic() - started < SECONDS
     assert str(target.secret.parent) not in reply.text
     assert "Traceback" not in reply.text
@@ -278,7 +279,8 @@ def test_headers_without_measure(target: Target, head: dict[str, str]) -> None:
 @pytest.mark.parametrize("path", BODIES)
 def test_any_type_in_any_field(target: Target, path: str) -> None:
     """The other servers' 500s are mostly a method that a value of another type does not have."""
-    for value in ([], {}, 0, 1.5, True, "", "x" * 100_000, [[[[]]]], {"a": {"b": {}}}):
+    values: tuple[object, ...] = ([], {}, 0, 1.5, True, "", "x" * 100_000, [[[[]]]], {"a": {"b": {}}})
+    for value in values:
         for field in BODIES[path]:
             reply = post(target, path, {**BODIES[path], field: value})
             assert reply.status_code in (200, 400, 404), (field, reply.text[:300])

@@ -19,6 +19,7 @@ from glmserve.chat.prompts.template.format import TemplateFormat, TemplateTraits
 from glmserve.chat.prompts.template.marks import Special
 from glmserve.chat.prompts.template.probe import find_traits
 from glmserve.chat.prompts.template.rendering import Template, TemplateSource
+from glmserve.chat.renderer import TemplateRenderer
 from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
 from glmserve.chat.tools.marked_calls import CallFrame, JsonCalls, TaggedCalls
 from glmserve.cli.main import main
@@ -64,7 +65,8 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         vocab = llama_cpp.llama_model_get_vocab(handle)
         controls = frozenset(i for i in range(native.size) if llama_cpp.llama_vocab_is_control(vocab, i))
         yield Model(form, tokenizer, native, end, controls, tuple(tokenizer.name(i) for i in sorted(controls)))
-    form.renderer.close()  # type: ignore[attr-defined]
+    assert isinstance(form.renderer, TemplateRenderer)
+    form.renderer.close()
     tokenizer.close()
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,7 +17,7 @@ OWN = "{% for m in messages %}<|user|>own: {{ m.content }}<|end|>{% endfor %}<|a
 GIVEN = "{% for m in messages %}<|user|>given: {{ m.content }}<|end|>{% endfor %}<|assistant|>"
 NAMED = "{% for m in messages %}<|user|>named: {{ m.content }}<|end|>{% endfor %}<|assistant|>"
 TOOLS = [{"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}]
-ASKED = {"messages": [{"role": "user", "content": "q"}]}
+ASKED: dict[str, object] = {"messages": [{"role": "user", "content": "q"}]}
 
 
 def with_tools() -> str:
@@ -35,16 +36,16 @@ def _named() -> dict[str, str]:
     return {"tool_use": with_tools(), "other": NAMED}
 
 
-def inspected(model: Path, cache: Path, *options: str) -> dict[str, object]:
+def inspected(model: Path, cache: Path, *options: str) -> dict[str, Any]:
     result = CliRunner().invoke(
         main, ["inspect", str(model), "--no-run", "--json", *options], env={"GLMSERVE_CACHE_DIR": str(cache)}
     )
-    found: dict[str, object] = json.loads(result.stdout)
+    found: dict[str, Any] = json.loads(result.stdout)
     return found
 
 
-def prompt_of(report: dict[str, object]) -> str:
-    return str(report["prompt"]["text"])  # type: ignore[index]
+def prompt_of(report: dict[str, Any]) -> str:
+    return str(report["prompt"]["text"])
 
 
 def test_a_file_takes_the_place_of_the_models_own_template(model: Path, tmp_path: Path) -> None:

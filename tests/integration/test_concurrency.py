@@ -45,6 +45,7 @@ async def test_several_answers_to_one_question_share_its_prompt(server_url: str)
             model="chatglm2-tiny", messages=[{"role": "user", "content": QUESTIONS[-1]}], n=4, temperature=0
         )
     assert [choice.message.content for choice in reply.choices] == ["负面"] * 4
+    assert reply.usage is not None
     assert reply.usage.completion_tokens == 4 * 2
 
 

@@ -5,10 +5,12 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema_rs
 import pytest
+from typing_extensions import Unpack
 
 from glmserve.chat.prompts.formats import prompt_format
 from glmserve.chat.prompts.messages import Message, Role
@@ -19,6 +21,7 @@ from glmserve.engine.errors import GrammarFailed, GrammarRejected
 from glmserve.engine.interface import Caller
 from glmserve.engine.messages import FinishReason
 from glmserve.engine.params import Grammar, GrammarKind, SamplingParams
+from tests.support.changes import SamplingChanges
 from tests.support.hostile_grammars import HOSTILE, schema_grammar
 
 pytestmark = pytest.mark.anyio
@@ -51,19 +54,19 @@ async def engine(tiny_gguf: Path) -> AsyncIterator[EngineClient]:
 
 
 async def _answer(
-    engine: EngineClient, tokenizer: LlamaTokenizer, grammar: Grammar | None, **params: object
+    engine: EngineClient, tokenizer: LlamaTokenizer, grammar: Grammar | None, **changes: Unpack[SamplingChanges]
 ) -> tuple[str, FinishReason | None]:
     prompt = prompt_format("chatglm2").encode([Message(Role.USER, "讲一个故事")], tokenizer)
-    settings = {"max_tokens": 400, "temperature": 1.0, "grammar": grammar, **params}
+    params = replace(SamplingParams(max_tokens=400, grammar=grammar), **changes)
     ids: list[int] = []
-    async for output in await engine.submit(prompt, SamplingParams(**settings)):
+    async for output in await engine.submit(prompt, params):
         ids += output.token_ids
     return b"".join(map(tokenizer.piece, ids)).decode(), output.finish_reason
 
 
 async def test_every_answer_to_a_schema_is_an_instance_of_it(engine: EngineClient, tokenizer: LlamaTokenizer) -> None:
     """Greedy, hot, with penalties, several at once, beside one that is free."""
-    settings: list[dict[str, object]] = [{"temperature": t, "seed": seed} for t in (0.0, 0.7, 2.0) for seed in (1, 2)]
+    settings: list[SamplingChanges] = [{"temperature": t, "seed": seed} for t in (0.0, 0.7, 2.0) for seed in (1, 2)]
     settings += [{"repetition_penalty": 2.0, "top_k": 3}, {"presence_penalty": 2.0, "top_p": 0.1, "min_p": 0.2}]
     free = asyncio.create_task(_answer(engine, tokenizer, None, temperature=0.0, max_tokens=30))
     answers = await asyncio.gather(*(_answer(engine, tokenizer, schema_grammar(PERSON), **one) for one in settings))
@@ -97,7 +100,7 @@ async def test_lark_grammars_may_embed_schemas(engine: EngineClient, tokenizer: 
 
 @pytest.mark.parametrize("held_back", [{"ignore_eos": True}, {"min_tokens": 50}, {"min_tokens": 50, "logprobs": 2}])
 async def test_a_complete_answer_ends_though_its_end_is_held_back(
-    engine: EngineClient, tokenizer: LlamaTokenizer, held_back: dict[str, object]
+    engine: EngineClient, tokenizer: LlamaTokenizer, held_back: SamplingChanges
 ) -> None:
     text, reason = await _answer(engine, tokenizer, Grammar(GrammarKind.REGEX, "abc"), **held_back)
     assert (text, reason) == ("abc", FinishReason.STOP)
@@ -106,7 +109,7 @@ async def test_a_complete_answer_ends_though_its_end_is_held_back(
 async def test_white_space_does_not_go_on_for_ever(engine: EngineClient, tokenizer: LlamaTokenizer) -> None:
     """A model that likes nothing better than blanks, held to a JSON object."""
     blank = next(i for i in range(1664) if tokenizer.piece(i) == b" ")
-    likes_blanks = {"logit_bias": ((blank, 100.0),), "max_tokens": 60, "temperature": 0.0}
+    likes_blanks: SamplingChanges = {"logit_bias": ((blank, 100.0),), "max_tokens": 60, "temperature": 0.0}
     text, _ = await _answer(engine, tokenizer, schema_grammar({"type": "object"}), **likes_blanks)
     assert not re.search(r"\s{14}", text.split('"')[0])
 
@@ -136,7 +139,7 @@ async def test_a_refusal_names_the_part(engine: EngineClient, tokenizer: LlamaTo
 async def test_an_ambiguous_grammar_ends_its_own_answer_alone(engine: EngineClient, tokenizer: LlamaTokenizer) -> None:
     """It passed the check, and each token of it made the steps of everybody longer: 53 ms became 1,734 ms."""
     source = 'start: e\ne: e e e | e e | "a" | "b" | ""'
-    endless = {"ignore_eos": True, "max_tokens": 900, "seed": 1}
+    endless: SamplingChanges = {"ignore_eos": True, "max_tokens": 900, "seed": 1}
     free = asyncio.create_task(_answer(engine, tokenizer, None, temperature=0.0, max_tokens=300, ignore_eos=True))
     started = time.monotonic()
     with pytest.raises((GrammarFailed, GrammarRejected), match="too ambiguous"):

@@ -1,7 +1,6 @@
 """Embedding models and rerankers from Hugging Face's folders: what llama.cpp computes with the converted files."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +33,7 @@ def converted(folder: Path, made: Encoder, quant: QuantType = QuantType.F32) -> 
 
 
 def computed(
-    path: Path, inputs: Sequence[tuple[int, ...]], count: int = len(INPUTS)
+    path: Path, inputs: tuple[tuple[int, ...], ...], count: int = len(INPUTS)
 ) -> list[np.ndarray[tuple[int], np.dtype[np.float32]]]:
     """Return what is computed of ``inputs`` in batches of ``count``; a larger one has some of them again."""
     route_log()

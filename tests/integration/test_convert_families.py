@@ -1,7 +1,7 @@
 """The relatives of ChatGLM2 in llama.cpp: their tokens, their prompts, and where their answers end."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -174,7 +174,10 @@ def test_special_tokens_of_glm4_come_from_its_tokenizer_config(ranks: dict[bytes
     ],
 )
 def test_a_byte_level_vocabulary_that_cannot_be_is_refused(
-    ranks: dict[bytes, int], change: object, message: str, tmp_path: Path
+    ranks: dict[bytes, int],
+    change: Callable[[dict[bytes, int]], dict[bytes, int]],
+    message: str,
+    tmp_path: Path,
 ) -> None:
     with pytest.raises(VocabularyError, match=message):
         converted(tmp_path, model_file(change(ranks)), 560)

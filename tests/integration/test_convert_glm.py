@@ -42,10 +42,12 @@ Change = Callable[[str, NDArray[np.float32]], NDArray[np.float32]]
 Document = dict[str, object]
 
 
-def write(folder: Path, shape: GlmShape = SMALLEST, document: Document | None = None, **config: object) -> Path:
+def write(
+    folder: Path, shape: GlmShape = SMALLEST, document: Document | None = None, config: Document | None = None
+) -> Path:
     text = json.dumps(tokenizer_json(RANKS) if document is None else document, ensure_ascii=False)
     write_glm_checkpoint(folder, shape, make_glm_weights(shape, 1), text, dtype="F16")
-    (folder / "config.json").write_text(json.dumps(make_glm_config(shape) | config))
+    (folder / "config.json").write_text(json.dumps(make_glm_config(shape) | (config or {})))
     return folder
 
 
@@ -83,7 +85,8 @@ def halves_instead_of_neighbours(name: str, tensor: NDArray[np.float32]) -> NDAr
         return tensor
     heads = tensor.copy().reshape(-1, 128, tensor.shape[1])
     heads[:, :64] = np.concatenate([heads[:, 0:64:2], heads[:, 1:64:2]], axis=1)
-    return heads.reshape(tensor.shape)
+    paired: NDArray[np.float32] = heads.reshape(tensor.shape)
+    return paired
 
 
 def gate_behind_up(name: str, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -112,7 +115,7 @@ def test_positions_may_be_described_in_other_words(spelling: str, tmp_path: Path
     rope: Document = {"rope_type": "default", "rope_theta": 20000.0, "partial_rotary_factor": 0.5}
     if spelling == "linear":
         rope |= {"rope_type": "linear", "factor": 8}
-    path = converted(write(tmp_path, rope_theta=1.0, rope_parameters=rope))
+    path = converted(write(tmp_path, config={"rope_theta": 1.0, "rope_parameters": rope}))
     assert key(path, "glm4.rope.freq_base") == 20000.0
     assert key(path, "glm4.rope.dimension_count") == 64
     assert key(path, "glm4.rope.scaling.type") == ("linear" if spelling == "linear" else None)
@@ -152,7 +155,7 @@ def test_ids_equal_tiktokens_as_the_same_vocabulary_in_its_own_file_gives_them(t
 
 
 def test_an_answer_ends_where_the_generations_configuration_says_and_at_the_roles(tmp_path: Path) -> None:
-    folder = write(tmp_path, eos_token_id=[FIRST])
+    folder = write(tmp_path, config={"eos_token_id": [FIRST]})
     ends = {FIRST, FIRST + 7, FIRST + 9}
     assert _ends(folder) == ends
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [FIRST, FIRST + 5, FIRST + 11]}))
@@ -216,7 +219,8 @@ def _model(**changes: object) -> Callable[[Document], Document]:
 
 
 def _words(document: Document) -> Document:
-    return json.loads(json.dumps(document).replace("{1,3}", "{1,4}"))
+    changed: Document = json.loads(json.dumps(document).replace("{1,3}", "{1,4}"))
+    return changed
 
 
 @pytest.mark.parametrize(
@@ -275,7 +279,7 @@ def test_without_a_vocabulary_its_file_is_asked_for(tmp_path: Path) -> None:
 )
 def test_what_llama_cpp_would_compute_differently_is_refused(config: Document, message: str, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModelError, match=message) as caught:
-        converted(write(tmp_path, **config))
+        converted(write(tmp_path, config=config))
     assert "\n" not in str(caught.value)
 
 

@@ -39,8 +39,8 @@ def applied_logits(model: Path, adapter: Path) -> np.ndarray:
     )
     with exact_cache():
         runner = LlamaModelRunner(config, check_gguf(model))
-    adapter = runner.adapters["tuned"]
-    sequence = Sequence(1, adapter.key(tuple(PROMPT)), SamplingParams(max_tokens=1), 1, adapter.salt)
+    loaded = runner.adapters["tuned"]
+    sequence = Sequence(1, loaded.key(tuple(PROMPT)), SamplingParams(max_tokens=1), 1, loaded.salt)
     runner.decode((BatchItem(sequence, 0, 0, sequence.prompt_ids, True),))
     logits = last_logits(runner)
     runner.close()
@@ -61,7 +61,7 @@ def test_merged_and_applied_are_the_equation(
     )
     lora = {name: keep(tensor) for name, tensor in make_lora(weights, modules).items()}
     folder = write_checkpoint(tmp_path / "hf", SMALL, weights)
-    adapter = write_adapter(tmp_path / "my-lora", lora, as_bin=as_bin, dtype=dtype, use_rslora=stabilized)
+    adapter = write_adapter(tmp_path / "my-lora", lora, {"use_rslora": stabilized}, as_bin=as_bin, dtype=dtype)
     convert_checkpoint(folder, tmp_path / "base.gguf", QuantType.F32)
     merged = convert_checkpoint(folder, tmp_path / "merged.gguf", QuantType.F32, merge_lora=adapter)
     small = convert_checkpoint(adapter, tmp_path / "lora.gguf", QuantType.Q4_K_M)
@@ -133,7 +133,7 @@ def test_an_adapter_that_would_be_applied_wrongly_is_refused(
     tmp_path: Path, config: dict[str, object], change: Callable[[Weights], Weights], message: str
 ) -> None:
     lora = change(make_lora(make_weights(SMALL, 4), ("self_attention.dense",)))
-    adapter = write_adapter(tmp_path / "lora", lora, **config)
+    adapter = write_adapter(tmp_path / "lora", lora, config)
     with pytest.raises(AdapterError, match=message) as caught:
         convert_checkpoint(adapter, tmp_path / "lora.gguf", QuantType.F32)
     assert "\n" not in str(caught.value)

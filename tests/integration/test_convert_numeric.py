@@ -83,7 +83,8 @@ def pair_halves_instead_of_neighbours(name: str, tensor: NDArray[np.float32]) ->
     heads = tensor.copy().reshape(SMALL.heads + 2 * SMALL.groups, 128, -1)
     rotated = heads[: SMALL.heads + SMALL.groups, :64]
     heads[: SMALL.heads + SMALL.groups, :64] = np.concatenate([rotated[:, 0::2], rotated[:, 1::2]], axis=1)
-    return heads.reshape(tensor.shape)
+    paired: NDArray[np.float32] = heads.reshape(tensor.shape)
+    return paired
 
 
 @pytest.mark.parametrize("change", [swap_key_groups, swap_gate_and_up, pair_halves_instead_of_neighbours])

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typing_extensions import Unpack
 
 from glmserve.chat.prompts.formats import prompt_format
 from glmserve.chat.prompts.messages import Message, Role
@@ -14,6 +16,7 @@ from glmserve.engine.config import Device, EngineConfig
 from glmserve.engine.errors import PromptTooLong, QueueFull
 from glmserve.engine.messages import FinishReason
 from glmserve.engine.params import SamplingParams
+from tests.support.changes import SamplingChanges
 
 CONTEXT = 2048
 
@@ -37,10 +40,12 @@ def _prompt(tokenizer: LlamaTokenizer, text: str) -> tuple[int, ...]:
     return prompt_format("chatglm2").encode([Message(Role.USER, text)], tokenizer)
 
 
-async def _run(engine: EngineClient, prompt: tuple[int, ...], **params: object) -> tuple[list[int], FinishReason, int]:
-    settings = {"max_tokens": 40, "temperature": 0.0, **params}
+async def _run(
+    engine: EngineClient, prompt: tuple[int, ...], **changes: Unpack[SamplingChanges]
+) -> tuple[list[int], FinishReason | None, int]:
+    params = replace(SamplingParams(max_tokens=40, temperature=0.0), **changes)
     ids: list[int] = []
-    async for output in await engine.submit(prompt, SamplingParams(**settings)):
+    async for output in await engine.submit(prompt, params):
         ids += output.token_ids
     return ids, output.finish_reason, output.cached_tokens
 
@@ -109,9 +114,10 @@ async def test_a_seed_repeats_an_answer_and_another_one_does_not(
     engine: EngineClient, tokenizer: LlamaTokenizer
 ) -> None:
     prompt = _prompt(tokenizer, "讲一个故事")
-    sampled = {"temperature": 1.5, "max_tokens": 60, "ignore_eos": True}
+    sampled: SamplingChanges = {"temperature": 1.5, "max_tokens": 60, "ignore_eos": True}
     # The first time the prompt is computed in one batch, later its last token is computed alone, which may differ.
-    _, first, second, other = [await _run(engine, prompt, seed=seed, **sampled) for seed in (5, 5, 5, 6)]
+    settings: list[SamplingChanges] = [{**sampled, "seed": seed} for seed in (5, 5, 5, 6)]
+    _, first, second, other = [await _run(engine, prompt, **one) for one in settings]
     assert first[0] == second[0] != other[0]
 
 
@@ -132,9 +138,15 @@ async def test_penalties_change_a_greedy_answer_that_repeats_itself(
     engine: EngineClient, tokenizer: LlamaTokenizer
 ) -> None:
     prompt = _prompt(tokenizer, "你好")
-    plain = await _run(engine, prompt, max_tokens=80, ignore_eos=True)
-    for penalty in ({"repetition_penalty": 2.0}, {"frequency_penalty": 2.0}, {"presence_penalty": 2.0}):
-        penalised = await _run(engine, prompt, max_tokens=80, ignore_eos=True, **penalty)
+    endless: SamplingChanges = {"max_tokens": 80, "ignore_eos": True}
+    plain = await _run(engine, prompt, **endless)
+    penalties: tuple[SamplingChanges, ...] = (
+        {**endless, "repetition_penalty": 2.0},
+        {**endless, "frequency_penalty": 2.0},
+        {**endless, "presence_penalty": 2.0},
+    )
+    for penalty in penalties:
+        penalised = await _run(engine, prompt, **penalty)
         assert len(set(penalised[0])) > len(set(plain[0])), penalty
 
 

@@ -7,6 +7,7 @@ import sys
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import IO
 
 import httpx
 import pytest
@@ -63,6 +64,11 @@ def test_callers_without_a_key_are_told_no_more_than_that(listener: socket.socke
         assert "secret" not in client.get(f"{address(listener)}/v1/models").text
 
 
+def _read_to_end(log: IO[str], ended: threading.Event) -> None:
+    log.read()
+    ended.set()
+
+
 def test_a_server_that_converts_answers_meanwhile(tmp_path: Path) -> None:
     shape = Shape(layers=4, ffn=448, vocab=8192)
     write_checkpoint(tmp_path / "glm", shape, make_weights(shape, 1))
@@ -75,9 +81,9 @@ def test_a_server_that_converts_answers_meanwhile(tmp_path: Path) -> None:
         for line in server.stderr:
             if "converting" in line:
                 break
-        told = set()
+        told: set[str] = set()
         ended = threading.Event()
-        threading.Thread(target=lambda: (server.stderr.read(), ended.set()), daemon=True).start()
+        threading.Thread(target=_read_to_end, args=(server.stderr, ended), daemon=True).start()
         try:
             while not told & {"ok", "failed"} and not ended.is_set():
                 try:

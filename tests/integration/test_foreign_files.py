@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -63,11 +64,11 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield Served(url, folder / "m.gguf", request.param, folder / "log", tokenizer)
 
 
-def _ask(served: Served, **fields: object) -> dict[str, object]:
+def _ask(served: Served, **fields: object) -> dict[str, Any]:
     body = {"messages": [{"role": "user", "content": "今天"}], "max_tokens": 8, "seed": 1, **fields}
     reply = httpx.post(f"{served.url}/v1/chat/completions", json=body, timeout=60)
     assert reply.status_code == 200, reply.text
-    choice: dict[str, object] = reply.json()["choices"][0]
+    choice: dict[str, Any] = reply.json()["choices"][0]
     return choice
 
 
@@ -84,7 +85,7 @@ def test_the_format_is_inferred_and_the_log_says_from_what(served: Served) -> No
 def test_an_answer_ends_at_the_formats_end_token_which_is_not_shown(served: Served, name: str) -> None:
     choice = _ask(served, logit_bias={str(served.tokenizer.special_id(name)): 100})
     assert choice["finish_reason"] == "stop"
-    assert not choice["message"]["content"]  # type: ignore[index]
+    assert not choice["message"]["content"]
 
 
 @pytest.mark.parametrize("fields", [{"ignore_eos": True}, {"min_tokens": 8}], ids=str)
@@ -98,7 +99,7 @@ def test_a_constrained_answer_may_end_by_it_where_it_is_complete(served: Served)
     bias = {str(served.tokenizer.special_id(name)): 50 for name in END_TOKENS}
     choice = _ask(served, logit_bias=bias, structured_outputs={"regex": "[0-9]{2}"}, max_tokens=20)
     assert choice["finish_reason"] == "stop"
-    content = str(choice["message"]["content"])  # type: ignore[index]
+    content = str(choice["message"]["content"])
     assert content.isdigit()
     assert len(content) == 2
 

@@ -85,7 +85,8 @@ def test_a_damaged_file_of_an_earlier_trial_costs_another_one(
     trial: KernelTrial, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert trial.choose() is not None
-    (kept,) = trial.config.mode_dir.iterdir()  # type: ignore[union-attr]
+    assert trial.config.mode_dir is not None
+    (kept,) = trial.config.mode_dir.iterdir()
     kept.write_bytes(b"\x00")
     assert replace(trial, run=crash_when_repacked).choose() == trial.known()
     assert json.loads(kept.read_bytes())["repack"] is False

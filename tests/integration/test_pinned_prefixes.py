@@ -138,10 +138,12 @@ def without_slot_numbers(state: bytearray, cells: int) -> bytes:
 async def test_a_killed_engine_has_its_prefix_back_before_the_next_request(
     config: EngineConfig, tokenizer: LlamaTokenizer, beginning: tuple[int, ...]
 ) -> None:
+    folder = config.state_dir
+    assert folder is not None
     async with _running(config, (beginning, "")) as engine:
         await _pinned(engine)
         before = await _ask_all(engine, tokenizer)
-        while not list(config.state_dir.glob("*.state")):
+        while not list(folder.glob("*.state")):
             await asyncio.sleep(0.01)
         assert engine.pid is not None
         os.kill(engine.pid, signal.SIGKILL)
@@ -182,6 +184,7 @@ async def test_an_engine_whose_steps_are_smaller_than_its_slots_are_many_loads(
 async def test_a_folder_that_cannot_be_written_costs_time_and_nothing_else(
     config: EngineConfig, tokenizer: LlamaTokenizer, beginning: tuple[int, ...]
 ) -> None:
+    assert config.state_dir is not None
     config.state_dir.write_text("not a folder")
     async with _running(config, (beginning, "")) as engine:
         assert await _pinned(engine) == (0, 1)

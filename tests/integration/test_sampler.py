@@ -2,13 +2,16 @@
 
 import ctypes
 from collections.abc import Iterator
+from dataclasses import replace
 
 import llama_cpp
 import numpy as np
 import pytest
+from typing_extensions import Unpack
 
 from glmserve.engine.llama.sampler import Sampler
 from glmserve.engine.params import SamplingParams
+from tests.support.changes import SamplingChanges
 
 LOGITS = np.array([2.0, 1.5, 1.0, 0.5, 0.0, -0.5, -1.0, -4.0], np.float32)
 STOP = 1
@@ -34,10 +37,9 @@ def _kept(sampler: Sampler, logits: np.ndarray = LOGITS) -> dict[int, float]:
     return {token: weight / sum(weights.values()) for token, weight in weights.items()}
 
 
-def _make(samplers: list[Sampler], prompt: tuple[int, ...] = (), **params: object) -> Sampler:
-    sampler = Sampler(
-        SamplingParams(**{"max_tokens": 9, "seed": 1, **params}), prompt, len(LOGITS), frozenset({STOP}), 64
-    )
+def _make(samplers: list[Sampler], prompt: tuple[int, ...] = (), **changes: Unpack[SamplingChanges]) -> Sampler:
+    params = replace(SamplingParams(max_tokens=9, seed=1), **changes)
+    sampler = Sampler(params, prompt, len(LOGITS), frozenset({STOP}), 64)
     samplers.append(sampler)
     return sampler
 
@@ -95,7 +97,7 @@ def test_presence_and_frequency_penalties_look_at_the_answer_alone(samplers: lis
 
 @pytest.mark.parametrize("held_back", [{"min_tokens": 1}, {"ignore_eos": True}])
 def test_end_tokens_are_impossible_while_they_are_held_back(
-    samplers: list[Sampler], held_back: dict[str, object]
+    samplers: list[Sampler], held_back: SamplingChanges
 ) -> None:
     assert STOP in _kept(_make(samplers))
     assert STOP not in _kept(_make(samplers, **held_back))

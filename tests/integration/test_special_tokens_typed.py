@@ -124,7 +124,7 @@ def _tool(text: str) -> dict[str, Any]:
     return {"name": "f", "description": text, "parameters": schema}
 
 
-def _chat(text: str, **fields: object) -> dict[str, object]:
+def _chat(text: object, **fields: object) -> dict[str, object]:
     return {"messages": [{"role": "user", "content": text}], "max_tokens": 1, **fields}
 
 
@@ -136,7 +136,7 @@ Body = Callable[[str], dict[str, object]]
 
 WITHOUT_TOOLS: dict[str, tuple[str, Body]] = {
     "content": ("/v1/chat/completions", _chat),
-    "parts": ("/v1/chat/completions", lambda t: _chat([{"type": "text", "text": t}])),  # type: ignore[arg-type]
+    "parts": ("/v1/chat/completions", lambda t: _chat([{"type": "text", "text": t}])),
     "stop": ("/v1/chat/completions", lambda t: _chat("x", stop=[t, t[:900]][1:])),
     "name": (
         "/v1/chat/completions",

@@ -14,7 +14,8 @@ from glmserve.engine.llama.runner import LlamaModelRunner
 from glmserve.engine.messages import EngineStats, Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import TokenBudgetPolicy
-from glmserve.engine.speculative import SpeculativeController, _Proposal
+from glmserve.engine.sequence import Sequence
+from glmserve.engine.speculative import NgramMatch, SpeculativeController, _Proposal
 from glmserve.engine.worker.core import EngineCore
 
 SURE = (1, 2, 3, 6, 7, 9, 11, 12)
@@ -37,7 +38,9 @@ def _prompts(path: Path) -> list[tuple[int, ...]]:
 class _AlwaysWorthIt(SpeculativeController):
     """Drafts whatever it finds, so that the test does not hang on what this machine is doing just now."""
 
-    def _drafts(self, found, sequences, room, seconds):
+    def _drafts(
+        self, found: list[tuple[int, NgramMatch, Sequence]], sequences: int, room: int, seconds: float
+    ) -> dict[int, tuple[int, ...]]:
         drafts = {}
         for _, match, sequence in found:
             most = min(8, room, sequence.max_tokens - sequence.num_generated_tokens - 1)

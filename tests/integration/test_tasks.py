@@ -9,6 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 from openai import OpenAI
+from openai.types.chat import ChatCompletionMessageParam
+from openai.types.responses import ResponsePromptParam
 
 from glmserve.chat.tasks.loader import load_tasks
 from glmserve.chat.tokenizer.llama_tokenizer import load_tokenizer
@@ -25,16 +27,16 @@ def openai(server_url: str) -> OpenAI:
 
 def perform(client: OpenAI, task: str, text: str, **fields: object) -> str:
     model = f"{client.models.list().data[0].id}:{task}"
-    messages = [{"role": "user", "content": text}]
-    completion = client.chat.completions.create(model=model, messages=messages, **fields)  # type: ignore[call-overload]
+    messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": text}]
+    completion = client.chat.completions.create(model=model, messages=messages, extra_body=fields)
     return str(completion.choices[0].message.content)
 
 
 def test_what_the_embedded_model_was_trained_for_is_right_in_every_way_of_asking(openai: OpenAI) -> None:
     record = "话题：生日\n目的：记录\n人物：我\n关系：本人\n时间：后天\n时间类型：生日时间\n物品：无\n位置：无"
     assert perform(openai, "intent", "后天我过生日") == record
-    prompt = {"id": "intent", "variables": {"text": "后天我过生日"}}
-    assert openai.responses.create(prompt=prompt).output_text == record  # type: ignore[call-overload]
+    prompt: ResponsePromptParam = {"id": "intent", "variables": {"text": "后天我过生日"}}
+    assert openai.responses.create(prompt=prompt).output_text == record
     assert perform(openai, "review", "这个酒店太差了，再也不来了") == "负面"
 
 
@@ -99,8 +101,8 @@ def test_a_task_of_ones_own_is_served_pinned_and_found_again_after_a_restart(
             client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
             model, *tasks = [model.id for model in client.models.list(extra_query={"kind": "all"})]
             assert tasks == [f"{model}:mood"]
-            messages = [{"role": "user", "content": "服务很好"}]
-            completion = client.chat.completions.create(model=tasks[0], messages=messages)  # type: ignore[arg-type]
+            messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": "服务很好"}]
+            completion = client.chat.completions.create(model=tasks[0], messages=messages)
             answers.append(completion.choices[0].message.content)
             usage = completion.usage
             assert usage is not None

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Literal, Protocol, TypedDict
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ViewportSize, expect, sync_playwright
+from typing_extensions import Unpack
 
 from glmserve.bootstrap.app import ApiOptions
 from glmserve.engine.interface import EngineState
@@ -13,8 +15,24 @@ from tests.support.api import make_app, serve
 from tests.support.chromium import find_chromium
 from tests.support.scripted_engine import ScriptedEngine
 
-Visit = Callable[..., Chat]
-Serve = Callable[..., str]
+Serve = Callable[[ScriptedEngine, ApiOptions], str]
+
+
+class Window(TypedDict, total=False):
+    """What a browser's window may be told to be, as ``Browser.new_context`` has it."""
+
+    viewport: ViewportSize
+    has_touch: bool
+    is_mobile: bool
+    color_scheme: Literal["light", "dark"]
+    locale: str
+    permissions: list[str]
+
+
+class Visit(Protocol):
+    """Opens the page in a new window."""
+
+    def __call__(self, url: str, **window: Unpack[Window]) -> Chat: ...
 
 
 # Not for the session: while it runs, no test of another folder could run an event loop in this thread.
@@ -49,10 +67,11 @@ def visit(browser: Browser, profiles: dict[str, BrowserContext], servers: ExitSt
     """Open the page in a new window; in the end nothing must have been wrong with any, and nothing is kept of them."""
     chats: list[Chat] = []
 
-    def open_window(url: str, **options: object) -> Chat:
-        kind = repr(options)
+    def open_window(url: str, **window: Unpack[Window]) -> Chat:
+        kind = repr(window)
         if kind not in profiles:
-            profiles[kind] = browser.new_context(**{"locale": "en-US", **options})
+            in_english: Window = {"locale": "en-US", **window}
+            profiles[kind] = browser.new_context(**in_english)
         chats.append(Chat(profiles[kind].new_page()))
         return chats[-1].open(url)
 
@@ -109,7 +128,7 @@ def url(engine: ScriptedEngine, scripted: tuple[ScriptedEngine, str]) -> str:
 def serve_with(servers: ExitStack) -> Serve:
     """Start another server on an engine, with options of its own; returns its address."""
 
-    def start(engine: ScriptedEngine, **options: object) -> str:
-        return servers.enter_context(serve(make_app(engine, ApiOptions(**options))))
+    def start(engine: ScriptedEngine, options: ApiOptions) -> str:
+        return servers.enter_context(serve(make_app(engine, options)))
 
     return start

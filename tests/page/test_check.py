@@ -5,13 +5,14 @@ from collections.abc import Callable
 
 from playwright.sync_api import expect
 
+from glmserve.bootstrap.app import ApiOptions
 from glmserve.chat.tasks.judge import AnswerField, Example, FieldKind
 from glmserve.chat.tasks.task import Task
 from glmserve.engine.interface import EngineState
 from tests.page.chat import Chat
 from tests.page.conftest import Serve, Visit
 from tests.page.test_use import PHONE, violations
-from tests.support.scripted_engine import ScriptedEngine
+from tests.support.scripted_engine import ScriptedEngine, Submission
 
 FIELDS = (AnswerField("mood", FieldKind.LABEL), AnswerField("why", FieldKind.TEXT))
 EXAMPLES = tuple(
@@ -19,11 +20,12 @@ EXAMPLES = tuple(
     for text, mood, why in (("nice", "good", ()), ("fine", "good", ("fine",)), ("nasty", "bad", ("smell",)))
 )
 TASKS = {"mood": Task("mood", "{{text}}", fields=FIELDS, examples=EXAMPLES), "free": Task("free", "{{text}}")}
+OPTIONS = ApiOptions(tasks=TASKS)
 ANSWERS = {"nice": "mood: good\nwhy: it is", "fine": "mood: bad\nwhy: so fine", "nasty": "mood: bad\nwhy: it is"}
 
 
 def answering(answers: dict[str, str]) -> ScriptedEngine:
-    def reply(submission):  # type: ignore[no-untyped-def]
+    def reply(submission: Submission) -> str:
         return next(answer for text, answer in answers.items() if f"问：{text}" in submission.prompt)
 
     return ScriptedEngine(reply=reply, per_step=16, starts=1, state=EngineState.READY)
@@ -36,7 +38,7 @@ def check(chat: Chat, task: str) -> None:
 
 def test_a_check_tells_the_accuracy_and_compares_it_with_the_last_one(visit: Visit, serve_with: Serve) -> None:
     engine = answering(ANSWERS)
-    chat = visit(serve_with(engine, tasks=TASKS), **PHONE)
+    chat = visit(serve_with(engine, OPTIONS), **PHONE)
     check(chat, "mood")
     report = chat.page.get_by_role("dialog")
     expect(report.get_by_role("status")).to_have_text(
@@ -47,7 +49,9 @@ def test_a_check_tells_the_accuracy_and_compares_it_with_the_last_one(visit: Vis
     expect(report.locator(".confusion tbody tr")).to_have_text(["good11", "bad·1"])
     expect(report.locator(".miss")).to_have_text(["1"])
     expect(report.locator(".mistakes li")).to_have_text(["finemoodbad, not good", "nastywhyit is, without smell"])
-    assert report.locator(".scroll").first.bounding_box()["height"] > 50, "no table is pressed flat"  # type: ignore[index]
+    box = report.locator(".scroll").first.bounding_box()
+    assert box is not None
+    assert box["height"] > 50, "no table is pressed flat"
     assert violations(chat.page) == []
     engine.reply = answering({**ANSWERS, "fine": "mood: good\nwhy: fine"}).reply
     chat.button("Check again").click()
@@ -62,7 +66,7 @@ def test_a_check_tells_the_accuracy_and_compares_it_with_the_last_one(visit: Vis
 def test_what_cannot_be_checked_is_told(visit: Visit, serve_with: Serve) -> None:
     engine = answering({})
     engine.reject = RuntimeError("broken")
-    chat = visit(serve_with(engine, tasks=TASKS))
+    chat = visit(serve_with(engine, OPTIONS))
     check(chat, "free")
     expect(chat.page.get_by_role("dialog")).to_contain_text("This task has no examples.")
     chat.page.keyboard.press("Escape")
@@ -73,7 +77,7 @@ def test_what_cannot_be_checked_is_told(visit: Visit, serve_with: Serve) -> None
 def test_a_closed_dialog_ends_the_check(visit: Visit, serve_with: Serve) -> None:
     engine = answering(ANSWERS)
     engine.endless, engine.step_seconds = True, 0.05
-    chat = visit(serve_with(engine, tasks=TASKS))
+    chat = visit(serve_with(engine, OPTIONS))
     check(chat, "mood")
     expect(chat.page.get_by_role("dialog")).to_contain_text("0 of 3 examples are answered")
     soon(lambda: engine.running == 3, chat)

@@ -2,6 +2,7 @@
 
 from playwright.sync_api import Browser, Route, expect
 
+from glmserve.bootstrap.app import ApiOptions
 from glmserve.engine.errors import DecodeFailed, EngineDied, EngineUnavailable, QueueFull
 from glmserve.http.api_keys import ApiKeyStore, parse_keys
 from glmserve.http.request_record import Limits
@@ -108,7 +109,7 @@ def test_a_long_conversation_goes_on_without_its_oldest_messages(
 
 
 def test_a_key_is_asked_for_and_kept_until_the_tab_is_closed(visit: Visit, serve_with: Serve) -> None:
-    chat = visit(serve_with(ScriptedEngine(), keys=KEYS))
+    chat = visit(serve_with(ScriptedEngine(), ApiOptions(keys=KEYS)))
     chat.button("Cancel").click()
     chat.button("Enter a key", chat.page.get_by_role("alert")).click()
     chat.page.get_by_role("textbox", name="API key").fill("sk-a-wrong-one")
@@ -127,7 +128,7 @@ def test_a_key_is_asked_for_and_kept_until_the_tab_is_closed(visit: Visit, serve
 
 
 def test_a_key_that_is_taken_away_is_asked_for_again(visit: Visit, serve_with: Serve) -> None:
-    chat = visit(serve_with(ScriptedEngine(), keys=KEYS))
+    chat = visit(serve_with(ScriptedEngine(), ApiOptions(keys=KEYS)))
     chat.page.get_by_role("textbox", name="API key").fill("sk-the-right-one")
     chat.button("Use this key").click()
     expect(chat.page.locator("#model")).to_be_enabled()

@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
-from playwright.sync_api import expect
+from playwright.sync_api import FilePayload, expect
+from typing_extensions import Unpack
 
 from tests.page.chat import Chat
-from tests.page.conftest import Visit
+from tests.page.conftest import Visit, Window
 from tests.page.test_use import PHONE
 from tests.support.scripted_engine import ScriptedEngine, never
 
@@ -26,8 +27,8 @@ FORMULAS = (
 )
 
 
-def visit_with(visit: Visit, url: str, count: int, **options: object) -> Chat:
-    chat = visit(url, **options)
+def visit_with(visit: Visit, url: str, count: int, **window: Unpack[Window]) -> Chat:
+    chat = visit(url, **window)
     chat.page.evaluate(SEED, count)
     chat.page.reload()
     expect(chat.titles).to_have_count(count)
@@ -100,8 +101,11 @@ def test_text_files_are_attached_dropped_and_pasted(visit: Visit, url: str, engi
     chat = visit(url)
     with chat.page.expect_file_chooser() as chooser:
         chat.button("Attach text files").click()
-    files = [("old.txt", "你好".encode("gb18030")), ("picture.png", b"\x89PNG\r\n\x1a\n\x00\x00")]
-    chooser.value.set_files([{"name": name, "mimeType": "", "buffer": data} for name, data in files])
+    files: list[FilePayload] = [
+        {"name": "old.txt", "mimeType": "", "buffer": "你好".encode("gb18030")},
+        {"name": "picture.png", "mimeType": "", "buffer": b"\x89PNG\r\n\x1a\n\x00\x00"},
+    ]
+    chooser.value.set_files(files)
     expect(chat.page.get_by_role("alert")).to_contain_text("picture.png is not a text file.")
     chat.page.evaluate(
         """() => {

@@ -6,11 +6,11 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.page.chat import Chat
-from tests.page.conftest import Visit
+from tests.page.conftest import Visit, Window
 from tests.support.scripted_engine import ScriptedEngine, never
 
 AXE = Path(__file__).with_name("node_modules") / "axe-core" / "axe.min.js"
-PHONE = {"viewport": {"width": 390, "height": 780}, "has_touch": True, "is_mobile": True}
+PHONE: Window = {"viewport": {"width": 390, "height": 780}, "has_touch": True, "is_mobile": True}
 RICH = (
     "# 标题\n\n正文 **粗体** `code` 和 [链接](https://example.com)。\n\n> 引用\n\n- 一\n- 二\n\n"
     "| 名称 | 值 |\n|---|---|\n| 甲 | 1 |\n\n```python\nprint('你好')\n```\n"
@@ -31,10 +31,12 @@ def compose(chat: Chat, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scheme", "window"), [("light", {}), ("dark", PHONE)], ids=["wide and light", "phone and dark"]
+    "window",
+    [{"color_scheme": "light"}, {**PHONE, "color_scheme": "dark"}],
+    ids=["wide and light", "phone and dark"],
 )
-def test_axe_finds_nothing(visit: Visit, url: str, scheme: str, window: dict[str, object]) -> None:
-    chat = visit(url, color_scheme=scheme, **window)
+def test_axe_finds_nothing(visit: Visit, url: str, window: Window) -> None:
+    chat = visit(url, **window)
     assert violations(chat.page) == []
     chat.ask(RICH)
     chat.button("Options").click()

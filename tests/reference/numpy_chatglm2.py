@@ -58,7 +58,8 @@ def forward(
         gate, up = np.split(normed @ w["mlp.dense_h_to_4h.weight"].T, 2, axis=1)
         hidden = hidden + (gate / (1 + np.exp(-gate)) * up) @ w["mlp.dense_4h_to_h.weight"].T
     final = _rms_norm(hidden, weights["transformer.encoder.final_layernorm.weight"].astype(np.float64), epsilon)
-    return final @ weights["transformer.output_layer.weight"].astype(np.float64).T
+    logits: Array = final @ weights["transformer.output_layer.weight"].astype(np.float64).T
+    return logits
 
 
 def _attention(
@@ -85,7 +86,8 @@ def _attention(
         scores = np.where(seen, scores, -np.inf)
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
         outputs.append(weights / weights.sum(axis=1, keepdims=True) @ values[:, head // share])
-    return np.concatenate(outputs, axis=1) @ w["self_attention.dense.weight"].T
+    mixed: Array = np.concatenate(outputs, axis=1) @ w["self_attention.dense.weight"].T
+    return mixed
 
 
 def _rotate(heads: Array, turn: Rotation) -> Array:
@@ -95,10 +97,11 @@ def _rotate(heads: Array, turn: Rotation) -> Array:
     angles = positions[:, None] * turn.base ** (-np.arange(0, rotated, 2) / rotated)
     pairs = heads[..., :rotated:2] + 1j * heads[..., 1:rotated:2]
     turned = pairs * np.exp(1j * angles)[:, None, :]
-    result = heads.copy()
+    result: Array = heads.copy()
     result[..., :rotated:2], result[..., 1:rotated:2] = turned.real, turned.imag
     return result
 
 
 def _rms_norm(hidden: Array, weight: Array, epsilon: float) -> Array:
-    return hidden / np.sqrt((hidden**2).mean(axis=1, keepdims=True) + epsilon) * weight
+    normed: Array = hidden / np.sqrt((hidden**2).mean(axis=1, keepdims=True) + epsilon) * weight
+    return normed

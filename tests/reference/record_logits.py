@@ -13,7 +13,9 @@ record holds the prompts, the logits at some positions of each, and what made th
 import hashlib
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,11 +79,12 @@ def _record(path: Path, model: PreTrainedModel, lengths: tuple[int, ...], digest
         "transformers": transformers.__version__,
         "numpy": np.__version__,
     }
-    np.savez_compressed(path, note=json.dumps(note), **arrays)
+    save: Callable[..., None] = np.savez_compressed  # its own type takes each array for its setting ``allow_pickle``
+    save(path, note=json.dumps(note), **arrays)
     print(path, path.stat().st_size, "bytes,", hashlib.sha256(path.read_bytes()).hexdigest()[:12])
 
 
-def _reference(config: dict[str, object], state: State) -> GlmForCausalLM:
+def _reference(config: dict[str, Any], state: State) -> GlmForCausalLM:
     rope = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
     if config.get("rope_ratio", 1) != 1:
         rope |= {"rope_type": "linear", "factor": float(config["rope_ratio"])}
@@ -108,7 +111,7 @@ def _reference(config: dict[str, object], state: State) -> GlmForCausalLM:
     return model.float().eval()
 
 
-def _of_transformers(config: dict[str, object], state: State) -> PreTrainedModel:
+def _of_transformers(config: dict[str, Any], state: State) -> PreTrainedModel:
     kind = type(AutoConfig.for_model(config["model_type"]))
     # config.json says bfloat16, which would round all weights.
     exact = {"attn_implementation": "eager", "dtype": torch.float32}
@@ -120,7 +123,7 @@ def _of_transformers(config: dict[str, object], state: State) -> PreTrainedModel
     return model.float().eval()
 
 
-def _split(config: dict[str, object], state: State) -> State:
+def _split(config: dict[str, Any], state: State) -> State:
     """ChatGLM2's tensors under transformers' names, query, key and value apart."""
     queries = int(config["num_attention_heads"]) * int(config["kv_channels"])
     groups = int(config["multi_query_group_num"]) * int(config["kv_channels"])

@@ -16,6 +16,7 @@ from glmserve.engine.client import kernel_choice, machine_records
 from glmserve.engine.client.client import EngineClient
 from glmserve.engine.client.compute_modes import ModeMemory
 from glmserve.engine.config import ComputeMode, Device, EngineConfig
+from glmserve.engine.embedding.core import EmbeddingRunner
 from glmserve.engine.errors import ModelLoadError
 from glmserve.engine.interface import EngineState
 from glmserve.engine.model_runner import ModelRunner
@@ -27,7 +28,7 @@ from tests.support.wrong_engines import load_crashing, load_miscomputing, load_n
 
 PROMPT = SURE
 TEN = SamplingParams(max_tokens=10, ignore_eos=True, temperature=0.0)
-Load = Callable[[EngineConfig], ModelRunner]
+Load = Callable[[EngineConfig], ModelRunner | EmbeddingRunner]
 
 
 class Started:
@@ -153,7 +154,7 @@ def test_a_server_answers_says_so_once_and_doctor_tells_of_it(tiny_gguf: Path, t
         assert httpx.post(f"{url}/v1/chat/completions", json=ask, timeout=60).status_code == 200
         log = (tmp_path / "log").read_text("utf-8")
         assert log.count("was ended by SIGSEGV while it tested itself") == 1
-    command = [Path(sys.executable).with_name("glmserve"), "doctor", "--json", str(tiny_gguf)]
+    command = [str(Path(sys.executable).with_name("glmserve")), "doctor", "--json", str(tiny_gguf)]
     done = subprocess.run(
         command, capture_output=True, check=True, env={**os.environ, "GLMSERVE_CACHE_DIR": str(tmp_path / "cache")}
     )

@@ -10,12 +10,14 @@ import signal
 import threading
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
 import httpx
 import numpy as np
 import pytest
+from typing_extensions import Unpack
 
 from glmserve.engine.client.client import EngineClient
 from glmserve.engine.config import Device, EngineConfig
@@ -24,6 +26,7 @@ from glmserve.engine.interface import EngineState
 from glmserve.engine.model_runner import ModelRunner
 from glmserve.engine.params import SamplingParams
 from tests.conftest import running_server
+from tests.support.changes import EngineChanges
 from tests.support.processes import engine_pid
 from tests.support.slow_callers import wait_until
 
@@ -31,8 +34,13 @@ PROMPT = (5, 6, 7, 8)
 ENDLESS = SamplingParams(max_tokens=1900, ignore_eos=True)
 
 
-def _config(path: Path, **changes: object) -> EngineConfig:
-    return EngineConfig(path, **{"context_length": 2048, "device": Device.CPU, "max_restarts": 2, **changes})
+def _config(path: Path, **changes: Unpack[EngineChanges]) -> EngineConfig:
+    return replace(EngineConfig(path, context_length=2048, device=Device.CPU, max_restarts=2), **changes)
+
+
+def _kill(engine: EngineClient) -> None:
+    assert engine.pid is not None
+    os.kill(engine.pid, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -48,7 +56,7 @@ async def test_each_stream_ends_with_one_error_and_the_next_request_is_answered(
     streams = [await engine.submit(PROMPT, ENDLESS) for _ in range(8)]
     for stream in streams:
         await anext(stream)  # one that has said nothing yet would be asked anew
-    os.kill(engine.pid, signal.SIGKILL)
+    _kill(engine)
     for stream in streams:
         with pytest.raises(EngineDied, match="SIGKILL"):
             async for _ in stream:
@@ -65,7 +73,7 @@ async def test_an_engine_that_dies_without_ever_answering_is_given_up_after_a_bo
 ) -> None:
     for _ in range(3):
         await engine.wait_ready(60)
-        os.kill(engine.pid, signal.SIGKILL)
+        _kill(engine)
         while engine.status.state is EngineState.READY:
             await asyncio.sleep(0.01)
     assert engine.status.state is EngineState.FAILED

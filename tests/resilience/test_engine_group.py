@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typing_extensions import Unpack
 
 from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer
 from glmserve.convert.pipeline import convert_checkpoint
@@ -24,6 +25,7 @@ from glmserve.engine.llama.cpu_topology import list_processors
 from glmserve.engine.messages import Pin, StepOutput
 from glmserve.engine.params import Grammar, GrammarKind, SamplingParams
 from tests.conftest import ROOT
+from tests.support.changes import EngineChanges
 
 GREEDY = SamplingParams(max_tokens=60, ignore_eos=True, temperature=0.0)
 QUESTIONS = ("晚上睡不着应该怎么办", "你好", "who are you?", "今天天气怎么样")
@@ -47,7 +49,7 @@ def config(exact_gguf: Path) -> EngineConfig:
 @pytest.fixture
 def start(config: EngineConfig) -> Start:
     @asynccontextmanager
-    async def start(**changes: object) -> AsyncIterator[EngineGroup]:
+    async def start(**changes: Unpack[EngineChanges]) -> AsyncIterator[EngineGroup]:
         group = EngineGroup(divide(replace(config, **changes), 2, list_processors(), ()))
         async with _started(group):
             yield group

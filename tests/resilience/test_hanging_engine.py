@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from unittest.mock import patch
 
 import httpx
 import pytest
@@ -36,7 +37,7 @@ def _load_with_a_step_that_never_ends(config: EngineConfig) -> ModelRunner | Emb
             time.sleep(3600)
         decode(items)
 
-    runner.decode = hangs  # type: ignore[method-assign]
+    patch.object(runner, "decode", hangs).start()
     return runner
 
 

@@ -11,10 +11,13 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import httpx
 import pytest
+from typing_extensions import Unpack
 
 from glmserve.engine import child_process
 from glmserve.engine.child_process import start_shielded
@@ -26,6 +29,7 @@ from glmserve.engine.errors import EngineUnavailable, ModelLoadError
 from glmserve.engine.interface import EngineState
 from glmserve.engine.params import Grammar, GrammarKind, SamplingParams
 from tests.conftest import running_server
+from tests.support.changes import EngineChanges
 from tests.support.processes import engine_pid
 
 PROMPT = (5, 6, 7, 8)
@@ -41,10 +45,10 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> NoMore:
     def refuse(error: Exception, times: int) -> None:
         left = [error] * times
 
-        def start(child: object) -> None:
+        def start(child: SpawnProcess) -> None:
             if left:
                 raise left.pop()
-            start_shielded(child)  # type: ignore[arg-type]
+            start_shielded(child)
 
         for module in (process, child_process):
             monkeypatch.setattr(module, "start_shielded", start)
@@ -53,9 +57,9 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> NoMore:
 
 
 @asynccontextmanager
-async def _engine(path: Path, **changes: object) -> AsyncIterator[EngineClient]:
-    options = {"context_length": 2048, "device": Device.CPU, "max_restarts": 2, **changes}
-    engine = EngineClient(EngineConfig(path, **options))
+async def _engine(path: Path, **changes: Unpack[EngineChanges]) -> AsyncIterator[EngineClient]:
+    usual = EngineConfig(path, context_length=2048, device=Device.CPU, max_restarts=2)
+    engine = EngineClient(replace(usual, **changes))
     try:
         yield engine
     finally:
@@ -130,7 +134,8 @@ async def test_an_engine_that_cannot_be_started_can_be_stopped(tiny_gguf: Path, 
     refuse(_ERRORS[0], 100)
     async with _engine(tiny_gguf, max_restarts=100) as engine:
         await engine.start()
-        assert engine.status.state is EngineState.RESTARTING
+        before = engine.status.state
+        assert before is EngineState.RESTARTING
         await engine.stop()
         await asyncio.sleep(0.1)
         assert engine.status.state is EngineState.STOPPED
@@ -151,7 +156,7 @@ async def test_a_process_without_its_threads_is_ended(tiny_gguf: Path, monkeypat
 
     stop = process.WorkerProcess.stop
     with monkeypatch.context() as patched:
-        patched.setattr(process.threading, "Thread", NoSecondThread)
+        patched.setattr(threading, "Thread", NoSecondThread)
         patched.setattr(process.WorkerProcess, "stop", keep)
         async with _engine(tiny_gguf, max_restarts=0) as engine:
             await engine.start()

@@ -6,15 +6,18 @@ import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
+from typing_extensions import Unpack
 
 from glmserve.engine.client import supervision
 from glmserve.engine.client.client import EngineClient
 from glmserve.engine.errors import EngineDied, EngineError, EngineUnavailable
 from glmserve.engine.interface import EngineState
 from glmserve.engine.params import SamplingParams
+from tests.support.changes import EngineChanges
 from tests.support.faults import VARIABLE
 from tests.support.faulty_engine import Start, faulty_engine
 from tests.support.sure_prompts import SURE
@@ -28,7 +31,11 @@ ENDLESS = SamplingParams(max_tokens=1900, ignore_eos=True)
 def start(tiny_gguf: Path) -> Start:
     """Starts an engine on the embedded model, or another one."""
 
-    return lambda path=tiny_gguf, **changes: faulty_engine(path, **{"max_restarts": 2, **changes})
+    def begin(path: Path = tiny_gguf, **changes: Unpack[EngineChanges]) -> AbstractAsyncContextManager[EngineClient]:
+        merged: EngineChanges = {"max_restarts": 2, **changes}
+        return faulty_engine(path, **merged)
+
+    return begin
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -137,7 +138,7 @@ def _kill_in_the_middle(url: str, server: int) -> None:
     os.kill(engine_pid(server), signal.SIGKILL)
 
 
-def _check_length(body: Json, reply: list[Json | str]) -> None:
+def _check_length(body: Mapping[str, Any], reply: list[Json | str]) -> None:
     events = [event for event in reply if isinstance(event, dict)]
     choices = [choice for event in events for choice in event["choices"]]
     if "response_format" in body:

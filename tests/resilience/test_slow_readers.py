@@ -3,7 +3,7 @@
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,7 +27,7 @@ TWENTY = {"logprobs": True, "top_logprobs": 20}
 
 
 @contextmanager
-def unread(url: str, path: str, body: dict[str, object]) -> Iterator[socket.socket]:
+def unread(url: str, path: str, body: Mapping[str, object]) -> Iterator[socket.socket]:
     """Ask, and read nothing of the reply."""
     host, port = url.removeprefix("http://").split(":")
     with socket.socket() as connection:
@@ -78,7 +78,8 @@ def test_an_answer_that_is_whole_and_not_read_does_not_keep_its_connection(
 
 
 async def test_the_outputs_that_wait_for_a_reader_are_bounded() -> None:
-    outcomes, ends = RequestOutputQueue(Embed(1, ((1,),))), []
+    outcomes = RequestOutputQueue(Embed(1, ((1,),)))
+    ends: list[bool] = []
     outcomes.on_end = ends.append
     stream = OutputStream(outcomes)
     put = [outcomes.put(StepOutput(1, (number,))) for number in range(MOST_UNREAD + 1)]

@@ -12,8 +12,9 @@ from pathlib import Path
 from random import Random
 
 import atheris
+from starlette.types import Message, Scope
 
-with atheris.instrument_imports(include=["server", "compat"]):
+with atheris.instrument_imports(include=["glmserve"]):
     from glmserve.bootstrap.app import ApiOptions, create_app
     from glmserve.chat.tasks.task import Task
     from tests.support.api import served_model
@@ -51,7 +52,7 @@ NAMES = sorted(
      for name in kind.known_fields()} | {"role", "content", "type", "text", "name", "id", "arguments", "function",
      "tool_calls", "tool_call_id", "call_id", "output", "history", "max_length", "$ref", "properties", "items", "enum"}
 )  # fmt: skip
-VALUES = (
+VALUES: tuple[object, ...] = (
     None, True, 0, -1, 1, 2**63, 10**30, 1.5, 1e308, "", "x", "\x00", "auto", "user", "assistant", "tool", "function",
     "text", "json_schema", "message", "function_call_output", [], {}, [[]], ["x"], [1], {"type": "object"}, {"x": {}},
 )  # fmt: skip
@@ -121,26 +122,26 @@ class Target:
         self._engine.submissions.clear()
 
     async def _post(self, path: str, body: bytes) -> int:
-        messages = [{"type": "http.request", "body": body, "more_body": False}]
+        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
         status = 0
 
-        async def receive() -> dict[str, object]:
+        async def receive() -> Message:
             if messages:
                 return messages.pop()
             await asyncio.Event().wait()
             raise AssertionError
 
-        async def send(message: dict[str, object]) -> None:
+        async def send(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = int(str(message["status"]))
 
-        scope = {
+        scope: Scope = {
             "type": "http", "http_version": "1.1", "method": "POST", "path": path, "raw_path": path.encode(),
             "query_string": b"", "headers": [(b"host", b"x"), (b"content-length", str(len(body)).encode())],
             "scheme": "http", "server": ("x", 80), "client": ("x", 1), "root_path": "", "state": {},
         }  # fmt: skip
-        await asyncio.wait_for(self._app(scope, receive, send), 20)  # type: ignore[arg-type]
+        await asyncio.wait_for(self._app(scope, receive, send), 20)
         return status
 
 

@@ -35,7 +35,7 @@ def ray_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ray")
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     interpreter = folder / "bin" / "python"
-    shown = [interpreter, "-c", "import site; print(site.getsitepackages()[0])"]
+    shown = [str(interpreter), "-c", "import site; print(site.getsitepackages()[0])"]
     packages = Path(subprocess.run(shown, check=True, capture_output=True, text=True).stdout.strip())
     (packages / "beside.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
     (packages / "a_glmserve.pth").write_text(str(ROOT / "src"))
@@ -120,7 +120,7 @@ def deploy(ray_python: Path, exact_gguf: Path, tmp_path_factory: pytest.TempPath
         )  # fmt: skip
         deployed = Deployed(f"http://127.0.0.1:{port}", process)
         assert process.stdout is not None
-        reading = threading.Thread(target=lambda: deployed.lines.extend(iter(process.stdout.readline, "")))  # type: ignore[union-attr]
+        reading = threading.Thread(target=deployed.lines.extend, args=(process.stdout,))
         reading.start()
         try:
             wait(lambda: "ready\n" in deployed.lines or process.poll() is not None, "it is not deployed")
@@ -194,13 +194,14 @@ def test_two_replicas(deploy: Deploy) -> None:
 
 def every_dialect_answers(deployed: Deployed) -> None:
     messages = [{"role": "user", "content": "你好"}]
-    for path, body in (
-        ("/v1/chat/completions", {"messages": messages, "max_tokens": 5}),
-        ("/v1/completions", {"prompt": "你好", "max_tokens": 5}),
-        ("/v1/messages", {"messages": messages, "max_tokens": 5}),
-        ("/v1/responses", {"input": "你好", "max_output_tokens": 16}),
-        ("/tokenize", {"prompt": "你好"}),
-    ):
+    bodies: dict[str, dict[str, object]] = {
+        "/v1/chat/completions": {"messages": messages, "max_tokens": 5},
+        "/v1/completions": {"prompt": "你好", "max_tokens": 5},
+        "/v1/messages": {"messages": messages, "max_tokens": 5},
+        "/v1/responses": {"input": "你好", "max_output_tokens": 16},
+        "/tokenize": {"prompt": "你好"},
+    }
+    for path, body in bodies.items():
         assert deployed.post(path, body).status_code == 200, path
     legacy = httpx.post(f"{deployed.url}/chatglm", json={"prompt": "你好", "history": []}, timeout=300).json()
     assert legacy["status"] == 200

@@ -65,7 +65,9 @@ def test_ids_vectors_and_scores_are_those_of_sentence_transformers(name: str, or
     )  # fmt: skip
     convert_checkpoint(folder, tmp_path / "m.gguf", QuantType.F32)
     (folder / "model.safetensors").unlink()
-    ids = _ids(made, load_encoder_tokenizer(tmp_path / "m.gguf"), pairs)
+    tokenizer = load_encoder_tokenizer(tmp_path / "m.gguf")
+    assert isinstance(tokenizer, EncoderTokenizer)
+    ids = _ids(made, tokenizer, pairs)
     assert [list(one) for one in ids] == json.loads(done.stdout.splitlines()[-1])
     assert max(map(len, ids)) > (2000 if made.positions > 512 else 100)
     expected = np.load(tmp_path / "out.npy").reshape(len(pairs), -1)

@@ -46,8 +46,9 @@ def test_a_merged_adapter_is_the_model_that_peft_trains(
 ) -> None:
     text = json.dumps(tokenizer_json(byte_pairs(440)), ensure_ascii=False)
     folder = write_glm_checkpoint(tmp_path / "model", shape, make_glm_weights(shape, 2), text)
-    given = [originals, "-c", PROGRAM, folder, tmp_path / "adapter", tmp_path / "out.npy", json.dumps(options)]
-    subprocess.run([*given, json.dumps(PROMPT)], check=True, timeout=600)
+    files = [str(folder), str(tmp_path / "adapter"), str(tmp_path / "out.npy")]
+    given = [json.dumps(options), json.dumps(PROMPT)]
+    subprocess.run([str(originals), "-c", PROGRAM, *files, *given], check=True, timeout=600)
     base, expected = np.load(tmp_path / "out.npy")
     convert_checkpoint(folder, tmp_path / "m.gguf", QuantType.F32, merge_lora=tmp_path / "adapter")
     (found,) = logits_of(tmp_path / "m.gguf", [PROMPT])

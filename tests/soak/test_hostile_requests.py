@@ -21,3 +21,4 @@ def test_no_body_makes_the_server_fail(tmp_path: Path) -> None:
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     print(f"\n{RUNS} bodies: {re.findall('DONE.*', done.stderr)}")
     assert done.returncode == 0, done.stderr[-5000:]
+    assert " cov: " in done.stderr, "nothing of the server is instrumented, so that the bodies are random"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -59,15 +60,19 @@ def test_a_rolling_restart_loses_no_request(tiny_gguf: Path, tmp_path: Path) -> 
         callers = [pool.submit(_keep_asking, url, stop, mine) for mine in answers]
         for _ in range(ROUNDS):
             for node in nodes:
-                before = proxy.served[node.url]
+                enough = proxy.served[node.url] + CALLERS
                 node.restart()
-                _wait_until(lambda node=node, before=before: proxy.served[node.url] > before + CALLERS)
+                _wait_until(partial(_has_served, proxy, node.url, enough))
         stop.set()
         for caller in callers:
             caller.result(60)
     given = [answer for mine in answers for answer in mine]
     assert all('"finish_reason":"length"' in answer for answer in given)
     print(f"{2 * ROUNDS} restarts, {len(given)} requests by {CALLERS} callers, none lost")
+
+
+def _has_served(proxy: ReverseProxy, url: str, requests: int) -> bool:
+    return proxy.served[url] > requests
 
 
 def _keep_asking(url: str, stop: threading.Event, answers: list[str]) -> None:

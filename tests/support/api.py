@@ -11,9 +11,10 @@ from datetime import datetime
 import httpx
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from glmserve.bootstrap.app import ApiOptions, create_app
-from glmserve.http.framing.uvicorn_protocol import BoundedProtocol, bounded_protocol
+from glmserve.http.framing.uvicorn_protocol import bounded_protocol
 from glmserve.model_pool.host import ModelHost
 from glmserve.model_pool.registry import ModelRegistry
 from glmserve.model_pool.served_model import ModelCard, ServedModel
@@ -50,7 +51,7 @@ async def connect(app: FastAPI, *, loaded: bool = True) -> AsyncIterator[httpx.A
 
 
 @contextlib.contextmanager
-def serve(app: FastAPI, protocol: type[BoundedProtocol] | None = None) -> Iterator[str]:
+def serve(app: ASGIApp, protocol: type[asyncio.Protocol] | None = None) -> Iterator[str]:
     """Yield the address of ``app`` on a real server in a thread."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(

@@ -159,7 +159,8 @@ def reference_logits(shape: Shape, weights: Weights, prompt: list[int]) -> Array
     head = weights["lm_head.weight"].astype(np.float64)
     if shape.second:
         head /= np.linalg.norm(head, axis=1, keepdims=True)
-    return _rms_norm(state, weights["model.norm.weight"].astype(np.float64)) @ head.T
+    logits: Array = _rms_norm(state, weights["model.norm.weight"].astype(np.float64)) @ head.T
+    return logits
 
 
 def _attention(shape: Shape, packed: Array) -> Array:
@@ -176,7 +177,8 @@ def _attention(shape: Shape, packed: Array) -> Array:
     scores[:, position[None, :] > position[:, None]] = -np.inf
     scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
     scores /= scores.sum(axis=-1, keepdims=True)
-    return (scores @ value).transpose(1, 0, 2).reshape(tokens, -1)
+    mixed: Array = (scores @ value).transpose(1, 0, 2).reshape(tokens, -1)
+    return mixed
 
 
 def alibi_slopes(heads: int) -> Array:
@@ -197,4 +199,5 @@ def _rotate(heads: Array) -> Array:
 
 
 def _rms_norm(values: Array, weight: Array) -> Array:
-    return values / np.sqrt((values**2).mean(axis=-1, keepdims=True) + EPSILON) * weight
+    normed: Array = values / np.sqrt((values**2).mean(axis=-1, keepdims=True) + EPSILON) * weight
+    return normed

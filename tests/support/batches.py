@@ -4,13 +4,14 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
+from typing import Any, Final
 
 from openai import AsyncOpenAI
 from openai.types import Batch
 
 from tests.support.api import MODEL
 
-CHAT = "/v1/chat/completions"
+CHAT: Final = "/v1/chat/completions"
 Line = Mapping[str, object]
 
 
@@ -35,11 +36,13 @@ async def ended(openai: AsyncOpenAI, batch: Batch, *states: str) -> Batch:
 
 
 async def run(openai: AsyncOpenAI, content: bytes, endpoint: str = CHAT, window: str = "24h") -> Batch:
+    """Upload a file and start its batch; ``window`` may be shorter than the one that the client knows."""
     file = await openai.files.create(file=("in.jsonl", content), purpose="batch")
-    return await openai.batches.create(input_file_id=file.id, endpoint=endpoint, completion_window=window)  # type: ignore[arg-type]
+    asked = {"endpoint": endpoint, "completion_window": window}
+    return await openai.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h", extra_body=asked)
 
 
-async def lines_of(openai: AsyncOpenAI, file_id: str | None) -> list[dict[str, object]]:
+async def lines_of(openai: AsyncOpenAI, file_id: str | None) -> list[dict[str, Any]]:
     if file_id is None:
         return []
     return [json.loads(text) for text in (await openai.files.content(file_id)).text.splitlines()]

@@ -40,7 +40,8 @@ class RandomBert:
             inner = 0.5 * inner * (1 + _erf(inner / np.sqrt(2)))
             x = self._norm(f"{block}.layer_output_norm", x + self._linear(f"{block}.ffn_down", inner))
         pooled = x.mean(0) if self.pooling == MEAN else x[0]
-        return (pooled / np.linalg.norm(pooled)).astype(np.float32)  # type: ignore[no-any-return]
+        vector: Array = (pooled / np.linalg.norm(pooled)).astype(np.float32)
+        return vector
 
     def write(self, path: Path) -> Path:
         """Write it as the converters of other projects do."""
@@ -73,7 +74,8 @@ class RandomBert:
 
     def _attention(self, block: str, x: Array) -> Array:
         def heads(name: str) -> Array:
-            return self._linear(f"{block}.{name}", x).reshape(len(x), HEADS, -1).transpose(1, 0, 2)  # type: ignore[no-any-return]
+            rows: Array = self._linear(f"{block}.{name}", x).reshape(len(x), HEADS, -1).transpose(1, 0, 2)
+            return rows
 
         scores = heads("attn_q") @ heads("attn_k").transpose(0, 2, 1) / np.sqrt(WIDTH // HEADS)
         weights = np.exp(scores - scores.max(-1, keepdims=True))
@@ -81,12 +83,14 @@ class RandomBert:
         return self._linear(f"{block}.attn_output", mixed.transpose(1, 0, 2).reshape(len(x), WIDTH))
 
     def _linear(self, name: str, x: Array) -> Array:
-        return x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]  # type: ignore[no-any-return]
+        rows: Array = x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]
+        return rows
 
     def _norm(self, name: str, x: Array) -> Array:
         centred = x - x.mean(-1, keepdims=True)
         scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + _EPSILON)
-        return scaled * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]  # type: ignore[no-any-return]
+        rows: Array = scaled * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
+        return rows
 
 
 def random_bert(seed: int = 0, pooling: int = MEAN) -> RandomBert:

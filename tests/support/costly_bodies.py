@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 LARGEST = 7_990_000
@@ -92,7 +93,11 @@ def in_every_field(path: str, names: Mapping[str, object], *, within: bool) -> I
     """Yield bodies for ``path``, with each value in each field of ``names`` and in one that nobody knows."""
     for field in (*names, "unknown"):
         for name, value in values(within=within):
-            yield lambda field=field, name=name, value=value: _with(path, field, name, value())  # type: ignore[misc]
+            yield partial(_with_made, path, field, name, value)
+
+
+def _with_made(path: str, field: str, name: str, value: Callable[[], str]) -> Costly:
+    return _with(path, field, name, value())
 
 
 def _with(path: str, field: str, name: str, value: str) -> Costly:

@@ -69,13 +69,16 @@ class Encoder:
             x = self._layer(w, f"encoder.layer.{layer}", x)
         if self.pooling == "rank":
             inner = np.tanh(_linear(w, "classifier.dense", x[0]))
-            return _linear(w, "classifier.out_proj", inner).astype(np.float32)  # type: ignore[no-any-return]
+            return _linear(w, "classifier.out_proj", inner).astype(np.float32)
         vector = {"cls": x[0], "lasttoken": x[-1], "mean": x.mean(0)}[self.pooling]
-        return (vector / np.linalg.norm(vector) if self.normalize else vector).astype(np.float32)  # type: ignore[no-any-return]
+        scaled: NDArray[np.float64] = vector / np.linalg.norm(vector) if self.normalize else vector
+        return scaled.astype(np.float32)
 
     def _layer(self, w: dict[str, NDArray[np.float64]], at: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
         def heads(name: str) -> NDArray[np.float64]:
-            return _linear(w, f"{at}.attention.self.{name}", x).reshape(len(x), self.heads, -1).transpose(1, 0, 2)
+            rows = _linear(w, f"{at}.attention.self.{name}", x).reshape(len(x), self.heads, -1)
+            by_head: NDArray[np.float64] = rows.transpose(1, 0, 2)
+            return by_head
 
         scores = heads("query") @ heads("key").transpose(0, 2, 1) / math.sqrt(self.width // self.heads)
         shares = np.exp(scores - scores.max(-1, keepdims=True))
@@ -88,12 +91,15 @@ class Encoder:
 
 
 def _linear(w: dict[str, NDArray[np.float64]], name: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+    rows: NDArray[np.float64] = x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+    return rows
 
 
 def _norm(w: dict[str, NDArray[np.float64]], name: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
     centred = x - x.mean(-1, keepdims=True)
-    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * w[f"{name}.weight"] + w[f"{name}.bias"]
+    scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
+    rows: NDArray[np.float64] = scaled * w[f"{name}.weight"] + w[f"{name}.bias"]
+    return rows
 
 
 def random_encoder(kind: str, pooling: str = "mean", *, normalize: bool = True, seed: int = 0) -> Encoder:

@@ -30,6 +30,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from types import MappingProxyType
 from typing import NoReturn, ParamSpec, TypeVar
+from unittest.mock import patch
 
 from glmserve.engine.config import ComputeMode, EngineConfig
 from glmserve.engine.embedding.core import EmbeddingRunner
@@ -92,7 +93,7 @@ def load_faulty(config: EngineConfig) -> ModelRunner | EmbeddingRunner:
             install(plan, runner)
             install_in_reports(plan)
 
-        runner.self_test = failing_self_test  # type: ignore[method-assign]
+        patch.object(runner, "self_test", failing_self_test).start()
     return runner
 
 
@@ -139,7 +140,7 @@ def install(plan: tuple[Fault, ...], runner: ModelRunner | EmbeddingRunner) -> N
 def install_in_reports(plan: tuple[Fault, ...]) -> None:
     """Let the reports of this process, on whichever connection, fail as planned."""
     if reports := tuple(fault for fault in plan if fault.place == "report"):
-        Connection.send = _failing_send(reports, Connection.send)  # type: ignore[method-assign, assignment]
+        patch.object(Connection, "send", _failing_send(reports, Connection.send)).start()
 
 
 def _take(file: Path) -> str:

@@ -1,7 +1,7 @@
 """The events of a message, checked against Anthropic's types and against each other."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from anthropic.types import (
@@ -14,12 +14,13 @@ from anthropic.types import (
     RawMessageStopEvent,
 )
 from anthropic.types.shared import ErrorResponse
+from pydantic import BaseModel
 
 from tests.support.wire_models import checked
 
 Json = dict[str, Any]
 
-_KINDS = {
+_KINDS: Mapping[str, type[BaseModel]] = {
     "message_start": RawMessageStartEvent,
     "content_block_start": RawContentBlockStartEvent,
     "content_block_delta": RawContentBlockDeltaEvent,
@@ -45,7 +46,7 @@ def read_message_events(body: str) -> list[Json]:
         if event["type"] == "ping":
             assert event == {"type": "ping"}
         else:
-            checked(_KINDS[event["type"]], event)  # type: ignore[arg-type]
+            checked(_KINDS[event["type"]], event)
         events.append(event)
     return events
 

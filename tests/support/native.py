@@ -9,10 +9,7 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
-
-@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
-def _silent(level: int, text: bytes, user_data: object) -> None:
-    pass
+_silent = llama_cpp.llama_log_callback(lambda _level, _text, _user_data: None)
 
 
 @contextmanager

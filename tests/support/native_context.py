@@ -29,4 +29,5 @@ def exact_cache() -> Iterator[None]:
 def last_logits(runner: LlamaModelRunner) -> NDArray[np.float32]:
     """The logits of the last token of the last batch."""
     values = llama_cpp.llama_get_logits_ith(runner._context, -1)
-    return np.ctypeslib.as_array(values, shape=(runner.info.vocab_size,)).copy()
+    logits: NDArray[np.float32] = np.ctypeslib.as_array(values, shape=(runner.info.vocab_size,)).copy()
+    return logits

@@ -40,6 +40,8 @@ def running_proxy(program: str, command: list[str], configuration: str, folder: 
 
 
 def _answers(port: int) -> bool:
-    with contextlib.suppress(OSError):
-        return socket.create_connection(("127.0.0.1", port), timeout=1).close() is None
-    return False
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True

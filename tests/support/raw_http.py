@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
@@ -19,8 +20,9 @@ class Reply:
     headers: list[tuple[str, str]]
     body: bytes
 
-    def json(self) -> dict[str, object]:
-        return json.loads(self.body)
+    def json(self) -> dict[str, Any]:
+        value: dict[str, Any] = json.loads(self.body)
+        return value
 
     def values(self, name: str) -> list[str]:
         return [value for own, value in self.headers if own.lower() == name.lower()]
@@ -45,7 +47,7 @@ class Recorder:
                 return
             body, more = body + message["body"], message["more_body"]
         if scope["path"] == "/slow":
-            gone = asyncio.create_task(receive())
+            gone = asyncio.ensure_future(receive())
             await asyncio.wait([gone], timeout=float(scope["query_string"] or 0.4))
             if gone.done():
                 self.gone.append(scope["path"])

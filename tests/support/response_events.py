@@ -66,7 +66,7 @@ def check_order(events: Sequence[Json]) -> Json:
     assert events[-1]["type"] == f"response.{final['status']}"
     check_response(final)
     left = iter(events[2:-1])
-    items = []
+    items: list[Json] = []
     while (first := next(left, None)) is not None:
         assert first["type"] == "response.output_item.added"
         assert first["output_index"] == len(items)

@@ -84,6 +84,11 @@ def echo(submission: Submission) -> str:
     return f"你问的是：{question}"
 
 
+def says(text: str) -> Reply:
+    """Answer everything with ``text``."""
+    return lambda _: text
+
+
 def never(number: int) -> bool:
     """Hold no step."""
     return False

@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from io import BufferedReader
 from types import TracebackType
+from typing import Any
 
 from fastapi import FastAPI
 
@@ -38,7 +40,7 @@ class Asked:
     method: str
     path: str
     headers: dict[str, str]
-    body: dict[str, object]
+    body: dict[str, Any]
 
 
 Script = Callable[[Asked], Iterable[bytes]]
@@ -143,16 +145,23 @@ class ScriptedUpstream:
         """All but the questions for the list of models."""
         return [one for one in self.asked if one.method == "POST"]
 
-    def model(self, name: str = NAME, *, aliases: tuple[str, ...] = (), **fields: object) -> UpstreamModel:
+    def model(
+        self, *, aliases: tuple[str, ...] = (), max_output_tokens: int = 0, timeout: float = 20.0
+    ) -> UpstreamModel:
         """Return the model as glmserve serves it."""
-        timeout = float(str(fields.pop("timeout", 20.0)))
-        usual = {"prompt_format": "", "defaults": UNSET, "default_max_tokens": MAX_TOKENS}
-        card = ModelCard(name, 1, aliases, **{**usual, **fields})  # type: ignore[arg-type]
+        card = ModelCard(NAME, 1, aliases, "", UNSET, MAX_TOKENS, max_output_tokens)
         return UpstreamModel(card, Upstream(Place(self.url, THERE, KEY, timeout)))
 
-    def app(self, *others: NamedModel, options: ApiOptions | None = None, **fields: object) -> FastAPI:
+    def app(
+        self,
+        *others: NamedModel,
+        options: ApiOptions | None = None,
+        aliases: tuple[str, ...] = (),
+        max_output_tokens: int = 0,
+        timeout: float = 20.0,
+    ) -> FastAPI:
         """Return an application that serves the model, after ``others``."""
-        models = [*others, self.model(**fields)]  # type: ignore[arg-type]
+        models = [*others, self.model(aliases=aliases, max_output_tokens=max_output_tokens, timeout=timeout)]
         tasks = task_models(models, options.tasks.values() if options else ())
         return create_app(ModelRegistry(models, tasks=tasks), options, clock=lambda: datetime(2023, 7, 25, 9, 47))
 
@@ -177,13 +186,13 @@ class ScriptedUpstream:
                     self.gone.set()
                     return
 
-    def _read(self, line: bytes, stream_in: "Iterator[bytes]") -> Asked:
+    def _read(self, line: bytes, stream_in: BufferedReader) -> Asked:
         method, path, _ = line.decode().split(" ")
         headers = {}
-        while field_line := stream_in.readline().decode().strip():  # type: ignore[attr-defined]
+        while field_line := stream_in.readline().decode().strip():
             name, _, value = field_line.partition(":")
             headers[name.lower()] = value.strip()
-        data = stream_in.read(int(headers.get("content-length", 0)))  # type: ignore[attr-defined]
+        data = stream_in.read(int(headers.get("content-length", 0)))
         return Asked(method, path, headers, json.loads(data) if data else {})
 
     def _answer(self, asked: Asked) -> Iterable[bytes]:
@@ -207,7 +216,7 @@ def slowly(parts: Iterable[bytes], seconds: float) -> Iterator[bytes]:
         yield part
 
 
-def chunks_of(text: str) -> list[dict[str, object]]:
+def chunks_of(text: str) -> list[dict[str, Any]]:
     """Return the chunks of a stream, which must end with [DONE]."""
     data = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
     assert data[-1] == "[DONE]"
@@ -216,5 +225,5 @@ def chunks_of(text: str) -> list[dict[str, object]]:
 
 def said(text: str) -> str:
     """Return the text of a stream."""
-    choices = [choice for one in chunks_of(text) for choice in one["choices"]]  # type: ignore[attr-defined]
+    choices = [choice for one in chunks_of(text) for choice in one["choices"]]
     return "".join(choice["delta"].get("content") or "" for choice in choices)

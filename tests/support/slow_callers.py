@@ -3,7 +3,7 @@
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 HELLO = {"messages": [{"role": "user", "content": "hi"}]}
@@ -18,7 +18,7 @@ def connected(url: str, sent: bytes = b"") -> Iterator[socket.socket]:
         yield connection
 
 
-def post(body: dict[str, object], length: int | None = None, path: str = "/v1/chat/completions") -> bytes:
+def post(body: Mapping[str, object], length: int | None = None, path: str = "/v1/chat/completions") -> bytes:
     content = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length or len(content)}\r\n\r\n"
     return head.encode() + content

@@ -29,7 +29,8 @@ def missing_stores(listing: str) -> list[set[int]]:
     """Return for each ``ldtilecfg`` which of the needed bytes are nowhere stored before it in its function."""
     found = []
     for function in re.split(r"\n\n", listing):
-        lines = [match.groups() for line in function.splitlines() if (match := _INSTRUCTION.match(line))]
+        matches = map(_INSTRUCTION.match, function.splitlines())
+        lines = [(match[1], match[2]) for match in matches if match]
         for index, (name, operand) in enumerate(lines):
             if name == "ldtilecfg":
                 found.append(set(NEEDED - _stored(lines[:index], operand)))

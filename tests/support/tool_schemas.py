@@ -13,6 +13,7 @@ import re
 import uuid
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
+from types import GenericAlias
 from typing import Annotated, Any, Literal, NamedTuple
 
 import pydantic
@@ -53,6 +54,7 @@ class _Node(BaseModel):
 
 _Address = create_model("地址", 城市=(str, ...))
 
+
 _TYPES: dict[str, Any] = {
     "py str": str, "py int": int, "py float": float, "py bool": bool, "py None": None, "py Any": Any,
     "py bytes": bytes, "py Decimal": decimal.Decimal, "py datetime": datetime.datetime, "py date": datetime.date,
@@ -66,7 +68,7 @@ _TYPES: dict[str, Any] = {
     "py dict of Literal": dict[Literal["x", "y"], int], "py tuple": tuple[int, str], "py tuple of any": tuple[int, ...],
     "py Sequence": Sequence[str], "py NamedTuple": _Point, "py TypedDict": _Row, "py model": _Cat,
     "py union": _Cat | _Dog, "py discriminated": Annotated[_Cat | _Dog, Field(discriminator="kind")],
-    "py recursive": _Node, "py Chinese": _Address, "py list of Chinese": list[_Address],
+    "py recursive": _Node, "py Chinese": _Address, "py list of Chinese": GenericAlias(list, _Address),
     "py constrained": Annotated[str, Field(min_length=1, max_length=9, pattern="^[a-z]+$")],
     "py bounded": Annotated[float, Field(gt=0, le=1, multiple_of=0.1)],
     "py port": Annotated[int, Field(ge=1, lt=65536)],

@@ -1,7 +1,9 @@
 """Small random LoRA adapters and P-Tuning prefixes, and what they mean."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -27,7 +29,14 @@ def make_lora(weights: Weights, modules: tuple[str, ...] = MODULES, rank: int = 
     return lora
 
 
-def write_adapter(folder: Path, lora: Weights, *, as_bin: bool = False, dtype: str = "F32", **config: object) -> Path:
+def write_adapter(
+    folder: Path,
+    lora: Weights,
+    config: Mapping[str, object] = MappingProxyType({}),
+    *,
+    as_bin: bool = False,
+    dtype: str = "F32",
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"peft_type": "LORA", "r": RANK, "lora_alpha": ALPHA, "bias": "none", "fan_in_fan_out": False, **config}
     (folder / "adapter_config.json").write_text(json.dumps(settings))

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from typing import Any
 
 address, key, folder = sys.argv[1:]
 os.environ.update(OPENAI_API_KEY=key, HF_HOME=folder)
@@ -21,7 +22,7 @@ def samples(model: str, path: str, task: str, *, chat: bool = False, **settings:
     return [[sample["doc"], sample["resps"], sample["target"]] for sample in results["samples"][task]]
 
 
-scored = {"auth_token": key, "num_concurrent": 4}
+scored: dict[str, Any] = {"auth_token": key, "num_concurrent": 4}
 result = {
     "chat": samples("local-chat-completions", "/v1/chat/completions", "written", chat=True),
     "texts": samples("local-completions", "/v1/completions", "chosen", tokenized_requests=False, **scored),

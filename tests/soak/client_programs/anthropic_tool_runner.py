@@ -6,15 +6,16 @@ from weather import ADDRESS, MODEL, USER, Weather, get_weather, tell
 client = Anthropic(base_url=ADDRESS, api_key="none")
 
 
-def run(**options: object) -> object:
-    return client.beta.messages.tool_runner(
+def run(*, stream: bool = False) -> object:
+    runner = client.beta.messages.tool_runner(
         model=MODEL,
         max_tokens=400,
         messages=[USER],
         tools=[beta_tool(get_weather)],
         output_format=Weather,
-        **options,
-    ).until_done()
+        stream=stream,
+    )
+    return runner.until_done().parsed_output
 
 
-tell("anthropic", messages=run().parsed_output, stream=run(stream=True).parsed_output)
+tell("anthropic", messages=run(), stream=run(stream=True))

@@ -1,6 +1,7 @@
 """openai: ``parse`` with tools and a format, by both APIs; the tool's result is sent back."""
 
 import json
+from typing import Any
 
 from openai import OpenAI, pydantic_function_tool
 from pydantic import BaseModel
@@ -14,7 +15,7 @@ class City(BaseModel):
 
 
 def chat() -> object:
-    messages: list[object] = [USER]
+    messages: list[Any] = [USER]
     tools = [pydantic_function_tool(City, name="get_weather")]
     while True:
         reply = client.chat.completions.parse(model=MODEL, messages=messages, tools=tools, response_format=Weather)
@@ -23,13 +24,15 @@ def chat() -> object:
             return message.parsed
         messages.append(message)
         for call in message.tool_calls:
-            result = get_weather(call.function.parsed_arguments.city)
+            city = call.function.parsed_arguments
+            assert isinstance(city, City)
+            result = get_weather(city.city)
             messages.append({"role": "tool", "tool_call_id": call.id, "content": result})
 
 
 def responses() -> object:
-    tool = {"type": "function", **strict_tool()["function"]}
-    asked: list[object] = [{"role": "user", "content": QUESTION}]
+    tool: Any = {"type": "function", **strict_tool()["function"]}
+    asked: list[Any] = [{"role": "user", "content": QUESTION}]
     while True:
         reply = client.responses.parse(model=MODEL, input=asked, tools=[tool], text_format=Weather)
         calls = [item for item in reply.output if item.type == "function_call"]

@@ -3,6 +3,7 @@
 import json
 import sys
 from importlib.metadata import version
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -31,7 +32,7 @@ def get_weather(city: str) -> str:
     return f"{city}：21 度"
 
 
-def strict_tool() -> dict[str, object]:
+def strict_tool() -> dict[str, Any]:
     """The tool as OpenAI's API describes it."""
     city = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
     parameters = {**city, "additionalProperties": False}

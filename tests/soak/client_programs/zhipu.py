@@ -34,7 +34,8 @@ def _whole(reply: Any) -> tuple[str, list[dict[str, Any]]]:  # noqa: ANN401
 
 
 def _gather(chunks: Any) -> tuple[str, list[dict[str, Any]]]:  # noqa: ANN401
-    content, calls = "", {}
+    content = ""
+    calls: dict[int, dict[str, Any]] = {}
     for delta in (choice.delta for chunk in chunks for choice in chunk.choices):
         content += delta.content or ""
         for part in delta.tool_calls or ():

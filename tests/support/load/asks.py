@@ -109,7 +109,7 @@ def refused() -> list[Ask]:
         {**hi, "structured_outputs": {"regex": "((("}}, {**hi, "tools": [{"type": "function"}]},
         {"messages": [{"role": "user", "content": "长" * 9000}]},
     ]  # fmt: skip
-    others = [
+    others: list[tuple[str, Json]] = [
         ("/v1/completions", {"prompt": [[999_999]]}),
         ("/v1/completions", {"prompt": "a", "max_tokens": 0}),
         ("/v1/responses", {"input": "a", "previous_response_id": "resp_none"}),
@@ -167,16 +167,15 @@ def _chat(rng: random.Random, prompt: str, common: Json) -> Ask:
     tokens = rng.randint(1, 8)
     body: Json = {**common, "messages": [{"role": "user", "content": prompt}], "max_tokens": tokens, "seed": tokens}
     format_: Json = {"type": "json_schema", "json_schema": {"name": "x", "schema": _SCHEMA}}
-    more: Json = rng.choice(
-        (
-            {"n": rng.randint(1, 4)},
-            {"frequency_penalty": 1, "repetition_penalty": 1.2},
-            {"tools": _TOOLS, "tool_choice": rng.choice(("auto", "required"))},
-            {"structured_outputs": {"choice": [f"{rng.randrange(10**4)}" for _ in range(3)]}},
-            {"response_format": format_},
-            {"guided_regex": "[甲乙]{2,5}", **_COUNTED},
-        )
+    kinds: tuple[Json, ...] = (
+        {"n": rng.randint(1, 4)},
+        {"frequency_penalty": 1, "repetition_penalty": 1.2},
+        {"tools": _TOOLS, "tool_choice": rng.choice(("auto", "required"))},
+        {"structured_outputs": {"choice": [f"{rng.randrange(10**4)}" for _ in range(3)]}},
+        {"response_format": format_},
+        {"guided_regex": "[甲乙]{2,5}", **_COUNTED},
     )
+    more = rng.choice(kinds)
     return post("chat_stream" if "stream" in more else "chat", "/v1/chat/completions", {**body, **more})
 
 

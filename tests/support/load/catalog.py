@@ -34,7 +34,10 @@ _REVIEWS = (
     "书写得很好",
     "不会再买了",
 )
-_ROUND = ({"role": "user", "content": "你好"}, {"role": "assistant", "content": "你好！有什么可以帮你？"})
+_ROUND: tuple[Json, ...] = (
+    {"role": "user", "content": "你好"},
+    {"role": "assistant", "content": "你好！有什么可以帮你？"},
+)
 _PIECES = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987, 1500)
 """Lengths of prompts that are beginnings of one another."""
 
@@ -82,10 +85,12 @@ def _tasks(text: str) -> list[Ask]:
 
 
 def _candidates(rng: random.Random, models: tuple[str, ...]) -> Iterator[tuple[str, tuple[Json, ...]]]:
-    plain = [({"role": "user", "content": text},) for text in (*_GREETINGS, *(FORM.format(text=t) for t in _REVIEWS))]
-    system = {"role": "system", "content": "你是一个助手。"}
-    longer = [(*_ROUND, *messages) for messages in plain] + [(system, *messages) for messages in plain[:6]]
-    both = [(model, messages) for messages in (*plain, *longer) for model in models]
+    texts = (*_GREETINGS, *(FORM.format(text=t) for t in _REVIEWS))
+    plain: list[tuple[Json, ...]] = [({"role": "user", "content": text},) for text in texts]
+    system: Json = {"role": "system", "content": "你是一个助手。"}
+    longer: list[tuple[Json, ...]] = [(*_ROUND, *messages) for messages in plain]
+    led: list[tuple[Json, ...]] = [(system, *messages) for messages in plain[:6]]
+    both = [(model, messages) for messages in (*plain, *longer, *led) for model in models]
     rng.shuffle(both)
     yield from both
 
@@ -118,7 +123,8 @@ async def _json(link: Connection, ask: Ask) -> dict[str, Any]:
     reply = await asyncio.wait_for(link.send(ask.request), 60)
     assert reply is not None
     assert reply.status == 200, reply.body
-    return json.loads(reply.body)
+    value: dict[str, Any] = json.loads(reply.body)
+    return value
 
 
 class Plan:

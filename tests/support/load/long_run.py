@@ -137,7 +137,8 @@ class LongRun:
         assert reply is not None
         assert reply.status == 200, reply.body
         self._link.close()
-        return json.loads(reply.body)["models"]  # type: ignore[no-any-return]
+        models: list[dict[str, Any]] = json.loads(reply.body)["models"]
+        return models
 
 
 def _adds_up(tokens: int, requests: int, sizes: list[int]) -> bool:

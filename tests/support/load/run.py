@@ -1,7 +1,7 @@
 """Sends requests from many callers at once, and compares each reply with what the same request got alone."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -85,7 +85,7 @@ class Callers:
         """Return what ``/metrics`` says: the sums over all labels, by name."""
         reply = await self._send(self._connections[0], get("/metrics"))
         assert reply is not None
-        sums: Counter[str] = Counter()
+        sums: dict[str, float] = defaultdict(float)
         for line in reply.body.decode().splitlines():
             if line.startswith("glmserve:"):
                 name, value = line.removeprefix("glmserve:").rsplit(" ", 1)

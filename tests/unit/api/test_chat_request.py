@@ -9,6 +9,7 @@ from glmserve.generation.prepare import prepare
 from glmserve.http.errors import InvalidRequest
 from glmserve.http.request_context import RequestContext
 from glmserve.http.request_record import IGNORED_FIELDS, RequestRecord, enter_request
+from glmserve.model_pool.served_model import ServedModel
 from tests.support.api import served_model
 from tests.support.scripted_engine import ScriptedEngine
 
@@ -33,7 +34,7 @@ async def sampling(**body: object) -> SamplingParams:
     return (await prepare(model, to_params(parse(**body), model.card), RequestContext())).params
 
 
-async def started(engine: ScriptedEngine | None = None):  # type: ignore[no-untyped-def]
+async def started(engine: ScriptedEngine | None = None) -> ServedModel:
     model = served_model(engine or ScriptedEngine())
     await model.host.start()
     return model

@@ -30,7 +30,7 @@ def named(name: str) -> dict[str, object]:
     return {"type": "function", "function": {"name": name}}
 
 
-async def generation(prompt_format: str = "chatglm2", **body: object) -> GenerationRequest:
+async def generation(prompt_format: str = "chatglm2", /, **body: object) -> GenerationRequest:
     model = served_model(ScriptedEngine(), prompt_format=prompt_format)
     await model.host.start()
     return await prepare(

@@ -20,7 +20,7 @@ def _units(depths: tuple[int, ...], server: str, slower: float) -> list[Measured
 
 def test_a_fit_finds_the_cost_of_a_token_and_of_a_cell_and_needs_two_depths() -> None:
     points = {unit.depth: unit.prompt for unit in _units((1024, 2048, 4096), OURS, 1.0)}
-    assert fit(points, (1, 2)) == (pytest.approx(0.01), pytest.approx(5e-7))
+    assert fit(points, (1, 2)) == pytest.approx((0.01, 5e-7))
     assert fit({1024: 1.0}, (1, 2)) is None
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from glmserve.bootstrap.app_settings import api_options, batch_options
 from glmserve.bootstrap.build import (
-    AssemblyError,
     build_registry,
     load_fitting,
     load_policy,
@@ -15,6 +14,7 @@ from glmserve.bootstrap.build import (
 )
 from glmserve.bootstrap.engine_config import ModelPlan, engine_config, saved_prompts
 from glmserve.bootstrap.model_source import ModelSource
+from glmserve.bootstrap.plans import AssemblyError
 from glmserve.chat.prompts.formats import prompt_format
 from glmserve.chat.prompts.messages import Message, Role
 from glmserve.config.loader import load_settings
@@ -111,7 +111,7 @@ def test_every_figure_of_the_engine_can_be_set() -> None:
     of_the_machine = {"compute_mode", "mode_dir", "self_test", "cpus", "gpus"}
     assert set(EngineConfig.__slots__) - {"model_path", "adapters", "end_tokens"} - of_pins - of_the_machine == set(
         ENGINE_FIELDS.values()
-    )  # type: ignore[attr-defined]
+    )
 
 
 @pytest.mark.parametrize("name", ENGINE_FIELDS)

@@ -11,7 +11,7 @@ from glmserve.cli.pull import expected_bytes, repository_of
 from glmserve.config.values import Hub
 from glmserve.convert.quantize.recipes import QuantType
 from glmserve.engine.gguf.prompt_format import TEMPLATE
-from glmserve.models.catalog import CATALOG, find
+from glmserve.models.catalog import CATALOG, CatalogEntry, find
 
 CHATGLM2 = (
     ".gitattributes", "MODEL_LICENSE", "README.md", "config.json", "configuration_chatglm.py", "modeling_chatglm.py",
@@ -77,7 +77,7 @@ def test_more_room_is_requested_than_is_taken_but_not_by_much(kind: str, gigabyt
 
 
 @pytest.mark.parametrize("entry", CATALOG, ids=lambda entry: entry.name)
-def test_every_known_model_is_found_by_each_of_its_names_and_can_be_prompted(entry) -> None:  # type: ignore[no-untyped-def]
+def test_every_known_model_is_found_by_each_of_its_names_and_can_be_prompted(entry: CatalogEntry) -> None:
     for name in filter(
         None, (entry.name, entry.repository, entry.former, entry.modelscope, entry.repository.rpartition("/")[2])
     ):

@@ -1,5 +1,5 @@
 import os
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +9,8 @@ from glmserve.cli.chat.session import Session, Terminal
 from glmserve.cli.chat.slash_commands import COMMANDS, ChatConversation
 from glmserve.cli.client import AnswerStats, SentMessage, ServerCallError
 
-Step = str | AnswerStats | BaseException | type[BaseException]
+Line = str | BaseException | type[BaseException]
+Step = Line | AnswerStats
 
 
 @dataclass
@@ -38,14 +39,14 @@ class FakeAnswers:
             self.closed += 1
 
 
-def hold(client: FakeAnswers, *lines: Step, interactive: bool = False) -> tuple[bool, str]:
+def hold(client: FakeAnswers, *lines: Line, interactive: bool = False) -> tuple[bool, str]:
     """Run a session that is fed ``lines``; return its outcome and what it wrote."""
-    script: Iterator[Step] = iter(lines)
+    script = iter(lines)
     written: list[str] = []
 
     def read_line(prompt: str) -> str:
         written.append(prompt)
-        line = next(script, EOFError)
+        line: Line = next(script, EOFError)
         if not isinstance(line, str):
             raise line
         return line

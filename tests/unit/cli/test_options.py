@@ -34,10 +34,11 @@ def settings_of(result: Result) -> Settings:
 def arguments(name: str) -> list[str]:
     if name == "model":
         return ["some.gguf"]
-    if isinstance(SAMPLES[name].value, bool):
-        return [flag_name(name) if SAMPLES[name].value else f"--no-{flag_name(name)[2:]}"]
-    if isinstance(SAMPLES[name].value, tuple):
-        return [part for value in SAMPLES[name].value for part in (flag_name(name), value)]
+    value = SAMPLES[name].value
+    if isinstance(value, bool):
+        return [flag_name(name) if value else f"--no-{flag_name(name)[2:]}"]
+    if isinstance(value, tuple):
+        return [part for one in value for part in (flag_name(name), one)]
     return [flag_name(name), SAMPLES[name].text]
 
 

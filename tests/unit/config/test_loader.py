@@ -11,6 +11,7 @@ from glmserve.config.loader import SettingsError, flag_name, load_settings, vari
 from glmserve.config.schema import FLAGS, ModelSettings, Settings
 from glmserve.config.values import MUST_SAY_SOMETHING, Load
 from glmserve.engine.config import Adapter, Device
+from glmserve.model_pool.served_model import ServedModel
 from tests.unit.bootstrap.test_build import assembled, plan
 from tests.unit.cli.samples import SAMPLES
 
@@ -205,7 +206,7 @@ def test_every_bad_setting_gets_a_line() -> None:
 
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        load_settings({}, {}).port = 1  # type: ignore[misc]
+        load_settings({}, {}).port = 1
 
 
 TWO = """
@@ -236,7 +237,7 @@ def written(tmp_path: Path, text: str) -> Path:
     return file
 
 
-def refusal(file: Path | None = None, environ: dict[str, str] | None = None, **flags: object) -> str:
+def refusal(file: Path | None = None, environ: dict[str, str] | None = None, /, **flags: object) -> str:
     with pytest.raises(SettingsError) as caught:
         load_settings(flags, environ or {}, file)
     return str(caught.value)
@@ -273,7 +274,7 @@ def test_an_argument_chooses_a_table_by_its_name_or_by_what_it_serves(two: Path)
 
 
 def test_nothing_at_all_is_the_embedded_model() -> None:
-    assert load_settings({}, {}).models == (ModelSettings(),)
+    assert load_settings({}, {}).models == (ModelSettings.model_validate({}),)
 
 
 def test_a_name_given_outside_is_that_of_the_only_model(tmp_path: Path) -> None:
@@ -306,6 +307,8 @@ def test_adapters_come_from_flags_and_from_tables_and_one_name_may_have_both_kin
 def test_an_adapter_is_a_model_of_its_own_on_the_engine_of_its_parent() -> None:
     registry = assembled(load_settings({"prefix": ("tuned=p.gguf",), "model_name": "base"}, {}))
     base, tuned = registry.models
+    assert isinstance(base, ServedModel)
+    assert isinstance(tuned, ServedModel)
     assert (base.adapter, tuned.adapter, tuned.card.parent) == ("", "tuned", "base")
     assert (tuned.host, len(registry.hosts)) == (base.host, 1)
 

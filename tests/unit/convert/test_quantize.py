@@ -11,8 +11,10 @@ from glmserve.convert.quantize.recipes import QuantType, fit_type, wanted_type
 from glmserve.convert.quantize.run import library_path, load_kernels
 
 
-def chosen_type(name: str, shape: tuple[int, ...], quant: QuantType, layer: int, layers: int, **of: int) -> GGMLType:
-    return fit_type(wanted_type(name, shape, quant, layer, layers, **of), shape)
+def chosen_type(
+    name: str, shape: tuple[int, ...], quant: QuantType, layer: int, layers: int, *, heads_per_group: int = 16
+) -> GGMLType:
+    return fit_type(wanted_type(name, shape, quant, layer, layers, heads_per_group=heads_per_group), shape)
 
 
 @pytest.mark.parametrize("kind", [kind.base for kind in QuantType])

@@ -1,12 +1,15 @@
 """The submission to the engine: however a generation ends, none of its sequences runs on."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 
 import anyio
 import pytest
 
 from glmserve.chat.prompts.messages import Message, Role
 from glmserve.engine.errors import EngineDied, PromptTooLong
+from glmserve.engine.interface import ANYBODY, Caller
+from glmserve.engine.messages import StepOutput
 from glmserve.engine.params import SamplingParams
 from glmserve.generation.generate import GenerationRequest, complete, generate, unless_gone
 from glmserve.generation.generation import Generation, Usage
@@ -94,8 +97,10 @@ async def test_usage_counts_a_shared_prompt_once_and_only_what_nobody_computed_a
 
 async def test_an_engine_that_ends_without_a_reason_is_a_failure() -> None:
     class Broken(ScriptedEngine):
-        async def submit(self, *arguments):  # type: ignore[no-untyped-def]
-            stream = await super().submit(*arguments)
+        async def submit(
+            self, prompt_ids: tuple[int, ...], params: SamplingParams, variant: str = "", caller: Caller = ANYBODY
+        ) -> AsyncGenerator[StepOutput, None]:
+            stream = await super().submit(prompt_ids, params, variant, caller)
             await stream.aclose()
             return stream
 
@@ -141,7 +146,12 @@ async def test_the_context_must_leave_a_token_for_the_answer() -> None:
 
 async def test_a_long_text_is_encoded_as_a_short_one_is() -> None:
     seen: list[Submission] = []
-    engine = ScriptedEngine(context_length=20_000, reply=lambda submission: seen.append(submission) or "x")
+
+    def note(submission: Submission) -> str:
+        seen.append(submission)
+        return "x"
+
+    engine = ScriptedEngine(context_length=20_000, reply=note)
     model = await started(engine)
     text = "长" * 5000
     prompt = await model.encode([Message(Role.USER, text)], CONTEXT)

@@ -93,20 +93,22 @@ async def test_one_tool_and_one_format_make_one_grammar_in_every_dialect() -> No
     assert chat == messages == responses
 
 
-def asked(*messages: Message, truncation: Truncation | None = None, **answer: object) -> ChatParams:
-    sampling = SamplingParams(MAX_TOKENS, min_tokens=5)
-    return ChatParams(
-        PromptParams(messages, truncation=truncation),
-        replace(AnswerParams(sampling), **answer),  # type: ignore[arg-type]
-    )
+PLAIN = AnswerParams(SamplingParams(MAX_TOKENS, min_tokens=5))
+
+
+def asked(*messages: Message, truncation: Truncation | None = None, answer: AnswerParams = PLAIN) -> ChatParams:
+    return ChatParams(PromptParams(messages, truncation=truncation), answer)
 
 
 QUESTION = Message(Role.USER, "x")
 
 
-async def limit(model: ServedModel, **answer: object) -> tuple[int, int]:
+async def limit(
+    model: ServedModel, max_tokens: int | None = None, max_total_tokens: int | None = None
+) -> tuple[int, int]:
     """Return the token limit of an answer, and the length of its prompt."""
-    request = await prepare(model, asked(QUESTION, **answer), CONTEXT)
+    answer = replace(PLAIN, max_tokens=max_tokens, max_total_tokens=max_total_tokens)
+    request = await prepare(model, asked(QUESTION, answer=answer), CONTEXT)
     assert request.params.min_tokens <= request.params.max_tokens
     return request.params.max_tokens, len(request.prompt_ids)
 
@@ -148,14 +150,14 @@ async def test_only_a_prompt_that_may_be_truncated_loses_its_oldest_rounds() -> 
 async def test_more_answers_than_the_model_gives_are_refused() -> None:
     model = await started()
     with pytest.raises(InvalidRequest, match="n must be at most") as caught:
-        await prepare(model, asked(QUESTION, n=model.max_choices + 1), CONTEXT)
+        await prepare(model, asked(QUESTION, answer=replace(PLAIN, n=model.max_choices + 1)), CONTEXT)
     assert caught.value.param == "n"
 
 
 async def test_a_request_has_its_own_grammar_before_that_of_its_task() -> None:
     model = await started()
     own = Grammar(GrammarKind.REGEX, "a")
-    assert (await prepare(model, asked(QUESTION, grammar=own), CONTEXT)).params.grammar == own
+    assert (await prepare(model, asked(QUESTION, answer=replace(PLAIN, grammar=own)), CONTEXT)).params.grammar == own
     assert (await prepare(model, asked(QUESTION), CONTEXT)).params.grammar is None
 
 

@@ -36,12 +36,11 @@ EVENTS = ["enter", "now_idle", "now_busy", "leave"]
 @settings(max_examples=200, deadline=None)
 @given(
     most=st.integers(1, 5),
-    events=st.lists(
-        st.tuples(st.sampled_from(["enter", "now_idle", "now_busy", "leave"]), st.integers(0, 9)), max_size=60
-    ),
+    events=st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, 9)), max_size=60),
 )
-def test_the_limit_holds_and_no_busy_connection_is_closed(most, events) -> None:
-    book, lines, answering = Connections(most), {}, set()
+def test_the_limit_holds_and_no_busy_connection_is_closed(most: int, events: list[tuple[str, int]]) -> None:
+    book, answering = Connections(most), set[int]()
+    lines: dict[int, Line] = {}
     for event, number in events:
         line = lines.get(number)
         if event == "enter" and line is None:

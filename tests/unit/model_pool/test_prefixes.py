@@ -8,7 +8,7 @@ from glmserve.bootstrap.engine_config import PinnedFileError, pinned_prompts, pi
 from glmserve.chat.prompts.formats import common_beginning, prompt_format
 from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tasks.task import Task
-from glmserve.config.schema import AdapterSettings, ModelSettings
+from glmserve.config.schema import ModelSettings
 from glmserve.model_pool.host import ModelHost
 from glmserve.model_pool.prefixes import PinnedPrompt, pins, task_prompt
 from tests.support.scripted_engine import ByteTokenizer, ScriptedEngine
@@ -59,7 +59,8 @@ def test_a_token_that_depends_on_what_follows_stays_out(text: str) -> None:
 def _model(tmp_path: Path, name: str, content: str | bytes) -> ModelSettings:
     file = tmp_path / name
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return ModelSettings(pin=(str(file),), variants=(AdapterSettings(name="tuned", prefix=file, pin=(str(file),)),))
+    tuned = {"name": "tuned", "prefix": file, "pin": (str(file),)}
+    return ModelSettings.model_validate({"pin": (str(file),), "variants": (tuned,)})
 
 
 def test_a_text_is_the_beginning_of_a_question(tmp_path: Path) -> None:
@@ -92,11 +93,11 @@ def test_a_file_of_another_shape_is_refused_by_name(tmp_path: Path, name: str, c
 
 def test_a_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(PinnedFileError, match=r"gone\.txt: cannot be read \(No such file"):
-        pinned_prompts(ModelSettings(pin=(str(tmp_path / "gone.txt"),)))
+        pinned_prompts(ModelSettings.model_validate({"pin": (str(tmp_path / "gone.txt"),)}))
 
 
 def test_tasks_are_looked_for_on_the_disk_and_those_that_are_named_are_computed() -> None:
-    model = ModelSettings(variants=(AdapterSettings(name="tuned", prefix=Path("p")),))
+    model = ModelSettings.model_validate({"variants": ({"name": "tuned", "prefix": Path("p")},)})
     tasks = [Task("a", FEW_SHOT + "{{text}}"), Task("b", "{{text}}")]
     found = {
         named: [(pin.messages[0].content, pin.adapter, pin.if_saved) for pin in pinned_tasks(model, "m", tasks, named)]

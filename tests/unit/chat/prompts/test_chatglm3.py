@@ -23,6 +23,13 @@ class SentencePieceEncoder:
     def special_id(self, piece: str) -> int:
         return SPECIAL[piece]
 
+    @property
+    def opening(self) -> tuple[int, ...]:
+        return ()
+
+    def takes_blanks(self, token_id: int) -> bool:
+        return False
+
 
 @pytest.fixture(scope="module")
 def encoder() -> SentencePieceEncoder:

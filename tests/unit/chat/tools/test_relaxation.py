@@ -15,15 +15,17 @@ from glmserve.engine.params import Grammar, GrammarKind
 from glmserve.http.errors import InvalidRequest
 from tests.support.tool_schemas import PYDANTIC, ZOD
 
-TEXT = {"type": "object", "properties": {"a": {"type": "string"}}}
-CHINESE = {"$defs": {"中文": TEXT}, "$ref": "#/$defs/中文"}
+Schema = dict[str, object]
+
+TEXT: Schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+CHINESE: Schema = {"$defs": {"中文": TEXT}, "$ref": "#/$defs/中文"}
 
 
 def _refusal(schema: object) -> str:
     return fault(Grammar(GrammarKind.JSON_SCHEMA, json.dumps(schema, ensure_ascii=False)))
 
 
-SAME = {
+SAME: dict[str, tuple[Schema, Schema]] = {
     "null for a keyword": ({"type": "object", "properties": None, "required": None, "enum": None}, {"type": "object"}),
     "null as a value": ({"enum": [None, 1], "default": None}, {"enum": [None, 1], "default": None}),
     "any type": ({"type": "any", "description": "d"}, {"description": "d"}),
@@ -181,7 +183,7 @@ def test_types_of_zod_and_pydantic_can_be_held(name: str) -> None:
 def test_a_relaxed_schema_takes_all_that_the_given_one_takes(name: str) -> None:
     schema = {**ZOD, **PYDANTIC}[name]
     strict, loose = jsonschema_rs.validator_for(schema), jsonschema_rs.validator_for(dict(relaxed(schema).schema))
-    values = (
+    values: tuple[object, ...] = (
         "a",
         "",
         1,
@@ -239,7 +241,7 @@ def test_what_is_too_large_for_a_grammar_is_refused_before_it_costs_anything(sch
 
 
 def test_many_tools_cost_no_more_than_one_that_is_as_large_as_may_be() -> None:
-    large = {"type": "object", "properties": {"a": {"type": "string", "pattern": "(?!x)a" * 10_000}}}
+    large: Schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": "(?!x)a" * 10_000}}}
     functions = [FunctionDefinition(name=f"f{number}", parameters=large) for number in range(100)]
     started = time.thread_time()
     with pytest.raises(ToolError, match="all tools"):

@@ -12,6 +12,7 @@ from glmserve.engine.client.compute_modes import EngineModes
 from glmserve.engine.client.machine_records import SelfTestRecord, build_fingerprint, cpu_fingerprint
 from glmserve.engine.config import ComputeMode, Device, EngineConfig, FlashAttention, KvType
 from glmserve.engine.messages import EngineInfo
+from tests.support.changes import EngineChanges
 
 INFO = EngineInfo(context_length=8, cache_cells=8, parallel=1, vocab_size=9, device="CPU", load_seconds=1.0)
 
@@ -48,8 +49,8 @@ def passed(config: EngineConfig) -> EngineConfig:
     ],
     ids=lambda other: next(iter(other)),
 )
-def test_other_kernels_have_not_passed(passed: EngineConfig, other: dict[str, object]) -> None:
-    assert not SelfTestRecord.of(replace(passed, **other)).passed  # type: ignore[arg-type]
+def test_other_kernels_have_not_passed(passed: EngineConfig, other: EngineChanges) -> None:
+    assert not SelfTestRecord.of(replace(passed, **other)).passed
 
 
 def test_a_file_that_changed_in_place_has_not_passed(passed: EngineConfig) -> None:

@@ -1,6 +1,8 @@
 """A chat template's prompt: its special tokens are told apart from everything that a caller wrote."""
 
+from collections.abc import Mapping
 from datetime import datetime, timezone
+from types import MappingProxyType
 
 import pytest
 
@@ -14,9 +16,14 @@ CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_e
 HOSTILE = "".join(SPECIALS) + "<|im_" + "end|>"
 
 
-def render(text: str, *messages: dict[str, object], **others: object) -> tuple[Piece, ...]:
+def render(
+    text: str,
+    *messages: dict[str, object],
+    tools: tuple[dict[str, object], ...] = (),
+    options: Mapping[str, object] = MappingProxyType({}),
+) -> tuple[Piece, ...]:
     source = TemplateSource(text, SPECIALS, bos="<s>", eos="</s>")
-    return Template(source, lambda: NOW).render(TemplateInput(messages, **others))  # type: ignore[arg-type]
+    return Template(source, lambda: NOW).render(TemplateInput(messages, tools, options))
 
 
 def user(content: str) -> dict[str, object]:
