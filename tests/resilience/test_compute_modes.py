@@ -35,7 +35,7 @@ class Started:
     """An engine that was waited for, and what it answered."""
 
     def __init__(self, path: Path, folder: Path, load: Load = load_faulty) -> None:
-        config = EngineConfig(path, context_length=512, device=Device.CPU, mode_dir=folder)
+        config = EngineConfig(path, context_length=512, device=Device.CPU, mode_dir=folder, restart_wait=60.0)
         self.engine = EngineClient(config, load)
 
     async def answer(self) -> list[int]:
