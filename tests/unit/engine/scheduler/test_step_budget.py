@@ -51,6 +51,8 @@ def test_where_nobody_streams_a_step_is_longer_but_not_as_long_as_a_batch_may_ta
             policy.observe(tokens * per_token, tokens, 0)
         return policy.step_budget(decoding=0).budget
 
+    policy.observe(512 * 0.004, 512, 0)
+    assert policy.step_budget(decoding=0).budget == 128
     assert run(0.0005) == 512
     assert run(0.004) == 128, "half a second: halved as often as it takes, and no oftener"
     assert run(0.006) == 128, "not off by a factor of two"
