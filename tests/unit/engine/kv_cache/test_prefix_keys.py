@@ -214,3 +214,12 @@ def test_an_answer_has_the_keys_that_it_has_in_the_prompt_which_goes_on_from_it(
     of_prompt, salt = keys.of(TEXT[:30], scope)
     of_conversation, _ = keys.of(TEXT, scope)
     assert of_conversation == (*of_prompt, *(token + salt for token in TEXT[30:]))
+
+
+def test_of_several_public_prefixes_the_longest_is_shared() -> None:
+    keys = PrefixKeys(b"secret")
+    for public in ((9, 9), TEXT[:5], TEXT[:3]):
+        keys.declare_public(public)
+    of_ann = keys.of(TEXT, ANN)[0]
+    assert of_ann[:5] == TEXT[:5]
+    assert of_ann[5] != TEXT[5]
