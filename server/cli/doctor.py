@@ -228,8 +228,8 @@ def _installation(report: DoctorReport) -> list[tuple[str, str]]:
     ]
     build = report.build
     if build is not None:
-        no = say("no: built for the CPU, or no GPU was found")
-        rows.append((say("GPU support"), say("yes") if build.gpu_offload else no))
+        no = "no: no GPU was found, or its driver is too old" if build.gpu_backends else "no: built for the CPU"
+        rows.append((say("GPU support"), say("yes") if build.gpu_offload else say(no)))
         rows.append(("llama.cpp", build.system_info))
     return rows
 

@@ -34,6 +34,8 @@ MEASURED_BYTES = 256 * 2**20
 _KINDS = {0: "cpu", 1: "gpu", 2: "integrated gpu", 3: "accelerator", 4: "meta"}
 """enum ggml_backend_dev_type of ggml-backend.h."""
 
+_BACKENDS_WITHOUT_GPU = ("CPU", "BLAS", "RPC")
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
@@ -53,8 +55,16 @@ class BuildFacts:
     version: str
     system_info: str
     gpu_offload: bool
+    """Whether there is a GPU that it can use. A build for CUDA says no where the driver is missing or too old."""
     devices: tuple[DeviceFacts, ...]
     cores: Cores
+    backends: tuple[str, ...] = ("CPU",)
+    """What it was built for, such as CUDA and CPU."""
+
+    @property
+    def gpu_backends(self) -> tuple[str, ...]:
+        """The backends of GPUs that it was built for."""
+        return tuple(name for name in self.backends if name not in _BACKENDS_WITHOUT_GPU)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +112,27 @@ def probe() -> BuildFacts:
         version=llama_cpp.__version__,
         system_info=(info or b"").decode("utf-8", "replace").strip(),
         gpu_offload=gpu_offload,
-        devices=_devices(),
+        devices=_devices(ggml := _ggml()),
         cores=find_cores(),
+        backends=_backends(ggml),
     )
 
 
-def _devices() -> tuple[DeviceFacts, ...]:
+def _ggml() -> ctypes.CDLL:
     # The handle of libllama finds the symbols of the ggml that it uses. Its wheel holds each library under three
     # names, as copies: opening libggml by another name would give a second one, with a registry of its own.
-    ggml = ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib" / "libllama.so"))
+    return ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib" / "libllama.so"))
+
+
+def _backends(ggml: ctypes.CDLL) -> tuple[str, ...]:
+    ggml.ggml_backend_reg_count.restype = ctypes.c_size_t
+    ggml.ggml_backend_reg_get.argtypes, ggml.ggml_backend_reg_get.restype = [ctypes.c_size_t], ctypes.c_void_p
+    ggml.ggml_backend_reg_name.argtypes, ggml.ggml_backend_reg_name.restype = [ctypes.c_void_p], ctypes.c_char_p
+    backends = (ggml.ggml_backend_reg_get(index) for index in range(ggml.ggml_backend_reg_count()))
+    return tuple(ggml.ggml_backend_reg_name(backend).decode() for backend in backends)
+
+
+def _devices(ggml: ctypes.CDLL) -> tuple[DeviceFacts, ...]:
     ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
     ggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
     ggml.ggml_backend_dev_get.restype = ctypes.c_void_p
@@ -235,7 +257,7 @@ def _choose_layers(
         return 0
     gpus = [device for device in build.devices if device.kind == "gpu"]
     if not gpus:
-        reason = "no GPU was found" if build.gpu_offload else "this build of llama.cpp has no GPU support"
+        reason = _why_no_gpu(build)
         if config.device is Device.CUDA:
             raise ModelLoadError(f"--device cuda was asked for, but {reason}; use --device auto or cpu")
         log.info("running on the CPU: %s", reason)
@@ -246,6 +268,12 @@ def _choose_layers(
     if not fitting:
         log.warning("running on the CPU: not one layer fits into the free memory of %s", gpus[0].name)
     return fitting
+
+
+def _why_no_gpu(build: BuildFacts) -> str:
+    if not build.gpu_backends:
+        return "this build of llama.cpp has no GPU support"
+    return f"{' and '.join(build.gpu_backends)} finds no GPU: none is there, or its driver is missing or too old"
 
 
 def _in_words(gpu_layers: int, facts: ModelFacts, build: BuildFacts) -> str:

@@ -65,6 +65,14 @@ def test_a_compute_mode_that_had_to_be_found_is_reported_with_its_reason() -> No
     assert "compute mode" not in page(REPORT)
 
 
+def test_a_build_for_the_cpu_and_a_gpu_that_cannot_be_used_are_told_apart() -> None:
+    assert REPORT.build is not None
+    without = replace(REPORT.build, gpu_offload=False, devices=())
+    assert "no: built for the CPU" in page(replace(REPORT, build=without))
+    too_old = replace(without, backends=("CUDA", "CPU"))
+    assert "its driver is too old" in page(replace(REPORT, build=too_old))
+
+
 def test_a_problem_ends_the_page() -> None:
     broken = replace(REPORT, problem="llama.cpp cannot be loaded: [no] such library")
     assert page(broken).strip().endswith("Problem: llama.cpp cannot be loaded: [no] such library")

@@ -43,6 +43,10 @@ CPU_ONLY = BuildFacts(
 CONFIG = EngineConfig(Path("chatglm2-6b.gguf"), context_length=8192, parallel=4, threads=2)
 
 
+CUDA_WITHOUT_DRIVER = replace(CPU_ONLY, backends=("CUDA", "CPU"))
+"""As llama.cpp answers where CUDA cannot be initialised: it has the backend, and no device of it."""
+
+
 def _with_gpu(free_bytes: int) -> BuildFacts:
     gpu = DeviceFacts("CUDA0", "a GPU", "gpu", free_bytes, 80 * 2**30)
     return BuildFacts("0", "", gpu_offload=True, devices=(*CPU_ONLY.devices, gpu), cores=Cores(8, 4))
@@ -59,9 +63,16 @@ def test_without_a_gpu_auto_runs_on_the_cpu_and_says_so_in_one_line(caplog: pyte
 
 def test_a_cuda_build_on_a_machine_without_a_gpu_runs_on_the_cpu(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        placement = place(CONFIG, SIX_B, replace(CPU_ONLY, gpu_offload=True))
+        placement = place(CONFIG, SIX_B, CUDA_WITHOUT_DRIVER)
     assert placement.gpu_layers == 0
-    assert "no GPU was found" in caplog.text
+    assert "running on the CPU: CUDA finds no GPU" in caplog.text
+
+
+def test_where_cuda_is_demanded_the_build_and_the_driver_are_told_apart() -> None:
+    with pytest.raises(ModelLoadError, match=r"this build of llama\.cpp has no GPU support"):
+        place(replace(CONFIG, device=Device.CUDA), SIX_B, CPU_ONLY)
+    with pytest.raises(ModelLoadError, match="its driver is missing or too old; use --device auto or cpu"):
+        place(replace(CONFIG, device=Device.CUDA), SIX_B, CUDA_WITHOUT_DRIVER)
 
 
 def test_with_room_enough_everything_goes_on_the_gpu() -> None:
