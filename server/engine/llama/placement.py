@@ -59,11 +59,11 @@ class BuildFacts:
     devices: tuple[DeviceFacts, ...]
     cores: Cores
     backends: tuple[str, ...] = ("CPU",)
-    """What it was built for, such as CUDA and CPU."""
+    """Kinds of devices that it was built for, such as CUDA and CPU."""
 
     @property
     def gpu_backends(self) -> tuple[str, ...]:
-        """The backends of GPUs that it was built for."""
+        """The kinds of GPUs that it was built for."""
         return tuple(name for name in self.backends if name not in _BACKENDS_WITHOUT_GPU)
 
 
