@@ -17,7 +17,7 @@ from tests.support.tile_stores import NEEDED, disassemble, distinct_files, missi
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 OBJECT = "vendor/llama.cpp/ggml/src/CMakeFiles/ggml-cpu-sapphirerapids.dir/ggml-cpu/amx/mmq.cpp.o"
-PLUG_INS = ("-DGGML_NATIVE=OFF", "-DGGML_BACKEND_DL=ON", "-DGGML_CPU_ALL_ADAPTERS=ON")
+PLUG_INS = ("-DGGML_NATIVE=OFF", "-DGGML_BACKEND_DL=ON", "-DGGML_CPU_ALL_VARIANTS=ON")
 
 _UNUSED = re.compile(r"[^/]+/vendor/llama.cpp/(docs|models)/")
 """The greater part of the archive."""
