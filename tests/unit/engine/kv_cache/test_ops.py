@@ -1,7 +1,14 @@
 """Cached prefixes outside the cells: what is kept, what is found, and that a prompt starts from it."""
 
 from glmserve.engine.kv_cache.manager import LONG_PROMPT
-from glmserve.engine.kv_cache.ops import MAX_OFFLOADED, Drop, OffloadedMatch, OffloadedPrefixes, is_worth_offloading
+from glmserve.engine.kv_cache.ops import (
+    EACH_TOKEN,
+    MAX_OFFLOADED,
+    Drop,
+    OffloadedMatch,
+    OffloadedPrefixes,
+    is_worth_offloading,
+)
 from glmserve.engine.messages import StepOutput, Submit
 from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.batch import TokenBudgetPolicy
@@ -122,3 +129,7 @@ def test_a_prompt_that_shares_only_the_start_of_a_parked_prefix_starts_from_that
     run(core, 2, prompt_of(2, 300))
     assert run(core, 3, (*prompt_of(1, 150), 77, 78)).cached_tokens == 150
     assert run(core, 4, prompt_of(1, 300)).cached_tokens == 299
+
+
+def test_a_model_that_keeps_keys_of_each_token_can_start_anywhere_and_drop_drafts() -> None:
+    assert (EACH_TOKEN.cuts, EACH_TOKEN.undoes) == (True, True)
