@@ -12,6 +12,7 @@ from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import SecretStr
 
 from tests.clients.conftest import Deployment
+from tests.support.langchain_chat import chat_openai
 
 with warnings.catch_warnings():
     # The package announces its end at import.
@@ -22,15 +23,7 @@ with warnings.catch_warnings():
 
 @pytest.fixture
 def chat(server_url: str) -> ChatOpenAI:
-    model = httpx.get(f"{server_url}/v1/models").json()["data"][0]["id"]
-    return ChatOpenAI(
-        model=model,
-        base_url=f"{server_url}/v1",
-        api_key=SecretStr("none"),
-        temperature=0,
-        max_completion_tokens=40,
-        max_retries=0,
-    )
+    return chat_openai(server_url, 40)
 
 
 def test_chat_openai_answers_with_its_counts(chat: ChatOpenAI) -> None:

@@ -2,13 +2,14 @@
 
 from typing import Literal
 
-import httpx
 import pytest
 from langchain_core.messages import AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field
+
+from tests.support.langchain_chat import chat_openai
 
 
 @tool
@@ -26,15 +27,7 @@ class Review(BaseModel):
 
 @pytest.fixture
 def chat(server_url: str) -> ChatOpenAI:
-    model = httpx.get(f"{server_url}/v1/models").json()["data"][0]["id"]
-    return ChatOpenAI(
-        model=model,
-        base_url=f"{server_url}/v1",
-        api_key=SecretStr("none"),
-        temperature=0,
-        max_completion_tokens=200,
-        max_retries=0,
-    )
+    return chat_openai(server_url, 200)
 
 
 def test_a_bound_tool_is_called_and_answered(chat: ChatOpenAI) -> None:
