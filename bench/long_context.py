@@ -1,9 +1,9 @@
 """Measures long contexts: ``python -m bench.long_context MODEL.gguf --work FOLDER [--page docs/performance.md]``.
 
 For each depth N, in turn and round after round: llama-bench reads a prompt of N tokens and generates at ``-d N``; this
-server does the same with one request, while eight other sequences are cached. Nothing is drafted, as llama-bench
-drafts nothing. Results gather in FOLDER/long-context.jsonl, so a run that was cut short goes on where it was;
-``--limit SECONDS`` begins nothing after that time and ends with exit code 75.
+server does the same with one request, while eight other sequences are cached; with ``--flash-attn auto off``
+in both modes. Nothing is drafted, as llama-bench drafts nothing. Results gather in FOLDER/long-context.jsonl, so a run
+that was cut short goes on where it was; ``--limit SECONDS`` begins nothing after that time and ends with exit code 75.
 
 A depth of ``--target`` that is not measured is extrapolated, and says so: the time of a prompt is ``a N + b N²``, that
 of a token ``c + d N``, fitted to at least two measured depths. That is what attention over N cells and matrices of a
@@ -29,7 +29,9 @@ from bench.compare.build import build, remembered_cmake_args
 from bench.served import running
 from bench.tables import markdown, spread, write_between
 
-OURS, FLOOR = "glmserve", "llama-bench"
+OURS, OFF, FLOOR = "glmserve", "glmserve --flash-attn off", "llama-bench"
+_MODES = {"auto": OURS, "off": OFF}
+"""This server by its ``--flash-attn``."""
 MARK = "long contexts"
 ANSWER = 32
 """Tokens that are generated at each depth."""
@@ -79,17 +81,18 @@ def run_all(options: argparse.Namespace, programs: Path, file: Path) -> int:
         (server, depth, number)
         for number in range(1, options.rounds + 1)
         for depth in options.depth
-        for server in (OURS, FLOOR)
+        for server in (*(_MODES[mode] for mode in options.flash_attn), FLOOR)
         if (name, server, depth, number) not in known
     ]
     started = time.monotonic()
     for done, (server, depth, number) in enumerate(tasks):
         if time.monotonic() - started > options.limit:
             return len(tasks) - done
-        if server == OURS:
-            prompt, token, cached = ours(options.model, depth, number, options.cached)
-        else:
+        if server == FLOOR:
             prompt, token, cached = *floor(programs, options.model, depth, options.threads), 0
+        else:
+            extra = ["--flash-attn", "off"] if server == OFF else []
+            prompt, token, cached = ours(options.model, depth, number, options.cached, extra)
         unit = Measured(name, server, depth, number, prompt, token, cached)
         with file.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(asdict(unit)) + "\n")
@@ -97,7 +100,7 @@ def run_all(options: argparse.Namespace, programs: Path, file: Path) -> int:
     return 0
 
 
-def ours(model: Path, depth: int, number: int, cached: int) -> tuple[float, float, int]:
+def ours(model: Path, depth: int, number: int, cached: int, extra: Sequence[str] = ()) -> tuple[float, float, int]:
     """Return the seconds for the prompt and for a token behind it, and the cells in use after the prompt.
 
     Eight other sequences of ``cached`` tokens are there.
@@ -105,7 +108,7 @@ def ours(model: Path, depth: int, number: int, cached: int) -> tuple[float, floa
     The prompt is asked for once more, from the cache, with one token and with some: the difference is theirs alone.
     """
     size = depth + ANSWER + 64
-    arguments = [str(model), "--context", str(size), "--parallel", str(OTHERS), "--no-speculation"]
+    arguments = [str(model), "--context", str(size), "--parallel", str(OTHERS), "--no-speculation", *extra]
     arguments += ["--cache-tokens", str(size + OTHERS * (cached + 64)), "--no-prompt-disk"]
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -184,10 +187,16 @@ def reports(units: Sequence[Measured], targets: Sequence[int], tokens_per_charac
 
 def report(units: Sequence[Measured], targets: Sequence[int], tokens_per_character: float) -> str:
     """Return both tables: rates against llama-bench, and the cost of documents."""
-    head = ("tokens", "prompt, tokens/s", "of llama-bench", "generated, tokens/s", "of llama-bench", "cells in use")
-    measured = sorted({unit.depth for unit in units if unit.server == OURS})
-    rows = [_measured_row(units, depth) for depth in measured]
-    rows += [_fitted_row(units, depth) for depth in targets if depth not in measured]
+    head = (
+        "tokens",
+        "server",
+        "prompt, tokens/s",
+        "of llama-bench",
+        "generated, tokens/s",
+        "of llama-bench",
+        "cells in use",
+    )
+    rows = [row for server in (OURS, OFF) for row in _rows(units, server, targets)]
     rate = f"{tokens_per_character:g} tokens a character"
     documents = markdown(
         (f"a document of ({rate})", "tokens", "s to the first token", "s for an answer of 200 tokens behind it"),
@@ -196,9 +205,17 @@ def report(units: Sequence[Measured], targets: Sequence[int], tokens_per_charact
     return f"{markdown(head, rows)}\n\n{documents}"
 
 
-def _measured_row(units: Sequence[Measured], depth: int) -> list[str]:
-    cells = [f"{depth:,}"]
-    own = [unit for unit in units if unit.server == OURS and unit.depth == depth]
+def _rows(units: Sequence[Measured], server: str, targets: Sequence[int]) -> list[list[str]]:
+    measured = sorted({unit.depth for unit in units if unit.server == server})
+    rows = [_measured_row(units, server, depth) for depth in measured]
+    if measured:
+        rows += [_fitted_row(units, server, depth) for depth in targets if depth not in measured]
+    return rows
+
+
+def _measured_row(units: Sequence[Measured], server: str, depth: int) -> list[str]:
+    cells = [f"{depth:,}", server]
+    own = [unit for unit in units if unit.server == server and unit.depth == depth]
     for what, tokens in (("prompt", depth), ("token", 1)):
         cells.append(spread([tokens / getattr(unit, what) for unit in own], 1))
         floors = {unit.round: getattr(unit, what) for unit in units if unit.server == FLOOR and unit.depth == depth}
@@ -206,10 +223,10 @@ def _measured_row(units: Sequence[Measured], depth: int) -> list[str]:
     return [*cells, f"{max(unit.cells for unit in own):,}"]
 
 
-def _fitted_row(units: Sequence[Measured], depth: int) -> list[str]:
-    cells = [f"{depth:,} (extrapolated)"]
+def _fitted_row(units: Sequence[Measured], server: str, depth: int) -> list[str]:
+    cells = [f"{depth:,} (extrapolated)", server]
     for what, powers, tokens in (("prompt", (1, 2), depth), ("token", (0, 1), 1)):
-        seconds, floors = (_at(medians(units, server, what), powers, depth) for server in (OURS, FLOOR))
+        seconds, floors = (_at(medians(units, which, what), powers, depth) for which in (server, FLOOR))
         cells += [spread([tokens / seconds if seconds else 0], 1), spread([floors / seconds if seconds else 0])]
     return [*cells, "–"]
 
@@ -236,6 +253,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True, help="folder of bench.compare, for programs and results")
     parser.add_argument("--depth", type=int, nargs="+", default=[2048, 8192, 32768])
     parser.add_argument("--target", type=int, nargs="*", default=(), help="depths that are told, measured or not")
+    parser.add_argument("--flash-attn", nargs="+", choices=_MODES, default=["auto"], help="modes of this server")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cached", type=int, default=512, help="tokens of each of the eight cached sequences")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))

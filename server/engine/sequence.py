@@ -9,9 +9,14 @@ from enum import Enum
 from glmserve.engine.messages import FinishReason, SampledToken, StepOutput
 from glmserve.engine.params import SamplingParams, params_after
 
-MAX_REPEATABLE_ROWS = 60
-"""Rows of a step that computes a repeatable sequence. From 64 on, llama.cpp's attention on the CPU adds in the order in
-which cells lie in tiles; below, in the order of the sequence's own cells, independent of the rest of the step."""
+REPEATABLE_CHUNK = 48
+"""Tokens of a repeatable prompt in a step: always the same ones, and none of other sequences. llama.cpp's matrix
+kernels for a CPU add in another order in steps of other sizes. From 64 rows on, its attention adds in the order in
+which cells lie in tiles; below, in the order of the sequence's own cells."""
+
+REPEATABLE_ROWS = 2
+"""Rows of each step in which repeatable sequences are decoded. Attention for a single row adds in parts, one for each
+thread."""
 
 
 class SequenceStatus(str, Enum):
@@ -56,6 +61,8 @@ class Sequence:
     """Whether its tokens should depend on its prompt and seed alone, and not on what else is computed."""
     disturbed: bool = False
     """Whether they may depend on it after all."""
+    reusable: bool = True
+    """Whether others may start from its cells: from a repeatable prompt only if all of it was computed as theirs."""
     status: SequenceStatus = SequenceStatus.WAITING
     slot: int = -1
     tokens: list[int] = field(default_factory=list)
@@ -106,6 +113,7 @@ class Sequence:
         self.params, self.max_tokens = params_after(self.params, answered), self.max_tokens - answered
         self.num_answered_tokens += answered
         self.num_computed_tokens, self.slot = 0, -1
+        self.disturbed |= self.repeatable
         self.status, self.was_preempted = SequenceStatus.WAITING, True
 
     @property
@@ -129,6 +137,16 @@ class Sequence:
         """How many tokens one step may compute: up to the next checkpoint."""
         ahead = [place for place in self.checkpoints or () if place > self.num_computed_tokens]
         return min((*ahead, len(self.tokens))) - self.num_computed_tokens
+
+    def next_chunk(self, size: int) -> int:
+        """Return how many tokens the next step computes of a repeatable prompt, in chunks of ``size``."""
+        return min(self.num_uncomputed_tokens, size - self.num_computed_tokens % size)
+
+    def disturb(self) -> None:
+        """Note that the next step is not as it would be without other sequences."""
+        if self.repeatable:
+            self.disturbed = True
+            self.reusable &= self.is_decoding
 
     @property
     def num_generated_tokens(self) -> int:

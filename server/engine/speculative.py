@@ -98,7 +98,7 @@ SLOWER = 0.05
 STALE = 256
 """Observations after which a size that was not among them is forgotten: one slow step must not count for ever."""
 
-_PROMPT_STEP = 64
+_PROMPT_STEP = 48
 """Tokens from which a step of prompt tokens alone gives the cost of a large batch."""
 
 

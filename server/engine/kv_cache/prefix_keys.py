@@ -12,6 +12,7 @@ prompts of different owners have nothing in common but
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import count
 
 from glmserve.engine.kv_cache.prefix_cache import common_prefix
 from glmserve.engine.messages import PrefixScope
@@ -22,15 +23,17 @@ _SALT_BITS = 64
 
 def repeatable_scope(scope: PrefixScope) -> PrefixScope:
     """Return the scope of a repeatable prompt: it starts only from cells that were computed as its own are."""
-    return replace(scope, salt=f"{scope.salt}\0repeatable")
+    return replace(scope, salt=f"{scope.salt}\0chunks")
 
 
 class PrefixKeys:
     """Gives prompts their keys."""
 
-    def __init__(self, secret: bytes) -> None:
-        """``secret`` keeps callers from choosing names that fall together."""
+    def __init__(self, secret: bytes, nonce: str = "") -> None:
+        """``secret`` keeps callers from choosing names that fall together; ``nonce`` tells this process from others."""
         self._secret = secret
+        self._nonce = nonce
+        self._numbers = count()
         self._public: list[tuple[int, ...]] = []
 
     def declare_public(self, tokens: tuple[int, ...]) -> None:
@@ -39,7 +42,7 @@ class PrefixKeys:
             self._public.append(tokens)
 
     def of(
-        self, tokens: tuple[int, ...], scope: PrefixScope, num_prefix_tokens: int = 0
+        self, tokens: tuple[int, ...], scope: PrefixScope, num_prefix_tokens: int = 0, *, chunk: int = 0
     ) -> tuple[tuple[int, ...], int]:
         """Return the keys of a prompt, and the number that is added to each token after it.
 
@@ -47,6 +50,8 @@ class PrefixKeys:
             tokens: the prompt, as the adapter has it.
             scope: with whom it is shared.
             num_prefix_tokens: how many of them stand for a P-Tuning prefix, which is public.
+            chunk: how many tokens are shared together or not at all; 0 where each may be. What follows the last whole
+                chunk, and the answer, is shared with nobody.
         """
         if not (scope.owner or scope.bucket or scope.salt):
             return tokens, 0
@@ -59,7 +64,17 @@ class PrefixKeys:
             *(token + whole for token in tokens[public:common]),
             *(token + own for token in tokens[common:]),
         )
-        return keys, own
+        return self._in_chunks(tokens, keys, public, own, chunk) if chunk else (keys, own)
+
+    def _in_chunks(
+        self, tokens: tuple[int, ...], keys: tuple[int, ...], public: int, own: int, size: int
+    ) -> tuple[tuple[int, ...], int]:
+        """Have each key depend on all tokens of its chunk. The last token is computed again, and so is its chunk."""
+        whole = max(public, (len(tokens) - 1) // size * size)
+        chunks = [self._salt("chunk", repr(tokens[start : start + size])) for start in range(0, whole, size)]
+        lone = self._salt("lone", self._nonce, str(next(self._numbers)))
+        of_chunks = (keys[at] + chunks[at // size] for at in range(public, whole))
+        return (*keys[:public], *of_chunks, *(key + lone for key in keys[whole:])), own + lone
 
     def _public_length(self, tokens: tuple[int, ...]) -> int:
         return max((common_prefix(tokens, public) for public in self._public), default=0)

@@ -227,7 +227,8 @@ class LlamaModelRunner:
         self._starts = self._batch.fill(items)
         if self.adapters:
             self._adapters.use_adapter(self._context, items[0].sequence.salt)
-        pads = self._batch.native.n_tokens == 1 and items[0].sequence.repeatable
+        first = items[0].sequence
+        pads = self._batch.native.n_tokens == 1 and first.repeatable and not first.disturbed
         if pads:
             self._batch.pad(self.slots)
         code = self._threads.decode(self._batch.native)

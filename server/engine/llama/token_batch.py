@@ -66,10 +66,11 @@ class TokenBatch:
         return starts
 
     def pad(self, slot: int) -> None:
-        """Add a row of no use in the empty ``slot``: a single row would be added up in parts, one for each thread."""
+        """Add a row of no use in the empty ``slot``, with an output, so that the step is as with two sequences."""
         end = self.native.n_tokens
         self._tokens[end] = self._tokens[0]
-        self._positions[end] = self._wanted[end] = 0
+        self._positions[end] = 0
+        self._wanted[end] = 1
         self._slots[end] = slot
         self.native.n_tokens = end + 1
 

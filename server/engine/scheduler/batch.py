@@ -101,16 +101,20 @@ class ChunkedPrefill:
 
     def chunks(self, sequences: list[Sequence], room: int) -> list[BatchItem]:
         """Share ``room`` tokens among the prompts of ``sequences``, of which the first is the oldest."""
-        oldest = sequences[:1] if self._steps % _TURNS == 0 else []
-        self._steps += bool(sequences)
-        shortest = sorted(_with_one_scored(sequences), key=lambda s: s.num_uncomputed_tokens)
         items = []
-        for sequence in dict.fromkeys(oldest + shortest):
+        for sequence in self.in_turn(sequences):
             count = min(_next_chunk(sequence), room)
             room -= count
             if count:
                 items.append(item_of(sequence, count))
         return items
+
+    def in_turn(self, sequences: list[Sequence]) -> list[Sequence]:
+        """Return ``sequences``, of which the first is the oldest, in the order in which their prompts are computed."""
+        oldest = sequences[:1] if self._steps % _TURNS == 0 else []
+        self._steps += bool(sequences)
+        shortest = sorted(_with_one_scored(sequences), key=lambda s: s.num_uncomputed_tokens)
+        return list(dict.fromkeys(oldest + shortest))
 
 
 class AdapterRotation:
@@ -204,7 +208,7 @@ class TokenBudgetPolicy:
         0 is ``max_tokens``. A large first step takes a minute on a slow machine, and tells no progress till then.
         """
         self.target_seconds = target_seconds
-        self._max_tokens = max_tokens
+        self.max_tokens = max_tokens
         self._tile = tile
         self._per_token = 0.0
         self._per_tiled_token = 0.0
@@ -233,7 +237,7 @@ class TokenBudgetPolicy:
         """Return how many tokens a step of ``seconds`` may have, which are enough for the answers and some more."""
         affordable = seconds / self._per_token if self._per_token else 0.0
         least = -(-(decoding + MIN_CHUNK) // ROWS) * ROWS
-        return min(self._max_tokens, max(least, round(affordable / ROWS) * ROWS))
+        return min(self.max_tokens, max(least, round(affordable / ROWS) * ROWS))
 
     def observe(self, seconds: float, prompt: int, answers: int) -> None:
         """Learn from a step of ``prompt`` and ``answers`` tokens (drafts too) that took ``seconds``."""
@@ -253,7 +257,7 @@ class TokenBudgetPolicy:
         a_tile = self._tile * self._per_tiled_token
         if not 0 < a_tile <= APART * self.target_seconds:
             return 0
-        return min(self._max_tokens // self._tile, max(1, round(self.target_seconds / a_tile))) * self._tile
+        return min(self.max_tokens // self._tile, max(1, round(self.target_seconds / a_tile))) * self._tile
 
     def _give_turns(self, seconds: float, prompt: int, answers: int) -> None:
         if not answers:
@@ -264,11 +268,11 @@ class TokenBudgetPolicy:
 
     def _fit_unwatched(self, per_token: float) -> None:
         # In powers of two, and only where it is off by as much, so that a prompt is mostly computed in the same chunks.
-        fits = UNWATCHED * self.target_seconds / per_token if per_token else self._max_tokens
+        fits = UNWATCHED * self.target_seconds / per_token if per_token else self.max_tokens
         while self._unwatched > max(LEAST_UNWATCHED, 2 * fits):
             self._unwatched = max(LEAST_UNWATCHED, self._unwatched // 2)
         if self._unwatched < fits / 2:
-            self._unwatched = min(self._max_tokens, 2 * self._unwatched)
+            self._unwatched = min(self.max_tokens, 2 * self._unwatched)
 
 
 def _averaged(known: float, new: float) -> float:

@@ -23,11 +23,14 @@ from glmserve.engine.messages import EngineStats, FinishReason, SampledToken, St
 from glmserve.engine.scheduler.batch import AdapterRotation, Batch, BatchItem, ChunkedPrefill, StepBudget, item_of
 from glmserve.engine.scheduler.prefill_adder import PrefillAdder
 from glmserve.engine.scheduler.waiting_queue import WaitingQueue, by_caller
-from glmserve.engine.sequence import MAX_REPEATABLE_ROWS, Sequence, SequenceStatus
+from glmserve.engine.sequence import REPEATABLE_CHUNK, REPEATABLE_ROWS, Sequence, SequenceStatus
 from glmserve.engine.speculative import SpeculativeController
 
 MAX_ENDED = 64
 """Sequences that have ended and are remembered, until the core asks for them."""
+
+MAX_REPEATABLE = 4
+"""Repeatable sequences at once, where not all are: they are decoded two by two, which is slow for many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class SchedulerConfig:
     """End-of-generation tokens."""
     decoding_limit: int = 256
     """Sequences that decode in one step; more take turns."""
+    repeatable_chunk: int = REPEATABLE_CHUNK
+    """Tokens of a repeatable prompt in a step."""
     idle_cells: int = IDLE_CELLS
     """Cells that prefixes without a running sequence may keep."""
     traits: CacheTraits = EACH_TOKEN
@@ -89,6 +94,12 @@ class Scheduler:
     def decoding(self) -> int:
         """Sequences that have output a token, so that a client would notice a slow step."""
         return sum(sequence.is_decoding for sequence in self._running.values())
+
+    @property
+    def takes_repeatable(self) -> bool:
+        """Whether a sequence that is added now can be repeatable: there are few others, and all are repeatable."""
+        others = [*(s for s in self._running.values() if not s.pinned), *self._waiting]
+        return len(others) < MAX_REPEATABLE and all(s.repeatable and not s.disturbed for s in others)
 
     @property
     def waiting(self) -> list[Sequence]:
@@ -184,22 +195,38 @@ class Scheduler:
         A step without prompts gets drafts, as far as it stays under ``seconds``.
         """
         admitted, preempted = self._adder.admit()
-        repeatable = any(sequence.repeatable for sequence in self._running.values())
-        if not repeatable:
-            self._cache.trim_idle(max((s.num_uncomputed_tokens for s in self._running.values()), default=0))
-        decoding, catching_up, tokens = budget.share(self._rotation.next_of(self._wanted()))
-        decoding = self._in_turn(decoding)
-        tokens = min(tokens, MAX_REPEATABLE_ROWS) if repeatable else tokens
-        room = max(0, tokens - len(decoding))
-        spare = 0 if catching_up else min(room, self._config.decoding_limit - len(decoding))
-        drafting = self._speculation if not repeatable or len(self._running) == 1 else None
-        drafts = drafting.propose(decoding, spare, seconds) if drafting else {}
-        items = [item_of(sequence, 1, drafts.get(sequence.request_id, ())) for sequence in decoding]
-        items += self._prefill.chunks(catching_up, room)
+        running = self._running.values()
+        if not any(sequence.repeatable and not sequence.disturbed for sequence in running):
+            self._cache.trim_idle(max((s.num_uncomputed_tokens for s in running), default=0))
+        wanted = self._rotation.next_of(self._wanted())
+        repeats = all(sequence.repeatable and not sequence.disturbed for sequence in wanted)
+        items = self._repeatable_items(wanted, budget, seconds) if repeats else self._items(wanted, budget, seconds)
         self._cache.make_room(sum(item.num_tokens for item in items))
-        for sequence in self._running.values() if self._cache.has_holes else ():
+        for sequence in running if self._cache.has_holes else ():
             sequence.disturbed = sequence.repeatable
         return Batch(self.take_ops(), admitted, tuple(items), preempted)
+
+    def _items(self, wanted: list[Sequence], budget: StepBudget, seconds: float) -> list[BatchItem]:
+        decoding, catching_up, tokens = budget.share(wanted)
+        decoding = self._in_turn(decoding, self._config.decoding_limit)
+        room = max(0, tokens - len(decoding))
+        spare = 0 if catching_up else min(room, self._config.decoding_limit - len(decoding))
+        for sequence in wanted:
+            sequence.disturb()
+        return self._with_drafts(decoding, spare, seconds) + self._prefill.chunks(catching_up, room)
+
+    def _repeatable_items(self, wanted: list[Sequence], budget: StepBudget, seconds: float) -> list[BatchItem]:
+        """Return a step whose size depends on nothing else: a chunk of one prompt, or two rows."""
+        decoding = [sequence for sequence in wanted if sequence.is_decoding]
+        catching_up = self._prefill.in_turn([sequence for sequence in wanted if not sequence.is_decoding])
+        if catching_up and not (decoding and budget.answers_next):
+            return [item_of(catching_up[0], catching_up[0].next_chunk(self._config.repeatable_chunk))]
+        decoding = self._in_turn(decoding, REPEATABLE_ROWS)
+        return self._with_drafts(decoding, REPEATABLE_ROWS - len(decoding), seconds)
+
+    def _with_drafts(self, decoding: list[Sequence], room: int, seconds: float) -> list[BatchItem]:
+        drafts = self._speculation.propose(decoding, room, seconds) if self._speculation else {}
+        return [item_of(sequence, 1, drafts.get(sequence.request_id, ())) for sequence in decoding]
 
     def update(
         self,
@@ -266,14 +293,17 @@ class Scheduler:
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         """End ``sequence`` and keep its computed tokens as a cached prefix."""
         self._end(sequence, reason)
+        if not sequence.reusable:
+            self._cache.release(sequence.slot)
+            return
         self._cache.keep(sequence.slot, spare=sequence.background)
         self._ended.append(sequence)
 
-    def _in_turn(self, decoding: list[Sequence]) -> list[Sequence]:
+    def _in_turn(self, decoding: list[Sequence], limit: int) -> list[Sequence]:
         """Sequences that decode in this step, where not all may: callers take turns, and each caller's sequences."""
-        if len(decoding) <= self._config.decoding_limit:
+        if len(decoding) <= limit:
             return decoding
-        chosen = by_caller(decoding, attrgetter("caller"))[: self._config.decoding_limit]
+        chosen = by_caller(decoding, attrgetter("caller"))[:limit]
         for sequence in chosen:
             self._running[sequence.request_id] = self._running.pop(sequence.request_id)
         return chosen

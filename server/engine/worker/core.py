@@ -23,7 +23,7 @@ from glmserve.engine.messages import (
 from glmserve.engine.model_runner import DecodeError, ModelRunner, Preparation, SampleError
 from glmserve.engine.scheduler.batch import Batch, BatchItem, TokenBudgetPolicy
 from glmserve.engine.scheduler.scheduler import Scheduler, SchedulerConfig
-from glmserve.engine.sequence import Sequence
+from glmserve.engine.sequence import REPEATABLE_CHUNK, Sequence
 from glmserve.engine.speculative import SpeculativeController
 from glmserve.engine.worker.pinned_prefixes import PinnedPrefixes, States
 from glmserve.engine.worker.progress import ProgressReports
@@ -93,10 +93,11 @@ class EngineCore:
         """
         self._runner = runner
         self._context_length = runner.info.context_length
-        self._scheduler = Scheduler(_scheduler_config(runner, idle_cells), speculation)
+        self._chunk = min(REPEATABLE_CHUNK, policy.max_tokens)
+        self._scheduler = Scheduler(_scheduler_config(runner, idle_cells, self._chunk), speculation)
         self._speculation = speculation
         self._deterministic = deterministic
-        self._prefix_keys = PrefixKeys(prompts.secret if prompts else secrets.token_bytes(32))
+        self._prefix_keys = PrefixKeys(prompts.secret if prompts else secrets.token_bytes(32), secrets.token_hex(16))
         for name, adapter in runner.adapters.items():
             if adapter.prefix_length:
                 runner.load_prefix(name, self._scheduler.pin_slot(adapter.prefix_tokens))
@@ -157,9 +158,9 @@ class EngineCore:
             return StepOutput(message.request_id, finish_reason=FinishReason.ERROR, error=error)
         max_tokens = min(message.params.max_tokens, room)
         wanted = self._deterministic or message.params.seed is not None
-        repeatable = wanted and self._runner.repeats
-        scope = repeatable_scope(message.scope) if repeatable else message.scope
-        keys, key_salt = self._prefix_keys.of(prompt, scope, adapter.prefix_length)
+        repeatable = wanted and self._runner.repeats and (self._deterministic or self._scheduler.takes_repeatable)
+        scope, chunk = (repeatable_scope(message.scope), self._chunk) if repeatable else (message.scope, 0)
+        keys, key_salt = self._prefix_keys.of(prompt, scope, adapter.prefix_length, chunk=chunk)
         sequence = Sequence(
             message.request_id,
             prompt,
@@ -370,7 +371,7 @@ class EngineCore:
         return tuple(sampled)
 
 
-def _scheduler_config(runner: ModelRunner, idle_cells: int) -> SchedulerConfig:
+def _scheduler_config(runner: ModelRunner, idle_cells: int, repeatable_chunk: int) -> SchedulerConfig:
     info = runner.info
     return SchedulerConfig(
         parallel=info.parallel,
@@ -379,6 +380,7 @@ def _scheduler_config(runner: ModelRunner, idle_cells: int) -> SchedulerConfig:
         longest=info.context_length,
         stop_ids=runner.stop_ids,
         decoding_limit=runner.decoding_limit,
+        repeatable_chunk=repeatable_chunk,
         idle_cells=idle_cells,
         traits=runner.cache_traits,
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.long_context import FLOOR, OURS, Measured, fit, report, reports
+from bench.long_context import FLOOR, OFF, OURS, Measured, fit, report, reports
 from bench.tables import spread, write_between
 
 
@@ -27,8 +27,11 @@ def test_a_fit_finds_the_cost_of_a_token_and_of_a_cell_and_needs_two_depths() ->
 def test_measured_depths_are_compared_by_round_and_others_are_said_to_be_extrapolated() -> None:
     units = _units((1024, 2048, 4096), OURS, 1.0) + _units((1024, 2048, 4096), FLOOR, 1.1)
     text = report(units, targets=(4096, 32768), tokens_per_character=0.5)
-    assert "| 4,096 | 83.0 (83.0 to 83.0) | 1.10 (1.10 to 1.10) | 35.5 (35.5 to 35.5) | 1.10 (1.10 to 1.10) |" in text
-    assert "| 32,768 (extrapolated) | 37.9 | 1.10 | 11.7 | 1.10 | – |" in text
+    assert (
+        "| 4,096 | glmserve | 83.0 (83.0 to 83.0) | 1.10 (1.10 to 1.10) | 35.5 (35.5 to 35.5) | 1.10 (1.10 to 1.10) |"
+        in text
+    )
+    assert "| 32,768 (extrapolated) | glmserve | 37.9 | 1.10 | 11.7 | 1.10 | – |" in text
     assert "| 8,000 characters | 4,000 | 48 | 6 |" in text
     assert "| 30,000 characters (extrapolated) | 15,000 | 262 | 10 |" in text
 
@@ -37,12 +40,19 @@ def test_each_model_has_its_own_tables() -> None:
     other = [replace(unit, model="n", prompt=2 * unit.prompt) for unit in _units((1024, 2048), OURS, 1.0)]
     first, tables, second, slower = reports([*_units((1024, 2048), OURS, 1.0), *other], (2048,), 0.5)
     assert (first, second) == ("**m**", "**n**")
-    assert "| 2,048 | 90.7 " in tables
-    assert "| 2,048 | 45.4 " in slower
+    assert "| 2,048 | glmserve | 90.7 " in tables
+    assert "| 2,048 | glmserve | 45.4 " in slower
+
+
+def test_each_mode_of_the_server_has_rows_of_its_own_beside_the_same_floor() -> None:
+    modes = _units((1024, 2048), OURS, 1.0) + _units((1024, 2048), OFF, 0.5) + _units((1024, 2048), FLOOR, 1.0)
+    text = report(modes, (), 0.5)
+    assert "| 2,048 | glmserve | 90.7 (90.7 to 90.7) | 1.00 (1.00 to 1.00) |" in text
+    assert "| 2,048 | glmserve --flash-attn off | 181.4 (181.4 to 181.4) | 2.00 (2.00 to 2.00) |" in text
 
 
 def test_a_depth_that_cannot_be_told_has_dashes() -> None:
-    assert "| 8,192 (extrapolated) | – | – | – | – | – |" in report(_units((1024,), OURS, 1.0), (8192,), 0.5)
+    assert "| 8,192 (extrapolated) | glmserve | – | – | – | – | – |" in report(_units((1024,), OURS, 1.0), (8192,), 0.5)
 
 
 def test_a_table_replaces_what_is_between_its_marks(tmp_path: Path) -> None:

@@ -223,3 +223,39 @@ def test_of_several_public_prefixes_the_longest_is_shared() -> None:
     of_ann = keys.of(TEXT, ANN)[0]
     assert of_ann[:5] == TEXT[:5]
     assert of_ann[5] != TEXT[5]
+
+
+PROMPT = tuple(range(100, 150))
+
+
+def shared(one: tuple[int, ...], other: tuple[int, ...], keys: PrefixKeys, scope: PrefixScope = ANN) -> int:
+    """Return how much two prompts share in chunks of 8."""
+    first, second = (keys.of(tokens, scope, chunk=8)[0] for tokens in (one, other))
+    return common_prefix(first, second)
+
+
+def test_chunks_are_shared_whole_or_not_at_all_and_the_last_one_never() -> None:
+    """A prompt that repeats is computed in the same chunks each time: it cannot go on from the middle of one."""
+    keys = PrefixKeys(b"secret")
+    assert shared(PROMPT, PROMPT, keys) == 48, "the 2 tokens after the last chunk are computed again"
+    assert shared(PROMPT[:48], PROMPT[:48], keys) == 40, "so is the chunk of the last token, which is sampled after"
+    assert shared(PROMPT, (*PROMPT[:30], 7, *PROMPT[31:]), keys) == 24
+    assert shared(PROMPT[:5], PROMPT[:5], keys) == 0
+
+
+def test_what_follows_an_answer_is_nobody_elses_in_another_process_either() -> None:
+    answers = [PrefixKeys(b"secret", nonce).of(PROMPT, ANN, chunk=8)[1] for nonce in ("a", "b")]
+    keys = PrefixKeys(b"secret", "a")
+    answers.append(keys.of(PROMPT, ANN, chunk=8)[1])
+    answers.append(keys.of(PROMPT, ANN, chunk=8)[1])
+    assert answers[0] == answers[2]
+    assert len(set(answers)) == 3
+
+
+def test_chunks_keep_what_is_public_and_what_is_common() -> None:
+    keys = PrefixKeys(b"secret")
+    keys.declare_public(PROMPT[:10])
+    assert keys.of(PROMPT, ANN, chunk=8)[0][:10] == PROMPT[:10]
+    first, second = (keys.of(PROMPT, PrefixScope(who, common=32), chunk=8)[0] for who in ("ann", "bob"))
+    assert common_prefix(first, second) == 32
+    assert shared(PROMPT, PROMPT, keys, BOB) == 48

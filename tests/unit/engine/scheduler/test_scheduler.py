@@ -101,18 +101,18 @@ def test_drafts_get_what_the_answers_leave_of_the_budget_and_of_the_rows(limit: 
     assert speculation.rooms[-1] == room
 
 
-@pytest.mark.parametrize(("repeatable", "beside", "drafts"), [(True, 0, 1), (True, 1, 0), (False, 1, 1)])
-def test_a_repeatable_sequence_gets_drafts_where_it_runs_alone(beside: int, drafts: int, *, repeatable: bool) -> None:
+@pytest.mark.parametrize(("repeatable", "room"), [((True,), 1), ((True, True), 0), ((True, False), 62), ((False,), 63)])
+def test_a_step_of_repeatable_sequences_has_room_for_one_draft_at_most(repeatable: tuple[bool, ...], room: int) -> None:
     speculation = _Rooms()
     one = Scheduler(SchedulerConfig(parallel=4, slots=8, cells=1000, longest=500), speculation)
-    for number in range(1 + beside):
-        first = sequence(number, answer=50)
-        first.repeatable = repeatable and number == 0
-        one.add(first)
-    step(one)
-    speculation.rooms.clear()
+    for number, repeats in enumerate(repeatable):
+        added = sequence(number, answer=50)
+        added.repeatable = repeats
+        one.add(added)
+    while one.decoding < len(repeatable):
+        step(one)
     one.schedule(BUDGET)
-    assert len(speculation.rooms) == drafts
+    assert speculation.rooms[-1] == room
 
 
 class _Drafts(_Rooms):
