@@ -133,7 +133,7 @@ class ClusterEngine(EngineFrontend):
 
     def _deliver(self, request_id: int, answer: Outputs) -> None:
         for output in answer.outputs:
-            if not self._requests.put(replace(output, request_id=request_id)):
+            if not self._requests.put(output._replace(request_id=request_id)):
                 self.forget(request_id, False)
 
     def _ended(self, request_id: int, replica: str, answer: Ended) -> None:

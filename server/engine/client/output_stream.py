@@ -54,8 +54,7 @@ class AnswerSoFar:
         return replace(request, prompt_ids=prompt, params=params, answered=request.answered + len(self.token_ids))
 
     def _joined(self, output: StepOutput, before: StepOutput) -> StepOutput:
-        return replace(
-            output,
+        return output._replace(
             cached_tokens=before.cached_tokens,
             prompt_logprobs=self._new_scores(output.prompt_logprobs),
             queue_seconds=before.queue_seconds,

@@ -109,7 +109,7 @@ class RequestTracker:
         """Add an output; return False where too many are unread."""
         outcomes = self._open.get(output.request_id)
         if isinstance(output, StepOutput) and output.progress is not None:
-            output = replace(output, progress=self._expected(output.progress))
+            output = output._replace(progress=self._expected(output.progress))
         return outcomes is None or outcomes.put(output)
 
     def _expected(self, progress: PromptProgress) -> PromptProgress:

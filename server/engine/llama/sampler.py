@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import secrets
 from collections.abc import Mapping
-from dataclasses import replace
 
 import llama_cpp
 import numpy as np
@@ -128,7 +127,7 @@ class Sampler:
             token = int(llama_cpp.llama_sampler_sample(self._chain, batch.context, index))
         constraint.accept(token)
         scored = SampledToken(token) if self._logprobs is None else score(model_logits, token, self._logprobs)
-        return replace(scored, final=constraint.is_over)
+        return scored._replace(final=constraint.is_over)
 
     def close(self) -> None:
         """Free the chain and all in it."""

@@ -1,6 +1,5 @@
 """What an engine says of its times, by a clock that the test turns."""
 
-from dataclasses import replace
 from itertools import pairwise
 
 from glmserve.engine.client.output_stream import RequestOutputQueue
@@ -8,7 +7,7 @@ from glmserve.engine.client.request_tracker import RequestTracker
 from glmserve.engine.interface import ANYBODY
 from glmserve.engine.messages import PromptProgress, StepOutput, Submit
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.batch import TokenBudgetPolicy
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.sequence import Sequence
 from glmserve.engine.worker.core import EngineCore
 from glmserve.engine.worker.progress import ProgressReports
@@ -114,7 +113,7 @@ def test_the_client_adds_the_expected_wait_and_does_not_take_a_report_for_an_ans
     last = streams[-1]
     report = StepOutput(last.request.request_id, progress=PromptProgress(9, position=1))
     assert tracker.put(report)
-    assert tracker.put(replace(report, progress=PromptProgress(9, position=1, seconds=1.0)))
+    assert tracker.put(report._replace(progress=PromptProgress(9, position=1, seconds=1.0)))
     assert not last.so_far.has_begun
     assert not last.got_further
     (outcome,) = unread(last)  # a reader who is slower than the reports gets the first of them
