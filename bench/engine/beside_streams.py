@@ -17,7 +17,7 @@ from glmserve.engine.gguf.gguf_check import check_gguf
 from glmserve.engine.llama.runner import LlamaModelRunner
 from glmserve.engine.messages import StepOutput, Submit
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.batch import TokenBudgetPolicy
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore
 
 STREAMS = 4

@@ -20,7 +20,7 @@ from glmserve.engine.llama.cpu_topology import find_cores
 from glmserve.engine.llama.runner import LlamaModelRunner
 from glmserve.engine.messages import Submit
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.batch import TokenBudgetPolicy
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore
 
 TOKENS = 150

@@ -31,7 +31,8 @@ from glmserve.engine.llama.runner import LlamaModelRunner
 from glmserve.engine.llama.threads import AdaptiveThreads
 from glmserve.engine.messages import SampledToken, Submit
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.batch import BatchItem, TokenBudgetPolicy
+from glmserve.engine.scheduler.batch import BatchItem
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.speculative import SpeculativeController
 from glmserve.engine.worker.core import EngineCore
 from tests.support.scripted_runner import ScriptedRunner

@@ -26,7 +26,7 @@ from glmserve.engine.kv_cache.ops import FreeSlot
 from glmserve.engine.llama.runner import LlamaModelRunner
 from glmserve.engine.messages import Submit
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.batch import TokenBudgetPolicy
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.speculative import SpeculativeController
 from glmserve.engine.worker.core import EngineCore
 

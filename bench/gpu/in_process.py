@@ -16,7 +16,7 @@ from glmserve.engine.llama.placement import place, probe
 from glmserve.engine.llama.runner import LlamaModelRunner
 from glmserve.engine.messages import Submit
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.batch import TokenBudgetPolicy
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore
 from tests.support.native import compute_logits, loaded
 

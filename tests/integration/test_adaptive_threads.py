@@ -15,7 +15,7 @@ from glmserve.engine.llama.runner import LlamaModelRunner
 from glmserve.engine.llama.threads import MOST_ROWS, CpuContention
 from glmserve.engine.messages import Submit
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.batch import TokenBudgetPolicy
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore
 
 PROMPT = tuple(range(300, 360))

@@ -25,7 +25,8 @@ from glmserve.engine.kv_cache.ops import CopyPrefix
 from glmserve.engine.llama.runner import LlamaModelRunner
 from glmserve.engine.messages import Submit
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.batch import BatchItem, TokenBudgetPolicy
+from glmserve.engine.scheduler.batch import BatchItem
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.sequence import Sequence
 from glmserve.engine.worker.core import EngineCore
 from tests.reference.numpy_chatglm2 import Prefix, forward

@@ -17,7 +17,7 @@ from glmserve.engine.kv_cache.manager import AFTER_CHECKPOINT
 from glmserve.engine.llama.runner import LlamaModelRunner
 from glmserve.engine.messages import Pin, PrefixScope, Submit
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.batch import TokenBudgetPolicy
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore
 from tests.conftest import running_server
 from tests.support.faults import VARIABLE, load_faulty

@@ -20,8 +20,9 @@ from operator import attrgetter
 from glmserve.engine.kv_cache.manager import KvCacheManager
 from glmserve.engine.kv_cache.ops import EACH_TOKEN, IDLE_CELLS, CacheOp, CacheSnapshot, CacheTraits
 from glmserve.engine.messages import EngineStats, FinishReason, SampledToken, StepOutput
-from glmserve.engine.scheduler.batch import AdapterRotation, Batch, BatchItem, ChunkedPrefill, StepBudget, item_of
+from glmserve.engine.scheduler.batch import AdapterRotation, Batch, BatchItem, ChunkedPrefill, item_of
 from glmserve.engine.scheduler.prefill_adder import PrefillAdder
+from glmserve.engine.scheduler.step_budget import StepBudget
 from glmserve.engine.scheduler.waiting_queue import WaitingQueue, by_caller
 from glmserve.engine.sequence import REPEATABLE_CHUNK, REPEATABLE_ROWS, Sequence, SequenceStatus
 from glmserve.engine.speculative import SpeculativeController
@@ -199,8 +200,13 @@ class Scheduler:
         if not any(sequence.repeatable and not sequence.disturbed for sequence in running):
             self._cache.trim_idle(max((s.num_uncomputed_tokens for s in running), default=0))
         wanted = self._rotation.next_of(self._wanted())
-        repeats = all(sequence.repeatable and not sequence.disturbed for sequence in wanted)
-        items = self._repeatable_items(wanted, budget, seconds) if repeats else self._items(wanted, budget, seconds)
+        repeatable = [sequence for sequence in wanted if sequence.repeatable]
+        if len(repeatable) == len(wanted) and not any(sequence.disturbed for sequence in repeatable):
+            items = self._repeatable_items(wanted, budget, seconds)
+        else:
+            for sequence in repeatable:
+                sequence.disturb()
+            items = self._items(wanted, budget, seconds)
         self._cache.make_room(sum(item.num_tokens for item in items))
         for sequence in running if self._cache.has_holes else ():
             sequence.disturbed = sequence.repeatable
@@ -208,11 +214,10 @@ class Scheduler:
 
     def _items(self, wanted: list[Sequence], budget: StepBudget, seconds: float) -> list[BatchItem]:
         decoding, catching_up, tokens = budget.share(wanted)
-        decoding = self._in_turn(decoding, self._config.decoding_limit)
+        limit = self._config.decoding_limit
+        decoding = self._in_turn(decoding, limit if catching_up else min(limit, budget.at_once))
         room = max(0, tokens - len(decoding))
-        spare = 0 if catching_up else min(room, self._config.decoding_limit - len(decoding))
-        for sequence in wanted:
-            sequence.disturb()
+        spare = 0 if catching_up else min(room, limit - len(decoding))
         return self._with_drafts(decoding, spare, seconds) + self._prefill.chunks(catching_up, room)
 
     def _repeatable_items(self, wanted: list[Sequence], budget: StepBudget, seconds: float) -> list[BatchItem]:

@@ -21,8 +21,9 @@ from glmserve.engine.messages import (
     Submit,
 )
 from glmserve.engine.model_runner import DecodeError, ModelRunner, Preparation, SampleError
-from glmserve.engine.scheduler.batch import Batch, BatchItem, TokenBudgetPolicy
+from glmserve.engine.scheduler.batch import Batch, BatchItem
 from glmserve.engine.scheduler.scheduler import Scheduler, SchedulerConfig
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.sequence import REPEATABLE_CHUNK, Sequence
 from glmserve.engine.speculative import SpeculativeController
 from glmserve.engine.worker.pinned_prefixes import PinnedPrefixes, States
@@ -346,7 +347,8 @@ class EngineCore:
         """Report the step's duration to the planners."""
         decoding = [item.sequence for item in batch.items if item.sequence.is_decoding]
         prompt = sum(len(item.tokens) for item in batch.items) - len(decoding)
-        self._budget_policy.observe(seconds, prompt, sum(item.num_tokens for item in batch.items) - prompt)
+        answers = sum(item.num_tokens for item in batch.items) - prompt
+        self._budget_policy.observe(seconds, prompt, answers, len(decoding))
         if self._speculation is None:
             return
         if not prompt:

@@ -26,7 +26,7 @@ from glmserve.engine.messages import (
     ToWorker,
 )
 from glmserve.engine.model_runner import ModelRunner, StateLost
-from glmserve.engine.scheduler.batch import LEAST_UNWATCHED, TokenBudgetPolicy
+from glmserve.engine.scheduler.step_budget import LEAST_UNWATCHED, TokenBudgetPolicy
 from glmserve.engine.speculative import SpeculativeController
 from glmserve.engine.worker.core import EngineCore, EngineCorrupted
 from glmserve.engine.worker.entry import RunnerFactory

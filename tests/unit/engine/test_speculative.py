@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from glmserve.engine.messages import EngineStats, FinishReason, Submit
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.batch import BatchItem, TokenBudgetPolicy
+from glmserve.engine.scheduler.batch import BatchItem
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.sequence import Sequence
 from glmserve.engine.speculative import (
     SHARE,

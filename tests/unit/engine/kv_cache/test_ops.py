@@ -11,7 +11,7 @@ from glmserve.engine.kv_cache.ops import (
 )
 from glmserve.engine.messages import StepOutput, Submit
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.batch import TokenBudgetPolicy
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore
 from tests.support.scripted_runner import ScriptedRunner, lone_run
 

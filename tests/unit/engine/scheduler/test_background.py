@@ -10,7 +10,7 @@ from glmserve.engine.embedding.core import EmbeddingCore, EmbeddingRunner
 from glmserve.engine.kv_cache.prefix_cache import PrefixCache
 from glmserve.engine.messages import Embed, EngineInfo, FinishReason, StepOutput, Submit
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.batch import BACKGROUND, ROWS, TokenBudgetPolicy
+from glmserve.engine.scheduler.step_budget import BACKGROUND, ROWS, TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore
 from tests.support.scripted_runner import ScriptedRunner, lone_run
 from tests.support.stepping import drain, tokens_of

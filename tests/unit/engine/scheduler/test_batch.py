@@ -7,13 +7,8 @@ from hypothesis import strategies as st
 from glmserve.engine.kv_cache.prefix_keys import PLAIN, LoadedAdapter, adapter_number
 from glmserve.engine.messages import FinishReason, StepOutput, Submit
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.batch import (
-    SCORED_PER_STEP,
-    AdapterRotation,
-    ChunkedPrefill,
-    TokenBudgetPolicy,
-    item_of,
-)
+from glmserve.engine.scheduler.batch import SCORED_PER_STEP, AdapterRotation, ChunkedPrefill, item_of
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.sequence import Sequence
 from glmserve.engine.worker.core import EngineCore
 from tests.support.scripted_runner import ScriptedRunner, lone_run

@@ -2,8 +2,9 @@
 
 from glmserve.engine.messages import SampledToken
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.batch import Batch, StepBudget
+from glmserve.engine.scheduler.batch import Batch
 from glmserve.engine.scheduler.scheduler import MAX_REPEATABLE, Scheduler, SchedulerConfig
+from glmserve.engine.scheduler.step_budget import StepBudget
 from glmserve.engine.sequence import REPEATABLE_CHUNK, REPEATABLE_ROWS, Sequence
 
 BUDGET = StepBudget(512)

@@ -9,8 +9,8 @@ from glmserve.engine.kv_cache.manager import LONG_PROMPT
 from glmserve.engine.kv_cache.ops import Truncate
 from glmserve.engine.messages import SampledToken
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.batch import StepBudget
 from glmserve.engine.scheduler.scheduler import MAX_ENDED, Scheduler, SchedulerConfig
+from glmserve.engine.scheduler.step_budget import StepBudget
 from glmserve.engine.sequence import Sequence
 from glmserve.engine.speculative import SpeculativeController
 

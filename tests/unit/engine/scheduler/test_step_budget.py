@@ -1,8 +1,13 @@
 """How long a step may be, and who takes part in it."""
 
+from collections.abc import Mapping
+
+import pytest
+
 from glmserve.engine.messages import Submit
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.batch import ANSWER_STEPS, BatchItem, StepBudget, TokenBudgetPolicy
+from glmserve.engine.scheduler.batch import BatchItem
+from glmserve.engine.scheduler.step_budget import ANSWER_STEPS, FRESH, TRIES, DecodeTurns, StepBudget, TokenBudgetPolicy
 from glmserve.engine.sequence import Sequence
 from glmserve.engine.worker.core import EngineCore
 from tests.support.scripted_runner import ScriptedRunner, lone_run
@@ -179,3 +184,94 @@ def test_streams_and_a_long_prompt_take_turns_and_say_what_they_say_alone() -> N
     turns = "".join("P" if prompt else "a" for prompt, _ in beside).split("P")
     assert {len(turn) for turn in turns[1:-1]} == {ANSWER_STEPS}
     assert tokens_of(outputs[3]) == answers[3]
+
+
+def turns(seconds: Mapping[int, float]) -> DecodeTurns:
+    """Return what is known after steps of these numbers of sequences."""
+    known = DecodeTurns()
+    for number, took in seconds.items():
+        for _ in range(TRIES):
+            known.observe(number, took)
+    return known
+
+
+def test_all_are_decoded_first_and_then_fewer_in_turn_until_each_was_timed() -> None:
+    known = DecodeTurns()
+    tried = []
+    for _ in range(6):
+        tried.append(known.at_once(9))
+        known.observe(tried[-1], 0.01 * tried[-1])
+    assert tried == [9, 9, 5, 5, 8, 8]
+    assert known.at_once(9) == 9
+
+
+@pytest.mark.parametrize(
+    ("decoding", "seconds", "best"),
+    [
+        (8, {8: 0.185, 4: 0.080}, 4),
+        (8, {8: 0.165, 4: 0.080}, 8),  # 3 % faster: not worth the longer wait
+        (8, {8: 0.040, 4: 0.038}, 8),  # bound by memory: a step of four reads all weights too
+        (17, {17: 0.309, 9: 0.193, 16: 0.233}, 16),
+        (7, {7: 0.141, 4: 0.080}, 7),
+        (4, {4: 0.5, 2: 0.01}, 4),
+    ],
+)
+def test_sequences_take_turns_where_that_gives_more_tokens_a_second(
+    decoding: int, seconds: Mapping[int, float], best: int
+) -> None:
+    assert turns(seconds).at_once(decoding) == best
+
+
+def test_one_slow_step_by_chance_does_not_count() -> None:
+    known = turns({4: 0.080})
+    known.observe(8, 0.9)
+    known.observe(8, 0.1)
+    assert known.at_once(8) == 8
+
+
+def test_what_was_not_done_for_long_is_timed_again() -> None:
+    """Eight answers of a few tokens were once compared with four of a thousand."""
+    known = turns({8: 0.185, 4: 0.080})
+    for _ in range(FRESH):
+        assert known.at_once(8) == 4
+        known.observe(4, 0.080)
+        if known.at_once(8) == 8:
+            break
+    for _ in range(TRIES):
+        assert known.at_once(8) == 8
+        known.observe(8, 0.100)
+    assert known.at_once(8) == 8
+
+
+def _endless(tokens: list[int]) -> int:
+    return 10 + sum(tokens) % 50
+
+
+class _Tiles(ScriptedRunner):
+    """Takes ten milliseconds a row up to four rows, and from five rows on as long as for sixteen."""
+
+    def __init__(self) -> None:
+        super().__init__(cells=4000, slots=20, parallel=8, context_length=2000, rule=_endless)
+        self.now = 0.0
+        self.sizes: list[int] = []
+
+    def decode(self, items: tuple[BatchItem, ...]) -> None:
+        super().decode(items)
+        rows = sum(len(item.ids) for item in items)
+        self.now += 0.01 * rows if rows <= 4 else 0.16
+        if all(item.sequence.is_decoding for item in items):
+            self.sizes.append(rows)
+
+
+def test_eight_answers_of_two_callers_are_faster_four_by_four_and_say_what_they_say_alone() -> None:
+    runner = _Tiles()
+    core = EngineCore(runner, TokenBudgetPolicy(0.25, 512), clock=lambda: runner.now)
+    prompts = [(3 + number, 5) for number in range(8)]
+    for number, prompt in enumerate(prompts):
+        caller = "ann" if number < 4 else "bob"
+        core.submit(Submit(number, prompt, SamplingParams(max_tokens=40), caller=caller))
+    outputs = drain(core)
+    assert runner.sizes.count(8) == TRIES
+    assert runner.sizes.count(4) > 70
+    for number, prompt in enumerate(prompts):
+        assert tokens_of(outputs[number]) == lone_run(prompt, 40, _endless)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from glmserve.engine.kv_cache.manager import MIN_SHARED
 from glmserve.engine.messages import Submit
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.batch import TokenBudgetPolicy
 from glmserve.engine.scheduler.prefill_adder import MAX_BYPASSES
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.scheduler.waiting_queue import GENERATED, WaitingQueue, by_caller, has_prefix_owner
 from glmserve.engine.sequence import Sequence
 from glmserve.engine.worker.core import EngineCore

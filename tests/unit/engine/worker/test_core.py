@@ -2,7 +2,6 @@
 
 from collections import Counter, defaultdict
 from concurrent.futures import Future
-from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -13,7 +12,8 @@ from glmserve.engine.kv_cache.ops import EACH_TOKEN, IDLE_CELLS, CacheTraits
 from glmserve.engine.messages import FinishReason, SampledToken, StepOutput, Submit
 from glmserve.engine.model_runner import SampleError
 from glmserve.engine.params import Grammar, GrammarKind, SamplingParams
-from glmserve.engine.scheduler.batch import BatchItem, TokenBudgetPolicy
+from glmserve.engine.scheduler.batch import BatchItem
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore, EngineCorrupted
 from tests.support.faults import install, parse
 from tests.support.scripted_runner import ScriptedRunner, lone_run
@@ -231,7 +231,7 @@ class _Constrained(ScriptedRunner):
     def sample(self, item: BatchItem, draft: int = 0) -> SampledToken:
         if item.sequence.request_id in self.broken:
             raise SampleError("no token fits")
-        return replace(super().sample(item, draft), final=item.sequence.request_id in self.final)
+        return super().sample(item, draft)._replace(final=item.sequence.request_id in self.final)
 
 
 _GRAMMAR = Grammar(GrammarKind.REGEX, "a")

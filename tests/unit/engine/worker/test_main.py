@@ -9,7 +9,7 @@ import pytest
 from glmserve.engine.child_process import Outgoing
 from glmserve.engine.messages import Shutdown, StepOutput, StepReport, Submit
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.batch import TokenBudgetPolicy
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.worker import main as worker
 from glmserve.engine.worker.core import EngineCore, EngineCorrupted
 from tests.support.scripted_runner import ScriptedRunner

@@ -10,7 +10,7 @@ from glmserve.engine.kv_cache.prefix_keys import PLAIN, LoadedAdapter
 from glmserve.engine.kv_cache.state_store import Fingerprint
 from glmserve.engine.messages import Pin, StepOutput, Submit
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.batch import TokenBudgetPolicy
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore
 from tests.support.scripted_runner import ScriptedRunner, lone_run
 from tests.support.stepping import drain, tokens_of

@@ -13,7 +13,7 @@ from glmserve.engine.kv_cache.prefix_keys import LoadedAdapter
 from glmserve.engine.kv_cache.prompt_files import SUFFIX, PromptFiles
 from glmserve.engine.messages import EVERYBODY, PrefixScope, StepOutput, Submit
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.batch import TokenBudgetPolicy
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore
 from glmserve.engine.worker.prompt_disk import PromptDisk
 from tests.support.scripted_runner import ScriptedRunner, lone_run

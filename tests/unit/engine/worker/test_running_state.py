@@ -6,7 +6,7 @@ from glmserve.engine.kv_cache.manager import AFTER_CHECKPOINT, checkpoints
 from glmserve.engine.kv_cache.ops import CacheTraits
 from glmserve.engine.messages import Pin, PrefixScope, Submit
 from glmserve.engine.params import SamplingParams
-from glmserve.engine.scheduler.batch import TokenBudgetPolicy
+from glmserve.engine.scheduler.step_budget import TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore
 from tests.support.scripted_runner import ScriptedRunner, lone_run
 from tests.support.stepping import drain, tokens_of
