@@ -42,6 +42,18 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def q4_k_m_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model in the default type, within a network whose widths allow its blocks."""
+    from bench.synthetic.make_widened import make_widened
+    from bench.synthetic.widened import Shape
+    from glmserve.convert.quantize.recipes import QuantType
+
+    out = tmp_path_factory.mktemp("wide") / "q4_k_m.gguf"
+    make_widened(ROOT / "models" / "tiny", Shape(512, 3, 4, 512, 1664, 4096), out, QuantType.Q4_K_M)
+    return out
+
+
+@pytest.fixture(scope="session")
 def exact_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded model in F32.
 

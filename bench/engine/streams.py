@@ -1,7 +1,8 @@
 """Rates of several streams by how their steps are made: ``python -m bench.engine.streams MODEL.gguf [--repeat 3]``.
 
 The same prompts and answers are computed as usual, with all answers in each step, and as ``--deterministic`` computes
-them. The ways take turns, each time with a model that is loaded anew. Answers are timed once all have begun.
+them. The ways take turns, each time with a model that is loaded anew. Answers are timed from when all have begun until
+the first one ends.
 """
 
 import argparse
@@ -19,8 +20,8 @@ from glmserve.engine.params import SamplingParams
 from glmserve.engine.scheduler.step_budget import StepBudget, TokenBudgetPolicy
 from glmserve.engine.worker.core import EngineCore
 
-_ANSWER = 96
-USUAL, ALL_AT_ONCE, DETERMINISTIC = "as usual", "all in each step", "--deterministic"
+_ANSWER = 160
+USUAL, ALL_AT_ONCE, DETERMINISTIC = "as usual", "all in each step", "deterministic"
 WAYS = (USUAL, ALL_AT_ONCE, DETERMINISTIC)
 
 
@@ -49,17 +50,17 @@ def measure(model: Path, streams: int, prompt: int, way: str) -> Rates:
         core.submit(Submit(number, ids, SamplingParams(_ANSWER, temperature=0.0, ignore_eos=True)))
     started = time.perf_counter()
     answering: set[int] = set()
-    early = 0
     while len(answering) < streams:
-        outputs = core.step().outputs
-        answering |= {output.request_id for output in outputs}
-        early += len(outputs)
+        answering |= {output.request_id for output in core.step().outputs}
     between = time.perf_counter()
-    while core.has_work:
-        core.step()
-    ended = time.perf_counter()
+    tokens, ended = 0, False
+    while not ended:
+        outputs = core.step().outputs
+        tokens += len(outputs)
+        ended = any(output.finish_reason for output in outputs)
+    seconds = time.perf_counter() - between
     runner.close()
-    return Rates(streams * prompt / (between - started), (streams * _ANSWER - early) / (ended - between))
+    return Rates(streams * prompt / (between - started), tokens / seconds)
 
 
 def rows(model: Path, options: argparse.Namespace) -> Iterator[list[str]]:

@@ -9,12 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.synthetic.make_widened import TINY, make_widened
-from bench.synthetic.widened import Shape
 from glmserve.chat.prompts.formats import prompt_format
 from glmserve.chat.prompts.messages import Message, Role
 from glmserve.chat.tokenizer.llama_tokenizer import LlamaTokenizer, load_tokenizer
-from glmserve.convert.quantize.recipes import QuantType
 from glmserve.engine.config import Device, EngineConfig
 from glmserve.engine.gguf.gguf_check import check_gguf
 from glmserve.engine.llama.runner import LlamaModelRunner
@@ -77,13 +74,10 @@ class Engine:
         return [(token.token_id, token.logprob) for token in tokens], mine[-1].disturbed
 
 
-@pytest.fixture(scope="module", params=["q8_0", "q4_k_m"])
-def model(request: pytest.FixtureRequest, tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded model; and in a network whose widths allow the blocks of q4_k_m."""
-    if request.param == "q8_0":
-        return tiny_gguf
-    path = tmp_path_factory.mktemp("wide") / "q4_k_m.gguf"
-    make_widened(TINY, Shape(512, 3, 4, 512, 1664, 4096), path, QuantType.Q4_K_M)
+@pytest.fixture(scope="module", params=["tiny_gguf", "q4_k_m_gguf"])
+def model(request: pytest.FixtureRequest) -> Path:
+    """The embedded model in two types."""
+    path: Path = request.getfixturevalue(request.param)
     return path
 
 

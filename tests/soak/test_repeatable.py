@@ -31,12 +31,14 @@ def _something(url: str, rng: random.Random) -> None:
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("beside", [0, 2])
-def test_thirty_answers_are_one(tiny_gguf: Path, tmp_path: Path, beside: int) -> None:
+@pytest.mark.parametrize("model", ["tiny_gguf", "q4_k_m_gguf"])
+def test_thirty_answers_are_one(request: pytest.FixtureRequest, tmp_path: Path, model: str, beside: int) -> None:
+    path: Path = request.getfixturevalue(model)
     flags = ("--context", "4096", *(("--deterministic",) if beside else ()))
     found: Counter[str] = Counter()
     fingerprints: Counter[str] = Counter()
     done = threading.Event()
-    with running_server(str(tiny_gguf), *flags, log=tmp_path / "log") as (url, _):
+    with running_server(str(path), *flags, log=tmp_path / "log") as (url, _):
 
         def others(number: int) -> None:
             rng = random.Random(number)
