@@ -50,9 +50,10 @@ class PrefixKeys:
             tokens: the prompt, as the adapter has it.
             scope: with whom it is shared.
             num_prefix_tokens: how many of them stand for a P-Tuning prefix, which is public.
-            chunk: how many tokens are shared together or not at all; 0 where each may be. What follows the last whole
-                chunk, and the answer, is shared with nobody.
+            chunk: of a repeatable prompt, how many tokens are shared together or not at all; 0 for others. What follows
+                the last whole chunk, and the answer, is not shared.
         """
+        scope = repeatable_scope(scope) if chunk else scope
         if not (scope.owner or scope.bucket or scope.salt):
             return tokens, 0
         public = max(num_prefix_tokens, self._public_length(tokens))

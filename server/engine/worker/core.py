@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from glmserve.engine.child_process import about
 from glmserve.engine.kv_cache.ops import IDLE_CELLS, CacheOp
-from glmserve.engine.kv_cache.prefix_keys import PLAIN, PrefixKeys, repeatable_scope
+from glmserve.engine.kv_cache.prefix_keys import PLAIN, PrefixKeys
 from glmserve.engine.kv_cache.prompt_files import PromptFiles
 from glmserve.engine.messages import (
     GRAMMAR_FAILED,
@@ -157,16 +157,15 @@ class EngineCore:
         if room < 1 or not message.prompt_ids:
             error = f"a prompt of {len(prompt)} tokens in a context of {self._context_length}"
             return StepOutput(message.request_id, finish_reason=FinishReason.ERROR, error=error)
-        max_tokens = min(message.params.max_tokens, room)
         wanted = self._deterministic or message.params.seed is not None
         repeatable = wanted and self._runner.repeats and (self._deterministic or self._scheduler.takes_repeatable)
-        scope, chunk = (repeatable_scope(message.scope), self._chunk) if repeatable else (message.scope, 0)
-        keys, key_salt = self._prefix_keys.of(prompt, scope, adapter.prefix_length, chunk=chunk)
+        chunk = self._chunk if repeatable else 0
+        keys, key_salt = self._prefix_keys.of(prompt, message.scope, adapter.prefix_length, chunk=chunk)
         sequence = Sequence(
             message.request_id,
             prompt,
             message.params,
-            max_tokens,
+            min(message.params.max_tokens, room),
             adapter.salt,
             adapter.prefix_length,
             message.caller,
@@ -229,15 +228,14 @@ class EngineCore:
         scheduler, policy = self._scheduler, self._budget_policy
         if scheduler.is_background:
             return scheduler.schedule(policy.background_budget(scheduler.decoding), policy.background_seconds)
-        somebody = 1 if scheduler.is_unhurried else scheduler.decoding
-        return scheduler.schedule(policy.step_budget(somebody), policy.target_seconds)
+        budget = policy.step_budget(1 if scheduler.is_unhurried else scheduler.decoding)
+        return scheduler.schedule(budget, policy.target_seconds)
 
     def _reports(self) -> list[StepOutput]:
         """Return the reports of progress that are due."""
         if not self._progress.is_due:
             return []
-        scheduler = self._scheduler
-        return self._progress.due(scheduler.waiting, scheduler.prefilling)
+        return self._progress.due(self._scheduler.waiting, self._scheduler.prefilling)
 
     def _apply(self, ops: Iterable[CacheOp]) -> None:
         for op in ops:
@@ -347,8 +345,7 @@ class EngineCore:
         """Report the step's duration to the planners."""
         decoding = [item.sequence for item in batch.items if item.sequence.is_decoding]
         prompt = sum(len(item.tokens) for item in batch.items) - len(decoding)
-        answers = sum(item.num_tokens for item in batch.items) - prompt
-        self._budget_policy.observe(seconds, prompt, answers, len(decoding))
+        self._budget_policy.observe(seconds, prompt, sum(i.num_tokens for i in batch.items) - prompt, len(decoding))
         if self._speculation is None:
             return
         if not prompt:
