@@ -21,11 +21,6 @@ _SALT_BITS = 64
 """Above every token id with the salt of its adapter."""
 
 
-def repeatable_scope(scope: PrefixScope) -> PrefixScope:
-    """Return the scope of a repeatable prompt: it starts only from cells that were computed as its own are."""
-    return replace(scope, salt=f"{scope.salt}\0chunks")
-
-
 class PrefixKeys:
     """Gives prompts their keys."""
 
@@ -53,7 +48,8 @@ class PrefixKeys:
             chunk: of a repeatable prompt, how many tokens are shared together or not at all; 0 for others. What follows
                 the last whole chunk, and the answer, is not shared.
         """
-        scope = repeatable_scope(scope) if chunk else scope
+        if chunk:  # it starts only from cells that were computed as its own are
+            scope = replace(scope, salt=f"{scope.salt}\0chunks")
         if not (scope.owner or scope.bucket or scope.salt):
             return tokens, 0
         public = max(num_prefix_tokens, self._public_length(tokens))

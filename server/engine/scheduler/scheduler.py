@@ -31,7 +31,7 @@ MAX_ENDED = 64
 """Sequences that have ended and are remembered, until the core asks for them."""
 
 MAX_REPEATABLE = 4
-"""Repeatable sequences at once, where not all are: they are decoded two by two, which is slow for many."""
+"""Repeatable sequences at once without ``--deterministic``: they are decoded two by two, which is slow for many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +209,7 @@ class Scheduler:
             items = self._items(wanted, budget, seconds)
         self._cache.make_room(sum(item.num_tokens for item in items))
         for sequence in running if self._cache.has_holes else ():
-            sequence.disturbed = sequence.repeatable
+            sequence.disturb()
         return Batch(self.take_ops(), admitted, tuple(items), preempted)
 
     def _items(self, wanted: list[Sequence], budget: StepBudget, seconds: float) -> list[BatchItem]:

@@ -156,7 +156,7 @@ class EngineCore:
         room = self._context_length - len(prompt)
         if room < 1 or not message.prompt_ids:
             error = f"a prompt of {len(prompt)} tokens in a context of {self._context_length}"
-            return StepOutput(message.request_id, finish_reason=FinishReason.ERROR, error=error)
+            return StepOutput(message.request_id, (), FinishReason.ERROR, error=error)
         wanted = self._deterministic or message.params.seed is not None
         repeatable = wanted and self._runner.repeats and (self._deterministic or self._scheduler.takes_repeatable)
         chunk = self._chunk if repeatable else 0
@@ -221,8 +221,7 @@ class EngineCore:
         is_time = self._scheduler.steps % _STATS_STEPS == 0
         if self._prompts and is_time:
             self._prompts.save(idle=False)
-        tells = ended or batch.admitted or is_time
-        return StepReport((*outputs, *self._reports()), self.stats if tells else None)
+        return StepReport((*outputs, *self._reports()), self.stats if ended or batch.admitted or is_time else None)
 
     def _schedule(self) -> Batch:
         scheduler, policy = self._scheduler, self._budget_policy

@@ -136,3 +136,4 @@ def test_a_repeatable_sequence_is_disturbed_by_holes_that_come_while_it_runs() -
     one.cache.has_holes = True
     one.schedule(BUDGET)
     assert repeatable.disturbed
+    assert not repeatable.reusable, "the rest of its prompt may lie before its beginning"
