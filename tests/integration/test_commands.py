@@ -149,7 +149,7 @@ def test_an_error_ends_with_one_line_and_no_traceback(tmp_path: Path) -> None:
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("command", [("--help",), ("--version",), ("convert", "--help"), ("list",)])
+@pytest.mark.parametrize("command", [("--help",), ("--version",), ("convert", "--help"), ("list", "--json")])
 def test_a_full_disk_under_the_output_is_told_in_one_line(command: tuple[str, ...]) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(

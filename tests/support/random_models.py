@@ -161,7 +161,7 @@ MORE_ARCHITECTURES: Mapping[str, tuple[Figures, Shapes]] = {
     "falcon-h1": ({**_HEADS, **_SSM_2}, _FALCON),
     "rwkv7": (
         {
-            **{f"attention.{name}_lora_rank": 8 for name in _RANKS}, "attention.head_count": 0, "wkv.head_size": 32,
+            **{f"attention.{name}_lora_rank": 8 for name in _RANKS}, "attention.head_count": 0, "wkv.head_size": 64,
             "attention.layer_norm_epsilon": 1e-5, "feed_forward_length": 128, "token_shift_count": 2,
         },
         {"output.weight": (0, WIDTH), **_RWKV7},

@@ -16,6 +16,8 @@ LARGE_BYTES = 256 * 2**20
 """Size of a file from which on the time of a measurement or a self-test matters."""
 GPU_DRIVER = Path("/dev/nvidiactl")
 """There where the driver of a GPU is loaded."""
+_SELF_TEST = "two sequences"
+"""Names the last check that the self-test got. Files that passed without it are tested again."""
 _CPU_FIELDS = ("vendor_id", "model name", "flags", "Features", "CPU part")
 
 
@@ -46,8 +48,9 @@ class SelfTestRecord:
                 return cls(model.name, None)
             if model.stat().st_size < LARGE_BYTES:
                 return cls(model.name, None)
-            facts = (file_fingerprint(model), config.compute_mode.value, config.kv_type.value, config.flash_attn.value)
-            return cls(model.name, record_path(config.mode_dir, "self-test-", *facts))
+            settings = (config.compute_mode.value, config.kv_type.value, config.flash_attn.value)
+            path = record_path(config.mode_dir, "self-test-", _SELF_TEST, file_fingerprint(model), *settings)
+            return cls(model.name, path)
         except OSError:
             return cls(model.name, None)  # the engine process says why it cannot read the file
 

@@ -12,6 +12,9 @@ _F32_BYTES = 4
 _INTERVAL = "full_attention_interval"
 _DELTA_NETS = ("qwen3next", "qwen35", "qwen35moe", "qwen4exp")
 """Architectures whose heads of state are as wide as their keys."""
+_WKV_7 = ("rwkv7", "arwkv7")
+_WKV_TILE = 64
+"""Values that llama.cpp's kernel of RWKV-7 takes at once with AVX-512, past the end of a head if there are fewer."""
 _UNKNOWN_STATE = 64 * 2**20
 """Assumed of an architecture that describes its state by none of the keys below: more than most need."""
 
@@ -50,10 +53,16 @@ def find_state_lie(header: GgufHeader, architecture: str) -> str:
     )
     if architecture in _DELTA_NETS and (not inner or inner != state * heads):
         return f"impossible shape (a state of {inner} values in {heads} heads of {state})"
+    if architecture in _WKV_7 and (size := _number(metadata, f"{architecture}.wkv.head_size")) % _WKV_TILE:
+        return f"impossible shape (heads of {size} values, which must be a multiple of {_WKV_TILE})"
+    return _rotary_lie(header, architecture)
+
+
+def _rotary_lie(header: GgufHeader, architecture: str) -> str:
     sections = header.arrays.get(architecture + ROTARY_SECTIONS)
     if sections is not None:
         size = [int(value) for value in sections] if sections.dtype.kind in "iu" else [0]
-        rotary = _number(metadata, f"{architecture}.rope.dimension_count")
+        rotary = _number(header.metadata, f"{architecture}.rope.dimension_count")
         if min(size, default=0) < 0 or not 0 < sum(size) <= (rotary or sum(size)) or sum(size) > 1 << 16:
             return f"metadata {architecture}{ROTARY_SECTIONS} is {size[:4]}, with {rotary} dimensions"
     return ""

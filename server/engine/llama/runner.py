@@ -33,7 +33,7 @@ from glmserve.engine.llama.adapters import Adapters
 from glmserve.engine.llama.model_loading import load_weights, ordinary_tokens, stop_ids, zeros_released
 from glmserve.engine.llama.placement import MAX_SLOTS, MEASURED_BYTES, BuildFacts, Placement, cached_slots, place, probe
 from glmserve.engine.llama.sampler import Sampler, score
-from glmserve.engine.llama.self_test import MOST_ROWS, check_batches
+from glmserve.engine.llama.self_test import MOST_ROWS, check_batches, check_sequences
 from glmserve.engine.llama.threads import AdaptiveThreads, settle_threads
 from glmserve.engine.llama.token_batch import BatchLogits, TokenBatch
 from glmserve.engine.messages import EngineInfo, SampledToken
@@ -116,13 +116,15 @@ class LlamaModelRunner:
         )
 
     def self_test(self) -> None:
-        """Compute a few tokens in several batches and compare. Raises SelfTestFailed."""
+        """Compute a few tokens in several batches, and of two sequences, and compare. Raises SelfTestFailed."""
         count = min(MOST_ROWS, self.info.context_length, self._batch_size)
         tokens = ordinary_tokens(llama_cpp.llama_model_get_vocab(self._model), count)
         started = time.monotonic()
         # On a busy machine, threads that wait for each other at each operation cost a small model more than they gain.
         with self._threads.single() if self._is_small else nullcontext():
             noise = check_batches(self.logits, lambda start: self._back_to(start, tokens), tokens)
+            if self.slots > 1:
+                noise = max(noise, check_sequences(self._logits_of, self._free_two, tokens))
         seconds = time.monotonic() - started
         log.debug("the self-test took %.3f s; batch sizes differ by %.3f of the spread", seconds, noise)
 
@@ -136,10 +138,17 @@ class LlamaModelRunner:
 
     def logits(self, ids: tuple[int, ...], start: int) -> NDArray[np.float32]:
         """Compute ``ids`` in the first slot, from position ``start`` on; return the logits of each."""
-        self._batch.fill_whole((ids,), start)
+        return self._logits_of((ids,), start)
+
+    def _logits_of(self, inputs: tuple[tuple[int, ...], ...], start: int) -> NDArray[np.float32]:
+        self._batch.fill_whole(inputs, start)
         if code := llama_cpp.llama_decode(self._context, self._batch.native):
             raise SelfTestFailed(f"llama_decode answered {code} in the self-test")
-        return np.stack([self._logits.row(index) for index in range(len(ids))])
+        return np.stack([self._logits.row(index) for index in range(sum(map(len, inputs)))])
+
+    def _free_two(self) -> None:
+        self.apply(FreeSlot(0))
+        self.apply(FreeSlot(1))
 
     def load_prefix(self, adapter: str, slot: int) -> None:
         """Put the P-Tuning prefix of ``adapter`` into the empty ``slot``."""

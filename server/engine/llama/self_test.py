@@ -2,6 +2,8 @@
 
 Matrix products of 1, 2, 8 and 33 rows take different code in llama.cpp (a dot product, small and full tiles, a full
 tile and a rest), so that a fault of one of them shows as a difference, as a value that is no number, or as a crash.
+So do products of several sequences, which recurrent and hybrid models keep apart in a dimension of its own: AMX kernels
+of llama.cpp confuse them there.
 """
 
 from collections.abc import Callable
@@ -23,6 +25,12 @@ files and caches, on a CPU with AVX2. Outputs that have nothing to do with each 
 
 Compute = Callable[[tuple[int, ...], int], NDArray[np.float32]]
 """Computes these tokens in one batch, the first one at this position, and returns the outputs of each, row by row."""
+
+ComputeTogether = Callable[[tuple[tuple[int, ...], ...], int], NDArray[np.float32]]
+"""Does the same for several sequences, one after another in the batch, each of whose first tokens is there."""
+
+_SHARED_STEPS = (2, 1)
+"""Tokens of each sequence in the common batches: a piece of a prompt and a token of an answer."""
 
 
 def check_batches(compute: Compute, forget_from: Callable[[int], None], tokens: tuple[int, ...]) -> float:
@@ -52,6 +60,36 @@ def check_batches(compute: Compute, forget_from: Callable[[int], None], tokens: 
         noise = max(noise, compare(rows, whole[start:end], f"{size} and {len(tokens)} tokens"))
         start = end
     forget_from(0)
+    return noise
+
+
+def check_sequences(compute: ComputeTogether, forget: Callable[[], None], tokens: tuple[int, ...]) -> float:
+    """Compare two sequences in common batches with the same ones alone; return the largest difference.
+
+    Args:
+        compute: computes a batch.
+        forget: drops what is cached of both sequences.
+        tokens: too few of them, and nothing is compared.
+
+    Raises:
+        SelfTestFailed: see ``check_batches``.
+    """
+    length = sum(_SHARED_STEPS)
+    pair = (tokens[:length], tokens[length : 2 * length])
+    if len(pair[1]) < length:
+        return 0.0
+    alone = []
+    for sequence in pair:
+        alone.append(compute((sequence,), 0))
+        forget()
+    noise, start = 0.0, 0
+    for size in _SHARED_STEPS:
+        end = start + size
+        rows = compute((pair[0][start:end], pair[1][start:end]), start)
+        expected = np.concatenate([outputs[start:end] for outputs in alone])
+        noise = max(noise, compare(rows, _finite(expected), "one and of two sequences"))
+        start = end
+    forget()
     return noise
 
 

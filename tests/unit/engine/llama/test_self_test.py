@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from glmserve.engine.errors import SelfTestFailed
-from glmserve.engine.llama.self_test import MOST_NOISE, check_batches, check_vectors
+from glmserve.engine.llama.self_test import MOST_NOISE, check_batches, check_sequences, check_vectors
 
 TOKENS = tuple(range(33))
 Rows = NDArray[np.float32]
@@ -88,6 +88,27 @@ def test_a_short_context_is_tested_with_what_fits(length: int) -> None:
 def test_a_model_whose_outputs_are_all_equal_is_not_wrong() -> None:
     model = Model(np.zeros_like)
     assert check_batches(model.compute, model.forget_from, TOKENS) == 0.0
+
+
+def _together(change: Callable[[Rows], Rows]) -> Callable[[tuple[tuple[int, ...], ...], int], Rows]:
+    def compute(inputs: tuple[tuple[int, ...], ...], start: int) -> Rows:
+        rows = np.array([np.random.default_rng(token).normal(size=500) for ids in inputs for token in ids], np.float32)
+        assert start in (0, 2)
+        return change(rows) if len(inputs) > 1 else rows
+
+    return compute
+
+
+@pytest.mark.parametrize("rows", [4, 2])
+def test_sequences_that_are_confused_in_common_batches_are_found(rows: int) -> None:
+    """As by llama.cpp's AMX kernels, in models with a running state: each answer had the other one's beginning."""
+    forgotten: list[bool] = []
+    assert check_sequences(_together(lambda right: right), lambda: forgotten.append(True), TOKENS) == 0.0
+    assert len(forgotten) == 3
+    confused = _together(_in_batches_of(rows, lambda right: np.roll(right, 1, axis=0)))
+    with pytest.raises(SelfTestFailed, match="one and of two sequences"):
+        check_sequences(confused, lambda: None, TOKENS)
+    assert check_sequences(confused, lambda: None, TOKENS[:5]) == 0.0
 
 
 def test_vectors_are_compared_alone_and_together() -> None:
