@@ -152,8 +152,11 @@ def _tested(plan: ModelPlan | None, report: DoctorModel, placed: Placed | None) 
         config = replace(config, compute_mode=report.compute_mode.mode)
     elif (kernels := kernels or KernelTrial(config).choose()) is not None and not kernels.repack:
         config = replace(config, compute_mode=ComputeMode.NO_EXTRA_BUFFERS)
-    fault = self_test(config)
-    return replace(report, self_test=fault or "passed", kernels=kernels)
+    trial = self_test(config)
+    report = replace(report, self_test=trial.fault or "passed", kernels=kernels)
+    if trial.fault or not trial.failures:
+        return report
+    return replace(report, compute_mode=Remembered(trial.mode, "; ".join(map(str, trial.failures))))
 
 
 def to_json(report: DoctorReport) -> dict[str, object]:
@@ -256,7 +259,7 @@ def _model(model: DoctorModel) -> list[tuple[str, str]]:
         rows += _content(model.facts)
     if model.compute_mode is not None:
         mode = model.compute_mode
-        because = "{mode}, as {reason} (remove {file} to try it again)"
+        because = "{mode}, as {reason} (remove {file} to try it again)" if mode.file else "{mode}, as {reason}"
         rows.append((say("compute mode"), say(because, mode=mode.mode.in_words, reason=mode.reason, file=mode.file)))
     rows += _kernels(model.kernels)
     if model.self_test:

@@ -11,8 +11,9 @@ from typing import TypeVar
 from glmserve.bootstrap.engine_config import ModelPlan
 from glmserve.chat.prompts.formats import prefix_ids
 from glmserve.chat.prompts.messages import Message, Role
-from glmserve.engine.config import EngineConfig
-from glmserve.engine.errors import SEE_LOG, EngineError
+from glmserve.engine.client.compute_modes import ComputeFallback, Failure
+from glmserve.engine.config import ComputeMode, EngineConfig
+from glmserve.engine.errors import SEE_LOG, EngineError, SelfTestFailed
 from glmserve.engine.gguf.chat_template import is_marker
 from glmserve.engine.gguf.soundness import ParagraphScore
 
@@ -51,6 +52,22 @@ class TrialFault(Exception):
     """The file cannot be used; one line."""
 
 
+class ModeFault(TrialFault):
+    """llama.cpp crashed or computed wrong results, which it may not do in another compute mode."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModeTrial:
+    """Outcome of the self-test in the compute modes that the server would try in turn."""
+
+    mode: ComputeMode
+    """The first one that passed, or the last one."""
+    fault: str = ""
+    """Of the last mode; empty where it passed."""
+    failures: tuple[Failure, ...] = ()
+    """Of the modes before."""
+
+
 def try_prompt(plan: ModelPlan) -> PromptTrial:
     """Return the prompt of a greeting, and the end tokens. Raises TrialFault."""
     return _apart(_try_prompt, plan)
@@ -61,13 +78,19 @@ def try_reading(plan: ModelPlan) -> tuple[ParagraphScore, ...]:
     return _apart(_try_reading, plan)
 
 
-def self_test(config: EngineConfig) -> str:
-    """Load a model and have the engine's self-test check its outputs; return the fault, empty where there is none."""
+def self_test(config: EngineConfig) -> ModeTrial:
+    """Load a model and have the engine's self-test check its outputs, in modes as safe as it needs."""
     small = replace(config, parallel=1, context_length=_TEST_CONTEXT, cache_cells=2 * _TEST_CONTEXT, adapters=())
-    try:
-        return _apart(_self_test, small)
-    except TrialFault as fault:
-        return str(fault)
+    fallback = ComputeFallback(config.compute_mode)
+    while True:
+        mode, before = fallback.mode, fallback.failures
+        try:
+            _apart(_self_test, replace(small, compute_mode=mode))
+        except TrialFault as fault:
+            if not isinstance(fault, ModeFault) or not fallback.failed(f"computed wrong results: {fault}"):
+                return ModeTrial(mode, str(fault), before)
+        else:
+            return ModeTrial(mode, "", before)
 
 
 def _apart(work: Callable[[_Given], _Result], given: _Given) -> _Result:
@@ -76,7 +99,7 @@ def _apart(work: Callable[[_Given], _Result], given: _Given) -> _Result:
         try:
             return pool.submit(_as_trial_fault, work, given).result()
         except BrokenProcessPool:
-            raise TrialFault("llama.cpp ends the process that loads the file; convert the model again") from None
+            raise ModeFault("llama.cpp ends the process that loads the file; convert the model again") from None
         except (ImportError, OSError, RuntimeError) as error:
             raise TrialFault(f"llama.cpp cannot be used: {error}") from None
 
@@ -97,12 +120,14 @@ def _as_trial_fault(work: Callable[[_Given], _Result], given: _Given) -> _Result
     logging.basicConfig(handlers=[errors])
     try:
         return work(given)
+    except SelfTestFailed as error:
+        raise ModeFault(str(error)) from None
     except (EngineError, ValueError) as error:
         said = str(error).removesuffix(SEE_LOG) if errors.reason else str(error)
         raise TrialFault(": ".join(filter(None, (said, errors.reason)))) from None
 
 
-def _self_test(config: EngineConfig) -> str:
+def _self_test(config: EngineConfig) -> None:
     from glmserve.engine.worker.entry import load_llama  # noqa: PLC0415
 
     runner = load_llama(config)
@@ -110,7 +135,6 @@ def _self_test(config: EngineConfig) -> str:
         runner.self_test()
     finally:
         runner.close()
-    return ""
 
 
 # Imported in the child process alone: the parent must survive a library that cannot be loaded.

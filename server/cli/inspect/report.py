@@ -190,7 +190,7 @@ def _report(model: ModelSettings, source: ModelSource, facts: ModelFacts, *, run
 def _of_encoder(report: InspectReport, plan: ModelPlan, *, run: bool) -> InspectReport:
     """Return the report of an embedding model or a reranker, which has no prompt; its outputs are compared."""
     facts, metadata = plan.facts, open_header(plan.facts.path).metadata
-    fault = self_test(engine_config(plan)) if run else ""
+    fault = self_test(engine_config(plan)).fault if run else ""
     report = replace(report, kind="rerank" if facts.ranks else "embedding", findings=(error(fault),) if fault else ())
     if facts.ranks:
         return report

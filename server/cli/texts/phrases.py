@@ -46,6 +46,7 @@ SAID: Mapping[str, str] = MappingProxyType(
         "{architecture}, {layers} layers, {size}, prompts as {format}":
             "{architecture}，{layers} 层，{size}，提示词格式 {format}",
         "prompt format": "提示词格式", "inferred from {reason}": "由 {reason} 推断", "compute mode": "计算方式",
+        "{mode}, as {reason}": "{mode}，因为 {reason}",
         "{mode}, as {reason} (remove {file} to try it again)": "{mode}，因为 {reason}（删除 {file} 可重试）",
         "self-test": "自检", "passed": "通过", "would run on": "运行在", "threads": "线程",
         "weights": "权重", "repacked": "重新排列", "as they lie in the file": "与文件相同",

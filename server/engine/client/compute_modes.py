@@ -108,7 +108,7 @@ class Remembered:
     mode: ComputeMode
     reason: str
     """How the faster ones failed."""
-    file: Path
+    file: Path | None = None
     """Where that is kept; without it, the next start tries all modes again."""
 
 

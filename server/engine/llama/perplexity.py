@@ -48,6 +48,7 @@ def score_paragraphs(
     route_log()
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = 0
+    params.use_extra_bufts = False  # the file is judged, not the kernels of this CPU for repacked weights
     model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
         raise ModelLoadError("llama.cpp does not load the file")

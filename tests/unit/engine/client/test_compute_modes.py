@@ -92,6 +92,7 @@ def memory(tmp_path: Path, model: Path) -> ModeMemory:
 def test_what_is_saved_is_loaded(memory: ModeMemory) -> None:
     remembered = memory.load()
     assert remembered is not None
+    assert remembered.file is not None
     assert (remembered.mode, remembered.reason) == (SAFER, "it died")
     remembered.file.unlink()
     assert memory.load() is None
@@ -114,6 +115,7 @@ def test_another_build_and_another_cpu_are_not_known(
 def test_a_damaged_file_is_as_none(memory: ModeMemory, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
     remembered = memory.load()
     assert remembered is not None
+    assert remembered.file is not None
     remembered.file.write_bytes(content)
     assert memory.load() is None
     assert "some.gguf cannot be read" in caplog.text
