@@ -213,7 +213,7 @@ class Scheduler:
         return Batch(self.take_ops(), admitted, tuple(items), preempted)
 
     def _items(self, wanted: list[Sequence], budget: StepBudget, seconds: float) -> list[BatchItem]:
-        decoding, catching_up, tokens = budget.share(wanted)
+        decoding, catching_up, tokens = budget.share(wanted, self._cache.cells_used)
         limit = self._config.decoding_limit
         decoding = self._in_turn(decoding, limit if catching_up else min(limit, budget.at_once))
         room = max(0, tokens - len(decoding))

@@ -111,6 +111,7 @@ def test_answers_get_some_steps_after_one_of_prompts_but_not_more_time_than_half
     policy = TokenBudgetPolicy(0.25, 512, tile=64)
 
     def steps_of_answers(each: float) -> int:
+        policy.step_budget(decoding=4)
         policy.observe(0.5, prompt=64, answers=0)
         steps = 0
         while policy.step_budget(decoding=4).answers_next:
@@ -121,9 +122,18 @@ def test_answers_get_some_steps_after_one_of_prompts_but_not_more_time_than_half
     assert steps_of_answers(0.05) == ANSWER_STEPS
     assert steps_of_answers(0.15) == 2
     assert steps_of_answers(0.4) == 1
+    policy.step_budget(decoding=4)
     policy.observe(0.5, prompt=64, answers=0)
     policy.observe(0.2, prompt=12, answers=4)
     assert not policy.step_budget(decoding=4).answers_next, "they had their turn beside prompts"
+
+
+def test_answers_get_no_steps_after_one_of_prompts_that_none_of_them_waited_for() -> None:
+    """The first of eight answers to one prompt had three steps for itself while seven prompts waited."""
+    policy = TokenBudgetPolicy(0.25, 512, tile=64)
+    policy.step_budget(decoding=0)
+    policy.observe(0.5, prompt=64, answers=0)
+    assert not policy.step_budget(decoding=1).answers_next
 
 
 def test_answers_and_prompts_share_a_step_unless_a_long_prompt_has_enough_left_for_one() -> None:
@@ -134,20 +144,32 @@ def test_answers_and_prompts_share_a_step_unless_a_long_prompt_has_enough_left_f
         budget = StepBudget(budget=16, apart=64, long_from=256, answers_next=turn)
 
         def apart(*prompts: Sequence, turn: bool = turn, budget: StepBudget = budget) -> bool:
-            shared = budget.share([prompts[0], *streams, *prompts[1:]])
+            shared = budget.share([prompts[0], *streams, *prompts[1:]], 1000)
             assert shared in ((streams, list(prompts), 16), (streams, [], 16) if turn else ([], list(prompts), 64))
             return shared != (streams, list(prompts), 16)
 
         long.num_computed_tokens = long.cached_tokens = 0
         assert not apart(short, shorter)
         assert apart(short, long)
-        assert budget.share([short, long]) == ([], [short, long], 16), "nobody streams"
+        assert budget.share([short, long], 1000) == ([], [short, long], 16), "nobody streams"
         long.num_computed_tokens = 236
         assert apart(long, short), "64 of it are left"
         long.num_computed_tokens = 237
         assert not apart(long, short)
         long.num_computed_tokens = long.cached_tokens = 100
         assert not apart(long, short), "what was cached does not count: it costs nothing"
+
+
+def test_short_prompts_that_share_most_cells_are_computed_in_tiles_of_all_of_them() -> None:
+    """Eight prompts with one beginning were computed by 16 tokens, in each of which attention visited it row by row."""
+    stream = _sequence(1, 812, generated=1)
+    prompts = [_sequence(number, 812) for number in range(2, 9)]
+    for prompt in prompts:
+        prompt.num_computed_tokens = prompt.cached_tokens = 800
+    budget = StepBudget(budget=16, apart=64, long_from=256)
+    assert budget.share([stream, *prompts], 900) == ([], prompts, 64)
+    assert budget.share([stream, *prompts[:5]], 900) == ([stream], prompts[:5], 16), "60 tokens are left"
+    assert budget.share([stream, *prompts], 1601) == ([stream], prompts, 16), "others have as many cells"
 
 
 class _Timed(ScriptedRunner):
