@@ -7,13 +7,16 @@ from math import exp, fsum, log
 MEASURED_ROWS = (1, 8, 32, 64)
 """Tokens of a step: one stream, eight streams, and two pieces of prompts. Each counts as much as the others."""
 
+ANSWER_ROWS = 8
+"""Rows up to which each has an output, as the steps of answers have; prompts have one in many rows."""
+
 WORTH = 1.02
 """How much faster repacked weights must be: repacking takes time at each load, and memory of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowTiming:
-    """Processor time of a step of ``rows`` tokens through some of the layers, in seconds."""
+    """Processor time of a step of ``rows`` tokens through the whole model, in seconds: see ``of_whole_model``."""
 
     rows: int
     repacked: float
@@ -23,6 +26,19 @@ class RowTiming:
     def gain(self) -> float:
         """How much faster it is with repacked weights."""
         return self.as_is / self.repacked
+
+
+def of_whole_model(layers: float, with_outputs: float, share: float) -> float:
+    """Return the seconds of a step of a model, by those of a small one that has ``share`` of its layers.
+
+    The output matrix of a small model weighs as much as all its layers, and is computed by other kernels.
+
+    Args:
+        layers: seconds of a step of the small model without outputs.
+        with_outputs: of a step with those that the step of the model has.
+        share: between 0 and 1.
+    """
+    return layers / share + max(0.0, with_outputs - layers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,11 +27,19 @@ from glmserve.engine.errors import ModelLoadError, SelfTestFailed
 from glmserve.engine.gguf.first_layers import write_first_layers
 from glmserve.engine.gguf.gguf_check import check_gguf
 from glmserve.engine.gguf.gguf_header import HeaderError
-from glmserve.engine.kernel_timing import MEASURED_ROWS, Measured, RowTiming, Trying, Unmeasured
+from glmserve.engine.kernel_timing import (
+    ANSWER_ROWS,
+    MEASURED_ROWS,
+    Measured,
+    RowTiming,
+    Trying,
+    Unmeasured,
+    of_whole_model,
+)
 from glmserve.engine.llama.model_loading import ordinary_tokens, route_log
 from glmserve.engine.llama.placement import probe
 from glmserve.engine.llama.self_test import compare
-from glmserve.engine.llama.token_batch import logits_at
+from glmserve.engine.llama.token_batch import TokenBatch, logits_at
 
 _ROUNDS = 5
 _SECONDS = 2.0
@@ -49,7 +57,8 @@ def run(connection: Connection, config: EngineConfig) -> None:
 
 
 def _trial(config: EngineConfig, tell: Callable[[Trying], None]) -> Measured | Unmeasured:
-    if check_gguf(config.model_path).embeds:
+    facts = check_gguf(config.model_path)
+    if facts.embeds:
         return Unmeasured("only models that generate are measured")
     llama_cpp.llama_backend_init()
     if config.device is not Device.CPU and any(device.kind == "gpu" for device in probe().devices):
@@ -57,29 +66,39 @@ def _trial(config: EngineConfig, tell: Callable[[Trying], None]) -> Measured | U
     if config.mode_dir is not None:
         config.mode_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=config.mode_dir) as file:
-        write_first_layers(config.model_path, file)
+        share = write_first_layers(config.model_path, file) / facts.layers
         path = Path(f"/proc/self/fd/{file.fileno()}")
         with _Model.opened(path, repack=False) as as_is, _Model.opened(path, repack=True) as repacked:
-            return _measured(as_is, repacked, tell)
+            return _measured(as_is, repacked, share, tell)
 
 
-def _measured(as_is: _Model, repacked: _Model, tell: Callable[[Trying], None]) -> Measured | Unmeasured:
-    """Time both in turns; the fastest of each counts."""
-    fastest: dict[tuple[int, bool], float] = {}
+def _measured(as_is: _Model, repacked: _Model, share: float, tell: Callable[[Trying], None]) -> Measured | Unmeasured:
+    """Time both in turns; the fastest of each counts. They have ``share`` of the layers."""
+    fastest: dict[tuple[int, bool, int], float] = {}
     until = time.monotonic() + _SECONDS
     for _ in range(_ROUNDS):
         for rows in MEASURED_ROWS:
-            for model in (as_is, repacked):
-                tell(Trying(model.repack))
-                seconds = model.seconds_of(rows)
-                fastest[rows, model.repack] = min(seconds, fastest.get((rows, model.repack), seconds))
+            for outputs in dict.fromkeys((0, _outputs(rows))):
+                for model in (as_is, repacked):
+                    tell(Trying(model.repack))
+                    seconds = model.seconds_of(rows, outputs)
+                    key = (rows, model.repack, outputs)
+                    fastest[key] = min(seconds, fastest.get(key, seconds))
         if time.monotonic() >= until:
             break
     try:
         noise = compare(repacked.outputs(), as_is.outputs(), "weights repacked and not")
     except SelfTestFailed as error:
         return Unmeasured(str(error))
-    return Measured(tuple(RowTiming(n, fastest[n, True], fastest[n, False]) for n in MEASURED_ROWS), noise)
+
+    def seconds_of(rows: int, repack: bool) -> float:
+        return of_whole_model(fastest[rows, repack, 0], fastest[rows, repack, _outputs(rows)], share)
+
+    return Measured(tuple(RowTiming(n, seconds_of(n, True), seconds_of(n, False)) for n in MEASURED_ROWS), noise)
+
+
+def _outputs(rows: int) -> int:
+    return rows if rows <= ANSWER_ROWS else 0
 
 
 class _Model:
@@ -100,7 +119,8 @@ class _Model:
             raise ModelLoadError("llama.cpp makes no context for some layers of the file alone")
         vocab = llama_cpp.llama_model_get_vocab(self._model)
         self._vocab_size = int(llama_cpp.llama_vocab_n_tokens(vocab))
-        self._tokens = (llama_cpp.llama_token * most)(*ordinary_tokens(vocab, most))
+        self._tokens = ordinary_tokens(vocab, most)
+        self._batch = TokenBatch(most)
 
     @classmethod
     @contextmanager
@@ -112,19 +132,21 @@ class _Model:
             llama_cpp.llama_free(model._context)
             llama_cpp.llama_model_free(model._model)
 
-    def seconds_of(self, rows: int) -> float:
-        """Compute a prompt of ``rows`` tokens; return the processor time."""
-        batch = llama_cpp.llama_batch_get_one(self._tokens, rows)  # with the outputs of the last one alone
+    def seconds_of(self, rows: int, outputs: int) -> float:
+        """Compute a prompt of ``rows`` tokens, the last ``outputs`` of which have one; return the processor time."""
+        self._batch.fill_whole((self._tokens[:rows],))
+        self._batch.wanted[: rows - outputs] = 0
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), False)
         started = time.process_time()
-        code = llama_cpp.llama_decode(self._context, batch)
+        code = llama_cpp.llama_decode(self._context, self._batch.native)
         seconds = time.process_time() - started
         if code:
             raise ModelLoadError(f"llama_decode answered {code}")
         return seconds
 
     def outputs(self) -> NDArray[np.float32]:
-        """Return the logits of the last row that was computed."""
+        """Return the logits of the last of many tokens."""
+        self.seconds_of(len(self._tokens), 1)
         return logits_at(self._context, -1, self._vocab_size)[np.newaxis]
 
 
