@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, fsum, log
 
-MEASURED_ROWS = (1, 8, 32, 64)
-"""Tokens of a step: one stream, eight streams, and two pieces of prompts. Each counts as much as the others."""
+MEASURED_ROWS = (1, 8, 32, 128)
+"""Tokens of a step: one stream, eight streams, prompts beside streams, and prompts alone. Each counts as much."""
 
 ANSWER_ROWS = 8
 """Rows up to which each has an output, as the steps of answers have; prompts have one in many rows."""
