@@ -56,6 +56,10 @@ class ModeFault(TrialFault):
     """llama.cpp crashed or computed wrong results, which it may not do in another compute mode."""
 
 
+class CrashFault(ModeFault):
+    """llama.cpp ended the process."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModeTrial:
     """Outcome of the self-test in the compute modes that the server would try in turn."""
@@ -87,7 +91,8 @@ def self_test(config: EngineConfig) -> ModeTrial:
         try:
             _apart(_self_test, replace(small, compute_mode=mode))
         except TrialFault as fault:
-            if not isinstance(fault, ModeFault) or not fallback.failed(f"computed wrong results: {fault}"):
+            how = "ended the process" if isinstance(fault, CrashFault) else f"computed wrong results: {fault}"
+            if not isinstance(fault, ModeFault) or not fallback.failed(how):
                 return ModeTrial(mode, str(fault), before)
         else:
             return ModeTrial(mode, "", before)
@@ -99,7 +104,7 @@ def _apart(work: Callable[[_Given], _Result], given: _Given) -> _Result:
         try:
             return pool.submit(_as_trial_fault, work, given).result()
         except BrokenProcessPool:
-            raise ModeFault("llama.cpp ends the process that loads the file; convert the model again") from None
+            raise CrashFault("llama.cpp ends the process that loads the file; convert the model again") from None
         except (ImportError, OSError, RuntimeError) as error:
             raise TrialFault(f"llama.cpp cannot be used: {error}") from None
 

@@ -11,7 +11,7 @@ from glmserve.cli import trial
 from glmserve.cli.doctor import DoctorModel, DoctorReport, show, to_json
 from glmserve.cli.machine import CachedFile, Machine, Placed, Versions, find_cached, in_units
 from glmserve.cli.main import main
-from glmserve.cli.trial import ModeFault
+from glmserve.cli.trial import CrashFault, ModeFault, TrialFault
 from glmserve.engine.client.compute_modes import Remembered
 from glmserve.engine.config import ComputeMode, EngineConfig
 from glmserve.engine.llama.cpu_topology import Cores
@@ -68,27 +68,38 @@ def test_a_compute_mode_that_had_to_be_found_is_reported_with_its_reason() -> No
 
 
 @pytest.mark.parametrize(
-    ("wrong", "passes"), [((), "passed"), (("standard",), "passed"), (tuple(ComputeMode), "ended in plain_kernels")]
+    ("wrong", "kind", "passes", "reason"),
+    [
+        ((), ModeFault, "passed", None),
+        (("standard",), ModeFault, "passed", "llama.cpp computed wrong results: in standard (as built)"),
+        (("standard",), CrashFault, "passed", "llama.cpp ended the process (as built)"),
+        (tuple(ComputeMode), ModeFault, "in plain_kernels", None),
+        (("standard",), TrialFault, "in standard", None),
+    ],
 )
 def test_the_self_test_goes_on_to_the_mode_that_the_server_would_take(
-    wrong: tuple[str, ...], passes: str, tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    wrong: tuple[str, ...],
+    kind: type[TrialFault],
+    passes: str,
+    reason: str | None,
+    tiny_gguf: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On a CPU with AMX it said that a hybrid model was wrong, which the server served in another mode."""
 
     def scripted(_work: object, config: EngineConfig) -> None:
         if config.compute_mode.value in wrong:
-            raise ModeFault(f"ended in {config.compute_mode.value}")
+            raise kind(f"in {config.compute_mode.value}")
 
     monkeypatch.setattr(trial, "_apart", scripted)
     done = call(str(tiny_gguf), "--json", cache=tmp_path)
     (model,) = json.loads(done.output)["models"]
-    assert model["self_test"] == passes
-    assert done.exit_code == (passes != "passed")
+    assert (model["self_test"], done.exit_code) == (passes, passes != "passed")
     found = model["compute_mode"]
-    assert (found and found["mode"]) == ("no_extra_buffers" if wrong == ("standard",) else None)
-    assert found is None or "ended in standard (as built)" in found["reason"]
-    text = call(str(tiny_gguf), cache=tmp_path).output
-    assert ("compute mode" in text) == (found is not None)
+    assert (found and found["reason"]) == reason
+    assert found is None or (found["mode"], found["file"]) == ("no_extra_buffers", None)
+    assert ("compute mode" in call(str(tiny_gguf), cache=tmp_path).output) == (found is not None)
 
 
 def test_a_build_for_the_cpu_and_a_gpu_that_cannot_be_used_are_told_apart() -> None:
