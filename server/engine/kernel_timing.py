@@ -29,7 +29,7 @@ class RowTiming:
 
 
 def of_whole_model(layers: float, with_outputs: float, share: float) -> float:
-    """Return the seconds of a step of a model, by those of a small one that has ``share`` of its layers.
+    """Return the seconds of a step of a model, from the seconds of a small one that has ``share`` of its layers.
 
     The output matrix of a small model weighs as much as all its layers, and is computed by other kernels.
 

@@ -68,38 +68,32 @@ def test_a_compute_mode_that_had_to_be_found_is_reported_with_its_reason() -> No
 
 
 @pytest.mark.parametrize(
-    ("wrong", "kind", "passes", "reason"),
+    ("faults", "passes", "reason"),
     [
-        ((), ModeFault, "passed", None),
-        (("standard",), ModeFault, "passed", "llama.cpp computed wrong results: in standard (as built)"),
-        (("standard",), CrashFault, "passed", "llama.cpp ended the process (as built)"),
-        (tuple(ComputeMode), ModeFault, "in plain_kernels", None),
-        (("standard",), TrialFault, "in standard", None),
+        ({}, True, None),
+        ({"standard": ModeFault("wrong")}, True, "llama.cpp computed wrong results: wrong (as built)"),
+        ({"standard": CrashFault("died")}, True, "llama.cpp ended the process (as built)"),
+        (dict.fromkeys(ComputeMode, ModeFault("wrong")), False, None),
+        ({"standard": TrialFault("damaged")}, False, None),
     ],
 )
 def test_the_self_test_goes_on_to_the_mode_that_the_server_would_take(
-    wrong: tuple[str, ...],
-    kind: type[TrialFault],
-    passes: str,
-    reason: str | None,
-    tiny_gguf: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    faults: dict[str, TrialFault], passes: bool, reason: str | None, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a CPU with AMX it said that a hybrid model was wrong, which the server served in another mode."""
 
     def scripted(_work: object, config: EngineConfig) -> None:
-        if config.compute_mode.value in wrong:
-            raise kind(f"in {config.compute_mode.value}")
+        if fault := faults.get(config.compute_mode.value):
+            raise fault
 
     monkeypatch.setattr(trial, "_apart", scripted)
-    done = call(str(tiny_gguf), "--json", cache=tmp_path)
+    done = call(str(tiny_gguf), "--json", cache=tiny_gguf.parent)
     (model,) = json.loads(done.output)["models"]
-    assert (model["self_test"], done.exit_code) == (passes, passes != "passed")
+    assert (model["self_test"] == "passed", done.exit_code == 0) == (passes, passes)
     found = model["compute_mode"]
     assert (found and found["reason"]) == reason
     assert found is None or (found["mode"], found["file"]) == ("no_extra_buffers", None)
-    assert ("compute mode" in call(str(tiny_gguf), cache=tmp_path).output) == (found is not None)
+    assert ("compute mode" in call(str(tiny_gguf), cache=tiny_gguf.parent).output) == (found is not None)
 
 
 def test_a_build_for_the_cpu_and_a_gpu_that_cannot_be_used_are_told_apart() -> None:
