@@ -190,7 +190,7 @@ def test_a_context_of_fewer_tokens_than_slots_is_possible(tmp_path: Path) -> Non
 
 
 def test_memory_that_has_no_way_back_says_so(model: Path) -> None:
-    config = EngineConfig(model, context_length=512, parallel=2, device=Device.CPU, threads=1)
+    config = EngineConfig(model, 512, 2, device=Device.CPU, threads=1, compute_mode=compute_mode(model))
     runner = LlamaModelRunner(config, check_gguf(model))
     assert not runner.cache_traits.cuts
     assert runner.cache_traits.undoes == (model.stem not in RUNNING)
