@@ -30,6 +30,14 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _without_amx() -> Iterator[None]:
+    from tests.support.amx import out_of_this_process
+
+    with out_of_this_process():
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded model as q8_0."""

@@ -151,6 +151,10 @@ def _sections(*values: int) -> Entry:
     [
         (_number("qwen35.ssm.inner_size", 48), "impossible shape (a state of 48 values in 2 heads of 16)"),
         (_number("qwen35.full_attention_interval", 0), "full_attention_interval is 0"),
+        (
+            Entry.text("qwen35.rope.scaling.type", b""),
+            "rope.scaling.type is '', not one of none, linear",
+        ),
         (_sections(0, 0, 0, 0), "rope.dimension_sections is [0, 0, 0, 0], with 16 dimensions"),
         (_sections(1 << 20, 2, 2, 0), "rope.dimension_sections is [1048576, 2, 2, 0]"),
         (_sections(-1, 2, 2, 0), "rope.dimension_sections is [-1, 2, 2, 0]"),

@@ -14,7 +14,7 @@ NEAR_TIE = 0.02
 
 def greedy_answers(path: Path, prompts: Sequence[Sequence[int]], count: int) -> list[list[int]]:
     """Return the most probable tokens after each prompt, up to ``count`` or to the first near tie."""
-    with loaded(path, repack=False) as model:
+    with loaded(path) as model:
         return [_answer(model, prompt, count) for prompt in prompts]
 
 

@@ -9,20 +9,20 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.support.amx import HAS_AMX
+
 _silent = llama_cpp.llama_log_callback(lambda _level, _text, _user_data: None)
 
 
 @contextmanager
-def loaded(
-    path: Path, *, vocab_only: bool = False, gpu_layers: int = 0, repack: bool = True
-) -> Iterator[llama_cpp.llama_model_p]:
-    """Load a GGUF, on the CPU unless layers are asked for on a GPU; without ``repack`` AMX computes nothing."""
+def loaded(path: Path, *, vocab_only: bool = False, gpu_layers: int = 0) -> Iterator[llama_cpp.llama_model_p]:
+    """Load a GGUF, on the CPU unless layers are asked for on a GPU, and without AMX."""
     llama_cpp.llama_log_set(_silent, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = gpu_layers
     params.vocab_only = vocab_only
-    params.use_extra_bufts = repack
+    params.use_extra_bufts = not HAS_AMX
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
     if not model:
         raise RuntimeError(f"llama.cpp does not load {path}")

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.support.amx import HAS_AMX
+
 if TYPE_CHECKING:
     from glmserve.engine.llama.runner import LlamaModelRunner
 
@@ -51,6 +53,7 @@ def load_and_answer(path: Path) -> bool:
     from glmserve.engine.errors import ModelLoadError
 
     params = llama_cpp.llama_model_default_params()
+    params.use_extra_bufts = not HAS_AMX
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
     if not model:
         return False

@@ -15,6 +15,8 @@ _DELTA_NETS = ("qwen3next", "qwen35", "qwen35moe", "qwen4exp")
 _WKV_7 = ("rwkv7", "arwkv7")
 _WKV_TILE = 64
 """Values that llama.cpp's kernel of RWKV-7 takes at once with AVX-512, past the end of a head if there are fewer."""
+_SCALINGS = ("none", "linear", "yarn", "longrope")
+"""Ways to scale positions that llama.cpp knows; it aborts over others."""
 _UNKNOWN_STATE = 64 * 2**20
 """Assumed of an architecture that describes its state by none of the keys below: more than most need."""
 
@@ -59,6 +61,9 @@ def find_state_lie(header: GgufHeader, architecture: str) -> str:
 
 
 def _rotary_lie(header: GgufHeader, architecture: str) -> str:
+    scaling = header.metadata.get(f"{architecture}.rope.scaling.type", "none")
+    if scaling not in _SCALINGS:
+        return f"metadata {architecture}.rope.scaling.type is {str(scaling)[:40]!r}, not one of {', '.join(_SCALINGS)}"
     sections = header.arrays.get(architecture + ROTARY_SECTIONS)
     if sections is not None:
         size = [int(value) for value in sections] if sections.dtype.kind in "iu" else [0]
