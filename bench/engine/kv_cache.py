@@ -119,7 +119,7 @@ def main() -> None:
 def print_rates(path: Path, cells: Sequence[int], kinds: Sequence[KvType], flash: int) -> None:
     """Print the rates for each type; without flash attention llama.cpp has f16 alone."""
     print("| type | cells of others | prompt tokens/s | generated tokens/s |\n|---|---|---|---|")
-    with loaded(path) as model:
+    with loaded(path, repack=True) as model:
         for kind in kinds:
             cache = Cache(model, KINDS[kind], flash, max(cells))
             for rates in measure(cache, cells):

@@ -1,12 +1,13 @@
 """Makes a GGUF with the answers of the embedded model and the cost of a larger one: see ``bench.synthetic.widened``.
 
-    python -m bench.synthetic.make_widened 6b OUT.gguf [--quant q4_0] [--source CHECKPOINT_FOLDER]
+    python -m bench.synthetic.make_widened 6b OUT.gguf [--quant q4_0] [--layers 7] [--source CHECKPOINT_FOLDER]
 
 Cache hits, the acceptance of speculation and the lengths of answers are then real, and so is the time they take.
 Memory stays at some tens of megabytes.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from bench.synthetic.widened import SHAPES, Shape, WidenedTensors, widen
@@ -27,8 +28,11 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--quant", choices=[kind.value for kind in QuantType], default=QuantType.Q4_0.value)
     parser.add_argument("--source", type=Path, default=TINY)
+    parser.add_argument("--layers", type=int, help="fewer than the shape has, for a part of its cost")
     options = parser.parse_args()
-    size = make_widened(options.source, SHAPES[options.shape], options.out, QuantType(options.quant))
+    shape = SHAPES[options.shape]
+    shape = replace(shape, num_layers=options.layers or shape.num_layers)
+    size = make_widened(options.source, shape, options.out, QuantType(options.quant))
     print(f"{options.out}: {size / 1e9:.2f} GB")
 
 

@@ -15,14 +15,16 @@ _silent = llama_cpp.llama_log_callback(lambda _level, _text, _user_data: None)
 
 
 @contextmanager
-def loaded(path: Path, *, vocab_only: bool = False, gpu_layers: int = 0) -> Iterator[llama_cpp.llama_model_p]:
-    """Load a GGUF, on the CPU unless layers are asked for on a GPU, and without AMX."""
+def loaded(
+    path: Path, *, vocab_only: bool = False, gpu_layers: int = 0, repack: bool = not HAS_AMX
+) -> Iterator[llama_cpp.llama_model_p]:
+    """Load a GGUF, on the CPU unless layers are asked for on a GPU, and without AMX unless ``repack`` is asked for."""
     llama_cpp.llama_log_set(_silent, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = gpu_layers
     params.vocab_only = vocab_only
-    params.use_extra_bufts = not HAS_AMX
+    params.use_extra_bufts = repack
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
     if not model:
         raise RuntimeError(f"llama.cpp does not load {path}")

@@ -20,9 +20,6 @@ log = logging.getLogger(__name__)
 _SECONDS = 60.0
 """Most time between two messages of the trial, which takes two to five seconds in all."""
 
-_MEASURED = "whole model"
-"""Names what is measured since that was changed last: earlier records do not hold."""
-
 
 class KernelMemory:
     """A small file for each mix of types and shapes, build, CPU and device."""
@@ -58,7 +55,7 @@ class KernelMemory:
         if folder is None:
             return None
         mix = type_mix(read_header(self._config.model_path))
-        return record_path(folder, "kernels-", _MEASURED, mix, self._config.device.value, str(GPU_DRIVER.exists()))
+        return record_path(folder, "kernels-", mix, self._config.device.value, str(GPU_DRIVER.exists()))
 
 
 def _run(connection: Connection, config: EngineConfig) -> None:

@@ -16,14 +16,14 @@ LARGE_BYTES = 256 * 2**20
 """Size of a file from which on the time of a measurement or a self-test matters."""
 GPU_DRIVER = Path("/dev/nvidiactl")
 """There where the driver of a GPU is loaded."""
-_SELF_TEST = "two sequences"
-"""Names the last check that the self-test got. Files that passed without it are tested again."""
+_VERSIONS = {"self-test-": "two sequences", "kernels-": "whole model"}
+"""The last change of each kind of record. Older records do not hold."""
 _CPU_FIELDS = ("vendor_id", "model name", "flags", "Features", "CPU part")
 
 
 def record_path(folder: Path, kind: str, *known_by: str) -> Path:
     """Return the file of a record: another one for another kind, other facts, another build or another CPU."""
-    facts = "\n".join((*known_by, build_fingerprint(), cpu_fingerprint()))
+    facts = "\n".join((_VERSIONS.get(kind, ""), *known_by, build_fingerprint(), cpu_fingerprint()))
     return folder / f"{kind}{hashlib.sha256(facts.encode()).hexdigest()[:32]}.json"
 
 
@@ -49,7 +49,7 @@ class SelfTestRecord:
             if model.stat().st_size < LARGE_BYTES:
                 return cls(model.name, None)
             settings = (config.compute_mode.value, config.kv_type.value, config.flash_attn.value)
-            path = record_path(config.mode_dir, "self-test-", _SELF_TEST, file_fingerprint(model), *settings)
+            path = record_path(config.mode_dir, "self-test-", file_fingerprint(model), *settings)
             return cls(model.name, path)
         except OSError:
             return cls(model.name, None)  # the engine process says why it cannot read the file
