@@ -213,9 +213,9 @@ class Scheduler:
         return Batch(self.take_ops(), admitted, tuple(items), preempted)
 
     def _items(self, wanted: list[Sequence], budget: StepBudget, seconds: float) -> list[BatchItem]:
-        decoding, catching_up, tokens = budget.share(wanted, self._cache.cells_used)
-        limit = self._config.decoding_limit
-        decoding = self._in_turn(decoding, limit if catching_up else min(limit, budget.at_once))
+        decoding, catching_up, tokens, at_once = budget.share(wanted, self._cache.cells_used)
+        limit = min(self._config.decoding_limit, at_once)
+        decoding = self._in_turn(decoding, limit)
         room = max(0, tokens - len(decoding))
         spare = 0 if catching_up else min(room, limit - len(decoding))
         return self._with_drafts(decoding, spare, seconds) + self._prefill.chunks(catching_up, room)

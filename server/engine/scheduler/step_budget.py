@@ -5,6 +5,7 @@ The budget of a step is small enough that streaming clients do not notice it.
 
 from collections import defaultdict, deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from glmserve.engine.sequence import Sequence
 
@@ -42,6 +43,10 @@ SHARED = 2
 visits all cells, at less than half of the cost. Two cores with AMX, 0.9B, eight prompts that share 820 cells: 64
 tokens take 254 ms in one step, 358 in two of 32 and 421 in four of 16."""
 
+UNTILED = 4
+"""By how many tokens a step of many sequences stays below a tile. In tiles, attention visits the cells of all of them:
+with 64 short chats of the embedded model, 80 rows took 8 ms in the beginning and 50 ms later, and 60 rows 17 to 20."""
+
 _NEWEST_WEIGHT = 0.25
 """Weight of the newest observation in the moving average."""
 
@@ -73,22 +78,48 @@ class StepBudget:
     """Whether it is the turn of the answers, where they are computed apart."""
     at_once: int = 256
     """Sequences that decode in a step without prompts; more take turns."""
+    untiled: int = 0
+    """Most tokens of a step in which attention visits no cells of other sequences; 0 where it always does."""
 
-    def share(self, running: list[Sequence], cells: int) -> tuple[list[Sequence], list[Sequence], int]:
-        """Return the ``running`` sequences that may decode in the step, the ones in prefill, and the token budget.
-
-        ``cells`` are in use.
-        """
+    def share(self, running: list[Sequence], cells: int) -> "Share":
+        """Return which of the ``running`` sequences take part in the step, while ``cells`` are in use."""
         decoding = [sequence for sequence in running if sequence.is_decoding]
         catching_up = [sequence for sequence in running if not sequence.is_decoding]
+        if not decoding or not catching_up:
+            return Share(decoding, catching_up, self.budget, self.at_once)
         waiting = sum(s.num_uncomputed_tokens for s in catching_up if self._is_worth_tiles(s, cells))
-        if not decoding or not 0 < self.apart <= waiting:
-            return decoding, catching_up, self.budget
-        return (decoding, [], self.budget) if self.answers_next else ([], catching_up, self.apart)
+        if 0 < self.apart <= waiting:
+            return self._in_turn(decoding, catching_up)
+        below = waiting <= self.untiled < self.budget and not all(_has_most(s, cells) for s in decoding)
+        if self.untiled and below:
+            return Share(decoding, catching_up, self.untiled, self.untiled - ROWS)
+        return Share(decoding, catching_up, self.budget)
+
+    def _in_turn(self, decoding: list[Sequence], catching_up: list[Sequence]) -> "Share":
+        if self.answers_next:
+            return Share(decoding, [], self.budget, self.at_once)
+        return Share([], catching_up, self.apart)
 
     def _is_worth_tiles(self, sequence: Sequence, cells: int) -> bool:
         is_long = sequence.num_prompt_tokens - sequence.cached_tokens >= self.long_from
-        return is_long or cells <= SHARED * sequence.num_computed_tokens
+        return is_long or _has_most(sequence, cells)
+
+
+class Share(NamedTuple):
+    """The sequences of a step."""
+
+    decoding: list[Sequence]
+    catching_up: list[Sequence]
+    """In prefill."""
+    tokens: int
+    """Of all of them."""
+    at_once: int = 256
+    """Sequences that decode; more take turns."""
+
+
+def _has_most(sequence: Sequence, cells: int) -> bool:
+    """Whether half of the ``cells`` are its own, so that attention over all of them is cheap enough."""
+    return cells <= SHARED * sequence.num_computed_tokens
 
 
 class DecodeTurns:
@@ -98,8 +129,9 @@ class DecodeTurns:
     behind 160 tokens: 4 answers take 80 ms, 7 141, 8 185, 16 233, 17 309. Eight are answered faster as two times four.
     """
 
-    def __init__(self) -> None:
-        """Nothing is known."""
+    def __init__(self, untiled: int = 0) -> None:
+        """Nothing is known. ``untiled`` is a number to try, too, unless it is 0: see ``StepBudget``."""
+        self._untiled = untiled
         self._steps = 0
         self._tries: dict[int, deque[tuple[int, float]]] = defaultdict(lambda: deque(maxlen=TRIES))
 
@@ -116,7 +148,8 @@ class DecodeTurns:
         if decoding < TURNS_FROM:
             return decoding
         best, rate = decoding, 0.0
-        for number in (decoding, -(-decoding // 2), (decoding - 1) // 4 * 4):
+        numbers = (decoding, -(-decoding // 2), (decoding - 1) // 4 * 4, min(decoding, self._untiled or decoding))
+        for number in numbers:
             seconds = self._seconds(number)
             if seconds is None:
                 return number
@@ -151,13 +184,14 @@ class TokenBudgetPolicy:
         self.target_seconds = target_seconds
         self.max_tokens = max_tokens
         self._tile = tile
+        self._untiled = tile - UNTILED if tile > UNTILED + ROWS else 0
         self._per_token = 0.0
         self._per_tiled_token = 0.0
         self._unwatched = min(max_tokens, unwatched or max_tokens)
         self._answer_steps = 0
         self._answer_seconds = 0.0
         self._answers_wait = False
-        self._turns = DecodeTurns()
+        self._turns = DecodeTurns(self._untiled)
 
     def step_budget(self, decoding: int) -> StepBudget:
         """Plan the next step, while ``decoding`` sequences give answers."""
@@ -167,7 +201,7 @@ class TokenBudgetPolicy:
         budget = self._affordable(self.target_seconds, decoding)
         apart = self._apart()
         at_once = self._turns.at_once(decoding)
-        return StepBudget(budget, apart, LONG * self._tile, self._answer_steps > 0, at_once)
+        return StepBudget(budget, apart, LONG * self._tile, self._answer_steps > 0, at_once, self._untiled)
 
     @property
     def background_seconds(self) -> float:

@@ -1,6 +1,7 @@
 """How long a step may be, and who takes part in it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -144,14 +145,14 @@ def test_answers_and_prompts_share_a_step_unless_a_long_prompt_has_enough_left_f
         budget = StepBudget(budget=16, apart=64, long_from=256, answers_next=turn)
 
         def apart(*prompts: Sequence, turn: bool = turn, budget: StepBudget = budget) -> bool:
-            shared = budget.share([prompts[0], *streams, *prompts[1:]], 1000)
+            shared = budget.share([prompts[0], *streams, *prompts[1:]], 1000)[:3]
             assert shared in ((streams, list(prompts), 16), (streams, [], 16) if turn else ([], list(prompts), 64))
             return shared != (streams, list(prompts), 16)
 
         long.num_computed_tokens = long.cached_tokens = 0
         assert not apart(short, shorter)
         assert apart(short, long)
-        assert budget.share([short, long], 1000) == ([], [short, long], 16), "nobody streams"
+        assert budget.share([short, long], 1000)[:3] == ([], [short, long], 16), "nobody streams"
         long.num_computed_tokens = 236
         assert apart(long, short), "64 of it are left"
         long.num_computed_tokens = 237
@@ -167,16 +168,33 @@ def test_short_prompts_that_share_most_cells_are_computed_in_tiles_of_all_of_the
     for prompt in prompts:
         prompt.num_computed_tokens = prompt.cached_tokens = 800
     budget = StepBudget(budget=16, apart=64, long_from=256)
-    assert budget.share([stream, *prompts], 900) == ([], prompts, 64)
-    assert budget.share([stream, *prompts[:5]], 900) == ([stream], prompts[:5], 16), "60 tokens are left"
-    assert budget.share([stream, *prompts], 1601) == ([stream], prompts, 16), "others have as many cells"
+    assert budget.share([stream, *prompts], 900)[:3] == ([], prompts, 64)
+    assert budget.share([stream, *prompts[:5]], 900)[:3] == ([stream], prompts[:5], 16), "60 tokens are left"
+    assert budget.share([stream, *prompts], 1601)[:3] == ([stream], prompts, 16), "others have as many cells"
+
+
+def test_steps_of_many_short_chats_stay_below_a_tile_so_that_each_row_visits_its_own_cells_alone() -> None:
+    """64 chats with prompts of 30 tokens took 1.5 times as long: each of 80 rows visited the cells of all."""
+    streams = [_sequence(number, 30, generated=9) for number in range(1, 61)]
+    for stream in streams:
+        stream.num_computed_tokens = 38
+    prompts = [_sequence(number, 30) for number in range(61, 65)]
+    budget = StepBudget(budget=80, apart=64, long_from=256, untiled=60)
+    assert budget.share([*streams, *prompts], 60 * 38) == (streams, prompts, 60, 44)
+    few = (streams[0], streams[1], prompts[0])
+    assert budget.share([*few], 76)[2] == 80, "each has half of the cells"
+    assert budget.share([*few], 200)[2] == 60
+    long = _sequence(65, 3000)
+    assert replace(budget, apart=0).share([*streams, long], 60 * 38)[2] == 80, "a long prompt is read in tiles"
+    assert replace(budget, untiled=0).share([*streams, *prompts], 60 * 38)[2] == 80, "a GPU has no tiles"
 
 
 class _Timed(ScriptedRunner):
     """Takes ten milliseconds a token, and notes what each step computed."""
 
-    def __init__(self) -> None:
-        super().__init__(cells=4000, context_length=2000)
+    def __init__(self, parallel: int = 4, seconds: float = 0.01) -> None:
+        super().__init__(cells=8000, slots=3 * parallel, parallel=parallel, context_length=2000)
+        self.seconds = seconds
         self.now = 0.0
         self.steps: list[tuple[int, int]] = []
 
@@ -185,7 +203,7 @@ class _Timed(ScriptedRunner):
         answers = sum(item.sequence.is_decoding for item in items)
         tokens = sum(len(item.ids) for item in items)
         self.steps.append((tokens - answers, answers))
-        self.now += 0.01 * tokens
+        self.now += self.seconds * tokens
 
 
 def test_streams_and_a_long_prompt_take_turns_and_say_what_they_say_alone() -> None:
@@ -206,6 +224,20 @@ def test_streams_and_a_long_prompt_take_turns_and_say_what_they_say_alone() -> N
     turns = "".join("P" if prompt else "a" for prompt, _ in beside).split("P")
     assert {len(turn) for turn in turns[1:-1]} == {ANSWER_STEPS}
     assert tokens_of(outputs[3]) == answers[3]
+
+
+def test_streams_take_turns_below_a_tile_while_prompts_wait_and_all_say_what_they_say_alone() -> None:
+    runner = _Timed(parallel=64, seconds=0.0001)
+    runner.rule = _endless
+    core = EngineCore(runner, TokenBudgetPolicy(0.25, 512, tile=64), clock=lambda: runner.now)
+    prompts = [tuple(1 + number * i % 7 for i in range(1, 30)) for number in range(1, 65)]
+    answers = [lone_run(prompt, 90, _endless) for prompt in prompts]
+    for number, prompt in enumerate(prompts):
+        core.submit(Submit(number, prompt, SamplingParams(max_tokens=90)))
+    outputs = drain(core)
+    assert max(prompt + answers for prompt, answers in runner.steps if answers and prompt) == 60
+    assert (16, 44) in runner.steps
+    assert [tokens_of(outputs[number]) for number in range(64)] == answers
 
 
 def turns(seconds: Mapping[int, float]) -> DecodeTurns:
@@ -242,6 +274,16 @@ def test_sequences_take_turns_where_that_gives_more_tokens_a_second(
     decoding: int, seconds: Mapping[int, float], best: int
 ) -> None:
     assert turns(seconds).at_once(decoding) == best
+
+
+def test_of_many_sequences_as_many_are_tried_as_are_below_a_tile() -> None:
+    known = DecodeTurns(untiled=60)
+    rates = {128: 0.100, 64: 0.050, 124: 0.097, 60: 0.020}
+    for number, took in rates.items():
+        for _ in range(TRIES):
+            assert known.at_once(128) == number
+            known.observe(number, took)
+    assert known.at_once(128) == 60
 
 
 def test_one_slow_step_by_chance_does_not_count() -> None:

@@ -36,7 +36,7 @@ _PROMPT = st.lists(st.integers(1, 3), min_size=1, max_size=40).map(tuple)
     requests=st.lists(st.tuples(_PROMPT, st.integers(1, 30)), min_size=1, max_size=14),
     bounds=st.tuples(st.integers(70, 300), st.integers(1, 5), st.integers(-1, 4), st.integers(1, 40)),
     idle_cells=st.sampled_from([0, 20, 1000]),
-    tile=st.sampled_from([0, 4]),
+    tile=st.sampled_from([0, 4, 24]),
     traits=st.sampled_from([EACH_TOKEN, CacheTraits(cuts=False), CacheTraits(cuts=False, undoes=False, copies=2)]),
     data=st.data(),
 )
