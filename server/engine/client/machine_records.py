@@ -16,7 +16,7 @@ LARGE_BYTES = 256 * 2**20
 """Size of a file from which on the time of a measurement or a self-test matters."""
 GPU_DRIVER = Path("/dev/nvidiactl")
 """There where the driver of a GPU is loaded."""
-_VERSIONS = {"self-test-": "two sequences", "kernels-": "whole model"}
+_VERSIONS = {"self-test-": "two sequences", "kernels-": "median of the gains"}
 """The last change of each kind of record. Older records do not hold."""
 _CPU_FIELDS = ("vendor_id", "model name", "flags", "Features", "CPU part")
 

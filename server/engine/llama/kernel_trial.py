@@ -35,6 +35,7 @@ from glmserve.engine.kernel_timing import (
     Trying,
     Unmeasured,
     of_whole_model,
+    typical,
 )
 from glmserve.engine.llama.model_loading import ordinary_tokens, route_log
 from glmserve.engine.llama.placement import probe
@@ -73,28 +74,30 @@ def _trial(config: EngineConfig, tell: Callable[[Trying], None]) -> Measured | U
 
 
 def _measured(as_is: _Model, repacked: _Model, share: float, tell: Callable[[Trying], None]) -> Measured | Unmeasured:
-    """Time both in turns; the fastest of each counts. They have ``share`` of the layers."""
-    fastest: dict[tuple[int, bool, int], float] = {}
+    """Time both in turns. They have ``share`` of the layers."""
+    _timing(as_is, repacked, 1, share, tell)  # reads all weights for the first time
+    rounds: list[tuple[RowTiming, ...]] = []
     until = time.monotonic() + _SECONDS
     for _ in range(_ROUNDS):
-        for rows in MEASURED_ROWS:
-            for outputs in dict.fromkeys((0, _outputs(rows))):
-                for model in (as_is, repacked):
-                    tell(Trying(model.repack))
-                    seconds = model.seconds_of(rows, outputs)
-                    key = (rows, model.repack, outputs)
-                    fastest[key] = min(seconds, fastest.get(key, seconds))
+        rounds.append(tuple(_timing(as_is, repacked, rows, share, tell) for rows in MEASURED_ROWS))
         if time.monotonic() >= until:
             break
     try:
         noise = compare(repacked.outputs(), as_is.outputs(), "weights repacked and not")
     except SelfTestFailed as error:
         return Unmeasured(str(error))
+    return Measured(tuple(typical(timings) for timings in zip(*rounds, strict=True)), noise)
 
-    def seconds_of(rows: int, repack: bool) -> float:
-        return of_whole_model(fastest[rows, repack, 0], fastest[rows, repack, _outputs(rows)], share)
 
-    return Measured(tuple(RowTiming(n, seconds_of(n, True), seconds_of(n, False)) for n in MEASURED_ROWS), noise)
+def _timing(as_is: _Model, repacked: _Model, rows: int, share: float, tell: Callable[[Trying], None]) -> RowTiming:
+    """Time a step of each way, one right after the other."""
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    for outputs in dict.fromkeys((0, _outputs(rows))):
+        for model in (as_is, repacked):
+            tell(Trying(model.repack))
+            seconds[model.repack].append(model.seconds_of(rows, outputs))
+    whole = {repack: of_whole_model(times[0], times[-1], share) for repack, times in seconds.items()}
+    return RowTiming(rows, whole[True], whole[False])
 
 
 def _outputs(rows: int) -> int:
