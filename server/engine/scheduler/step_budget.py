@@ -31,8 +31,10 @@ ANSWER_STEPS = 3
 ANSWER_SHARE = 0.5
 """They end sooner where they took this part of the time of the prompts' step."""
 
-APART = 4
-"""How much longer a step of prompts alone may be: ``ANSWER_STEPS`` tokens come at once after it."""
+APART = 6
+"""How much longer a step of prompts alone may be: ``ANSWER_STEPS`` tokens come at once after it. In steps of 16 tokens,
+streams have as many tokens a second, and the prompts take 1.5 times as long (0.9B on two slow cores: 25 ms a token, not
+16). With 4, a busy host went to and fro between both ways."""
 
 LONG = 4
 """Tiles that a prompt must have to be computed apart. Attention is what that saves, and a short one has little;
@@ -210,7 +212,7 @@ class TokenBudgetPolicy:
 
     def background_budget(self, decoding: int) -> StepBudget:
         """Plan such a step, while ``decoding`` of them give answers."""
-        return StepBudget(self._affordable(self.background_seconds, decoding))
+        return StepBudget(self._affordable(self.background_seconds, decoding), untiled=self._untiled)
 
     def _affordable(self, seconds: float, decoding: int) -> int:
         """Return how many tokens a step of ``seconds`` may have, which are enough for the answers and some more."""
