@@ -93,10 +93,17 @@ def test_a_piece_of_prompts_alone_is_as_few_tiles_as_fill_the_time_and_none_wher
     assert apart(0.5) == 64
     assert apart(0.1) == 128
     assert apart(0.01) == 512
+    assert apart(1.4) == 64, "a busy host went to and fro between tiles of 0.7 to 1.2 s and dearer common steps"
     assert apart(3.0) == 0, "a 6B model: streams would stand still for seconds"
     assert apart(0.1, max_tokens=48) == 0
     assert apart(0.5, tile=0) == 0, "on a GPU answers cost nothing beside prompts"
     assert TokenBudgetPolicy(0.25, 512, 64).step_budget(1).apart == 0, "nothing is known yet"
+
+
+def test_steps_in_the_background_stay_below_a_tile_too() -> None:
+    policy = TokenBudgetPolicy(0.25, 512, tile=64)
+    assert policy.background_budget(decoding=64).untiled == policy.step_budget(decoding=64).untiled == 60
+    assert TokenBudgetPolicy(0.25, 512).step_budget(decoding=64).untiled == 0
 
 
 def test_small_steps_and_those_of_whole_tiles_are_learnt_apart() -> None:
