@@ -34,7 +34,7 @@ ANSWER_SHARE = 0.5
 APART = 6
 """How much longer a step of prompts alone may be: ``ANSWER_STEPS`` tokens come at once after it. In steps of 16 tokens,
 streams have as many tokens a second, and the prompts take 1.5 times as long (0.9B on two slow cores: 25 ms a token, not
-16). With 4, a busy host went to and fro between both ways."""
+16). With 4, a busy host changed between both ways all the time."""
 
 LONG = 4
 """Tiles that a prompt must have to be computed apart. Attention is what that saves, and a short one has little;
