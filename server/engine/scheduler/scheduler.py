@@ -214,8 +214,8 @@ class Scheduler:
 
     def _items(self, wanted: list[Sequence], budget: StepBudget, seconds: float) -> list[BatchItem]:
         decoding, catching_up, tokens, at_once = budget.share(wanted, self._cache.cells_used)
-        limit = min(self._config.decoding_limit, at_once)
-        decoding = self._in_turn(decoding, limit)
+        limit = self._config.decoding_limit
+        decoding = self._in_turn(decoding, min(limit, at_once))
         room = max(0, tokens - len(decoding))
         spare = 0 if catching_up else min(room, limit - len(decoding))
         return self._with_drafts(decoding, spare, seconds) + self._prefill.chunks(catching_up, room)
