@@ -18,7 +18,7 @@ from glmserve.engine.kernel_timing import KernelChoice, Measured, RowTiming, Try
 log = logging.getLogger(__name__)
 
 _SECONDS = 60.0
-"""Most time between two messages of the trial, which takes two to five seconds in all."""
+"""Most time between two messages of the trial, which takes three to five seconds in all."""
 
 
 class KernelMemory:

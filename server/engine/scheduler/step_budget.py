@@ -91,13 +91,13 @@ class StepBudget:
             return Share(decoding, catching_up, self.budget, self.at_once)
         waiting = sum(s.num_uncomputed_tokens for s in catching_up if self._is_worth_tiles(s, cells))
         if 0 < self.apart <= waiting:
-            return self._in_turn(decoding, catching_up)
-        below = waiting <= self.untiled < self.budget and not all(_has_most(s, cells) for s in decoding)
-        if self.untiled and below:
+            return self._alternate(decoding, catching_up)
+        is_too_large = 0 < self.untiled < self.budget and waiting <= self.untiled
+        if is_too_large and not all(_has_most(sequence, cells) for sequence in decoding):
             return Share(decoding, catching_up, self.untiled, self.untiled - ROWS)
         return Share(decoding, catching_up, self.budget)
 
-    def _in_turn(self, decoding: list[Sequence], catching_up: list[Sequence]) -> "Share":
+    def _alternate(self, decoding: list[Sequence], catching_up: list[Sequence]) -> "Share":
         if self.answers_next:
             return Share(decoding, [], self.budget, self.at_once)
         return Share([], catching_up, self.apart)
