@@ -10,6 +10,7 @@ costs one look into its index a step.
 """
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Mapping
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass
@@ -98,8 +99,14 @@ SLOWER = 0.05
 STALE = 256
 """Observations after which a size that was not among them is forgotten: one slow step must not count for ever."""
 
+FIRST = 0.5
+"""Weight of the first observation of a size against the line: one slow step turned drafts off for ``STALE`` steps."""
+
 _PROMPT_STEP = 48
 """Tokens from which a step of prompt tokens alone gives the cost of a large batch."""
+
+_PROMPT_STEPS = 4
+"""The fastest of this many gives it: one slow step, the first of a file above all, turned drafts off."""
 
 
 class StepCost:
@@ -115,7 +122,7 @@ class StepCost:
         self._seconds: dict[int, float] = {}
         self._seen_at: dict[int, int] = {}
         self._observations = 0
-        self._prompt = (0.0, 0.0)
+        self._prompts: deque[tuple[float, float]] = deque(maxlen=_PROMPT_STEPS)
         self._points: list[tuple[float, float]] | None = None
         """The line, if it was drawn since the last observation."""
 
@@ -123,16 +130,20 @@ class StepCost:
         """Learn from a step; ``prompt`` says that it was of prompt tokens alone."""
         if prompt and tokens < _PROMPT_STEP:
             return
-        self._points = None
         if prompt:
-            self._prompt = (tokens, seconds)
+            self._points = None
+            self._prompts.append((tokens, seconds))
             return
         # Sizes are exact up to 7, then rounded to a quarter, so that rare sizes share observations.
         size = tokens if tokens < 8 else tokens >> (tokens.bit_length() - 3) << (tokens.bit_length() - 3)
-        known = self._seconds.get(size, seconds)
+        known, weight = self._seconds.get(size), FASTER
+        if known is None:
+            known, weight = self.of(size) or seconds, FIRST
+        elif seconds > known:
+            weight = SLOWER
         # A step beyond twice the known cost was slow for another reason: it counts, but not with all its time.
-        weight = FASTER if seconds < known else SLOWER
         self._seconds[size] = known + weight * (min(seconds, 2 * known) - known)
+        self._points = None
         self._observations += 1
         self._seen_at[size] = self._observations
 
@@ -152,8 +163,9 @@ class StepCost:
         for stale in [size for size, at in self._seen_at.items() if at < self._observations - STALE]:
             del self._seconds[stale], self._seen_at[stale]
         points = sorted((float(size), seconds) for size, seconds in self._seconds.items())
-        if points and self._prompt[0] > points[-1][0]:
-            points.append(self._prompt)
+        prompt = min(self._prompts, key=lambda step: step[1] / step[0], default=(0.0, 0.0))
+        if points and prompt[0] > points[-1][0]:
+            points.append(prompt)
         rising = points[:1]
         for _, (size, seconds) in pairwise(points):
             rising.append((size, max(seconds, rising[-1][1])))

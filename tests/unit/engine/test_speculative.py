@@ -234,10 +234,30 @@ def test_a_single_slow_step_does_not_make_batches_look_dear() -> None:
     assert _seconds(cost, 1) < 0.03
 
 
+def test_a_slow_step_of_a_prompt_does_not_make_batches_look_dear() -> None:
+    """On a busy machine, one of 48 tokens took 200 ms instead of 5, and nothing was drafted."""
+    cost = StepCost()
+    cost.observe(1, 0.02)
+    for seconds in (20.0, 0.96, 20.0):
+        cost.observe(48, seconds, prompt=True)
+    assert _seconds(cost, 2) < 0.05
+
+
+def test_a_slow_first_draft_does_not_make_batches_look_dear() -> None:
+    """One step of 2 tokens took 165 ms instead of 1, and nothing was drafted for ``STALE`` steps."""
+    cost = StepCost()
+    cost.observe(1, 0.02)
+    cost.observe(48, 0.96, prompt=True)
+    cost.observe(2, 3.0)
+    assert _seconds(cost, 2) < 0.07
+
+
 def test_a_batch_that_once_looked_dear_is_tried_again() -> None:
     cost = StepCost()
     cost.observe(512, 5.0, prompt=True)
-    cost.observe(8, 3.0)
+    for _ in range(60):
+        cost.observe(8, 3.0)
+    assert _seconds(cost, 8) > 2
     for _ in range(STALE + 1):
         cost.observe(1, 0.02)
     assert _seconds(cost, 8) < 0.1
