@@ -24,7 +24,7 @@ from bench.quantisation_quality import TINY, Logs, Sample, compare, make_samples
 from glmserve.convert.pipeline import convert_checkpoint
 from glmserve.convert.quantize.recipes import QuantType
 from glmserve.engine.config import KvType
-from tests.support.native import compute_logits, loaded
+from tests.support.native import Row, compute_logits, decode, fill, loaded
 
 KINDS = {
     KvType.F16: llama_cpp.GGML_TYPE_F16,
@@ -65,16 +65,13 @@ class Cache:
 
     def compute(self, start: int, count: int, sequence: int) -> float:
         """Compute tokens of a sequence; return the processor's seconds."""
-        batch = self._batch
-        batch.n_tokens = count
-        for i in range(count):
-            batch.token[i] = 100 + (start + i) * 7 % 150
-            batch.pos[i] = start + i
-            batch.n_seq_id[i], batch.seq_id[i][0] = 1, sequence
-            batch.logits[i] = i == count - 1
+        rows = [
+            Row(100 + position * 7 % 150, position, sequence, position == start + count - 1)
+            for position in range(start, start + count)
+        ]
+        fill(self._batch, rows)
         started = time.process_time()
-        if llama_cpp.llama_decode(self._context, batch):
-            raise RuntimeError("llama_decode failed")
+        decode(self._context, self._batch)
         return time.process_time() - started
 
     def fill(self, cells: Sequence[int]) -> Iterator[int]:

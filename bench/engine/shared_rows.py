@@ -9,14 +9,14 @@ import argparse
 import os
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import llama_cpp
 
 from bench.tables import markdown
-from tests.support.native import loaded
+from tests.support.native import Row, decode, fill, loaded
 
 SEQUENCES = 8
 SIZES = (8, 16, 32, 48, 64, 104, 128)
@@ -32,16 +32,20 @@ class SharedCells:
         self._memory = llama_cpp.llama_get_memory(context)
         self._batch = llama_cpp.llama_batch_init(_CHUNK, 0, 1)
         for start in range(0, shared, _CHUNK):
-            self._compute([(0, position) for position in range(start, min(shared, start + _CHUNK))])
+            fill(self._batch, [_row(0, position) for position in range(start, min(shared, start + _CHUNK))])
+            decode(context, self._batch)
         for sequence in range(1, SEQUENCES):
             llama_cpp.llama_memory_seq_cp(self._memory, 0, sequence, 0, shared)
 
     def seconds(self, tokens: int) -> float:
         """Compute ``tokens`` in one step behind the prompt, remove them, and return the seconds of the step."""
         each = tokens // SEQUENCES
-        places = [(sequence, self._shared + i) for sequence in range(SEQUENCES) for i in range(each)]
+        rows = [
+            _row(sequence, self._shared + i, logits=i + 1 == each) for sequence in range(SEQUENCES) for i in range(each)
+        ]
+        fill(self._batch, rows)
         started = time.perf_counter()
-        self._compute(places)
+        decode(self._context, self._batch)
         ended = time.perf_counter()
         for sequence in range(SEQUENCES):
             llama_cpp.llama_memory_seq_rm(self._memory, sequence, self._shared, -1)
@@ -51,16 +55,9 @@ class SharedCells:
         """Free the batch."""
         llama_cpp.llama_batch_free(self._batch)
 
-    def _compute(self, places: Sequence[tuple[int, int]]) -> None:
-        batch = self._batch
-        batch.n_tokens = len(places)
-        for i, (sequence, position) in enumerate(places):
-            batch.token[i] = 100 + (sequence + position) * 7 % 150
-            batch.pos[i] = position
-            batch.n_seq_id[i], batch.seq_id[i][0] = 1, sequence
-            batch.logits[i] = i + 1 == len(places) or places[i + 1][0] != sequence
-        if llama_cpp.llama_decode(self._context, batch):
-            raise RuntimeError("llama_decode failed")
+
+def _row(sequence: int, position: int, *, logits: bool = False) -> Row:
+    return Row(100 + (sequence + position) * 7 % 150, position, sequence, logits)
 
 
 @contextmanager

@@ -20,7 +20,8 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
         "threads": "生成用的线程数；0 经测量取最快的。",
         "threads_batch": "预填充用的线程数；0 是每个可用的核一个。",
         "batch_size": "每步的最大 token 数。",
-        "step_seconds": "生成回答期间一步的目标时间（秒）；CPU 上只有长提示词的一步可长到四倍。",
+        "step_seconds": "生成回答期间一步的目标时间（秒）；若能容纳 32 个 token，可长到三倍；"
+        "CPU 上只有长提示词的一步可长到六倍。",
         "speculation": "推测解码：在更快的地方，用提示词里重复的内容（n-gram）作草稿。",
         "repack": "加载时为 CPU 重新排列权重；auto 经测量取更快的方式。",
         "flash_attn": "快速注意力（flash attention）；off 占用更多内存，在一些 ARM CPU 上更快。",

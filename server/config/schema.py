@@ -88,8 +88,8 @@ class ModelDefaults(_Checked):
         0.25,
         gt=0,
         le=60,
-        description="Target duration of a step in seconds while answers are generated; up to four times as long for a "
-        "step of long prompts alone on a CPU.",
+        description="Target duration of a step in seconds while answers are generated; up to three times as long where "
+        "32 tokens fit into that, and up to six times for a step of long prompts alone on a CPU.",
     )
     speculation: bool = Field(
         True, description="Speculative decoding: draft tokens that repeat the prompt (n-gram) where that is faster."

@@ -4,6 +4,7 @@ import ctypes
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import llama_cpp
 import numpy as np
@@ -34,6 +35,29 @@ def loaded(
         llama_cpp.llama_model_free(model)
 
 
+class Row(NamedTuple):
+    """A token of a batch."""
+
+    token: int
+    position: int
+    sequence: int = 0
+    logits: bool = True
+
+
+def fill(batch: llama_cpp.llama_batch, rows: Sequence[Row]) -> None:
+    """Make ``batch``, which has room for them, consist of ``rows``."""
+    batch.n_tokens = len(rows)
+    for i, row in enumerate(rows):
+        batch.token[i], batch.pos[i], batch.logits[i] = row.token, row.position, row.logits
+        batch.n_seq_id[i], batch.seq_id[i][0] = 1, row.sequence
+
+
+def decode(context: llama_cpp.llama_context_p, batch: llama_cpp.llama_batch) -> None:
+    """Compute ``batch``. Raises RuntimeError."""
+    if llama_cpp.llama_decode(context, batch):
+        raise RuntimeError("llama_decode failed")
+
+
 def logits_of(path: Path, prompts: Sequence[Sequence[int]], *, threads: int = 2) -> list[NDArray[np.float32]]:
     """Return the logits at every position of each prompt, shape [tokens, vocabulary]; cache in float32."""
     with loaded(path) as model:
@@ -57,15 +81,8 @@ def compute_logits(
     context = llama_cpp.llama_init_from_model(model, params)
     batch = llama_cpp.llama_batch_init(len(prompt), 0, 1)
     try:
-        batch.n_tokens = len(prompt)
-        for i, token in enumerate(prompt):
-            batch.token[i] = token
-            batch.pos[i] = i
-            batch.n_seq_id[i] = 1
-            batch.seq_id[i][0] = 0
-            batch.logits[i] = 1
-        if llama_cpp.llama_decode(context, batch) != 0:
-            raise RuntimeError("llama_decode failed")
+        fill(batch, [Row(token, position) for position, token in enumerate(prompt)])
+        decode(context, batch)
         width = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
         values = llama_cpp.llama_get_logits(context)
         logits: NDArray[np.float32] = np.ctypeslib.as_array(values, shape=(len(prompt), width)).copy()

@@ -13,6 +13,13 @@ ROWS = 16
 """Steps are a multiple of this number of tokens. Two cores, 0.9B q4_0: 16, 32 and 48 tokens run at 131, 145 and 145 a
 second, 15 at 93, 24 at 124, 31 at 118, 64 and 128 at 125: ggml's kernels take rows by four, its threads share them."""
 
+KNEE = 32
+"""Tokens up to which a step may take ``BEYOND`` times its target. Two slow cores with AVX2, 0.9B q4_k_m, behind 300
+tokens: 16 take 341 ms, 32 572, 64 1,055. Chats of five turns took 31.8 s with steps of 32, and 35.7 with steps of 16."""
+
+BEYOND = 3
+"""A step of ``KNEE`` tokens that takes longer than this many targets is too long a pause for what it saves."""
+
 MIN_CHUNK = 8
 """Prompt tokens that a step has room for at least, so that prompts never stand still."""
 
@@ -200,7 +207,7 @@ class TokenBudgetPolicy:
         self._answers_wait = decoding > 0
         if decoding == 0:
             return StepBudget(self._unwatched)
-        budget = self._affordable(self.target_seconds, decoding)
+        budget = self._affordable(self._seconds(), decoding)
         apart = self._apart()
         at_once = self._turns.at_once(decoding)
         return StepBudget(budget, apart, LONG * self._tile, self._answer_steps > 0, at_once, self._untiled)
@@ -213,6 +220,11 @@ class TokenBudgetPolicy:
     def background_budget(self, decoding: int) -> StepBudget:
         """Plan such a step, while ``decoding`` of them give answers."""
         return StepBudget(self._affordable(self.background_seconds, decoding), untiled=self._untiled)
+
+    def _seconds(self) -> float:
+        """Return the seconds of a step that answers and prompts share: its target, or the time of ``KNEE`` tokens."""
+        knee = KNEE * self._per_token
+        return knee if self.target_seconds < knee <= BEYOND * self.target_seconds else self.target_seconds
 
     def _affordable(self, seconds: float, decoding: int) -> int:
         """Return how many tokens a step of ``seconds`` may have, which are enough for the answers and some more."""

@@ -1,11 +1,12 @@
 """Long contexts: what is extrapolated from measured depths, and the tables."""
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bench.long_context import FLOOR, OFF, OURS, Measured, fit, report, reports
+from bench.long_context import FLOOR, OFF, OURS, Measured, fit, floor, report, reports
 from bench.tables import spread, write_between
 
 
@@ -68,3 +69,27 @@ def test_a_spread_has_brackets_only_where_there_are_several_values() -> None:
     assert spread([2.0, 1.0, 4.0]) == "2.00 (1.00 to 4.00)"
     assert spread([2.0], 0) == "2"
     assert spread([]) == spread([0.0]) == "–"
+
+
+_LLAMA_BENCH = """#!/bin/sh
+echo "llama-bench: benchmark 1/1: starting" >&2
+echo "llama-bench: benchmark 1/1: depth run 1/1" >&2
+sleep 0.5
+echo "llama-bench: benchmark 1/1: generation run 1/1" >&2
+echo '[{"n_gen": 32, "avg_ts": 50.0}]'
+exit ${STATUS:-0}
+"""
+
+
+def test_the_prompt_of_llama_bench_is_timed_between_its_lines_of_progress(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "llama-bench"
+    program.write_text(_LLAMA_BENCH, encoding="utf-8")
+    program.chmod(0o755)
+    prompt, token = floor(tmp_path, Path("m.gguf"), 8192, 2)
+    assert prompt >= 0.1
+    assert token == pytest.approx(0.02)
+    monkeypatch.setenv("STATUS", "1")
+    with pytest.raises(subprocess.CalledProcessError):
+        floor(tmp_path, Path("m.gguf"), 8192, 2)
