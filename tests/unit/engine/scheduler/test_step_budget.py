@@ -39,7 +39,7 @@ def test_the_pacer_sizes_steps_by_time_in_whole_rows_and_leaves_prompts_some_roo
     ("per_token", "budget"), [(0.004, 64), (0.01, 32), (0.02, 32), (0.023, 32), (0.024, 16), (0.1, 16)]
 )
 def test_a_step_that_is_cheaper_for_a_token_may_take_some_targets_but_no_more(per_token: float, budget: int) -> None:
-    """Steps of 16 tokens made chats and short prompts a tenth to a fifth slower on a machine with slow cores."""
+    """Steps of 16 tokens made chats a tenth slower on a machine with slow cores."""
     policy = TokenBudgetPolicy(0.25, 512, 64)
     policy.observe(16 * per_token, prompt=13, answers=3)
     assert policy.step_budget(decoding=3).budget == budget
