@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -27,6 +28,7 @@ from glmserve.engine.scheduler.batch import BatchItem
 from glmserve.engine.sequence import Sequence
 from tests.conftest import running_server
 from tests.support.chatglm2_checkpoint import SMALL, make_weights, write_checkpoint
+from tests.support.slow_callers import wait_until
 from tests.support.tuned_checkpoint import make_lora, tensors_of, write_adapter, write_prefix_folder
 
 FEW_SHOT = "判断句子的情感。\n" + "句子：今天很高兴。\n情感：积极\n句子：这里太吵了。\n情感：消极\n" * 12 + "句子："
@@ -77,6 +79,10 @@ async def _pinned(engine: EngineClient, count: int = 1) -> tuple[int, int]:
             return stats.pins_restored, stats.pins_computed
         await asyncio.sleep(0.01)
     raise AssertionError(f"nothing was pinned: {stats}")
+
+
+def _says(log: Path, text: str) -> bool:
+    return text in log.read_text("utf-8")
 
 
 async def _ask(engine: EngineClient, prompt: tuple[int, ...], adapter: str = "") -> tuple[list[int], int]:
@@ -220,12 +226,14 @@ def test_a_server_reads_its_pinned_file_and_finds_the_prompt_after_a_restart(tin
     file.write_text(FEW_SHOT, "utf-8")
     body = {"messages": [{"role": "user", "content": FEW_SHOT + QUESTIONS[0]}], "temperature": 0, "max_tokens": 12}
     answers = []
-    for run in ("first", "second"):
+    for run, is_pinned in (("first", "was computed"), ("second", "was loaded from disk")):
         arguments = (str(tiny_gguf), "--pin", str(file), "--cache-dir", str(tmp_path), "--device", "cpu")
-        with running_server(*arguments, log=tmp_path / f"{run}.log") as (url, _):
+        log = tmp_path / f"{run}.log"
+        with running_server(*arguments, log=log) as (url, _):
+            # A server answers while it computes its pins; on a busy machine 384 of the 396 tokens were there.
+            wait_until(partial(_says, log, is_pinned), "nothing was pinned")
             reply = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=30).json()
         usage = reply["usage"]
         assert usage["prompt_tokens"] - usage["prompt_tokens_details"]["cached_tokens"] < 20
         answers.append(reply["choices"][0]["message"]["content"])
     assert answers[0] == answers[1]
-    assert "was loaded from disk" in (tmp_path / "second.log").read_text("utf-8")
