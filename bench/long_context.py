@@ -1,8 +1,9 @@
 """Measures long contexts: ``python -m bench.long_context MODEL.gguf --work FOLDER [--page docs/performance.md]``.
 
-For each depth N, in turn and round after round: llama-bench reads a prompt of N tokens and generates at ``-d N``; this
-server does the same with one request, while eight other sequences are cached; with ``--flash-attn auto off``
-in both modes. Nothing is drafted, as llama-bench drafts nothing. Results gather in FOLDER/long-context.jsonl, so a run
+For each depth N and round: this server reads a prompt of N tokens while eight other sequences are cached, with
+``--flash-attn auto off`` in both modes; then llama-bench reads one with ``-d N``. They generate in turn: llama-bench is
+stopped in the beginning of each of its answers while the server gives one, as a busy machine's speed changes by a half
+within seconds. Nothing is drafted, as llama-bench drafts nothing. Results gather in FOLDER/long-context.jsonl, so a run
 that was cut short goes on where it was; ``--limit SECONDS`` begins nothing after that time and ends with exit code 75.
 
 A depth of ``--target`` that is not measured is extrapolated, and says so: the time of a prompt is ``a N + b N²``, that
@@ -16,12 +17,15 @@ only the output matrix weighs more in a generated token.
 """
 
 import argparse
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -55,10 +59,33 @@ class Measured:
     round: int
     prompt: float
     """Seconds for the prompt."""
-    token: float
-    """Seconds for a token behind it."""
+    tokens: Sequence[float]
+    """Seconds for a token behind it, in each answer."""
     cells: int = 0
     """Cells in use after the prompt, with the cells of other sequences."""
+
+    @property
+    def token(self) -> float:
+        """Seconds for a token, in the mean of the answers."""
+        return sum(self.tokens) / len(self.tokens)
+
+
+class Server:
+    """This server with a prompt in its cache."""
+
+    def __init__(self, http: httpx.Client, prompt: Sequence[int]) -> None:
+        """Let it compute the prompt."""
+        self._http = http
+        self._prompt = prompt
+        self.tokens: list[float] = []
+        """Seconds for a token of each answer."""
+        self.seconds = _seconds(http, prompt, 1)
+        self.cells = http.get("/health").json()["models"][0]["stats"]["cells_used"]
+
+    def answer(self) -> None:
+        """Ask twice, with one token and with some: the difference is theirs alone."""
+        again, answer = (_seconds(self._http, self._prompt, tokens) for tokens in (1, 1 + ANSWER))
+        self.tokens.append((answer - again) / ANSWER)
 
 
 def main() -> None:
@@ -77,42 +104,44 @@ def main() -> None:
 
 
 def run_all(options: argparse.Namespace, programs: Path, file: Path) -> int:
-    """Measure everything that ``file`` lacks; return how many measurements ``--limit`` left."""
-    known = {(unit.model, unit.server, unit.depth, unit.round) for unit in load(file)}
-    name = options.model.name
-    tasks = [
-        (server, depth, number)
-        for number in range(1, options.rounds + 1)
-        for depth in options.depth
-        for server in (*(_MODES[mode] for mode in options.flash_attn), FLOOR)
-        if (name, server, depth, number) not in known
-    ]
+    """Measure all depths and rounds that ``file`` lacks; return how many ``--limit`` left."""
+    known = {(unit.model, unit.depth, unit.round) for unit in load(file)}
+    numbers = range(1, options.rounds + 1)
+    tasks = [(n, depth) for n in numbers for depth in options.depth if (options.model.name, depth, n) not in known]
     started = time.monotonic()
-    for done, (server, depth, number) in enumerate(tasks):
+    for done, (number, depth) in enumerate(tasks):
         if time.monotonic() - started > options.limit:
             return len(tasks) - done
-        if server == FLOOR:
-            prompt, token, cached = *floor(programs, options.model, depth, options.threads), 0
-        else:
-            extra = ["--flash-attn", "off"] if server == OFF else []
-            prompt, token, cached = ours(options.model, depth, number, options.cached, extra)
-        unit = Measured(name, server, depth, number, prompt, token, cached)
+        units = list(measure(options, programs, depth, number))
         with file.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(asdict(unit)) + "\n")
-        print(f"{server}, {depth} tokens: {depth / prompt:.1f} and {1 / token:.2f} tokens/s", flush=True)
+            lines.writelines(json.dumps(asdict(unit)) + "\n" for unit in units)
+        for unit in units:
+            rates = f"{depth / unit.prompt:.1f} and {1 / unit.token:.2f} tokens/s"
+            print(f"{unit.server}, {depth} tokens: {rates}", flush=True)
     return 0
 
 
-def ours(model: Path, depth: int, number: int, cached: int, extra: Sequence[str] = ()) -> tuple[float, float, int]:
-    """Return the seconds for the prompt and for a token behind it, and the cells in use after the prompt.
+def measure(options: argparse.Namespace, programs: Path, depth: int, number: int) -> Iterator[Measured]:
+    """Yield what each server needs at a depth."""
+    name = options.model.name
+    with contextlib.ExitStack() as stack:
+        servers = {
+            _MODES[mode]: stack.enter_context(_serving(options.model, depth, number, options.cached, mode))
+            for mode in options.flash_attn
+        }
+        command = llama_bench(programs, options.model, depth, options.threads, options.answers)
+        prompt, tokens = floor(command, [server.answer for server in servers.values()])
+        for title, server in servers.items():
+            yield Measured(name, title, depth, number, server.seconds, server.tokens, server.cells)
+        yield Measured(name, FLOOR, depth, number, prompt, tokens)
 
-    Eight other sequences of ``cached`` tokens are there.
 
-    The prompt is asked for once more, from the cache, with one token and with some: the difference is theirs alone.
-    """
+@contextmanager
+def _serving(model: Path, depth: int, number: int, cached: int, mode: str) -> Iterator[Server]:
+    """Start a server that has eight other sequences of ``cached`` tokens."""
     size = depth + ANSWER + 64
-    arguments = [str(model), "--context", str(size), "--parallel", str(OTHERS), "--no-speculation", *extra]
-    arguments += ["--cache-tokens", str(size + OTHERS * (cached + 64)), "--no-prompt-disk"]
+    arguments = [str(model), "--context", str(size), "--parallel", str(OTHERS), "--no-speculation"]
+    arguments += ["--cache-tokens", str(size + OTHERS * (cached + 64)), "--no-prompt-disk", "--flash-attn", mode]
     with (
         tempfile.TemporaryDirectory() as folder,
         running(arguments, Path(folder)) as (url, _),
@@ -120,32 +149,58 @@ def ours(model: Path, depth: int, number: int, cached: int, extra: Sequence[str]
     ):
         for other in range(OTHERS):
             _seconds(http, _ids(1000 * number + other, cached), 1)
-        prompt = _ids(1000 * number + 999, depth)
-        first = _seconds(http, prompt, 1)
-        cells = http.get("/health").json()["models"][0]["stats"]["cells_used"]
-        again, answer = (_seconds(http, prompt, tokens) for tokens in (1, 1 + ANSWER))
-    return first, (answer - again) / ANSWER, cells
+        yield Server(http, _ids(1000 * number + 999, depth))
 
 
-def floor(programs: Path, model: Path, depth: int, threads: int) -> tuple[float, float]:
-    """Return the same of llama-bench, which reports its answers only: the prompt is timed by its lines of progress.
+def llama_bench(programs: Path, model: Path, depth: int, threads: int, answers: int) -> list[str]:
+    """Return the command that gives ``answers`` behind ``depth`` tokens, which are computed once.
 
-    Its warm-up would compute the prompt once more: 20 minutes for 8,192 tokens of a 6B.
+    Its warm-up would compute them once more: 20 minutes for 8,192 tokens of a 6B.
     """
-    command = [str(programs / "llama-bench"), "-m", str(model), "-t", str(threads), "-r", "1", "-o", "json"]
-    command += ["--no-warmup", "--progress", "-p", "0", "-n", str(ANSWER), "-d", str(depth)]
+    command = [str(programs / "llama-bench"), "-m", str(model), "-t", str(threads), "-r", str(answers), "-o", "json"]
+    return [*command, "--no-warmup", "--progress", "-p", "0", "-n", str(ANSWER), "-d", str(depth)]
+
+
+def floor(command: Sequence[str], meanwhile: Sequence[Callable[[], None]]) -> tuple[float, list[float]]:
+    """Return the seconds of llama-bench for the prompt, and for a token of each answer.
+
+    It reports its answers only: the prompt is timed by its lines of progress. It is stopped during each answer while
+    all of ``meanwhile`` are done, and what they take is not counted.
+    """
+    pauses: list[float] = []
+    begun: dict[str, float] = {}
     with (
         tempfile.TemporaryFile("w+") as out,
         subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE, text=True) as process,
     ):
         assert process.stderr is not None
-        # "llama-bench: benchmark 1/1: depth run 1/1", then "... generation run 1/1"
-        begun = {line.split(":")[-1].split()[0]: time.monotonic() for line in process.stderr if " run " in line}
+        for line in process.stderr:
+            # "llama-bench: benchmark 1/1: depth run 1/5", then "... generation run 1/5"
+            if " run " not in line:
+                continue
+            what = line.split(":")[-1].split()[0]
+            begun.setdefault(what, time.monotonic())
+            if what == "generation":
+                pauses.append(_paused(process, meanwhile))
         if process.wait():
             raise subprocess.CalledProcessError(process.returncode, command)
         out.seek(0)
-        answer = float(json.load(out)[0]["avg_ts"])
-    return begun["generation"] - begun["depth"], 1 / answer
+        answers = json.load(out)[0]["samples_ns"]
+    tokens = [(taken / 1e9 - pause) / ANSWER for taken, pause in zip(answers, pauses, strict=True)]
+    return begun["generation"] - begun["depth"], tokens
+
+
+def _paused(process: subprocess.Popen[str], meanwhile: Sequence[Callable[[], None]]) -> float:
+    """Return the seconds for which the process was stopped, by the clock of llama-bench, which may be set meanwhile."""
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    started = time.time()
+    try:
+        for work in meanwhile:
+            work()
+    finally:
+        process.send_signal(signal.SIGCONT)
+    return time.time() - started
 
 
 def _ids(seed: int, count: int) -> list[int]:
@@ -227,10 +282,12 @@ def _rows(units: Sequence[Measured], server: str, targets: Sequence[int]) -> lis
 def _measured_row(units: Sequence[Measured], server: str, depth: int) -> list[str]:
     cells = [f"{depth:,}", server]
     own = [unit for unit in units if unit.server == server and unit.depth == depth]
-    for what, tokens in (("prompt", depth), ("token", 1)):
-        cells.append(spread([tokens / getattr(unit, what) for unit in own], 1))
-        floors = {unit.round: getattr(unit, what) for unit in units if unit.server == FLOOR and unit.depth == depth}
-        cells.append(spread([floors[u.round] / getattr(u, what) for u in own if u.round in floors]))
+    peers = {unit.round: unit for unit in units if unit.server == FLOOR and unit.depth == depth}
+    pairs = [(peers[unit.round], unit) for unit in own if unit.round in peers]
+    cells.append(spread([depth / unit.prompt for unit in own], 1))
+    cells.append(spread([peer.prompt / unit.prompt for peer, unit in pairs]))
+    cells.append(spread([1 / unit.token for unit in own], 1))
+    cells.append(spread([a / b for peer, unit in pairs for a, b in zip(peer.tokens, unit.tokens, strict=True)]))
     return [*cells, f"{max(unit.cells for unit in own):,}"]
 
 
@@ -266,6 +323,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--target", type=int, nargs="*", default=(), help="depths that are told, measured or not")
     parser.add_argument("--flash-attn", nargs="+", choices=_MODES, default=["auto"], help="modes of this server")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--answers", type=int, default=8, help="of 32 tokens each, at each depth and round")
     parser.add_argument("--cached", type=int, default=512, help="tokens of each of the eight cached sequences")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--limit", type=float, default=float("inf"), help="seconds after which nothing is begun")

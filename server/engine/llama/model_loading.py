@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from ctypes import c_void_p
 from dataclasses import dataclass, replace
-from mmap import MADV_DONTNEED
+from mmap import MADV_DONTNEED, MADV_HUGEPAGE
 from pathlib import Path
 
 import llama_cpp
@@ -95,15 +95,21 @@ def release_file(path: Path) -> None:
     """Drop the pages of ``path`` from the resident set of this process; used ones are paged in again."""
     for mapping in read_mappings(_MAPS.read_text()):
         if mapping.name == str(path.resolve()):
-            _drop(mapping.start, mapping.end - mapping.start)
+            _advise(mapping.start, mapping.end - mapping.start, MADV_DONTNEED)
 
 
 @contextmanager
-def zeros_released() -> Iterator[None]:
-    """Release memory allocated inside that holds zeros alone; no other thread may be writing to it then."""
+def zeros_released(*, huge_pages: bool = False) -> Iterator[None]:
+    """Release memory allocated inside that holds zeros alone; no other thread may be writing to it then.
+
+    With ``huge_pages`` it comes back in pages of 2 MiB where the kernel has them, not in the order of its use.
+    """
     before = read_mappings(_MAPS.read_text())
     yield
-    released = sum(_release_zeros(*span) for span in new_spans(before, read_mappings(_MAPS.read_text())))
+    spans = new_spans(before, read_mappings(_MAPS.read_text()))
+    released = sum(_release_zeros(*span) for span in spans)
+    for start, end in spans if huge_pages else ():
+        _advise(start, end - start, MADV_HUGEPAGE)
     log.debug("%d MiB of zero pages were released until they are written", released >> 20)
 
 
@@ -117,14 +123,14 @@ def _release_zeros(start: int, end: int) -> int:
     chunks = np.ctypeslib.as_array(memory).reshape(count, -1)
     empty = [index for index, chunk in enumerate(chunks) if not chunk.any()]
     for index in empty:
-        _drop(first + index * CHUNK_BYTES, CHUNK_BYTES)
+        _advise(first + index * CHUNK_BYTES, CHUNK_BYTES, MADV_DONTNEED)
     return len(empty) * CHUNK_BYTES
 
 
-def _drop(address: int, size: int) -> None:
+def _advise(address: int, size: int, advice: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), MADV_DONTNEED):
-        log.debug("memory could not be released: madvise failed with errno %d", ctypes.get_errno())
+    if libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), advice):
+        log.debug("the kernel did not take advice %d on memory: errno %d", advice, ctypes.get_errno())
 
 
 def load_vocabulary(path: Path) -> tuple[llama_cpp.llama_model_p, llama_cpp.llama_vocab_p]:

@@ -1,6 +1,7 @@
 """Long contexts: what is extrapolated from measured depths, and the tables."""
 
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from bench.tables import spread, write_between
 def _units(depths: tuple[int, ...], server: str, slower: float) -> list[Measured]:
     """Prompts that take 10 ms and 1 µs a cell for each token; tokens that take 20 ms and 2 µs a cell."""
     return [
-        Measured("m", server, depth, number, slower * (0.01 * depth + 5e-7 * depth**2), slower * (0.02 + 2e-6 * depth))
+        Measured(
+            "m", server, depth, number, slower * (0.01 * depth + 5e-7 * depth**2), [slower * (0.02 + 2e-6 * depth)]
+        )
         for depth in depths
         for number in (1, 2)
     ]
@@ -72,24 +75,42 @@ def test_a_spread_has_brackets_only_where_there_are_several_values() -> None:
 
 
 _LLAMA_BENCH = """#!/bin/sh
-echo "llama-bench: benchmark 1/1: starting" >&2
-echo "llama-bench: benchmark 1/1: depth run 1/1" >&2
+echo $$ > "$0.pid"
+echo "llama-bench: benchmark 1/1: depth run 1/2" >&2
 sleep 0.5
-echo "llama-bench: benchmark 1/1: generation run 1/1" >&2
-echo '[{"n_gen": 32, "avg_ts": 50.0}]'
+echo "llama-bench: benchmark 1/1: generation run 1/2" >&2
+sleep 0.1
+echo "llama-bench: benchmark 1/1: depth run 2/2 (cached)" >&2
+echo "llama-bench: benchmark 1/1: generation run 2/2" >&2
+sleep 0.1
+echo '[{"n_gen": 32, "samples_ns": [64000000000, 96000000000]}]'
 exit ${STATUS:-0}
 """
 
 
-def test_the_prompt_of_llama_bench_is_timed_between_its_lines_of_progress(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    program = tmp_path / "llama-bench"
-    program.write_text(_LLAMA_BENCH, encoding="utf-8")
-    program.chmod(0o755)
-    prompt, token = floor(tmp_path, Path("m.gguf"), 8192, 2)
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    path = tmp_path / "llama-bench"
+    path.write_text(_LLAMA_BENCH, encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+def test_llama_bench_is_stopped_in_each_answer_and_the_pause_does_not_count(program: Path) -> None:
+    states = []
+
+    def meanwhile() -> None:
+        time.sleep(0.4)
+        pid = program.with_suffix(".pid").read_text().strip()
+        states.append(Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0])
+
+    prompt, tokens = floor([str(program)], [meanwhile])
+    assert states == ["T", "T"]
     assert prompt >= 0.1
-    assert token == pytest.approx(0.02)
+    assert [token * 32 for token in tokens] == [pytest.approx(63.6, abs=0.3), pytest.approx(95.6, abs=0.3)]
+
+
+def test_a_llama_bench_that_fails_is_no_measurement(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STATUS", "1")
     with pytest.raises(subprocess.CalledProcessError):
-        floor(tmp_path, Path("m.gguf"), 8192, 2)
+        floor([str(program)], [])

@@ -1,7 +1,10 @@
 """Memory is given back where that changes nothing that can be read."""
 
+import ctypes
 import mmap
 from pathlib import Path
+
+import pytest
 
 from glmserve.engine.llama.model_loading import (
     CHUNK_BYTES,
@@ -53,6 +56,29 @@ def test_zeros_are_given_back_and_everything_else_stays() -> None:
     assert memory[:9] == bytes(9)
     memory[0] = 1
     assert memory[0] == 1
+
+
+def advised_huge(address: int) -> bool:
+    """Whether the kernel was asked for huge pages there: the flag "hg" of /proc/self/smaps."""
+    found = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        word = line.split()[0]
+        if "-" in word:
+            start, end = (int(part, 16) for part in word.split("-"))
+            found = start <= address < end
+        elif found and word == "VmFlags:":
+            return "hg" in line.split()
+    raise AssertionError("no such mapping")
+
+
+@pytest.mark.parametrize("huge_pages", [False, True])
+def test_memory_of_long_contexts_alone_comes_back_in_huge_pages(huge_pages: bool) -> None:
+    with zeros_released(huge_pages=huge_pages):
+        memory = mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        memory.write(bytes(SIZE))
+        memory[SIZE // 2] = 7
+    assert advised_huge(ctypes.addressof(ctypes.c_char.from_buffer(memory)) + SIZE // 2) == huge_pages
+    assert memory[SIZE // 2] == 7
 
 
 def test_a_mapped_file_leaves_the_resident_set_and_can_still_be_read(tmp_path: Path) -> None:
