@@ -122,7 +122,7 @@ def run_all(options: argparse.Namespace, programs: Path, file: Path) -> int:
 
 
 def measure(options: argparse.Namespace, programs: Path, depth: int, number: int) -> Iterator[Measured]:
-    """Yield what each server needs at a depth."""
+    """Yield the times of each server at a depth."""
     name = options.model.name
     with contextlib.ExitStack() as stack:
         servers = {
@@ -178,9 +178,9 @@ def floor(command: Sequence[str], meanwhile: Sequence[Callable[[], None]]) -> tu
             # "llama-bench: benchmark 1/1: depth run 1/5", then "... generation run 1/5"
             if " run " not in line:
                 continue
-            what = line.split(":")[-1].split()[0]
-            begun.setdefault(what, time.monotonic())
-            if what == "generation":
+            phase = line.split(":")[-1].split()[0]
+            begun.setdefault(phase, time.monotonic())
+            if phase == "generation":
                 pauses.append(_paused(process, meanwhile))
         if process.wait():
             raise subprocess.CalledProcessError(process.returncode, command)

@@ -15,7 +15,7 @@ second, 15 at 93, 24 at 124, 31 at 118, 64 and 128 at 125: ggml's kernels take r
 
 KNEE = 32
 """Tokens up to which a step may take ``BEYOND`` times its target. Two slow cores with AVX2, 0.9B q4_k_m, behind 300
-tokens: 16 take 341 ms, 32 572, 64 1,055. Chats of five turns took 31.8 s with 32, and 35.7 with 16."""
+tokens: 16 take 357 ms, 32 617, 64 1,083. Chats of five turns took 31.8 s with 32, and 35.7 with 16."""
 
 BEYOND = 3
 """A step of ``KNEE`` tokens that takes longer than this many targets is too long a pause for what it saves."""
