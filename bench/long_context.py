@@ -17,7 +17,6 @@ only the output matrix weighs more in a generated token.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import signal
@@ -25,7 +24,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -79,7 +78,7 @@ class Server:
         self._prompt = prompt
         self.tokens: list[float] = []
         """Seconds for a token of each answer."""
-        self.seconds = _seconds(http, prompt, 1)
+        self.prompt_seconds = _seconds(http, prompt, 1)
         self.cells = http.get("/health").json()["models"][0]["stats"]["cells_used"]
 
     def answer(self) -> None:
@@ -124,7 +123,7 @@ def run_all(options: argparse.Namespace, programs: Path, file: Path) -> int:
 def measure(options: argparse.Namespace, programs: Path, depth: int, number: int) -> Iterator[Measured]:
     """Yield the times of each server at a depth."""
     name = options.model.name
-    with contextlib.ExitStack() as stack:
+    with ExitStack() as stack:
         servers = {
             _MODES[mode]: stack.enter_context(_serving(options.model, depth, number, options.cached, mode))
             for mode in options.flash_attn
@@ -132,7 +131,7 @@ def measure(options: argparse.Namespace, programs: Path, depth: int, number: int
         command = llama_bench(programs, options.model, depth, options.threads, options.answers)
         prompt, tokens = floor(command, [server.answer for server in servers.values()])
         for title, server in servers.items():
-            yield Measured(name, title, depth, number, server.seconds, server.tokens, server.cells)
+            yield Measured(name, title, depth, number, server.prompt_seconds, server.tokens, server.cells)
         yield Measured(name, FLOOR, depth, number, prompt, tokens)
 
 
@@ -321,7 +320,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True, help="folder of bench.compare, for programs and results")
     parser.add_argument("--depth", type=int, nargs="+", default=[2048, 8192, 32000])
     parser.add_argument("--target", type=int, nargs="*", default=(), help="depths that are told, measured or not")
-    parser.add_argument("--flash-attn", nargs="+", choices=_MODES, default=["auto"], help="modes of this server")
+    parser.add_argument(
+        "--flash-attn",
+        nargs="+",
+        choices=_MODES,
+        default=["auto"],
+        help="modes of this server, in rounds that have none yet",
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--answers", type=int, default=8, help="of 32 tokens each, at each depth and round")
     parser.add_argument("--cached", type=int, default=512, help="tokens of each of the eight cached sequences")

@@ -62,7 +62,7 @@ def _row(sequence: int, position: int, *, logits: bool = False) -> Row:
     return Row(100 + (sequence + position) * 7 % 150, position, sequence, logits)
 
 
-def counts(tokens: int, sequences: int, *, beside: bool) -> list[int]:
+def split(tokens: int, sequences: int, *, beside: bool) -> list[int]:
     """Return how many of a step's tokens each sequence has: the same number, or one and the last all the others."""
     if beside:
         return [1] * (sequences - 1) + [tokens - sequences + 1]
@@ -89,7 +89,7 @@ def _filled(model: llama_cpp.llama_model_p, options: argparse.Namespace) -> Iter
 def main() -> None:
     """Print the table."""
     options = _options()
-    steps = [counts(size, options.sequences, beside=options.rows == "beside") for size in options.sizes]
+    steps = [split(size, options.sequences, beside=options.rows == "beside") for size in options.sizes]
     with loaded(options.model, repack=options.repack == "on") as model, _filled(model, options) as cells:
         rounds = [[1000 * cells.seconds(step) for step in steps] for _ in range(options.rounds)]
     medians = [statistics.median(times) for times in zip(*rounds, strict=True)]

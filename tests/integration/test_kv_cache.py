@@ -110,3 +110,31 @@ def test_256_requests_at_once_are_answered_though_one_slot_is_for_the_row_that_p
         ended += [output.request_id for output in core.step().outputs if output.finish_reason]
     runner.close()
     assert sorted(ended) == list(range(config.parallel))
+
+
+def _kilobytes_in_huge_pages() -> int:
+    """Return the size of all mappings for which the kernel was asked for huge pages: "hg" in /proc/self/smaps."""
+    size = total = 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        words = line.split()
+        if words[0] == "Size:":
+            size = int(words[1])
+        elif words[0] == "VmFlags:" and "hg" in words:
+            total += size
+    return total
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="the kernel has no huge pages")
+@pytest.mark.parametrize("is_long", [False, True])
+def test_the_cells_of_long_contexts_alone_lie_in_huge_pages(
+    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch, is_long: bool
+) -> None:
+    context_length = 4096
+    monkeypatch.setattr("glmserve.engine.llama.runner.LONG_CONTEXT", context_length + (not is_long))
+    before = _kilobytes_in_huge_pages()
+    config = EngineConfig(tiny_gguf, context_length=context_length, device=Device.CPU)
+    runner = LlamaModelRunner(config, check_gguf(tiny_gguf))
+    try:
+        assert (_kilobytes_in_huge_pages() > before) == is_long
+    finally:
+        runner.close()

@@ -71,8 +71,9 @@ def advised_huge(address: int) -> bool:
     raise AssertionError("no such mapping")
 
 
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="the kernel has no huge pages")
 @pytest.mark.parametrize("huge_pages", [False, True])
-def test_memory_of_long_contexts_alone_comes_back_in_huge_pages(huge_pages: bool) -> None:
+def test_memory_comes_back_in_huge_pages_only_where_they_are_asked_for(huge_pages: bool) -> None:
     with zeros_released(huge_pages=huge_pages):
         memory = mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         memory.write(bytes(SIZE))
